@@ -1,0 +1,94 @@
+/**
+ * The layer rules of docs/architecture.md, proved in CI.
+ * A rule here is the only place where a layer is defined; change it together with that page.
+ */
+const PURE = '^src/(bpf|virtio|packet)/';
+
+module.exports = {
+  forbidden: [
+    {
+      name: 'no-cycles',
+      comment: 'a cycle hides which of the parts depends on the other',
+      severity: 'error',
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
+    {
+      name: 'bpf-imports-nothing-of-ours',
+      severity: 'error',
+      from: { path: '^src/bpf/' },
+      to: { path: '^(src|plugins)/', pathNot: '^src/(bpf/|core/diagnostic\\.ts$)' },
+    },
+    {
+      name: 'virtio-imports-nothing-of-ours',
+      severity: 'error',
+      from: { path: '^src/virtio/' },
+      to: { path: '^(src|plugins)/', pathNot: '^src/(virtio/|core/diagnostic\\.ts$)' },
+    },
+    {
+      name: 'packet-imports-nothing-of-ours',
+      severity: 'error',
+      from: { path: '^src/packet/' },
+      to: { path: '^(src|plugins)/', pathNot: '^src/(packet/|core/diagnostic\\.ts$)' },
+    },
+    {
+      name: 'core-imports-only-the-pure-libraries',
+      severity: 'error',
+      from: { path: '^src/core/' },
+      to: { path: '^(src|plugins)/', pathNot: `^src/core/|${PURE}` },
+    },
+    {
+      name: 'contracts-are-only-contracts',
+      comment: 'a contract names types of the pure libraries and of other contracts, never an implementation',
+      severity: 'error',
+      from: { path: '^src/core/contract/' },
+      to: { path: '^(src|plugins)/', pathNot: `^src/core/(contract/|diagnostic\\.ts$)|${PURE}` },
+    },
+    {
+      name: 'plugins-see-contracts-not-each-other',
+      severity: 'error',
+      from: { path: '^plugins/([^/]+)/', pathNot: '\\.test\\.ts$' },
+      to: {
+        path: '^(src|plugins)/',
+        pathNot: `^plugins/$1/|^src/core/(contract/|offload/|diagnostic\\.ts$)|^src/linux/|${PURE}`,
+      },
+    },
+    {
+      name: 'only-presets-name-plugins',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '\\.test\\.ts$|^src/presets\\.ts$' },
+      to: { path: '^plugins/' },
+    },
+    {
+      name: 'report-imports-result-types',
+      severity: 'error',
+      from: { path: '^src/report/' },
+      to: { path: '^(src|plugins)/', pathNot: `^src/report/|^src/core/|${PURE}` },
+    },
+    {
+      name: 'nothing-imports-the-cli',
+      severity: 'error',
+      from: { pathNot: '^src/cli/' },
+      to: { path: '^src/cli/' },
+    },
+    {
+      name: 'only-core-plugin-uses-the-container',
+      comment: 'tsyringe silently replaces bindings and does not order disposal; core/plugin does both',
+      severity: 'error',
+      from: { pathNot: '^src/core/plugin/' },
+      to: { path: 'node_modules/tsyringe', dependencyTypesNot: ['type-only'] },
+    },
+    {
+      name: 'koffi-only-in-linux',
+      severity: 'error',
+      from: { pathNot: '^src/linux/' },
+      to: { path: '(^|/)koffi' },
+    },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    enhancedResolveOptions: { extensions: ['.ts', '.js'] },
+  },
+};

@@ -1,0 +1,4 @@
+/** A parsed `.BTF` section. */
+export interface Btf {
+  readonly typeCount: number;
+}

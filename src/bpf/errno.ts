@@ -1,0 +1,44 @@
+/**
+ * Error numbers as the kernel's BPF code returns them (include/uapi/asm-generic/errno*.h). Map operations and
+ * helpers return them negated; 0 is success.
+ */
+export const EPERM = 1;
+export const ENOENT = 2;
+export const E2BIG = 7;
+export const EBADF = 9;
+export const EAGAIN = 11;
+export const ENOMEM = 12;
+export const EACCES = 13;
+export const EFAULT = 14;
+export const EBUSY = 16;
+export const EEXIST = 17;
+export const ENODEV = 19;
+export const EINVAL = 22;
+export const ENOSPC = 28;
+export const ERANGE = 34;
+export const ENOTSUPP = 524;
+export const EOPNOTSUPP = 95;
+
+const NAMES: Readonly<Record<number, string>> = {
+  [EPERM]: 'EPERM',
+  [ENOENT]: 'ENOENT',
+  [E2BIG]: 'E2BIG',
+  [EBADF]: 'EBADF',
+  [EAGAIN]: 'EAGAIN',
+  [ENOMEM]: 'ENOMEM',
+  [EACCES]: 'EACCES',
+  [EFAULT]: 'EFAULT',
+  [EBUSY]: 'EBUSY',
+  [EEXIST]: 'EEXIST',
+  [ENODEV]: 'ENODEV',
+  [EINVAL]: 'EINVAL',
+  [ENOSPC]: 'ENOSPC',
+  [ERANGE]: 'ERANGE',
+  [EOPNOTSUPP]: 'EOPNOTSUPP',
+  [ENOTSUPP]: 'ENOTSUPP',
+};
+
+/** `-2` or `2` → `ENOENT`. */
+export function errnoName(errno: number): string {
+  return NAMES[Math.abs(errno)] ?? `errno ${Math.abs(errno)}`;
+}

@@ -1,0 +1,73 @@
+import type { Insn } from './insn.js';
+import type { LineInfo, FunctionInfo } from './btf/btf-ext.js';
+
+/** Program types by their kernel number; xdpbed runs the first, and names the rest in messages. */
+export const BPF_PROG_TYPE_XDP = 6;
+
+/** Attach types an XDP program can be loaded for (`enum bpf_attach_type`). */
+export const XDP_ATTACH_TYPE = { BPF_XDP_DEVMAP: 33, BPF_XDP_CPUMAP: 35, BPF_XDP: 37 } as const;
+export type XdpAttachType = keyof typeof XDP_ATTACH_TYPE;
+
+/** What an `lddw` or a call names until the program is linked: `insn` is its slot. */
+export type ProgramReference =
+  /** `lddw rX, map`: becomes BPF_PSEUDO_MAP_FD, or BPF_PSEUDO_MAP_VALUE with `offset` when `value` is set. */
+  {
+    readonly kind: 'map';
+    readonly insn: number;
+    readonly mapName: string;
+    readonly value: boolean;
+    readonly offset: number;
+  };
+
+/** Names and source lines that BTF gives a program. Slot numbers are those of the linked program. */
+export interface ProgramDebugInfo {
+  readonly functions: readonly FunctionInfo[];
+  readonly lines: readonly LineInfo[];
+}
+
+/**
+ * A program as an object file holds it: inert, subprograms already appended and local calls resolved, map
+ * references still by name.
+ */
+export interface ProgramSpec {
+  /** The function's name. */
+  readonly name: string;
+  /** The ELF section, e.g. `xdp` or `xdp/devmap`. */
+  readonly section: string;
+  readonly type: number;
+  readonly attachType: XdpAttachType;
+  /** `xdp.frags`: the program says that it copes with frames in several buffers. */
+  readonly frags: boolean;
+  readonly license: string;
+  readonly insns: readonly Insn[];
+  readonly references: readonly ProgramReference[];
+  readonly debug?: ProgramDebugInfo | undefined;
+}
+
+/**
+ * A program ready to be verified and loaded: each `lddw` with source BPF_PSEUDO_MAP_FD or
+ * BPF_PSEUDO_MAP_VALUE carries in imm the handle of a map (a guest fd, a device handle or a host fd,
+ * according to who holds the program).
+ */
+export interface Program {
+  readonly name: string;
+  readonly type: number;
+  readonly attachType: XdpAttachType;
+  readonly gplCompatible: boolean;
+  readonly insns: readonly Insn[];
+  readonly debug?: ProgramDebugInfo | undefined;
+}
+
+/** Licenses that may call GPL-only helpers (kernel `license_is_gpl_compatible`, include/linux/license.h). */
+const GPL_COMPATIBLE = new Set([
+  'GPL',
+  'GPL v2',
+  'GPL and additional rights',
+  'Dual BSD/GPL',
+  'Dual MIT/GPL',
+  'Dual MPL/GPL',
+]);
+
+export function isGplCompatible(license: string): boolean {
+  return GPL_COMPATIBLE.has(license);
+}

@@ -1,0 +1,196 @@
+import { XdpbedError } from '../../core/diagnostic.js';
+
+/**
+ * The memory in which programs run: one wasm32 linear memory of fixed size. Everything a program can reach
+ * (contexts, packets, stacks, map elements) lies in it, at the same address for every executor and for host
+ * code, so that the interpreter, the wasm code and the map backend work on the same bytes.
+ *
+ * ```
+ *   0x0000_0000  NULL page: nothing is ever placed here, so that the address 0 is no object
+ *   0x0001_0000  objects, placed by `allocate`
+ *   byteLength   end; an access beyond it faults in every executor
+ * ```
+ *
+ * A program's 64-bit pointers are these addresses, zero-extended. Which bytes belong to which object is kept
+ * on the host's side of the wall, where no program can change it.
+ */
+export class AddressSpace {
+  readonly memory: WebAssembly.Memory;
+  readonly u8: Uint8Array;
+  readonly i32: Int32Array;
+  readonly view: DataView;
+  readonly byteLength: number;
+
+  /** Free ranges by address, never adjacent to one another. */
+  #free: { start: number; size: number }[];
+  /** Live regions, sorted by start. */
+  readonly #regions: Region[] = [];
+  #bytesInUse = 0;
+
+  /**
+   * @param byteLength size in bytes, rounded up to 64 KiB pages. Untouched pages cost no physical memory, so
+   * the default is generous.
+   */
+  constructor(byteLength = 256 * 1024 * 1024) {
+    const pages = Math.max(2, Math.ceil(byteLength / WASM_PAGE));
+    this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
+    this.u8 = new Uint8Array(this.memory.buffer);
+    this.i32 = new Int32Array(this.memory.buffer);
+    this.view = new DataView(this.memory.buffer);
+    this.byteLength = this.memory.buffer.byteLength;
+    this.#free = [{ start: WASM_PAGE, size: this.byteLength - WASM_PAGE }];
+  }
+
+  get bytesInUse(): number {
+    return this.#bytesInUse;
+  }
+
+  get regions(): readonly Region[] {
+    return this.#regions;
+  }
+
+  /**
+   * Places an object, zeroed, at an address that is a multiple of 16. Throws `out-of-memory` when no free
+   * range is large enough.
+   */
+  allocate(size: number, description: RegionDescription): Region {
+    const rounded = roundUp(Math.max(size, 1), ALIGNMENT);
+    const index = this.#free.findIndex((range) => range.size >= rounded);
+    if (!Number.isSafeInteger(size) || size < 0 || index < 0) {
+      throw new XdpbedError(
+        'out-of-memory',
+        `${size} bytes for ${description.label} exceed the ${this.byteLength - this.#bytesInUse} bytes left of the address space`,
+      );
+    }
+    const range = this.#free[index]!;
+    const region: Region = { start: range.start, size, ...description };
+    range.start += rounded;
+    range.size -= rounded;
+    if (range.size === 0) this.#free.splice(index, 1);
+    this.u8.fill(0, region.start, region.start + rounded);
+    this.#regions.splice(this.#indexAfter(region.start), 0, region);
+    this.#bytesInUse += rounded;
+    return region;
+  }
+
+  /** Removes an object; its bytes may be reused at once. A region that is not live is a programming error. */
+  free(region: Region): void {
+    const at = this.#indexAfter(region.start) - 1;
+    if (this.#regions[at] !== region) throw new RangeError(`${region.label} is not a live region`);
+    this.#regions.splice(at, 1);
+    const size = roundUp(Math.max(region.size, 1), ALIGNMENT);
+    this.#bytesInUse -= size;
+    let index = this.#free.findIndex((range) => range.start > region.start);
+    if (index < 0) index = this.#free.length;
+    this.#free.splice(index, 0, { start: region.start, size });
+    this.#mergeWithNext(index);
+    if (index > 0) this.#mergeWithNext(index - 1);
+  }
+
+  /** The region that holds `address`, or undefined: what a checked executor asks before each access. */
+  regionAt(address: number): Region | undefined {
+    const region = this.#regions[this.#indexAfter(address) - 1];
+    return region !== undefined && address < region.start + region.size ? region : undefined;
+  }
+
+  /**
+   * Judges an access of `size` bytes at `address`: undefined when it lies within one object (and within one
+   * element of a region that is made of elements), else why not.
+   */
+  accessFault(address: number, size: number, write: boolean): string | undefined {
+    if (address < WASM_PAGE) return `null pointer dereference at 0x${address.toString(16)}`;
+    const region = this.regionAt(address);
+    if (region === undefined) return `0x${address.toString(16)} belongs to no object`;
+    const offset = address - region.start;
+    const verb = write ? 'write' : 'read';
+    if (region.elements !== undefined) {
+      const { first, stride, size: elementSize, count } = region.elements;
+      const index = Math.floor((offset - first) / stride);
+      const within = offset - first - index * stride;
+      if (index < 0 || index >= count || within + size > elementSize) {
+        return `${verb} of ${size} bytes at offset ${within} overruns the ${elementSize}-byte element ${index} of ${region.label}`;
+      }
+    } else if (offset + size > region.size) {
+      return `${verb} of ${size} bytes at offset ${offset} overruns ${region.label} (${region.size} bytes)`;
+    }
+    if (write && region.access !== 'read-write') return `write to read-only ${region.label}`;
+    if (region.access === 'none') return `${region.label} is not accessible to a program`;
+    return undefined;
+  }
+
+  /** A copy of `size` bytes at `address`. */
+  read(address: number, size: number): Uint8Array {
+    return this.u8.slice(address, address + size);
+  }
+
+  write(address: number, bytes: Uint8Array): void {
+    this.u8.set(bytes, address);
+  }
+
+  /**
+   * A copy of all live objects' bytes, to be put back by `restore`: how two executors are run from the same
+   * state. Only valid while no object is added or removed.
+   */
+  snapshot(): SpaceSnapshot {
+    return this.#regions.map((region) => ({ region, bytes: this.read(region.start, region.size) }));
+  }
+
+  restore(snapshot: SpaceSnapshot): void {
+    for (const { region, bytes } of snapshot) this.write(region.start, bytes);
+  }
+
+  /** Index of the first region that starts after `address`. */
+  #indexAfter(address: number): number {
+    let low = 0;
+    let high = this.#regions.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#regions[middle]!.start <= address) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  #mergeWithNext(index: number): void {
+    const range = this.#free[index]!;
+    const next = this.#free[index + 1];
+    if (next !== undefined && range.start + range.size === next.start) {
+      range.size += next.size;
+      this.#free.splice(index + 1, 1);
+    }
+  }
+}
+
+/** Bytes of a WebAssembly page, and of the unmapped range at address 0. */
+export const WASM_PAGE = 65_536;
+/** Every object starts at a multiple of this, so that 64-bit atomics on its fields are aligned. */
+export const ALIGNMENT = 16;
+
+export interface RegionDescription {
+  readonly kind: 'context' | 'packet' | 'stack' | 'map' | 'map-element' | 'run-state' | 'scratch';
+  /** How messages call it, e.g. `the value of map rxcnt`. */
+  readonly label: string;
+  /** What a program may do with it. `none`: host-side bookkeeping that merely lies in the same memory. */
+  readonly access: 'read-write' | 'read' | 'none';
+  /**
+   * The region is an array of `count` elements, the first at byte `first`, `stride` bytes apart, of which a
+   * program may touch `size` bytes each. Bytes between elements belong to the map's own bookkeeping.
+   */
+  readonly elements?: {
+    readonly first: number;
+    readonly stride: number;
+    readonly size: number;
+    readonly count: number;
+  };
+}
+
+export interface Region extends RegionDescription {
+  readonly start: number;
+  readonly size: number;
+}
+
+export type SpaceSnapshot = readonly { readonly region: Region; readonly bytes: Uint8Array }[];
+
+export function roundUp(value: number, multiple: number): number {
+  return Math.ceil(value / multiple) * multiple;
+}

@@ -1,0 +1,33 @@
+/** The world outside the program, as far as helpers show it. The testbed declares it; never the real host. */
+export interface HelperHost {
+  /** bpf_trace_printk and bpf_trace_vprintk. */
+  trace(text: string): void;
+  /** bpf_fib_lookup and bpf_check_mtu; absent: the helpers answer as on a host without routes or devices. */
+  readonly network?: HelperNetwork | undefined;
+}
+
+export interface HelperNetwork {
+  /** MTU of a device in bytes, undefined when there is none of that ifindex. */
+  mtu(ifindex: number): number | undefined;
+  fibLookup(query: FibQuery): FibAnswer;
+}
+
+/** The fields of `struct bpf_fib_lookup` a route depends on; addresses are 4 or 16 bytes, network order. */
+export interface FibQuery {
+  readonly family: 'inet' | 'inet6';
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly ifindex: number;
+  readonly output: boolean;
+  readonly totalLength: number;
+}
+
+export interface FibAnswer {
+  /** A BPF_FIB_LKUP_RET_* value. */
+  readonly result: number;
+  readonly ifindex?: number;
+  readonly mtu?: number;
+  readonly nextHop?: Uint8Array;
+  readonly sourceMac?: Uint8Array;
+  readonly destinationMac?: Uint8Array;
+}

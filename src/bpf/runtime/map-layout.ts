@@ -1,0 +1,86 @@
+/**
+ * How maps lie in the address space, so that an executor can serve the hot lookups without leaving compiled
+ * code. A map backend fills this in; an executor that knows the layout may inline it, and one that does not
+ * calls `ResidentMap.lookupElem`. Both must see the same bytes.
+ *
+ * ARRAY and PERCPU_ARRAY (per CPU, `values + cpu * cpuStride`):
+ * ```
+ *   values + index * stride    the value, 8-byte aligned; stride = valueSize rounded up to 8
+ * ```
+ *
+ * HASH, PERCPU_HASH and the LRU forms: preallocated elements that never move, chained from buckets.
+ * ```
+ *   buckets + 4 * (hash & (bucketCount - 1))   u32 address of the first element, 0 for none
+ *   element:  +0   u32 next         address of the next element in the chain, 0 for none
+ *             +4   u32 hash         the full hash, compared before the key
+ *             +8   key              keySize bytes
+ *             +valueOffset          the value, 8-byte aligned: roundUp(8 + keySize, 8)
+ *                                   per-CPU: CPU n's value at valueOffset + n * cpuStride
+ *             +usedOffset           LRU only: u32 set to 1 by a lookup (the reference bit)
+ * ```
+ * `hash` is `hashKey` below, over the key's bytes.
+ */
+export type MapLayout =
+  | {
+      readonly kind: 'array';
+      readonly values: number;
+      readonly stride: number;
+      readonly maxEntries: number;
+      /** 0 for an array that is not per CPU. */
+      readonly cpuStride: number;
+    }
+  | {
+      readonly kind: 'hash';
+      readonly buckets: number;
+      /** A power of two. */
+      readonly bucketCount: number;
+      readonly keySize: number;
+      /** Start value of `hashKey` for this map. */
+      readonly seed: number;
+      readonly valueOffset: number;
+      readonly cpuStride: number;
+      /** -1 for a map that is not LRU. */
+      readonly usedOffset: number;
+    }
+  /**
+   * PROG_ARRAY: a u32 program id at `slots + 4 * index`, 0 for none.
+   * ARRAY_OF_MAPS: likewise the `address` of the inner map.
+   */
+  | { readonly kind: 'slots'; readonly slots: number; readonly maxEntries: number }
+  /** The map is served by calls only. */
+  | { readonly kind: 'opaque' };
+
+/** Offset of the key in a hash element. */
+export const HASH_ELEMENT_KEY = 8;
+
+const MULTIPLIER = 0x9e3779b1;
+
+/**
+ * The hash of a key: one multiply, one xor-shift per 32-bit word, then a final mix; keys whose size is not a
+ * multiple of 4 end in a word padded with zero bytes. Chosen because wasm and JavaScript compute it alike and
+ * fast with 32-bit integers (`Math.imul` = i32.mul):
+ *
+ * ```
+ *   h = seed
+ *   for each word w:  h = (h ^ w) * 0x9e3779b1;  h ^= h >>> 15
+ *   h *= 0x85ebca6b;  h ^= h >>> 13
+ * ```
+ * The seed is the map's own (drawn from the run's seed), so that a guest cannot prepare colliding keys.
+ */
+export function hashKey(u8: Uint8Array, at: number, keySize: number, seed: number): number {
+  let h = seed | 0;
+  const whole = keySize & ~3;
+  for (let i = 0; i < whole; i += 4) {
+    const word = u8[at + i]! | (u8[at + i + 1]! << 8) | (u8[at + i + 2]! << 16) | (u8[at + i + 3]! << 24);
+    h = Math.imul(h ^ word, MULTIPLIER);
+    h ^= h >>> 15;
+  }
+  if (whole < keySize) {
+    let word = 0;
+    for (let i = whole; i < keySize; i++) word |= u8[at + i]! << (8 * (i - whole));
+    h = Math.imul(h ^ word, MULTIPLIER);
+    h ^= h >>> 15;
+  }
+  h = Math.imul(h, 0x85ebca6b);
+  return h ^ (h >>> 13);
+}

@@ -1,0 +1,145 @@
+import { XDP_PACKET_HEADROOM } from '../xdp.js';
+import { XdpbedError } from '../../core/diagnostic.js';
+import type { AddressSpace, Region } from './address-space.js';
+
+/**
+ * A frame and its XDP context in the address space. The context the program sees comes first, so that the
+ * slot's address is what R1 holds; behind it lies what the kernel keeps in `struct xdp_buff` and in
+ * `struct bpf_redirect_info`, where a program cannot reach it.
+ *
+ * ```
+ *   +0   struct xdp_md      24 bytes: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
+ *   +24  u32 hard_start     address of the first byte of the headroom
+ *   +28  u32 hard_end       one past the last byte that adjust_tail may grow to
+ *   +32  u32 verdict        what the program returned (written by batch entry points)
+ *   +36  u32 redirect_kind  0 none, 1 ifindex (bpf_redirect), 2 map (bpf_redirect_map)
+ *   +40  u32 redirect_target  the ifindex, or the index/key's low word in the map
+ *   +44  u32 redirect_map   address of the map, for kind 2
+ *   +48  u32 redirect_flags low word of the helper's flags
+ *   +52  u32 reserved (3 ×)
+ *   +64  headroom, packet, tailroom: up to FRAME_SLOT_SIZE
+ * ```
+ */
+export const FRAME_SLOT = {
+  hardStart: 24,
+  hardEnd: 28,
+  verdict: 32,
+  redirectKind: 36,
+  redirectTarget: 40,
+  redirectMap: 44,
+  redirectFlags: 48,
+  buffer: 64,
+} as const;
+
+export const REDIRECT_NONE = 0;
+export const REDIRECT_IFINDEX = 1;
+export const REDIRECT_MAP = 2;
+
+/** The largest packet a slot takes on arrival: one page less headroom and `skb_shared_info`, as in the kernel. */
+export const MAX_FRAME_LENGTH = 3520;
+/** Bytes behind the packet area that bpf_xdp_adjust_tail may not touch (kernel: `struct skb_shared_info`). */
+const SKB_SHARED_INFO = 320;
+
+/**
+ * Bytes from one slot to the next in a ring. Not a power of two: slots 4096 bytes apart would all fall into
+ * the same cache sets.
+ */
+export const FRAME_SLOT_SIZE = FRAME_SLOT.buffer + 4096 + 64;
+
+export interface FrameMetadata {
+  readonly ingressIfindex?: number;
+  readonly rxQueueIndex?: number;
+  readonly egressIfindex?: number;
+}
+
+/**
+ * A ring of frame slots. A single program run uses slot 0; batch runs fill as many as they like.
+ */
+export class FrameRing {
+  readonly region: Region;
+
+  constructor(
+    readonly space: AddressSpace,
+    readonly slots: number,
+  ) {
+    this.region = space.allocate(slots * FRAME_SLOT_SIZE, {
+      kind: 'packet',
+      label: 'a frame',
+      access: 'read-write',
+    });
+  }
+
+  /** The address of slot `index`: the context pointer for R1. */
+  address(index: number): number {
+    return this.region.start + index * FRAME_SLOT_SIZE;
+  }
+
+  /**
+   * Places a frame in a slot with full headroom and resets context and redirect state. Throws `packet-invalid`
+   * for a frame longer than MAX_FRAME_LENGTH.
+   */
+  load(index: number, frame: Uint8Array, metadata: FrameMetadata = {}): void {
+    if (frame.length > MAX_FRAME_LENGTH) {
+      throw new XdpbedError(
+        'packet-invalid',
+        `a frame of ${frame.length} bytes exceeds the limit of ${MAX_FRAME_LENGTH}`,
+      );
+    }
+    const { i32, u8 } = this.space;
+    const at = this.address(index);
+    const word = at >> 2;
+    const hardStart = at + FRAME_SLOT.buffer;
+    const data = hardStart + XDP_PACKET_HEADROOM;
+    u8.set(frame, data);
+    i32[word] = data;
+    i32[word + 1] = data + frame.length;
+    i32[word + 2] = data;
+    i32[word + 3] = metadata.ingressIfindex ?? 0;
+    i32[word + 4] = metadata.rxQueueIndex ?? 0;
+    i32[word + 5] = metadata.egressIfindex ?? 0;
+    i32[word + 6] = hardStart;
+    i32[word + 7] = hardStart + 4096 - SKB_SHARED_INFO;
+    i32.fill(0, word + 8, word + 16);
+  }
+
+  /** The packet as it lies now, a copy. */
+  packet(index: number): Uint8Array {
+    const word = this.address(index) >> 2;
+    return this.space.read(this.space.i32[word]! >>> 0, this.space.i32[word + 1]! - this.space.i32[word]!);
+  }
+
+  /** The metadata in front of the packet (bpf_xdp_adjust_meta), a copy; empty when there is none. */
+  metadata(index: number): Uint8Array {
+    const word = this.address(index) >> 2;
+    const meta = this.space.i32[word + 2]!;
+    const data = this.space.i32[word]!;
+    return meta < data ? this.space.read(meta, data - meta) : new Uint8Array();
+  }
+
+  verdict(index: number): number {
+    return this.space.i32[(this.address(index) + FRAME_SLOT.verdict) >> 2]! >>> 0;
+  }
+
+  redirect(index: number): FrameRedirect {
+    const word = (this.address(index) + FRAME_SLOT.redirectKind) >> 2;
+    const { i32 } = this.space;
+    return {
+      kind: i32[word]! as FrameRedirect['kind'],
+      target: i32[word + 1]! >>> 0,
+      mapAddress: i32[word + 2]! >>> 0,
+      flags: i32[word + 3]! >>> 0,
+    };
+  }
+
+  close(): void {
+    this.space.free(this.region);
+  }
+}
+
+/** What bpf_redirect or bpf_redirect_map left behind; it counts only when the verdict is XDP_REDIRECT. */
+export interface FrameRedirect {
+  readonly kind: 0 | 1 | 2;
+  readonly target: number;
+  readonly mapAddress: number;
+  readonly flags: number;
+}

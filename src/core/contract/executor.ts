@@ -1,0 +1,68 @@
+import type { Program } from '../../bpf/program.js';
+import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
+import type { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
+import type { HelperHost } from '../../bpf/runtime/helper-host.js';
+import type { FrameRing } from '../../bpf/runtime/xdp-frame.js';
+import type { ProgramFacts } from './verifier.js';
+import { token } from './injection.js';
+
+/** Role `executor`: runs a verified program on packets. */
+export interface Executor {
+  readonly name: string;
+  /**
+   * Prepares a program. Throws `executor-unsupported` when this executor cannot run it, naming the insn and
+   * the reason. The program must have been verified: an executor may rely on it.
+   */
+  load(program: Program, environment: ExecutionEnvironment): Promise<LoadedProgram>;
+}
+
+export interface ExecutionEnvironment {
+  readonly runtime: BpfRuntime;
+  /** The maps by the handle that the program's `lddw` insns carry in imm. */
+  readonly maps: ReadonlyMap<number, BpfMap>;
+  readonly host: HelperHost;
+  /**
+   * The program's number in the runtime (`BpfRuntime.allocateProgramId`), under which a PROG_ARRAY names it and
+   * an executor finds it on a tail call.
+   */
+  readonly programId: number;
+  /** What the verifier learnt; an executor may use it to leave out checks. */
+  readonly facts?: ProgramFacts | undefined;
+  /** Aborts a program after this many insns (a guard against an unverified loop); default 2^32 - 1. */
+  readonly insnLimit?: number | undefined;
+}
+
+export interface LoadedProgram {
+  readonly name: string;
+  /**
+   * Runs once on the frame in a slot of the ring: the XDP verdict is in `verdict`, changes to packet, context
+   * and redirect state are in the slot.
+   */
+  run(frames: FrameRing, slot: number): RunOutcome;
+  /**
+   * Runs on `count` slots from `first` on, wrapping at the end of the ring; each slot's verdict is written to
+   * the slot. Returns how many frames were aborted by a fault. Faults are kept in `lastFault`.
+   */
+  runBatch(frames: FrameRing, first: number, count: number): number;
+  /** Runs with R1 and R2 given and returns R0: for programs that are not XDP (conformance tests). */
+  call(r1: bigint, r2: bigint): CallOutcome;
+  readonly lastFault: ProgramFault | undefined;
+  close(): void;
+}
+
+/** What one run left behind. A fault counts as XDP_ABORTED, as in the kernel. */
+export interface RunOutcome {
+  /** R0's lower 32 bits. */
+  readonly verdict: number;
+  readonly fault?: ProgramFault | undefined;
+}
+
+export type CallOutcome = { readonly r0: bigint } | { readonly fault: ProgramFault };
+
+/** Where and why a program was stopped. A verified program never faults; a fault names a verifier's miss. */
+export interface ProgramFault {
+  readonly insn: number;
+  readonly reason: string;
+}
+
+export const EXECUTOR = token<Executor>('executor');

@@ -1,0 +1,124 @@
+import type { Program } from '../../bpf/program.js';
+import type { LineInfo } from '../../bpf/btf/btf-ext.js';
+import type { MapAttributes } from '../../bpf/map-spec.js';
+import { token } from './injection.js';
+
+/** Role `verifier`: judges a program before anything is loaded, and explains a rejection. */
+export interface Verifier {
+  readonly name: string;
+  verify(request: VerifyRequest): Promise<Verification>;
+}
+
+export interface VerifyRequest {
+  readonly program: Program;
+  /** Attributes of the maps by the handle that the program's `lddw` insns carry in imm. */
+  readonly maps: ReadonlyMap<number, VerifierMap>;
+  /** Ask for the per-insn state log (costly). */
+  readonly log?: boolean | undefined;
+}
+
+export interface VerifierMap extends MapAttributes {
+  readonly name: string;
+  /** Content of a frozen map (`.rodata`), which a verifier may treat as constant. */
+  readonly frozenValue?: Uint8Array | undefined;
+}
+
+export type Verification = Acceptance | Rejection;
+
+export interface Acceptance {
+  readonly accepted: true;
+  readonly verifier: string;
+  readonly statistics: VerifierStatistics;
+  readonly properties?: ProgramProperties | undefined;
+  readonly facts?: ProgramFacts | undefined;
+  readonly log?: string | undefined;
+}
+
+/** Why a program may not run. Field by field what a person needs in order to act on it. */
+export interface Rejection {
+  readonly accepted: false;
+  readonly verifier: string;
+  /** Stable, documented code, e.g. `packet-bounds`. */
+  readonly code: string;
+  /** One sentence, lower-case. */
+  readonly reason: string;
+  /** Slot of the offending insn; undefined when the program as a whole is at fault. */
+  readonly insn?: number | undefined;
+  readonly disassembly?: string | undefined;
+  readonly line?: LineInfo | undefined;
+  /** The registers that matter, in the kernel log's notation, e.g. `R2=pkt(off=14,r=14)`. */
+  readonly registers?: readonly string[] | undefined;
+  /** How it came to this: where the value was made, which branches were taken; oldest first. */
+  readonly path?: readonly PathStep[] | undefined;
+  /** What would help. */
+  readonly suggestion?: string | undefined;
+  readonly statistics: VerifierStatistics;
+  readonly log?: string | undefined;
+}
+
+export interface PathStep {
+  readonly insn: number;
+  readonly text: string;
+  readonly line?: LineInfo | undefined;
+}
+
+export interface VerifierStatistics {
+  /** Insns simulated, counting each visit (the kernel's `insn_processed`). */
+  readonly processedInsns: number;
+  readonly peakStates: number;
+  readonly totalStates: number;
+  /** Where states multiply: insns with the most stored states, most first. */
+  readonly hotspots?: readonly Hotspot[] | undefined;
+  /** Wall-clock milliseconds; left out of anything that must be deterministic. */
+  readonly milliseconds?: number | undefined;
+}
+
+export interface Hotspot {
+  readonly insn: number;
+  readonly visits: number;
+  readonly states: number;
+  readonly kind: 'loop' | 'branch' | 'call';
+  readonly line?: LineInfo | undefined;
+}
+
+/** What a policy may set limits on, known once a program is verified. */
+export interface ProgramProperties {
+  readonly helpers: readonly number[];
+  readonly mapTypes: readonly number[];
+  readonly writesPacket: boolean;
+  /** Verdicts the program can return, `XDP_REDIRECT` among them only if R0 may hold it. */
+  readonly verdicts: readonly string[];
+  /** Upper bound of insns executed for one packet along any explored path; tail calls not followed. */
+  readonly worstCaseInsns: number;
+  readonly stackBytes: number;
+}
+
+/** What is known at an insn on every path that reaches it; absent where paths disagree. */
+export interface ProgramFacts {
+  readonly accesses: ReadonlyMap<number, AccessFact>;
+  readonly calls: ReadonlyMap<number, CallFact>;
+  /** Insns that no path reaches. */
+  readonly unreachable: ReadonlySet<number>;
+}
+
+/** The memory a load, store or atomic touches. Offsets are in bytes from the object's start, inclusive. */
+export interface AccessFact {
+  readonly region: 'context' | 'packet' | 'packet-meta' | 'stack' | 'map-value' | 'memory';
+  readonly write: boolean;
+  readonly size: number;
+  readonly minOffset: number;
+  readonly maxOffset: number;
+  /** Handle of the map, for `map-value`. */
+  readonly map?: number | undefined;
+}
+
+export interface CallFact {
+  /** The helper's number, or -1 for a local call. */
+  readonly helper: number;
+  /** Handle of the map in the helper's map argument, when it is the same on every path. */
+  readonly map?: number | undefined;
+  /** Known constant arguments by argument number (1 … 5). */
+  readonly constants: ReadonlyMap<number, bigint>;
+}
+
+export const VERIFIER = token<Verifier>('verifier');

@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['{src,plugins,schemas,docs,testbeds}/**/*.test.ts'],
+    // tsyringe reads decorator metadata through this polyfill; it must load before any plugin.
+    setupFiles: ['reflect-metadata'],
+    testTimeout: 60_000,
+    pool: 'forks',
+    maxWorkers: 2,
+  },
+});
