@@ -1,0 +1,116 @@
+/**
+ * A driver that works with byte arrays: it copies what it sends into guest memory, and what came back out
+ * of it, and recycles the buffers.
+ */
+
+import type { GuestAllocator, GuestMemory } from './guest-memory.js';
+import type { DeviceViolation } from './violation.js';
+import type { AddResult, BufferPart, BufferToken, DriverQueue } from './virtqueue.js';
+
+/** What to send and how much room to leave for the answer. At least one part in all, none of them empty. */
+export interface CopyRequest {
+  /** One descriptor each. */
+  readonly readable?: readonly Uint8Array[];
+  /** Bytes of each device-writable descriptor. */
+  readonly writable?: readonly number[];
+  /** Use an indirect table. */
+  readonly indirect?: boolean;
+}
+
+export type CollectResult =
+  | {
+      readonly kind: 'used';
+      readonly token: BufferToken;
+      /** A copy of exactly the bytes that the device says it wrote. */
+      readonly response: Uint8Array;
+    }
+  | { readonly kind: 'empty' }
+  | { readonly kind: 'violation'; readonly violation: DeviceViolation };
+
+export class CopyingDriver {
+  readonly #memory: GuestMemory;
+  readonly #queue: DriverQueue;
+  readonly #buffers: GuestAllocator;
+  readonly #held = new Map<
+    BufferToken,
+    { readable: readonly BufferPart[]; writable: readonly BufferPart[] }
+  >();
+
+  constructor(memory: GuestMemory, queue: DriverQueue, buffers: GuestAllocator) {
+    this.#memory = memory;
+    this.#queue = queue;
+    this.#buffers = buffers;
+  }
+
+  get queue(): DriverQueue {
+    return this.#queue;
+  }
+
+  /**
+   * Copies a request into guest memory and adds it; `full` also when guest memory is. Not yet visible to the
+   * device: see {@link publish}.
+   * @throws XdpbedError `virtio-violation` for a request that the specification forbids
+   */
+  submit(request: CopyRequest): AddResult {
+    const readable: BufferPart[] = [];
+    const writable: BufferPart[] = [];
+    let added = false;
+    try {
+      for (const bytes of request.readable ?? []) {
+        const address = this.#buffers.allocate(bytes.length);
+        if (address === undefined) return { kind: 'full' };
+        readable.push({ address, length: bytes.length });
+        this.#memory.write(address, bytes);
+      }
+      for (const length of request.writable ?? []) {
+        const address = this.#buffers.allocate(length);
+        if (address === undefined) return { kind: 'full' };
+        writable.push({ address, length });
+      }
+      const result = this.#queue.addBuffer({ readable, writable, indirect: request.indirect ?? false });
+      if (result.kind === 'added') {
+        added = true;
+        this.#held.set(result.token, { readable, writable });
+      }
+      return result;
+    } finally {
+      if (!added) this.#free(readable, writable);
+    }
+  }
+
+  /** Exposes what was submitted. `true`: the device wants a kick. */
+  publish(): boolean {
+    this.#queue.publish();
+    return this.#queue.shouldKick();
+  }
+
+  /** Takes the next finished request and frees its buffers. */
+  collect(): CollectResult {
+    const used = this.#queue.getUsed();
+    if (used.kind !== 'used') return used;
+    const buffer = this.#held.get(used.token)!;
+    const response = new Uint8Array(used.written);
+    let to = 0;
+    for (const part of buffer.writable) {
+      const count = Math.min(part.length, used.written - to);
+      this.#memory.readInto(part.address, response.subarray(to, to + count));
+      to += count;
+    }
+    this.#held.delete(used.token);
+    this.#free(buffer.readable, buffer.writable);
+    return { kind: 'used', token: used.token, response };
+  }
+
+  /**
+   * Frees the buffers of all requests that never came back. Only after the device was reset: until then it
+   * may still write to them.
+   */
+  releaseAll(): void {
+    for (const buffer of this.#held.values()) this.#free(buffer.readable, buffer.writable);
+    this.#held.clear();
+  }
+
+  #free(readable: readonly BufferPart[], writable: readonly BufferPart[]): void {
+    for (const part of [...readable, ...writable]) this.#buffers.free(part.address);
+  }
+}

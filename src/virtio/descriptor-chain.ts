@@ -1,0 +1,95 @@
+/**
+ * A descriptor chain as the device works with it: what the driver sent is already copied, what the device
+ * answers goes through a bounded writer.
+ */
+
+import type { GuestMemory } from './guest-memory.js';
+
+/**
+ * Writes into the device-writable part of a chain, front to back.
+ *
+ * Writing only ever appends, because `used.len` promises the driver that the *first* `len` writable bytes
+ * were written (virtio 1.3, 2.7.8.2).
+ */
+export class ChainWriter {
+  /** Writable bytes of the chain. */
+  readonly capacity: number;
+  readonly #memory: GuestMemory;
+  readonly #addresses: readonly number[];
+  readonly #lengths: readonly number[];
+  #segment = 0;
+  #offset = 0;
+  #written = 0;
+  #open = true;
+
+  /** The segments have been checked to lie in `memory`; the writer checks again with every write. */
+  constructor(memory: GuestMemory, addresses: readonly number[], lengths: readonly number[]) {
+    this.#memory = memory;
+    this.#addresses = addresses;
+    this.#lengths = lengths;
+    this.capacity = lengths.reduce((total, length) => total + length, 0);
+  }
+
+  /** Bytes written: what the used element will carry. */
+  get written(): number {
+    return this.#written;
+  }
+
+  /** Bytes that can still be written; 0 once the chain is pushed or revoked. */
+  get remaining(): number {
+    return this.#open ? this.capacity - this.#written : 0;
+  }
+
+  /** Appends all of `bytes`; `false`, with nothing written, when they do not fit or the chain is gone. */
+  write(bytes: Uint8Array): boolean {
+    if (bytes.length > this.remaining) return false;
+    let from = 0;
+    while (from < bytes.length) {
+      const room = this.#lengths[this.#segment]! - this.#offset;
+      const count = Math.min(room, bytes.length - from);
+      this.#memory.write(this.#addresses[this.#segment]! + this.#offset, bytes.subarray(from, from + count));
+      this.#advance(count);
+      from += count;
+    }
+    return true;
+  }
+
+  /** Appends `count` zeros; `false`, with nothing written, when they do not fit or the chain is gone. */
+  writeZeros(count: number): boolean {
+    if (count > this.remaining) return false;
+    let left = count;
+    while (left > 0) {
+      const room = Math.min(this.#lengths[this.#segment]! - this.#offset, left);
+      this.#memory.fill(this.#addresses[this.#segment]! + this.#offset, room);
+      this.#advance(room);
+      left -= room;
+    }
+    return true;
+  }
+
+  /** The queue calls this when the chain is the driver's again: its memory may have a new use. */
+  close(): void {
+    this.#open = false;
+  }
+
+  #advance(count: number): void {
+    this.#written += count;
+    this.#offset += count;
+    if (this.#offset === this.#lengths[this.#segment]) {
+      this.#segment += 1;
+      this.#offset = 0;
+    }
+  }
+}
+
+/** One chain that the device holds. */
+export interface DescriptorChain {
+  /** Index of the head descriptor: what the used element will name. */
+  readonly head: number;
+  /** Avail ring position it was popped from, modulo 2^16. */
+  readonly position: number;
+  /** All device-readable bytes, copied once when the chain was popped: the driver cannot change them any more. */
+  readonly readable: Uint8Array;
+  /** The device-writable bytes. */
+  readonly writer: ChainWriter;
+}

@@ -1,0 +1,216 @@
+/**
+ * A guest's physical memory as the device sees it, and an allocator for the driver's buffers in it.
+ */
+
+import { XdpbedError } from '../core/diagnostic.js';
+
+/**
+ * One bounded region of guest-physical memory.
+ *
+ * ```
+ *   guest-physical   0 ......... base ................... base + size ......... 2^64
+ *                      outside   |<------ in the region ------>|    outside
+ * ```
+ *
+ * Addresses are bytes. Descriptors hold 64-bit addresses, of which a JavaScript number holds only those below
+ * 2^53 exactly; the region therefore ends at or below 2^53 - 1, and every address above that is outside by
+ * definition. A number that was rounded from such an address stays at or above 2^53 (rounding is monotonic),
+ * so it is refused as well.
+ *
+ * Every accessor checks its range first and answers `undefined` or `false` when a byte of it is outside:
+ * the ranges come from a driver that is not trusted. What is read is copied and never aliases the region;
+ * the one exception is {@link window}.
+ */
+export class GuestMemory {
+  /** Guest-physical address of the first byte. */
+  readonly base: number;
+  /** Bytes. */
+  readonly size: number;
+  readonly #bytes: Uint8Array;
+
+  /**
+   * @param backing size in bytes of a fresh zeroed region, or the bytes that are to be the region
+   * @param base guest-physical address of the first byte
+   * @throws XdpbedError `virtio-violation` when the region does not fit below 2^53
+   */
+  constructor(backing: number | Uint8Array, base = 0) {
+    const size = typeof backing === 'number' ? backing : backing.length;
+    if (!Number.isSafeInteger(size) || size < 0 || !Number.isSafeInteger(base) || base < 0) {
+      throw new XdpbedError(
+        'virtio-violation',
+        `a guest memory of ${size} bytes at ${base} is not a range of bytes`,
+      );
+    }
+    if (!Number.isSafeInteger(base + size)) {
+      throw new XdpbedError('virtio-violation', `guest memory at ${base} ends beyond 2^53 - 1`);
+    }
+    this.#bytes = typeof backing === 'number' ? new Uint8Array(size) : backing;
+    this.base = base;
+    this.size = size;
+  }
+
+  /** Whether all of `[address, address + length)` is in the region. Total: any two values may be asked about. */
+  contains(address: number | bigint, length: number): boolean {
+    const start = typeof address === 'bigint' ? Number(address) : address;
+    const offset = start - this.base;
+    // Subtraction cannot overflow here, where adding address and length could. An offset beyond the region
+    // leaves a negative room, for which no length is short enough.
+    return (
+      Number.isSafeInteger(start) &&
+      Number.isSafeInteger(length) &&
+      length >= 0 &&
+      offset >= 0 &&
+      length <= this.size - offset
+    );
+  }
+
+  /** A copy of the bytes, or `undefined` when the range is not in the region. */
+  read(address: number | bigint, length: number): Uint8Array | undefined {
+    if (!this.contains(address, length)) return undefined;
+    const offset = Number(address) - this.base;
+    // Not `Uint8Array.prototype.slice` of the backing: a Buffer's slice is a view, not a copy.
+    const copy = new Uint8Array(length);
+    copy.set(this.#bytes.subarray(offset, offset + length));
+    return copy;
+  }
+
+  /** Copies `target.length` bytes into `target`; `false`, with `target` as it was, when out of range. */
+  readInto(address: number | bigint, target: Uint8Array): boolean {
+    if (!this.contains(address, target.length)) return false;
+    const offset = Number(address) - this.base;
+    target.set(this.#bytes.subarray(offset, offset + target.length));
+    return true;
+  }
+
+  /** Copies all of `bytes` into the region; `false`, with nothing written, when out of range. */
+  write(address: number | bigint, bytes: Uint8Array): boolean {
+    if (!this.contains(address, bytes.length)) return false;
+    this.#bytes.set(bytes, Number(address) - this.base);
+    return true;
+  }
+
+  /** Sets `length` bytes to `value`; `false`, with nothing written, when out of range. */
+  fill(address: number | bigint, length: number, value = 0): boolean {
+    if (!this.contains(address, length)) return false;
+    const offset = Number(address) - this.base;
+    this.#bytes.fill(value, offset, offset + length);
+    return true;
+  }
+
+  /**
+   * A live view of exactly this range, for the parts of a virtqueue that driver and device share.
+   * An index that is wrong by any amount ends at the window's edge and cannot reach other memory.
+   */
+  window(address: number | bigint, length: number): DataView | undefined {
+    if (!this.contains(address, length)) return undefined;
+    return new DataView(this.#bytes.buffer, this.#bytes.byteOffset + (Number(address) - this.base), length);
+  }
+}
+
+/**
+ * Hands out pieces of guest memory for the driver's buffers and takes them back: first fit over a list of
+ * free ranges that is kept in address order and merged on every free, so recycling does not fragment.
+ *
+ * The driver owns it; what the device does cannot reach it.
+ */
+export class GuestAllocator {
+  readonly #alignment: number;
+  /** Free ranges in address order; no two of them touch. */
+  readonly #free: { address: number; length: number }[];
+  readonly #allocated = new Map<number, number>();
+
+  /**
+   * @param range the addresses to hand out, in bytes
+   * @param alignment bytes, a power of two; every piece starts at a multiple and is rounded up to one
+   * @throws XdpbedError `virtio-violation` when the range is not in `memory` or the alignment no power of two
+   */
+  constructor(
+    memory: GuestMemory,
+    range: { readonly address: number; readonly length: number } = {
+      address: memory.base,
+      length: memory.size,
+    },
+    alignment = 64,
+  ) {
+    if (!memory.contains(range.address, range.length)) {
+      throw new XdpbedError(
+        'virtio-violation',
+        `${range.length} bytes at ${range.address} are not in guest memory`,
+      );
+    }
+    if (!isPowerOfTwo(alignment)) {
+      throw new XdpbedError('virtio-violation', `an alignment of ${alignment} is not a power of two`);
+    }
+    this.#alignment = alignment;
+    const start = Math.ceil(range.address / alignment) * alignment;
+    const length = Math.floor((range.address + range.length - start) / alignment) * alignment;
+    this.#free = length > 0 ? [{ address: start, length }] : [];
+  }
+
+  /** Bytes handed out and not yet freed, rounding included. */
+  get allocatedBytes(): number {
+    let total = 0;
+    for (const length of this.#allocated.values()) total += length;
+    return total;
+  }
+
+  /** Bytes left, in however many pieces. */
+  get freeBytes(): number {
+    return this.#free.reduce((total, range) => total + range.length, 0);
+  }
+
+  /** The address of `length` bytes (at least one unit), or `undefined` when no free range is long enough. */
+  allocate(length: number): number | undefined {
+    const wanted = Math.max(1, Math.ceil(length / this.#alignment)) * this.#alignment;
+    const index = this.#free.findIndex((range) => range.length >= wanted);
+    const range = this.#free[index];
+    if (range === undefined) return undefined;
+    const { address } = range;
+    if (range.length === wanted) {
+      this.#free.splice(index, 1);
+    } else {
+      range.address += wanted;
+      range.length -= wanted;
+    }
+    this.#allocated.set(address, wanted);
+    return address;
+  }
+
+  /**
+   * Takes a piece back.
+   * @throws XdpbedError `virtio-violation` when `address` is not one that was handed out and is still held
+   */
+  free(address: number): void {
+    const length = this.#allocated.get(address);
+    if (length === undefined) {
+      throw new XdpbedError('virtio-violation', `no buffer is allocated at 0x${address.toString(16)}`);
+    }
+    this.#allocated.delete(address);
+
+    let low = 0;
+    let high = this.#free.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#free[middle]!.address < address) low = middle + 1;
+      else high = middle;
+    }
+    const before = this.#free[low - 1];
+    const after = this.#free[low];
+    const joinsBefore = before !== undefined && before.address + before.length === address;
+    const joinsAfter = after !== undefined && address + length === after.address;
+    if (joinsBefore) {
+      before.length += length + (joinsAfter ? after.length : 0);
+      if (joinsAfter) this.#free.splice(low, 1);
+    } else if (joinsAfter) {
+      after.address = address;
+      after.length += length;
+    } else {
+      this.#free.splice(low, 0, { address, length });
+    }
+  }
+}
+
+/** Whether `value` is 1, 2, 4, … */
+export function isPowerOfTwo(value: number): boolean {
+  return Number.isSafeInteger(value) && value > 0 && Number.isInteger(Math.log2(value));
+}

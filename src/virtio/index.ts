@@ -1,0 +1,31 @@
+/**
+ * virtio as far as a network device with XDP offload needs it (virtio 1.3 and RFC 2019): feature bits, split
+ * virtqueues of both sides in a guest's memory, the net header and configuration, and the control commands.
+ *
+ * Pure: no I/O, no clock, no dependency on the rest of xdpbed but its error class.
+ */
+
+export * from './control-ebpf.js';
+export * from './control.js';
+export * from './copying-driver.js';
+export { ChainWriter, type DescriptorChain } from './descriptor-chain.js';
+export * from './device-status.js';
+export * from './features.js';
+export { GuestAllocator, GuestMemory } from './guest-memory.js';
+export * from './net-config.js';
+export * from './net-header.js';
+export * from './split-device-queue.js';
+export * from './split-driver-queue.js';
+export {
+  MAX_QUEUE_SIZE,
+  type SplitLayout,
+  splitLayoutAt,
+  splitLayoutBytes,
+  VIRTQ_AVAIL_F_NO_INTERRUPT,
+  VIRTQ_DESC_F_INDIRECT,
+  VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_WRITE,
+  VIRTQ_USED_F_NO_NOTIFY,
+} from './split-layout.js';
+export * from './violation.js';
+export * from './virtqueue.js';

@@ -1,0 +1,331 @@
+/**
+ * The driver's side of a split virtqueue.
+ *
+ * It keeps its own record of what it gave to the device and never reads the descriptor table back: a device
+ * that writes where it should not can spoil data, but cannot make the driver follow a forged link.
+ */
+
+import { XdpbedError } from '../core/diagnostic.js';
+import type { GuestAllocator, GuestMemory } from './guest-memory.js';
+import {
+  AVAIL_ENTRY_BYTES,
+  crossedEvent,
+  DESCRIPTOR_BYTES,
+  openSplitRings,
+  RING_ENTRIES,
+  RING_FLAGS,
+  RING_IDX,
+  type SplitLayout,
+  type SplitRings,
+  USED_ELEMENT_BYTES,
+  VIRTQ_AVAIL_F_NO_INTERRUPT,
+  VIRTQ_DESC_F_INDIRECT,
+  VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_WRITE,
+  VIRTQ_USED_F_NO_NOTIFY,
+} from './split-layout.js';
+import type { DeviceViolation, DeviceViolationReason } from './violation.js';
+import type { AddResult, BufferPart, BufferRequest, DriverQueue, UsedResult } from './virtqueue.js';
+
+export interface SplitDriverQueueOptions {
+  /** VIRTIO_F_EVENT_IDX is negotiated. */
+  readonly eventIdx?: boolean;
+  /** VIRTIO_F_INDIRECT_DESC is negotiated: where the tables come from. Without it there are none. */
+  readonly indirectTables?: GuestAllocator;
+}
+
+/** What the driver knows about a buffer it has added. */
+interface Outstanding {
+  /** Last descriptor of the chain in the queue's own table. */
+  readonly tail: number;
+  /** Descriptors taken from the queue's own table. */
+  readonly descriptors: number;
+  /** Bytes the device may write. */
+  readonly writableBytes: number;
+  readonly indirectTable: number | undefined;
+  published: boolean;
+}
+
+/** The most bytes a chain may describe (virtio 1.3, 2.7.5.2). */
+const MAX_CHAIN_BYTES = 2 ** 32;
+
+const EMPTY = { kind: 'empty' } as const;
+const FULL = { kind: 'full' } as const;
+
+export class SplitDriverQueue implements DriverQueue {
+  readonly size: number;
+  readonly #memory: GuestMemory;
+  readonly #layout: SplitLayout;
+  readonly #rings: SplitRings;
+  readonly #eventIdx: boolean;
+  readonly #indirectTables: GuestAllocator | undefined;
+
+  /** Links the free descriptors, and those of each chain; the `next` fields in memory are only copies. */
+  readonly #link: Uint16Array;
+  #freeHead = 0;
+  #freeDescriptors = 0;
+  readonly #outstanding: (Outstanding | undefined)[];
+  #added: number[] = [];
+  /** Published buffers that the device has not returned. */
+  #inDevice = 0;
+  /** Next avail ring position to write, modulo 2^16. */
+  #nextAvail = 0;
+  /** Next used ring position to read, modulo 2^16. */
+  #nextUsed = 0;
+  /** Avail entries published since `shouldKick` last looked. */
+  #publishedSinceCheck = 0;
+  #interruptsEnabled = true;
+  #violation: DeviceViolation | undefined;
+
+  /**
+   * Sets up the queue: clears all three parts, as a driver has to (virtio 1.3, 2.7.10.1).
+   * @throws XdpbedError `virtio-violation` when the layout is not a valid one
+   */
+  constructor(memory: GuestMemory, layout: SplitLayout, options: SplitDriverQueueOptions = {}) {
+    const opened = openSplitRings(memory, layout);
+    if (!opened.ok) throw new XdpbedError('virtio-violation', opened.violation.message);
+    this.#memory = memory;
+    this.#rings = opened.rings;
+    this.#eventIdx = options.eventIdx ?? false;
+    this.#indirectTables = options.indirectTables;
+    this.size = layout.size;
+    this.#layout = layout;
+    this.#link = new Uint16Array(layout.size);
+    this.#outstanding = new Array<Outstanding | undefined>(layout.size).fill(undefined);
+    this.reset();
+  }
+
+  reset(): void {
+    for (const [head, buffer] of this.#outstanding.entries()) {
+      if (buffer?.indirectTable !== undefined) this.#indirectTables?.free(buffer.indirectTable);
+      this.#outstanding[head] = undefined;
+    }
+    for (let index = 0; index < this.size; index++) this.#link[index] = index + 1;
+    this.#freeHead = 0;
+    this.#freeDescriptors = this.size;
+    this.#added = [];
+    this.#inDevice = 0;
+    this.#nextAvail = 0;
+    this.#nextUsed = 0;
+    this.#publishedSinceCheck = 0;
+    this.#interruptsEnabled = true;
+    this.#violation = undefined;
+    this.#memory.fill(this.#layout.descriptorTable, this.#rings.descriptors.byteLength);
+    this.#memory.fill(this.#layout.availRing, this.#rings.avail.byteLength);
+    this.#memory.fill(this.#layout.usedRing, this.#rings.used.byteLength);
+  }
+
+  get freeDescriptors(): number {
+    return this.#freeDescriptors;
+  }
+
+  get violation(): DeviceViolation | undefined {
+    return this.#violation;
+  }
+
+  addBuffer(request: BufferRequest): AddResult {
+    if (this.#violation !== undefined) return { kind: 'violation', violation: this.#violation };
+    const readable = request.readable ?? [];
+    const writable = request.writable ?? [];
+    const parts = readable.length + writable.length;
+    this.#check(readable, writable);
+
+    let indirectTable: number | undefined;
+    let descriptors = parts;
+    if (request.indirect === true) {
+      if (this.#indirectTables === undefined) {
+        throw new XdpbedError('virtio-violation', 'VIRTIO_F_INDIRECT_DESC is not negotiated');
+      }
+      descriptors = 1;
+      if (this.#freeDescriptors === 0) return FULL;
+      indirectTable = this.#indirectTables.allocate(parts * DESCRIPTOR_BYTES);
+      if (indirectTable === undefined) return FULL;
+    } else if (this.#freeDescriptors < parts) {
+      return FULL;
+    }
+
+    const head = this.#freeHead;
+    let tail = head;
+    if (indirectTable === undefined) {
+      let index = head;
+      for (let i = 0; i < parts; i++) {
+        tail = index;
+        const next = this.#link[index]!;
+        this.#writePart(this.#rings.descriptors, index, readable, writable, i, next);
+        index = next;
+      }
+    } else {
+      const table = this.#memory.window(indirectTable, parts * DESCRIPTOR_BYTES)!;
+      for (let i = 0; i < parts; i++) this.#writePart(table, i, readable, writable, i, i + 1);
+      writeDescriptor(
+        this.#rings.descriptors,
+        head,
+        indirectTable,
+        parts * DESCRIPTOR_BYTES,
+        VIRTQ_DESC_F_INDIRECT,
+        0,
+      );
+    }
+    this.#freeHead = this.#link[tail]!;
+    this.#freeDescriptors -= descriptors;
+    const writableBytes = totalLength(writable);
+    this.#outstanding[head] = { tail, descriptors, writableBytes, indirectTable, published: false };
+
+    const position = (this.#nextAvail + this.#added.length) & (this.size - 1);
+    this.#rings.avail.setUint16(RING_ENTRIES + AVAIL_ENTRY_BYTES * position, head, true);
+    this.#added.push(head);
+    return { kind: 'added', token: head };
+  }
+
+  publish(): void {
+    if (this.#violation !== undefined || this.#added.length === 0) return;
+    for (const head of this.#added) this.#outstanding[head]!.published = true;
+    this.#inDevice += this.#added.length;
+    this.#publishedSinceCheck += this.#added.length;
+    this.#nextAvail = (this.#nextAvail + this.#added.length) & 0xffff;
+    this.#added = [];
+    // Descriptors and ring entries are written before idx exposes them. (One thread: no barrier needed.)
+    this.#rings.avail.setUint16(RING_IDX, this.#nextAvail, true);
+  }
+
+  shouldKick(): boolean {
+    const count = this.#publishedSinceCheck;
+    this.#publishedSinceCheck = 0;
+    if (count === 0 || this.#violation !== undefined) return false;
+    const { used } = this.#rings;
+    if (this.#eventIdx) {
+      const availEvent = used.getUint16(RING_ENTRIES + USED_ELEMENT_BYTES * this.size, true);
+      return crossedEvent(availEvent, this.#nextAvail, count);
+    }
+    return (used.getUint16(RING_FLAGS, true) & VIRTQ_USED_F_NO_NOTIFY) === 0;
+  }
+
+  getUsed(): UsedResult {
+    if (this.#violation !== undefined) return { kind: 'violation', violation: this.#violation };
+    const { used } = this.#rings;
+    const usedIdx = used.getUint16(RING_IDX, true);
+    const pending = (usedIdx - this.#nextUsed) & 0xffff;
+    if (pending === 0) return EMPTY;
+    if (pending > this.#inDevice) {
+      return this.#break(
+        'used-idx-jump',
+        `used idx ${usedIdx} is ${pending} ahead, the device holds ${this.#inDevice} buffers`,
+      );
+    }
+
+    const element = RING_ENTRIES + USED_ELEMENT_BYTES * (this.#nextUsed & (this.size - 1));
+    const id = used.getUint32(element, true);
+    const written = used.getUint32(element + 4, true);
+    if (id >= this.size) {
+      return this.#break('used-id-out-of-range', `used id ${id} is not below the queue size ${this.size}`);
+    }
+    const buffer = this.#outstanding[id];
+    if (buffer?.published !== true) {
+      return this.#break('used-id-not-outstanding', `used id ${id} names no buffer that the device holds`);
+    }
+    if (written > buffer.writableBytes) {
+      return this.#break(
+        'used-len-over-writable',
+        `used len ${written} exceeds the ${buffer.writableBytes} writable bytes of buffer ${id}`,
+      );
+    }
+
+    this.#outstanding[id] = undefined;
+    this.#link[buffer.tail] = this.#freeHead;
+    this.#freeHead = id;
+    this.#freeDescriptors += buffer.descriptors;
+    this.#inDevice -= 1;
+    if (buffer.indirectTable !== undefined) this.#indirectTables?.free(buffer.indirectTable);
+    this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
+    this.#updateUsedEvent();
+    return { kind: 'used', token: id, written };
+  }
+
+  enableInterrupts(): boolean {
+    if (this.#violation !== undefined) return false;
+    this.#interruptsEnabled = true;
+    if (this.#eventIdx) this.#updateUsedEvent();
+    else this.#rings.avail.setUint16(RING_FLAGS, 0, true);
+    // The device may have pushed, and not interrupted, between the last getUsed and the line above.
+    return this.#rings.used.getUint16(RING_IDX, true) !== this.#nextUsed;
+  }
+
+  disableInterrupts(): void {
+    if (this.#violation !== undefined) return;
+    this.#interruptsEnabled = false;
+    // With EVENT_IDX the flags stay 0 (virtio 1.3, 2.7.7.1); the event index alone suppresses.
+    if (this.#eventIdx) this.#updateUsedEvent();
+    else this.#rings.avail.setUint16(RING_FLAGS, VIRTQ_AVAIL_F_NO_INTERRUPT, true);
+  }
+
+  /** Half the index space away, and moved along with every buffer, an event index is never reached. */
+  #updateUsedEvent(): void {
+    if (!this.#eventIdx) return;
+    const event = this.#interruptsEnabled ? this.#nextUsed : (this.#nextUsed + 0x8000) & 0xffff;
+    this.#rings.avail.setUint16(RING_ENTRIES + AVAIL_ENTRY_BYTES * this.size, event, true);
+  }
+
+  #check(readable: readonly BufferPart[], writable: readonly BufferPart[]): void {
+    const parts = readable.length + writable.length;
+    if (parts === 0) throw new XdpbedError('virtio-violation', 'a buffer has no parts');
+    if (parts > this.size) {
+      throw new XdpbedError('virtio-violation', `${parts} parts exceed the queue size of ${this.size}`);
+    }
+    this.#checkParts(readable);
+    this.#checkParts(writable);
+    const bytes = totalLength(readable) + totalLength(writable);
+    if (bytes > MAX_CHAIN_BYTES) {
+      throw new XdpbedError('virtio-violation', `a chain of ${bytes} bytes exceeds 2^32`);
+    }
+  }
+
+  #checkParts(parts: readonly BufferPart[]): void {
+    for (const part of parts) {
+      if (part.length > 0 && this.#memory.contains(part.address, part.length)) continue;
+      throw new XdpbedError(
+        'virtio-violation',
+        `a part of ${part.length} bytes at 0x${part.address.toString(16)} is empty or outside guest memory`,
+      );
+    }
+  }
+
+  #writePart(
+    table: DataView,
+    index: number,
+    readable: readonly BufferPart[],
+    writable: readonly BufferPart[],
+    part: number,
+    next: number,
+  ): void {
+    const last = part === readable.length + writable.length - 1;
+    const isWritable = part >= readable.length;
+    const { address, length } = isWritable ? writable[part - readable.length]! : readable[part]!;
+    const flags = (isWritable ? VIRTQ_DESC_F_WRITE : 0) | (last ? 0 : VIRTQ_DESC_F_NEXT);
+    writeDescriptor(table, index, address, length, flags, last ? 0 : next);
+  }
+
+  #break(reason: DeviceViolationReason, message: string): Extract<UsedResult, { kind: 'violation' }> {
+    this.#violation = { reason, message };
+    return { kind: 'violation', violation: this.#violation };
+  }
+}
+
+function writeDescriptor(
+  table: DataView,
+  index: number,
+  address: number,
+  length: number,
+  flags: number,
+  next: number,
+): void {
+  const at = index * DESCRIPTOR_BYTES;
+  table.setUint32(at, address % 0x1_0000_0000, true);
+  table.setUint32(at + 4, Math.floor(address / 0x1_0000_0000), true);
+  table.setUint32(at + 8, length, true);
+  table.setUint16(at + 12, flags, true);
+  table.setUint16(at + 14, next, true);
+}
+
+function totalLength(parts: readonly BufferPart[]): number {
+  return parts.reduce((total, part) => total + part.length, 0);
+}
