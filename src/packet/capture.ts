@@ -1,0 +1,65 @@
+/** Capture files of either format. */
+
+import { XdpbedError } from '../core/diagnostic.js';
+import { type Capture, type CapturedPacket, LINKTYPE } from './captured-packet.js';
+import { PCAP_MAGIC, readPcap } from './pcap.js';
+import { PCAPNG_BLOCK, readPcapng } from './pcapng.js';
+
+/** Formats that are told apart from the ones read, only to say what to do with them. */
+const OTHER_FORMATS: readonly { prefix: readonly number[]; name: string; hint: string }[] = [
+  { prefix: [0x1f, 0x8b], name: 'a gzip file', hint: 'decompress it first' },
+  { prefix: [0x28, 0xb5, 0x2f, 0xfd], name: 'a zstd file', hint: 'decompress it first' },
+  { prefix: [0x34, 0xcd, 0xb2, 0xa1], name: 'a modified pcap file', hint: 'convert it: editcap -F pcapng' },
+  { prefix: [0xa1, 0xb2, 0xcd, 0x34], name: 'a modified pcap file', hint: 'convert it: editcap -F pcapng' },
+];
+
+/** The format by its first four bytes, or undefined when it is neither. */
+export function detectCaptureFormat(bytes: Uint8Array): 'pcap' | 'pcapng' | undefined {
+  if (bytes.length < 4) return undefined;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const orders = [view.getUint32(0, true), view.getUint32(0, false)];
+  if (orders.includes(PCAPNG_BLOCK.SECTION_HEADER)) return 'pcapng';
+  if (orders.includes(PCAP_MAGIC.US) || orders.includes(PCAP_MAGIC.NS)) return 'pcap';
+  return undefined;
+}
+
+/**
+ * Reads a pcap or pcapng file, whichever it is. Packets are views of `bytes`.
+ * @throws XdpbedError `pcap-invalid` with the offset
+ */
+export function readCapture(bytes: Uint8Array): Capture {
+  switch (detectCaptureFormat(bytes)) {
+    case 'pcap':
+      return readPcap(bytes);
+    case 'pcapng':
+      return readPcapng(bytes);
+    case undefined: {
+      const other = OTHER_FORMATS.find(({ prefix }) => prefix.every((byte, index) => bytes[index] === byte));
+      const what = other?.name ?? (bytes.length === 0 ? 'an empty file' : 'this');
+      throw new XdpbedError('pcap-invalid', `${what} is neither a pcap nor a pcapng file`, {
+        at: { offset: 0 },
+        hint: other?.hint,
+      });
+    }
+  }
+}
+
+/**
+ * The capture's packets as frames for an XDP program: all of them Ethernet, each without the FCS that its
+ * interface says it has. A cut packet keeps its bytes: whether they end in part of an FCS is not known.
+ * @throws XdpbedError `pcap-invalid` for the first packet of another link type
+ */
+export function ethernetFrames(capture: Capture): CapturedPacket[] {
+  return capture.packets.map((packet, index) => {
+    const { linkType, fcsBytes } = capture.interfaces[packet.interfaceIndex]!;
+    if (linkType !== LINKTYPE.ETHERNET) {
+      throw new XdpbedError('pcap-invalid', `packet ${index} has link type ${linkType}, not Ethernet (1)`, {
+        hint: 'XDP programs run on Ethernet frames; capture on the interface itself, not on "any"',
+      });
+    }
+    const whole = packet.data.length === packet.originalLength;
+    if (fcsBytes === 0 || !whole || packet.data.length < fcsBytes) return packet;
+    const data = packet.data.subarray(0, packet.data.length - fcsBytes);
+    return { ...packet, data, originalLength: data.length };
+  });
+}
