@@ -75,7 +75,7 @@ module.exports = {
       name: 'only-core-plugin-uses-the-container',
       comment: 'tsyringe silently replaces bindings and does not order disposal; core/plugin does both',
       severity: 'error',
-      from: { pathNot: '^src/core/plugin/' },
+      from: { pathNot: '^src/core/(plugin/|contract/injection\\.ts$)' },
       to: { path: 'node_modules/tsyringe', dependencyTypesNot: ['type-only'] },
     },
     {

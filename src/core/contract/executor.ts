@@ -2,6 +2,7 @@ import type { Program } from '../../bpf/program.js';
 import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
 import type { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import type { HelperHost } from '../../bpf/runtime/helper-host.js';
+import type { RunState } from '../../bpf/runtime/run-state.js';
 import type { FrameRing } from '../../bpf/runtime/xdp-frame.js';
 import type { ProgramFacts } from './verifier.js';
 import { token } from './injection.js';
@@ -30,6 +31,11 @@ export interface ExecutionEnvironment {
   readonly facts?: ProgramFacts | undefined;
   /** Aborts a program after this many insns (a guard against an unverified loop); default 2^32 - 1. */
   readonly insnLimit?: number | undefined;
+  /**
+   * Replaces helpers by number, or adds to them: the function reads its arguments from the run state and
+   * writes R0 there. For tools such as bpf_conformance, which asks for a helper 5 of its own.
+   */
+  readonly helperOverrides?: ReadonlyMap<number, (state: RunState) => void> | undefined;
 }
 
 export interface LoadedProgram {

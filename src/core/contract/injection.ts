@@ -1,3 +1,6 @@
+// tsyringe refuses to load before this polyfill is there.
+import 'reflect-metadata';
+
 /**
  * What a plugin needs of the container: the decorators. Interfaces have no runtime type, so every constructor
  * parameter carries an explicit `@inject(TOKEN)`; the container itself belongs to core/plugin.

@@ -32,6 +32,8 @@ export interface Acceptance {
   readonly properties?: ProgramProperties | undefined;
   readonly facts?: ProgramFacts | undefined;
   readonly log?: string | undefined;
+  /** Where several verifiers judged: what each said. */
+  readonly opinions?: readonly Verification[] | undefined;
 }
 
 /** Why a program may not run. Field by field what a person needs in order to act on it. */
@@ -54,6 +56,8 @@ export interface Rejection {
   readonly suggestion?: string | undefined;
   readonly statistics: VerifierStatistics;
   readonly log?: string | undefined;
+  /** Where several verifiers judged: what each said. */
+  readonly opinions?: readonly Verification[] | undefined;
 }
 
 export interface PathStep {

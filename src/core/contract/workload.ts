@@ -13,6 +13,8 @@ export interface WorkloadContext {
   readonly targets: readonly WorkloadTarget[];
   /** MAC address of the sender on the wire, 6 bytes. */
   readonly senderMac: Uint8Array;
+  /** Folder of the testbed file, which relative paths in a config start from; default: the working directory. */
+  readonly folder?: string | undefined;
 }
 
 /** A guest nic that traffic can be sent to. */

@@ -1,0 +1,36 @@
+// A policy in a package of its own. It needs nothing of xdpbed but `definePlugin` and the role's token.
+import { Type } from '@sinclair/typebox';
+import { definePlugin, POLICY } from 'xdpbed';
+
+class MaxValueSize {
+  name = 'max-value-size';
+
+  constructor(bytes) {
+    this.bytes = bytes;
+  }
+
+  rule(request) {
+    if (request.operation !== 'map-create') return { ruling: 'allow', reason: 'no map is created' };
+    const { valueSize } = request.map;
+    return valueSize > this.bytes
+      ? { ruling: 'deny', reason: `values of ${valueSize} bytes exceed the limit of ${this.bytes}` }
+      : { ruling: 'allow', reason: `values of ${valueSize} bytes are within the limit of ${this.bytes}` };
+  }
+}
+
+export default definePlugin({
+  name: 'max-value-size',
+  version: '1.0.0',
+  role: 'policy',
+  api: '^1',
+  description: 'denies maps whose values are larger than a limit',
+  requires: [],
+  capabilities: [],
+  configSchema: Type.Object(
+    { bytes: Type.Integer({ minimum: 1, default: 64, description: 'largest value size in bytes' }) },
+    { additionalProperties: false },
+  ),
+  register(scope, config) {
+    scope.bindFactory(POLICY, () => new MaxValueSize(config.bytes));
+  },
+});

@@ -1,0 +1,19 @@
+import { Type } from '@sinclair/typebox';
+import { FABRIC } from '../../src/core/contract/fabric.js';
+import { definePlugin } from '../../src/core/contract/plugin.js';
+import { ModelFabric } from './model-fabric.js';
+
+export default definePlugin({
+  name: 'model',
+  version: '0.1.0',
+  role: 'fabric',
+  api: '^1',
+  description:
+    'guest drivers, virtqueues, QEMU devices, taps, bridges and NICs in this process; needs nothing but Node',
+  requires: [],
+  capabilities: ['deterministic', 'unprivileged'],
+  configSchema: Type.Object({}, { additionalProperties: false }),
+  register(scope) {
+    scope.bindClass(FABRIC, ModelFabric);
+  },
+});

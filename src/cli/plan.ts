@@ -1,0 +1,48 @@
+import type { Command } from 'commander';
+import { EXIT } from '../core/diagnostic.js';
+import { loadTestbed, type PluginChoice, type ResolvedRun } from '../core/testbed/resolve-testbed.js';
+import type { CliContext } from './command-line.js';
+import { addTestbedOptions, toResolveOptions, type TestbedOptions } from './testbed-options.js';
+
+/** `xdpbed plan`: what each run will be, every default filled in, as JSON. */
+export function addPlanVerb(program: Command, context: CliContext): void {
+  addTestbedOptions(program.command('plan'))
+    .description('print the runs that a testbed expands to, every default filled in')
+    .action(
+      context.verb(async (file: string, options: TestbedOptions) => {
+        const testbed = await loadTestbed(file, context.registry, toResolveOptions(options));
+        const plan = {
+          schema: 'xdpbed.plan/1',
+          testbed: testbed.name,
+          seed: String(testbed.seed),
+          runs: testbed.runs.map(describeRun),
+          checks: testbed.checks,
+        };
+        context.terminal.out(`${JSON.stringify(plan, null, 2)}\n`);
+        return EXIT.OK;
+      }),
+    );
+}
+
+function describeRun(run: ResolvedRun): object {
+  const describe = ({ plugin, config }: PluginChoice) => ({
+    use: plugin.name,
+    version: plugin.version,
+    config,
+  });
+  // The file's own name for the object: an absolute path would differ from machine to machine.
+  const programs = Object.values(run.plan.programs).map(({ object: _, ...program }) => program);
+  return {
+    ...run.plan,
+    programs,
+    plugins: {
+      fabric: describe(run.fabric),
+      transport: describe(run.transport),
+      verifier: { rule: run.verifiers.rule, of: run.verifiers.choices.map(describe) },
+      executor: describe(run.executor),
+      'map-backend': describe(run.mapBackend),
+    },
+    policies: run.policies.map(describe),
+    workload: describe(run.workload),
+  };
+}

@@ -1,0 +1,117 @@
+/**
+ * One run, fully resolved: every default filled in, every name looked up, nothing left to guess. Inert data, so
+ * that `xdpbed plan` prints exactly what a fabric gets.
+ */
+export interface RunPlan {
+  /** Variants joined by `/`, e.g. `redirect/xdp1/guest`; `default` without a matrix. */
+  readonly id: string;
+  readonly axes: Readonly<Record<string, string>>;
+  readonly host: HostPlan;
+  readonly guests: readonly GuestPlan[];
+  /** Programs by name: only those that this run attaches. */
+  readonly programs: Readonly<Record<string, ProgramPlan>>;
+}
+
+export type HostCase = 'redirect' | 'bridge';
+
+/**
+ * Where an offloaded program meets the frames that go to the guest (drivers/net/tun.c): in the reader's
+ * context when the frame is taken from the tap (`tun_recvmsg`), when the stack sends one skb to the tap
+ * (`tun_net_xmit`), or when XDP frames are redirected to the tap (`tun_xdp_xmit`).
+ */
+export const HOOK_POINTS = ['tun_recvmsg', 'tun_net_xmit', 'tun_xdp_xmit'] as const;
+export type HookPoint = (typeof HOOK_POINTS)[number];
+
+export interface HostPlan {
+  readonly case: HostCase;
+  readonly hook: HookPoint;
+  readonly cpus: number;
+  readonly nics: readonly HostNicPlan[];
+  readonly taps: readonly TapPlan[];
+  readonly bridges: readonly BridgePlan[];
+  readonly reader: ReaderPlan;
+}
+
+export interface HostNicPlan {
+  readonly name: string;
+  readonly ifindex: number;
+  /** 6 bytes as `52:54:00:00:00:01`. */
+  readonly mac: string;
+  /** Name of the native XDP program, attached in case `redirect` only. */
+  readonly program: string | undefined;
+}
+
+export interface TapPlan {
+  readonly name: string;
+  readonly ifindex: number;
+  /** Name of the native XDP program in the tap's Rx path: what meets frames that the guest sends. */
+  readonly rxProgram: string | undefined;
+  /** Entries of each queue's ptr_ring (the tap's tx_queue_len). */
+  readonly ring: number;
+}
+
+export interface BridgePlan {
+  readonly name: string;
+  readonly ports: readonly string[];
+}
+
+/** Who takes frames from the taps: vhost in batches, or a plain read of the tap's file one at a time. */
+export interface ReaderPlan {
+  readonly kind: 'vhost' | 'read';
+  /** Frames taken in one go. */
+  readonly batch: number;
+  /** vhost looks again before it sleeps. */
+  readonly polling: boolean;
+}
+
+export interface GuestPlan {
+  readonly name: string;
+  readonly cpus: number;
+  readonly nics: readonly GuestNicPlan[];
+}
+
+export type Placement = 'guest' | 'host';
+
+export interface GuestNicPlan {
+  readonly name: string;
+  readonly ifindex: number;
+  readonly mac: string;
+  /** Dotted IPv4 address, for workloads. */
+  readonly ipv4: string;
+  /** Name of the tap this nic's device is backed by. */
+  readonly tap: string;
+  readonly queues: number;
+  readonly queueSize: number;
+  /** Feature bit names that the device offers, e.g. `VIRTIO_NET_F_CTRL_VQ`. */
+  readonly features: readonly string[];
+  readonly program: string | undefined;
+  /** Where the program runs: in the guest's driver, or offloaded to the host. */
+  readonly placement: Placement;
+  /** The guest's kernel sends programs to the device as they are, without the checks of a well-behaved driver. */
+  readonly hostile: boolean;
+}
+
+export interface ProgramPlan {
+  readonly name: string;
+  /** Absolute path of the ELF object. */
+  readonly object: string;
+  /** The object's file as the testbed names it, for messages and results. */
+  readonly objectName: string;
+  /** Section, or function name; undefined when the object holds one XDP program only. */
+  readonly section: string | undefined;
+  /** Elements to place in maps before the program is attached, by map name. */
+  readonly presets: Readonly<Record<string, readonly MapPreset[]>>;
+}
+
+/** One element, as bytes in hex: references to interfaces are already resolved. */
+export interface MapPreset {
+  readonly key: string;
+  readonly value: string;
+}
+
+/**
+ * A key or value as the testbed writes it: a number, hex or MAC text, a list, or a reference to something the
+ * plan numbers (`{ ifindex: tap0 }`, `{ mac: guest0.eth0 }`).
+ */
+export type PresetValue =
+  number | string | readonly PresetValue[] | { readonly [member: string]: PresetValue };

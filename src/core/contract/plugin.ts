@@ -1,0 +1,73 @@
+import type { Static, TSchema } from '@sinclair/typebox';
+import type { Token } from './injection.js';
+
+/** The extension points. A plugin implements exactly one. */
+export const ROLES = [
+  'transport',
+  'verifier',
+  'executor',
+  'map-backend',
+  'policy',
+  'fabric',
+  'workload',
+  'reporter',
+] as const;
+export type Role = (typeof ROLES)[number];
+
+/** Version of the contracts in this folder. A plugin states the range it was written for in `api`. */
+export const PLUGIN_API_VERSION = '1.0.0';
+
+export interface PluginManifest {
+  /** The bare name used in YAML, e.g. `abstract`. */
+  readonly name: string;
+  readonly version: string;
+  readonly role: Role;
+  /** Semver range of PLUGIN_API_VERSION, e.g. `^1`. */
+  readonly api: string;
+  /** One sentence for `plugins list`. */
+  readonly description: string;
+  /** Roles whose implementation this one injects. */
+  readonly requires: readonly Role[];
+  /** Free words that others may ask for, e.g. `batch`, `map:HASH`. */
+  readonly capabilities: readonly string[];
+}
+
+/** What a plugin package's default export is. Made by `definePlugin`. */
+export interface Plugin<Schema extends TSchema = TSchema> extends PluginManifest {
+  /** JSON Schema of `config`, as TypeBox; defaults in it are filled in before `register`. */
+  readonly configSchema: Schema;
+  /**
+   * Binds the role's token (and whatever else the implementation injects) in a scope of its own. Must have no
+   * side effects: it also runs when a testbed is only validated.
+   */
+  register(scope: PluginScope, config: Static<Schema>): void;
+}
+
+/** Where a plugin binds its tokens. Binding a token twice throws `plugin-conflict`. */
+export interface PluginScope {
+  bindValue<T>(token: Token<T>, value: T): void;
+  /** The class's constructor parameters carry `@inject(TOKEN)`; one instance per scope. */
+  bindClass<T>(token: Token<T>, constructor: new (...args: never[]) => T): void;
+  /** For implementations that are not classes; one instance per scope. */
+  bindFactory<T>(token: Token<T>, make: (resolve: <U>(token: Token<U>) => U) => T): void;
+}
+
+/** What a role's instance may have besides its role. The core calls these; a plugin never does. */
+export interface Lifecycle {
+  /** Can it work here? `inconclusive` is treated as supported until it fails. */
+  probe?(): ProbeResult | Promise<ProbeResult>;
+  /** Called in dependency order, before the first use. `signal` fires on time-out and on interruption. */
+  start?(signal: AbortSignal): void | Promise<void>;
+  /** Called in reverse order, always, even if `start` threw. */
+  stop?(): void | Promise<void>;
+}
+
+export type ProbeResult =
+  | { readonly status: 'supported' }
+  | { readonly status: 'unsupported'; readonly reason: string }
+  | { readonly status: 'inconclusive'; readonly reason: string };
+
+/** Types a plugin's config from its schema; returns its argument. */
+export function definePlugin<Schema extends TSchema>(plugin: Plugin<Schema>): Plugin<Schema> {
+  return plugin;
+}

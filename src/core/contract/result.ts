@@ -1,0 +1,278 @@
+import { Type, type Static } from '@sinclair/typebox';
+
+/**
+ * What a run of a testbed yields: the document that reporters render and `--format json` prints. Defined as
+ * TypeBox so that `schemas/result.schema.json` cannot drift from it. The same testbed and seed give the same
+ * bytes: nothing here depends on the machine's clock.
+ */
+export const RESULT_SCHEMA_VERSION = 'xdpbed.result/1';
+
+const Count = (description: string) => Type.Integer({ minimum: 0, description });
+
+export const VerdictCounts = Type.Object(
+  {
+    XDP_ABORTED: Count('faults and unknown verdicts'),
+    XDP_DROP: Count('frames dropped'),
+    XDP_PASS: Count('frames passed on'),
+    XDP_TX: Count('frames sent back'),
+    XDP_REDIRECT: Count('frames redirected'),
+  },
+  { additionalProperties: false, description: 'how often each verdict was returned' },
+);
+export type VerdictCounts = Static<typeof VerdictCounts>;
+
+/** Where XDP programs run. */
+export const HOOK_SITES = ['host-nic', 'offload', 'tap-rx', 'guest-driver'] as const;
+
+export const HookResult = Type.Object(
+  {
+    site: Type.Union(
+      HOOK_SITES.map((site) => Type.Literal(site)),
+      { description: 'which kind of hook the program ran at' },
+    ),
+    node: Type.String({ description: 'the interface, e.g. `host.eth0`, `host.tap0`, `guest0.eth0`' }),
+    program: Type.String({ description: 'name in the testbed' }),
+    frames: Count('frames the program ran on'),
+    verdicts: VerdictCounts,
+  },
+  { additionalProperties: false },
+);
+export type HookResult = Static<typeof HookResult>;
+
+/** What can become of a frame. Every frame and every copy made by flooding ends in exactly one. */
+export const FATES = {
+  'xdp-drop': 'dropped by a program (XDP_DROP)',
+  'xdp-aborted': 'dropped because a program aborted',
+  'redirect-failed': 'XDP_REDIRECT to a target that does not exist or cannot take it',
+  'guest-stack': 'received by the guest’s network stack',
+  'host-stack': 'received by the host’s network stack',
+  transmitted: 'sent out on the wire',
+  'ring-full': 'dropped because the tap’s ptr_ring was full',
+  'no-receive-buffer': 'dropped because the guest offered no receive buffer',
+  'transmit-queue-full': 'dropped because the guest’s transmit queue was full',
+  'bridge-filtered': 'dropped by the bridge: the destination is behind the port it came from',
+  'link-broken': 'dropped because the link to the guest is broken',
+  'hop-limit': 'dropped because it crossed more hooks than the limit: a forwarding loop',
+} as const;
+export type Fate = keyof typeof FATES;
+
+export const EndResult = Type.Object(
+  {
+    place: Type.String({ description: 'where the frame ended, e.g. `guest0.eth0`' }),
+    fate: Type.Union(
+      (Object.keys(FATES) as Fate[]).map((fate) => Type.Literal(fate, { description: FATES[fate] })),
+      { description: 'what became of it' },
+    ),
+    frames: Count('number of frames'),
+  },
+  { additionalProperties: false },
+);
+export type EndResult = Static<typeof EndResult>;
+
+export const MapResult = Type.Object(
+  {
+    guest: Type.String(),
+    nic: Type.String(),
+    name: Type.String({ description: 'name of the map in the object file' }),
+    type: Type.String({ description: 'BPF_MAP_TYPE_…' }),
+    readFrom: Type.Union([Type.Literal('guest-kernel'), Type.Literal('device')], {
+      description: 'where the guest read the content: in its own kernel, or over the control virtqueue',
+    }),
+    entries: Type.Array(
+      Type.Object(
+        {
+          key: Type.String({ description: 'hex bytes' }),
+          value: Type.String({ description: 'hex bytes' }),
+          text: Type.Optional(Type.String({ description: 'the value as its BTF type prints it' })),
+        },
+        { additionalProperties: false },
+      ),
+      { description: 'elements whose value is not all zero bytes, in key order' },
+    ),
+  },
+  { additionalProperties: false },
+);
+export type MapResult = Static<typeof MapResult>;
+
+export const ControlResult = Type.Object(
+  {
+    guest: Type.String(),
+    nic: Type.String(),
+    commands: Type.Record(Type.String(), Count('how often'), {
+      description: 'control commands by name, e.g. `EBPF_MAP/CREATE_MAP`',
+    }),
+    acks: Type.Object(
+      { ok: Count('VIRTIO_NET_OK'), err: Count('VIRTIO_NET_ERR') },
+      { additionalProperties: false },
+    ),
+  },
+  { additionalProperties: false },
+);
+export type ControlResult = Static<typeof ControlResult>;
+
+export const RulingRecord = Type.Object(
+  {
+    guest: Type.String(),
+    operation: Type.String({ description: 'what the guest asked for, e.g. `map-create`' }),
+    policy: Type.String({ description: 'which policy ruled' }),
+    ruling: Type.Union([Type.Literal('allow'), Type.Literal('deny')]),
+    reason: Type.String(),
+    count: Count('equal rulings in a row are counted, not repeated'),
+  },
+  { additionalProperties: false },
+);
+export type RulingRecord = Static<typeof RulingRecord>;
+
+export const AuditRecord = Type.Object(
+  {
+    guest: Type.String(),
+    nic: Type.String(),
+    command: Type.String(),
+    outcome: Type.Union([Type.Literal('error-ack'), Type.Literal('violation')]),
+    reason: Type.String({ description: 'why the device said no: malformed, denied, rejected, failed' }),
+    code: Type.Optional(Type.String({ description: 'the verifier’s code for a rejection' })),
+  },
+  { additionalProperties: false },
+);
+export type AuditRecord = Static<typeof AuditRecord>;
+
+export const AttachmentResult = Type.Object(
+  {
+    node: Type.String({ description: 'the interface, e.g. `guest0.eth0`' }),
+    program: Type.String({ description: 'name in the testbed' }),
+    placement: Type.Union([Type.Literal('guest'), Type.Literal('host')]),
+    attached: Type.Boolean(),
+    reason: Type.Optional(Type.String({ description: 'what the guest was told when it was not attached' })),
+  },
+  { additionalProperties: false },
+);
+export type AttachmentResult = Static<typeof AttachmentResult>;
+
+export const LinkResult = Type.Object(
+  {
+    guest: Type.String(),
+    nic: Type.String(),
+    framesToGuest: Count('frames put into the guest’s receive virtqueues'),
+    framesFromGuest: Count('frames taken from the guest’s transmit virtqueues'),
+    kicks: Count('notifications by the driver'),
+    interrupts: Count('notifications by the device'),
+    suppressedNotifications: Count('notifications the other side had asked not to get'),
+    violations: Count('broken rules of the transport'),
+  },
+  { additionalProperties: false },
+);
+export type LinkResult = Static<typeof LinkResult>;
+
+export const RunResult = Type.Object(
+  {
+    id: Type.String({ description: 'the axes as one word, e.g. `redirect/xdp1/guest`' }),
+    axes: Type.Record(Type.String(), Type.String(), {
+      description: 'variant chosen on each axis of the matrix',
+    }),
+    fabric: Type.String(),
+    framesSent: Count('frames the workload sent'),
+    framesCopied: Count('copies made by flooding'),
+    attachments: Type.Array(AttachmentResult, { description: 'what became of the guests’ programs' }),
+    hooks: Type.Array(HookResult),
+    ends: Type.Array(EndResult),
+    maps: Type.Array(MapResult),
+    control: Type.Array(ControlResult),
+    links: Type.Array(LinkResult),
+    rulings: Type.Array(RulingRecord),
+    audit: Type.Array(AuditRecord),
+  },
+  { additionalProperties: false },
+);
+export type RunResult = Static<typeof RunResult>;
+
+export const CheckResult = Type.Object(
+  {
+    check: Type.String({ description: 'kind of the check' }),
+    description: Type.String({ description: 'what it demands, in words' }),
+    runs: Type.Array(Type.String(), { description: 'ids of the runs it looked at' }),
+    passed: Type.Boolean(),
+    problems: Type.Array(Type.String(), { description: 'one line for each run that breaks it' }),
+  },
+  { additionalProperties: false },
+);
+export type CheckResult = Static<typeof CheckResult>;
+
+export const ResultDocument = Type.Object(
+  {
+    schema: Type.Literal(RESULT_SCHEMA_VERSION),
+    xdpbed: Type.String({ description: 'version of xdpbed' }),
+    testbed: Type.String({ description: 'name of the testbed' }),
+    seed: Type.String({ description: 'seed of the run, decimal' }),
+    passed: Type.Boolean({ description: 'every check passed' }),
+    runs: Type.Array(RunResult),
+    checks: Type.Array(CheckResult),
+  },
+  {
+    additionalProperties: false,
+    $id: 'https://xdpbed.dev/schemas/result.schema.json',
+    title: 'xdpbed result',
+  },
+);
+export type ResultDocument = Static<typeof ResultDocument>;
+
+export function emptyVerdictCounts(): VerdictCounts {
+  return { XDP_ABORTED: 0, XDP_DROP: 0, XDP_PASS: 0, XDP_TX: 0, XDP_REDIRECT: 0 };
+}
+
+/** The verdicts of several hooks together. */
+export function sumVerdicts(hooks: Iterable<HookResult>): VerdictCounts {
+  const total = emptyVerdictCounts();
+  for (const { verdicts } of hooks) {
+    for (const verdict of Object.keys(total) as (keyof VerdictCounts)[]) total[verdict] += verdicts[verdict];
+  }
+  return total;
+}
+
+/** Whether a hook runs a guest's program, in the guest or offloaded, and not one of the host's own. */
+export function isGuestHook(hook: HookResult): boolean {
+  return hook.site === 'offload' || hook.site === 'guest-driver';
+}
+
+/** How many frames of a run met each fate, wherever that was. */
+export function sumFates(run: RunResult): Record<Fate, number> {
+  const total = Object.fromEntries(Object.keys(FATES).map((fate) => [fate, 0])) as Record<Fate, number>;
+  for (const { fate, frames } of run.ends) total[fate] += frames;
+  return total;
+}
+
+/** The rulings of a run, each as often as it was given. */
+export function sumRulings(run: RunResult): { allow: number; deny: number } {
+  const total = { allow: 0, deny: 0 };
+  for (const { ruling, count } of run.rulings) total[ruling] += count;
+  return total;
+}
+
+/** Control commands and their acks, of all guests or of those given. */
+export function sumControl(control: Iterable<ControlResult>): { commands: number; ok: number; err: number } {
+  const total = { commands: 0, ok: 0, err: 0 };
+  for (const { commands, acks } of control) {
+    for (const count of Object.values(commands)) total.commands += count;
+    total.ok += acks.ok;
+    total.err += acks.err;
+  }
+  return total;
+}
+
+/** Types whose keys are a u32 index. The keys of the others may be anything, so their bytes are shown. */
+const INDEXED_MAP = /^BPF_MAP_TYPE_(\w+_)?ARRAY(_OF_MAPS)?$|^BPF_MAP_TYPE_(DEV|CPU|XSK)MAP$/;
+
+/**
+ * An element in short: `[17]=1000`, `[0x0a000001]=0x52540012`. The value is as its BTF type prints it, else a
+ * number when it is as wide as one. Guests are little-endian, as VIRTIO_F_VERSION_1 devices are.
+ */
+export function formatMapEntry(map: MapResult, entry: MapResult['entries'][number]): string {
+  const key = INDEXED_MAP.test(map.type) ? littleEndian(entry.key, [4]) : undefined;
+  const value = entry.text ?? littleEndian(entry.value, [1, 2, 4, 8]) ?? `0x${entry.value}`;
+  return `[${key ?? `0x${entry.key}`}]=${value}`;
+}
+
+/** Hex bytes as an unsigned decimal number, or undefined when there are not as many bytes as one of `widths`. */
+function littleEndian(hex: string, widths: readonly number[]): string | undefined {
+  if (!/^([0-9a-f]{2})+$/i.test(hex) || !widths.includes(hex.length / 2)) return undefined;
+  return BigInt(`0x${hex.match(/../g)!.reverse().join('')}`).toString();
+}

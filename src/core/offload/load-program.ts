@@ -1,0 +1,333 @@
+import { errnoName } from '../../bpf/errno.js';
+import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
+import { linkProgram } from '../../bpf/link.js';
+import { mapTypeName, type MapInitialEntry, type MapSpec } from '../../bpf/map-spec.js';
+import type { Program, ProgramSpec } from '../../bpf/program.js';
+import { roundUp } from '../../bpf/runtime/address-space.js';
+import { isResidentMap, type BpfMap } from '../../bpf/runtime/bpf-map.js';
+import type { HelperHost } from '../../bpf/runtime/helper-host.js';
+import { XdpbedError } from '../diagnostic.js';
+import type { LoadedProgram } from '../contract/executor.js';
+import type { Party } from '../contract/fabric.js';
+import type { Acceptance, Rejection, VerifierMap } from '../contract/verifier.js';
+import { nearest } from '../nearest.js';
+
+/** The part of an object that loading looks at; an {@link ObjectSpec} is one. */
+export type LoadableObject = Pick<ObjectSpec, 'maps' | 'programs'>;
+
+export interface LoadObjectOptions {
+  /** What helpers see of the world. */
+  readonly host: HelperHost;
+  /** Elements to place in maps after those of the object, by map name. Maps the program has no use for are not created. */
+  readonly initial?: ReadonlyMap<string, readonly MapInitialEntry[]> | undefined;
+  /**
+   * Maps that are there already, by name: used as they are instead of being created, and left open. This is how
+   * two programs of an object share its maps.
+   */
+  readonly maps?: ReadonlyMap<string, BpfMap> | undefined;
+  /** Take programs for XDP whose section names do not say what they are. */
+  readonly assumeXdp?: boolean | undefined;
+  /** Ask the verifier for its per-insn log. */
+  readonly log?: boolean | undefined;
+  /** As `ExecutionEnvironment.insnLimit`. */
+  readonly insnLimit?: number | undefined;
+}
+
+/** A program that is ready to run, with everything that it needs. */
+export interface LoadedObjectProgram {
+  readonly accepted: true;
+  readonly loaded: LoadedProgram;
+  /** As it was verified: its `lddw` insns carry the numbers by which the executor knows the maps. */
+  readonly program: Program;
+  readonly verification: Acceptance;
+  /** Every map that the program or one it tail-calls refers to, by its name in the object. */
+  readonly maps: ReadonlyMap<string, BpfMap>;
+  /** Unloads the programs and closes the maps that were created for them. The second and later calls do nothing. */
+  close(): void;
+}
+
+/** The verifier's no, and to which program: the one that was asked for, or one in its PROG_ARRAY maps. */
+export interface ProgramRejection extends Rejection {
+  readonly programName: string;
+}
+
+/**
+ * Brings a program of an object up in a party, as libbpf does in a kernel: creates the maps it refers to (inner
+ * maps and the maps of programs it tail-calls included), places their initial elements, freezes `.rodata`, has
+ * the verifier judge each program, loads them, and puts the tail-called ones into their PROG_ARRAY maps.
+ *
+ * A rejection is a value, and nothing is left of the attempt. What the object or the party is at fault for
+ * throws, after the same clean-up: `map-invalid`, `object-invalid`, `executor-unsupported`, `out-of-memory`.
+ */
+export async function loadObjectProgram(
+  party: Party,
+  object: LoadableObject,
+  program: ProgramSpec,
+  options: LoadObjectOptions,
+): Promise<LoadedObjectProgram | ProgramRejection> {
+  const loading = new ObjectLoading(party, object, options);
+  try {
+    return await loading.load(program);
+  } catch (error) {
+    loading.close();
+    throw error;
+  }
+}
+
+/** Throws `program-rejected` for a rejection: for a program without which nothing can go on. */
+export function requireAccepted(result: LoadedObjectProgram | ProgramRejection): LoadedObjectProgram {
+  if (result.accepted) return result;
+  throw new XdpbedError(
+    'program-rejected',
+    `program ${result.programName} was rejected by verifier ${result.verifier}: ${result.reason}`,
+    {
+      at: result.insn === undefined ? undefined : { insn: result.insn },
+      hint: result.suggestion,
+    },
+  );
+}
+
+/**
+ * The maps that a program needs, by name, an inner map always before the map that holds it: those it refers to,
+ * those in their initial elements, and those of the programs there. Throws `object-invalid` for a name that the
+ * object does not define.
+ */
+export function requiredMaps(
+  object: LoadableObject,
+  program: ProgramSpec,
+  initial?: LoadObjectOptions['initial'],
+): MapSpec[] {
+  const closure = new ObjectClosure(object, initial);
+  closure.addProgram(program);
+  return [...closure.maps.values()];
+}
+
+class ObjectClosure {
+  readonly maps = new Map<string, MapSpec>();
+  readonly programs = new Map<string, ProgramSpec>();
+  readonly #visited = new Set<string>();
+
+  constructor(
+    readonly object: LoadableObject,
+    readonly extra?: LoadObjectOptions['initial'],
+  ) {}
+
+  addProgram(program: ProgramSpec): void {
+    if (this.programs.has(program.name)) return;
+    this.programs.set(program.name, program);
+    for (const reference of program.references) {
+      if (reference.kind === 'map') this.addMap(reference.mapName, `program ${program.name}`);
+    }
+  }
+
+  addMap(name: string, user: string): void {
+    if (this.#visited.has(name)) return;
+    this.#visited.add(name);
+    const spec = find(this.object.maps, name, 'map', user);
+    for (const entry of this.initialEntries(spec)) {
+      if ('mapName' in entry) this.addMap(entry.mapName, `map ${name}`);
+      if ('programName' in entry) {
+        this.addProgram(find(this.object.programs, entry.programName, 'program', `map ${name}`));
+      }
+    }
+    this.maps.set(name, spec);
+  }
+
+  /** Those of the object, then those that were given. */
+  initialEntries(spec: MapSpec): readonly MapInitialEntry[] {
+    return [...spec.initial, ...(this.extra?.get(spec.name) ?? [])];
+  }
+}
+
+class ObjectLoading {
+  readonly #closure: ObjectClosure;
+  readonly #maps = new Map<string, BpfMap>();
+  /** Created here, in order. */
+  readonly #created: BpfMap[] = [];
+  readonly #loaded = new Map<string, { loaded: LoadedProgram; programId: number }>();
+  #closed = false;
+
+  constructor(
+    readonly party: Party,
+    readonly object: LoadableObject,
+    readonly options: LoadObjectOptions,
+  ) {
+    this.#closure = new ObjectClosure(object, options.initial);
+  }
+
+  async load(spec: ProgramSpec): Promise<LoadedObjectProgram | ProgramRejection> {
+    this.#closure.addProgram(spec);
+    for (const map of this.#closure.maps.values()) this.#bringUpMap(map);
+
+    const names = [...this.#maps.keys()];
+    const handles = new Map(names.map((name, index) => [name, index + 1]));
+    const byHandle = new Map(names.map((name, index) => [index + 1, this.#maps.get(name)!]));
+    const verifierMaps = new Map(names.map((name, index) => [index + 1, this.#verifierMap(name)]));
+
+    let main: { program: Program; verification: Acceptance } | undefined;
+    for (const [name, programSpec] of this.#closure.programs) {
+      const program = linkProgram(programSpec, handles, { assumeXdp: this.options.assumeXdp });
+      const verification = await this.party.verifier.verify({
+        program,
+        maps: verifierMaps,
+        log: this.options.log,
+      });
+      if (!verification.accepted) {
+        this.close();
+        return { ...verification, programName: name };
+      }
+      if (programSpec === spec) main = { program, verification };
+      const programId = this.party.runtime.allocateProgramId();
+      const loaded = await this.party.executor.load(program, {
+        runtime: this.party.runtime,
+        maps: byHandle,
+        host: this.options.host,
+        programId,
+        facts: verification.facts,
+        insnLimit: this.options.insnLimit,
+      });
+      this.#loaded.set(name, { loaded, programId });
+    }
+    this.#fillProgramArrays();
+    return {
+      accepted: true,
+      loaded: this.#loaded.get(spec.name)!.loaded,
+      program: main!.program,
+      verification: main!.verification,
+      maps: this.#maps,
+      close: () => this.close(),
+    };
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const { loaded } of this.#loaded.values()) loaded.close();
+    // A map that holds others was created after them.
+    for (const map of this.#created.reverse()) map.close();
+  }
+
+  #bringUpMap(spec: MapSpec): void {
+    const given = this.options.maps?.get(spec.name);
+    if (given !== undefined) {
+      this.#maps.set(spec.name, given);
+      return;
+    }
+    const map = this.#create(spec);
+    this.#maps.set(spec.name, map);
+    for (const entry of this.#closure.initialEntries(spec)) {
+      if ('programName' in entry) continue;
+      const status =
+        'value' in entry
+          ? map.update(entry.key, valueForAllCpus(map, entry.value), 0n)
+          : this.#setInnerMap(map, entry.key, entry.mapName);
+      if (status !== 0) throw elementProblem(spec.name, entry.key, status);
+    }
+    if (spec.frozen === true) {
+      const status = map.freeze();
+      if (status !== 0) {
+        throw new XdpbedError('map-invalid', `map ${spec.name} cannot be frozen: ${errnoName(status)}`);
+      }
+    }
+  }
+
+  #create(spec: MapSpec): BpfMap {
+    const template =
+      spec.inner === undefined ? undefined : this.#createOne({ ...spec.inner, name: `${spec.name}.inner` });
+    try {
+      const map = this.#createOne(spec, template);
+      this.#created.push(map);
+      return map;
+    } finally {
+      // As with bpf(2)'s inner_map_fd, the template only lends its attributes.
+      template?.close();
+    }
+  }
+
+  #createOne(spec: MapSpec, innerTemplate?: BpfMap): BpfMap {
+    const { name, type, keySize, valueSize, maxEntries, flags, inner } = spec;
+    const map = this.party.mapBackend.create(
+      { type, keySize, valueSize, maxEntries, flags, inner },
+      { name, innerTemplate },
+    );
+    if (typeof map !== 'number') return map;
+    throw new XdpbedError(
+      'map-invalid',
+      `map ${name} (${mapTypeName(type)}, keys of ${keySize} bytes, values of ${valueSize} bytes, ${maxEntries} entries) cannot be created by ${this.party.mapBackend.name}: ${errnoName(map)}`,
+    );
+  }
+
+  #setInnerMap(map: BpfMap, key: Uint8Array, innerName: string): number {
+    const inner = this.#maps.get(innerName)!;
+    if (!isResidentMap(map) || !isResidentMap(inner) || map.setInnerMap === undefined) {
+      throw new XdpbedError('map-invalid', `map ${map.name} cannot hold map ${innerName}`);
+    }
+    return map.setInnerMap(key, inner);
+  }
+
+  #fillProgramArrays(): void {
+    for (const spec of this.#closure.maps.values()) {
+      if (this.options.maps?.has(spec.name) === true) continue;
+      const map = this.#maps.get(spec.name)!;
+      for (const entry of this.#closure.initialEntries(spec)) {
+        if (!('programName' in entry)) continue;
+        if (!isResidentMap(map) || map.setProgram === undefined) {
+          throw new XdpbedError('map-invalid', `map ${spec.name} cannot hold program ${entry.programName}`);
+        }
+        const index = new DataView(entry.key.buffer, entry.key.byteOffset).getUint32(0, true);
+        const status = map.setProgram(index, this.#loaded.get(entry.programName)!.programId);
+        if (status !== 0) throw elementProblem(spec.name, entry.key, status);
+      }
+    }
+  }
+
+  #verifierMap(name: string): VerifierMap {
+    const map = this.#maps.get(name)!;
+    const spec = this.#closure.maps.get(name)!;
+    // Asked of the map and not of its initial elements, so that it holds for a map that was given, too.
+    const value = spec.frozen === true ? map.lookup(new Uint8Array(spec.keySize)) : undefined;
+    return {
+      ...map.attributes,
+      name,
+      ...(value instanceof Uint8Array ? { frozenValue: value } : {}),
+    };
+  }
+}
+
+/** A value as the system call wants it: one that was given once stands for every CPU. */
+function valueForAllCpus(map: BpfMap, value: Uint8Array): Uint8Array {
+  const { valueSize } = map.attributes;
+  if (value.length !== valueSize || map.syscallValueSize === valueSize) return value;
+  const all = new Uint8Array(map.syscallValueSize);
+  for (let at = 0; at + valueSize <= all.length; at += roundUp(valueSize, 8)) all.set(value, at);
+  return all;
+}
+
+function elementProblem(mapName: string, key: Uint8Array, status: number): XdpbedError {
+  const hex = Buffer.from(key).toString('hex');
+  return new XdpbedError(
+    'map-invalid',
+    `map ${mapName}: the element under key ${hex} cannot be set: ${errnoName(status)}`,
+  );
+}
+
+function find<T extends { readonly name: string }>(
+  items: readonly T[],
+  name: string,
+  what: string,
+  user: string,
+): T {
+  const found = items.find((item) => item.name === name);
+  if (found !== undefined) return found;
+  const near = nearest(
+    name,
+    items.map((item) => item.name),
+  );
+  throw new XdpbedError(
+    'object-invalid',
+    `${user} refers to ${what} ${name}, which the object does not define`,
+    {
+      hint: near === undefined ? undefined : `did you mean '${near}'?`,
+    },
+  );
+}

@@ -1,0 +1,70 @@
+import { messageOf } from '../diagnostic.js';
+import type { Policy, PolicyRequest } from '../contract/policy.js';
+import type { RulingRecord } from '../contract/result.js';
+
+export type ChainRuling =
+  | { readonly ruling: 'allow' }
+  /** Of the first policy that denied. */
+  | { readonly ruling: 'deny'; readonly policy: string; readonly reason: string };
+
+/**
+ * Asks every policy, in order, also after one has denied: whoever reads the rulings sees all that stands in the
+ * way and not only the first. A policy that throws, or answers with something that is no ruling, denies.
+ */
+export function ruleByChain(
+  policies: readonly Policy[],
+  request: PolicyRequest,
+  record: (ruling: RulingRecord) => void,
+): ChainRuling {
+  let result: ChainRuling = { ruling: 'allow' };
+  for (const policy of policies) {
+    const { ruling, reason } = ruleBy(policy, request);
+    record({
+      guest: request.guest,
+      operation: request.operation,
+      policy: policy.name,
+      ruling,
+      reason,
+      count: 1,
+    });
+    if (ruling === 'deny' && result.ruling === 'allow') result = { ruling, policy: policy.name, reason };
+  }
+  return result;
+}
+
+function ruleBy(policy: Policy, request: PolicyRequest): { ruling: 'allow' | 'deny'; reason: string } {
+  try {
+    const answer: unknown = policy.rule(request);
+    const { ruling, reason } = (answer ?? {}) as { ruling?: unknown; reason?: unknown };
+    const text = typeof reason === 'string' ? reason : 'no reason given';
+    if (ruling === 'allow' || ruling === 'deny') return { ruling, reason: text };
+    return { ruling: 'deny', reason: 'the policy gave no ruling' };
+  } catch (error) {
+    return { ruling: 'deny', reason: `the policy failed: ${messageOf(error)}` };
+  }
+}
+
+/**
+ * Rulings in the order in which they first came; one that equals the policy's last on the same operation and
+ * guest is counted, not repeated.
+ */
+export class RulingLog {
+  readonly #records: RulingRecord[] = [];
+  readonly #last = new Map<string, number>();
+
+  get records(): readonly RulingRecord[] {
+    return this.#records;
+  }
+
+  add(record: RulingRecord): void {
+    const key = JSON.stringify([record.guest, record.operation, record.policy]);
+    const at = this.#last.get(key);
+    const last = at === undefined ? undefined : this.#records[at]!;
+    if (at !== undefined && last?.ruling === record.ruling && last.reason === record.reason) {
+      this.#records[at] = { ...last, count: last.count + record.count };
+      return;
+    }
+    this.#last.set(key, this.#records.length);
+    this.#records.push(record);
+  }
+}

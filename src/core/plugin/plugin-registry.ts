@@ -1,0 +1,103 @@
+import { isAbsolute } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { resolve as resolveModule } from 'import-meta-resolve';
+import { satisfies, validRange } from 'semver';
+import { XdpbedError, messageOf } from '../diagnostic.js';
+import { nearest } from '../nearest.js';
+import { PLUGIN_API_VERSION, ROLES, type Plugin, type Role } from '../contract/plugin.js';
+
+/**
+ * Finds plugins by the words a testbed uses:
+ *
+ * - `abstract`: built in, else the npm package `xdpbed-plugin-<role>-abstract`
+ * - `./my-policy.js`: a module, relative to the testbed file's folder
+ * - `@acme/xdp-policy`: that npm package
+ *
+ * Packages are resolved from the testbed file's folder, one by one when they are named; node_modules is never
+ * searched for what might be there.
+ */
+export class PluginRegistry {
+  readonly #builtIn = new Map<string, Plugin>();
+
+  constructor(builtIn: readonly Plugin[]) {
+    for (const plugin of builtIn) {
+      const key = `${plugin.role}/${plugin.name}`;
+      if (this.#builtIn.has(key))
+        throw new XdpbedError('plugin-conflict', `two built-in plugins are called ${key}`);
+      this.#builtIn.set(key, plugin);
+    }
+  }
+
+  builtIn(role?: Role): Plugin[] {
+    return [...this.#builtIn.values()].filter((plugin) => role === undefined || plugin.role === role);
+  }
+
+  /** Throws `plugin-not-found` (with the nearest names and the install command) or `plugin-invalid`. */
+  async find(role: Role, use: string, folder: string): Promise<Plugin> {
+    const builtIn = this.#builtIn.get(`${role}/${use}`);
+    if (builtIn !== undefined) return builtIn;
+    const isPath = use.startsWith('./') || use.startsWith('../') || isAbsolute(use);
+    const specifier = isPath || use.startsWith('@') ? use : `xdpbed-plugin-${role}-${use}`;
+    let url: string;
+    try {
+      url = isAbsolute(use)
+        ? pathToFileURL(use).href
+        : resolveModule(specifier, pathToFileURL(`${folder}/testbed.yaml`).href);
+    } catch (cause) {
+      throw this.#notFound(role, use, specifier, isPath, cause);
+    }
+    let module: { default?: unknown };
+    try {
+      module = (await import(url)) as { default?: unknown };
+    } catch (cause) {
+      if (
+        (cause as NodeJS.ErrnoException).code === 'ERR_MODULE_NOT_FOUND' &&
+        !messageOf(cause).includes('imported from /')
+      ) {
+        throw this.#notFound(role, use, specifier, isPath, cause);
+      }
+      throw new XdpbedError(
+        'plugin-invalid',
+        `the module of ${role} '${use}' failed to load: ${messageOf(cause)}`,
+        { cause },
+      );
+    }
+    return checkPlugin(module.default, role, use);
+  }
+
+  #notFound(role: Role, use: string, specifier: string, isPath: boolean, cause: unknown): XdpbedError {
+    const names = this.builtIn(role).map((plugin) => plugin.name);
+    const near = nearest(use, names);
+    const suggestion = near === undefined ? `built in: ${names.join(', ')}` : `did you mean '${near}'?`;
+    const install = isPath ? '' : `; to install it: npm install ${specifier}`;
+    return new XdpbedError('plugin-not-found', `no ${role} plugin is called '${use}'`, {
+      hint: `${suggestion}${install}`,
+      cause,
+    });
+  }
+}
+
+function checkPlugin(candidate: unknown, role: Role, use: string): Plugin {
+  const fail = (reason: string, hint?: string): never => {
+    throw new XdpbedError('plugin-invalid', `'${use}' is not a usable ${role} plugin: ${reason}`, { hint });
+  };
+  if (typeof candidate !== 'object' || candidate === null) {
+    return fail('its module has no default export', 'export default definePlugin({ … })');
+  }
+  const plugin = candidate as Partial<Plugin>;
+  for (const field of ['name', 'version', 'role', 'api', 'description'] as const) {
+    if (typeof plugin[field] !== 'string') return fail(`its manifest lacks '${field}'`);
+  }
+  if (!ROLES.includes(plugin.role!)) return fail(`'${plugin.role}' is not a role`);
+  if (plugin.role !== role) return fail(`it implements the role ${plugin.role}`);
+  if (validRange(plugin.api) === null) return fail(`api '${plugin.api}' is not a version range`);
+  if (!satisfies(PLUGIN_API_VERSION, plugin.api!)) {
+    return fail(`it was written for plugin API ${plugin.api}, this is ${PLUGIN_API_VERSION}`);
+  }
+  if (typeof plugin.register !== 'function') return fail("it has no 'register' function");
+  if (typeof plugin.configSchema !== 'object') return fail("it has no 'configSchema'");
+  if (!Array.isArray(plugin.requires) || !Array.isArray(plugin.capabilities)) {
+    return fail("'requires' and 'capabilities' must be lists");
+  }
+  return candidate as Plugin;
+}

@@ -1,0 +1,203 @@
+import type { CheckResult, HookResult, RunResult, VerdictCounts } from '../contract/result.js';
+import type { CheckSection } from '../testbed/testbed-schema.js';
+
+/**
+ * The checks that hold for a testbed: its own, and that every program was attached unless the testbed says how
+ * many it expects to be refused. A run without its program shows nothing, and must not look like success.
+ */
+export function effectiveChecks(checks: readonly CheckSection[]): CheckSection[] {
+  const expectsRefusals = checks.some((check) => check.kind === 'expect' && check.value === REFUSED);
+  return expectsRefusals ? [...checks] : [{ kind: 'expect', value: REFUSED, equals: 0 }, ...checks];
+}
+
+const REFUSED = 'attachments.refused';
+
+/** Evaluates a check of the testbed over the finished runs. */
+export function evaluateCheck(check: CheckSection, runs: readonly RunResult[]): CheckResult {
+  switch (check.kind) {
+    case 'conservation':
+      return conclude(
+        check.kind,
+        'every frame is accounted for exactly once',
+        runs,
+        runs.flatMap(conservationProblems),
+      );
+    case 'same-across':
+      return sameAcross(check, runs);
+    case 'offload-shields-guest': {
+      const offloaded = runs.filter((run) => run.hooks.some((hook) => hook.site === 'offload'));
+      return conclude(
+        check.kind,
+        'frames that an offloaded program did not pass never reach the guest’s virtqueue',
+        offloaded,
+        offloaded.flatMap(shieldProblems),
+      );
+    }
+    case 'expect': {
+      const where = Object.entries(check.where ?? {});
+      const chosen = runs.filter((run) => where.every(([axis, variant]) => run.axes[axis] === variant));
+      const scope = where.length === 0 ? '' : ` where ${where.map((pair) => pair.join('=')).join(', ')}`;
+      return conclude(
+        check.kind,
+        `${check.value} is ${check.equals}${scope}`,
+        chosen,
+        chosen.flatMap((run) => {
+          const actual = counter(run, check.value);
+          if (actual === undefined) return [`${run.id}: '${check.value}' is not a counter`];
+          return actual === check.equals
+            ? []
+            : [`${run.id}: ${check.value} is ${actual}, not ${check.equals}`];
+        }),
+      );
+    }
+  }
+}
+
+/** A check that looked at no run has shown nothing, and fails. */
+function conclude(
+  kind: string,
+  description: string,
+  runs: readonly RunResult[],
+  problems: readonly string[],
+): CheckResult {
+  const all =
+    runs.length === 0 ? ['no run of this testbed is one that the check could look at'] : [...problems];
+  return {
+    check: kind,
+    description,
+    runs: runs.map((run) => run.id),
+    passed: all.length === 0,
+    problems: all,
+  };
+}
+
+function conservationProblems(run: RunResult): string[] {
+  const ended = sum(run.ends.map((end) => end.frames));
+  const made = run.framesSent + run.framesCopied;
+  const problems: string[] = [];
+  if (ended !== made) {
+    problems.push(`${run.id}: ${run.framesSent} sent + ${run.framesCopied} copied, but ${ended} ended`);
+  }
+  for (const hook of run.hooks) {
+    const verdicts = sum(Object.values(hook.verdicts));
+    if (verdicts !== hook.frames)
+      problems.push(
+        `${run.id}: ${hook.program} at ${hook.node} saw ${hook.frames} frames but returned ${verdicts} verdicts`,
+      );
+  }
+  return problems;
+}
+
+/** The frames that the fabric put into the guests' queues are those that the programs in front of them passed. */
+function shieldProblems(run: RunResult): string[] {
+  return run.hooks
+    .filter((hook) => hook.site === 'offload')
+    .flatMap((hook) => {
+      const link = run.links.find(({ guest, nic }) => `${guest}.${nic}` === hook.node);
+      const reached = link?.framesToGuest ?? 0;
+      return reached > hook.verdicts.XDP_PASS
+        ? [
+            `${run.id}: ${hook.program} passed ${hook.verdicts.XDP_PASS} frames, but ${reached} reached the virtqueue of ${hook.node}`,
+          ]
+        : [];
+    });
+}
+
+function sameAcross(
+  check: Extract<CheckSection, { kind: 'same-across' }>,
+  runs: readonly RunResult[],
+): CheckResult {
+  const groups = new Map<string, RunResult[]>();
+  for (const run of runs) {
+    const rest = Object.entries(run.axes).filter(([axis]) => axis !== check.axis);
+    const key = rest.map((pair) => pair.join('=')).join(', ');
+    groups.set(key, [...(groups.get(key) ?? []), run]);
+  }
+  const problems: string[] = [];
+  const compared: RunResult[] = [];
+  for (const [first, ...others] of groups.values()) {
+    if (first === undefined || others.length === 0) continue;
+    compared.push(first, ...others);
+    for (const other of others) {
+      for (const aspect of check.compare) {
+        const [a, b] =
+          aspect === 'verdicts'
+            ? [guestVerdicts(first), guestVerdicts(other)]
+            : [mapContents(first), mapContents(other)];
+        const difference = firstDifference(a, b);
+        if (difference !== undefined)
+          problems.push(`${other.id} differs from ${first.id} in ${aspect}: ${difference}`);
+      }
+    }
+  }
+  return conclude(
+    check.kind,
+    `${check.compare.join(' and ')} are the same across ${check.axis}`,
+    compared,
+    problems,
+  );
+}
+
+/** Verdicts of the guests' programs, wherever they ran. */
+function guestVerdicts(run: RunResult): Map<string, string> {
+  const isGuests = (hook: HookResult) => hook.site === 'offload' || hook.site === 'guest-driver';
+  return new Map(
+    run.hooks.filter(isGuests).map((hook) => [`${hook.node} ${hook.program}`, formatVerdicts(hook.verdicts)]),
+  );
+}
+
+function mapContents(run: RunResult): Map<string, string> {
+  const contents = new Map<string, string>();
+  for (const map of run.maps) {
+    for (const entry of map.entries)
+      contents.set(`${map.guest}.${map.nic} ${map.name}[${entry.key}]`, entry.value);
+  }
+  return contents;
+}
+
+function firstDifference(a: ReadonlyMap<string, string>, b: ReadonlyMap<string, string>): string | undefined {
+  for (const key of new Set([...a.keys(), ...b.keys()])) {
+    if (a.get(key) !== b.get(key))
+      return `${key} is ${b.get(key) ?? 'absent'}, not ${a.get(key) ?? 'absent'}`;
+  }
+  return undefined;
+}
+
+/** `XDP_DROP 990, XDP_PASS 10`. */
+export function formatVerdicts(verdicts: VerdictCounts): string {
+  const parts = Object.entries(verdicts).filter(([, count]) => count > 0);
+  return parts.length === 0 ? 'none' : parts.map(([verdict, count]) => `${verdict} ${count}`).join(', ');
+}
+
+/** The counter that an `expect` check names, or undefined when there is no such counter. */
+function counter(run: RunResult, name: string): number | undefined {
+  const [group, a, b] = name.split('.');
+  switch (group) {
+    case 'frames-sent':
+      return run.framesSent;
+    case 'ends':
+      return sum(run.ends.filter((end) => end.fate === a).map((end) => end.frames));
+    case 'verdicts':
+      return sum(
+        run.hooks
+          .filter((hook) => hook.site === a)
+          .map((hook) => hook.verdicts[b as keyof VerdictCounts] ?? 0),
+      );
+    case 'control':
+      return a === 'ok' || a === 'err' ? sum(run.control.map((control) => control.acks[a])) : undefined;
+    case 'rulings':
+      return sum(run.rulings.filter((ruling) => ruling.ruling === a).map((ruling) => ruling.count));
+    case 'attachments':
+      return a === 'refused'
+        ? run.attachments.filter((attachment) => !attachment.attached).length
+        : undefined;
+    case 'audit':
+      return run.audit.length;
+    default:
+      return undefined;
+  }
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}

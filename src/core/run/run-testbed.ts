@@ -1,0 +1,172 @@
+import { dirname, resolve as resolvePath } from 'node:path';
+import { XdpbedError, messageOf } from '../diagnostic.js';
+import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
+import { FABRIC, type Deployment, type FabricContext } from '../contract/fabric.js';
+import type { RunEvent } from '../contract/event.js';
+import { POLICY, type Policy } from '../contract/policy.js';
+import { RESULT_SCHEMA_VERSION, type ResultDocument, type RunResult } from '../contract/result.js';
+import { TRANSPORT } from '../contract/transport.js';
+import { WORKLOAD, type Workload } from '../contract/workload.js';
+import { LifecycleManager, PHASE_TIMEOUT_MS } from '../plugin/lifecycle.js';
+import { Scope } from '../plugin/scope.js';
+import {
+  readObjectFile,
+  type PluginChoice,
+  type ResolvedRun,
+  type ResolvedTestbed,
+} from '../testbed/resolve-testbed.js';
+import { effectiveChecks, evaluateCheck } from './checks.js';
+import { pluginFailure, pluginName, PluginInstances } from './plugin-instances.js';
+import { randomStream } from './random.js';
+
+export interface RunOptions {
+  /** Version of xdpbed, for the result. */
+  readonly version: string;
+  readonly signal?: AbortSignal | undefined;
+  readonly onEvent?: ((event: RunEvent) => void) | undefined;
+  /** Milliseconds a plugin may take to start or stop. */
+  readonly phaseTimeoutMs?: number | undefined;
+}
+
+/**
+ * Runs a testbed: each run by itself, one after the other, then the checks. Whatever a run brought up is taken
+ * down again, however it ended. Throws the XdpbedError of the run that failed; a failed check is no error.
+ */
+export async function runTestbed(testbed: ResolvedTestbed, options: RunOptions): Promise<ResultDocument> {
+  const emit = options.onEvent ?? (() => undefined);
+  emit({
+    event: 'testbed-started',
+    testbed: testbed.name,
+    runs: testbed.runs.length,
+    seed: String(testbed.seed),
+  });
+  const runs: RunResult[] = [];
+  for (const [index, run] of testbed.runs.entries()) {
+    emit({ event: 'run-started', run: run.plan.id, index, of: testbed.runs.length });
+    const result = await new RunSession(
+      run,
+      testbed.seed,
+      dirname(resolvePath(testbed.file)),
+      options,
+      emit,
+    ).execute();
+    emit({ event: 'run-finished', run: run.plan.id, result });
+    runs.push(result);
+  }
+  const checks = effectiveChecks(testbed.checks).map((check) => {
+    const result = evaluateCheck(check, runs);
+    emit({ event: 'check-finished', result });
+    return result;
+  });
+  const passed = checks.every((check) => check.passed);
+  emit({ event: 'testbed-finished', passed });
+  return {
+    schema: RESULT_SCHEMA_VERSION,
+    xdpbed: options.version,
+    testbed: testbed.name,
+    seed: String(testbed.seed),
+    passed,
+    runs,
+    checks,
+  };
+}
+
+/** One run: its scopes, its plugin instances, its deployment. Used once. */
+class RunSession {
+  readonly #instances: PluginInstances;
+  readonly #signal: AbortSignal;
+  readonly #objects = new Map<string, Promise<ObjectSpec>>();
+
+  constructor(
+    readonly run: ResolvedRun,
+    readonly seed: bigint,
+    readonly folder: string,
+    options: RunOptions,
+    readonly emit: (event: RunEvent) => void,
+  ) {
+    this.#signal = options.signal ?? new AbortController().signal;
+    const lifecycle = new LifecycleManager(options.phaseTimeoutMs ?? PHASE_TIMEOUT_MS, this.#signal);
+    this.#instances = new PluginInstances(new Scope(`run ${run.plan.id}`), lifecycle);
+  }
+
+  async execute(): Promise<RunResult> {
+    const failures: unknown[] = [];
+    let result: RunResult | undefined;
+    let deployment: Deployment | undefined;
+    try {
+      const { fabric: fabricChoice, policies: policyChoices, workload: workloadChoice } = this.run;
+      const policies: Policy[] = [];
+      for (const choice of policyChoices) policies.push(await this.#instances.instantiate(choice, POLICY));
+      const workload = await this.#instances.instantiate(workloadChoice, WORKLOAD);
+      const fabric = await this.#instances.instantiate(fabricChoice, FABRIC);
+      const name = pluginName(fabricChoice);
+      deployment = await this.#guard(name, 'deploy', fabric.deploy(this.run.plan, this.#context(policies)));
+      result = await this.#guard(name, 'drive', deployment.drive(this.#named(workloadChoice, workload)));
+    } catch (error) {
+      failures.push(error);
+    }
+    try {
+      await deployment?.down();
+    } catch (error) {
+      failures.push(pluginFailure(pluginName(this.run.fabric), 'down', error));
+    }
+    try {
+      await this.#instances.lifecycle.stop();
+    } catch (error) {
+      failures.push(...(error instanceof AggregateError ? (error.errors as unknown[]) : [error]));
+    }
+    if (failures.length === 1) throw failures[0];
+    if (failures.length > 1) throw new AggregateError(failures, failures.map(messageOf).join('; '));
+    return result!;
+  }
+
+  #context(policies: readonly Policy[]): FabricContext {
+    return {
+      random: (stream) => randomStream(this.seed, stream),
+      folder: this.folder,
+      signal: this.#signal,
+      policies,
+      openParty: (name, runtimeOptions) =>
+        this.#instances.openParty(name, this.run, { seed: this.seed, ...runtimeOptions }),
+      openTransport: (name) =>
+        this.#instances.instantiate(this.run.transport, TRANSPORT, this.#instances.scope.child(name)),
+      readObject: (path) => {
+        let object = this.#objects.get(path);
+        if (object === undefined) this.#objects.set(path, (object = readObjectFile(path)));
+        return object;
+      },
+      emit: this.emit,
+    };
+  }
+
+  /** Gives what a plugin does while the run is under way the plugin's name, and ends it on interruption. */
+  async #guard<T>(name: string, phase: string, work: Promise<T>): Promise<T> {
+    let onAbort: (() => void) | undefined;
+    const interrupted = new Promise<never>((_, reject) => {
+      onAbort = () => reject(new XdpbedError('interrupted', `interrupted while ${name} was in ${phase}`));
+      if (this.#signal.aborted) onAbort();
+      this.#signal.addEventListener('abort', onAbort, { once: true });
+    });
+    try {
+      return await Promise.race([work, interrupted]);
+    } catch (error) {
+      throw pluginFailure(name, phase, error);
+    } finally {
+      this.#signal.removeEventListener('abort', onAbort!);
+    }
+  }
+
+  /** A workload's frames come lazily, in the middle of the fabric's work: its errors carry its own name. */
+  #named(choice: PluginChoice, workload: Workload): Workload {
+    return {
+      name: workload.name,
+      *frames(context) {
+        try {
+          yield* workload.frames(context);
+        } catch (error) {
+          throw pluginFailure(pluginName(choice), 'frames', error);
+        }
+      },
+    };
+  }
+}

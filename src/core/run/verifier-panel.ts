@@ -1,0 +1,42 @@
+import type { Verification, Verifier, VerifyRequest } from '../contract/verifier.js';
+
+export type PanelRule = 'all' | 'any' | 'first';
+
+/**
+ * Several verifiers side by side, as one: `all` accepts when every one of them does, `any` when one does,
+ * `first` as the first one does. All of them judge, whatever the first says, so that their opinions can be
+ * compared. What is known of the program (facts, properties) comes from the first acceptance that has it.
+ */
+export class VerifierPanel implements Verifier {
+  readonly name: string;
+
+  constructor(
+    readonly members: readonly Verifier[],
+    readonly rule: PanelRule,
+  ) {
+    this.name = members.map((member) => member.name).join('+');
+  }
+
+  async verify(request: VerifyRequest): Promise<Verification> {
+    const opinions: Verification[] = [];
+    for (const member of this.members) opinions.push(await member.verify(request));
+    return { ...this.#decide(opinions), opinions };
+  }
+
+  #decide(opinions: readonly Verification[]): Verification {
+    const rejection = opinions.find((opinion) => !opinion.accepted);
+    const acceptances = opinions.filter((opinion) => opinion.accepted);
+    const decisive =
+      this.rule === 'first'
+        ? opinions[0]!
+        : this.rule === 'any'
+          ? (acceptances[0] ?? rejection!)
+          : (rejection ?? acceptances[0]!);
+    if (!decisive.accepted) return decisive;
+    return {
+      ...decisive,
+      facts: acceptances.find((opinion) => opinion.facts !== undefined)?.facts,
+      properties: acceptances.find((opinion) => opinion.properties !== undefined)?.properties,
+    };
+  }
+}

@@ -1,0 +1,84 @@
+import { XdpbedError, formatLocation } from '../diagnostic.js';
+import type { Assignment } from './matrix.js';
+import type { Violation } from './schema-validator.js';
+import type { Problem, YamlPath, YamlSource } from './yaml-source.js';
+
+/**
+ * Collects the problems of a testbed and gives each its place: in the file, at the matrix entry that set the
+ * value, or in the `--set` argument. A problem that several variants share is told once.
+ */
+export class ProblemList {
+  readonly #problems = new Map<string, Problem>();
+  #assignments: readonly Assignment[] = [];
+
+  constructor(readonly source: YamlSource) {
+    for (const problem of source.problems) this.#add(problem);
+  }
+
+  get count(): number {
+    return this.#problems.size;
+  }
+
+  /** In the order of the file. */
+  get problems(): Problem[] {
+    return [...this.#problems.values()].sort((a, b) => a.at.line - b.at.line || a.at.col - b.at.col);
+  }
+
+  /** From here on, values under these paths were put there by these assignments. */
+  within(assignments: readonly Assignment[]): void {
+    this.#assignments = assignments;
+  }
+
+  report(path: YamlPath, message: string, hint?: string, onKey = false): void {
+    this.#add({ at: this.#locate(path, onKey), message, ...(hint === undefined ? {} : { hint }) });
+  }
+
+  reportAssignment(assignment: Assignment, message: string): void {
+    this.#add({ at: this.#originOf(assignment, true), message });
+  }
+
+  reportViolation(violation: Violation, prefix: YamlPath = []): void {
+    this.report([...prefix, ...violation.path], violation.message, violation.hint, violation.onKey);
+  }
+
+  /** Throws `testbed-invalid` with every problem as one line each, if there are any. */
+  throwIfAny(): void {
+    if (this.#problems.size === 0) return;
+    throw new TestbedError(this.problems);
+  }
+
+  #locate(path: YamlPath, onKey: boolean): Problem['at'] {
+    const dotted = path.join('.');
+    // The last one wins, as it did when the values were assigned.
+    const assignment = this.#assignments.findLast(
+      ({ path: set }) => dotted === set || dotted.startsWith(`${set}.`),
+    );
+    if (assignment !== undefined) return this.#originOf(assignment, false);
+    return onKey ? this.source.locateKey(path) : this.source.locate(path);
+  }
+
+  #originOf(assignment: Assignment, onKey: boolean): Problem['at'] {
+    const { origin } = assignment;
+    if (origin.kind === 'matrix')
+      return onKey ? this.source.locateKey(origin.at) : this.source.locate(origin.at);
+    return { file: `--set ${origin.text}`, line: 1, col: onKey ? 1 : assignment.path.length + 2 };
+  }
+
+  #add(problem: Problem): void {
+    const key = `${formatLocation(problem.at)} ${problem.message}`;
+    if (!this.#problems.has(key)) this.#problems.set(key, problem);
+  }
+}
+
+/** All problems of a testbed file at once. */
+export class TestbedError extends XdpbedError {
+  constructor(readonly problems: readonly Problem[]) {
+    super('testbed-invalid', problems.map(formatProblem).join('\n'), { at: problems[0]!.at });
+  }
+}
+
+/** `file:line:col: message (hint)`. */
+export function formatProblem(problem: Problem): string {
+  const hint = problem.hint === undefined ? '' : ` (${problem.hint})`;
+  return `${formatLocation(problem.at)}: ${problem.message}${hint}`;
+}

@@ -1,0 +1,68 @@
+import type { GuestPlan, HostPlan } from '../contract/plan.js';
+import type { PresetNames } from './preset-value.js';
+import type { Testbed } from './testbed-schema.js';
+
+/**
+ * Interface indexes: host NICs first, then taps, in the order of the file, from 2 on (1 is the loopback
+ * device, as on every Linux host). Guests count their own nics from 2 as well.
+ */
+const FIRST_IFINDEX = 2;
+
+export function buildHostPlan(testbed: Testbed): HostPlan {
+  const { host } = testbed;
+  const indexes = hostIfindexes(testbed);
+  return {
+    case: host.case,
+    hook: host.hook,
+    cpus: host.cpus,
+    nics: Object.entries(host.nics).map(([name, nic]) => ({
+      name,
+      ifindex: indexes.get(name)!,
+      mac: nic.mac.toLowerCase(),
+      program: nic.program,
+    })),
+    taps: Object.entries(host.taps).map(([name, tap]) => ({
+      name,
+      ifindex: indexes.get(name)!,
+      rxProgram: tap['rx-program'],
+      ring: tap.ring,
+    })),
+    bridges: Object.entries(host.bridges ?? {}).map(([name, { ports }]) => ({ name, ports })),
+    reader: host.reader,
+  };
+}
+
+export function buildGuestPlans(testbed: Testbed): GuestPlan[] {
+  return Object.entries(testbed.guests).map(([name, guest]) => ({
+    name,
+    cpus: guest.cpus,
+    nics: Object.entries(guest.nics).map(([nicName, nic], index) => ({
+      name: nicName,
+      ifindex: FIRST_IFINDEX + index,
+      mac: nic.mac.toLowerCase(),
+      ipv4: nic.ipv4,
+      tap: nic.tap,
+      queues: nic.queues,
+      queueSize: nic['queue-size'],
+      features: nic.features,
+      program: nic.program,
+      placement: nic.placement,
+      hostile: nic.hostile,
+    })),
+  }));
+}
+
+/** What `{ ifindex: … }` and `{ mac: … }` in map presets may name. */
+export function presetNames(testbed: Testbed): PresetNames {
+  const macs = new Map<string, string>();
+  for (const [name, nic] of Object.entries(testbed.host.nics)) macs.set(`host.${name}`, nic.mac);
+  for (const [guest, { nics }] of Object.entries(testbed.guests)) {
+    for (const [name, nic] of Object.entries(nics)) macs.set(`${guest}.${name}`, nic.mac);
+  }
+  return { ifindexes: hostIfindexes(testbed), macs };
+}
+
+function hostIfindexes(testbed: Testbed): Map<string, number> {
+  const names = [...Object.keys(testbed.host.nics), ...Object.keys(testbed.host.taps)];
+  return new Map(names.map((name, index) => [name, FIRST_IFINDEX + index]));
+}

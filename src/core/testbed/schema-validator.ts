@@ -1,0 +1,149 @@
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
+import type { TSchema } from '@sinclair/typebox';
+import { nearest } from '../nearest.js';
+import type { YamlPath } from './yaml-source.js';
+
+/** A schema violation before it has a place in a file. `onKey`: the key itself is wrong, not its value. */
+export interface Violation {
+  readonly path: YamlPath;
+  readonly onKey: boolean;
+  readonly message: string;
+  readonly hint?: string | undefined;
+}
+
+/**
+ * Validates data against a schema, fills in its defaults, and words each violation so that a person knows what
+ * to type instead.
+ */
+export class SchemaValidator {
+  readonly #ajv = new Ajv({
+    allErrors: true,
+    useDefaults: true,
+    verbose: true,
+    strict: false,
+    ownProperties: true,
+  });
+  readonly #compiled = new Map<TSchema, ValidateFunction>();
+
+  /** All violations; `data` gets the defaults of the schema. */
+  validate(schema: TSchema, data: unknown): Violation[] {
+    let check = this.#compiled.get(schema);
+    if (check === undefined) {
+      check = this.#ajv.compile(schema);
+      this.#compiled.set(schema, check);
+    }
+    if (check(data)) return [];
+    return (check.errors ?? []).map(describe);
+  }
+}
+
+function describe(error: ErrorObject): Violation {
+  const path = error.instancePath.split('/').slice(1).map(unescapePointer);
+  const parent = error.parentSchema as
+    { properties?: Record<string, unknown>; expects?: string; description?: string } | undefined;
+  const params = error.params as Record<string, unknown>;
+  switch (error.keyword) {
+    case 'additionalProperties': {
+      const key = String(params.additionalProperty);
+      const known = Object.keys(parent?.properties ?? {});
+      const near = nearest(key, known);
+      return {
+        path: [...path, key],
+        onKey: true,
+        message: known.length > 0 ? `unknown key '${key}'` : `'${key}' cannot be used as a name here`,
+        hint:
+          near !== undefined
+            ? `did you mean '${near}'?`
+            : known.length > 0
+              ? `known keys: ${known.join(', ')}`
+              : 'names are made of a-z, 0-9, - and _',
+      };
+    }
+    case 'required': {
+      const key = String(params.missingProperty);
+      const property = parent?.properties?.[key] as { description?: string } | undefined;
+      return {
+        path,
+        onKey: true,
+        message: `'${key}' is missing${within(path)}`,
+        hint: property?.description,
+      };
+    }
+    case 'type':
+      return {
+        path,
+        onKey: false,
+        message: `expected ${article(String(params.type))}, found ${show(error.data)}`,
+        hint: parent?.description,
+      };
+    case 'enum': {
+      const words = (params.allowedValues as unknown[]).map(String);
+      const near = typeof error.data === 'string' ? nearest(error.data, words) : undefined;
+      return {
+        path,
+        onKey: false,
+        message: `${show(error.data)} is not one of ${words.join(', ')}`,
+        hint: near === undefined ? undefined : `did you mean '${near}'?`,
+      };
+    }
+    case 'const':
+      return {
+        path,
+        onKey: false,
+        message: `expected ${show(params.allowedValue)}, found ${show(error.data)}`,
+      };
+    case 'pattern':
+      return {
+        path,
+        onKey: false,
+        message: `${show(error.data)} is not ${parent?.expects ?? 'of the expected form'}`,
+      };
+    case 'minimum':
+    case 'maximum':
+    case 'exclusiveMinimum':
+    case 'exclusiveMaximum':
+      return {
+        path,
+        onKey: false,
+        message: `${show(error.data)} is out of range: it must be ${String(params.comparison)} ${String(params.limit)}`,
+      };
+    case 'uniqueItems':
+      return {
+        path,
+        onKey: false,
+        message: `items ${String(params.j)} and ${String(params.i)} are the same`,
+      };
+    case 'minItems':
+    case 'minProperties':
+    case 'minLength':
+      return {
+        path,
+        onKey: true,
+        message: `at least ${String(params.limit)} needed${within(path)}`,
+        hint: parent?.description,
+      };
+    default:
+      return { path, onKey: false, message: error.message ?? error.keyword };
+  }
+}
+
+function within(path: YamlPath): string {
+  return path.length === 0 ? '' : ` in ${path.join('.')}`;
+}
+
+function article(type: string): string {
+  return /^[aeiou]/.test(type) ? `an ${type}` : `a ${type}`;
+}
+
+/** The offending text, short. */
+function show(value: unknown): string {
+  if (value === null || value === undefined) return 'nothing';
+  if (typeof value === 'string') return `'${value.length > 60 ? `${value.slice(0, 57)}…` : value}'`;
+  if (Array.isArray(value)) return 'a list';
+  if (typeof value === 'object') return 'a map';
+  return String(value as number | boolean | bigint);
+}
+
+function unescapePointer(token: string): string {
+  return token.replaceAll('~1', '/').replaceAll('~0', '~');
+}

@@ -1,0 +1,364 @@
+import { Type, type Static, type TSchema } from '@sinclair/typebox';
+import { HOOK_POINTS } from '../contract/plan.js';
+
+/**
+ * The testbed language. `schemas/testbed.schema.json` is generated from this file, so titles, descriptions,
+ * defaults and examples here are what an editor shows. Values that depend on a word elsewhere (a plugin's
+ * config, a check's keys) are left open here and checked against the schema that the word selects.
+ */
+
+/** A closed set of words. Not a TypeBox union: one `enum` gives one readable error, `anyOf` gives many. */
+export function Words<const W extends readonly string[]>(words: W, options: object = {}) {
+  return Type.Unsafe<W[number]>({ type: 'string', enum: [...words], ...options });
+}
+
+/** What to say when a `pattern` does not match. Read by the validator, ignored by editors. */
+const expects = (what: string) => ({ expects: what });
+
+const NAME_PATTERN = '^[a-z][a-z0-9_-]{0,30}$';
+const Name = (description: string) =>
+  Type.String({
+    pattern: NAME_PATTERN,
+    description,
+    ...expects('a name of a-z, 0-9, - and _, at most 31 characters'),
+  });
+
+/** A section whose keys are names that the user chooses. */
+function Named<T extends TSchema>(value: T, description: string, options: object = {}) {
+  return Type.Unsafe<Record<string, Static<T>>>({
+    type: 'object',
+    description,
+    patternProperties: { [NAME_PATTERN]: value },
+    additionalProperties: false,
+    ...options,
+  });
+}
+
+const closed = { additionalProperties: false } as const;
+
+export const MacAddress = Type.String({
+  pattern: '^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$',
+  description: 'a MAC address',
+  examples: ['52:54:00:12:34:01'],
+  ...expects('a MAC address such as 52:54:00:12:34:01'),
+});
+
+export const PluginUse = Type.Object(
+  {
+    use: Type.String({
+      minLength: 1,
+      description:
+        'a built-in plugin by name, `./path` of a module, or an npm package (`xdpbed-plugin-<role>-<name>` by its short name, scoped ones in full)',
+    }),
+    config: Type.Optional(
+      Type.Object({}, { additionalProperties: true, description: 'checked by the plugin’s own schema' }),
+    ),
+  },
+  closed,
+);
+export type PluginUse = Static<typeof PluginUse>;
+
+export const VERIFIER_RULES = ['all', 'any', 'first'] as const;
+export const VerifierUse = Type.Object(
+  {
+    use: Type.Optional(PluginUse.properties.use),
+    config: PluginUse.properties.config,
+    rule: Type.Optional(
+      Words(VERIFIER_RULES, {
+        default: 'all',
+        description:
+          'with `of`: every verifier must accept (`all`), one is enough (`any`), or the first decides and the others are recorded (`first`)',
+      }),
+    ),
+    of: Type.Optional(Type.Array(PluginUse, { minItems: 1, description: 'several verifiers side by side' })),
+  },
+  { ...closed, description: 'judges programs before they are loaded' },
+);
+export type VerifierUse = Static<typeof VerifierUse>;
+
+const PresetValue = Type.Unsafe<unknown>({
+  description:
+    'a number, hex bytes (`0x…`), a MAC address, a list of equally wide items, `{ ifindex: tap0 }` or `{ mac: guest0.eth0 }`',
+});
+
+export const ProgramSection = Type.Object(
+  {
+    object: Type.String({
+      minLength: 1,
+      description: 'ELF object, relative to this file',
+      examples: ['programs/xdp1.o'],
+    }),
+    section: Type.Optional(
+      Type.String({
+        description: 'section or function name; may be left out when the object holds one XDP program',
+        examples: ['xdp'],
+      }),
+    ),
+    maps: Type.Optional(
+      Type.Record(Type.String(), Type.Array(Type.Object({ key: PresetValue, value: PresetValue }, closed)), {
+        description: 'elements to place in the program’s maps before it is attached, by map name',
+      }),
+    ),
+  },
+  closed,
+);
+
+export const HostSection = Type.Object(
+  {
+    case: Words(['redirect', 'bridge'], {
+      description:
+        'how frames get from the NIC to the tap: redirected by the NIC’s XDP program, or through a bridge',
+    }),
+    hook: Words(HOOK_POINTS, {
+      default: 'tun_recvmsg',
+      description:
+        'where in the tap an offloaded program runs: in the reader’s context, per skb from the stack, or per redirected XDP frame',
+    }),
+    cpus: Type.Integer({
+      minimum: 1,
+      maximum: 64,
+      default: 1,
+      description: 'CPUs of the host: values per element of a per-CPU map',
+    }),
+    nics: Named(
+      Type.Object(
+        {
+          mac: MacAddress,
+          program: Type.Optional(Name('native XDP program of the NIC, attached in case `redirect` only')),
+        },
+        closed,
+      ),
+      'the host’s NICs; the workload’s frames arrive at the first',
+      { minProperties: 1 },
+    ),
+    taps: Named(
+      Type.Object(
+        {
+          'rx-program': Type.Optional(
+            Name(
+              'native XDP program in the tap’s Rx path: meets the frames that the guest sends and those that an offloaded program sends back',
+            ),
+          ),
+          ring: Type.Integer({
+            minimum: 1,
+            maximum: 65536,
+            default: 1024,
+            description: 'entries of each queue’s ptr_ring',
+          }),
+        },
+        closed,
+      ),
+      'tap devices, one for each guest nic',
+    ),
+    bridges: Type.Optional(
+      Named(
+        Type.Object(
+          {
+            ports: Type.Array(Name('a NIC, tap or bridge'), {
+              minItems: 1,
+              description: 'NICs, taps and other bridges',
+            }),
+          },
+          closed,
+        ),
+        'bridges with MAC learning, used in case `bridge`',
+      ),
+    ),
+    reader: Type.Object(
+      {
+        kind: Words(['vhost', 'read'], {
+          default: 'vhost',
+          description: 'vhost takes batches; `read` takes one frame at a time from the tap’s file',
+        }),
+        batch: Type.Integer({
+          minimum: 1,
+          maximum: 1024,
+          default: 64,
+          description: 'frames that vhost takes in one go',
+        }),
+        polling: Type.Boolean({ default: false, description: 'vhost looks again before it sleeps' }),
+      },
+      { ...closed, default: {}, description: 'who takes frames from the taps' },
+    ),
+  },
+  { ...closed, description: 'the host and how its parts are wired' },
+);
+
+const QueueSize = Type.Unsafe<number>({
+  type: 'integer',
+  enum: [16, 32, 64, 128, 256, 512, 1024],
+  default: 256,
+  description: 'descriptors of each virtqueue, a power of two',
+});
+
+export const GuestNicSection = Type.Object(
+  {
+    tap: Name('the tap that backs this nic'),
+    mac: MacAddress,
+    ipv4: Type.String({
+      pattern: '^(25[0-5]|2[0-4]\\d|1?\\d?\\d)(\\.(25[0-5]|2[0-4]\\d|1?\\d?\\d)){3}$',
+      default: '192.0.2.1',
+      description: 'address that workloads send to',
+      ...expects('an IPv4 address such as 192.0.2.1'),
+    }),
+    queues: Type.Integer({ minimum: 1, maximum: 16, default: 1, description: 'queue pairs' }),
+    'queue-size': QueueSize,
+    features: Type.Array(Type.String({ description: 'a VIRTIO_F_ or VIRTIO_NET_F_ name' }), {
+      default: [
+        'VIRTIO_F_VERSION_1',
+        'VIRTIO_F_INDIRECT_DESC',
+        'VIRTIO_F_EVENT_IDX',
+        'VIRTIO_NET_F_MAC',
+        'VIRTIO_NET_F_CTRL_VQ',
+        'VIRTIO_NET_F_XDP_OFFLOAD',
+      ],
+      description: 'feature bits that the device offers',
+      uniqueItems: true,
+    }),
+    program: Type.Optional(Name('the guest’s XDP program')),
+    placement: Words(['guest', 'host'], {
+      default: 'guest',
+      description: 'where the program runs: in the guest’s driver, or offloaded to the host',
+    }),
+    hostile: Type.Boolean({
+      default: false,
+      description:
+        'the guest sends its program to the host without verifying it or looking at its helpers first',
+    }),
+  },
+  closed,
+);
+
+export const GuestSection = Type.Object(
+  {
+    cpus: Type.Integer({ minimum: 1, maximum: 64, default: 1, description: 'virtual CPUs' }),
+    nics: Named(GuestNicSection, 'virtio-net devices', { minProperties: 1 }),
+  },
+  closed,
+);
+
+/** Checks by kind. Each demands something of the finished runs. */
+export const CHECKS = {
+  conservation: Type.Object(
+    { kind: Type.Literal('conservation') },
+    {
+      ...closed,
+      description: 'every frame sent, and every copy made by flooding, ended in exactly one place',
+    },
+  ),
+  'same-across': Type.Object(
+    {
+      kind: Type.Literal('same-across'),
+      axis: Type.String({ description: 'axis of the matrix along which results are compared' }),
+      compare: Type.Array(Words(['verdicts', 'maps']), {
+        default: ['verdicts', 'maps'],
+        minItems: 1,
+        description:
+          'what must be equal: the verdicts of the guests’ programs, and the content of their maps',
+      }),
+    },
+    { ...closed, description: 'runs that differ only on this axis give the same verdicts and map content' },
+  ),
+  'offload-shields-guest': Type.Object(
+    { kind: Type.Literal('offload-shields-guest') },
+    {
+      ...closed,
+      description: 'frames that an offloaded program did not pass never reach the guest’s virtqueue',
+    },
+  ),
+  expect: Type.Object(
+    {
+      kind: Type.Literal('expect'),
+      where: Type.Optional(
+        Type.Record(Type.String(), Type.String(), { description: 'only runs with these variants, by axis' }),
+      ),
+      value: Type.String({
+        description:
+          'what is looked at: `ends.<fate>`, `verdicts.<site>.<XDP_…>`, `control.ok`, `control.err`, `rulings.deny`, `audit`, `attachments.refused`, `frames-sent`',
+        examples: ['ends.transmitted', 'verdicts.offload.XDP_TX', 'control.err'],
+      }),
+      equals: Type.Integer({ minimum: 0, description: 'the value it must have in each of those runs' }),
+    },
+    { ...closed, description: 'a counter has this value' },
+  ),
+} as const;
+export type CheckKind = keyof typeof CHECKS;
+export type CheckSection = { [K in CheckKind]: Static<(typeof CHECKS)[K]> }[CheckKind];
+
+export const TestbedSchema = Type.Object(
+  {
+    $schema: Type.Optional(Type.String({ description: 'for editors' })),
+    version: Type.Literal(1, { description: 'version of the testbed language' }),
+    name: Name('name of the testbed'),
+    description: Type.Optional(Type.String()),
+    seed: Type.Integer({
+      minimum: 0,
+      maximum: Number.MAX_SAFE_INTEGER,
+      default: 1,
+      description: 'everything random in a run is drawn from it',
+    }),
+    plugins: Type.Object(
+      {
+        fabric: { ...PluginUse, default: { use: 'model' }, description: 'builds guests, devices and links' },
+        transport: {
+          ...PluginUse,
+          default: { use: 'virtqueue' },
+          description: 'carries control commands and frames between driver and device',
+        },
+        verifier: { ...VerifierUse, default: { use: 'structural' } },
+        executor: { ...PluginUse, default: { use: 'interpreter' }, description: 'runs programs on packets' },
+        'map-backend': { ...PluginUse, default: { use: 'memory' }, description: 'creates and serves maps' },
+        reporter: {
+          ...PluginUse,
+          default: { use: 'table' },
+          description: 'renders the result unless `--format` says otherwise',
+        },
+      },
+      { ...closed, default: {}, description: 'which plugin does the work of each role' },
+    ),
+    policies: Type.Array(PluginUse, {
+      default: [],
+      description: 'guards of the host, asked in this order; every one rules on every request',
+    }),
+    workload: { ...PluginUse, default: { use: 'udp-flood' }, description: 'the traffic to send' },
+    programs: Named(ProgramSection, 'XDP programs by name', { default: {} }),
+    host: HostSection,
+    guests: Named(GuestSection, 'guests by name', { minProperties: 1 }),
+    matrix: Type.Optional(
+      Type.Unsafe<Record<string, Record<string, Record<string, unknown>>>>({
+        type: 'object',
+        description:
+          'axes; each variant of an axis sets values at paths of this file, and one run is made for each combination',
+        examples: [{ case: { redirect: { 'host.case': 'redirect' }, bridge: { 'host.case': 'bridge' } } }],
+        minProperties: 1,
+        patternProperties: {
+          [NAME_PATTERN]: {
+            type: 'object',
+            minProperties: 1,
+            patternProperties: {
+              '^[A-Za-z0-9][A-Za-z0-9_.-]{0,30}$': {
+                type: 'object',
+                description: 'values by path, e.g. `host.case: bridge`',
+              },
+            },
+            additionalProperties: false,
+          },
+        },
+        additionalProperties: false,
+      }),
+    ),
+    checks: Type.Array(
+      Type.Object(
+        { kind: Words(Object.keys(CHECKS) as CheckKind[], { description: 'what is demanded' }) },
+        { additionalProperties: true },
+      ),
+      { default: [], description: 'what must hold when all runs are done' },
+    ),
+  },
+  {
+    ...closed,
+    title: 'xdpbed testbed',
+    description: 'guests, QEMU devices and host, how they are wired, and what to try with them',
+  },
+);
+export type Testbed = Static<typeof TestbedSchema>;

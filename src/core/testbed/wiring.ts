@@ -1,0 +1,157 @@
+import { nearest } from '../nearest.js';
+import { checkFeatures, parseFeatureNames, FEATURE_BITS } from '../../virtio/features.js';
+import type { Testbed } from './testbed-schema.js';
+import type { YamlPath } from './yaml-source.js';
+
+export type Report = (path: YamlPath, message: string, hint?: string, onKey?: boolean) => void;
+
+/**
+ * Checks what a schema cannot say: that every name refers to something, that nothing is wired twice or in a
+ * circle, and that a program is attached where it can ever see a frame.
+ */
+export function checkWiring(testbed: Testbed, report: Report): void {
+  const { host, guests, programs } = testbed;
+  const taps = host.taps;
+  const programNames = Object.keys(programs);
+  const program = (path: YamlPath, name: string | undefined): void => {
+    if (name !== undefined && !Object.hasOwn(programs, name)) {
+      report(path, `there is no program '${name}'`, suggest(name, programNames, 'programs'));
+    }
+  };
+
+  const interfaces = new Map<string, string>();
+  for (const [kind, section] of [
+    ['nics', host.nics],
+    ['taps', taps],
+    ['bridges', host.bridges ?? {}],
+  ] as const) {
+    for (const name of Object.keys(section)) {
+      const other = interfaces.get(name);
+      if (other !== undefined)
+        report(['host', kind, name], `'${name}' is also the name of one of host.${other}`, undefined, true);
+      interfaces.set(name, kind);
+    }
+  }
+  for (const [name, nic] of Object.entries(host.nics))
+    program(['host', 'nics', name, 'program'], nic.program);
+  for (const [name, tap] of Object.entries(taps))
+    program(['host', 'taps', name, 'rx-program'], tap['rx-program']);
+
+  checkBridges(testbed, interfaces, report);
+  if (host.case === 'bridge' && Object.keys(host.bridges ?? {}).length === 0) {
+    report(['host', 'case'], 'case bridge needs a bridge', 'add host.bridges');
+  }
+
+  const tapUsers = new Map<string, string>();
+  const macs = new Map<string, string>();
+  const claimMac = (path: YamlPath, mac: string, owner: string): void => {
+    const other = macs.get(mac.toLowerCase());
+    if (other !== undefined) report(path, `${mac} is already the address of ${other}`);
+    macs.set(mac.toLowerCase(), owner);
+  };
+  for (const [name, nic] of Object.entries(host.nics))
+    claimMac(['host', 'nics', name, 'mac'], nic.mac, `host.${name}`);
+  for (const [guest, { nics }] of Object.entries(guests)) {
+    if (guest === 'host') report(['guests', guest], "'host' cannot be the name of a guest", undefined, true);
+    for (const [name, nic] of Object.entries(nics)) {
+      const at = ['guests', guest, 'nics', name];
+      const label = `${guest}.${name}`;
+      claimMac([...at, 'mac'], nic.mac, label);
+      if (!Object.hasOwn(taps, nic.tap)) {
+        report([...at, 'tap'], `there is no tap '${nic.tap}'`, suggest(nic.tap, Object.keys(taps), 'taps'));
+      } else if (tapUsers.has(nic.tap)) {
+        report([...at, 'tap'], `tap '${nic.tap}' already backs ${tapUsers.get(nic.tap)}`);
+      } else {
+        tapUsers.set(nic.tap, label);
+      }
+      program([...at, 'program'], nic.program);
+      checkFeatureNames(at, nic, report);
+      if (nic.program !== undefined && nic.placement === 'host') {
+        if (host.hook === 'tun_xdp_xmit' && host.case === 'bridge') {
+          report(
+            ['host', 'hook'],
+            'tun_xdp_xmit never sees a frame in case bridge',
+            'a bridge sends skbs: use tun_net_xmit or tun_recvmsg',
+          );
+        }
+        if (host.hook === 'tun_net_xmit' && host.case === 'redirect') {
+          report(
+            ['host', 'hook'],
+            'tun_net_xmit never sees a frame in case redirect',
+            'redirected frames are no skbs: use tun_xdp_xmit or tun_recvmsg',
+          );
+        }
+      }
+    }
+  }
+}
+
+function checkFeatureNames(
+  at: YamlPath,
+  nic: Testbed['guests'][string]['nics'][string],
+  report: Report,
+): void {
+  const parsed = parseFeatureNames(nic.features);
+  const path = [...at, 'features'];
+  if (!parsed.ok) {
+    for (const name of parsed.unknown) {
+      const index = nic.features.indexOf(name);
+      report([...path, index], `'${name}' is not a feature bit`, suggest(name, Object.keys(FEATURE_BITS)));
+    }
+    return;
+  }
+  for (const problem of checkFeatures(parsed.features)) report(path, problem.message);
+  if (nic.program !== undefined && nic.placement === 'host') {
+    for (const needed of ['VIRTIO_NET_F_CTRL_VQ', 'VIRTIO_NET_F_XDP_OFFLOAD']) {
+      if (!nic.features.includes(needed))
+        report(path, `placement host needs ${needed}, which the device does not offer`);
+    }
+  }
+  if (nic.queues > 1 && !nic.features.includes('VIRTIO_NET_F_MQ')) {
+    report(
+      [...at, 'queues'],
+      `${nic.queues} queue pairs need VIRTIO_NET_F_MQ, which the device does not offer`,
+    );
+  }
+}
+
+function checkBridges(testbed: Testbed, interfaces: ReadonlyMap<string, string>, report: Report): void {
+  const bridges = testbed.host.bridges ?? {};
+  const master = new Map<string, string>();
+  for (const [name, { ports }] of Object.entries(bridges)) {
+    for (const [index, port] of ports.entries()) {
+      const at = ['host', 'bridges', name, 'ports', index];
+      if (!interfaces.has(port)) {
+        report(at, `there is no NIC, tap or bridge '${port}'`, suggest(port, [...interfaces.keys()]));
+      } else if (master.has(port)) {
+        report(at, `'${port}' is already a port of bridge '${master.get(port)}'`);
+      } else {
+        master.set(port, name);
+      }
+    }
+  }
+  // Each port has one master, so a circle is a chain of masters that returns to its start.
+  for (const name of Object.keys(bridges)) {
+    const seen = [name];
+    for (let next = master.get(name); next !== undefined; next = master.get(next)) {
+      if (next === name) {
+        report(
+          ['host', 'bridges', name],
+          `bridges are wired in a circle: ${[...seen, name].join(' → ')}`,
+          'frames would go round for ever',
+          true,
+        );
+        break;
+      }
+      if (seen.includes(next)) break;
+      seen.push(next);
+    }
+  }
+}
+
+export function suggest(name: string, candidates: readonly string[], section?: string): string | undefined {
+  const near = nearest(name, candidates);
+  if (near !== undefined) return `did you mean '${near}'?`;
+  if (section === undefined) return undefined;
+  return candidates.length === 0 ? `no ${section} are declared` : `${section}: ${candidates.join(', ')}`;
+}
