@@ -34,7 +34,7 @@ module.exports = {
     {
       name: 'core-imports-only-the-pure-libraries',
       severity: 'error',
-      from: { path: '^src/core/' },
+      from: { path: '^src/core/', pathNot: '\\.test\\.ts$' },
       to: { path: '^(src|plugins)/', pathNot: `^src/core/|${PURE}` },
     },
     {
@@ -50,7 +50,7 @@ module.exports = {
       from: { path: '^plugins/([^/]+)/', pathNot: '\\.test\\.ts$' },
       to: {
         path: '^(src|plugins)/',
-        pathNot: `^plugins/$1/|^src/core/(contract/|offload/|diagnostic\\.ts$)|^src/linux/|${PURE}`,
+        pathNot: `^plugins/$1/|^src/core/(contract/|offload/|diagnostic\\.ts$)|^src/(linux|report)/|${PURE}`,
       },
     },
     {

@@ -79,6 +79,8 @@ export interface MapSpec extends MapAttributes {
   readonly initial: readonly MapInitialEntry[];
   /** `.rodata`: the content is fixed once the program is loaded, so a verifier may treat it as constant. */
   readonly frozen?: boolean | undefined;
+  /** The object asks its loader to share the map through bpffs under its name (LIBBPF_PIN_BY_NAME). */
+  readonly pinnedByName?: boolean | undefined;
   /** Where BTF says so: how to print keys and values. */
   readonly keyType?: BtfTypeRef | undefined;
   readonly valueType?: BtfTypeRef | undefined;

@@ -1,8 +1,52 @@
 import type { Insn } from './insn.js';
 import type { LineInfo, FunctionInfo } from './btf/btf-ext.js';
 
-/** Program types by their kernel number; xdpbed runs the first, and names the rest in messages. */
+/** The one program type that xdpbed runs; programTypeName names the others in messages. */
 export const BPF_PROG_TYPE_XDP = 6;
+/** Of a ProgramSpec whose section name does not tell what the program is. */
+export const BPF_PROG_TYPE_UNSPEC = 0;
+
+/** `enum bpf_prog_type`, include/uapi/linux/bpf.h, by number. */
+const PROG_TYPE_NAMES = [
+  'unknown',
+  'socket filter',
+  'kprobe',
+  'sched_cls',
+  'sched_act',
+  'tracepoint',
+  'xdp',
+  'perf event',
+  'cgroup skb',
+  'cgroup sock',
+  'lwt in',
+  'lwt out',
+  'lwt xmit',
+  'sock ops',
+  'sk skb',
+  'cgroup device',
+  'sk msg',
+  'raw tracepoint',
+  'cgroup sock addr',
+  'lwt seg6local',
+  'lirc mode2',
+  'sk reuseport',
+  'flow dissector',
+  'cgroup sysctl',
+  'raw tracepoint writable',
+  'cgroup sockopt',
+  'tracing',
+  'struct ops',
+  'ext',
+  'lsm',
+  'sk lookup',
+  'syscall',
+  'netfilter',
+];
+
+/** `xdp`, `kprobe`, …; `program type 99` for a number this version does not know. */
+export function programTypeName(type: number): string {
+  return PROG_TYPE_NAMES[type] ?? `program type ${type}`;
+}
 
 /** Attach types an XDP program can be loaded for (`enum bpf_attach_type`). */
 export const XDP_ATTACH_TYPE = { BPF_XDP_DEVMAP: 33, BPF_XDP_CPUMAP: 35, BPF_XDP: 37 } as const;
@@ -34,7 +78,9 @@ export interface ProgramSpec {
   readonly name: string;
   /** The ELF section, e.g. `xdp` or `xdp/devmap`. */
   readonly section: string;
+  /** Kernel number; BPF_PROG_TYPE_UNSPEC when the section's name does not tell. */
   readonly type: number;
+  /** Only for XDP programs; BPF_XDP otherwise. */
   readonly attachType: XdpAttachType;
   /** `xdp.frags`: the program says that it copes with frames in several buffers. */
   readonly frags: boolean;
@@ -42,6 +88,11 @@ export interface ProgramSpec {
   readonly insns: readonly Insn[];
   readonly references: readonly ProgramReference[];
   readonly debug?: ProgramDebugInfo | undefined;
+  /**
+   * Why the program cannot be linked, e.g. because it needs the types of a kernel; the object's other programs
+   * are not affected. `insns` are then as the compiler left them.
+   */
+  readonly unsupported?: string | undefined;
 }
 
 /**
@@ -54,6 +105,8 @@ export interface Program {
   readonly type: number;
   readonly attachType: XdpAttachType;
   readonly gplCompatible: boolean;
+  /** Copes with frames in several buffers (BPF_F_XDP_HAS_FRAGS). */
+  readonly frags?: boolean | undefined;
   readonly insns: readonly Insn[];
   readonly debug?: ProgramDebugInfo | undefined;
 }

@@ -5,6 +5,7 @@ import { BUILT_IN_PLUGINS } from '../presets.js';
 import { VERSION } from '../version.js';
 import { addPlanVerb } from './plan.js';
 import { addPluginsVerbs } from './plugins.js';
+import { addProgVerbs } from './prog/prog.js';
 import { addRunVerb } from './run.js';
 import { reportError, type Terminal } from './terminal.js';
 import { addValidateVerb } from './validate.js';
@@ -41,7 +42,8 @@ export async function runCommandLine(
     .showHelpAfterError('(xdpbed --help shows the verbs)')
     .exitOverride()
     .configureOutput({ writeOut: (text) => terminal.out(text), writeErr: (text) => terminal.err(text) });
-  for (const add of [addRunVerb, addValidateVerb, addPlanVerb, addPluginsVerbs]) add(program, context);
+  for (const add of [addRunVerb, addValidateVerb, addPlanVerb, addPluginsVerbs, addProgVerbs])
+    add(program, context);
   for (const command of allCommands(program)) command.exitOverride().copyInheritedSettings(program);
   try {
     await program.parseAsync(args, { from: 'user' });

@@ -33,7 +33,7 @@ export function addRunVerb(program: Command, context: CliContext): void {
           onEvent: (event) => {
             progress.show(event);
             const line = reporter.onEvent?.(event);
-            if (line !== undefined) context.terminal.out(line);
+            if (line !== undefined) context.terminal.out(`${line}\n`);
           },
         });
         progress.clear();

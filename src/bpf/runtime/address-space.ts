@@ -54,12 +54,12 @@ export class AddressSpace {
    * range is large enough.
    */
   allocate(size: number, description: RegionDescription): Region {
-    const rounded = roundUp(Math.max(size, 1), ALIGNMENT);
+    const rounded = allocationSize(size);
     const index = this.#free.findIndex((range) => range.size >= rounded);
     if (!Number.isSafeInteger(size) || size < 0 || index < 0) {
       throw new XdpbedError(
         'out-of-memory',
-        `${size} bytes for ${description.label} exceed the ${this.byteLength - this.#bytesInUse} bytes left of the address space`,
+        `${size} bytes for ${description.label} exceed the ${this.byteLength - WASM_PAGE - this.#bytesInUse} bytes left of the address space`,
       );
     }
     const range = this.#free[index]!;
@@ -78,7 +78,7 @@ export class AddressSpace {
     const at = this.#indexAfter(region.start) - 1;
     if (this.#regions[at] !== region) throw new RangeError(`${region.label} is not a live region`);
     this.#regions.splice(at, 1);
-    const size = roundUp(Math.max(region.size, 1), ALIGNMENT);
+    const size = allocationSize(region.size);
     this.#bytesInUse -= size;
     let index = this.#free.findIndex((range) => range.start > region.start);
     if (index < 0) index = this.#free.length;
@@ -104,17 +104,20 @@ export class AddressSpace {
     const offset = address - region.start;
     const verb = write ? 'write' : 'read';
     if (region.elements !== undefined) {
-      const { first, stride, size: elementSize, count } = region.elements;
+      const { first, stride, size: elementSize, count, lane } = region.elements;
       const index = Math.floor((offset - first) / stride);
       const within = offset - first - index * stride;
       if (index < 0 || index >= count || within + size > elementSize) {
         return `${verb} of ${size} bytes at offset ${within} overruns the ${elementSize}-byte element ${index} of ${region.label}`;
       }
+      if (lane !== undefined && (within % lane.stride) + size > lane.size) {
+        return `${verb} of ${size} bytes at offset ${within % lane.stride} overruns the ${lane.size}-byte value of CPU ${Math.floor(within / lane.stride)} in element ${index} of ${region.label}`;
+      }
     } else if (offset + size > region.size) {
       return `${verb} of ${size} bytes at offset ${offset} overruns ${region.label} (${region.size} bytes)`;
     }
-    if (write && region.access !== 'read-write') return `write to read-only ${region.label}`;
     if (region.access === 'none') return `${region.label} is not accessible to a program`;
+    if (write && region.access === 'read') return `write to read-only ${region.label}`;
     return undefined;
   }
 
@@ -181,6 +184,11 @@ export interface RegionDescription {
     readonly stride: number;
     readonly size: number;
     readonly count: number;
+    /**
+     * Per-CPU elements: within an element's `size` bytes lie values of `lane.size` bytes, `lane.stride` bytes
+     * apart, and an access must stay within one. Who does not know of lanes checks the element only.
+     */
+    readonly lane?: { readonly stride: number; readonly size: number } | undefined;
   };
 }
 
@@ -190,6 +198,11 @@ export interface Region extends RegionDescription {
 }
 
 export type SpaceSnapshot = readonly { readonly region: Region; readonly bytes: Uint8Array }[];
+
+/** Bytes that `allocate(size, …)` takes of the space. */
+export function allocationSize(size: number): number {
+  return roundUp(Math.max(size, 1), ALIGNMENT);
+}
 
 export function roundUp(value: number, multiple: number): number {
   return Math.ceil(value / multiple) * multiple;

@@ -66,8 +66,13 @@ export interface ResidentMap extends BpfMap {
   ringQuery?(flags: number): bigint;
   /** PERF_EVENT_ARRAY and RINGBUF: what programs sent since the last call, oldest first. */
   drainRecords?(): MapRecord[];
-  /** PERF_EVENT_ARRAY: bpf_perf_event_output; `data` is a copy. 0 or -errno (ENOENT, ENOSPC, E2BIG). */
+  /** PERF_EVENT_ARRAY: bpf_perf_event_output; `data` is a copy. 0 or -errno (E2BIG, ENOENT, EOPNOTSUPP, ENOSPC). */
   outputRecord?(index: number, data: Uint8Array): number;
+  /**
+   * DEVMAP, DEVMAP_HASH, CPUMAP, XSKMAP: bpf_redirect_map's look-up by index (or hash key): the address of the
+   * entry's value, 0 when there is none.
+   */
+  lookupIndex?(index: number): number;
   /** PROG_ARRAY: the program id under an index, 0 for none. */
   programAt?(index: number): number;
   /** PROG_ARRAY: put a program under an index by its id (bpf(2) passes an fd for it): 0 or -errno. */

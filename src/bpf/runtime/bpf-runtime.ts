@@ -22,17 +22,33 @@ export class BpfRuntime {
   readonly cpus: number;
   /** Live maps by their `address`: how helpers find the map that a program passes them. */
   readonly maps = new Map<number, ResidentMap>();
+  readonly #seed: bigint;
   #lastProgramId = 0;
+  #mapSeeds = 0n;
 
   constructor(options: BpfRuntimeOptions = {}) {
     this.space = new AddressSpace(options.memoryBytes);
     this.state = new RunState(this.space);
     this.cpus = options.cpus ?? 1;
-    this.state.seed(options.seed ?? 0n);
+    this.#seed = options.seed ?? 0n;
+    this.state.seed(this.#seed);
   }
 
   /** A number for a program that is about to be loaded, never 0 and never used twice. */
   allocateProgramId(): number {
     return ++this.#lastProgramId;
+  }
+
+  /**
+   * The hash seed of the next map: a signed 32-bit number that depends on the run's seed and on how many maps
+   * asked before, and on nothing else. It does not draw from `RunState.nextRandom`, so that creating a map
+   * does not change what programs see of bpf_get_prandom_u32. (SplitMix64, Steele et al. 2014.)
+   */
+  mapSeed(): number {
+    this.#mapSeeds += 1n;
+    let z = BigInt.asUintN(64, this.#seed + this.#mapSeeds * 0x9e3779b97f4a7c15n);
+    z = BigInt.asUintN(64, (z ^ (z >> 30n)) * 0xbf58476d1ce4e5b9n);
+    z = BigInt.asUintN(64, (z ^ (z >> 27n)) * 0x94d049bb133111ebn);
+    return Number(BigInt.asIntN(32, z ^ (z >> 31n)));
   }
 }

@@ -20,6 +20,10 @@ export interface FibQuery {
   readonly ifindex: number;
   readonly output: boolean;
   readonly totalLength: number;
+  /** The routing table asked for with BPF_FIB_LOOKUP_TBID; absent: the usual ones. */
+  readonly tableId?: number;
+  /** The mark given with BPF_FIB_LOOKUP_MARK. */
+  readonly mark?: number;
 }
 
 export interface FibAnswer {
@@ -27,7 +31,11 @@ export interface FibAnswer {
   readonly result: number;
   readonly ifindex?: number;
   readonly mtu?: number;
+  /** The gateway's address when there is one; absent when the destination itself is on the link. */
   readonly nextHop?: Uint8Array;
+  /** The address to send from, for BPF_FIB_LOOKUP_SRC. */
+  readonly preferredSource?: Uint8Array;
+  readonly metric?: number;
   readonly sourceMac?: Uint8Array;
   readonly destinationMac?: Uint8Array;
 }

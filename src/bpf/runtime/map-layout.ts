@@ -18,7 +18,8 @@
  *                                   per-CPU: CPU n's value at valueOffset + n * cpuStride
  *             +usedOffset           LRU only: u32 set to 1 by a lookup (the reference bit)
  * ```
- * `hash` is `hashKey` below, over the key's bytes.
+ * `hash` is `hashKey` below, over the key's bytes. DEVMAP_HASH lies likewise; HASH_OF_MAPS is opaque, because
+ * there a lookup returns what the value says.
  */
 export type MapLayout =
   | {
@@ -79,6 +80,20 @@ export function hashKey(u8: Uint8Array, at: number, keySize: number, seed: numbe
     let word = 0;
     for (let i = whole; i < keySize; i++) word |= u8[at + i]! << (8 * (i - whole));
     h = Math.imul(h ^ word, MULTIPLIER);
+    h ^= h >>> 15;
+  }
+  h = Math.imul(h, 0x85ebca6b);
+  return h ^ (h >>> 13);
+}
+
+/**
+ * `hashKey` of a key of whole words that lies at a multiple of 4: `word` is its address divided by 4. Gives
+ * the same number, without assembling words from bytes.
+ */
+export function hashKeyWords(i32: Int32Array, word: number, words: number, seed: number): number {
+  let h = seed | 0;
+  for (let i = word; i < word + words; i++) {
+    h = Math.imul(h ^ i32[i]!, MULTIPLIER);
     h ^= h >>> 15;
   }
   h = Math.imul(h, 0x85ebca6b);

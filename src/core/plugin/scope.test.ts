@@ -38,7 +38,9 @@ describe('Scope', () => {
   });
 
   it('names what is missing', () => {
-    expect(() => new Scope('lonely').resolve(NUMBER)).toThrow('lonely: nothing is bound to xdpbed.test.number');
+    expect(() => new Scope('lonely').resolve(NUMBER)).toThrow(
+      'lonely: nothing is bound to xdpbed.test.number',
+    );
   });
 
   it('a token made by another copy of the package is the same', () => {

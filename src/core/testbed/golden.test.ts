@@ -25,7 +25,9 @@ describe('golden pairs of bad testbeds and messages', () => {
         return error.problems;
       },
     );
-    const text = problems.map((problem) => `${formatProblem(problem).replace(folder.pathname, '')}\n`).join('');
+    const text = problems
+      .map((problem) => `${formatProblem(problem).replace(folder.pathname, '')}\n`)
+      .join('');
     expect(text).toBe(expected);
   });
 });

@@ -275,6 +275,10 @@ class Resolver {
         );
         continue;
       }
+      if (selected.program.unsupported !== undefined) {
+        this.problems.report([...at, 'object'], `${section.object}: ${selected.program.unsupported}`);
+        continue;
+      }
       const presets: Record<string, MapPreset[]> = {};
       for (const [mapName, entries] of Object.entries(section.maps ?? {})) {
         const map = object.maps.find((candidate) => candidate.name === mapName);

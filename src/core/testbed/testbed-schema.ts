@@ -58,6 +58,10 @@ export const PluginUse = Type.Object(
 );
 export type PluginUse = Static<typeof PluginUse>;
 
+/** The same under a key of its own: with a description and a default for that key. */
+const Use = (options: object) => Type.Object(PluginUse.properties, { ...closed, ...options });
+
+const VERIFIER_USE = { ...closed, description: 'judges programs before they are loaded' };
 export const VERIFIER_RULES = ['all', 'any', 'first'] as const;
 export const VerifierUse = Type.Object(
   {
@@ -72,7 +76,7 @@ export const VerifierUse = Type.Object(
     ),
     of: Type.Optional(Type.Array(PluginUse, { minItems: 1, description: 'several verifiers side by side' })),
   },
-  { ...closed, description: 'judges programs before they are loaded' },
+  VERIFIER_USE,
 );
 export type VerifierUse = Static<typeof VerifierUse>;
 
@@ -299,20 +303,18 @@ export const TestbedSchema = Type.Object(
     }),
     plugins: Type.Object(
       {
-        fabric: { ...PluginUse, default: { use: 'model' }, description: 'builds guests, devices and links' },
-        transport: {
-          ...PluginUse,
+        fabric: Use({ default: { use: 'model' }, description: 'builds guests, devices and links' }),
+        transport: Use({
           default: { use: 'virtqueue' },
           description: 'carries control commands and frames between driver and device',
-        },
-        verifier: { ...VerifierUse, default: { use: 'structural' } },
-        executor: { ...PluginUse, default: { use: 'interpreter' }, description: 'runs programs on packets' },
-        'map-backend': { ...PluginUse, default: { use: 'memory' }, description: 'creates and serves maps' },
-        reporter: {
-          ...PluginUse,
+        }),
+        verifier: Type.Object(VerifierUse.properties, { ...VERIFIER_USE, default: { use: 'structural' } }),
+        executor: Use({ default: { use: 'interpreter' }, description: 'runs programs on packets' }),
+        'map-backend': Use({ default: { use: 'memory' }, description: 'creates and serves maps' }),
+        reporter: Use({
           default: { use: 'table' },
           description: 'renders the result unless `--format` says otherwise',
-        },
+        }),
       },
       { ...closed, default: {}, description: 'which plugin does the work of each role' },
     ),
@@ -320,7 +322,7 @@ export const TestbedSchema = Type.Object(
       default: [],
       description: 'guards of the host, asked in this order; every one rules on every request',
     }),
-    workload: { ...PluginUse, default: { use: 'udp-flood' }, description: 'the traffic to send' },
+    workload: Use({ default: { use: 'udp-flood' }, description: 'the traffic to send' }),
     programs: Named(ProgramSection, 'XDP programs by name', { default: {} }),
     host: HostSection,
     guests: Named(GuestSection, 'guests by name', { minProperties: 1 }),

@@ -1,0 +1,20 @@
+import { Type } from '@sinclair/typebox';
+import { EXECUTOR } from '../../src/core/contract/executor.js';
+import { definePlugin } from '../../src/core/contract/plugin.js';
+import { InterpreterExecutor } from './interpreter-executor.js';
+
+export default definePlugin({
+  name: 'interpreter',
+  version: '1.0.0',
+  role: 'executor',
+  api: '^1',
+  description: 'The reference executor: interprets programs and checks every access.',
+  requires: [],
+  capabilities: ['batch', 'trace', 'step', 'checked'],
+  configSchema: Type.Object({}, { additionalProperties: false }),
+  register(scope) {
+    scope.bindClass(EXECUTOR, InterpreterExecutor);
+  },
+});
+
+export { InterpretedProgram, InterpreterExecutor } from './interpreter-executor.js';

@@ -1,0 +1,144 @@
+import { injectable } from '../../src/core/contract/injection.js';
+import type {
+  CallOutcome,
+  ExecutionEnvironment,
+  Executor,
+  LoadedProgram,
+  ProgramFault,
+  RunOutcome,
+} from '../../src/core/contract/executor.js';
+import type { Program } from '../../src/bpf/program.js';
+import { XDP_ABORTED } from '../../src/bpf/xdp.js';
+import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
+import { createHelpers } from '../../src/bpf/runtime/helpers/helper-table.js';
+import { FRAME_SLOT, type FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { decodeProgram } from './decode-program.js';
+import type { DecodedProgram } from './decoded-program.js';
+import { invokeCallback, Machine, Stop } from './machine.js';
+import { interpret } from './run-loop.js';
+import { wide } from './wide-arithmetic.js';
+
+const DEFAULT_INSN_LIMIT = 2 ** 32 - 1;
+
+/**
+ * The reference executor: an interpreter that checks every access. What it does is by definition what a program
+ * means (RFC 9669, and the kernel where the RFC leaves a choice); other executors are compared with it.
+ */
+@injectable()
+export class InterpreterExecutor implements Executor {
+  readonly name = 'interpreter';
+  readonly #machines = new WeakMap<BpfRuntime, Machine>();
+
+  async load(program: Program, environment: ExecutionEnvironment): Promise<InterpretedProgram> {
+    return this.loadNow(program, environment);
+  }
+
+  /** As `load`, for callers that cannot wait. */
+  loadNow(program: Program, environment: ExecutionEnvironment): InterpretedProgram {
+    const { runtime, host, programId } = environment;
+    const machine = this.#machines.get(runtime) ?? new Machine(runtime, interpret);
+    let decoded: DecodedProgram;
+    try {
+      const helpers = createHelpers(runtime, host, {
+        check: (address, size, write) => {
+          machine.onAccess?.(address, size, write);
+          return machine.accessFault(address, size, write);
+        },
+        invoke: (slot) => invokeCallback(machine, slot),
+        overrides: environment.helperOverrides,
+      });
+      decoded = decodeProgram(program, environment, helpers);
+    } catch (error) {
+      if (machine.programs.size === 0) machine.close();
+      throw error;
+    }
+    this.#machines.set(runtime, machine);
+    machine.programs.set(programId, decoded);
+    return new InterpretedProgram(decoded, machine, () => {
+      if (machine.programs.get(programId) !== decoded) return;
+      machine.programs.delete(programId);
+      if (machine.programs.size > 0) return;
+      this.#machines.delete(runtime);
+      machine.close();
+    });
+  }
+}
+
+export class InterpretedProgram implements LoadedProgram {
+  readonly name: string;
+  lastFault: ProgramFault | undefined;
+  /** As `Machine.limit`: two per insn. */
+  readonly #limit: number;
+
+  constructor(
+    readonly decoded: DecodedProgram,
+    readonly machine: Machine,
+    readonly close: () => void,
+  ) {
+    this.name = decoded.program.name;
+    this.#limit = 2 * (decoded.environment.insnLimit ?? DEFAULT_INSN_LIMIT);
+  }
+
+  /** Insns that the last run executed, those of callbacks and tail-called programs included. */
+  get executedInsns(): number {
+    return this.machine.executed / 2;
+  }
+
+  run(frames: FrameRing, slot: number): RunOutcome {
+    const verdict = this.#runFrame(frames.address(slot));
+    const { fault } = this.machine;
+    return fault === undefined ? { verdict } : { verdict, fault };
+  }
+
+  runBatch(frames: FrameRing, first: number, count: number): number {
+    let aborted = 0;
+    let slot = first;
+    for (let i = 0; i < count; i++) {
+      this.#runFrame(frames.address(slot));
+      if (this.machine.fault !== undefined) aborted++;
+      if (++slot === frames.slots) slot = 0;
+    }
+    return aborted;
+  }
+
+  call(r1: bigint, r2: bigint): CallOutcome {
+    const { machine, decoded } = this;
+    this.prepareCall(r1, r2);
+    if (interpret(machine, decoded, 0, 0) !== Stop.EXIT) {
+      this.lastFault = machine.fault;
+      return { fault: machine.fault! };
+    }
+    const { registers } = machine.program;
+    return { r0: wide(registers[0]!, registers[1]!) };
+  }
+
+  /** Sets up a run on the frame at `frame`, without running. */
+  prepareFrame(frame: number): void {
+    const { machine, decoded } = this;
+    machine.begin(decoded, frame, this.#limit);
+    decoded.registers[2] = frame;
+    decoded.registers[3] = 0;
+  }
+
+  /** Sets up a run with R1 and R2 given. */
+  prepareCall(r1: bigint, r2: bigint): void {
+    const { machine, decoded } = this;
+    machine.begin(decoded, 0, this.#limit);
+    const { registers } = decoded;
+    registers.fill(0, 0, 20);
+    [r1, r2].forEach((value, i) => {
+      registers[2 * i + 2] = Number(BigInt.asIntN(32, value));
+      registers[2 * i + 3] = Number(BigInt.asIntN(32, value >> 32n));
+    });
+  }
+
+  #runFrame(frame: number): number {
+    const { machine, decoded } = this;
+    this.prepareFrame(frame);
+    let verdict = XDP_ABORTED;
+    if (interpret(machine, decoded, 0, 0) === Stop.EXIT) verdict = machine.program.registers[0]!;
+    else this.lastFault = machine.fault;
+    machine.i32[(frame + FRAME_SLOT.verdict) >> 2] = verdict;
+    return verdict >>> 0;
+  }
+}

@@ -1,0 +1,175 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { E2BIG, EEXIST, ENOENT } from '../../src/bpf/errno.js';
+import { BPF_EXIST, BPF_MAP_TYPE, BPF_NOEXIST } from '../../src/bpf/map-spec.js';
+import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
+import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
+import { allKeys, u32 } from '../../src/conformance/map-backend/map-backend-suite.js';
+import { MemoryMapBackend } from './memory-map-backend.js';
+
+const MAX_ENTRIES = 6;
+
+/** One operation; `program` says from which side it comes. */
+interface Operation {
+  readonly kind: 'lookup' | 'update' | 'delete' | 'take' | 'restore';
+  readonly program: boolean;
+  readonly key: number;
+  readonly value: number;
+  readonly flags: number;
+}
+
+const operation: fc.Arbitrary<Operation> = fc.record({
+  kind: fc.constantFrom('lookup', 'update', 'update', 'update', 'delete', 'take', 'restore'),
+  program: fc.boolean(),
+  key: fc.integer({ min: 0, max: 9 }),
+  value: fc.integer({ min: 0, max: 255 }),
+  flags: fc.constantFrom(0, 0, 0, BPF_NOEXIST, BPF_EXIST),
+});
+
+function setUp(type: number, keySize: number) {
+  const runtime = new BpfRuntime({ memoryBytes: 1 << 20, cpus: 2 });
+  const attributes = { type, keySize, valueSize: 4, maxEntries: MAX_ENTRIES, flags: 0 };
+  const map = new MemoryMapBackend(runtime).create(attributes, { name: 'm' }) as ResidentMap;
+  const stack = runtime.space.allocate(256, {
+    kind: 'stack',
+    label: 'the stack',
+    access: 'read-write',
+  }).start;
+  const key = (n: number): Uint8Array => {
+    const bytes = new Uint8Array(keySize).fill(7);
+    bytes[keySize - 1] = n;
+    return bytes;
+  };
+  const at = (n: number): number => {
+    runtime.space.write(stack + (n & 1), key(n));
+    return stack + (n & 1);
+  };
+  return { runtime, map, stack, key, at };
+}
+
+describe('HASH against a Map', () => {
+  for (const keySize of [1, 4, 7, 16]) {
+    it(`keys of ${keySize} bytes`, () => {
+      fc.assert(
+        fc.property(fc.array(operation, { maxLength: 60 }), (operations) => {
+          const { runtime, map, stack, key, at } = setUp(BPF_MAP_TYPE.BPF_MAP_TYPE_HASH, keySize);
+          let model = new Map<number, number>();
+          let saved = { model: new Map(model), snapshot: runtime.space.snapshot() };
+          for (const { kind, program, key: n, value, flags } of operations) {
+            const present = model.has(n);
+            switch (kind) {
+              case 'lookup': {
+                const address = map.lookupElem(at(n));
+                expect(address === 0 ? undefined : runtime.space.u8[address]).toBe(model.get(n));
+                break;
+              }
+              case 'update': {
+                runtime.space.write(stack + 128, u32(value));
+                const result = program
+                  ? map.updateElem(at(n), stack + 128, flags)
+                  : map.update(key(n), u32(value), BigInt(flags));
+                let expected = 0;
+                if (present && flags === BPF_NOEXIST) expected = -EEXIST;
+                else if (!present && flags === BPF_EXIST) expected = -ENOENT;
+                else if (!present && model.size === MAX_ENTRIES) expected = -E2BIG;
+                else model.set(n, value);
+                expect(result).toBe(expected);
+                break;
+              }
+              case 'delete':
+                expect(program ? map.deleteElem(at(n)) : map.delete(key(n))).toBe(present ? 0 : -ENOENT);
+                model.delete(n);
+                break;
+              case 'take':
+                expect(map.lookupAndDelete(key(n))).toEqual(present ? u32(model.get(n)!) : -ENOENT);
+                model.delete(n);
+                break;
+              case 'restore':
+                // Half of the time take a snapshot, half of the time go back to the last one.
+                if (program) saved = { model: new Map(model), snapshot: runtime.space.snapshot() };
+                else {
+                  runtime.space.restore(saved.snapshot);
+                  model = new Map(saved.model);
+                }
+            }
+          }
+          const dump = allKeys(map).map((each) => [each[keySize - 1], (map.lookup(each) as Uint8Array)[0]]);
+          expect(new Map(dump as [number, number][])).toEqual(model);
+          expect(dump).toHaveLength(model.size);
+          const batch = map.lookupBatch(null, 100);
+          if (typeof batch === 'number') throw new Error(`batch failed with ${batch}`);
+          expect(batch.entries.map((entry) => [entry.key[keySize - 1], entry.value[0]])).toEqual(dump);
+        }),
+        { numRuns: 150 },
+      );
+    });
+  }
+});
+
+/** The clock in the plainest form: slots in order, a hand, free slots last in, first out. */
+class ClockModel {
+  readonly slots: ({ key: number; value: number; used: boolean } | undefined)[] = [];
+  readonly free: number[] = [];
+  hand = 0;
+
+  find(key: number): number {
+    return this.slots.findIndex((slot) => slot?.key === key);
+  }
+
+  insert(key: number, value: number): void {
+    const slot = this.free.pop() ?? (this.slots.length < MAX_ENTRIES ? this.slots.length : this.#evict());
+    this.slots[slot] = { key, value, used: false };
+  }
+
+  #evict(): number {
+    for (;;) {
+      const slot = this.hand;
+      this.hand = (this.hand + 1) % MAX_ENTRIES;
+      if (!this.slots[slot]!.used) return slot;
+      this.slots[slot]!.used = false;
+    }
+  }
+}
+
+describe('LRU_HASH against a clock', () => {
+  it('evicts the same elements', () => {
+    fc.assert(
+      fc.property(fc.array(operation, { maxLength: 80 }), (operations) => {
+        const { runtime, map, stack, key, at } = setUp(BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH, 4);
+        const model = new ClockModel();
+        for (const { kind, program, key: n, value, flags } of operations) {
+          const slot = model.find(n);
+          if (kind === 'lookup' && program) {
+            const address = map.lookupElem(at(n));
+            expect(address === 0 ? undefined : runtime.space.u8[address]).toBe(model.slots[slot]?.value);
+            if (slot >= 0) model.slots[slot]!.used = true;
+          } else if (kind === 'lookup') {
+            expect(map.lookup(key(n))).toEqual(slot < 0 ? -ENOENT : u32(model.slots[slot]!.value));
+          } else if (kind === 'update') {
+            runtime.space.write(stack + 128, u32(value));
+            const result = program
+              ? map.updateElem(at(n), stack + 128, flags)
+              : map.update(key(n), u32(value), BigInt(flags));
+            let expected = 0;
+            if (slot >= 0 && flags === BPF_NOEXIST) expected = -EEXIST;
+            else if (slot < 0 && flags === BPF_EXIST) expected = -ENOENT;
+            else if (slot >= 0) model.slots[slot] = { key: n, value, used: true };
+            else model.insert(n, value);
+            expect(result).toBe(expected);
+          } else if (kind === 'delete') {
+            expect(program ? map.deleteElem(at(n)) : map.delete(key(n))).toBe(slot < 0 ? -ENOENT : 0);
+            if (slot >= 0) {
+              model.slots[slot] = undefined;
+              model.free.push(slot);
+            }
+          }
+        }
+        const keys = allKeys(map).map((each) => each[3]);
+        expect(keys.sort()).toEqual(
+          model.slots.flatMap((slot) => (slot === undefined ? [] : [slot.key])).sort(),
+        );
+      }),
+      { numRuns: 300 },
+    );
+  });
+});

@@ -1,0 +1,471 @@
+import { E2BIG, EEXIST, EINVAL, ENOENT, ENOSPC, ENOTSUPP } from '../../src/bpf/errno.js';
+import {
+  BPF_EXIST,
+  BPF_F_NO_COMMON_LRU,
+  BPF_F_NO_PREALLOC,
+  BPF_F_NUMA_NODE,
+  BPF_F_RDONLY_PROG,
+  BPF_MAP_TYPE,
+  BPF_NOEXIST,
+  type MapAttributes,
+} from '../../src/bpf/map-spec.js';
+import { roundUp } from '../../src/bpf/runtime/address-space.js';
+import type { MapBatch } from '../../src/bpf/runtime/bpf-map.js';
+import { HASH_ELEMENT_KEY, hashKey, hashKeyWords, type MapLayout } from '../../src/bpf/runtime/map-layout.js';
+import { copyBytes } from './copy-bytes.js';
+import {
+  ACCESS_FLAGS,
+  BPF_F_ZERO_SEED,
+  KMALLOC_MAX_SIZE,
+  PCPU_MIN_UNIT_SIZE,
+  accessFlagsOk,
+  onlyFlags,
+} from './kernel-limits.js';
+import { HEADER_WORD, type MapKind } from './map-plan.js';
+import { MAX_UPDATE_FLAG, MemoryMap, cpuWordOf, indexKey, indexOf, type MapPlacement } from './memory-map.js';
+
+/** `sizeof(struct htab_elem)` of the kernel, which counts against the largest element. */
+const KERNEL_ELEMENT_SIZE = 48;
+const MAX_BUCKETS = 2 ** 31;
+
+/** Words of the header that belong to a hash map. */
+const OWN = {
+  /** Address of the first deleted element, 0 for none; the elements' `next` chains them. */
+  free: HEADER_WORD.own,
+  /** How many elements were ever used: those from here on are free too. */
+  fresh: HEADER_WORD.own + 1,
+  /** LRU: index of the element that the clock's hand points at. */
+  hand: HEADER_WORD.own + 2,
+} as const;
+
+/** Word offsets in an element, next to HASH_ELEMENT_KEY. */
+const NEXT = 0;
+const HASH = 1;
+
+export function isPerCpuHash(type: number): boolean {
+  return type === BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH || type === BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH;
+}
+
+export function isLruHash(type: number): boolean {
+  return type === BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH || type === BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH;
+}
+
+/** Where the parts of an element lie; see MapLayout for the picture. */
+interface ElementShape {
+  readonly valueOffset: number;
+  /** 0 when all CPUs share the value. */
+  readonly cpuStride: number;
+  readonly lanes: number;
+  /** -1 for a map that is not LRU. */
+  readonly usedOffset: number;
+  readonly stride: number;
+}
+
+function elementShape(attributes: MapAttributes, cpus: number): ElementShape {
+  const perCpu = isPerCpuHash(attributes.type);
+  const valueOffset = roundUp(HASH_ELEMENT_KEY + attributes.keySize, 8);
+  const laneSize = roundUp(attributes.valueSize, 8);
+  const lanes = perCpu ? cpus : 1;
+  const end = valueOffset + laneSize * lanes;
+  const lru = isLruHash(attributes.type);
+  return {
+    valueOffset,
+    cpuStride: perCpu ? laneSize : 0,
+    lanes,
+    usedOffset: lru ? end : -1,
+    stride: lru ? end + 8 : end,
+  };
+}
+
+function bucketCountFor(maxEntries: number): number {
+  return maxEntries <= 1 ? 1 : 2 ** (32 - Math.clz32(maxEntries - 1));
+}
+
+/** HASH, PERCPU_HASH, LRU_HASH, LRU_PERCPU_HASH: the buckets, then `maxEntries` elements. */
+export const HASH_KIND: MapKind = {
+  check(attributes) {
+    const { type, keySize, valueSize, maxEntries, flags } = attributes;
+    const lru = isLruHash(type);
+    const allowed =
+      ACCESS_FLAGS | BPF_F_NO_PREALLOC | BPF_F_NO_COMMON_LRU | BPF_F_NUMA_NODE | BPF_F_ZERO_SEED;
+    if (!onlyFlags(flags, allowed) || !accessFlagsOk(flags)) return -EINVAL;
+    if (!lru && (flags & BPF_F_NO_COMMON_LRU) !== 0) return -EINVAL;
+    if (lru && (flags & BPF_F_NO_PREALLOC) !== 0) return -ENOTSUPP;
+    // A NUMA node makes no sense for elements of which every CPU, or every CPU's LRU list, has its own.
+    const spread = isPerCpuHash(type) || (flags & BPF_F_NO_COMMON_LRU) !== 0;
+    if (spread && (flags & BPF_F_NUMA_NODE) !== 0) return -EINVAL;
+    if (maxEntries === 0 || keySize === 0 || valueSize === 0) return -EINVAL;
+    if (keySize + valueSize >= KMALLOC_MAX_SIZE - KERNEL_ELEMENT_SIZE) return -E2BIG;
+    if (isPerCpuHash(type) && roundUp(valueSize, 8) > PCPU_MIN_UNIT_SIZE) return -E2BIG;
+    return maxEntries > MAX_BUCKETS ? -E2BIG : 0;
+  },
+  regions(attributes, { label, cpus }) {
+    const shape = elementShape(attributes, cpus);
+    const count = attributes.maxEntries;
+    const perCpu = shape.cpuStride > 0;
+    return [
+      {
+        size: 4 * bucketCountFor(count),
+        description: { kind: 'map', label: `the buckets of ${label}`, access: 'none' },
+      },
+      {
+        size: shape.stride * count,
+        description: {
+          kind: 'map-element',
+          label: `the value of ${label}`,
+          access: (attributes.flags & BPF_F_RDONLY_PROG) === 0 ? 'read-write' : 'read',
+          elements: {
+            first: shape.valueOffset,
+            stride: shape.stride,
+            size: perCpu ? shape.cpuStride * shape.lanes : attributes.valueSize,
+            count,
+            lane: perCpu ? { stride: shape.cpuStride, size: attributes.valueSize } : undefined,
+          },
+        },
+      },
+    ];
+  },
+};
+
+/**
+ * A hash table of preallocated elements that never move. A key keeps its element from the insert that created
+ * it to its deletion; an update writes in place.
+ * In that the kernel differs for HASH and LRU_HASH (not for the per-CPU forms): it writes the new value to a
+ * spare element and takes the old one out, so that a pointer from before the update still shows the old value
+ * (seen on 6.18). Here it shows the new one.
+ *
+ * The LRU forms choose whom to evict with a clock (second chance): a lookup by a program sets the element's
+ * reference bit, and a full map sweeps the elements in address order from where it last stopped, clearing bits,
+ * until it meets one that is clear. That needs one store per lookup, which compiled code can do inline, where
+ * an exact list needs six; and the kernel's own LRU approximates with the same bit and an active and an inactive
+ * list. Unlike the kernel's, this one evicts only when all `maxEntries` elements are in use.
+ */
+export class HashMap extends MemoryMap {
+  readonly layout: MapLayout;
+  protected readonly valueOffset: number;
+  readonly #i32: Int32Array;
+  readonly #u8: Uint8Array;
+  readonly #keySize: number;
+  readonly #valueSize: number;
+  /** Words of a key that consists of whole words, else 0. */
+  readonly #keyWords: number;
+  readonly #shape: ElementShape;
+  readonly #seed: number;
+  readonly #buckets: number;
+  readonly #bucketMask: number;
+  readonly #elements: number;
+  readonly #maxEntries: number;
+  readonly #cpuWord: number;
+  /** `usedOffset` as a word offset, -1 for a map that is not LRU. */
+  readonly #usedWord: number;
+
+  constructor(placement: MapPlacement) {
+    const { attributes, runtime, regions } = placement;
+    const shape = elementShape(attributes, runtime.cpus);
+    super(placement, shape.cpuStride > 0 ? shape.cpuStride * shape.lanes : attributes.valueSize);
+    const bucketCount = bucketCountFor(attributes.maxEntries);
+    this.#shape = shape;
+    this.valueOffset = shape.valueOffset;
+    this.#i32 = this.space.i32;
+    this.#u8 = this.space.u8;
+    this.#keySize = attributes.keySize;
+    this.#valueSize = attributes.valueSize;
+    this.#keyWords = (attributes.keySize & 3) === 0 ? attributes.keySize >>> 2 : 0;
+    this.#seed = (attributes.flags & BPF_F_ZERO_SEED) === 0 ? runtime.mapSeed() : 0;
+    this.#buckets = regions[1]!.start;
+    this.#bucketMask = bucketCount - 1;
+    this.#elements = regions[2]!.start;
+    this.#maxEntries = attributes.maxEntries;
+    this.#cpuWord = cpuWordOf(runtime);
+    this.#usedWord = shape.usedOffset < 0 ? -1 : shape.usedOffset >>> 2;
+    this.layout = this.describeLayout({
+      kind: 'hash',
+      buckets: this.#buckets,
+      bucketCount,
+      keySize: attributes.keySize,
+      seed: this.#seed,
+      valueOffset: shape.valueOffset,
+      cpuStride: shape.cpuStride,
+      usedOffset: shape.usedOffset,
+    });
+  }
+
+  lookupElem(keyAddress: number): number {
+    const element = this.#find(keyAddress, this.#hash(keyAddress));
+    if (element === 0) return 0;
+    if (this.#usedWord >= 0) this.#i32[(element >>> 2) + this.#usedWord] = 1;
+    return this.#valueOf(element);
+  }
+
+  updateElem(keyAddress: number, valueAddress: number, flags: number): number {
+    if (flags < 0 || flags > MAX_UPDATE_FLAG) return -EINVAL;
+    const hash = this.#hash(keyAddress);
+    let element = this.#find(keyAddress, hash);
+    if (element !== 0) {
+      if (flags === BPF_NOEXIST) return -EEXIST;
+      if (this.#usedWord >= 0) this.#i32[(element >>> 2) + this.#usedWord] = 1;
+      copyBytes(this.space, valueAddress, this.#valueOf(element), this.#valueSize);
+      return 0;
+    }
+    if (flags === BPF_EXIST) return -ENOENT;
+    element = this.#take();
+    if (element === 0) return -E2BIG;
+    copyBytes(this.space, keyAddress, element + HASH_ELEMENT_KEY, this.#keySize);
+    if (this.#shape.cpuStride === 0) {
+      copyBytes(this.space, valueAddress, element + this.#shape.valueOffset, this.#valueSize);
+    } else {
+      this.#initialisePerCpuValue(element, valueAddress);
+    }
+    this.#link(element, hash);
+    return 0;
+  }
+
+  deleteElem(keyAddress: number): number {
+    const element = this.#find(keyAddress, this.#hash(keyAddress));
+    if (element === 0) return -ENOENT;
+    this.#remove(element);
+    return 0;
+  }
+
+  lookupPercpuElem(keyAddress: number, cpu: number): number {
+    if (this.#shape.cpuStride === 0 || cpu >= this.#shape.lanes) return 0;
+    const value = this.lookupElem(keyAddress);
+    return value === 0 ? 0 : value + (cpu - this.#i32[this.#cpuWord]!) * this.#shape.cpuStride;
+  }
+
+  /** What executors are told; a subclass whose lookups mean something else hides it. */
+  protected describeLayout(layout: MapLayout): MapLayout {
+    return layout;
+  }
+
+  protected readEntry(key: Uint8Array): Uint8Array | number {
+    // bpf(2) does not set the reference bit: dumping a map must not change what it evicts.
+    const element = this.#findKey(key);
+    return element === 0 ? -ENOENT : this.#readValue(element);
+  }
+
+  protected writeEntry(key: Uint8Array, value: Uint8Array, flags: number): number {
+    const hash = hashKey(key, 0, this.#keySize, this.#seed);
+    let element = this.#findKey(key, hash);
+    if (element !== 0) {
+      if (flags === BPF_NOEXIST) return -EEXIST;
+      if (this.#usedWord >= 0) this.#i32[(element >>> 2) + this.#usedWord] = 1;
+      this.#u8.set(value, element + this.#shape.valueOffset);
+      return 0;
+    }
+    if (flags === BPF_EXIST) return -ENOENT;
+    element = this.#take();
+    if (element === 0) return -E2BIG;
+    this.#u8.set(key, element + HASH_ELEMENT_KEY);
+    this.#u8.set(value, element + this.#shape.valueOffset);
+    this.#link(element, hash);
+    return 0;
+  }
+
+  protected removeEntry(key: Uint8Array): number {
+    const element = this.#findKey(key);
+    if (element === 0) return -ENOENT;
+    this.#remove(element);
+    return 0;
+  }
+
+  protected override takeEntry(key: Uint8Array): Uint8Array | number {
+    const element = this.#findKey(key);
+    if (element === 0) return -ENOENT;
+    const value = this.#readValue(element);
+    this.#remove(element);
+    return value;
+  }
+
+  protected keyAfter(key: Uint8Array | null): Uint8Array | number {
+    let bucket = 0;
+    const element = key === null ? 0 : this.#findKey(key);
+    if (element !== 0) {
+      const next = this.#i32[(element >>> 2) + NEXT]! >>> 0;
+      if (next !== 0) return this.#readKey(next);
+      bucket = (this.#i32[(element >>> 2) + HASH]! & this.#bucketMask) + 1;
+    }
+    const first = this.#firstFrom(bucket);
+    return first === 0 ? -ENOENT : this.#readKey(first);
+  }
+
+  /**
+   * The cursor is the u32 number of the next bucket, as in the kernel: a bucket is returned whole or not at
+   * all, so that a batch neither misses nor repeats an element that stays. -ENOSPC when `count` is less than
+   * the first bucket holds.
+   */
+  protected override readBatch(cursor: Uint8Array | null, count: number): MapBatch | number {
+    if (cursor !== null && cursor.length !== 4) return -EINVAL;
+    let bucket = cursor === null ? 0 : indexOf(cursor);
+    if (bucket > this.#bucketMask) return -ENOENT;
+    const entries: { key: Uint8Array; value: Uint8Array }[] = [];
+    for (; bucket <= this.#bucketMask; bucket++) {
+      const size = this.#chainLength(bucket);
+      if (entries.length + size > count) {
+        return entries.length === 0 && count > 0 ? -ENOSPC : { entries, next: indexKey(bucket) };
+      }
+      for (let at = this.#head(bucket); at !== 0; at = this.#i32[(at >>> 2) + NEXT]! >>> 0) {
+        entries.push({ key: this.#readKey(at), value: this.#readValue(at) });
+      }
+    }
+    return { entries, next: null };
+  }
+
+  /** Address of the value under a key, or 0, without touching the reference bit. */
+  protected valueAddressOf(key: Uint8Array): number {
+    const element = this.#findKey(key);
+    return element === 0 ? 0 : element + this.#shape.valueOffset;
+  }
+
+  #hash(keyAddress: number): number {
+    return this.#keyWords !== 0 && (keyAddress & 3) === 0
+      ? hashKeyWords(this.#i32, keyAddress >>> 2, this.#keyWords, this.#seed)
+      : hashKey(this.#u8, keyAddress, this.#keySize, this.#seed);
+  }
+
+  /** The element of the key at an address, or 0. */
+  #find(keyAddress: number, hash: number): number {
+    const i32 = this.#i32;
+    let element = i32[(this.#buckets >>> 2) + (hash & this.#bucketMask)]!;
+    const aligned = this.#keyWords !== 0 && (keyAddress & 3) === 0;
+    while (element !== 0) {
+      const word = element >>> 2;
+      if (i32[word + HASH] === hash) {
+        const equal = aligned
+          ? wordsEqual(i32, word + (HASH_ELEMENT_KEY >>> 2), keyAddress >>> 2, this.#keyWords)
+          : bytesEqual(this.#u8, (element >>> 0) + HASH_ELEMENT_KEY, this.#u8, keyAddress, this.#keySize);
+        if (equal) return element >>> 0;
+      }
+      element = i32[word + NEXT]!;
+    }
+    return 0;
+  }
+
+  #findKey(key: Uint8Array, hash = hashKey(key, 0, this.#keySize, this.#seed)): number {
+    const i32 = this.#i32;
+    for (let at = this.#head(hash & this.#bucketMask); at !== 0; at = i32[(at >>> 2) + NEXT]! >>> 0) {
+      if (
+        i32[(at >>> 2) + HASH] === hash &&
+        bytesEqual(this.#u8, at + HASH_ELEMENT_KEY, key, 0, this.#keySize)
+      ) {
+        return at;
+      }
+    }
+    return 0;
+  }
+
+  /** An element that is in no chain, or 0 when the map is full (never for an LRU map). */
+  #take(): number {
+    const i32 = this.#i32;
+    const free = i32[this.header + OWN.free]! >>> 0;
+    if (free !== 0) {
+      i32[this.header + OWN.free] = i32[(free >>> 2) + NEXT]!;
+      return free;
+    }
+    const fresh = i32[this.header + OWN.fresh]! >>> 0;
+    if (fresh < this.#maxEntries) {
+      i32[this.header + OWN.fresh] = fresh + 1;
+      return this.#elements + fresh * this.#shape.stride;
+    }
+    return this.#usedWord < 0 ? 0 : this.#evict();
+  }
+
+  /** Takes the element that the clock selects out of its chain. All elements are in use. */
+  #evict(): number {
+    const i32 = this.#i32;
+    let hand = i32[this.header + OWN.hand]! >>> 0;
+    for (;;) {
+      const element = this.#elements + hand * this.#shape.stride;
+      hand = hand + 1 === this.#maxEntries ? 0 : hand + 1;
+      const used = (element >>> 2) + this.#usedWord;
+      if (i32[used] === 0) {
+        i32[this.header + OWN.hand] = hand;
+        this.#unlink(element);
+        return element;
+      }
+      i32[used] = 0;
+    }
+  }
+
+  /** Puts an element whose key is written at the head of its chain. */
+  #link(element: number, hash: number): void {
+    const i32 = this.#i32;
+    const word = element >>> 2;
+    const bucket = (this.#buckets >>> 2) + (hash & this.#bucketMask);
+    i32[word + HASH] = hash;
+    i32[word + NEXT] = i32[bucket]!;
+    if (this.#usedWord >= 0) i32[word + this.#usedWord] = 0;
+    i32[bucket] = element;
+    i32[this.header + HEADER_WORD.count]!++;
+  }
+
+  #unlink(element: number): void {
+    const i32 = this.#i32;
+    const word = element >>> 2;
+    // A word that holds an address: first the bucket, then the `next` of each element before ours.
+    let link = (this.#buckets >>> 2) + (i32[word + HASH]! & this.#bucketMask);
+    while (i32[link]! >>> 0 !== element) link = (i32[link]! >>> 2) + NEXT;
+    i32[link] = i32[word + NEXT]!;
+    i32[this.header + HEADER_WORD.count]!--;
+  }
+
+  /** The value's bytes stay as they are until an insert reuses the element, as a program may still hold them. */
+  #remove(element: number): void {
+    this.#unlink(element);
+    this.#i32[(element >>> 2) + NEXT] = this.#i32[this.header + OWN.free]!;
+    this.#i32[this.header + OWN.free] = element;
+  }
+
+  /** A program's insert gives its own CPU the value and all others zero, as the kernel does. */
+  #initialisePerCpuValue(element: number, valueAddress: number): void {
+    const { valueOffset, cpuStride, lanes } = this.#shape;
+    const cpu = this.#i32[this.#cpuWord]!;
+    // Own value first: its source may lie in the element, if that was just evicted.
+    copyBytes(this.space, valueAddress, element + valueOffset + cpu * cpuStride, this.#valueSize);
+    for (let lane = 0; lane < lanes; lane++) {
+      const at = element + valueOffset + lane * cpuStride;
+      this.#u8.fill(0, lane === cpu ? at + this.#valueSize : at, at + cpuStride);
+    }
+  }
+
+  #valueOf(element: number): number {
+    const value = element + this.#shape.valueOffset;
+    return this.#shape.cpuStride === 0 ? value : value + this.#i32[this.#cpuWord]! * this.#shape.cpuStride;
+  }
+
+  #readKey(element: number): Uint8Array {
+    return this.space.read(element + HASH_ELEMENT_KEY, this.#keySize);
+  }
+
+  #readValue(element: number): Uint8Array {
+    return this.space.read(element + this.#shape.valueOffset, this.syscallValueSize);
+  }
+
+  #head(bucket: number): number {
+    return this.#i32[(this.#buckets >>> 2) + bucket]! >>> 0;
+  }
+
+  #firstFrom(bucket: number): number {
+    for (let at = bucket; at <= this.#bucketMask; at++) {
+      const head = this.#head(at);
+      if (head !== 0) return head;
+    }
+    return 0;
+  }
+
+  #chainLength(bucket: number): number {
+    let length = 0;
+    for (let at = this.#head(bucket); at !== 0; at = this.#i32[(at >>> 2) + NEXT]! >>> 0) length++;
+    return length;
+  }
+}
+
+function wordsEqual(i32: Int32Array, a: number, b: number, words: number): boolean {
+  for (let i = 0; i < words; i++) if (i32[a + i] !== i32[b + i]) return false;
+  return true;
+}
+
+function bytesEqual(u8: Uint8Array, at: number, other: Uint8Array, otherAt: number, size: number): boolean {
+  for (let i = 0; i < size; i++) if (u8[at + i] !== other[otherAt + i]) return false;
+  return true;
+}

@@ -1,0 +1,372 @@
+import { EEXIST, EINVAL, ENOENT, ENOSPC } from '../../src/bpf/errno.js';
+import {
+  BPF_EXIST,
+  BPF_F_NO_PREALLOC,
+  BPF_F_NUMA_NODE,
+  BPF_F_RDONLY_PROG,
+  BPF_NOEXIST,
+  type MapAttributes,
+} from '../../src/bpf/map-spec.js';
+import { roundUp } from '../../src/bpf/runtime/address-space.js';
+import type { MapBatch } from '../../src/bpf/runtime/bpf-map.js';
+import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
+import { copyBytes } from './copy-bytes.js';
+import { ACCESS_FLAGS, KMALLOC_MAX_SIZE, U32_SIZE, accessFlagsOk, onlyFlags } from './kernel-limits.js';
+import { HEADER_WORD, type MapKind } from './map-plan.js';
+import { MAX_UPDATE_FLAG, MemoryMap, indexOf, loadU32, type MapPlacement } from './memory-map.js';
+
+/** A key is `{ u32 prefixlen; u8 data[1 … 256] }`. */
+const MIN_KEY_SIZE = U32_SIZE + 1;
+const MAX_KEY_SIZE = U32_SIZE + 256;
+/** Kernel LPM_VAL_SIZE_MAX: KMALLOC_MAX_SIZE less the largest key and `sizeof(struct lpm_trie_node)`. */
+const MAX_VALUE_SIZE = KMALLOC_MAX_SIZE - MAX_KEY_SIZE - 20;
+
+/** Word offsets in a node. */
+const CHILD = 0;
+const PREFIX_LENGTH = 2;
+const HAS_VALUE = 3;
+/** Byte offset of the key's data in a node. */
+const DATA = 16;
+
+/**
+ * Header words. Each free list, chained through the first child of its nodes, is followed by a word that counts
+ * the nodes of its region that were ever used.
+ */
+const ROOT = HEADER_WORD.own;
+const FREE_VALUE = HEADER_WORD.own + 1;
+const FREE_FORK = HEADER_WORD.own + 3;
+
+interface NodeShape {
+  readonly dataSize: number;
+  readonly valueOffset: number;
+  readonly valueStride: number;
+  readonly forkStride: number;
+}
+
+function nodeShape({ keySize, valueSize }: MapAttributes): NodeShape {
+  const dataSize = keySize - U32_SIZE;
+  const valueOffset = DATA + roundUp(dataSize, 8);
+  return { dataSize, valueOffset, valueStride: valueOffset + roundUp(valueSize, 8), forkStride: valueOffset };
+}
+
+/**
+ * LPM_TRIE: `maxEntries` nodes with a value, then `maxEntries - 1` forks, which is as many as a trie of that
+ * many entries can need, because a fork always has two children.
+ *
+ * ```
+ *   node:  +0   u32 child[2]      address of the subtree whose next bit is 0 or 1, 0 for none
+ *          +8   u32 prefixlen     in bits
+ *          +12  u32 has_value     1 for an entry, 0 for a fork
+ *          +16  data              the key's bytes
+ *          +valueOffset           entries only: the value, 8-byte aligned
+ * ```
+ */
+export const LPM_TRIE_KIND: MapKind = {
+  check({ keySize, valueSize, maxEntries, flags }) {
+    const allowed = ACCESS_FLAGS | BPF_F_NO_PREALLOC | BPF_F_NUMA_NODE;
+    const sizesOk =
+      maxEntries > 0 &&
+      keySize >= MIN_KEY_SIZE &&
+      keySize <= MAX_KEY_SIZE &&
+      valueSize > 0 &&
+      valueSize <= MAX_VALUE_SIZE;
+    const flagsOk = (flags & BPF_F_NO_PREALLOC) !== 0 && onlyFlags(flags, allowed) && accessFlagsOk(flags);
+    return sizesOk && flagsOk ? 0 : -EINVAL;
+  },
+  regions(attributes, { label }) {
+    const shape = nodeShape(attributes);
+    const count = attributes.maxEntries;
+    return [
+      {
+        size: shape.valueStride * count,
+        description: {
+          kind: 'map-element',
+          label: `the value of ${label}`,
+          access: (attributes.flags & BPF_F_RDONLY_PROG) === 0 ? 'read-write' : 'read',
+          elements: {
+            first: shape.valueOffset,
+            stride: shape.valueStride,
+            size: attributes.valueSize,
+            count,
+          },
+        },
+      },
+      {
+        size: shape.forkStride * Math.max(count - 1, 0),
+        description: { kind: 'map', label: `the forks of ${label}`, access: 'none' },
+      },
+    ];
+  },
+};
+
+/** Where a walk ended: the word that holds the node's address, the node (0 for none), and how much matched. */
+interface Position {
+  link: number;
+  node: number;
+  matched: number;
+  /** The word that holds the address of the node that `link` belongs to; 0 when `link` is the root. */
+  parentLink: number;
+}
+
+export class LpmTrie extends MemoryMap {
+  readonly layout: MapLayout = { kind: 'opaque' };
+  readonly #shape: NodeShape;
+  readonly #maxPrefix: number;
+  readonly #values: number;
+  readonly #forks: number;
+  readonly #i32: Int32Array;
+  readonly #u8: Uint8Array;
+  /** The result of `#walk`, reused because walks must not allocate; meaningless between calls. */
+  readonly #at: Position = { link: 0, node: 0, matched: 0, parentLink: 0 };
+
+  constructor(placement: MapPlacement) {
+    super(placement, placement.attributes.valueSize);
+    this.#shape = nodeShape(this.attributes);
+    this.#maxPrefix = this.#shape.dataSize * 8;
+    this.#values = placement.regions[1]!.start;
+    this.#forks = placement.regions[2]!.start;
+    this.#i32 = this.space.i32;
+    this.#u8 = this.space.u8;
+  }
+
+  lookupElem(keyAddress: number): number {
+    return this.#longestMatch(this.#u8, keyAddress + U32_SIZE, loadU32(this.space, keyAddress));
+  }
+
+  updateElem(keyAddress: number, valueAddress: number, flags: number): number {
+    if (flags < 0 || flags > MAX_UPDATE_FLAG) return -EINVAL;
+    const value = this.#insert(this.#u8, keyAddress + U32_SIZE, loadU32(this.space, keyAddress), flags);
+    if (value < 0) return value;
+    copyBytes(this.space, valueAddress, value, this.attributes.valueSize);
+    return 0;
+  }
+
+  deleteElem(keyAddress: number): number {
+    return this.#delete(this.#u8, keyAddress + U32_SIZE, loadU32(this.space, keyAddress));
+  }
+
+  protected readEntry(key: Uint8Array): Uint8Array | number {
+    const value = this.#longestMatch(key, U32_SIZE, indexOf(key));
+    return value === 0 ? -ENOENT : this.space.read(value, this.attributes.valueSize);
+  }
+
+  protected writeEntry(key: Uint8Array, value: Uint8Array, flags: number): number {
+    const at = this.#insert(key, U32_SIZE, indexOf(key), flags);
+    if (at < 0) return at;
+    this.space.write(at, value);
+    return 0;
+  }
+
+  protected removeEntry(key: Uint8Array): number {
+    return this.#delete(key, U32_SIZE, indexOf(key));
+  }
+
+  /**
+   * Post-order, as in the kernel: longer prefixes before the shorter ones that contain them, and those whose
+   * next bit is 0 before those whose next bit is 1. A key that is not there starts over.
+   */
+  protected keyAfter(key: Uint8Array | null): Uint8Array | number {
+    const i32 = this.#i32;
+    const path = key === null ? [] : this.#pathTo(key);
+    let next = path.length === 0 ? this.#firstBelow(i32[this.header + ROOT]! >>> 0) : 0;
+    for (let depth = path.length - 1; next === 0 && depth > 0; depth--) {
+      const parent = path[depth - 1]! >>> 2;
+      const sibling = i32[parent + CHILD + 1]! >>> 0;
+      if (sibling !== 0 && sibling !== path[depth]) next = this.#firstBelow(sibling);
+      else if (i32[parent + HAS_VALUE] !== 0) next = path[depth - 1]!;
+    }
+    if (next === 0) return -ENOENT;
+    const result = new Uint8Array(this.attributes.keySize);
+    new DataView(result.buffer).setUint32(0, i32[(next >>> 2) + PREFIX_LENGTH]!, true);
+    result.set(this.#u8.subarray(next + DATA, next + DATA + this.#shape.dataSize), U32_SIZE);
+    return result;
+  }
+
+  protected override readBatch(cursor: Uint8Array | null, count: number): MapBatch | number {
+    return this.readBatchByKey(cursor, count);
+  }
+
+  /** Address of the value of the longest prefix in the trie that the key's first `length` bits begin with. */
+  #longestMatch(bytes: Uint8Array, at: number, length: number): number {
+    if (length > this.#maxPrefix) return 0;
+    const i32 = this.#i32;
+    let found = 0;
+    let node = i32[this.header + ROOT]! >>> 0;
+    while (node !== 0) {
+      const word = node >>> 2;
+      const nodeLength = i32[word + PREFIX_LENGTH]!;
+      if (this.#commonBits(node, bytes, at, length) < nodeLength) break;
+      if (i32[word + HAS_VALUE] !== 0) found = node;
+      if (nodeLength >= length) break;
+      node = i32[word + CHILD + bitAt(bytes, at, nodeLength)]! >>> 0;
+    }
+    return found === 0 ? 0 : found + this.#shape.valueOffset;
+  }
+
+  /** Address of the value to be filled in, or -errno. */
+  #insert(bytes: Uint8Array, at: number, length: number, flags: number): number {
+    if (length > this.#maxPrefix) return -EINVAL;
+    const i32 = this.#i32;
+    this.#walk(bytes, at, length);
+    const { link, node, matched } = this.#at;
+    const exact = node !== 0 && matched === length && i32[(node >>> 2) + PREFIX_LENGTH] === length;
+    if (exact && i32[(node >>> 2) + HAS_VALUE] !== 0) {
+      if (flags === BPF_NOEXIST) return -EEXIST;
+      // Bits beyond the prefix do not count, but the kernel keeps those of the last update.
+      this.#setData(node, bytes, at);
+      return node + this.#shape.valueOffset;
+    }
+    if (flags === BPF_EXIST) return -ENOENT;
+    const entry = this.#take(FREE_VALUE, this.#values, this.#shape.valueStride, this.attributes.maxEntries);
+    if (entry === 0) return -ENOSPC;
+    this.#setData(entry, bytes, at);
+    const word = entry >>> 2;
+    i32[word + CHILD] = 0;
+    i32[word + CHILD + 1] = 0;
+    i32[word + PREFIX_LENGTH] = length;
+    i32[word + HAS_VALUE] = 1;
+    i32[this.header + HEADER_WORD.count]!++;
+    if (exact) {
+      // A fork stands where the entry belongs.
+      i32[word + CHILD] = i32[(node >>> 2) + CHILD]!;
+      i32[word + CHILD + 1] = i32[(node >>> 2) + CHILD + 1]!;
+      i32[link] = entry;
+      this.#give(FREE_FORK, node);
+    } else if (node === 0) {
+      i32[link] = entry;
+    } else if (matched === length) {
+      i32[word + CHILD + bitAt(this.#u8, node + DATA, matched)] = node;
+      i32[link] = entry;
+    } else {
+      const fork = this.#newFork(entry, matched);
+      const bit = bitAt(this.#u8, entry + DATA, matched);
+      i32[(fork >>> 2) + CHILD + bit] = entry;
+      i32[(fork >>> 2) + CHILD + (1 - bit)] = node;
+      i32[link] = fork;
+    }
+    return entry + this.#shape.valueOffset;
+  }
+
+  #delete(bytes: Uint8Array, at: number, length: number): number {
+    if (length > this.#maxPrefix) return -EINVAL;
+    const i32 = this.#i32;
+    this.#walk(bytes, at, length);
+    const { link, node, matched, parentLink } = this.#at;
+    const word = node >>> 2;
+    const exact = node !== 0 && matched === length && i32[word + PREFIX_LENGTH] === length;
+    if (!exact || i32[word + HAS_VALUE] === 0) return -ENOENT;
+    const left = i32[word + CHILD]!;
+    const right = i32[word + CHILD + 1]!;
+    if (left !== 0 && right !== 0) {
+      const fork = this.#newFork(node, length);
+      i32[(fork >>> 2) + CHILD] = left;
+      i32[(fork >>> 2) + CHILD + 1] = right;
+      i32[link] = fork;
+    } else {
+      i32[link] = left === 0 ? right : left;
+      const parent = parentLink === 0 ? 0 : i32[parentLink]! >>> 0;
+      if (i32[link] === 0 && parent !== 0 && i32[(parent >>> 2) + HAS_VALUE] === 0) {
+        // The fork above lost one of its two children: the other takes its place.
+        i32[parentLink] = i32[(parent >>> 2) + CHILD]! || i32[(parent >>> 2) + CHILD + 1]!;
+        this.#give(FREE_FORK, parent);
+      }
+    }
+    this.#give(FREE_VALUE, node);
+    i32[this.header + HEADER_WORD.count]!--;
+    return 0;
+  }
+
+  /** Goes down as far as nodes are prefixes of the key and shorter than it. */
+  #walk(bytes: Uint8Array, at: number, length: number): void {
+    const i32 = this.#i32;
+    const position = this.#at;
+    position.link = this.header + ROOT;
+    position.parentLink = 0;
+    position.matched = 0;
+    for (;;) {
+      position.node = i32[position.link]! >>> 0;
+      if (position.node === 0) return;
+      const word = position.node >>> 2;
+      const nodeLength = i32[word + PREFIX_LENGTH]!;
+      position.matched = this.#commonBits(position.node, bytes, at, length);
+      if (position.matched < nodeLength || nodeLength === length) return;
+      position.parentLink = position.link;
+      position.link = word + CHILD + bitAt(bytes, at, nodeLength);
+    }
+  }
+
+  /** Nodes from the root to the entry of exactly this key; empty when there is none. */
+  #pathTo(key: Uint8Array): number[] {
+    const i32 = this.#i32;
+    const length = indexOf(key);
+    const path: number[] = [];
+    let node = length > this.#maxPrefix ? 0 : i32[this.header + ROOT]! >>> 0;
+    while (node !== 0) {
+      const word = node >>> 2;
+      const nodeLength = i32[word + PREFIX_LENGTH]!;
+      path.push(node);
+      if (this.#commonBits(node, key, U32_SIZE, length) < nodeLength) return [];
+      if (nodeLength === length) return i32[word + HAS_VALUE] === 0 ? [] : path;
+      node = i32[word + CHILD + bitAt(key, U32_SIZE, nodeLength)]! >>> 0;
+    }
+    return [];
+  }
+
+  /** The first entry of a subtree in post-order, 0 for an empty one. */
+  #firstBelow(root: number): number {
+    const i32 = this.#i32;
+    for (let node = root; ;) {
+      const next = (i32[(node >>> 2) + CHILD]! || i32[(node >>> 2) + CHILD + 1]!) >>> 0;
+      if (node === 0 || next === 0) return node;
+      node = next;
+    }
+  }
+
+  /** How many leading bits a node's prefix and the first `length` bits of a key have in common. */
+  #commonBits(node: number, bytes: Uint8Array, at: number, length: number): number {
+    const limit = Math.min(this.#i32[(node >>> 2) + PREFIX_LENGTH]!, length);
+    const u8 = this.#u8;
+    for (let byte = 0; byte * 8 < limit; byte++) {
+      const difference = u8[node + DATA + byte]! ^ bytes[at + byte]!;
+      if (difference !== 0) return Math.min(limit, byte * 8 + Math.clz32(difference) - 24);
+    }
+    return limit;
+  }
+
+  /** A fork at the first `length` bits of a node. There is always one left; see LPM_TRIE_KIND. */
+  #newFork(node: number, length: number): number {
+    const fork = this.#take(FREE_FORK, this.#forks, this.#shape.forkStride, this.attributes.maxEntries - 1);
+    this.#setData(fork, this.#u8, node + DATA);
+    this.#i32[(fork >>> 2) + PREFIX_LENGTH] = length;
+    this.#i32[(fork >>> 2) + HAS_VALUE] = 0;
+    return fork;
+  }
+
+  #setData(node: number, bytes: Uint8Array, at: number): void {
+    for (let i = 0; i < this.#shape.dataSize; i++) this.#u8[node + DATA + i] = bytes[at + i]!;
+  }
+
+  /** Takes a node from a free list, or the next that was never used; 0 when there is none. */
+  #take(freeWord: number, nodes: number, stride: number, count: number): number {
+    const i32 = this.#i32;
+    const free = i32[this.header + freeWord]! >>> 0;
+    if (free !== 0) {
+      i32[this.header + freeWord] = i32[(free >>> 2) + CHILD]!;
+      return free;
+    }
+    const fresh = i32[this.header + freeWord + 1]! >>> 0;
+    if (fresh >= count) return 0;
+    i32[this.header + freeWord + 1] = fresh + 1;
+    return nodes + fresh * stride;
+  }
+
+  #give(freeWord: number, node: number): void {
+    this.#i32[(node >>> 2) + CHILD] = this.#i32[this.header + freeWord]!;
+    this.#i32[this.header + freeWord] = node;
+  }
+}
+
+/** Bit `n` of a key's data, the most significant bit of the first byte being bit 0. */
+function bitAt(bytes: Uint8Array, at: number, n: number): number {
+  return (bytes[at + (n >>> 3)]! >>> (7 - (n & 7))) & 1;
+}

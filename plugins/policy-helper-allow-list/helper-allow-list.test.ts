@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest';
+import { helperId } from '../../src/bpf/helper-ids.js';
+import { policyConformance } from '../../src/conformance/policy/index.js';
+import type { PolicyRequest } from '../../src/core/contract/policy.js';
+import type { ProgramProperties } from '../../src/core/contract/verifier.js';
+import { NO_USAGE } from '../../src/core/offload/host-ledger.js';
+import { OFFLOADABLE_HELPERS, WITHHELD_HELPERS } from '../../src/core/offload/offloadable-helpers.js';
+import type { HelperAllowListConfig } from './helper-allow-list.js';
+import { HelperAllowList } from './helper-allow-list.js';
+
+const DEFAULTS: HelperAllowListConfig = { base: 'default', allow: [], deny: [] };
+
+function load(...names: string[]): PolicyRequest {
+  const helpers = names.map((name) => helperId(name)!);
+  return {
+    guest: 'g',
+    usage: NO_USAGE,
+    totalUsage: NO_USAGE,
+    operation: 'program-load',
+    program: { insnCount: 2, helpers, mapTypes: [], gplCompatible: true },
+  };
+}
+
+policyConformance('helper-allow-list', () => new HelperAllowList(DEFAULTS));
+
+describe('helper-allow-list', () => {
+  it('knows every name in its tables, and none in both', () => {
+    for (const name of [...Object.keys(OFFLOADABLE_HELPERS), ...Object.keys(WITHHELD_HELPERS)]) {
+      expect(helperId(name), name).toBeDefined();
+    }
+    expect(Object.keys(OFFLOADABLE_HELPERS).filter((name) => name in WITHHELD_HELPERS)).toEqual([]);
+  });
+
+  it('allows what works on the packet and the guest’s own maps', () => {
+    const policy = new HelperAllowList(DEFAULTS);
+    expect(policy.rule(load('bpf_map_lookup_elem', 'bpf_xdp_adjust_head')).ruling).toBe('allow');
+    expect(policy.rule(load()).reason).toBe('calls no helper');
+  });
+
+  it('denies what reads the host, and says why', () => {
+    expect(new HelperAllowList(DEFAULTS).rule(load('bpf_map_lookup_elem', 'bpf_fib_lookup'))).toEqual({
+      ruling: 'deny',
+      reason: "bpf_fib_lookup is not on the list (reads the host's routing and neighbour tables)",
+    });
+  });
+
+  it('denies the clock unless it is allowed', () => {
+    expect(new HelperAllowList(DEFAULTS).rule(load('bpf_ktime_get_ns')).ruling).toBe('deny');
+    const lenient = new HelperAllowList({ ...DEFAULTS, allow: ['bpf_ktime_get_ns'] });
+    expect(lenient.rule(load('bpf_ktime_get_ns')).ruling).toBe('allow');
+  });
+
+  it('starts from nothing when asked, and lets deny win over allow', () => {
+    const none = new HelperAllowList({ base: 'none', allow: ['bpf_redirect'], deny: [] });
+    expect(none.rule(load('bpf_redirect')).ruling).toBe('allow');
+    expect(none.rule(load('bpf_map_lookup_elem')).ruling).toBe('deny');
+    const both = new HelperAllowList({ base: 'none', allow: ['bpf_redirect'], deny: ['bpf_redirect'] });
+    expect(both.rule(load('bpf_redirect')).ruling).toBe('deny');
+  });
+
+  it('rules on what the verifier found, too', () => {
+    const properties: ProgramProperties = {
+      helpers: [helperId('bpf_redirect')!],
+      mapTypes: [],
+      writesPacket: false,
+      verdicts: [],
+      worstCaseInsns: 1,
+      stackBytes: 0,
+    };
+    const request = { ...load(), operation: 'program-attach', properties } as PolicyRequest;
+    expect(new HelperAllowList(DEFAULTS).rule(request).ruling).toBe('deny');
+  });
+
+  it('refuses a name that no helper has, with the nearest one', () => {
+    for (const name of ['bpf_map_lookup_elm', 'bpf_unspec', 'bpf_MAX_ID']) {
+      expect(() => new HelperAllowList({ ...DEFAULTS, allow: [name] })).toThrow(
+        `there is no helper '${name}'`,
+      );
+    }
+    try {
+      new HelperAllowList({ ...DEFAULTS, deny: ['bpf_map_lookup_elm'] });
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'testbed-invalid', hint: "did you mean 'bpf_map_lookup_elem'?" });
+    }
+  });
+});

@@ -1,0 +1,17 @@
+import { definePlugin } from '../../src/core/contract/plugin.js';
+import { POLICY } from '../../src/core/contract/policy.js';
+import { HelperAllowList, HelperAllowListConfig } from './helper-allow-list.js';
+
+export default definePlugin({
+  name: 'helper-allow-list',
+  version: '0.1.0',
+  role: 'policy',
+  api: '^1',
+  description: 'the helpers an offloaded program may call; by default none that reads anything of the host',
+  requires: [],
+  capabilities: [],
+  configSchema: HelperAllowListConfig,
+  register(scope, config) {
+    scope.bindFactory(POLICY, () => new HelperAllowList(config));
+  },
+});

@@ -1,0 +1,18 @@
+import { definePlugin } from '../../src/core/contract/plugin.js';
+import { POLICY } from '../../src/core/contract/policy.js';
+import { Quota, QuotaConfig } from './quota.js';
+
+export default definePlugin({
+  name: 'quota',
+  version: '0.1.0',
+  role: 'policy',
+  api: '^1',
+  description:
+    'limits on the maps, map memory, entries, programs and insns that the host holds, per guest and in total',
+  requires: [],
+  capabilities: [],
+  configSchema: QuotaConfig,
+  register(scope, config) {
+    scope.bindFactory(POLICY, () => new Quota(config));
+  },
+});

@@ -1,0 +1,87 @@
+import { Value } from '@sinclair/typebox/value';
+import { describe, expect, it } from 'vitest';
+import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
+import { policyConformance } from '../../src/conformance/policy/index.js';
+import type { HostUsage, PolicyRequest } from '../../src/core/contract/policy.js';
+import { NO_USAGE } from '../../src/core/offload/host-ledger.js';
+import { Quota, QuotaConfig } from './quota.js';
+
+const withDefaults = (config: object): QuotaConfig =>
+  Value.Parse(QuotaConfig, Value.Default(QuotaConfig, config));
+const MAP = { type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, keySize: 4, valueSize: 8, maxEntries: 100, flags: 0 };
+
+function create(
+  usage: Partial<HostUsage> = {},
+  total: Partial<HostUsage> = usage,
+  memoryBytes = 1000,
+): PolicyRequest {
+  return {
+    guest: 'g',
+    usage: { ...NO_USAGE, ...usage },
+    totalUsage: { ...NO_USAGE, ...total },
+    operation: 'map-create',
+    map: MAP,
+    memoryBytes,
+  };
+}
+
+function load(insnCount: number, usage: Partial<HostUsage> = {}): PolicyRequest {
+  const whole = { ...NO_USAGE, ...usage };
+  const program = { insnCount, helpers: [], mapTypes: [], gplCompatible: true };
+  return { guest: 'g', usage: whole, totalUsage: whole, operation: 'program-load', program };
+}
+
+policyConformance('quota', () => new Quota(withDefaults({})));
+
+describe('quota', () => {
+  it('fills in every default, at every depth', () => {
+    const config = withDefaults({ 'per-guest': { maps: 1 } });
+    expect(config['per-guest'].maps).toBe(1);
+    expect(config['per-guest'].entries).toBe(1_048_576);
+    expect(config.total.maps).toBe(1024);
+    expect(config['insns-per-program']).toBe(4096);
+  });
+
+  it('allows up to the limit and denies the first beyond it, naming thing and limit', () => {
+    const quota = new Quota(withDefaults({ 'per-guest': { maps: 2 } }));
+    expect(quota.rule(create({ maps: 1 })).ruling).toBe('allow');
+    expect(quota.rule(create({ maps: 2 }))).toEqual({
+      ruling: 'deny',
+      reason: '3 maps of guest g exceed the quota of 2',
+    });
+  });
+
+  it('names every limit in the way, the guest’s and the total', () => {
+    const quota = new Quota(withDefaults({ 'per-guest': { entries: 99 }, total: { 'map-memory': 999 } }));
+    expect(quota.rule(create())).toEqual({
+      ruling: 'deny',
+      reason:
+        '100 map entries of guest g exceed the quota of 99; 1000 bytes of map memory of all guests exceed the quota of 999',
+    });
+  });
+
+  it('counts what other guests hold against the total only', () => {
+    const quota = new Quota(withDefaults({ 'per-guest': { maps: 5 }, total: { maps: 5 } }));
+    expect(quota.rule(create({}, { maps: 4 })).ruling).toBe('allow');
+    expect(quota.rule(create({}, { maps: 5 })).ruling).toBe('deny');
+  });
+
+  it('denies a cost that is no number', () => {
+    expect(new Quota(withDefaults({})).rule(create({}, {}, NaN)).ruling).toBe('deny');
+  });
+
+  it('limits programs: how many, how long each, how long together', () => {
+    const quota = new Quota(withDefaults({ 'per-guest': { programs: 1, insns: 5000 } }));
+    expect(quota.rule(load(4096)).ruling).toBe('allow');
+    expect(quota.rule(load(4097)).reason).toBe('4097 insns exceed the quota of 4096 for one program');
+    expect(quota.rule(load(10, { programs: 1 })).reason).toContain(
+      '2 programs of guest g exceed the quota of 1',
+    );
+    expect(quota.rule(load(4000, { insns: 1001 })).reason).toContain('5001 insns of guest g');
+  });
+
+  it('refuses a config with an unknown key or a negative limit', () => {
+    expect(Value.Check(QuotaConfig, { ...withDefaults({}), more: 1 })).toBe(false);
+    expect(Value.Check(QuotaConfig, { ...withDefaults({}), 'insns-per-program': -1 })).toBe(false);
+  });
+});

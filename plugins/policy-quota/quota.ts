@@ -1,0 +1,153 @@
+import { Type, type Static, type TObject, type TInteger } from '@sinclair/typebox';
+import type { HostUsage, Policy, PolicyRequest, Ruling } from '../../src/core/contract/policy.js';
+
+type LimitName = 'maps' | 'map-memory' | 'entries' | 'programs' | 'insns';
+
+/** Which counter each limit is held against, and how messages call what it counts. */
+const LIMITS: Readonly<Record<LimitName, { usage: keyof HostUsage; unit: string; description: string }>> = {
+  maps: {
+    usage: 'maps',
+    unit: 'maps',
+    description: 'maps; one that only a program keeps alive counts until it is gone',
+  },
+  'map-memory': {
+    usage: 'mapMemory',
+    unit: 'bytes of map memory',
+    description:
+      "bytes of the host's memory that maps take: keys, values and bookkeeping, as the map backend counts them",
+  },
+  entries: { usage: 'entries', unit: 'map entries', description: 'sum of max_entries over all maps' },
+  programs: {
+    usage: 'programs',
+    unit: 'programs',
+    description: 'programs; while one replaces another, both are there and both count',
+  },
+  insns: {
+    usage: 'insns',
+    unit: 'insns',
+    description: 'sum of the lengths of all programs, in 8-byte slots',
+  },
+};
+const LIMIT_NAMES = Object.keys(LIMITS) as LimitName[];
+
+const MIB = 1024 * 1024;
+const PER_GUEST: Readonly<Record<LimitName, number>> = {
+  maps: 64,
+  'map-memory': 16 * MIB,
+  entries: 1_048_576,
+  programs: 16,
+  insns: 65_536,
+};
+const TOTAL: Readonly<Record<LimitName, number>> = {
+  maps: 1024,
+  'map-memory': 256 * MIB,
+  entries: 16_777_216,
+  programs: 256,
+  insns: 1_048_576,
+};
+
+export const QuotaConfig = Type.Object(
+  {
+    'per-guest': limits(PER_GUEST, 'what one guest may hold, over all of its nics'),
+    total: limits(TOTAL, 'what all guests together may hold'),
+    'insns-per-program': Type.Integer({
+      minimum: 1,
+      default: 4096,
+      description: 'length of one program in 8-byte slots',
+      examples: [4096],
+    }),
+  },
+  { additionalProperties: false, description: 'limits on what the host holds for guests; 0 allows none' },
+);
+export type QuotaConfig = Static<typeof QuotaConfig>;
+
+/** Each limit an integer with its default, the whole with all defaults. */
+function limits(
+  defaults: Readonly<Record<LimitName, number>>,
+  description: string,
+): TObject<Record<LimitName, TInteger>> {
+  const properties = Object.fromEntries(
+    LIMIT_NAMES.map((name) => [
+      name,
+      Type.Integer({
+        minimum: 0,
+        default: defaults[name],
+        description: LIMITS[name].description,
+        examples: [defaults[name]],
+      }),
+    ]),
+  ) as Record<LimitName, TInteger>;
+  return Type.Object(properties, { additionalProperties: false, default: {}, description });
+}
+
+/**
+ * Denies what would take a guest, or all guests together, over a limit. RFC 2019 had none: offloaded maps use
+ * memory of the host beyond the guest's own, so a guest could use it all up.
+ *
+ * The numbers are those of the ledger before the request; it counts what the host really holds, so a map that
+ * the guest has freed counts for as long as a program keeps it alive.
+ */
+export class Quota implements Policy {
+  readonly name = 'quota';
+
+  constructor(readonly config: QuotaConfig) {}
+
+  rule(request: PolicyRequest): Ruling {
+    switch (request.operation) {
+      case 'map-create':
+        return this.#ruleOnCost(request, {
+          maps: 1,
+          mapMemory: request.memoryBytes,
+          entries: request.map.maxEntries,
+        });
+      case 'program-load': {
+        const { insnCount } = request.program;
+        const limit = this.config['insns-per-program'];
+        if (insnCount > limit) {
+          return {
+            ruling: 'deny',
+            reason: `${insnCount} insns exceed the quota of ${limit} for one program`,
+          };
+        }
+        return this.#ruleOnCost(request, { programs: 1, insns: insnCount });
+      }
+      case 'map-lookup':
+      case 'map-update':
+      case 'map-delete':
+      case 'map-next-key':
+      case 'map-free':
+      case 'program-attach':
+        return { ruling: 'allow', reason: 'takes nothing more of the host' };
+    }
+  }
+
+  #ruleOnCost(request: PolicyRequest, cost: Partial<HostUsage>): Ruling {
+    const problems = [
+      ...exceeded(request.usage, cost, this.config['per-guest'], `guest ${request.guest}`),
+      ...exceeded(request.totalUsage, cost, this.config.total, 'all guests'),
+    ];
+    return problems.length === 0
+      ? { ruling: 'allow', reason: 'within every limit' }
+      : { ruling: 'deny', reason: problems.join('; ') };
+  }
+}
+
+function exceeded(
+  usage: HostUsage,
+  cost: Partial<HostUsage>,
+  limit: Readonly<Record<LimitName, number>>,
+  holder: string,
+): string[] {
+  const problems: string[] = [];
+  for (const name of LIMIT_NAMES) {
+    const { usage: key, unit } = LIMITS[name];
+    const more = cost[key];
+    if (more === undefined) continue;
+    const after = usage[key] + more;
+    // Written so that a cost that is no number is over every limit.
+    if (!(after <= limit[name])) {
+      problems.push(`${after} ${unit} of ${holder} exceed the quota of ${limit[name]}`);
+    }
+  }
+  return problems;
+}

@@ -1,0 +1,113 @@
+import type { RenderOptions, Reporter } from '../../src/core/contract/reporter.js';
+import type { CheckResult, ResultDocument, RunResult } from '../../src/core/contract/result.js';
+import { COLUMNS, guestNics, runName, slashed } from './run-cells.js';
+import { cut, drawTable, fitColumns, paint, printable, quantity, wrap, type Line } from './text-layout.js';
+
+/** Fixed, not the terminal's: the same result gives the same bytes wherever it is printed. */
+const MAX_WIDTH = 120;
+/** Lines of a list beneath the table. */
+const MAX_LISTED = 20;
+
+/**
+ * What a person wants to know: one table with a row for each run, what was refused, the checks with
+ * their problems, and one line that sums it up.
+ */
+export class TableReporter implements Reporter {
+  readonly name = 'table';
+
+  render(result: ResultDocument, { color }: RenderOptions): string {
+    const sections = [
+      title(result),
+      ...(result.runs.length === 0 ? [] : [table(result.runs, color)]),
+      refusals(result.runs),
+      result.checks.flatMap(checkLines),
+      summary(result),
+    ];
+    const text = sections
+      .filter((section) => section.length > 0)
+      .map((section) => (typeof section === 'string' ? section : lines(section, color)))
+      .join('\n\n');
+    return `${text}\n`;
+  }
+}
+
+function lines(section: readonly Line[], color: boolean): string {
+  return section
+    .flatMap((line) => wrap({ ...line, text: printable(line.text) }, MAX_WIDTH))
+    .map((line) => paint(line, color))
+    .join('\n');
+}
+
+function title(result: ResultDocument): Line[] {
+  const fabrics = [...new Set(result.runs.map((run) => run.fabric))];
+  const on = fabrics.length === 0 ? '' : ` on fabric ${fabrics.join(', ')}`;
+  return [{ text: `testbed ${result.testbed}${on}, seed ${result.seed}`, tone: 'strong' }];
+}
+
+function table(runs: readonly RunResult[], color: boolean): string {
+  const single = runs.every((run) => guestNics(run).size <= 1);
+  const axes = Object.keys(runs[0]!.axes).join('/');
+  const head: Line[][] = [
+    [{ text: 'run', tone: 'strong' }, ...(axes === '' ? [] : slashed(axes))],
+    ...COLUMNS.map((column) => column.head.map((text): Line => ({ text, tone: 'strong' }))),
+  ];
+  const [header, ...rows] = [
+    head,
+    ...runs.map((run) => [runName(run), ...COLUMNS.map((column) => column.cell(run, single))]),
+  ].map((row) => row.map((cell) => cell.map((line) => ({ ...line, text: printable(line.text) }))));
+
+  const natural = header!.map((cell, index) =>
+    [cell, ...rows.map((row) => row[index]!)]
+      .flat()
+      .reduce((widest, line) => Math.max(widest, line.text.length), 0),
+  );
+  // Each column has a blank on either side and a border, and there is one border more.
+  const widths = fitColumns(natural, MAX_WIDTH - 3 * natural.length - 1);
+  return drawTable([header!, ...rows], widths, color);
+}
+
+/** What was refused, and why: programs that were not attached and commands that failed, equal ones counted. */
+function refusals(runs: readonly RunResult[]): Line[] {
+  const counted = new Map<string, number>();
+  for (const run of runs) {
+    for (const { node, program, attached, reason } of run.attachments) {
+      if (!attached)
+        counted.set(`${run.id}: ${node} ${program} not attached: ${reason ?? 'no reason given'}`, 1);
+    }
+    for (const { guest, nic, command, outcome, reason } of run.audit) {
+      const what = outcome === 'violation' ? `${command} (violation)` : command;
+      const text = `${run.id}: ${guest}.${nic} ${what}: ${reason}`;
+      counted.set(text, (counted.get(text) ?? 0) + 1);
+    }
+  }
+  if (counted.size === 0) return [];
+  const listed = [...counted].map(([text, count]): Line => ({
+    text: `  ${text}${count > 1 ? ` (${count} times)` : ''}`,
+  }));
+  return [{ text: 'refused:' }, ...cut(listed, MAX_LISTED, more)];
+}
+
+function checkLines(check: CheckResult): Line[] {
+  const of = `${check.check}, ${quantity(check.runs.length, 'run')}`;
+  return [
+    {
+      text: `${check.passed ? '✓' : '✗'} ${check.description} (${of})`,
+      tone: check.passed ? 'good' : 'bad',
+    },
+    ...cut(
+      check.problems.map((problem): Line => ({ text: `    ${problem}` })),
+      MAX_LISTED,
+      more,
+    ),
+  ];
+}
+
+function more(rest: readonly Line[]): Line {
+  return { text: `    … ${rest.length} more` };
+}
+
+function summary({ runs, checks, passed }: ResultDocument): Line[] {
+  const good = checks.filter((check) => check.passed).length;
+  const verdict = checks.length === 0 ? 'no checks' : `${good} of ${quantity(checks.length, 'check')} passed`;
+  return [{ text: `${quantity(runs.length, 'run')}, ${verdict}`, tone: passed ? 'good' : 'bad' }];
+}

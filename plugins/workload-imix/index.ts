@@ -1,0 +1,17 @@
+import { WORKLOAD } from '../../src/core/contract/workload.js';
+import { definePlugin } from '../../src/core/contract/plugin.js';
+import { Imix, ImixConfig } from './imix.js';
+
+export default definePlugin({
+  name: 'imix',
+  version: '0.1.0',
+  role: 'workload',
+  api: '^1',
+  description: 'frames of several sizes and protocols in given proportions; by default the simple IMIX 7:4:1',
+  requires: [],
+  capabilities: [],
+  configSchema: ImixConfig,
+  register(scope, config) {
+    scope.bindFactory(WORKLOAD, () => new Imix(config));
+  },
+});

@@ -1,0 +1,183 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Ajv } from 'ajv';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { workloadConformance, workloadContext } from '../../src/conformance/workload/index.js';
+import { WORKLOAD, type Workload, type WorkloadFrame } from '../../src/core/contract/workload.js';
+import { Scope } from '../../src/core/plugin/scope.js';
+import { buildFrame, formatMac, type PacketToWrite, writePcap, writePcapng } from '../../src/packet/index.js';
+import plugin from './index.js';
+
+let folder = '';
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'xdpbed-pcap-replay-'));
+  writeFileSync(join(folder, 'three.pcap'), writePcap(THREE));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const frameTo = (dst: string, srcPort = 1) =>
+  buildFrame({
+    eth: { src: '02:00:00:00:00:01', dst },
+    ipv4: { src: '10.0.0.1', dst: '10.0.0.2' },
+    udp: { srcPort, dstPort: 2 },
+  });
+
+/** To three hosts, and one of them again, then to all: 0, 1, 3, 6 and 8 µs after the first. */
+const START = 1_700_000_000_000_000_000n;
+const THREE: PacketToWrite[] = [
+  { data: frameTo('02:aa:00:00:00:01'), timestampNs: START },
+  { data: frameTo('02:aa:00:00:00:02'), timestampNs: START + 1000n },
+  { data: frameTo('02:aa:00:00:00:03'), timestampNs: START + 3000n },
+  { data: frameTo('02:aa:00:00:00:02', 9), timestampNs: START + 6000n },
+  { data: frameTo('ff:ff:ff:ff:ff:ff'), timestampNs: START + 8000n },
+];
+
+function replay(config: object): Workload {
+  const filled = { ...config };
+  const check = new Ajv({ useDefaults: true, strict: false }).compile(plugin.configSchema);
+  if (!check(filled)) throw new Error(JSON.stringify(check.errors));
+  const scope = new Scope('test');
+  plugin.register(scope, filled);
+  return scope.resolve(WORKLOAD);
+}
+
+/** What a file with this content gives. */
+function framesOf(content: Uint8Array, config: object = {}, targets = 2): WorkloadFrame[] {
+  writeFileSync(join(folder, 'given.pcap'), content);
+  return [...replay({ file: 'given.pcap', ...config }).frames(workloadContext({ folder, targets }))];
+}
+
+// The folder exists only once the tests run: an absolute path would not.
+const inFolder = (workload: Workload): Workload => ({
+  name: workload.name,
+  frames: (context) => workload.frames({ ...context, folder }),
+});
+workloadConformance('pcap-replay', () => inFolder(replay({ file: 'three.pcap', loop: 3 })));
+workloadConformance(
+  'pcap-replay, as captured',
+  () => inFolder(replay({ file: 'three.pcap', rewrite: 'none' })),
+  {
+    reachesEveryTarget: false,
+  },
+);
+
+describe('pcap-replay', () => {
+  it('sends at the captured times, counted from the first packet', () => {
+    const frames = framesOf(writePcapng(THREE));
+    expect(frames.map(({ at }) => at)).toEqual([0n, 1000n, 3000n, 6000n, 8000n]);
+  });
+
+  it('hands the captured destinations out to the targets, and leaves groups alone', () => {
+    const destinations = framesOf(writePcapng(THREE)).map(({ bytes }) => formatMac(bytes));
+    expect(destinations).toEqual([
+      '52:54:00:12:34:00',
+      '52:54:00:12:34:01',
+      // The third destination: two targets, so the first again. The fourth packet goes where the second went.
+      '52:54:00:12:34:00',
+      '52:54:00:12:34:01',
+      'ff:ff:ff:ff:ff:ff',
+    ]);
+  });
+
+  it('changes nothing but the destination, and with rewrite: none nothing', () => {
+    const rewritten = framesOf(writePcapng(THREE));
+    const asCaptured = framesOf(writePcapng(THREE), { rewrite: 'none' });
+    for (const [index, { data }] of THREE.entries()) {
+      expect([...rewritten[index]!.bytes.subarray(6)]).toEqual([...data.subarray(6)]);
+      expect([...asCaptured[index]!.bytes]).toEqual([...data]);
+    }
+  });
+
+  it('loops at the mean distance', () => {
+    const times = framesOf(writePcapng(THREE), { loop: 2 }).map(({ at }) => at);
+    // Five packets in 8 µs are 2 µs apart on average: the second pass starts at 10 µs.
+    expect(times).toEqual([0n, 1000n, 3000n, 6000n, 8000n, 10_000n, 11_000n, 13_000n, 16_000n, 18_000n]);
+  });
+
+  it('loops a single packet every microsecond', () => {
+    const times = framesOf(writePcapng(THREE.slice(0, 1)), { loop: 3 }).map(({ at }) => at);
+    expect(times).toEqual([0n, 1000n, 2000n]);
+  });
+
+  it('keeps the order of the file where its times step back', () => {
+    const packets = [THREE[1]!, THREE[0]!, THREE[2]!];
+    const frames = framesOf(writePcapng(packets), { rewrite: 'none' });
+    expect(frames.map(({ bytes }) => bytes[5])).toEqual([2, 1, 3]);
+    expect(frames.map(({ at }) => at)).toEqual([0n, 0n, 2000n]);
+  });
+
+  it('fills what the snaplen cut off with zeros', () => {
+    const data = frameTo('02:aa:00:00:00:01').subarray(0, 34);
+    const [frame] = framesOf(writePcapng([{ data, originalLength: 100 }]), { rewrite: 'none' });
+    expect([...frame!.bytes]).toEqual([...data, ...new Array<number>(66).fill(0)]);
+  });
+
+  it.each([
+    ['an empty capture', writePcapng([]), 'pcap-invalid', 'given.pcap holds no packets'],
+    [
+      'a text file',
+      Buffer.from('not a capture'),
+      'pcap-invalid',
+      'given.pcap: this is neither a pcap nor a pcapng',
+    ],
+    [
+      'a frame longer than XDP takes',
+      writePcapng([{ data: new Uint8Array(3521) }]),
+      'pcap-invalid',
+      'given.pcap: packet 0 has 3521 bytes, more than the 3520',
+    ],
+    [
+      'a cut packet that claims to be huge',
+      writePcapng([{ data: new Uint8Array(60), originalLength: 0xffff_ffff }]),
+      'pcap-invalid',
+      'packet 0 has 4294967295 bytes',
+    ],
+    [
+      'a packet shorter than an Ethernet header',
+      writePcapng([THREE[0]!, { data: new Uint8Array(13) }]),
+      'pcap-invalid',
+      'given.pcap: packet 1 has 13 bytes, less than the 14',
+    ],
+    [
+      'another link type',
+      writePcapng([{ data: new Uint8Array(60) }], { interfaces: [{ linkType: 101 }] }),
+      'pcap-invalid',
+      'given.pcap: packet 0 has link type 101',
+    ],
+  ])('refuses %s', (_what, content, code, message) => {
+    expect(() => framesOf(content)).toThrow(
+      expect.objectContaining({ code, message: expect.stringContaining(message) as string }),
+    );
+  });
+
+  it('says where a broken file breaks', () => {
+    const content = writePcap(THREE);
+    // The file header is 24 bytes; a record header of 16 needs more than is left here.
+    expect(() => framesOf(content.subarray(0, 30))).toThrow(
+      expect.objectContaining({ at: { file: 'given.pcap', offset: 24 } }),
+    );
+  });
+
+  it('names a file that is not there as the testbed does, and how paths are read', () => {
+    expect(() => [...replay({ file: 'no/such.pcap' }).frames(workloadContext({ folder }))]).toThrow(
+      expect.objectContaining({
+        code: 'file-unreadable',
+        message: expect.stringContaining('cannot read the capture no/such.pcap') as string,
+        hint: expect.stringContaining('folder of the testbed file') as string,
+      }),
+    );
+  });
+
+  it('refuses to send to nobody, unless the frames have addresses of their own', () => {
+    expect(() => framesOf(writePcapng(THREE), {}, 0)).toThrow('no guest to send to');
+    expect(framesOf(writePcapng(THREE), { rewrite: 'none' }, 0)).toHaveLength(5);
+  });
+
+  it.each([{}, { file: '' }, { file: 'x', loop: 0 }, { file: 'x', rewrite: 'source' }])(
+    'refuses the config %j',
+    (config) => {
+      expect(() => replay(config)).toThrow();
+    },
+  );
+});

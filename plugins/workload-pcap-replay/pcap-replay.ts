@@ -1,0 +1,146 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { Type, type Static } from '@sinclair/typebox';
+import { MAX_FRAME_LENGTH } from '../../src/bpf/runtime/xdp-frame.js';
+import { messageOf, XdpbedError } from '../../src/core/diagnostic.js';
+import type {
+  Workload,
+  WorkloadContext,
+  WorkloadFrame,
+  WorkloadTarget,
+} from '../../src/core/contract/workload.js';
+import {
+  type CapturedPacket,
+  ETHERNET_HEADER_BYTES,
+  ethernetFrames,
+  formatMac,
+  isGroupMac,
+  readCapture,
+} from '../../src/packet/index.js';
+
+export const PcapReplayConfig = Type.Object(
+  {
+    file: Type.String({
+      minLength: 1,
+      description: 'pcap or pcapng file, relative to the testbed file’s folder',
+      examples: ['captures/dns.pcapng'],
+    }),
+    rewrite: Type.Unsafe<'destination' | 'none'>({
+      type: 'string',
+      enum: ['destination', 'none'],
+      default: 'destination',
+      description:
+        '`destination`: unicast frames go to the targets’ MAC addresses, those of one captured destination to one target; `none`: frames are sent as they were captured',
+    }),
+    loop: Type.Integer({
+      minimum: 1,
+      maximum: 1_000_000,
+      default: 1,
+      description: 'how often the capture is sent',
+      examples: [10],
+    }),
+  },
+  {
+    additionalProperties: false,
+    title: 'workload pcap-replay',
+    description: 'the frames of a capture file, at the times they were captured',
+  },
+);
+export type PcapReplayConfig = Static<typeof PcapReplayConfig>;
+
+/** Nanoseconds between two passes of a capture that has no times to take a mean of. */
+const DEFAULT_GAP_NS = 1000n;
+
+/** The frames of a capture in the order of the file. */
+export class PcapReplay implements Workload {
+  readonly name = 'pcap-replay';
+
+  constructor(readonly config: PcapReplayConfig) {}
+
+  /** @throws XdpbedError `file-unreadable` or `pcap-invalid`, naming the file */
+  *frames(context: WorkloadContext): Generator<WorkloadFrame> {
+    const captured = this.#read(resolve(context.folder ?? '.', this.config.file));
+    const frames = this.config.rewrite === 'destination' ? readdress(captured, context.targets) : captured;
+
+    const span = frames.at(-1)!.at;
+    // The passes follow each other at the mean distance of two frames.
+    const gap = span === 0n ? DEFAULT_GAP_NS : span / BigInt(frames.length - 1);
+    for (let pass = 0n; pass < this.config.loop; pass++) {
+      const start = pass * (span + gap);
+      // Programs write into frames: each frame is a copy of its own.
+      for (const { bytes, at } of frames) yield { bytes: bytes.slice(), at: start + at };
+    }
+  }
+
+  #read(path: string): WorkloadFrame[] {
+    const { file } = this.config;
+    let content: Uint8Array;
+    try {
+      content = readFileSync(path);
+    } catch (cause) {
+      throw new XdpbedError('file-unreadable', `cannot read the capture ${file}: ${messageOf(cause)}`, {
+        hint: 'the path is relative to the folder of the testbed file',
+        cause,
+      });
+    }
+    let packets: readonly CapturedPacket[];
+    try {
+      packets = ethernetFrames(readCapture(content));
+    } catch (error) {
+      if (!(error instanceof XdpbedError)) throw error;
+      const at =
+        error.at !== undefined && 'offset' in error.at ? { file, offset: error.at.offset } : error.at;
+      throw new XdpbedError(error.code, `${file}: ${error.message}`, { at, hint: error.hint, cause: error });
+    }
+    if (packets.length === 0) throw new XdpbedError('pcap-invalid', `${file} holds no packets`);
+
+    const first = packets[0]!.timestampNs;
+    let latest = 0n;
+    return packets.map((packet, index) => {
+      const at = packet.timestampNs - first;
+      // Captures of several interfaces step back in time; the order of the file is what counts.
+      if (at > latest) latest = at;
+      return { bytes: wholeFrame(packet, `${file}: packet ${index}`), at: latest };
+    });
+  }
+}
+
+/** The packet at its length on the wire: what a snaplen cut off is zeros, so that sizes are right at least. */
+function wholeFrame(packet: CapturedPacket, what: string): Uint8Array {
+  const length = Math.max(packet.data.length, packet.originalLength);
+  if (packet.data.length < ETHERNET_HEADER_BYTES) {
+    throw new XdpbedError(
+      'pcap-invalid',
+      `${what} has ${packet.data.length} bytes, less than the ${ETHERNET_HEADER_BYTES} of an Ethernet header`,
+    );
+  }
+  if (length > MAX_FRAME_LENGTH) {
+    throw new XdpbedError(
+      'pcap-invalid',
+      `${what} has ${length} bytes, more than the ${MAX_FRAME_LENGTH} of an XDP frame`,
+      {
+        hint: 'the capturing host joined segments; capture with offloads off: ethtool -K <dev> gro off lro off tso off gso off',
+      },
+    );
+  }
+  const bytes = new Uint8Array(length);
+  bytes.set(packet.data);
+  return bytes;
+}
+
+/**
+ * Sends unicast frames to the targets. The captured destinations are handed out to the targets in turn, so that
+ * a flow stays whole; broadcast and multicast keep their address. Changes the frames.
+ */
+function readdress(frames: WorkloadFrame[], targets: readonly WorkloadTarget[]): WorkloadFrame[] {
+  if (targets.length === 0) throw new XdpbedError('testbed-invalid', 'pcap-replay has no guest to send to');
+  const chosen = new Map<string, WorkloadTarget>();
+  for (const { bytes } of frames) {
+    if (isGroupMac(bytes)) continue;
+    const destination = formatMac(bytes);
+    let target = chosen.get(destination);
+    if (target === undefined) chosen.set(destination, (target = targets[chosen.size % targets.length]!));
+    bytes.set(target.mac);
+  }
+  return frames;
+}

@@ -1,0 +1,31 @@
+/**
+ * The BPF library: insns, assembler and disassembler, ELF and BTF, program and map specs, and the runtime that
+ * interpreters and compilers share. Pure: it reads no files and prints nothing.
+ */
+export * from './assembler.js';
+export * from './btf/btf.js';
+export * from './btf/btf-ext.js';
+export * from './btf/btf-type.js';
+export * from './btf/format-value.js';
+export * from './btf/parse-value.js';
+export * from './disassembler.js';
+export * from './elf/elf-file.js';
+export * from './elf/object-spec.js';
+export * from './elf/section-type.js';
+export * from './errno.js';
+export * from './helper-ids.js';
+export * from './insn.js';
+export * from './insn-validity.js';
+export * from './link.js';
+export * from './map-spec.js';
+export * from './opcodes.js';
+export * from './program.js';
+export * from './runtime/address-space.js';
+export * from './runtime/bpf-map.js';
+export * from './runtime/bpf-runtime.js';
+export * from './runtime/helper-host.js';
+export * from './runtime/map-layout.js';
+export * from './runtime/run-state.js';
+export * from './runtime/xdp-frame.js';
+export * from './valid-encodings.js';
+export * from './xdp.js';

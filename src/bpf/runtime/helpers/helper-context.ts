@@ -1,0 +1,99 @@
+import type { BpfRuntime } from '../bpf-runtime.js';
+import type { ResidentMap } from '../bpf-map.js';
+import type { HelperHost } from '../helper-host.js';
+import type { RunState } from '../run-state.js';
+import { FRAME_SLOT } from '../xdp-frame.js';
+
+/**
+ * Judges an access that a helper makes for a program: undefined, or why the program may not have it. `size` is
+ * in bytes; a size of 0 touches nothing and is never a fault.
+ */
+export type AccessCheck = (address: number, size: number, write: boolean) => string | undefined;
+
+/**
+ * Runs a callback of the program, as bpf_loop and bpf_for_each_map_elem do. The arguments are R1 … R5 in the run
+ * state and R0 is in the run state afterwards, as with a helper. `functionSlot` is the insn at which the
+ * callback starts. Callbacks nest; a fault in one is thrown, and ends the run.
+ */
+export type CallbackInvoker = (functionSlot: number) => void;
+
+/**
+ * Thrown by a helper when a program does what no verified program can: it ends the run with XDP_ABORTED. The
+ * executor that made the call catches it and adds the insn. Never leaves an executor.
+ */
+export class HelperFault extends Error {
+  override readonly name = 'HelperFault';
+}
+
+/** Why a helper did not return: the text for `ProgramFault.reason`. */
+export function helperFaultReason(error: unknown): string {
+  if (error instanceof HelperFault) return error.message;
+  // Without checks, an address beyond the memory ends in a RangeError of the view that was asked for it.
+  if (error instanceof RangeError) return `a helper was given a bad pointer: ${error.message}`;
+  throw error;
+}
+
+/** What the helpers of one executor work on. */
+export interface HelperContext {
+  readonly runtime: BpfRuntime;
+  readonly host: HelperHost;
+  readonly state: RunState;
+  readonly check: AccessCheck | undefined;
+  readonly invoke: CallbackInvoker | undefined;
+  /** Ring buffer records that were reserved and neither submitted nor discarded, with their map. */
+  readonly reservations: Map<number, ResidentMap>;
+}
+
+/**
+ * One helper: reads R1 … R5 from the run state, writes R0 there. Helpers are plain functions over a context, so
+ * that which ones exist is known without making a table.
+ */
+export type HelperImplementation = (context: HelperContext) => void;
+
+/** A group of helpers by the name the kernel gives them. */
+export type HelperGroup = Readonly<Record<string, HelperImplementation>>;
+
+/**
+ * Argument `n` as the address of `size` bytes that the program may read or write. Throws HelperFault otherwise.
+ */
+export function pointerArgument(context: HelperContext, n: number, size: number, write: boolean): number {
+  const address = context.state.argLow(n) >>> 0;
+  if (context.check !== undefined && size > 0) {
+    if (context.state.argHigh(n) !== 0) {
+      throw new HelperFault(`r${n} = 0x${context.state.arg(n).toString(16)} is not an address`);
+    }
+    const fault = context.check(address, size, write);
+    if (fault !== undefined) throw new HelperFault(`argument r${n}: ${fault}`);
+  }
+  return address;
+}
+
+/** Argument `n` as a map. Throws HelperFault when it names none. */
+export function mapArgument(context: HelperContext, n: number): ResidentMap {
+  const map = context.runtime.maps.get(context.state.argLow(n) >>> 0);
+  if (map === undefined || context.state.argHigh(n) !== 0) {
+    throw new HelperFault(`r${n} = 0x${context.state.arg(n).toString(16)} is not a map`);
+  }
+  return map;
+}
+
+/** Word index (in `space.i32`) of the frame being processed. Throws HelperFault outside an XDP run. */
+export function frameWord(context: HelperContext): number {
+  const frame = context.state.context;
+  if (frame === 0) throw new HelperFault('the helper needs an XDP frame and there is none');
+  return frame >> 2;
+}
+
+/** Word offsets of the frame slot's fields, to go with `frameWord`. */
+export const FRAME_WORD = {
+  data: 0,
+  dataEnd: 1,
+  dataMeta: 2,
+  ingressIfindex: 3,
+  hardStart: FRAME_SLOT.hardStart >> 2,
+  hardEnd: FRAME_SLOT.hardEnd >> 2,
+  redirectKind: FRAME_SLOT.redirectKind >> 2,
+  redirectTarget: FRAME_SLOT.redirectTarget >> 2,
+  redirectMap: FRAME_SLOT.redirectMap >> 2,
+  redirectFlags: FRAME_SLOT.redirectFlags >> 2,
+} as const;

@@ -1,0 +1,77 @@
+import { EINVAL, EOPNOTSUPP } from '../../errno.js';
+import type { ResidentMap } from '../bpf-map.js';
+import { mapArgument, pointerArgument, type HelperContext, type HelperGroup } from './helper-context.js';
+
+/**
+ * Helpers on maps (kernel/bpf/helpers.c). The maps themselves are the map backend's; here the arguments are
+ * checked and passed on.
+ */
+export const MAP_HELPERS: HelperGroup = {
+  /** void *(map, key) */
+  bpf_map_lookup_elem(context) {
+    const map = mapArgument(context, 1);
+    context.state.setResultUnsigned(map.lookupElem(keyArgument(context, map)));
+  },
+
+  /** long (map, key, value, flags) */
+  bpf_map_update_elem(context) {
+    const { state } = context;
+    const map = mapArgument(context, 1);
+    const key = keyArgument(context, map);
+    const value = pointerArgument(context, 3, map.attributes.valueSize, false);
+    // The highest flag any map knows is bit 2; with upper bits set, every map type answers -EINVAL.
+    state.setResult(state.argHigh(4) === 0 ? map.updateElem(key, value, state.argLow(4) >>> 0) : -EINVAL);
+  },
+
+  /** long (map, key) */
+  bpf_map_delete_elem(context) {
+    const map = mapArgument(context, 1);
+    context.state.setResult(map.deleteElem(keyArgument(context, map)));
+  },
+
+  /** long (map, value, flags) */
+  bpf_map_push_elem(context) {
+    const { state } = context;
+    const map = mapArgument(context, 1);
+    const value = pointerArgument(context, 2, map.attributes.valueSize, false);
+    if (map.pushElem === undefined) state.setResult(-EOPNOTSUPP);
+    else state.setResult(state.argHigh(3) === 0 ? map.pushElem(value, state.argLow(3) >>> 0) : -EINVAL);
+  },
+
+  /** long (map, value) */
+  bpf_map_pop_elem(context) {
+    const map = mapArgument(context, 1);
+    const value = pointerArgument(context, 2, map.attributes.valueSize, true);
+    context.state.setResult(map.popElem === undefined ? -EOPNOTSUPP : map.popElem(value));
+  },
+
+  /** long (map, value) */
+  bpf_map_peek_elem(context) {
+    const map = mapArgument(context, 1);
+    const value = pointerArgument(context, 2, map.attributes.valueSize, true);
+    context.state.setResult(map.peekElem === undefined ? -EOPNOTSUPP : map.peekElem(value));
+  },
+
+  /** void *(map, key, cpu); a CPU that is not there gives NULL. */
+  bpf_map_lookup_percpu_elem(context) {
+    const { state } = context;
+    const map = mapArgument(context, 1);
+    const key = keyArgument(context, map);
+    const cpu = state.argLow(3) >>> 0;
+    const found = cpu < context.runtime.cpus ? map.lookupPercpuElem?.(key, cpu) : 0;
+    state.setResultUnsigned(found ?? 0);
+  },
+
+  /** A program runs to its end on a simulated CPU, so that a lock is never contended. */
+  bpf_spin_lock(context) {
+    context.state.setResult(0);
+  },
+
+  bpf_spin_unlock(context) {
+    context.state.setResult(0);
+  },
+};
+
+function keyArgument(context: HelperContext, map: ResidentMap): number {
+  return pointerArgument(context, 2, map.attributes.keySize, false);
+}

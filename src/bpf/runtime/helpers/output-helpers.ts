@@ -1,0 +1,219 @@
+import { EAGAIN, EFAULT, EINVAL, EOPNOTSUPP } from '../../errno.js';
+import { packetLength } from './packet-helpers.js';
+import {
+  FRAME_WORD,
+  frameWord,
+  HelperFault,
+  mapArgument,
+  pointerArgument,
+  type HelperContext,
+  type HelperGroup,
+} from './helper-context.js';
+import { formatForProgram, MAX_BPRINTF_VARARGS, type FormatMemory } from './print-format.js';
+
+/** bpf_perf_event_output: the lower half of the flags is an index of the map, or this CPU's. */
+const BPF_F_CURRENT_CPU = 0xffffffff;
+/** Upper half of the flags: so many bytes of the packet follow the program's data in the record. */
+const BPF_F_CTXLEN_HIGH_MASK = 0xfffff;
+
+const BPF_RB_NO_WAKEUP = 1 << 0;
+const BPF_RB_FORCE_WAKEUP = 1 << 1;
+const RING_FLAGS = BPF_RB_NO_WAKEUP | BPF_RB_FORCE_WAKEUP;
+
+/** Arguments that bpf_trace_printk takes in registers. */
+const MAX_TRACE_PRINTK_VARARGS = 3;
+/** Bytes of one line in the trace buffer, its terminator included. */
+const MAX_BPRINTF_BUF = 1024;
+
+/** Helpers that hand data to user space (kernel/trace/bpf_trace.c, kernel/bpf/ringbuf.c). */
+export const OUTPUT_HELPERS: HelperGroup = {
+  /** long (ctx, map, u64 flags, data, u64 size); the record is the data, then the start of the packet. */
+  bpf_perf_event_output(context) {
+    const { state } = context;
+    const { i32, space } = { i32: context.runtime.space.i32, space: context.runtime.space };
+    const frame = frameWord(context);
+    const map = mapArgument(context, 2);
+    const packetBytes = state.argHigh(3) >>> 0;
+    const size = sizeArgument(context, 5);
+    const at = pointerArgument(context, 4, size, false);
+    if ((packetBytes & ~BPF_F_CTXLEN_HIGH_MASK) !== 0) {
+      state.setResult(-EINVAL);
+      return;
+    }
+    if (packetBytes > packetLength(context)) {
+      state.setResult(-EFAULT);
+      return;
+    }
+    const record = new Uint8Array(size + packetBytes);
+    record.set(space.u8.subarray(at, at + size));
+    const data = i32[frame + FRAME_WORD.data]!;
+    record.set(space.u8.subarray(data, data + packetBytes), size);
+    const index = state.argLow(3) >>> 0;
+    const entry = index === BPF_F_CURRENT_CPU ? state.cpu : index;
+    state.setResult(map.outputRecord?.(entry, record) ?? -EOPNOTSUPP);
+  },
+
+  /** long (map, data, u64 size, u64 flags) */
+  bpf_ringbuf_output(context) {
+    const { state } = context;
+    const map = mapArgument(context, 1);
+    const size = sizeArgument(context, 3);
+    const at = pointerArgument(context, 2, size, false);
+    const flags = state.argLow(4) >>> 0;
+    if ((flags & ~RING_FLAGS) !== 0 || state.argHigh(4) !== 0) {
+      state.setResult(-EINVAL);
+      return;
+    }
+    const record = map.ringReserve?.(size) ?? 0;
+    if (record === 0) {
+      state.setResult(-EAGAIN);
+      return;
+    }
+    context.runtime.space.u8.copyWithin(record, at, at + size);
+    state.setResult(map.ringSubmit!(record, flags));
+  },
+
+  /** void *(map, u64 size, u64 flags): memory for a record, or NULL. */
+  bpf_ringbuf_reserve(context) {
+    const { state } = context;
+    const map = mapArgument(context, 1);
+    const noFlags = state.argLow(3) === 0 && state.argHigh(3) === 0;
+    const record = noFlags ? (map.ringReserve?.(sizeArgument(context, 2)) ?? 0) : 0;
+    if (record !== 0) context.reservations.set(record, map);
+    state.setResultUnsigned(record);
+  },
+
+  /** void (record, u64 flags) */
+  bpf_ringbuf_submit(context) {
+    const { record, map, flags } = reservedRecord(context);
+    map.ringSubmit!(record, flags);
+    context.state.setResult(0);
+  },
+
+  /** void (record, u64 flags) */
+  bpf_ringbuf_discard(context) {
+    const { record, map, flags } = reservedRecord(context);
+    map.ringDiscard!(record, flags);
+    context.state.setResult(0);
+  },
+
+  /** u64 (map, u64 flags) */
+  bpf_ringbuf_query(context) {
+    const { state } = context;
+    const map = mapArgument(context, 1);
+    state.setResult64(state.argHigh(2) === 0 ? (map.ringQuery?.(state.argLow(2) >>> 0) ?? 0n) : 0n);
+  },
+
+  /** long (fmt, u32 fmt_size, arg1, arg2, arg3): characters written, or -EINVAL. */
+  bpf_trace_printk(context) {
+    const { state } = context;
+    const args: bigint[] = [];
+    for (let n = 0; n < MAX_TRACE_PRINTK_VARARGS; n++) args.push(state.arg(3 + n));
+    traceFormatted(context, args);
+  },
+
+  /** long (fmt, u32 fmt_size, u64 *args, u32 args_len) */
+  bpf_trace_vprintk(context) {
+    const args = arrayArgument(context, 3, 4);
+    if (typeof args === 'number') context.state.setResult(args);
+    else traceFormatted(context, args);
+  },
+
+  /**
+   * long (char *str, u32 str_size, const char *fmt, u64 *data, u32 data_len): bytes that the whole text takes
+   * with its terminator, which may be more than fits.
+   */
+  bpf_snprintf(context) {
+    const { state } = context;
+    const { u8 } = context.runtime.space;
+    const size = state.argLow(2) >>> 0;
+    const at = pointerArgument(context, 1, size, true);
+    const args = arrayArgument(context, 4, 5);
+    const format = zeroTerminated(context, state.argLow(3) >>> 0, Infinity);
+    if (format === undefined) throw new HelperFault('argument r3: the format is no zero-terminated string');
+    const text = typeof args === 'number' ? args : formatForProgram(format, args, formatMemory(context));
+    if (typeof text === 'number') {
+      state.setResult(text);
+      return;
+    }
+    if (size > 0) {
+      const bytes = Buffer.from(text, 'latin1').subarray(0, size - 1);
+      u8.set(bytes, at);
+      u8[at + bytes.length] = 0;
+    }
+    state.setResult(text.length + 1);
+  },
+};
+
+/** A size that a program gives in 64 bits; no object has 4 GiB. */
+function sizeArgument(context: HelperContext, n: number): number {
+  if (context.state.argHigh(n) !== 0) throw new HelperFault(`r${n} = ${context.state.arg(n)} is no size`);
+  return context.state.argLow(n) >>> 0;
+}
+
+function reservedRecord(context: HelperContext) {
+  const record = context.state.argLow(1) >>> 0;
+  const map = context.reservations.get(record);
+  if (map === undefined || context.state.argHigh(1) !== 0) {
+    throw new HelperFault(`r1 = 0x${context.state.arg(1).toString(16)} is no reserved record`);
+  }
+  context.reservations.delete(record);
+  return { record, map, flags: context.state.argLow(2) >>> 0 };
+}
+
+function traceFormatted(context: HelperContext, args: readonly bigint[]): void {
+  const { state } = context;
+  const size = state.argLow(2) >>> 0;
+  const at = pointerArgument(context, 1, size, false);
+  const format = zeroTerminated(context, at, size);
+  const text = format === undefined ? -EINVAL : formatForProgram(format, args, formatMemory(context));
+  if (typeof text === 'number') {
+    state.setResult(text);
+    return;
+  }
+  context.host.trace(text.slice(0, MAX_BPRINTF_BUF - 1));
+  state.setResult(text.length);
+}
+
+/** The array of u64 at argument `pointer`, its length in bytes in argument `length`; or -EINVAL. */
+function arrayArgument(context: HelperContext, pointer: number, length: number): bigint[] | number {
+  const bytes = context.state.argLow(length) >>> 0;
+  if (bytes % 8 !== 0 || bytes > MAX_BPRINTF_VARARGS * 8) return -EINVAL;
+  if (bytes === 0) return [];
+  if (context.state.argLow(pointer) === 0 && context.state.argHigh(pointer) === 0) return -EINVAL;
+  const at = pointerArgument(context, pointer, bytes, false);
+  const { view } = context.runtime.space;
+  return Array.from({ length: bytes / 8 }, (_, i) => view.getBigUint64(at + 8 * i, true));
+}
+
+/** The string at `address`, or undefined when it does not end within `limit` bytes or within its object. */
+function zeroTerminated(context: HelperContext, address: number, limit: number): string | undefined {
+  const { u8 } = context.runtime.space;
+  for (let length = 0; length < limit && length < 4096; length++) {
+    if (context.check?.(address + length, 1, false) !== undefined) return undefined;
+    if (u8[address + length] === 0) {
+      return Buffer.from(u8.buffer, u8.byteOffset + address, length).toString('latin1');
+    }
+    if (u8[address + length] === undefined) return undefined;
+  }
+  return undefined;
+}
+
+/**
+ * What `%s` and the like may read: the kernel uses accesses that fail softly there, so a bad pointer prints
+ * as nothing.
+ */
+function formatMemory(context: HelperContext): FormatMemory {
+  const { space } = context.runtime;
+  return {
+    string(address) {
+      return address <= 0xffffffffn ? zeroTerminated(context, Number(address), MAX_BPRINTF_BUF) : undefined;
+    },
+    bytes(address, length) {
+      const at = Number(address);
+      if (address > 0xffffffffn || space.accessFault(at, length, false)?.includes('no object'))
+        return undefined;
+      return context.check?.(at, length, false) === undefined ? space.read(at, length) : undefined;
+    },
+  };
+}

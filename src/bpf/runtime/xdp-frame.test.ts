@@ -1,0 +1,91 @@
+import { describe, expect, it } from 'vitest';
+import { XDP_PACKET_HEADROOM } from '../xdp.js';
+import { AddressSpace } from './address-space.js';
+import {
+  FRAME_SLOT,
+  FRAME_SLOT_SIZE,
+  FrameRing,
+  MAX_FRAME_LENGTH,
+  REDIRECT_IFINDEX,
+  REDIRECT_NONE,
+} from './xdp-frame.js';
+
+function setUp(slots = 3) {
+  const space = new AddressSpace(1 << 18);
+  const frames = new FrameRing(space, slots);
+  const word = (slot: number, offset: number): number =>
+    space.view.getUint32(frames.address(slot) + offset, true);
+  return { space, frames, word };
+}
+
+const frame = Uint8Array.from({ length: 60 }, (_, i) => i);
+
+describe('FrameRing', () => {
+  it('spaces its slots by FRAME_SLOT_SIZE, whose contexts stay aligned', () => {
+    const { frames } = setUp();
+    expect(frames.address(2) - frames.address(0)).toBe(2 * FRAME_SLOT_SIZE);
+    expect(FRAME_SLOT_SIZE % 8).toBe(0);
+    expect(Number.isInteger(Math.log2(FRAME_SLOT_SIZE))).toBe(false);
+  });
+
+  it('lays a frame out as the kernel does', () => {
+    const { frames, word } = setUp();
+    frames.load(1, frame, { ingressIfindex: 3, rxQueueIndex: 4, egressIfindex: 5 });
+    const hardStart = frames.address(1) + FRAME_SLOT.buffer;
+    const data = hardStart + XDP_PACKET_HEADROOM;
+    expect([0, 4, 8, 12, 16, 20].map((offset) => word(1, offset))).toEqual([data, data + 60, data, 3, 4, 5]);
+    expect([word(1, FRAME_SLOT.hardStart), word(1, FRAME_SLOT.hardEnd)]).toEqual([
+      hardStart,
+      hardStart + 3776,
+    ]);
+    expect(frames.packet(1)).toEqual(frame);
+    expect(frames.metadata(1)).toEqual(new Uint8Array());
+  });
+
+  it('takes frames up to MAX_FRAME_LENGTH, which fill the buffer up to its end', () => {
+    const { frames, word } = setUp();
+    frames.load(0, new Uint8Array(MAX_FRAME_LENGTH));
+    expect(word(0, 4)).toBe(word(0, FRAME_SLOT.hardEnd));
+    frames.load(0, new Uint8Array());
+    expect(frames.packet(0)).toEqual(new Uint8Array());
+    expect(() => frames.load(0, new Uint8Array(MAX_FRAME_LENGTH + 1))).toThrow(
+      `a frame of ${MAX_FRAME_LENGTH + 1} bytes exceeds the limit of ${MAX_FRAME_LENGTH}`,
+    );
+  });
+
+  it('reads packet, metadata, verdict and redirect back from where a program left them', () => {
+    const { space, frames, word } = setUp();
+    frames.load(0, frame);
+    const at = frames.address(0);
+    const data = word(0, 0);
+    space.view.setUint32(at, data + 14, true);
+    space.view.setUint32(at + 4, data + 20, true);
+    space.view.setUint32(at + 8, data + 10, true);
+    space.view.setUint32(at + FRAME_SLOT.verdict, 0xffff_fffe, true);
+    space.view.setUint32(at + FRAME_SLOT.redirectKind, REDIRECT_IFINDEX, true);
+    space.view.setUint32(at + FRAME_SLOT.redirectTarget, 0x8000_0000, true);
+    expect(frames.packet(0)).toEqual(frame.slice(14, 20));
+    expect(frames.metadata(0)).toEqual(frame.slice(10, 14));
+    expect(frames.verdict(0)).toBe(0xffff_fffe);
+    expect(frames.redirect(0)).toEqual({
+      kind: REDIRECT_IFINDEX,
+      target: 0x8000_0000,
+      mapAddress: 0,
+      flags: 0,
+    });
+  });
+
+  it('forgets verdict and redirect of the frame before', () => {
+    const { space, frames } = setUp();
+    space.u8.fill(0xff, frames.address(0), frames.address(0) + FRAME_SLOT.buffer);
+    frames.load(0, frame);
+    expect(frames.verdict(0)).toBe(0);
+    expect(frames.redirect(0)).toEqual({ kind: REDIRECT_NONE, target: 0, mapAddress: 0, flags: 0 });
+  });
+
+  it('gives its memory back', () => {
+    const { space, frames } = setUp();
+    frames.close();
+    expect(space.bytesInUse).toBe(0);
+  });
+});

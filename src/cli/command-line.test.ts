@@ -1,0 +1,318 @@
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Ajv } from 'ajv';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { ResultDocument } from '../core/contract/result.js';
+import { runCommandLine } from './command-line.js';
+
+const root = new URL('../..', import.meta.url).pathname;
+const main = join(root, 'testbeds/rfc-2019.testbed.yaml');
+
+async function xdpbed(...args: string[]) {
+  let [out, err] = ['', ''];
+  const terminal = {
+    out: (text: string) => void (out += text),
+    err: (text: string) => void (err += text),
+    color: false,
+    interactive: false,
+  };
+  const exit = await runCommandLine(args, terminal, new AbortController().signal);
+  return { exit, out, err };
+}
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'xdpbed-cli-'));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** A testbed file that extends the main one textually, in a folder of its own. */
+function testbedIn(place: string, change: (text: string) => string): string {
+  mkdirSync(place, { recursive: true });
+  const text = readFileSync(main, 'utf8').replaceAll('programs/', join(root, 'testbeds/programs/'));
+  const file = join(place, 'changed.testbed.yaml');
+  writeFileSync(file, change(text));
+  return file;
+}
+
+describe('xdpbed run', () => {
+  it('runs the main testbed: eight runs, every check passed', async () => {
+    const { exit, out } = await xdpbed('run', main);
+    expect(exit).toBe(0);
+    expect(out).toContain('8 runs, 5 of 5 checks passed');
+    expect(out).not.toContain('\u001b');
+  });
+
+  it('prints JSON that its schema accepts, and the same bytes for the same seed', async () => {
+    const first = await xdpbed('run', main, '--format', 'json');
+    const second = await xdpbed('run', main, '--format', 'json');
+    expect(first.exit).toBe(0);
+    expect(second.out).toBe(first.out);
+    const schema = JSON.parse(readFileSync(join(root, 'schemas/result.schema.json'), 'utf8')) as object;
+    const validate = new Ajv({ strict: false }).compile(schema);
+    const result = JSON.parse(first.out) as ResultDocument;
+    expect(validate(result), JSON.stringify(validate.errors)).toBe(true);
+    expect(result.runs.map((run) => run.id)).toEqual([
+      'redirect/xdp1/guest',
+      'redirect/xdp1/host',
+      'redirect/xdp2/guest',
+      'redirect/xdp2/host',
+      'bridge/xdp1/guest',
+      'bridge/xdp1/host',
+      'bridge/xdp2/guest',
+      'bridge/xdp2/host',
+    ]);
+  });
+
+  it('counts what the workload’s proportions say', async () => {
+    const { out } = await xdpbed('run', main, '--format', 'json');
+    const result = JSON.parse(out) as ResultDocument;
+    // 2000 frames are 125 rounds of 7 + 4 + 2 + 2 + 1: UDP 125·(7+2), TCP 125·(4+1), ICMP 125·2.
+    const counters = [
+      ['01000000', 'fa00000000000000'],
+      ['06000000', '7102000000000000'],
+      ['11000000', '6504000000000000'],
+    ];
+    for (const run of result.runs) {
+      expect(run.maps).toHaveLength(1);
+      expect(run.maps[0]!.entries.map(({ key, value }) => [key, value])).toEqual(counters);
+      const dropped = run.axes.program === 'xdp1';
+      const guestHook = run.hooks.find(
+        (hook) => hook.site === (run.axes.placement === 'host' ? 'offload' : 'guest-driver'),
+      )!;
+      expect(guestHook.verdicts).toEqual({
+        XDP_ABORTED: 0,
+        XDP_DROP: dropped ? 2000 : 0,
+        XDP_PASS: 0,
+        XDP_TX: dropped ? 0 : 2000,
+        XDP_REDIRECT: 0,
+      });
+      const end = dropped
+        ? { place: run.axes.placement === 'host' ? 'host.tap0' : 'guest0.eth0', fate: 'xdp-drop' }
+        : run.axes.case === 'redirect'
+          ? { place: 'host.tap0', fate: 'xdp-drop' }
+          : { place: 'host.eth0', fate: 'transmitted' };
+      expect(run.ends).toEqual([{ ...end, frames: 2000 }]);
+      expect(run.links[0]!.framesToGuest).toBe(run.axes.placement === 'host' ? 0 : 2000);
+    }
+  });
+
+  it('--only keeps variants, --set changes values, --seed is shown', async () => {
+    const { exit, out } = await xdpbed(
+      ...['run', main, '--format', 'json', '--seed', '7'],
+      ...['--only', 'case=bridge', '--only', 'program=xdp1', '--set', 'workload.config.frames=16'],
+    );
+    const result = JSON.parse(out) as ResultDocument;
+    expect(exit).toBe(0);
+    expect(result.seed).toBe('7');
+    expect(result.runs.map((run) => [run.id, run.framesSent])).toEqual([
+      ['bridge/xdp1/guest', 16],
+      ['bridge/xdp1/host', 16],
+    ]);
+  });
+
+  it('a failed check exits with 1 and says which run breaks it', async () => {
+    const file = testbedIn(
+      join(folder, 'failing'),
+      (text) =>
+        `${text}  - { kind: expect, value: ends.transmitted, equals: 1, where: { program: xdp2, case: bridge } }\n`,
+    );
+    const { exit, out } = await xdpbed('run', file);
+    expect(exit).toBe(1);
+    expect(out).toContain('bridge/xdp2/guest: ends.transmitted is 2000, not 1');
+  });
+
+  it('ndjson is a JSON document a line', async () => {
+    const { exit, out } = await xdpbed(
+      'run',
+      main,
+      '--format',
+      'ndjson',
+      '--only',
+      'case=bridge',
+      '--only',
+      'program=xdp1',
+    );
+    expect(exit).toBe(0);
+    const events = out
+      .trimEnd()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as { event: string }).event);
+    expect(events[0]).toBe('testbed-started');
+    expect(events.filter((event) => event === 'run-finished')).toHaveLength(2);
+  });
+});
+
+describe('plugins from elsewhere', () => {
+  const example = join(root, 'docs/examples/xdpbed-plugin-policy-max-value-size');
+
+  it('a package is found by its short name from the testbed’s folder, and rules', async () => {
+    const place = join(folder, 'package');
+    mkdirSync(join(place, 'node_modules/@sinclair'), { recursive: true });
+    cpSync(example, join(place, 'node_modules/xdpbed-plugin-policy-max-value-size'), { recursive: true });
+    symlinkSync(root, join(place, 'node_modules/xdpbed'));
+    symlinkSync(join(root, 'node_modules/@sinclair/typebox'), join(place, 'node_modules/@sinclair/typebox'));
+    const file = testbedIn(place, (text) =>
+      text.replace('policies:\n', 'policies:\n  - { use: max-value-size, config: { bytes: 4 } }\n'),
+    );
+    const { exit, out, err } = await xdpbed(
+      'run',
+      file,
+      '--format',
+      'json',
+      '--only',
+      'case=bridge',
+      '--only',
+      'program=xdp1',
+    );
+    expect(err).not.toContain('problem');
+    // rxcnt has 8-byte values, so offloading is denied, and a run without its program is a failed one.
+    expect(exit).toBe(1);
+    const result = JSON.parse(out) as ResultDocument;
+    const denied = result.runs.flatMap((run) => run.rulings).filter((ruling) => ruling.ruling === 'deny');
+    expect(denied).toEqual([
+      {
+        guest: 'guest0',
+        operation: 'map-create',
+        policy: 'max-value-size',
+        ruling: 'deny',
+        reason: 'values of 8 bytes exceed the limit of 4',
+        count: 1,
+      },
+    ]);
+    expect(result.runs[1]!.attachments[0]!.attached).toBe(false);
+  });
+
+  it('the package’s own config schema is checked in place', async () => {
+    const file = testbedIn(join(folder, 'package'), (text) =>
+      text.replace('policies:\n', 'policies:\n  - { use: max-value-size, config: { bites: 4 } }\n'),
+    );
+    const { exit, err } = await xdpbed('validate', file);
+    expect(exit).toBe(2);
+    expect(err).toMatch(/changed\.testbed\.yaml:\d+:\d+: unknown key 'bites' \(did you mean 'bytes'\?\)/);
+  });
+
+  it('a module is found by its path', async () => {
+    const place = join(folder, 'module');
+    mkdirSync(place, { recursive: true });
+    writeFileSync(
+      join(place, 'deny-all.mjs'),
+      `export default { name: 'deny-all', version: '1.0.0', role: 'policy', api: '^1', description: 'denies', requires: [],
+        capabilities: [], configSchema: { type: 'object' },
+        register(scope) { scope.bindValue(Symbol.for('xdpbed.policy'), { name: 'deny-all', rule: () => ({ ruling: 'deny', reason: 'no' }) }); } };`,
+    );
+    const file = testbedIn(place, (text) =>
+      text.replace('policies:\n', 'policies:\n  - { use: ./deny-all.mjs }\n'),
+    );
+    const { out } = await xdpbed(
+      'run',
+      file,
+      '--format',
+      'json',
+      '--only',
+      'case=bridge',
+      '--only',
+      'program=xdp1',
+    );
+    const result = JSON.parse(out) as ResultDocument;
+    expect(result.runs[1]!.attachments[0]).toMatchObject({ attached: false });
+    expect(result.runs[1]!.rulings).toContainEqual(
+      expect.objectContaining({ policy: 'deny-all', ruling: 'deny' }),
+    );
+  });
+
+  it.each([
+    ['an API version of the future', "api: '^2'", 'it was written for plugin API ^2, this is 1.0.0'],
+    ['another role', "role: 'verifier'", 'it implements the role verifier'],
+  ])('%s is refused with the reason', async (_, change, reason) => {
+    const place = join(folder, 'refused');
+    mkdirSync(place, { recursive: true });
+    const manifest = { api: "api: '^1'", role: "role: 'policy'" };
+    const key = change.split(':')[0] as keyof typeof manifest;
+    // A module is cached by its path, so each case has a file of its own.
+    const name = `plugin-${key}.mjs`;
+    writeFileSync(
+      join(place, name),
+      `export default { name: 'p', version: '1.0.0', description: 'x', requires: [], capabilities: [], configSchema: {}, register() {},
+        ${Object.values({ ...manifest, [key]: change }).join(', ')} };`,
+    );
+    const file = testbedIn(place, (text) =>
+      text.replace('policies:\n', `policies:\n  - { use: ./${name} }\n`),
+    );
+    const { exit, err } = await xdpbed('validate', file);
+    expect(exit).toBe(2);
+    expect(err).toContain(reason);
+  });
+});
+
+describe('bad input', () => {
+  it('validate tells five mistakes at once, each with its place, and exits with 2', async () => {
+    const { exit, out, err } = await xdpbed(
+      'validate',
+      join(root, 'src/core/testbed/golden/five-mistakes.testbed.yaml'),
+    );
+    expect(exit).toBe(2);
+    expect(out).toBe('');
+    expect(err.match(/^.*five-mistakes\.testbed\.yaml:\d+:\d+: /gm)).toHaveLength(5);
+    expect(err).toContain('5 problems');
+  });
+
+  it.each([
+    [['run', 'no-such.testbed.yaml'], 2, 'no-such.testbed.yaml'],
+    [['run', main, '--only', 'case=brigde'], 2, "did you mean 'bridge'?"],
+    [['run', main, '--only', 'cas=bridge'], 2, "did you mean 'case'?"],
+    [['run', main, '--set', 'hots.case=bridge'], 2, "there is no 'hots'; did you mean 'host'?"],
+    [
+      ['run', main, '--set', 'host.case=brigde', '--set', 'matrix.case.redirect={}'],
+      2,
+      '--set host.case=brigde',
+    ],
+    [['run', main, '--seed', 'x'], 2, "--seed 'x' is not a whole number"],
+    [['run', main, '--format', 'tabel'], 2, "did you mean 'table'?"],
+    [['plugins', 'show', 'executer', 'interpreter'], 2, "did you mean 'executor'?"],
+    [['frobnicate'], 2, 'unknown command'],
+    [['prog', 'info', main], 2, 'not an ELF file'],
+  ])('%j', async (args, exit, message) => {
+    const result = await xdpbed(...args);
+    expect(result.exit).toBe(exit);
+    expect(result.err).toContain(message);
+    expect(result.out).toBe('');
+  });
+});
+
+describe('plan and plugins', () => {
+  it('plan prints every run with its defaults, and no path of the machine', async () => {
+    const { exit, out } = await xdpbed('plan', main);
+    expect(exit).toBe(0);
+    const plan = JSON.parse(out) as { runs: { host: { hook: string }; policies: { use: string }[] }[] };
+    expect(plan.runs).toHaveLength(8);
+    expect(plan.runs[0]!.host.hook).toBe('tun_recvmsg');
+    expect(plan.runs[0]!.policies.map((policy) => policy.use)).toEqual(['helper-allow-list', 'quota']);
+    expect(out).not.toContain(root);
+  });
+
+  it('plugins list names every role', async () => {
+    const { out } = await xdpbed('plugins', 'list', '--format', 'json');
+    const roles = new Set((JSON.parse(out) as { role: string }[]).map((plugin) => plugin.role));
+    expect([...roles].sort()).toEqual([
+      'executor',
+      'fabric',
+      'map-backend',
+      'policy',
+      'reporter',
+      'transport',
+      'verifier',
+      'workload',
+    ]);
+  });
+
+  it('plugins show prints the schema of the config', async () => {
+    const { out } = await xdpbed('plugins', 'show', 'policy', 'quota');
+    expect(JSON.parse(out)).toMatchObject({
+      role: 'policy',
+      name: 'quota',
+      configSchema: { type: 'object' },
+    });
+  });
+});

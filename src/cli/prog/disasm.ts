@@ -1,0 +1,35 @@
+import type { Command } from 'commander';
+import { EXIT } from '../../core/diagnostic.js';
+import { readObjectFile } from '../../core/testbed/resolve-testbed.js';
+import { disassemble } from '../../bpf/disassembler.js';
+import type { ProgramSpec } from '../../bpf/program.js';
+import type { CliContext } from '../command-line.js';
+import { addProgramOptions, openProgram, type ProgramOptions } from './prog-object.js';
+
+/** `xdpbed prog disasm`: the insns in the syntax of the kernel's verifier log, with source lines from BTF. */
+export function addDisasmVerb(prog: Command, context: CliContext): void {
+  addProgramOptions(prog.command('disasm'))
+    .description('disassemble a program, or all of an object’s')
+    .option('--no-source', 'without source lines')
+    .option('--opcodes', 'with the opcode byte of each insn')
+    .action(
+      context.verb(async (path: string, options: ProgramOptions & { source: boolean; opcodes?: boolean }) => {
+        const one = options.program !== undefined || options.section !== undefined;
+        const programs = one
+          ? [(await openProgram(path, options)).spec]
+          : (await readObjectFile(path)).programs;
+        context.terminal.out(programs.map((program) => listing(program, options)).join('\n'));
+        return EXIT.OK;
+      }),
+    );
+}
+
+function listing(program: ProgramSpec, options: { source: boolean; opcodes?: boolean }): string {
+  const text = disassemble(program.insns, {
+    opcodes: options.opcodes,
+    references: program.references,
+    functions: program.debug?.functions,
+    lines: options.source ? program.debug?.lines : undefined,
+  });
+  return `${program.name} (section ${program.section}, ${program.insns.length} insns):\n${text.trimEnd()}\n`;
+}

@@ -1,0 +1,101 @@
+import type { Command } from 'commander';
+import { EXIT } from '../../core/diagnostic.js';
+import { readObjectFile } from '../../core/testbed/resolve-testbed.js';
+import { helperName } from '../../bpf/helper-ids.js';
+import { OP_CALL, BPF_CALL_HELPER } from '../../bpf/opcodes.js';
+import { mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
+import { programTypeName, type ProgramSpec } from '../../bpf/program.js';
+import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
+import type { CliContext } from '../command-line.js';
+
+/** `xdpbed prog info`: what an object declares. Nothing is loaded. */
+export function addInfoVerb(prog: Command, context: CliContext): void {
+  prog
+    .command('info')
+    .description('show the programs and maps of an object')
+    .argument('<object>', 'ELF object')
+    .option('--format <format>', 'text or json', 'text')
+    .action(
+      context.verb(async (path: string, options: { format: string }) => {
+        const info = describeObject(await readObjectFile(path));
+        const { terminal } = context;
+        if (options.format === 'json') terminal.out(`${JSON.stringify(info, null, 2)}\n`);
+        else terminal.out(renderText(path, info));
+        return EXIT.OK;
+      }),
+    );
+}
+
+function describeObject(object: ObjectSpec) {
+  return {
+    schema: 'xdpbed.object-info/1',
+    license: object.license,
+    btfTypes: object.btf?.typeCount ?? 0,
+    programs: object.programs.map(describeProgram),
+    maps: object.maps.map(describeMap),
+    notes: object.notes,
+  };
+}
+
+function describeProgram(program: ProgramSpec) {
+  const helpers = new Set<number>();
+  for (const { opcode, src, imm } of program.insns) {
+    if (opcode === OP_CALL && src === BPF_CALL_HELPER) helpers.add(imm);
+  }
+  return {
+    name: program.name,
+    section: program.section,
+    type: programTypeName(program.type),
+    attachType: program.attachType,
+    frags: program.frags,
+    insns: program.insns.length,
+    functions: program.debug?.functions.map((fn) => fn.name) ?? [],
+    sourceLines: program.debug?.lines.length ?? 0,
+    maps: [...new Set(program.references.map((reference) => reference.mapName))],
+    helpers: [...helpers].sort((a, b) => a - b).map(helperName),
+    ...(program.unsupported === undefined ? {} : { unsupported: program.unsupported }),
+  };
+}
+
+function describeMap(map: MapSpec) {
+  const describe = (ref: MapSpec['keyType']) => ref?.btf.describe(ref.id);
+  return {
+    name: map.name,
+    type: mapTypeName(map.type),
+    keySize: map.keySize,
+    valueSize: map.valueSize,
+    maxEntries: map.maxEntries,
+    flags: map.flags,
+    key: describe(map.keyType),
+    value: describe(map.valueType),
+    initialEntries: map.initial.length,
+    inner: map.inner === undefined ? undefined : mapTypeName(map.inner.type),
+  };
+}
+
+function renderText(path: string, info: ReturnType<typeof describeObject>): string {
+  const lines = [
+    `${path}: license '${info.license}', ${info.btfTypes > 0 ? `${info.btfTypes} BTF types` : 'no BTF'}`,
+  ];
+  lines.push('', `programs (${info.programs.length})`);
+  for (const program of info.programs) {
+    const kind =
+      program.type === 'xdp' ? `${program.attachType}${program.frags ? ', frags' : ''}` : program.type;
+    lines.push(`  ${program.name}  section ${program.section}  ${kind}  ${program.insns} insns`);
+    if (program.functions.length > 1) lines.push(`    functions: ${program.functions.join(', ')}`);
+    if (program.maps.length > 0) lines.push(`    maps: ${program.maps.join(', ')}`);
+    if (program.helpers.length > 0) lines.push(`    helpers: ${program.helpers.join(', ')}`);
+    if (program.unsupported !== undefined) lines.push(`    cannot be loaded: ${program.unsupported}`);
+  }
+  lines.push('', `maps (${info.maps.length})`);
+  for (const map of info.maps) {
+    const key = `key ${map.keySize} B${map.key === undefined ? '' : ` (${map.key})`}`;
+    const value = `value ${map.valueSize} B${map.value === undefined ? '' : ` (${map.value})`}`;
+    lines.push(`  ${map.name}  ${map.type}  ${key}  ${value}  max_entries ${map.maxEntries}`);
+    if (map.inner !== undefined) lines.push(`    holds ${map.inner}`);
+    if (map.initialEntries > 0)
+      lines.push(`    ${map.initialEntries} initial ${map.initialEntries === 1 ? 'element' : 'elements'}`);
+  }
+  for (const note of info.notes) lines.push('', `note: ${note}`);
+  return `${lines.join('\n')}\n`;
+}

@@ -1,0 +1,32 @@
+import type { Command } from 'commander';
+import { XdpbedError } from '../../core/diagnostic.js';
+import { selectProgram } from '../../core/offload/select-program.js';
+import { readObjectFile } from '../../core/testbed/resolve-testbed.js';
+import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
+import type { ProgramSpec } from '../../bpf/program.js';
+
+/** Options of every verb that takes one program of an object. */
+export interface ProgramOptions {
+  readonly program?: string;
+  readonly section?: string;
+}
+
+export function addProgramOptions(command: Command): Command {
+  return command
+    .argument('<object>', 'ELF object, e.g. testbeds/programs/xdp1.o')
+    .option('--program <name>', 'function name of the program; may be left out when there is one XDP program')
+    .option('--section <name>', 'section of the program, e.g. xdp/devmap');
+}
+
+/** Reads the object and the program in it that the options name. Throws `usage` when they name none. */
+export async function openProgram(
+  path: string,
+  { program, section }: ProgramOptions,
+): Promise<{ readonly object: ObjectSpec; readonly spec: ProgramSpec }> {
+  const object = await readObjectFile(path);
+  const selection = selectProgram(object, program ?? section);
+  if ('problem' in selection) {
+    throw new XdpbedError('usage', `${path}: ${selection.problem}`, { hint: selection.hint });
+  }
+  return { object, spec: selection.program };
+}

@@ -1,0 +1,201 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import type { Command } from 'commander';
+import { EXIT, XdpbedError, messageOf } from '../../core/diagnostic.js';
+import { parseMapInput, hex, type MapDump, type MapInput } from '../../core/program-test/map-input.js';
+import {
+  changedRanges,
+  ProgramSession,
+  type PacketOutcome,
+} from '../../core/program-test/program-session.js';
+import { YamlSource } from '../../core/testbed/yaml-source.js';
+import { formatProblem } from '../../core/testbed/problem-list.js';
+import type { MapSpec } from '../../bpf/map-spec.js';
+import type { ProgramSpec } from '../../bpf/program.js';
+import {
+  ethernetFrames,
+  readCapture,
+  writePcap,
+  type CapturedPacket,
+  type PacketToWrite,
+} from '../../packet/index.js';
+import type { CliContext } from '../command-line.js';
+import { addProgramOptions, openProgram, type ProgramOptions } from './prog-object.js';
+import { renderVerification } from './render-verification.js';
+import { Workbench } from './workbench.js';
+
+export interface RunOptions extends ProgramOptions {
+  readonly pcap: string;
+  readonly pcapOut?: string;
+  readonly maps?: string;
+  readonly executor: string;
+  readonly verifier: string;
+  readonly ifindex: string;
+  readonly quiet?: boolean;
+  readonly format: string;
+}
+
+/** `xdpbed prog run`: a program on the packets of a capture; no root, no kernel. */
+export function addRunVerb(prog: Command, context: CliContext): void {
+  addProgramOptions(prog.command('run'))
+    .description('run a program on the packets of a capture: verdicts, changed bytes, map content')
+    .requiredOption('--pcap <file>', 'capture to read, pcap or pcapng')
+    .option('--pcap-out <file>', 'write what XDP_PASS, XDP_TX and XDP_REDIRECT let through, as pcap')
+    .option('--maps <file>', 'YAML with map content to start from, by map name')
+    .option('--executor <name>', 'interpreter, wasm or differential', 'interpreter')
+    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'structural')
+    .option('--ifindex <number>', 'ifindex that frames come in by', '1')
+    .option('--quiet', 'no line for each packet')
+    .option('--format <format>', 'text or json', 'text')
+    .action(
+      context.verb(async (path: string, options: RunOptions) => {
+        const { object, spec } = await openProgram(path, options);
+        const packets = await readFrames(options.pcap);
+        const initial =
+          options.maps === undefined
+            ? undefined
+            : parseMapInput(object.maps, await readMapFile(options.maps));
+        const bench = await Workbench.open(context.registry, {
+          executor: options.executor,
+          verifiers: options.verifier.split(','),
+        });
+        try {
+          const session = await ProgramSession.open(bench.party, object, spec, initial);
+          if ('code' in session) {
+            context.terminal.err(renderVerification(session.programName, session, { complexity: false }));
+            return EXIT.CHECK_FAILED;
+          }
+          const report = runPackets(session, packets, Number(options.ifindex), context.signal);
+          session.close();
+          if (options.pcapOut !== undefined)
+            await writeFile(options.pcapOut, writePcap(report.passed, { resolution: 'ns' }));
+          context.terminal.out(
+            options.format === 'json'
+              ? toJson(report)
+              : renderText(spec, report, options.quiet !== true, object.maps),
+          );
+          return report.lines.some((line) => line.outcome.fault !== undefined) ? EXIT.CHECK_FAILED : EXIT.OK;
+        } finally {
+          await bench.close();
+        }
+      }),
+    );
+}
+
+interface RunReport {
+  readonly lines: readonly { readonly before: Uint8Array; readonly outcome: PacketOutcome }[];
+  readonly passed: readonly PacketToWrite[];
+  readonly maps: readonly MapDump[];
+  readonly traces: readonly string[];
+}
+
+function runPackets(
+  session: ProgramSession,
+  packets: readonly CapturedPacket[],
+  ifindex: number,
+  signal: AbortSignal,
+): RunReport {
+  const lines: { before: Uint8Array; outcome: PacketOutcome }[] = [];
+  const passed: PacketToWrite[] = [];
+  for (const { data, timestampNs } of packets) {
+    if (signal.aborted) throw new XdpbedError('interrupted', 'interrupted');
+    const outcome = session.run(data, { ingressIfindex: ifindex }, timestampNs);
+    lines.push({ before: data, outcome });
+    const goesOn =
+      outcome.verdict === 'XDP_PASS' || outcome.verdict === 'XDP_TX' || outcome.verdict === 'XDP_REDIRECT';
+    if (goesOn) passed.push({ timestampNs, data: outcome.packet });
+  }
+  return { lines, passed, maps: session.dumpMaps(), traces: session.traces };
+}
+
+function renderText(spec: ProgramSpec, report: RunReport, each: boolean, specs: readonly MapSpec[]): string {
+  const lines: string[] = [];
+  const counts = new Map<string, number>();
+  report.lines.forEach(({ before, outcome }, index) => {
+    counts.set(outcome.verdict, (counts.get(outcome.verdict) ?? 0) + 1);
+    if (!each) return;
+    lines.push(
+      `${String(index + 1).padStart(6)}  ${outcome.verdict.padEnd(12)} ${before.length} B${describe(before, outcome)}`,
+    );
+    if (outcome.fault !== undefined)
+      lines.push(
+        `        aborted at insn ${outcome.fault.insn}${lineOf(spec, outcome.fault.insn)}: ${outcome.fault.reason}`,
+      );
+  });
+  const summary = [...counts].map(([verdict, count]) => `${verdict} ${count}`).join(', ');
+  lines.push(`${report.lines.length} packets: ${summary || 'none'}`);
+  for (const map of report.maps) {
+    if (map.entries.length === 0) continue;
+    lines.push('', `map ${map.name} (${map.type})`);
+    for (const entry of map.entries) lines.push(`  [${entry.keyText}] = ${entry.valueText}`);
+  }
+  const untouched = report.maps.filter(
+    (map) => map.entries.length === 0 && specs.some((known) => known.name === map.name),
+  );
+  if (untouched.length > 0)
+    lines.push('', `empty or all zero: ${untouched.map((map) => map.name).join(', ')}`);
+  if (report.traces.length > 0)
+    lines.push('', 'trace', ...report.traces.map((line) => `  ${line.replace(/\n$/, '')}`));
+  return `${lines.join('\n')}\n`;
+}
+
+/** What the program did to the packet, and where it sent it. */
+function describe(before: Uint8Array, outcome: PacketOutcome): string {
+  const parts: string[] = [];
+  if (outcome.packet.length !== before.length) parts.push(`now ${outcome.packet.length} B`);
+  const ranges = changedRanges(before, outcome.packet);
+  const shown = ranges.slice(0, 4).map(({ start, end }) => `${start}..${end - 1}`);
+  if (ranges.length > 0) parts.push(`bytes ${shown.join(', ')}${ranges.length > 4 ? ' …' : ''} changed`);
+  if (outcome.metadata.length > 0) parts.push(`metadata ${hex(outcome.metadata)}`);
+  const { redirect } = outcome;
+  if (redirect !== undefined)
+    parts.push(
+      'ifindex' in redirect ? `to ifindex ${redirect.ifindex}` : `to ${redirect.map}[${redirect.key}]`,
+    );
+  return parts.length === 0 ? '' : `  ${parts.join('; ')}`;
+}
+
+function lineOf(spec: ProgramSpec, insn: number): string {
+  const line = spec.debug?.lines.findLast((candidate) => candidate.insn <= insn);
+  return line === undefined ? '' : ` (${line.file.split('/').at(-1)}:${line.line}: ${line.text})`;
+}
+
+function toJson(report: RunReport): string {
+  const packets = report.lines.map(({ before, outcome }) => ({
+    verdict: outcome.verdict,
+    returned: outcome.returned,
+    length: before.length,
+    packet: hex(outcome.packet),
+    changed: changedRanges(before, outcome.packet),
+    ...(outcome.metadata.length === 0 ? {} : { metadata: hex(outcome.metadata) }),
+    ...(outcome.redirect === undefined ? {} : { redirect: outcome.redirect }),
+    ...(outcome.fault === undefined ? {} : { fault: outcome.fault }),
+  }));
+  return `${JSON.stringify({ schema: 'xdpbed.prog-run/1', packets, maps: report.maps, trace: report.traces }, null, 2)}\n`;
+}
+
+/** The Ethernet frames of a capture. Throws `file-unreadable` or `pcap-invalid`. */
+export async function readFrames(path: string): Promise<CapturedPacket[]> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFile(path);
+  } catch (cause) {
+    throw new XdpbedError('file-unreadable', `cannot read ${path}: ${messageOf(cause)}`, { cause });
+  }
+  return ethernetFrames(readCapture(bytes));
+}
+
+async function readMapFile(path: string): Promise<MapInput> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (cause) {
+    throw new XdpbedError('file-unreadable', `cannot read ${path}: ${messageOf(cause)}`, { cause });
+  }
+  const source = new YamlSource(path, text);
+  if (source.problems.length > 0)
+    throw new XdpbedError('usage', source.problems.map(formatProblem).join('\n'));
+  if (typeof source.value !== 'object' || source.value === null || Array.isArray(source.value)) {
+    throw new XdpbedError('usage', `${path} is not a map from map names to content`);
+  }
+  return source.value as MapInput;
+}

@@ -1,0 +1,109 @@
+import type { Command } from 'commander';
+import { EXIT } from '../../core/diagnostic.js';
+import { linkProgram } from '../../bpf/link.js';
+import { requiredMaps } from '../../core/offload/load-program.js';
+import type { Verification, Verifier, VerifierMap, VerifyRequest } from '../../core/contract/verifier.js';
+import { VERIFIER } from '../../core/contract/verifier.js';
+import { LifecycleManager } from '../../core/plugin/lifecycle.js';
+import { Scope } from '../../core/plugin/scope.js';
+import { PluginInstances } from '../../core/run/plugin-instances.js';
+import type { MapSpec } from '../../bpf/map-spec.js';
+import type { CliContext } from '../command-line.js';
+import { addProgramOptions, openProgram, type ProgramOptions } from './prog-object.js';
+import { renderVerification } from './render-verification.js';
+import { choose } from './workbench.js';
+
+/** `xdpbed prog verify`: what one or several verifiers say of a program, and where they differ. */
+export function addVerifyVerb(prog: Command, context: CliContext): void {
+  addProgramOptions(prog.command('verify'))
+    .description('judge a program without loading it, and explain a rejection')
+    .option('--verifier <names>', 'verifiers, comma-separated: abstract, structural, kernel', 'abstract')
+    .option('--log', 'print the state before each insn, in the kernel’s notation')
+    .option('--complexity', 'show where states multiply')
+    .option('--format <format>', 'text or json', 'text')
+    .action(
+      context.verb(async (path: string, options: ProgramOptions & VerifyOptions) => {
+        const { object, spec } = await openProgram(path, options);
+        const maps = requiredMaps(object, spec);
+        const handles = new Map(maps.map((map, index) => [map.name, index + 1]));
+        const request: VerifyRequest = {
+          program: linkProgram(spec, handles),
+          maps: new Map(maps.map((map, index) => [index + 1, verifierMap(map)])),
+          log: options.log,
+        };
+        const lifecycle = new LifecycleManager();
+        const instances = new PluginInstances(new Scope('verify'), lifecycle);
+        const verifications: Verification[] = [];
+        try {
+          for (const name of options.verifier.split(',')) {
+            const verifier: Verifier = await instances.instantiate(
+              await choose(context.registry, 'verifier', name),
+              VERIFIER,
+            );
+            const started = performance.now();
+            const verification = await verifier.verify(request);
+            const milliseconds = performance.now() - started;
+            verifications.push({ ...verification, statistics: { milliseconds, ...verification.statistics } });
+          }
+        } finally {
+          await lifecycle.stop();
+        }
+        if (options.format === 'json') context.terminal.out(`${toJson(verifications)}\n`);
+        else {
+          for (const verification of verifications) {
+            context.terminal.out(
+              renderVerification(spec.name, verification, { complexity: options.complexity === true }),
+            );
+          }
+          if (verifications.length > 1) context.terminal.out(renderComparison(verifications));
+        }
+        return verifications.every((verification) => verification.accepted) ? EXIT.OK : EXIT.CHECK_FAILED;
+      }),
+    );
+}
+
+interface VerifyOptions {
+  readonly verifier: string;
+  readonly log?: boolean;
+  readonly complexity?: boolean;
+  readonly format: string;
+}
+
+/** What the verifier is told of a map: the content of a frozen one is part of the program. */
+function verifierMap(map: MapSpec): VerifierMap {
+  const first = map.initial[0];
+  const frozenValue =
+    map.frozen === true && first !== undefined && 'value' in first ? first.value : undefined;
+  return { ...map, frozenValue };
+}
+
+/** One line on whether the verifiers agree, and if not, who said what. */
+function renderComparison(verifications: readonly Verification[]): string {
+  const accepting = verifications.filter((each) => each.accepted).map((each) => each.verifier);
+  const rejecting = verifications.filter((each) => !each.accepted);
+  if (accepting.length === 0 || rejecting.length === 0) {
+    const codes = new Set(rejecting.map((each) => (each.accepted ? '' : each.code)));
+    const insns = new Set(rejecting.map((each) => (each.accepted ? undefined : each.insn)));
+    const detail = codes.size > 1 || insns.size > 1 ? ', for different reasons' : '';
+    return `\nall ${verifications.length} verifiers ${accepting.length > 0 ? 'accept' : 'reject'}${detail}\n`;
+  }
+  const reasons = rejecting.map((each) =>
+    each.accepted ? '' : `${each.verifier} rejects (${each.code}, insn ${each.insn ?? '–'})`,
+  );
+  return `\nthe verifiers differ: ${accepting.join(', ')} accept; ${reasons.join('; ')}\n`;
+}
+
+function toJson(verifications: readonly Verification[]): string {
+  const plain = (value: unknown): unknown => {
+    if (typeof value === 'bigint') return value.toString();
+    if (value instanceof Map)
+      return Object.fromEntries([...value].map(([key, each]) => [String(key), plain(each)]));
+    if (value instanceof Set) return [...value];
+    return value;
+  };
+  return JSON.stringify(
+    { schema: 'xdpbed.verification/1', verifications },
+    (_, value: unknown) => plain(value),
+    2,
+  );
+}

@@ -1,0 +1,72 @@
+import { XdpbedError } from '../../core/diagnostic.js';
+import type { Party } from '../../core/contract/fabric.js';
+import type { Plugin, Role } from '../../core/contract/plugin.js';
+import { LifecycleManager } from '../../core/plugin/lifecycle.js';
+import type { PluginRegistry } from '../../core/plugin/plugin-registry.js';
+import { Scope } from '../../core/plugin/scope.js';
+import { PluginInstances } from '../../core/run/plugin-instances.js';
+import { SchemaValidator } from '../../core/testbed/schema-validator.js';
+import type { PluginChoice } from '../../core/testbed/resolve-testbed.js';
+import type { BpfRuntimeOptions } from '../../bpf/runtime/bpf-runtime.js';
+
+export interface WorkbenchOptions {
+  readonly executor: string;
+  /** Names, all of which must accept. */
+  readonly verifiers: readonly string[];
+  readonly executorConfig?: unknown;
+  readonly runtime?: BpfRuntimeOptions;
+}
+
+/**
+ * One party without a testbed around it: what the `prog` verbs work with. `close` stops its plugins.
+ */
+export class Workbench {
+  private constructor(
+    readonly party: Party,
+    readonly lifecycle: LifecycleManager,
+  ) {}
+
+  static async open(registry: PluginRegistry, options: WorkbenchOptions): Promise<Workbench> {
+    const lifecycle = new LifecycleManager();
+    const instances = new PluginInstances(new Scope('workbench'), lifecycle);
+    try {
+      const party = await instances.openParty(
+        'workbench',
+        {
+          mapBackend: await choose(registry, 'map-backend', 'memory'),
+          executor: await choose(registry, 'executor', options.executor, options.executorConfig),
+          verifiers: {
+            rule: 'all',
+            choices: await Promise.all(options.verifiers.map((name) => choose(registry, 'verifier', name))),
+          },
+        },
+        options.runtime,
+      );
+      return new Workbench(party, lifecycle);
+    } catch (error) {
+      await lifecycle.stop();
+      throw error;
+    }
+  }
+
+  close(): Promise<void> {
+    return this.lifecycle.stop();
+  }
+}
+
+/** A plugin by name with its default config. */
+export async function choose(
+  registry: PluginRegistry,
+  role: Role,
+  name: string,
+  config: unknown = {},
+): Promise<PluginChoice> {
+  const plugin: Plugin = await registry.find(role, name, process.cwd());
+  const checked = structuredClone(config);
+  const violations = new SchemaValidator().validate(plugin.configSchema, checked);
+  if (violations.length > 0) {
+    const { path, message } = violations[0]!;
+    throw new XdpbedError('usage', `${role} ${name}: ${path.join('.')}: ${message}`);
+  }
+  return { plugin, config: checked };
+}

@@ -1,0 +1,11 @@
+/**
+ * One suite for each role, to be run under vitest by whoever implements it: `executorConformance`,
+ * `mapBackendConformance`, `policyConformance` and so on.
+ */
+export * from './map-backend/map-backend-suite.js';
+export * from './map-backend/resident-map-suite.js';
+export * from './policy/index.js';
+export * from './reporter/index.js';
+export * from './transport/index.js';
+export * from './verifier/index.js';
+export * from './workload/index.js';

@@ -1,0 +1,116 @@
+import { describe, expect, it } from 'vitest';
+import { BPF_MAP_TYPE, type MapAttributes } from '../../bpf/map-spec.js';
+import type { HostUsage, Policy, PolicyRequest } from '../../core/contract/policy.js';
+
+const NOTHING: HostUsage = { maps: 0, mapMemory: 0, entries: 0, programs: 0, insns: 0 };
+const EVERYTHING: HostUsage = {
+  maps: Number.MAX_SAFE_INTEGER,
+  mapMemory: Number.MAX_SAFE_INTEGER,
+  entries: Number.MAX_SAFE_INTEGER,
+  programs: Number.MAX_SAFE_INTEGER,
+  insns: Number.MAX_SAFE_INTEGER,
+};
+const SMALL_MAP: MapAttributes = {
+  type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
+  keySize: 4,
+  valueSize: 8,
+  maxEntries: 1,
+  flags: 0,
+};
+/** As a guest may send them: each field a u32, none of them checked. */
+const HOSTILE_MAP: MapAttributes = {
+  type: 0xffff_ffff,
+  keySize: 0xffff_ffff,
+  valueSize: 0xffff_ffff,
+  maxEntries: 0xffff_ffff,
+  flags: 0xffff_ffff,
+};
+
+/**
+ * One request of each operation, modest and hostile, by guests that hold nothing and that hold everything. For
+ * tests of policies, too.
+ */
+export function policyRequests(): PolicyRequest[] {
+  const requests: PolicyRequest[] = [];
+  for (const [usage, totalUsage] of [
+    [NOTHING, NOTHING],
+    [EVERYTHING, EVERYTHING],
+    [NOTHING, EVERYTHING],
+  ] as const) {
+    const common = { guest: 'guest0', usage, totalUsage };
+    for (const map of [SMALL_MAP, HOSTILE_MAP]) {
+      for (const memoryBytes of [64, Number.MAX_VALUE, Infinity, NaN]) {
+        requests.push({ ...common, operation: 'map-create', map, memoryBytes });
+      }
+      for (const operation of [
+        'map-lookup',
+        'map-update',
+        'map-delete',
+        'map-next-key',
+        'map-free',
+      ] as const) {
+        requests.push({ ...common, operation, map });
+      }
+    }
+    for (const helpers of [[], [1], [-1, 0, 25, 99_999, 0x7fff_ffff]]) {
+      const program = {
+        insnCount: helpers.length + 2,
+        helpers,
+        mapTypes: [2, 0xffff_ffff],
+        gplCompatible: false,
+      };
+      const properties = {
+        helpers,
+        mapTypes: [2],
+        writesPacket: true,
+        verdicts: ['XDP_PASS'],
+        worstCaseInsns: Infinity,
+        stackBytes: 512,
+      };
+      requests.push(
+        { ...common, operation: 'program-load', program },
+        { ...common, operation: 'program-attach', program, properties },
+        { ...common, operation: 'program-attach', program, properties: undefined },
+      );
+    }
+  }
+  return requests;
+}
+
+/**
+ * What every policy must do, as tests: rule on each operation, with a reason, whatever the numbers are; never
+ * throw; and leave what it was shown as it was.
+ */
+export function policyConformance(name: string, make: () => Policy): void {
+  describe(`policy ${name} conforms`, () => {
+    it('rules on every request, with a reason that fits on a line', () => {
+      const policy = make();
+      expect(policy.name).not.toBe('');
+      for (const request of policyRequests()) {
+        const { ruling, reason } = policy.rule(request);
+        expect(['allow', 'deny']).toContain(ruling);
+        expect(reason).toMatch(/^\S[^\n]*$/);
+      }
+    });
+
+    it('does not change the request', () => {
+      const policy = make();
+      for (const request of policyRequests()) {
+        const before = structuredClone(request);
+        policy.rule(deepFreeze(request));
+        expect(request).toEqual(before);
+      }
+    });
+
+    it('is made anew for each testbed: two instances rule alike on the same requests', () => {
+      const rulings = (policy: Policy): string[] =>
+        policyRequests().map((request) => JSON.stringify(policy.rule(request)));
+      expect(rulings(make())).toEqual(rulings(make()));
+    });
+  });
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) Object.values(value).forEach(deepFreeze);
+  return Object.freeze(value);
+}

@@ -1,0 +1,2 @@
+export * from './reporter-conformance.js';
+export * from './result-documents.js';

@@ -1,0 +1,68 @@
+import { describe, expect, it } from 'vitest';
+import type { Reporter } from '../../core/contract/reporter.js';
+import { exampleEvents, exampleResults } from './result-documents.js';
+
+/**
+ * What every reporter must do, as tests: it renders whatever a run can yield, the same bytes each time, without
+ * terminal colours unless they are asked for, and without touching the result. `make` makes a new instance.
+ */
+export function reporterConformance(name: string, make: () => Reporter): void {
+  describe(`reporter ${name} conforms`, () => {
+    it('has a name', () => {
+      expect(make().name).not.toBe('');
+    });
+
+    for (const [what, result] of Object.entries(exampleResults())) {
+      describe(what, () => {
+        for (const color of [false, true]) {
+          it(`is the same text each time, ${color ? 'with' : 'without'} colours`, () => {
+            const reporter = make();
+            const text = reporter.render(result, { color });
+            expect(reporter.render(result, { color })).toBe(text);
+            expect(make().render(structuredClone(result), { color })).toBe(text);
+          });
+        }
+
+        it('ends with a newline, unless it is empty', () => {
+          expect(make().render(result, { color: false })).toMatch(/^$|\n$/);
+        });
+
+        it('is free of escape sequences without colours', () => {
+          expect(make().render(result, { color: false })).not.toContain('\u001b');
+        });
+
+        it('does not change the result', () => {
+          const given = structuredClone(result);
+          const reporter = make();
+          for (const event of exampleEvents(given)) reporter.onEvent?.(event);
+          reporter.render(given, { color: true });
+          expect(given).toEqual(result);
+        });
+
+        it('gives at most one line for an event, the same each time', () => {
+          const linesOf = (reporter: Reporter) =>
+            exampleEvents(result).map((event) => reporter.onEvent?.(event));
+          const lines = linesOf(make());
+          expect(linesOf(make())).toEqual(lines);
+          for (const line of lines) {
+            for (const forbidden of ['\n', '\r', '\u001b']) expect(line ?? '').not.toContain(forbidden);
+          }
+        });
+
+        it('renders the result whether or not it was told of the events', () => {
+          const told = make();
+          for (const event of exampleEvents(result)) told.onEvent?.(event);
+          expect(told.render(result, { color: false })).toBe(make().render(result, { color: false }));
+        });
+      });
+    }
+
+    it('renders different results differently', () => {
+      const { 'one run': one, 'failed checks': failed } = exampleResults();
+      const texts = new Set([one!, failed!].map((result) => make().render(result, { color: false })));
+      // A reporter may leave checks out; then the number of runs must tell results apart.
+      texts.add(make().render(exampleResults()['eight runs']!, { color: false }));
+      expect(texts.size).toBeGreaterThanOrEqual(2);
+    });
+  });
+}

@@ -1,0 +1,235 @@
+import type { RunEvent } from '../../core/contract/event.js';
+import {
+  emptyVerdictCounts,
+  RESULT_SCHEMA_VERSION,
+  type CheckResult,
+  type ResultDocument,
+  type RunResult,
+} from '../../core/contract/result.js';
+
+/**
+ * A run as the fabric `model` reports one: 10 frames to guest0.eth0, dropped by `xdp1`, which is offloaded when
+ * the run's id ends in `host`. Each guest gets its own 10.
+ */
+export function exampleRun(id = 'redirect/xdp1/host', options: { guests?: number } = {}): RunResult {
+  const variants = id.split('/');
+  const names = variants.length === 3 ? ['case', 'program', 'placement'] : variants.map((_, n) => `axis${n}`);
+  const offloaded = variants.at(-1) === 'host';
+  const guests = Array.from({ length: options.guests ?? 1 }, (_, index) => `guest${index}`);
+  return {
+    id,
+    axes: Object.fromEntries(names.map((axis, index) => [axis, variants[index]!])),
+    fabric: 'model',
+    framesSent: 10 * guests.length,
+    framesCopied: 0,
+    attachments: guests.map((guest) => ({
+      node: `${guest}.eth0`,
+      program: 'xdp1',
+      placement: offloaded ? 'host' : 'guest',
+      attached: true,
+    })),
+    hooks: guests.map((guest) => ({
+      site: offloaded ? 'offload' : 'guest-driver',
+      node: `${guest}.eth0`,
+      program: 'xdp1',
+      frames: 10,
+      verdicts: { ...emptyVerdictCounts(), XDP_DROP: 10 },
+    })),
+    ends: guests.map((guest) => ({
+      place: offloaded ? `host.tap-${guest}` : `${guest}.eth0`,
+      fate: 'xdp-drop',
+      frames: 10,
+    })),
+    maps: guests.map((guest) => ({
+      guest,
+      nic: 'eth0',
+      name: 'rxcnt',
+      type: 'BPF_MAP_TYPE_ARRAY',
+      readFrom: offloaded ? 'device' : 'guest-kernel',
+      entries: [
+        { key: '01000000', value: '0300000000000000' },
+        { key: '11000000', value: '0700000000000000' },
+      ],
+    })),
+    control: guests.map((guest) => ({
+      guest,
+      nic: 'eth0',
+      commands: offloaded ? { 'EBPF_MAP/CREATE_MAP': 1, 'EBPF_PROG/SET_OFFLOAD': 1 } : {},
+      acks: { ok: offloaded ? 2 : 0, err: 0 },
+    })),
+    links: guests.map((guest) => ({
+      guest,
+      nic: 'eth0',
+      framesToGuest: offloaded ? 0 : 10,
+      framesFromGuest: 0,
+      kicks: 2,
+      interrupts: 1,
+      suppressedNotifications: 5,
+      violations: 0,
+    })),
+    rulings: offloaded
+      ? guests.map((guest) => ({
+          guest,
+          operation: 'map-create',
+          policy: 'quota',
+          ruling: 'allow',
+          reason: '1 map of at most 16',
+          count: 1,
+        }))
+      : [],
+    audit: [],
+  };
+}
+
+/** A run whose program was not attached: the device refused it twice, once with text hostile to what prints it. */
+export function refusedRun(id = 'redirect/xdp1/host'): RunResult {
+  const denied = 'denied: by quota: 4097 insns exceed the quota of 4096';
+  return {
+    ...exampleRun(id),
+    attachments: [
+      {
+        node: 'guest0.eth0',
+        program: 'xdp1',
+        placement: 'host',
+        attached: false,
+        reason: 'offload failed: EPERM',
+      },
+    ],
+    hooks: [],
+    ends: [{ place: 'guest0.eth0', fate: 'guest-stack', frames: 10 }],
+    maps: [],
+    control: [
+      { guest: 'guest0', nic: 'eth0', commands: { 'EBPF_PROG/SET_OFFLOAD': 2 }, acks: { ok: 0, err: 2 } },
+    ],
+    rulings: [
+      {
+        guest: 'guest0',
+        operation: 'program-load',
+        policy: 'quota',
+        ruling: 'deny',
+        reason: denied,
+        count: 2,
+      },
+    ],
+    audit: [
+      {
+        guest: 'guest0',
+        nic: 'eth0',
+        command: 'EBPF_PROG/SET_OFFLOAD',
+        outcome: 'error-ack',
+        reason: denied,
+      },
+      {
+        guest: 'guest0',
+        nic: 'eth0',
+        command: 'EBPF_PROG/SET_OFFLOAD',
+        outcome: 'error-ack',
+        reason: HOSTILE_TEXT,
+      },
+    ],
+  };
+}
+
+/** An escape sequence, markup, quotes, a comma, line ends, NUL and a lone surrogate. */
+export const HOSTILE_TEXT = '\u001b[31mred\u001b[0m </x>&"\',;\r\n\t\u0000\ud800 end';
+
+export const PASSED_CHECK: CheckResult = {
+  check: 'conservation',
+  description: 'every frame is accounted for exactly once',
+  runs: ['redirect/xdp1/host'],
+  passed: true,
+  problems: [],
+};
+
+export const FAILED_CHECK: CheckResult = {
+  check: 'expect',
+  description: 'ends.transmitted is 10',
+  runs: ['redirect/xdp1/host', 'bridge/xdp1/host'],
+  passed: false,
+  problems: [
+    'redirect/xdp1/host: ends.transmitted is 0, not 10',
+    'bridge/xdp1/host: ends.transmitted is 0, not 10',
+  ],
+};
+
+/** A whole result; `passed` follows from the checks. */
+export function exampleResult(
+  runs: readonly RunResult[] = [exampleRun()],
+  checks: readonly CheckResult[] = [PASSED_CHECK],
+): ResultDocument {
+  return {
+    schema: RESULT_SCHEMA_VERSION,
+    xdpbed: '0.1.0',
+    testbed: 'rfc-2019',
+    seed: '1',
+    passed: checks.every((check) => check.passed),
+    runs: [...runs],
+    checks: [...checks],
+  };
+}
+
+/** Results that a reporter must cope with, by what is special about them. */
+export function exampleResults(): Readonly<Record<string, ResultDocument>> {
+  const eight = ['redirect', 'bridge'].flatMap((hostCase) =>
+    ['xdp1', 'xdp2'].flatMap((program) =>
+      ['guest', 'host'].map((placement) => exampleRun(`${hostCase}/${program}/${placement}`)),
+    ),
+  );
+  const many = Array.from({ length: 64 }, (_, index) => exampleRun(`variant${index}`, { guests: 3 }));
+  const long = exampleRun();
+  const wide = Array.from({ length: 300 }, (_, key) => ({
+    key: key.toString(16).padStart(16, '0'),
+    value: 'ff'.repeat(64),
+  }));
+  return {
+    'no run and no check': exampleResult([], []),
+    'one run': exampleResult(),
+    'one run without a matrix': exampleResult([{ ...exampleRun('default'), axes: {} }]),
+    'eight runs': exampleResult(eight),
+    'sixty-four runs of three guests': exampleResult(many),
+    'failed checks': exampleResult([exampleRun()], [PASSED_CHECK, FAILED_CHECK]),
+    'refused commands and hostile text': exampleResult(
+      [refusedRun()],
+      [{ ...FAILED_CHECK, description: HOSTILE_TEXT, problems: [HOSTILE_TEXT] }],
+    ),
+    'a run in which nothing happened': exampleResult([
+      {
+        ...exampleRun(),
+        framesSent: 0,
+        attachments: [],
+        hooks: [],
+        ends: [],
+        maps: [],
+        control: [],
+        links: [],
+        rulings: [],
+      },
+    ]),
+    'a big map of wide values': exampleResult([
+      { ...long, maps: [{ ...long.maps[0]!, type: 'BPF_MAP_TYPE_HASH', entries: wide }] },
+    ]),
+  };
+}
+
+/** The events of a run of `result`, as the core emits them. */
+export function exampleEvents(result: ResultDocument): RunEvent[] {
+  return [
+    { event: 'testbed-started', testbed: result.testbed, runs: result.runs.length, seed: result.seed },
+    ...result.runs.flatMap((run, index): RunEvent[] => [
+      { event: 'run-started', run: run.id, index, of: result.runs.length },
+      ...run.hooks.map(({ node, program, site }): RunEvent => ({
+        event: 'program-attached',
+        run: run.id,
+        node,
+        program,
+        placement: site === 'offload' ? 'host' : 'guest',
+      })),
+      { event: 'trace', run: run.id, node: 'guest0', text: HOSTILE_TEXT },
+      ...run.rulings.map((record): RunEvent => ({ event: 'ruling', run: run.id, record })),
+      ...run.audit.map((record): RunEvent => ({ event: 'audit', run: run.id, record })),
+      { event: 'run-finished', run: run.id, result: run },
+    ]),
+    ...result.checks.map((check): RunEvent => ({ event: 'check-finished', result: check })),
+    { event: 'testbed-finished', passed: result.passed },
+  ];
+}

@@ -1,0 +1,2 @@
+export * from './workload-conformance.js';
+export * from './workload-context.js';

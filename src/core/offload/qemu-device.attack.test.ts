@@ -1,0 +1,420 @@
+import { describe, expect, it } from 'vitest';
+import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
+import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
+import { Quota, QuotaConfig } from '../../../plugins/policy-quota/quota.js';
+import { StructuralVerifier } from '../../../plugins/verifier-structural/structural-verifier.js';
+import { Value } from '@sinclair/typebox/value';
+import { assemble } from '../../bpf/assembler.js';
+import { EBADF, ENOENT } from '../../bpf/errno.js';
+import { encodeInsns, type Insn } from '../../bpf/insn.js';
+import { OP_LDDW } from '../../bpf/opcodes.js';
+import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
+import {
+  featureSet,
+  encodeEbpfCommand,
+  VIRTIO_NET_ERR,
+  VIRTIO_NET_F_MQ,
+  VIRTIO_NET_OK,
+} from '../../virtio/index.js';
+import type { Party } from '../contract/fabric.js';
+import { HostLedger, NO_USAGE } from './host-ledger.js';
+import { OffloadRig, u32Key, type OffloadRigOptions } from './offload-rig.js';
+
+function party(name: string): Party {
+  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
+  return {
+    name,
+    runtime,
+    mapBackend: new MemoryMapBackend(runtime),
+    executor: new InterpreterExecutor(),
+    verifier: new StructuralVerifier(),
+  };
+}
+
+function rig(options: Partial<OffloadRigOptions> = {}): OffloadRig & { host: Party } {
+  const host = options.host ?? party('host');
+  return Object.assign(new OffloadRig({ host, guest: party('guest'), ...options }), { host });
+}
+
+const PASS = encodeInsns(assemble('r0 = 2\nexit'));
+const useMap = (handle: number): Uint8Array =>
+  encodeInsns(assemble('r1 = map[m]\nr0 = 2\nexit', { maps: new Map([['m', handle]]) }));
+const setOffload = (insns: Uint8Array, gplCompatible = true) =>
+  ({ kind: 'set-offload', insns, gplCompatible }) as const;
+
+/** A map command, byte by byte, for headers that no honest driver makes. */
+function mapCommand(
+  fields: Partial<Record<(typeof FIELDS)[number], number>>,
+  buf = new Uint8Array(),
+): Uint8Array {
+  const bytes = new Uint8Array(2 + 40 + buf.length);
+  bytes.set([6, 2]);
+  const view = new DataView(bytes.buffer, 2);
+  FIELDS.forEach((field, index) => view.setUint32(4 * index, fields[field] ?? 0, true));
+  bytes.set(buf, 42);
+  return bytes;
+}
+const FIELDS = [
+  'bufLen',
+  'cmd',
+  'mapType',
+  'keySize',
+  'valueSize',
+  'maxEntries',
+  'mapFlags',
+  'mapFd',
+  'flags',
+] as const;
+
+describe('defect 1: map_fd comes from the guest and is used as it is', () => {
+  it('a file descriptor is no handle: not to free, not to read, not to write, not to load', async () => {
+    const r = rig();
+    const own = { type: 2, keySize: 4, valueSize: 8, maxEntries: 1, flags: 0 };
+    r.host.mapBackend.create(own, { name: 'the host’s own' });
+    for (const handle of [0, 1, 2, 3, 17, 1023, 0x7fff_ffff, 0xffff_ffff]) {
+      expect(await r.send({ kind: 'free-map', handle })).toMatchObject({ kind: 'error' });
+      const key = u32Key(0);
+      expect(await r.send({ kind: 'lookup-elem', handle, key, valueSize: 8 })).toEqual({
+        kind: 'error',
+        errno: EBADF,
+      });
+      const value = new Uint8Array(8);
+      expect(await r.send({ kind: 'update-elem', handle, key, value, flags: 0n })).toMatchObject({
+        kind: 'error',
+      });
+      expect(await r.send(setOffload(useMap(handle | 0)))).toMatchObject({ kind: 'error' });
+    }
+    expect(r.device.statistics.refusals.malformed).toBe(32);
+  });
+
+  it('another guest’s map is not within reach, and two devices of one guest do not share handles', async () => {
+    const ledger = new HostLedger();
+    const victim = rig({ name: 'victim', ledger });
+    const attacker = rig({ name: 'attacker', ledger });
+    await attacker.createArray();
+    const handles = [];
+    for (let i = 0; i < 4; i++) handles.push(await victim.createArray());
+    for (const handle of handles.slice(1)) {
+      expect(await attacker.send({ kind: 'free-map', handle })).toMatchObject({ kind: 'error' });
+      expect(await attacker.send(setOffload(useMap(handle)))).toMatchObject({ kind: 'error' });
+    }
+    // The same number may be a handle of both; it then names each guest's own map.
+    await attacker.send({ kind: 'free-map', handle: handles[0]! });
+    expect(victim.device.objectCount).toBe(4);
+  });
+
+  it('nothing else that a program can carry names something of the host', async () => {
+    const r = rig();
+    const lddw = (src: number): Insn[] => [
+      { opcode: OP_LDDW, dst: 1, src, off: 0, imm: 1 },
+      { opcode: 0, dst: 0, src: 0, off: 0, imm: 0 },
+      ...assemble('r0 = 2\nexit'),
+    ];
+    for (const insns of [
+      lddw(3),
+      lddw(5),
+      lddw(6),
+      [{ opcode: 0x85, dst: 0, src: 2, off: 0, imm: 1 }, ...lddw(0)],
+    ]) {
+      expect(await r.send(setOffload(encodeInsns(insns)))).toMatchObject({ kind: 'error' });
+    }
+    expect(r.device.statistics.refusals.malformed).toBe(4);
+  });
+});
+
+describe('defect 2: results are written into the device-readable buffer', () => {
+  it('the answer is a new array; what the guest sent stays as it was', async () => {
+    const r = rig();
+    const handle = await r.createArray();
+    for (const command of [
+      { kind: 'lookup-elem', handle, key: u32Key(1), valueSize: 8 },
+      { kind: 'get-first', handle, keySize: 4, valueSize: 8 },
+    ] as const) {
+      const readable = encodeEbpfCommand(command);
+      const before = readable.slice();
+      const response = await r.sendBytes(readable, 40 + 12 + 1);
+      expect(readable).toEqual(before);
+      expect(response.buffer).not.toBe(readable.buffer);
+      expect(response.at(-1)).toBe(VIRTIO_NET_OK);
+    }
+  });
+
+  it('a chain without room for the answer gets no answer and does not take effect', async () => {
+    const r = rig();
+    const create = mapCommand({ cmd: 1, mapType: 2, keySize: 4, valueSize: 8, maxEntries: 1 });
+    for (const writable of [0, 1, 40, 42, 4096]) {
+      const response = await r.sendBytes(create, writable);
+      expect(response).toHaveLength(writable);
+      if (writable > 0) expect(response.at(-1)).toBe(VIRTIO_NET_ERR);
+    }
+    expect(r.device.objectCount).toBe(0);
+    expect(r.ledger.guests).toEqual([]);
+  });
+});
+
+describe('defect 3: buf_len is read twice', () => {
+  it('what changes while the command is under way is not seen: it was decoded before the first wait', async () => {
+    const host = party('host');
+    let release = (): void => {};
+    const verified: number[] = [];
+    const gate = new Promise<void>((resolve) => (release = resolve));
+    const slow: Party = {
+      ...host,
+      verifier: {
+        name: 'slow',
+        verify: async (request) => {
+          await gate;
+          verified.push(request.program.insns.length);
+          return host.verifier.verify(request);
+        },
+      },
+    };
+    const r = rig({ host: slow });
+    const command = encodeEbpfCommand(setOffload(PASS));
+    const pending = r.sendBytes(command, 1);
+    await new Promise((resolve) => setImmediate(resolve));
+    command.fill(0xff);
+    release();
+    expect(await pending).toEqual(Uint8Array.of(VIRTIO_NET_OK));
+    expect(verified).toEqual([2]);
+  });
+});
+
+describe('defect 4: sizeof(header) + buf_len wraps, buf_len is unbounded', () => {
+  it('lengths near 2^32 and lengths that promise what is not there are refused', async () => {
+    const r = rig();
+    const handle = await r.createArray();
+    for (const bufLen of [0xffff_ffff, 0xffff_ffd8, 0xffff_ffe0, 0x8000_0000, 65_536, 13, 11, 1, 0]) {
+      const command = mapCommand(
+        { bufLen, cmd: 4, keySize: 4, valueSize: 8, mapFd: handle },
+        new Uint8Array(12),
+      );
+      expect((await r.sendBytes(command, 53)).at(-1), String(bufLen)).toBe(VIRTIO_NET_ERR);
+    }
+    for (const len of [0xffff_fff8, 0x8000_0000, 32_776]) {
+      const bytes = new Uint8Array(10);
+      bytes.set([6, 1]);
+      const view = new DataView(bytes.buffer, 2);
+      view.setUint32(0, len, true);
+      view.setUint16(4, 1, true);
+      expect(await r.sendBytes(bytes, 1)).toEqual(Uint8Array.of(VIRTIO_NET_ERR));
+    }
+  });
+});
+
+describe('defect 5: key_size and value_size are not checked against buf_len', () => {
+  it('sizes that disagree with the buffer or with the map are refused', async () => {
+    const r = rig();
+    const handle = await r.createArray();
+    for (const [keySize, valueSize, bytes] of [
+      [4, 4096, 12],
+      [512, 8, 12],
+      [0xffff_fff0, 0x20, 16],
+      [8, 8, 16],
+      [4, 16, 20],
+      [4, 4, 8],
+      [0, 8, 8],
+      [4, 0, 8],
+    ] as const) {
+      for (const cmd of [3, 4, 5, 6, 7]) {
+        const command = mapCommand(
+          { bufLen: bytes, cmd, keySize, valueSize, mapFd: handle },
+          new Uint8Array(bytes).fill(cmd === 6 ? 0 : 1),
+        );
+        for (const writable of [1, 41 + bytes]) {
+          expect((await r.sendBytes(command, writable)).at(-1)).toBe(VIRTIO_NET_ERR);
+        }
+      }
+    }
+    expect(r.device.statistics.acks.ok).toBe(1);
+  });
+});
+
+describe('defect 6: DELETE_ELEM falls through to "not implemented"', () => {
+  it('a delete that has deleted says so', async () => {
+    const r = rig();
+    const created = await r.send({
+      kind: 'create-map',
+      mapType: 1,
+      keySize: 4,
+      valueSize: 8,
+      maxEntries: 4,
+      mapFlags: 0,
+    });
+    if (created.kind !== 'handle') throw new Error(created.kind);
+    const { handle } = created;
+    const key = u32Key(5);
+    await r.send({ kind: 'update-elem', handle, key, value: new Uint8Array(8), flags: 0n });
+    expect(await r.send({ kind: 'delete-elem', handle, key, valueSize: 8 })).toEqual({ kind: 'done' });
+    expect(await r.send({ kind: 'lookup-elem', handle, key, valueSize: 8 })).toEqual({
+      kind: 'error',
+      errno: ENOENT,
+    });
+    expect(await r.send({ kind: 'delete-elem', handle, key, valueSize: 8 })).toMatchObject({ kind: 'error' });
+  });
+});
+
+describe('defect 7: header fields and insns are used without endian conversion', () => {
+  it('fields are little-endian on every host; a big-endian header makes no sense and is refused', async () => {
+    const r = rig();
+    const little = mapCommand({ cmd: 1, mapType: 2, keySize: 4, valueSize: 8, maxEntries: 1 });
+    expect(Buffer.from(little.subarray(6, 10)).toString('hex')).toBe('01000000');
+    expect((await r.sendBytes(little, 41)).at(-1)).toBe(VIRTIO_NET_OK);
+    const big = little.slice();
+    for (let at = 2; at < 42; at += 4) big.subarray(at, at + 4).reverse();
+    expect((await r.sendBytes(big, 41)).at(-1)).toBe(VIRTIO_NET_ERR);
+  });
+});
+
+describe('defect 8: maps and the program outlive a device reset', () => {
+  it('a reset detaches and frees everything; old handles stay invalid for good', async () => {
+    const r = rig();
+    const before = r.host.runtime.space.bytesInUse;
+    const handle = await r.createArray();
+    expect(await r.send(setOffload(useMap(handle)))).toEqual({ kind: 'done' });
+    expect(r.hooks[0]!.program).toBeDefined();
+    r.device.reset();
+    expect(r.hooks[0]!.program).toBeUndefined();
+    expect(r.device.objectCount).toBe(0);
+    expect(r.ledger.totalUsage()).toEqual(NO_USAGE);
+    expect(r.host.runtime.space.bytesInUse).toBe(before);
+    expect(await r.createArray()).not.toBe(handle);
+    expect(await r.send({ kind: 'free-map', handle })).toMatchObject({ kind: 'error' });
+  });
+
+  it('unplugging does the same, and nothing works afterwards', async () => {
+    const r = rig();
+    const before = r.host.runtime.space.bytesInUse;
+    await r.createArray();
+    await r.send(setOffload(PASS));
+    r.device.unplug();
+    r.device.unplug();
+    await expect(r.createArray()).rejects.toThrow('CREATE_MAP ended in error');
+    expect(r.ledger.guests).toEqual([]);
+    expect(r.host.runtime.space.bytesInUse).toBe(before);
+  });
+
+  it('a command that was under way when the device was reset has no effect and leaves nothing', async () => {
+    for (const stage of ['verify', 'load'] as const) {
+      const host = party('host');
+      let release = (): void => {};
+      const gate = new Promise<void>((resolve) => (release = resolve));
+      const gated: Party = {
+        ...host,
+        verifier: {
+          name: 'gated',
+          verify: async (request) => {
+            if (stage === 'verify') await gate;
+            return host.verifier.verify(request);
+          },
+        },
+        executor: {
+          name: 'gated',
+          load: async (program, environment) => {
+            if (stage === 'load') await gate;
+            return host.executor.load(program, environment);
+          },
+        },
+      };
+      const r = rig({ host: gated });
+      const before = host.runtime.space.bytesInUse;
+      const handle = await r.createArray();
+      const pending = r.send(setOffload(useMap(handle)));
+      const queued = r.send({ kind: 'free-map', handle });
+      await new Promise((resolve) => setImmediate(resolve));
+      r.device.reset();
+      // The new epoch does not wait for the old one, and is not touched by it.
+      const fresh = await r.createArray();
+      release();
+      expect(await pending).toMatchObject({ kind: 'error' });
+      expect(await queued).toMatchObject({ kind: 'error' });
+      await r.device.idle();
+      expect(r.hooks[0]!.program).toBeUndefined();
+      expect(r.hooks[0]!.history).toEqual(['detach']);
+      expect(r.device.statistics.refusals.stale).toBe(2);
+      expect(r.ledger.usageOf('guest0')).toMatchObject({ maps: 1, programs: 0 });
+      await r.send({ kind: 'free-map', handle: fresh });
+      expect(r.ledger.guests).toEqual([]);
+      expect(host.runtime.space.bytesInUse).toBe(before);
+    }
+  });
+});
+
+describe('defect 9: no limit on maps, memory or commands', () => {
+  const quota = (config: object) => new Quota(Value.Parse(QuotaConfig, Value.Default(QuotaConfig, config)));
+
+  it('a quota ends it, before anything is allocated', async () => {
+    const r = rig({ policies: [quota({ 'per-guest': { maps: 3 } })] });
+    const before = r.host.runtime.space.bytesInUse;
+    for (let i = 0; i < 3; i++) await r.createArray();
+    const held = r.host.runtime.space.bytesInUse;
+    await expect(r.createArray()).rejects.toThrow();
+    await expect(r.createArray(0xffff_ffff)).rejects.toThrow();
+    expect(r.host.runtime.space.bytesInUse).toBe(held);
+    expect(held).toBeGreaterThan(before);
+    expect(r.audit[0]).toMatchObject({
+      command: 'EBPF_MAP/CREATE_MAP',
+      reason: 'denied: by quota: 4 maps of guest guest0 exceed the quota of 3',
+    });
+  });
+
+  it('freeing a map that a program uses does not free the quota', async () => {
+    const r = rig({ policies: [quota({ 'per-guest': { maps: 1 } })] });
+    const handle = await r.createArray();
+    await r.send(setOffload(useMap(handle)));
+    await r.send({ kind: 'free-map', handle });
+    await expect(r.createArray()).rejects.toThrow();
+    await r.send({ kind: 'unset-offload' });
+    await r.createArray();
+  });
+
+  it('without a quota there is still an end: the table and the memory of the guest’s party', async () => {
+    const r = rig({ device: { limits: { maxObjects: 8 } } });
+    for (let i = 0; i < 8; i++) await r.createArray();
+    await expect(r.createArray()).rejects.toThrow();
+    expect(await r.send(setOffload(PASS))).toMatchObject({ kind: 'error' });
+    const big = rig();
+    await expect(big.createArray(100_000_000)).rejects.toThrow();
+    expect(big.ledger.guests).toEqual([]);
+  });
+
+  it('commands that pile up are refused', async () => {
+    const host = party('host');
+    const never: Party = { ...host, verifier: { name: 'never', verify: () => new Promise(() => {}) } };
+    const r = rig({ host: never, device: { limits: { maxPendingCommands: 4 } } });
+    void r.send(setOffload(PASS));
+    for (let i = 0; i < 3; i++) void r.createArray().catch(() => {});
+    await expect(r.createArray()).rejects.toThrow();
+    r.device.reset();
+    await expect(r.createArray(), 'what was under way still counts').rejects.toThrow();
+  });
+});
+
+describe('defect 10: a multi-queue device attaches to the first queue only', () => {
+  it('the program runs on every queue pair, in use or not', async () => {
+    const r = rig({ queuePairs: 4, device: { features: featureSet(VIRTIO_NET_F_MQ) } });
+    await r.netdev.setQueuePairs(2);
+    expect(r.device.activeQueuePairs).toBe(2);
+    await r.send(setOffload(PASS));
+    const programs = r.hooks.map((hook) => hook.program);
+    expect(programs.every((program) => program !== undefined && program === programs[0])).toBe(true);
+    await r.send({ kind: 'unset-offload' });
+    expect(r.hooks.every((hook) => hook.program === undefined)).toBe(true);
+  });
+
+  it('a queue that cannot take it leaves every queue with what it had', async () => {
+    const r = rig({ queuePairs: 3 });
+    await r.send(setOffload(PASS));
+    const old = r.hooks[0]!.program;
+    const broken = r.hooks[2]!;
+    const attach = broken.attach.bind(broken);
+    broken.attach = (program) => {
+      if (program !== old) throw new Error('no room');
+      attach(program);
+    };
+    expect(await r.send(setOffload(encodeInsns(assemble('r0 = 1\nexit'))))).toMatchObject({ kind: 'error' });
+    expect(r.hooks.map((hook) => hook.program)).toEqual([old, old, old]);
+    expect(r.ledger.usageOf('guest0')).toMatchObject({ programs: 1 });
+    expect(r.audit.at(-1)!.reason).toBe('failed: queue pair 2: no room');
+  });
+});
