@@ -2,7 +2,8 @@ import type { HostPlan } from '../../src/core/contract/plan.js';
 import { Bridge, type BridgePort } from './bridge.js';
 import type { Frame, FrameAccounting } from './frame-accounting.js';
 import { resolveRedirect } from './redirect-target.js';
-import { Tap, type TapSurroundings } from './tap.js';
+import type { Tap } from './tap.js';
+import { type TapSurroundings } from './tap.js';
 import type { HookOutcome, XdpHook } from './xdp-hook.js';
 
 /** A NIC of the host with the hook of its native XDP program. */

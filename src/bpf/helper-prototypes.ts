@@ -172,7 +172,8 @@ const PROTOTYPES: readonly HelperPrototype[] = [
   { id: 190, args: [context, scalar, memory, size], returns: number },
 
   // Out to user space
-  { id: 6, args: [memory, sizeOrZero, scalar, scalar, scalar], returns: number, gplOnly: true },
+  // R3 … R5 are looked at only as far as the format asks for them, and by nobody who could tell addresses to a guest.
+  { id: 6, args: [memory, size], returns: number, gplOnly: true },
   { id: 177, args: [memory, size, memoryOrNull, sizeOrZero], returns: number, gplOnly: true },
   { id: 25, args: [context, map, scalar, memory, sizeOrZero], returns: number, gplOnly: true },
   { id: 22, args: [map, scalar], returns: number, gplOnly: true },

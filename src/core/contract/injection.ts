@@ -14,5 +14,5 @@ export { inject, injectable } from 'tsyringe';
 export type Token<T> = symbol & { readonly __type?: T };
 
 export function token<T>(name: string): Token<T> {
-  return Symbol.for(`xdpbed.${name}`) as Token<T>;
+  return Symbol.for(`xdpbed.${name}`);
 }

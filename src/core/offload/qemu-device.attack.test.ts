@@ -226,7 +226,10 @@ describe('defect 5: key_size and value_size are not checked against buf_len', ()
         }
       }
     }
-    expect(r.device.statistics.acks.ok).toBe(1);
+    const { acks, refusals } = r.device.statistics;
+    expect(acks.ok).toBe(1);
+    // The device itself sees it; no map backend is asked.
+    expect(refusals.malformed).toBe(acks.err);
   });
 });
 
@@ -298,6 +301,7 @@ describe('defect 8: maps and the program outlive a device reset', () => {
     for (const stage of ['verify', 'load'] as const) {
       const host = party('host');
       let release = (): void => {};
+      let loads = 0;
       const gate = new Promise<void>((resolve) => (release = resolve));
       const gated: Party = {
         ...host,
@@ -311,6 +315,7 @@ describe('defect 8: maps and the program outlive a device reset', () => {
         executor: {
           name: 'gated',
           load: async (program, environment) => {
+            loads++;
             if (stage === 'load') await gate;
             return host.executor.load(program, environment);
           },
@@ -332,6 +337,7 @@ describe('defect 8: maps and the program outlive a device reset', () => {
       expect(r.hooks[0]!.program).toBeUndefined();
       expect(r.hooks[0]!.history).toEqual(['detach']);
       expect(r.device.statistics.refusals.stale).toBe(2);
+      expect(loads).toBe(stage === 'load' ? 1 : 0);
       expect(r.ledger.usageOf('guest0')).toMatchObject({ maps: 1, programs: 0 });
       await r.send({ kind: 'free-map', handle: fresh });
       expect(r.ledger.guests).toEqual([]);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { XdpbedError } from '../diagnostic.js';
+import type { XdpbedError } from '../diagnostic.js';
 import { LifecycleManager } from './lifecycle.js';
 
 describe('LifecycleManager', () => {

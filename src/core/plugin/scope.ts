@@ -34,7 +34,7 @@ export class Scope implements PluginScope {
     const container = this.#container;
     this.#container.register(token, {
       // Resolved in this scope, whoever asks, and once: a child scope shares its parent's instance.
-      useFactory: instanceCachingFactory(() => container.resolve(constructor as unknown as new () => T)),
+      useFactory: instanceCachingFactory(() => container.resolve(constructor)),
     });
   }
 

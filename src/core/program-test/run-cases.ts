@@ -129,7 +129,7 @@ function compare(
     const actual = (outcome.redirect ?? {}) as Record<string, unknown>;
     for (const [key, value] of Object.entries(expect.redirect)) {
       if (actual[key] !== value)
-        problems.push(`redirect ${key} is ${String(actual[key] ?? 'absent')}, not ${value}`);
+        problems.push(`redirect ${key} is ${JSON.stringify(actual[key] ?? 'absent')}, not ${value}`);
     }
   }
   if (expect.trace !== undefined) {
@@ -195,7 +195,7 @@ export function buildPacket(section: PacketSection): Uint8Array {
     eth,
     ...layers,
     ...(payload === undefined ? {} : { payload: parsePayload(payload) }),
-  } as FrameSpec);
+  });
 }
 
 function parsePayload(text: string): Uint8Array {

@@ -19,14 +19,7 @@ import {
 import { encodePreset, type PresetNames } from './preset-value.js';
 import { ProblemList } from './problem-list.js';
 import { SchemaValidator } from './schema-validator.js';
-import {
-  CHECKS,
-  TestbedSchema,
-  type CheckKind,
-  type CheckSection,
-  type PluginUse,
-  type Testbed,
-} from './testbed-schema.js';
+import { CHECKS, TestbedSchema, type CheckSection, type PluginUse, type Testbed } from './testbed-schema.js';
 import { buildHostPlan, buildGuestPlans, presetNames } from './run-plan.js';
 import { checkWiring, suggest } from './wiring.js';
 import { YamlSource, type YamlPath } from './yaml-source.js';
@@ -335,7 +328,7 @@ class Resolver {
     return testbed.checks.flatMap((section, index) => {
       const path = ['checks', index];
       const checked = structuredClone(section);
-      const violations = this.#validator.validate(CHECKS[section.kind as CheckKind], checked);
+      const violations = this.#validator.validate(CHECKS[section.kind], checked);
       for (const violation of violations) this.problems.reportViolation(violation, path);
       if (violations.length > 0) return [];
       const check = checked as unknown as CheckSection;

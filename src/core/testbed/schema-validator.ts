@@ -141,7 +141,7 @@ function show(value: unknown): string {
   if (typeof value === 'string') return `'${value.length > 60 ? `${value.slice(0, 57)}…` : value}'`;
   if (Array.isArray(value)) return 'a list';
   if (typeof value === 'object') return 'a map';
-  return String(value as number | boolean | bigint);
+  return JSON.stringify(value);
 }
 
 function unescapePointer(token: string): string {

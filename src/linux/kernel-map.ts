@@ -1,0 +1,73 @@
+import { errnoName } from '../bpf/errno.js';
+import { BPF_MAP_TYPE, mapTypeName, type MapAttributes } from '../bpf/map-spec.js';
+import { closeFd, mapCreate, possibleCpus } from './bpf-syscall.js';
+
+export interface NamedMapAttributes extends MapAttributes {
+  readonly name: string;
+}
+
+/**
+ * Creates a map as libbpf does: a map of maps with a template of its inner map, a PERF_EVENT_ARRAY of no stated
+ * size with a slot for each CPU, a RINGBUF rounded up to a power of two of whole pages. A file descriptor, or
+ * `-errno`.
+ */
+export function createKernelMap(map: NamedMapAttributes): number {
+  const { name, type, keySize, valueSize, flags, inner } = map;
+  const maxEntries = kernelMaxEntries(map);
+  let innerMapFd: number | undefined;
+  if (inner !== undefined) {
+    innerMapFd = createKernelMap({ ...inner, name: `${name.slice(0, 10)}.inner` });
+    if (innerMapFd < 0) return innerMapFd;
+  }
+  try {
+    return mapCreate({ name, type, keySize, valueSize, maxEntries, flags, innerMapFd });
+  } finally {
+    // The kernel copies the attributes: the template itself is not in the map.
+    if (innerMapFd !== undefined) closeFd(innerMapFd);
+  }
+}
+
+/** `map flows (BPF_MAP_TYPE_HASH, …) cannot be created in the kernel: EINVAL`. */
+export function mapCreationProblem(map: NamedMapAttributes, errno: number): string {
+  const { name, type, keySize, valueSize, maxEntries } = map;
+  return `map ${name} (${mapTypeName(type)}, keys of ${keySize} bytes, values of ${valueSize} bytes, ${maxEntries} entries) cannot be created in the kernel: ${errnoName(errno)}`;
+}
+
+const PER_CPU_TYPES: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
+]);
+
+/** Bytes of a value as the system call passes it: for per-CPU maps all CPUs' values, each padded to 8 bytes. */
+export function kernelValueSize(map: MapAttributes): number {
+  if (!PER_CPU_TYPES.has(map.type)) return map.valueSize;
+  return Math.ceil(map.valueSize / 8) * 8 * possibleCpus();
+}
+
+/** A value for the system call: one that was given for one CPU stands for every CPU. */
+export function kernelValue(map: MapAttributes, value: Uint8Array): Uint8Array {
+  const size = kernelValueSize(map);
+  if (value.length !== map.valueSize || size === map.valueSize) return value;
+  const all = new Uint8Array(size);
+  for (let at = 0; at < size; at += Math.ceil(map.valueSize / 8) * 8) all.set(value, at);
+  return all;
+}
+
+/** A file descriptor as an element of a PROG_ARRAY or a map of maps: a u32. */
+export function fdValue(fd: number): Uint8Array {
+  const value = new Uint8Array(4);
+  new DataView(value.buffer).setUint32(0, fd, true);
+  return value;
+}
+
+function kernelMaxEntries({ type, maxEntries }: MapAttributes): number {
+  if (type === BPF_MAP_TYPE.BPF_MAP_TYPE_PERF_EVENT_ARRAY && maxEntries === 0) return possibleCpus();
+  if (type === BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF && maxEntries > 0) {
+    return Math.min(2 ** 31, Math.max(PAGE_SIZE, 2 ** Math.ceil(Math.log2(maxEntries))));
+  }
+  return maxEntries;
+}
+
+/** The smallest page of the architectures that {@link libc} knows; a larger one makes the kernel say EINVAL. */
+const PAGE_SIZE = 4096;

@@ -1,0 +1,123 @@
+import { XdpbedError } from '../core/diagnostic.js';
+import { E2BIG, EPERM, errnoName } from '../bpf/errno.js';
+import { isLddw, type Insn } from '../bpf/insn.js';
+import { BPF_PSEUDO_BTF_ID, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE } from '../bpf/opcodes.js';
+import { XDP_ATTACH_TYPE, type Program } from '../bpf/program.js';
+import {
+  BPF_F_XDP_HAS_FRAGS,
+  BPF_LOG_LEVEL1,
+  BPF_LOG_STATS,
+  closeFd,
+  progLoad,
+  type ProgramLoad,
+  type ProgramLoadResult,
+} from './bpf-syscall.js';
+import { CAP_PERFMON, CAP_SYS_ADMIN, withoutCapabilities } from './capabilities.js';
+import { loadProgramBtf } from './program-btf.js';
+
+/** File descriptors of maps by the handle that a program's `lddw` insns carry in imm. */
+export type KernelMapFds = ReadonlyMap<number, number>;
+
+/** What the verifier of the kernel said. Its file descriptor is the caller's to close. */
+export type KernelVerdict =
+  | { readonly accepted: true; readonly programFd: number; readonly log: string }
+  | {
+      readonly accepted: false;
+      /** Positive. */
+      readonly errno: number;
+      readonly log: string;
+      readonly logTruncated: boolean;
+    };
+
+export interface KernelProgramOptions {
+  /**
+   * Bits of `BPF_LOG_…`. Left out: only the counts if the program is accepted, and the path that failed if it is
+   * not, which costs a second load but leaves the first undisturbed.
+   */
+  readonly logLevel?: number | undefined;
+  /**
+   * False: loads without CAP_PERFMON, so that the kernel also rejects programs that give away addresses or read
+   * stack that was never written, and guards against speculative execution; helpers such as bpf_trace_printk are
+   * then not to be had. True (default) is what loaders run by root do.
+   */
+  readonly perfmon?: boolean | undefined;
+}
+
+/** Bytes of log that show the end of a path. */
+const PATH_LOG = 1024 * 1024;
+
+/**
+ * BPF_PROG_LOAD of a program with its maps. A rejection is a value. Throws `map-invalid` for a handle without a
+ * map, and `host-unsupported` when this process may not load programs.
+ */
+export function loadKernelProgram(
+  program: Program,
+  maps: KernelMapFds,
+  options: KernelProgramOptions = {},
+): KernelVerdict {
+  const insns = withMapFds(program, maps);
+  const btf = loadProgramBtf(insns, program.debug);
+  const load = (logLevel: number, maxLog?: number): ProgramLoadResult => {
+    const attempt = (): ProgramLoadResult => progLoad(request(logLevel, maxLog));
+    return options.perfmon === false ? withoutCapabilities([CAP_PERFMON, CAP_SYS_ADMIN], attempt) : attempt();
+  };
+  const request = (logLevel: number, maxLog?: number): ProgramLoad => ({
+    name: program.name,
+    type: program.type,
+    insns,
+    // A Program keeps of its license only what the verifier looks at.
+    license: program.gplCompatible ? 'GPL' : 'Proprietary',
+    expectedAttachType: XDP_ATTACH_TYPE[program.attachType],
+    flags: program.frags === true ? BPF_F_XDP_HAS_FRAGS : 0,
+    logLevel,
+    maxLog,
+    btf,
+  });
+  try {
+    let result = load(options.logLevel ?? BPF_LOG_STATS);
+    // A program too complex to verify would take seconds with a log, and the path is not what it was rejected for.
+    if (result.fd < 0 && result.fd !== -E2BIG && options.logLevel === undefined) {
+      result = load(BPF_LOG_STATS | BPF_LOG_LEVEL1, PATH_LOG);
+    }
+    const { fd, log, logTruncated } = result;
+    if (fd >= 0) return { accepted: true, programFd: fd, log };
+    if (fd === -EPERM && log === '') {
+      throw new XdpbedError(
+        'host-unsupported',
+        `program ${program.name} cannot be loaded: this process may not load XDP programs (${errnoName(fd)})`,
+        { hint: 'run as root, or with CAP_BPF and CAP_NET_ADMIN' },
+      );
+    }
+    return { accepted: false, errno: -fd, log, logTruncated };
+  } finally {
+    if (btf !== undefined) closeFd(btf.btfFd);
+  }
+}
+
+/**
+ * The program's insns with file descriptors instead of handles. A number that is no handle of the program's must
+ * not reach the kernel: it would be taken for one of this process's own file descriptors.
+ */
+export function withMapFds(program: Program, maps: KernelMapFds): Insn[] {
+  const insns = [...program.insns];
+  for (let slot = 0; slot < insns.length; slot++) {
+    const insn = insns[slot]!;
+    if (!isLddw(insn)) continue;
+    if (insn.src === BPF_PSEUDO_MAP_FD || insn.src === BPF_PSEUDO_MAP_VALUE) {
+      const fd = maps.get(insn.imm);
+      if (fd === undefined) {
+        throw new XdpbedError('map-invalid', `program ${program.name} has no map of handle ${insn.imm}`, {
+          at: { insn: slot },
+        });
+      }
+      insns[slot] = { ...insn, imm: fd };
+    } else if (insn.src === BPF_PSEUDO_BTF_ID && insns[slot + 1]?.imm !== 0) {
+      // The second slot names the BTF of a kernel module by file descriptor.
+      throw new XdpbedError('insn-invalid', `program ${program.name} names a file descriptor of the host`, {
+        at: { insn: slot },
+      });
+    }
+    slot++;
+  }
+  return insns;
+}

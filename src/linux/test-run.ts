@@ -1,0 +1,84 @@
+import { XdpbedError } from '../core/diagnostic.js';
+import { EINVAL, ENOSPC, errnoName } from '../bpf/errno.js';
+import type { Program } from '../bpf/program.js';
+import { XDP_MD, XDP_MD_SIZE } from '../bpf/xdp.js';
+import { closeFd, progTestRun } from './bpf-syscall.js';
+import { loadKernelProgram, type KernelMapFds, type KernelProgramOptions } from './kernel-program.js';
+
+/** What {@link testRunXdp} gives a program. */
+export interface KernelFrame {
+  /** At least 14 bytes; without BPF_F_XDP_HAS_FRAGS at most what a page holds beside head- and tailroom. */
+  readonly packet: Uint8Array;
+  /** Bytes in front of the packet, from data_meta on: a multiple of 4, at most 255. */
+  readonly meta?: Uint8Array | undefined;
+}
+
+/** What one run left behind. */
+export interface KernelRun {
+  /** R0's lower 32 bits. */
+  readonly verdict: number;
+  /** From data to data_end. */
+  readonly packet: Uint8Array;
+  /** From data_meta to data; empty unless there was some, or the program made some. */
+  readonly meta: Uint8Array;
+}
+
+export type KernelRuns =
+  | { readonly accepted: true; readonly runs: readonly KernelRun[] }
+  | { readonly accepted: false; readonly errno: number; readonly log: string };
+
+/**
+ * The kernel as an oracle: loads a program, runs it on each frame in order, unloads it. Maps are the caller's, who
+ * can fill them before and read them after. Verdict and packet are the kernel's own; side effects are not carried
+ * out (nothing is redirected).
+ *
+ * What the kernel sets differently from a real device: ingress_ifindex is that of the loopback device (1),
+ * rx_queue_index 0, headroom 256 bytes less the metadata.
+ * Throws `packet-invalid` for a frame that the kernel does not take.
+ */
+export function runInKernel(
+  program: Program,
+  maps: KernelMapFds,
+  frames: readonly KernelFrame[],
+  options: KernelProgramOptions = {},
+): KernelRuns {
+  const verdict = loadKernelProgram(program, maps, options);
+  if (!verdict.accepted) return { accepted: false, errno: verdict.errno, log: verdict.log };
+  try {
+    return { accepted: true, runs: frames.map((frame) => testRunXdp(verdict.programFd, frame)) };
+  } finally {
+    closeFd(verdict.programFd);
+  }
+}
+
+/** One run of a loaded program. Throws `packet-invalid` for a frame that the kernel does not take. */
+export function testRunXdp(programFd: number, frame: KernelFrame): KernelRun {
+  const meta = frame.meta ?? new Uint8Array(0);
+  const data = new Uint8Array(meta.length + frame.packet.length);
+  data.set(meta);
+  data.set(frame.packet, meta.length);
+  const context = new Uint8Array(XDP_MD_SIZE);
+  const fields = new DataView(context.buffer);
+  fields.setUint32(XDP_MD.data, meta.length, true);
+  fields.setUint32(XDP_MD.data_end, data.length, true);
+  const result = progTestRun(programFd, { data, context, outputSize: data.length + GROWTH });
+  if (typeof result === 'number') {
+    throw new XdpbedError(
+      'packet-invalid',
+      `BPF_PROG_TEST_RUN refused a frame of ${frame.packet.length} bytes with ${meta.length} bytes of metadata: ${errnoName(result)}`,
+      result === -EINVAL || result === -ENOSPC
+        ? { hint: 'a frame has 14 bytes at least, and without xdp.frags fits a page with 576 bytes to spare' }
+        : {},
+    );
+  }
+  const after = new DataView(result.context.buffer);
+  const metaLength = after.getUint32(XDP_MD.data, true);
+  return {
+    verdict: result.retval,
+    meta: result.data.slice(0, metaLength),
+    packet: result.data.slice(metaLength),
+  };
+}
+
+/** Bytes that a program can add: headroom, and a page for the tail. */
+const GROWTH = 256 + 4096;
