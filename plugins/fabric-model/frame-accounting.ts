@@ -1,3 +1,4 @@
+import { MAX_FRAME_LENGTH } from '../../src/bpf/runtime/xdp-frame.js';
 import type { EndResult, Fate } from '../../src/core/contract/result.js';
 
 /** A frame on its way. Whoever holds it either hands it on or ends it, exactly once. */
@@ -33,9 +34,12 @@ export class FrameAccounting {
   /** Set while frames that go round for ever are got rid of: wherever one of them is met next, it ends. */
   draining = false;
 
-  /** The frame has met too many hooks, or goes round between guest and host. */
-  isCaught(frame: Frame): boolean {
-    return this.draining || frame.hopsLeft <= 0;
+  /** Why no hook may run on the frame any more, if there is a reason. */
+  refusal(frame: Frame): Fate | undefined {
+    if (this.draining || frame.hopsLeft <= 0) return 'hop-limit';
+    // A program can make a frame longer (bpf_xdp_adjust_head) than a buffer takes on arrival.
+    if (frame.bytes.length > MAX_FRAME_LENGTH) return 'frame-too-long';
+    return undefined;
   }
 
   begin(bytes: Uint8Array, at: bigint): Frame {

@@ -56,8 +56,9 @@ export class GuestNic {
   }
 
   #receive(frame: Frame, queue: number): void {
-    if (this.accounting.isCaught(frame)) {
-      this.accounting.end(this.node, 'hop-limit');
+    const refusal = this.accounting.refusal(frame);
+    if (refusal !== undefined) {
+      this.accounting.end(this.node, refusal);
       return;
     }
     const outcome = this.driverHook.run(frame, queue);

@@ -192,5 +192,8 @@ describe('several queues', () => {
     );
     expect(ends(result)).toEqual([['host.tap0', 'xdp-drop', 200]]);
     expect(result.control[0]!.commands).toMatchObject({ MQ_VQ_PAIRS_SET: 1 });
+    // The one error ack is the end of the walk over the map's keys.
+    expect(result.control[0]!.acks.err).toBe(1);
+    expect(result.audit).toEqual([]);
   });
 });

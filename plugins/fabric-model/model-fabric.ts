@@ -8,6 +8,7 @@ import type { HelperHost } from '../../src/bpf/runtime/helper-host.js';
 import { OffloadNetdev } from '../../src/core/offload/guest-driver.js';
 import { HostLedger } from '../../src/core/offload/host-ledger.js';
 import { loadObjectProgram, requireAccepted } from '../../src/core/offload/load-program.js';
+import { RulingLog } from '../../src/core/offload/policy-chain.js';
 import { QemuDevice } from '../../src/core/offload/qemu-device.js';
 import { selectProgram } from '../../src/core/offload/select-program.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
@@ -17,7 +18,6 @@ import { FrameAccounting } from './frame-accounting.js';
 import { GuestNic } from './guest-nic.js';
 import { ModelDeployment, type GuestLink } from './model-deployment.js';
 import { ModelHost } from './model-host.js';
-import { RecordList } from './record-list.js';
 import { Tap } from './tap.js';
 import { TapReader } from './tap-reader.js';
 import { XdpHook } from './xdp-hook.js';
@@ -46,7 +46,7 @@ class DeploymentBuilder {
   readonly #accounting = new FrameAccounting();
   readonly #clock = { now: 0n };
   readonly #ledger = new HostLedger();
-  readonly #rulings = new RecordList<RulingRecord>((record, count) => ({ ...record, count }));
+  readonly #rulings = new RulingLog();
   readonly #audit: AuditRecord[] = [];
   readonly #attachments: AttachmentResult[] = [];
   readonly #links: GuestLink[] = [];
@@ -213,6 +213,7 @@ class DeploymentBuilder {
       host: this.#helperHost(node),
       features,
       mac: parseMac(plan.mac),
+      queuePairs: plan.queues,
     });
     this.#teardown.push(async () => {
       device.unplug();
@@ -260,7 +261,14 @@ class DeploymentBuilder {
     this.#teardown.push(async () => {
       if (!state.broken) await netdev.close();
     });
-    if (plan.queues > 1) await netdev.setQueuePairs(plan.queues);
+    if (plan.queues > 1) {
+      const set = await netdev.setQueuePairs(plan.queues);
+      if (!set.ok)
+        throw new XdpbedError(
+          'virtio-violation',
+          `${node}: ${plan.queues} queue pairs were refused: ${set.message}`,
+        );
+    }
     nic.open();
     const reader = new TapReader(
       this.run.host.reader,

@@ -60,8 +60,9 @@ export class Tap {
 
   /** A frame from the guest, or one that the offloaded program sent back, enters the host. */
   receive(frame: Frame): void {
-    if (this.accounting.isCaught(frame)) {
-      this.accounting.end(this.node, 'hop-limit');
+    const refusal = this.accounting.refusal(frame);
+    if (refusal !== undefined) {
+      this.accounting.end(this.node, refusal);
       return;
     }
     const outcome = this.rx.run(frame);
@@ -85,8 +86,9 @@ export class Tap {
   }
 
   #enqueue(frame: Frame, point: HookPoint): void {
-    if (this.accounting.isCaught(frame)) {
-      this.accounting.end(this.node, 'hop-limit');
+    const refusal = this.accounting.refusal(frame);
+    if (refusal !== undefined) {
+      this.accounting.end(this.node, refusal);
       return;
     }
     const queue = flowQueue(frame.bytes, this.#rings.length);

@@ -9,6 +9,7 @@ import {
   VIRTIO_F_INDIRECT_DESC,
   VIRTIO_F_VERSION_1,
   VIRTIO_NET_F_CTRL_VQ,
+  VIRTIO_NET_F_MRG_RXBUF,
   VIRTIO_NET_HDR_BYTES,
   VIRTIO_NET_HDR_F_NEEDS_CSUM,
   VIRTQ_DESC_F_INDIRECT,
@@ -167,6 +168,16 @@ describe('hostile descriptor chains end in a broken link, not in a throw or a ha
     expect(seen).toEqual(Uint8Array.of(1, 2, 3));
   });
 
+  it('a frame to send that the device could write to', async () => {
+    const { link, broken, frames } = await open();
+    offer(link, link.layout.transmit[0]!, [
+      { address: link.layout.buffers, length: VIRTIO_NET_HDR_BYTES + 60, flags: N, next: 1 },
+      { address: link.layout.buffers + 4096, length: 8, flags: W },
+    ]);
+    link.device.poll(0, 8);
+    expect([broken.length, frames.length]).toEqual([1, 0]);
+  });
+
   it('a forged used ring breaks the link from the driver’s side', async () => {
     const { link, broken } = await open();
     link.memory.write(Number(link.layout.transmit[0]!.usedRing) + 2, Uint8Array.of(7, 0));
@@ -213,6 +224,21 @@ describe('net headers', () => {
       expect(frames).toEqual([]);
     });
   }
+});
+
+describe('merged receive buffers', () => {
+  it('are all or none: a frame for which there is no room leaves the buffers for the next one', async () => {
+    const { link } = await open(FEATURES | featureSet(VIRTIO_NET_F_MRG_RXBUF));
+    link.driver.refill(0);
+    const large = new Uint8Array(3520).fill(1);
+    const small = new Uint8Array(60).fill(2);
+    // Eight buffers of 2048 bytes: three times two, then one.
+    for (const frame of [large, large, large, small]) expect(link.device.deliver(0, frame)).toBe(true);
+    expect(link.device.deliver(0, large)).toBe(false);
+    expect(link.device.deliver(0, small)).toBe(true);
+    expect(link.device.deliver(0, small)).toBe(false);
+    expect(link.driver.receive(0, 64)).toEqual([large, large, large, small, small]);
+  });
 });
 
 describe('notifications', () => {

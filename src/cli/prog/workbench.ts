@@ -1,12 +1,10 @@
-import { XdpbedError } from '../../core/diagnostic.js';
 import type { Party } from '../../core/contract/fabric.js';
-import type { Plugin, Role } from '../../core/contract/plugin.js';
+import type { Role } from '../../core/contract/plugin.js';
 import { LifecycleManager } from '../../core/plugin/lifecycle.js';
 import type { PluginRegistry } from '../../core/plugin/plugin-registry.js';
 import { Scope } from '../../core/plugin/scope.js';
 import { PluginInstances } from '../../core/run/plugin-instances.js';
-import { SchemaValidator } from '../../core/testbed/schema-validator.js';
-import type { PluginChoice } from '../../core/testbed/resolve-testbed.js';
+import { choosePlugin, type PluginChoice } from '../../core/testbed/resolve-testbed.js';
 import type { BpfRuntimeOptions } from '../../bpf/runtime/bpf-runtime.js';
 
 export interface WorkbenchOptions {
@@ -28,7 +26,9 @@ export class Workbench {
 
   static async open(registry: PluginRegistry, options: WorkbenchOptions): Promise<Workbench> {
     const lifecycle = new LifecycleManager();
-    const instances = new PluginInstances(new Scope('workbench'), lifecycle);
+    const instances = new PluginInstances(new Scope('workbench'), lifecycle, (name) =>
+      choose(registry, 'executor', name),
+    );
     try {
       const party = await instances.openParty(
         'workbench',
@@ -55,18 +55,11 @@ export class Workbench {
 }
 
 /** A plugin by name with its default config. */
-export async function choose(
+export function choose(
   registry: PluginRegistry,
   role: Role,
   name: string,
-  config: unknown = {},
+  config?: unknown,
 ): Promise<PluginChoice> {
-  const plugin: Plugin = await registry.find(role, name, process.cwd());
-  const checked = structuredClone(config);
-  const violations = new SchemaValidator().validate(plugin.configSchema, checked);
-  if (violations.length > 0) {
-    const { path, message } = violations[0]!;
-    throw new XdpbedError('usage', `${role} ${name}: ${path.join('.')}: ${message}`);
-  }
-  return { plugin, config: checked };
+  return choosePlugin(registry, role, name, process.cwd(), config);
 }

@@ -51,7 +51,9 @@ export interface XdpCase {
   readonly metadataAfter?: Uint8Array;
   /** `map` is the map's name. */
   readonly redirect?: Omit<FrameRedirect, 'mapAddress'> & { readonly map?: string };
-  readonly mapsAfter?: Readonly<Record<string, readonly (readonly [key: Uint8Array, value: Uint8Array | number])[]>>;
+  readonly mapsAfter?: Readonly<
+    Record<string, readonly (readonly [key: Uint8Array, value: Uint8Array | number])[]>
+  >;
   /** Records of a RINGBUF or PERF_EVENT_ARRAY. */
   readonly records?: Readonly<Record<string, readonly Uint8Array[]>>;
   readonly trace?: readonly string[];

@@ -63,7 +63,12 @@ export const MAP_CASES: readonly XdpCase[] = [
       r0 = 1
       exit`,
     verdict: XDP_PASS,
-    mapsAfter: { counts: [[u32(2), u64(0x1_0000_0000n)], [u32(1), u64(0n)]] },
+    mapsAfter: {
+      counts: [
+        [u32(2), u64(0x1_0000_0000n)],
+        [u32(1), u64(0n)],
+      ],
+    },
   },
   {
     name: 'ARRAY: a key beyond max_entries gives NULL',
@@ -98,7 +103,12 @@ export const MAP_CASES: readonly XdpCase[] = [
       r0 += 2
       exit`,
     verdict: XDP_PASS,
-    mapsAfter: { flows: [[u32(7), u64(42n)], [u32(9), -2]] },
+    mapsAfter: {
+      flows: [
+        [u32(7), u64(42n)],
+        [u32(9), -2],
+      ],
+    },
   },
   {
     name: 'HASH: lookup of what is not there gives NULL',
@@ -301,7 +311,8 @@ export const MAP_CASES: readonly XdpCase[] = [
         ],
       },
     },
-    program: forEach(`
+    program: forEach(
+      `
         r5 = *(u32 *)(r2 +0)
         r1 = *(u64 *)(r3 +0)
         r2 = *(u64 *)(r4 +0)
@@ -311,9 +322,17 @@ export const MAP_CASES: readonly XdpCase[] = [
         r0 = 0
         if r5 != 2 goto pc+1
         r0 = 1
-        exit`, 'r1 == 7', 'r0 == 3'),
+        exit`,
+      'r1 == 7',
+      'r0 == 3',
+    ),
     verdict: XDP_PASS,
-    mapsAfter: { counts: [[u32(2), u64(0n)], [u32(3), u64(8n)]] },
+    mapsAfter: {
+      counts: [
+        [u32(2), u64(0n)],
+        [u32(3), u64(8n)],
+      ],
+    },
   },
   {
     name: 'bpf_for_each_map_elem on a HASH, deleting what it is given',
@@ -328,31 +347,42 @@ export const MAP_CASES: readonly XdpCase[] = [
         ],
       },
     },
-    program: forEach(`
+    program: forEach(
+      `
         r5 = *(u64 *)(r3 +0)
         r3 = *(u64 *)(r4 +0)
         r3 += r5
         *(u64 *)(r4 +0) = r3
         call bpf_map_delete_elem
         r0 = 0
-        exit`, 'r1 == 7', 'r0 == 3'),
+        exit`,
+      'r1 == 7',
+      'r0 == 3',
+    ),
     verdict: XDP_PASS,
-    mapsAfter: { counts: [[u32(10), -2], [u32(11), -2], [u32(12), -2]] },
+    mapsAfter: {
+      counts: [
+        [u32(10), -2],
+        [u32(11), -2],
+        [u32(12), -2],
+      ],
+    },
   },
   {
     name: 'the value found is read again after an update in place',
     source: SOURCE,
     maps: { counts: { ...ARRAY, entries: [[u32(1), u64(5n)]] } },
     program: `${lookup('counts', 1)}
-      if r0 == 0 goto pc+11
+      if r0 == 0 goto out
       r6 = r0
-      ${update('counts', 1, 1, 0).trim()}
+      ${update('counts', 1, 1, 0)}
       r0 = *(u64 *)(r6 +0)
+    out:
       exit`,
     verdict: XDP_DROP,
   },
   {
-    name: 'a lookup of the upper key bits of a register alone never matters',
+    name: 'the verdict is the lower half of R0',
     source: SOURCE,
     maps: { counts: { ...ARRAY, entries: [[u32(1), u64(0x1_0000_0000n)]] } },
     program: `${lookup('counts', 1)}

@@ -72,3 +72,14 @@ export interface ProgramFault {
 }
 
 export const EXECUTOR = token<Executor>('executor');
+
+/** Opens executors by name, for one that is made of others. Bound in the scope of each party. */
+export interface ExecutorFactory {
+  /**
+   * A new instance of an executor plugin with its default config, started, in the scope of the party; the core
+   * stops it with the party. `name` is what a testbed file would say.
+   */
+  open(name: string): Promise<Executor>;
+}
+
+export const EXECUTOR_FACTORY = token<ExecutorFactory>('executor-factory');

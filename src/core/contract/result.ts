@@ -52,6 +52,7 @@ export const FATES = {
   'transmit-queue-full': 'dropped because the guest’s transmit queue was full',
   'bridge-filtered': 'dropped by the bridge: the destination is behind the port it came from',
   'link-broken': 'dropped because the link to the guest is broken',
+  'frame-too-long': 'dropped because a program made it longer than a receive buffer takes',
   'hop-limit': 'dropped because it crossed more hooks than the limit: a forwarding loop',
 } as const;
 export type Fate = keyof typeof FATES;

@@ -1,5 +1,5 @@
 import 'reflect-metadata';
-import { container as root, instanceCachingFactory, type DependencyContainer } from 'tsyringe';
+import { container as root, instanceCachingFactory, type DependencyContainer, type InjectionToken } from 'tsyringe';
 import { XdpbedError } from '../diagnostic.js';
 import type { Token } from '../contract/injection.js';
 import type { PluginScope } from '../contract/plugin.js';
@@ -34,7 +34,7 @@ export class Scope implements PluginScope {
     const container = this.#container;
     this.#container.register(token, {
       // Resolved in this scope, whoever asks, and once: a child scope shares its parent's instance.
-      useFactory: instanceCachingFactory(() => container.resolve(constructor)),
+      useFactory: instanceCachingFactory(() => container.resolve<T>(constructor as InjectionToken<T>)),
     });
   }
 

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
-import { buildFrame, type FrameSpec } from '../../packet/index.js';
+import { buildFrame } from '../../packet/index.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import type { Party } from '../contract/fabric.js';
 import { selectProgram } from '../offload/select-program.js';

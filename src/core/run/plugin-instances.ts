@@ -1,6 +1,6 @@
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import { BpfRuntime, type BpfRuntimeOptions } from '../../bpf/runtime/bpf-runtime.js';
-import { EXECUTOR } from '../contract/executor.js';
+import { EXECUTOR, EXECUTOR_FACTORY } from '../contract/executor.js';
 import type { Party } from '../contract/fabric.js';
 import type { Token } from '../contract/injection.js';
 import { BPF_RUNTIME, MAP_BACKEND } from '../contract/map-backend.js';
@@ -20,9 +20,11 @@ export interface PartyChoices {
 
 /** Makes instances of plugins, each in a scope of its own, and starts them. */
 export class PluginInstances {
+  /** @param findExecutor for executors that are made of others; without it they cannot be opened. */
   constructor(
     readonly scope: Scope,
     readonly lifecycle: LifecycleManager,
+    readonly findExecutor?: (name: string) => Promise<PluginChoice>,
   ) {}
 
   /** Registers a plugin in a scope below `parent`, resolves its role and starts it. */
@@ -56,6 +58,12 @@ export class PluginInstances {
     const verifier =
       verifiers.length === 1 ? verifiers[0]! : new VerifierPanel(verifiers, choices.verifiers.rule);
     scope.bindValue(VERIFIER, verifier);
+    const { findExecutor } = this;
+    if (findExecutor !== undefined) {
+      scope.bindValue(EXECUTOR_FACTORY, {
+        open: async (use) => this.instantiate(await findExecutor(use), EXECUTOR, scope),
+      });
+    }
     const executor = await this.instantiate(choices.executor, EXECUTOR, scope);
     scope.bindValue(EXECUTOR, executor);
     return { name, runtime, mapBackend, verifier, executor };

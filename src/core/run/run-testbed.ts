@@ -45,7 +45,7 @@ export async function runTestbed(testbed: ResolvedTestbed, options: RunOptions):
     emit({ event: 'run-started', run: run.plan.id, index, of: testbed.runs.length });
     const result = await new RunSession(
       run,
-      testbed.seed,
+      testbed,
       dirname(resolvePath(testbed.file)),
       options,
       emit,
@@ -79,14 +79,14 @@ class RunSession {
 
   constructor(
     readonly run: ResolvedRun,
-    readonly seed: bigint,
+    readonly testbed: Pick<ResolvedTestbed, 'seed' | 'findExecutor'>,
     readonly folder: string,
     options: RunOptions,
     readonly emit: (event: RunEvent) => void,
   ) {
     this.#signal = options.signal ?? new AbortController().signal;
     const lifecycle = new LifecycleManager(options.phaseTimeoutMs ?? PHASE_TIMEOUT_MS, this.#signal);
-    this.#instances = new PluginInstances(new Scope(`run ${run.plan.id}`), lifecycle);
+    this.#instances = new PluginInstances(new Scope(`run ${run.plan.id}`), lifecycle, testbed.findExecutor);
   }
 
   async execute(): Promise<RunResult> {
@@ -122,12 +122,12 @@ class RunSession {
 
   #context(policies: readonly Policy[]): FabricContext {
     return {
-      random: (stream) => randomStream(this.seed, stream),
+      random: (stream) => randomStream(this.testbed.seed, stream),
       folder: this.folder,
       signal: this.#signal,
       policies,
       openParty: (name, runtimeOptions) =>
-        this.#instances.openParty(name, this.run, { seed: this.seed, ...runtimeOptions }),
+        this.#instances.openParty(name, this.run, { seed: this.testbed.seed, ...runtimeOptions }),
       openTransport: (name) =>
         this.#instances.instantiate(this.run.transport, TRANSPORT, this.#instances.scope.child(name)),
       readObject: (path) => {

@@ -50,6 +50,8 @@ export interface ResolvedTestbed {
   readonly reporter: PluginChoice;
   readonly runs: readonly ResolvedRun[];
   readonly checks: readonly CheckSection[];
+  /** Finds an executor by name as the file itself would, for one that is made of others. */
+  readonly findExecutor: (name: string) => Promise<PluginChoice>;
 }
 
 export interface ResolveOptions {
@@ -138,6 +140,7 @@ class Resolver {
       reporter: reporter!,
       runs,
       checks,
+      findExecutor: (name) => choosePlugin(this.registry, 'executor', name, this.#folder),
     };
   }
 
@@ -361,6 +364,24 @@ class Resolver {
       return [check];
     });
   }
+}
+
+/** A plugin by the name a testbed file in `folder` would use. Throws `usage` for a config it does not take. */
+export async function choosePlugin(
+  registry: PluginRegistry,
+  role: Role,
+  name: string,
+  folder: string,
+  config: unknown = {},
+): Promise<PluginChoice> {
+  const plugin = await registry.find(role, name, folder);
+  const checked = structuredClone(config);
+  const violations = new SchemaValidator().validate(plugin.configSchema, checked);
+  if (violations.length > 0) {
+    const { path, message } = violations[0]!;
+    throw new XdpbedError('usage', `${role} ${name}: ${path.join('.')}: ${message}`);
+  }
+  return { plugin, config: checked };
 }
 
 /** Throws `file-unreadable`, `object-invalid` or `object-unsupported`. */

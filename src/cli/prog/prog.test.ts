@@ -1,0 +1,243 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readCapture } from '../../packet/index.js';
+import { runCommandLine } from '../command-line.js';
+
+const root = new URL('../../..', import.meta.url).pathname;
+const programs = join(root, 'testbeds/programs');
+const mixed = join(root, 'testbeds/captures/mixed.pcap');
+/** Where Debian's xdp-tools and libxdp1 put their objects. */
+const debian = ['/usr/lib/x86_64-linux-gnu/bpf', '/usr/lib/aarch64-linux-gnu/bpf'].find((place) =>
+  existsSync(place),
+);
+const debianObjects = debian === undefined ? [] : readdirSync(debian).filter((name) => name.endsWith('.o'));
+const ours = readdirSync(programs).filter((name) => name.endsWith('.o'));
+
+async function prog(...args: string[]) {
+  let [out, err] = ['', ''];
+  const terminal = {
+    out: (text: string) => void (out += text),
+    err: (text: string) => void (err += text),
+    color: false,
+    interactive: false,
+  };
+  const exit = await runCommandLine(['prog', ...args], terminal, new AbortController().signal);
+  return { exit, out, err };
+}
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'xdpbed-prog-'));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('prog info and prog disasm', () => {
+  it.each(ours)('read our own %s, every program of it', async (name) => {
+    const path = join(programs, name);
+    const info = JSON.parse((await prog('info', path, '--format', 'json')).out) as {
+      programs: { name: string; insns: number; unsupported?: string }[];
+    };
+    expect(info.programs.length).toBeGreaterThan(0);
+    const listing = await prog('disasm', path);
+    expect(listing.exit).toBe(0);
+    for (const program of info.programs) {
+      expect(program.unsupported).toBeUndefined();
+      expect(listing.out).toContain(`${program.name} (section`);
+    }
+  });
+
+  describe.skipIf(debian === undefined)(
+    `objects of Debian${debian === undefined ? ' (skipped: xdp-tools and libxdp1 are not installed)' : ''}`,
+    () => {
+      it.each(debianObjects)('%s', async (name) => {
+        const path = join(debian!, name);
+        const info = await prog('info', path, '--format', 'json');
+        expect(info.exit).toBe(0);
+        expect((JSON.parse(info.out) as { programs: unknown[] }).programs.length).toBeGreaterThan(0);
+        expect((await prog('disasm', path)).exit).toBe(0);
+      });
+
+      it.each(debianObjects.filter((name) => /^(xdpfilt|xsk|xdpdump_xdp)/.test(name)))(
+        '%s runs on a capture',
+        async (name) => {
+          const { exit, out } = await prog('run', join(debian!, name), '--pcap', mixed, '--quiet');
+          expect(exit).toBe(0);
+          expect(out).toMatch(/^10 packets: /);
+          expect(out).not.toContain('XDP_ABORTED');
+        },
+      );
+    },
+  );
+
+  it('shows maps with their types, and what a map of maps holds', async () => {
+    const { out } = await prog('info', join(programs, 'map_in_map.o'));
+    expect(out).toContain('by_family  BPF_MAP_TYPE_ARRAY_OF_MAPS  key 4 B (__u32)  value 4 B  max_entries 4');
+    expect(out).toContain('holds BPF_MAP_TYPE_ARRAY');
+  });
+});
+
+describe('prog run', () => {
+  it('counts what the capture holds', async () => {
+    const { exit, out } = await prog('run', join(programs, 'xdp1.o'), '--pcap', mixed, '--format', 'json');
+    expect(exit).toBe(0);
+    const report = JSON.parse(out) as {
+      packets: { verdict: string }[];
+      maps: { name: string; entries: { keyText: string; valueText: string }[] }[];
+    };
+    expect(report.packets.map((packet) => packet.verdict)).toEqual(Array<string>(10).fill('XDP_DROP'));
+    // The capture: one ARP (counted as 0), one ICMP, three TCP, five UDP.
+    expect(report.maps[0]!.entries.map(({ keyText, valueText }) => [keyText, valueText])).toEqual([
+      ['0', '1'],
+      ['1', '1'],
+      ['6', '3'],
+      ['17', '5'],
+    ]);
+  });
+
+  it('writes a capture of what was let through, which others read', async () => {
+    const file = join(folder, 'out.pcap');
+    const { exit } = await prog(
+      'run',
+      join(programs, 'xdp2.o'),
+      '--pcap',
+      mixed,
+      '--pcap-out',
+      file,
+      '--quiet',
+    );
+    expect(exit).toBe(0);
+    const [before, after] = [mixed, file].map((path) => readCapture(readFileSync(path)).packets);
+    expect(after).toHaveLength(10);
+    after!.forEach((packet, index) => {
+      const sent = before![index]!;
+      expect(packet.timestampNs).toBe(sent.timestampNs);
+      expect([...packet.data.subarray(0, 6)]).toEqual([...sent.data.subarray(6, 12)]);
+      expect([...packet.data.subarray(6, 12)]).toEqual([...sent.data.subarray(0, 6)]);
+      expect([...packet.data.subarray(12)]).toEqual([...sent.data.subarray(12)]);
+    });
+    if (commandExists('tcpdump')) {
+      const text = execFileSync('tcpdump', ['-nr', file], { stdio: ['ignore', 'pipe', 'ignore'] }).toString();
+      expect(text.trim().split('\n')).toHaveLength(10);
+    }
+  });
+
+  it('a program that drops everything writes an empty capture', async () => {
+    const file = join(folder, 'none.pcap');
+    await prog('run', join(programs, 'xdp1.o'), '--pcap', mixed, '--pcap-out', file, '--quiet');
+    expect(readCapture(readFileSync(file)).packets).toEqual([]);
+  });
+
+  it('starts from the maps that it is given', async () => {
+    const maps = join(folder, 'maps.yaml');
+    writeFileSync(maps, 'rxcnt: [{ key: 17, value: 100 }]\n');
+    const { out } = await prog('run', join(programs, 'xdp1.o'), '--pcap', mixed, '--maps', maps, '--quiet');
+    expect(out).toContain('[17] = 105');
+  });
+
+  it.each([
+    [['xdp1.o', '--pcap', 'none.pcap'], 'cannot read none.pcap'],
+    [['redirect_kinds.o', '--pcap', mixed], 'name one'],
+    [['xdp1.o', '--pcap', mixed, '--program', 'xdq1'], "did you mean 'xdp1'?"],
+    [['xdp1.o', '--pcap', mixed, '--executor', 'interpeter'], "did you mean 'interpreter'?"],
+  ])('%j is bad input', async ([object, ...rest], message) => {
+    const { exit, err, out } = await prog('run', join(programs, object!), ...rest);
+    expect(exit).toBe(2);
+    expect(err).toContain(message);
+    expect(out).toBe('');
+  });
+});
+
+describe('prog test', () => {
+  const cases = (text: string): string => {
+    const file = join(folder, 'cases.yaml');
+    writeFileSync(file, text);
+    return file;
+  };
+  const packet =
+    'packet: { eth: { src: 52:54:00:ff:00:01, dst: 52:54:00:00:01:00 }, ipv4: { src: 198.51.100.1, dst: 192.0.2.10 }, udp: { srcPort: 1, dstPort: 2 } }';
+
+  it.each(['xdp1', 'xdp2'])('the examples for %s pass', async (name) => {
+    const { exit, out } = await prog(
+      'test',
+      join(programs, `${name}.o`),
+      join(root, `testbeds/cases/${name}.cases.yaml`),
+    );
+    expect(out).toContain(', 0 failed');
+    expect(exit).toBe(0);
+  });
+
+  it('says what differs: verdict, bytes and map content', async () => {
+    const file = cases(`cases:
+  - name: wrong in every way
+    ${packet}
+    expect: { verdict: XDP_PASS, unchanged: true, maps: { rxcnt: [{ key: 17, value: 2 }] } }
+`);
+    const { exit, out } = await prog('test', join(programs, 'xdp2.o'), file);
+    expect(exit).toBe(1);
+    expect(out).toContain('✗ wrong in every way');
+    expect(out).toContain('verdict is XDP_TX, not XDP_PASS');
+    expect(out).toContain('packet bytes 3..5 are ff0001, not 000100');
+    expect(out).toContain('rxcnt[17] is 1, not 2');
+    expect(out).toContain('0 passed, 1 failed');
+  });
+
+  it('each case starts from fresh maps', async () => {
+    const one = `  - name: N\n    ${packet}\n    expect: { maps: { rxcnt: [{ key: 17, value: 1 }] } }\n`;
+    const { exit } = await prog(
+      'test',
+      join(programs, 'xdp1.o'),
+      cases(`cases:\n${one.replace('N', 'first')}${one.replace('N', 'second')}`),
+    );
+    expect(exit).toBe(0);
+  });
+
+  it('repeats a packet, sets global variables and sees traces', async () => {
+    const file = cases(`cases:
+  - name: five times
+    ${packet}
+    repeat: 5
+    expect: { maps: { rxcnt: [{ key: 17, value: 5 }] } }
+`);
+    expect((await prog('test', join(programs, 'xdp1.o'), file)).exit).toBe(0);
+  });
+
+  it('writes JUnit', async () => {
+    const file = cases(`cases:\n  - name: a < b & c\n    ${packet}\n    expect: { verdict: XDP_PASS }\n`);
+    const { out } = await prog('test', join(programs, 'xdp1.o'), file, '--format', 'junit');
+    expect(out).toContain('tests="1" failures="1"');
+    expect(out).toContain('name="a &lt; b &amp; c"');
+  });
+
+  it.each([
+    [
+      'cases: [{ name: a, packet: { hex: xyz }, expect: { verdict: XDP_PASS } }]',
+      /cases\.yaml:1:\d+: 'xyz' is not hex bytes/,
+    ],
+    ['cases: [{ name: a, packet: { hex: "00" }, expect: { verdict: XDP_PAS } }]', /did you mean 'XDP_PASS'/],
+    [
+      'cases: [{ name: a, packet: { eth: { src: a, dst: b } }, expect: { verdict: XDP_PASS } }]',
+      /cases\.yaml:1:\d+: /,
+    ],
+    ['cases: []', /at least 1 needed/],
+  ])('a mistake in the file has its place: %s', async (text, message) => {
+    const { exit, err } = await prog('test', join(programs, 'xdp1.o'), cases(text));
+    expect(exit).toBe(2);
+    expect(err).toMatch(message);
+  });
+
+  it('a map that is not there is a failed case with the nearest name', async () => {
+    const file = cases(
+      `cases:\n  - name: a\n    ${packet}\n    expect: { maps: { rxcn: [{ key: 1, value: 1 }] } }\n`,
+    );
+    const { exit, out } = await prog('test', join(programs, 'xdp1.o'), file);
+    expect(exit).toBe(1);
+    expect(out).toContain("the object has no map 'rxcn' (did you mean 'rxcnt'?)");
+  });
+});
+
+function commandExists(name: string): boolean {
+  return (process.env.PATH ?? '').split(':').some((place) => existsSync(join(place, name)));
+}

@@ -1,0 +1,351 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { assemble } from '../../bpf/assembler.js';
+import { helperName } from '../../bpf/helper-ids.js';
+import type { Insn } from '../../bpf/insn.js';
+import { BPF_MAP_TYPE, type MapAttributes } from '../../bpf/map-spec.js';
+import type { Program } from '../../bpf/program.js';
+import { isResidentMap, type ResidentMap } from '../../bpf/runtime/bpf-map.js';
+import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
+import { FrameRing } from '../../bpf/runtime/xdp-frame.js';
+import type { ExecutionEnvironment, Executor, LoadedProgram } from '../../core/contract/executor.js';
+import type { MapBackend } from '../../core/contract/map-backend.js';
+import { ALU32_CASES } from './alu32-cases.js';
+import { ALU64_CASES } from './alu64-cases.js';
+import { ATOMIC_CASES } from './atomic-cases.js';
+import { runConformanceProgram } from './bpf-conformance.js';
+import { CALL_CASES } from './call-cases.js';
+import {
+  countingBytes,
+  type CaseMap,
+  type ComputationCase,
+  type OperandCase,
+  type XdpCase,
+} from './executor-case.js';
+import { FAULT_CASES } from './fault-cases.js';
+import { HELPER_CASES } from './helper-cases.js';
+import { COMPARISON_CASES, JUMP_CASES } from './jump-cases.js';
+import { MAP_CASES } from './map-cases.js';
+import { MEMORY_CASES } from './memory-cases.js';
+import { PACKET_CASES } from './packet-cases.js';
+import { TAIL_CALL_CASES } from './tail-call-cases.js';
+
+export interface ExecutorConformanceOptions {
+  /** Makes a backend of resident maps over the runtime. Without one, the cases that need maps are skipped. */
+  readonly makeMapBackend?: (runtime: BpfRuntime) => MapBackend;
+  /** The executor checks every access: it must also pass the cases of programs that overrun an object. */
+  readonly checked?: boolean;
+  /** Size of each test's address space; default 8 MiB. */
+  readonly memoryBytes?: number;
+}
+
+const CPUS = 2;
+
+/**
+ * Registers, under vitest, what every executor must do. The expected results were worked out from RFC 9669 and,
+ * for helpers, from kernel 6.18; each case names its source.
+ */
+export function executorConformance(
+  name: string,
+  makeExecutor: () => Executor,
+  options: ExecutorConformanceOptions = {},
+): void {
+  describe(`executor ${name}`, () => {
+    let executor: Executor;
+    let runtime: BpfRuntime;
+
+    beforeEach(() => {
+      executor = makeExecutor();
+      runtime = new BpfRuntime({ memoryBytes: options.memoryBytes ?? 8 << 20, cpus: CPUS });
+    });
+
+    async function compute(text: string, memory: readonly number[]) {
+      const loaded = await load(executor, runtime, assemble(text));
+      if (memory.length === 0) return { outcome: loaded.call(0n, 0n), after: [] };
+      const region = runtime.space.allocate(memory.length, {
+        kind: 'scratch',
+        label: "the test's memory",
+        access: 'read-write',
+      });
+      runtime.space.write(region.start, Uint8Array.from(memory));
+      const outcome = loaded.call(BigInt(region.start), BigInt(memory.length));
+      const after = [...runtime.space.read(region.start, memory.length)];
+      loaded.close();
+      return { outcome, after };
+    }
+
+    function computations(title: string, cases: readonly ComputationCase[]): void {
+      describe(title, () => {
+        it.each(cases)('$name', async ({ program, memory, r0, memoryAfter }) => {
+          const { outcome, after } = await compute(program, memory ?? []);
+          expect(outcome).toEqual({ r0 });
+          if (memoryAfter !== undefined) expect(after).toEqual(memoryAfter);
+        });
+      });
+    }
+
+    function operands(title: string, cases: readonly OperandCase[]): void {
+      describe(title, () => {
+        it.each(cases.map((row) => [caseTitle(row), row] as const))('%s', async (_, [insn, dst, src, r1]) => {
+          const { outcome } = await compute(`r1 = ${hex(dst)}\nr2 = ${hex(src)}\n${insn}\nr0 = r1\nexit`, []);
+          expect(outcome).toEqual({ r0: r1 });
+        });
+      });
+    }
+
+    function xdp(title: string, cases: readonly XdpCase[]): void {
+      describe(title, () => {
+        it.each(cases)('$name', async (one) => {
+          // Once alone, and once in a batch that wraps at the end of the ring.
+          await runXdpCase(executor, runtime, one, options, 'run');
+          const again = new BpfRuntime({ memoryBytes: options.memoryBytes ?? 8 << 20, cpus: CPUS });
+          await runXdpCase(executor, again, one, options, 'batch');
+        });
+      });
+    }
+
+    operands('ALU64 (RFC 9669 section 4.1)', ALU64_CASES);
+    operands('ALU (RFC 9669 section 4.1)', ALU32_CASES);
+    describe('comparisons (RFC 9669 section 4.3)', () => {
+      it.each(COMPARISON_CASES)('%s with %d, %d: %s', async (comparison, r1, r2, holds) => {
+        const { outcome } = await compute(
+          `r1 = ${hex(r1)}\nr2 = ${hex(r2)}\nr0 = 1\nif ${comparison} goto yes\nr0 = 0\nyes: exit`,
+          [],
+        );
+        expect(outcome).toEqual({ r0: holds ? 1n : 0n });
+      });
+    });
+    computations('jumps', JUMP_CASES);
+    computations('loads and stores', MEMORY_CASES);
+    computations('atomic operations', ATOMIC_CASES);
+    computations('calls', CALL_CASES);
+    xdp(
+      'packet and context',
+      PACKET_CASES.filter((one) => one.maps === undefined),
+    );
+    const withoutMaps = options.makeMapBackend === undefined;
+    xdp(
+      'helpers',
+      HELPER_CASES.filter((one) => !withoutMaps || one.maps === undefined),
+    );
+    if (!withoutMaps) {
+      xdp('maps', MAP_CASES);
+      xdp('tail calls', TAIL_CALL_CASES);
+    }
+    if (options.checked === true) {
+      xdp(
+        'faults',
+        FAULT_CASES.filter((one) => !withoutMaps || one.maps === undefined),
+      );
+    }
+
+    describe('loading', () => {
+      it('refuses a helper that it does not have, naming insn and helper', async () => {
+        const insns = assemble('r1 = 0\ncall bpf_sys_bpf\nexit');
+        await expect(load(executor, runtime, insns)).rejects.toMatchObject({
+          code: 'executor-unsupported',
+          message: expect.stringMatching(/insn 1.*bpf_sys_bpf/) as string,
+        });
+      });
+
+      it('refuses a kfunc', async () => {
+        const insns = assemble('call kernel-function#1\nexit');
+        await expect(load(executor, runtime, insns)).rejects.toMatchObject({ code: 'executor-unsupported' });
+      });
+
+      it('refuses a map that is not there', async () => {
+        const insns = assemble('r1 = map[99]\nexit', { maps: new Map([['99', 99]]) });
+        await expect(load(executor, runtime, insns)).rejects.toMatchObject({ code: 'executor-unsupported' });
+      });
+
+      it('gives back all memory on close', async () => {
+        const warm = await load(executor, runtime, assemble('r0 = 2\nexit'));
+        warm.close();
+        const before = runtime.space.bytesInUse;
+        for (let i = 0; i < 50; i++) (await load(executor, runtime, assemble('r0 = 2\nexit'))).close();
+        expect(runtime.space.bytesInUse).toBe(before);
+      });
+
+      it('replaces helpers on request', async () => {
+        const loaded = await load(executor, runtime, assemble('r1 = 7\ncall 5\nr0 += 1\nexit'), {
+          helperOverrides: new Map([[5, (state) => state.setResult64(state.arg(1))]]),
+        });
+        expect(loaded.call(0n, 0n)).toEqual({ r0: 8n });
+        loaded.close();
+      });
+    });
+
+    describe('bpf_conformance', () => {
+      const ADD =
+        'b7 01 00 00 03 00 00 00 b7 00 00 00 02 00 00 00 0f 10 00 00 00 00 00 00 95 00 00 00 00 00 00 00';
+
+      it('runs a program given in hex', async () => {
+        expect(await runConformanceProgram(executor, runtime, ADD)).toEqual({ r0: 5n });
+      });
+
+      it('passes memory in R1 and its length in R2', async () => {
+        // r0 = *(u8 *)(r1 + 1); r0 += r2; exit
+        const program = '7110010000000000 0f20000000000000 9500000000000000';
+        expect(await runConformanceProgram(executor, runtime, program, '0a 14 1e')).toEqual({ r0: 23n });
+      });
+
+      it(`returns its first argument from ${helperName(5)}`, async () => {
+        const program = 'b7010000 2a000000 85000000 05000000 95000000 00000000';
+        expect(await runConformanceProgram(executor, runtime, program)).toEqual({ r0: 42n });
+      });
+
+      it('answers bad input with an error', async () => {
+        expect(await runConformanceProgram(executor, runtime, 'zz')).toHaveProperty('error');
+        expect(await runConformanceProgram(executor, runtime, '9500')).toHaveProperty('error');
+        expect(await runConformanceProgram(executor, runtime, 'ff00000000000000')).toHaveProperty('error');
+      });
+    });
+  });
+}
+
+function caseTitle([insn, dst, src, r1, note]: OperandCase): string {
+  const operands = /[rw]2\b/.test(insn) ? `${hex(dst)}, ${hex(src)}` : hex(dst);
+  return `${insn} on ${operands} gives ${hex(r1)}${note === undefined ? '' : ` (${note})`}`;
+}
+
+function hex(value: bigint): string {
+  return `0x${value.toString(16)}ll`;
+}
+
+function program(name: string, insns: readonly Insn[]): Program {
+  return { name, type: 6, attachType: 'BPF_XDP', gplCompatible: true, insns };
+}
+
+async function load(
+  executor: Executor,
+  runtime: BpfRuntime,
+  insns: readonly Insn[],
+  more: Partial<ExecutionEnvironment> = {},
+): Promise<LoadedProgram> {
+  return executor.load(program('test', insns), {
+    runtime,
+    maps: new Map(),
+    host: { trace() {} },
+    programId: runtime.allocateProgramId(),
+    ...more,
+  });
+}
+
+async function runXdpCase(
+  executor: Executor,
+  runtime: BpfRuntime,
+  one: XdpCase,
+  options: ExecutorConformanceOptions,
+  how: 'run' | 'batch',
+): Promise<void> {
+  const maps = makeMaps(runtime, one.maps ?? {}, options);
+  const handles = new Map([...maps.keys()].map((name, index) => [name, index + 1]));
+  const byHandle = new Map([...maps.values()].map((map, index) => [index + 1, map]));
+  const trace: string[] = [];
+  const host = {
+    trace: (text: string) => void trace.push(text),
+    ...(one.network === undefined ? {} : { network: one.network }),
+  };
+  runtime.state.now = one.now ?? 0n;
+
+  const ids = new Map<string, number>();
+  const loaded: LoadedProgram[] = [];
+  let main: LoadedProgram | undefined;
+  for (const [name, text] of [...Object.entries(one.others ?? {}), ['main', one.program] as const]) {
+    const programId = runtime.allocateProgramId();
+    ids.set(name, programId);
+    main = await executor.load(program(name, assemble(text, { maps: handles })), {
+      runtime,
+      maps: byHandle,
+      host,
+      programId,
+      insnLimit: one.insnLimit,
+    });
+    loaded.push(main);
+  }
+  for (const [name, { programs }] of Object.entries(one.maps ?? {})) {
+    for (const [index, target] of Object.entries(programs ?? {})) {
+      expect(maps.get(name)!.setProgram!(Number(index), ids.get(target)!)).toBe(0);
+    }
+  }
+
+  const packet = one.packet ?? countingBytes(64);
+  const ring = new FrameRing(runtime.space, 3);
+  const slot = how === 'run' ? 1 : 2;
+  ring.load(slot, packet, one.metadata);
+  if (how === 'run') {
+    const outcome = main!.run(ring, slot);
+    expect(outcome.verdict).toBe(one.verdict);
+    expectFault(one, outcome.fault);
+  } else {
+    const aborted = main!.runBatch(ring, slot, 1);
+    expect(aborted).toBe(one.fault === undefined ? 0 : 1);
+    expect(ring.verdict(slot)).toBe(one.verdict);
+    expectFault(one, one.fault === undefined ? undefined : main!.lastFault);
+  }
+
+  expect(ring.packet(slot)).toEqual(one.packetAfter === undefined ? packet : copy(one.packetAfter));
+  if (one.metadataAfter !== undefined) expect(ring.metadata(slot)).toEqual(copy(one.metadataAfter));
+  if (one.redirect !== undefined) {
+    const { map, ...redirect } = one.redirect;
+    const mapAddress = map === undefined ? 0 : maps.get(map)!.address;
+    expect(ring.redirect(slot)).toEqual({ ...redirect, mapAddress });
+  }
+  for (const [name, entries] of Object.entries(one.mapsAfter ?? {})) {
+    for (const [key, value] of entries) {
+      expect(maps.get(name)!.lookup(key)).toEqual(typeof value === 'number' ? value : copy(value));
+    }
+  }
+  for (const [name, records] of Object.entries(one.records ?? {})) {
+    const drained = maps.get(name)!.drainRecords!().map(({ data }) => copy(data));
+    expect(drained).toEqual(records.map(copy));
+  }
+  if (one.trace !== undefined) expect(trace).toEqual(one.trace);
+
+  for (const each of loaded) each.close();
+  ring.close();
+}
+
+function expectFault(one: XdpCase, fault: { insn: number; reason: string } | undefined): void {
+  if (one.fault === undefined) {
+    expect(fault).toBeUndefined();
+  } else {
+    expect(fault?.reason).toMatch(one.fault.reason);
+    expect(fault?.insn).toBe(one.fault.insn);
+  }
+}
+
+/** A plain Uint8Array, so that a Buffer compares equal. */
+function copy(bytes: Uint8Array): Uint8Array {
+  return Uint8Array.from(bytes);
+}
+
+function makeMaps(
+  runtime: BpfRuntime,
+  declared: Readonly<Record<string, CaseMap>>,
+  options: ExecutorConformanceOptions,
+): Map<string, ResidentMap> {
+  const backend = options.makeMapBackend?.(runtime);
+  const maps = new Map<string, ResidentMap>();
+  for (const [name, { type, entries, inner, ...rest }] of Object.entries(declared)) {
+    const template = inner?.[0] === undefined ? undefined : maps.get(inner[0][1])!;
+    const attributes: MapAttributes = {
+      keySize: rest.keySize ?? 4,
+      valueSize: rest.valueSize ?? 4,
+      maxEntries: rest.maxEntries ?? 1,
+      flags: rest.flags ?? 0,
+      type: BPF_MAP_TYPE[type],
+      ...(template === undefined ? {} : { inner: template.attributes }),
+    };
+    const map = backend!.create(attributes, { name, innerTemplate: template });
+    if (typeof map === 'number') throw new Error(`map ${name} cannot be created: ${map}`);
+    if (!isResidentMap(map)) throw new Error(`map ${name} does not lie in the runtime`);
+    maps.set(name, map);
+    for (const [key, value] of entries ?? []) {
+      expect(map.update(copy(key), copy(value), 0n)).toBe(0);
+    }
+    for (const [key, innerName] of inner ?? []) {
+      expect(map.setInnerMap!(copy(key), maps.get(innerName)!)).toBe(0);
+    }
+  }
+  return maps;
+}

@@ -1,0 +1,3 @@
+export { runConformanceProgram, type ConformanceResult } from './bpf-conformance.js';
+export type { CaseMap, ComputationCase, OperandCase, XdpCase } from './executor-case.js';
+export { executorConformance, type ExecutorConformanceOptions } from './executor-suite.js';
