@@ -4,22 +4,12 @@ import { join } from 'node:path';
 import { Ajv } from 'ajv';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ResultDocument } from '../core/contract/result.js';
-import { runCommandLine } from './command-line.js';
+import { runForTest } from './testing-terminal.js';
 
 const root = new URL('../..', import.meta.url).pathname;
 const main = join(root, 'testbeds/rfc-2019.testbed.yaml');
 
-async function xdpbed(...args: string[]) {
-  let [out, err] = ['', ''];
-  const terminal = {
-    out: (text: string) => void (out += text),
-    err: (text: string) => void (err += text),
-    color: false,
-    interactive: false,
-  };
-  const exit = await runCommandLine(args, terminal, new AbortController().signal);
-  return { exit, out, err };
-}
+const xdpbed = (...args: string[]) => runForTest(args);
 
 let folder: string;
 beforeAll(() => {

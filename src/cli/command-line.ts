@@ -3,6 +3,7 @@ import { EXIT, type ExitCode } from '../core/diagnostic.js';
 import { PluginRegistry } from '../core/plugin/plugin-registry.js';
 import { BUILT_IN_PLUGINS } from '../presets.js';
 import { VERSION } from '../version.js';
+import { addConformanceVerb } from './conformance.js';
 import { addPlanVerb } from './plan.js';
 import { addPluginsVerbs } from './plugins.js';
 import { addProgVerbs } from './prog/prog.js';
@@ -42,7 +43,14 @@ export async function runCommandLine(
     .showHelpAfterError('(xdpbed --help shows the verbs)')
     .exitOverride()
     .configureOutput({ writeOut: (text) => terminal.out(text), writeErr: (text) => terminal.err(text) });
-  for (const add of [addRunVerb, addValidateVerb, addPlanVerb, addPluginsVerbs, addProgVerbs])
+  for (const add of [
+    addRunVerb,
+    addValidateVerb,
+    addPlanVerb,
+    addPluginsVerbs,
+    addProgVerbs,
+    addConformanceVerb,
+  ])
     add(program, context);
   for (const command of allCommands(program)) command.exitOverride().copyInheritedSettings(program);
   try {

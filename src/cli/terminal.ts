@@ -1,3 +1,4 @@
+import { text as readText } from 'node:stream/consumers';
 import {
   DIAGNOSTIC_CODES,
   EXIT,
@@ -12,6 +13,8 @@ import { TestbedError, formatProblem } from '../core/testbed/problem-list.js';
 export interface Terminal {
   out(text: string): void;
   err(text: string): void;
+  /** All of stdin, for the verbs that read it. */
+  input(): Promise<string>;
   /** Colours are wanted on stdout. */
   readonly color: boolean;
   /** stderr is a terminal: progress may overwrite itself. */
@@ -26,6 +29,7 @@ export function processTerminal(): Terminal {
   return {
     out: (text) => void process.stdout.write(text),
     err: (text) => void process.stderr.write(text),
+    input: () => readText(process.stdin),
     color: process.stdout.isTTY === true && process.env.NO_COLOR === undefined,
     interactive: process.stderr.isTTY === true,
   };

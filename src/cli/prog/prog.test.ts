@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readCapture } from '../../packet/index.js';
-import { runCommandLine } from '../command-line.js';
+import { runForTest } from '../testing-terminal.js';
 
 const root = new URL('../../..', import.meta.url).pathname;
 const programs = join(root, 'testbeds/programs');
@@ -16,17 +16,7 @@ const debian = ['/usr/lib/x86_64-linux-gnu/bpf', '/usr/lib/aarch64-linux-gnu/bpf
 const debianObjects = debian === undefined ? [] : readdirSync(debian).filter((name) => name.endsWith('.o'));
 const ours = readdirSync(programs).filter((name) => name.endsWith('.o'));
 
-async function prog(...args: string[]) {
-  let [out, err] = ['', ''];
-  const terminal = {
-    out: (text: string) => void (out += text),
-    err: (text: string) => void (err += text),
-    color: false,
-    interactive: false,
-  };
-  const exit = await runCommandLine(['prog', ...args], terminal, new AbortController().signal);
-  return { exit, out, err };
-}
+const prog = (...args: string[]) => runForTest(['prog', ...args]);
 
 let folder: string;
 beforeAll(() => {

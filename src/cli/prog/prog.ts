@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { CliContext } from '../command-line.js';
+import { addBenchVerb } from './bench.js';
 import { addDisasmVerb } from './disasm.js';
 import { addInfoVerb } from './info.js';
 import { addRunVerb } from './run.js';
@@ -9,5 +10,6 @@ import { addVerifyVerb } from './verify.js';
 /** `xdpbed prog …`: the engine alone, on one object; no root, no kernel, no clang. */
 export function addProgVerbs(program: Command, context: CliContext): void {
   const prog = program.command('prog').description('inspect, verify, run and test XDP programs without root');
-  for (const add of [addInfoVerb, addDisasmVerb, addVerifyVerb, addRunVerb, addTestVerb]) add(prog, context);
+  for (const add of [addInfoVerb, addDisasmVerb, addVerifyVerb, addRunVerb, addTestVerb, addBenchVerb])
+    add(prog, context);
 }
