@@ -18,3 +18,10 @@ export default definePlugin({
 });
 
 export { InterpretedProgram, InterpreterExecutor } from './interpreter-executor.js';
+export {
+  ProgramDebugger,
+  type AccessEvent,
+  type DebuggerObserver,
+  type DebuggerState,
+  type Location,
+} from './program-debugger.js';

@@ -21,7 +21,7 @@ import {
   MAX_CALL_FRAMES,
   MAX_TAIL_CALL_CNT,
 } from '../../src/bpf/opcodes.js';
-import { BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG } from '../../src/bpf/map-spec.js';
+import { BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import type { ProgramFault } from '../../src/core/contract/executor.js';
 import { FP, type DecodedProgram } from './decoded-program.js';
 
@@ -307,7 +307,7 @@ export function lookupElem(machine: Machine, regs: Int32Array): boolean {
     machine.reason = `r1 = ${hex(regs[2]!, regs[3]!)} is not a map`;
     return false;
   }
-  const { keySize, valueSize, flags } = map.attributes;
+  const { type, keySize, valueSize, flags } = map.attributes;
   const key = regs[4]!;
   // Nearly always in the current stack frame, then in the packet.
   const frameEnd = regs[FP]!;
@@ -324,7 +324,8 @@ export function lookupElem(machine: Machine, regs: Int32Array): boolean {
   // Of other kinds, what is found is not the value.
   const isValue = found !== 0 && (map.layout.kind === 'array' || map.layout.kind === 'hash');
   const readable = isValue && (flags & BPF_F_WRONLY_PROG) === 0;
-  const writable = isValue && (flags & BPF_F_RDONLY_PROG) === 0;
+  const writable =
+    isValue && (flags & BPF_F_RDONLY_PROG) === 0 && type !== BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP_HASH;
   machine.readableStart = readable ? found : 0;
   machine.readableEnd = readable ? end : 0;
   machine.writableStart = writable ? found : 0;

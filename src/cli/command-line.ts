@@ -3,6 +3,7 @@ import { EXIT, type ExitCode } from '../core/diagnostic.js';
 import { PluginRegistry } from '../core/plugin/plugin-registry.js';
 import { BUILT_IN_PLUGINS } from '../presets.js';
 import { VERSION } from '../version.js';
+import type { CliContext } from './cli-context.js';
 import { addConformanceVerb } from './conformance.js';
 import { addPlanVerb } from './plan.js';
 import { addPluginsVerbs } from './plugins.js';
@@ -10,15 +11,6 @@ import { addProgVerbs } from './prog/prog.js';
 import { addRunVerb } from './run.js';
 import { reportError, type Terminal } from './terminal.js';
 import { addValidateVerb } from './validate.js';
-
-/** What every verb gets. A verb returns its exit code through `finish`. */
-export interface CliContext {
-  readonly terminal: Terminal;
-  readonly registry: PluginRegistry;
-  readonly signal: AbortSignal;
-  /** Wraps a verb's work: its exit code, or that of what it threw, becomes the command's. */
-  verb<A extends unknown[]>(work: (...args: A) => Promise<ExitCode>): (...args: A) => Promise<void>;
-}
 
 /** Parses and runs one command line; never throws and never exits the process. */
 export async function runCommandLine(

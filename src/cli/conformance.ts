@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { runConformanceProgram } from '../conformance/executor/bpf-conformance.js';
 import { EXIT } from '../core/diagnostic.js';
-import type { CliContext } from './command-line.js';
+import type { CliContext } from './cli-context.js';
 import { Workbench } from './prog/workbench.js';
 
 /**

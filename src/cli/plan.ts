@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { EXIT } from '../core/diagnostic.js';
 import { loadTestbed, type PluginChoice, type ResolvedRun } from '../core/testbed/resolve-testbed.js';
-import type { CliContext } from './command-line.js';
+import type { CliContext } from './cli-context.js';
 import { addTestbedOptions, toResolveOptions, type TestbedOptions } from './testbed-options.js';
 
 /** `xdpbed plan`: what each run will be, every default filled in, as JSON. */

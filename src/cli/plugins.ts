@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { EXIT, XdpbedError } from '../core/diagnostic.js';
 import { nearest } from '../core/nearest.js';
 import { ROLES, type Plugin, type Role } from '../core/contract/plugin.js';
-import type { CliContext } from './command-line.js';
+import type { CliContext } from './cli-context.js';
 
 /** `xdpbed plugins list` and `xdpbed plugins show`. */
 export function addPluginsVerbs(program: Command, context: CliContext): void {

@@ -6,7 +6,7 @@ import { Scope } from '../core/plugin/scope.js';
 import { runTestbed } from '../core/run/run-testbed.js';
 import { loadTestbed, type PluginChoice } from '../core/testbed/resolve-testbed.js';
 import { VERSION } from '../version.js';
-import type { CliContext } from './command-line.js';
+import type { CliContext } from './cli-context.js';
 import type { Terminal } from './terminal.js';
 import { addTestbedOptions, toResolveOptions, type TestbedOptions } from './testbed-options.js';
 

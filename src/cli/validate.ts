@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { EXIT } from '../core/diagnostic.js';
 import { loadTestbed } from '../core/testbed/resolve-testbed.js';
-import type { CliContext } from './command-line.js';
+import type { CliContext } from './cli-context.js';
 import { addTestbedOptions, toResolveOptions, type TestbedOptions } from './testbed-options.js';
 
 /** `xdpbed validate`: everything `run` checks before it starts anything. */

@@ -2,10 +2,10 @@ import type { Command } from 'commander';
 import { EXIT, XdpbedError } from '../../core/diagnostic.js';
 import { loadObjectProgram } from '../../core/offload/load-program.js';
 import { FrameRing } from '../../bpf/runtime/xdp-frame.js';
-import type { CliContext } from '../command-line.js';
+import type { CliContext } from '../cli-context.js';
 import { addProgramOptions, openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
-import { readFrames } from './run.js';
+import { readFrames } from './capture-input.js';
 import { Workbench } from './workbench.js';
 
 interface BenchOptions extends ProgramOptions {

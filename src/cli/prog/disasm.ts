@@ -3,7 +3,7 @@ import { EXIT } from '../../core/diagnostic.js';
 import { readObjectFile } from '../../core/testbed/resolve-testbed.js';
 import { disassemble } from '../../bpf/disassembler.js';
 import type { ProgramSpec } from '../../bpf/program.js';
-import type { CliContext } from '../command-line.js';
+import type { CliContext } from '../cli-context.js';
 import { addProgramOptions, openProgram, type ProgramOptions } from './prog-object.js';
 
 /** `xdpbed prog disasm`: the insns in the syntax of the kernel's verifier log, with source lines from BTF. */

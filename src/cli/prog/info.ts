@@ -6,7 +6,7 @@ import { OP_CALL, BPF_CALL_HELPER } from '../../bpf/opcodes.js';
 import { mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
 import { programTypeName, type ProgramSpec } from '../../bpf/program.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
-import type { CliContext } from '../command-line.js';
+import type { CliContext } from '../cli-context.js';
 
 /** `xdpbed prog info`: what an object declares. Nothing is loaded. */
 export function addInfoVerb(prog: Command, context: CliContext): void {

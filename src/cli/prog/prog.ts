@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { CliContext } from '../command-line.js';
+import type { CliContext } from '../cli-context.js';
 import { addBenchVerb } from './bench.js';
 import { addDisasmVerb } from './disasm.js';
 import { addInfoVerb } from './info.js';

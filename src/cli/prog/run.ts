@@ -11,16 +11,11 @@ import { YamlSource } from '../../core/testbed/yaml-source.js';
 import { formatProblem } from '../../core/testbed/problem-list.js';
 import type { MapSpec } from '../../bpf/map-spec.js';
 import type { ProgramSpec } from '../../bpf/program.js';
-import {
-  ethernetFrames,
-  readCapture,
-  writePcap,
-  type CapturedPacket,
-  type PacketToWrite,
-} from '../../packet/index.js';
-import type { CliContext } from '../command-line.js';
+import { writePcap, type CapturedPacket, type PacketToWrite } from '../../packet/index.js';
+import type { CliContext } from '../cli-context.js';
 import { addProgramOptions, openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
+import { readFrames } from './capture-input.js';
 import { Workbench } from './workbench.js';
 
 export interface RunOptions extends ProgramOptions {
@@ -171,17 +166,6 @@ function toJson(report: RunReport): string {
     ...(outcome.fault === undefined ? {} : { fault: outcome.fault }),
   }));
   return `${JSON.stringify({ schema: 'xdpbed.prog-run/1', packets, maps: report.maps, trace: report.traces }, null, 2)}\n`;
-}
-
-/** The Ethernet frames of a capture. Throws `file-unreadable` or `pcap-invalid`. */
-export async function readFrames(path: string): Promise<CapturedPacket[]> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await readFile(path);
-  } catch (cause) {
-    throw new XdpbedError('file-unreadable', `cannot read ${path}: ${messageOf(cause)}`, { cause });
-  }
-  return ethernetFrames(readCapture(bytes));
 }
 
 async function readMapFile(path: string): Promise<MapInput> {

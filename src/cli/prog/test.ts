@@ -3,7 +3,7 @@ import { EXIT } from '../../core/diagnostic.js';
 import { loadCases, runCases, type CaseResult } from '../../core/program-test/run-cases.js';
 import { element } from '../../report/xml.js';
 import { readObjectFile } from '../../core/testbed/resolve-testbed.js';
-import type { CliContext } from '../command-line.js';
+import type { CliContext } from '../cli-context.js';
 import { Workbench } from './workbench.js';
 
 /** `xdpbed prog test`: unit tests of an XDP program, without root. */

@@ -8,7 +8,7 @@ import { LifecycleManager } from '../../core/plugin/lifecycle.js';
 import { Scope } from '../../core/plugin/scope.js';
 import { PluginInstances } from '../../core/run/plugin-instances.js';
 import type { MapSpec } from '../../bpf/map-spec.js';
-import type { CliContext } from '../command-line.js';
+import type { CliContext } from '../cli-context.js';
 import { addProgramOptions, openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
 import { choose } from './workbench.js';

@@ -58,7 +58,11 @@ export interface XdpCase {
   readonly records?: Readonly<Record<string, readonly Uint8Array[]>>;
   readonly trace?: readonly string[];
   /** The run ends in a fault whose reason matches; only executors that check their accesses get these. */
-  readonly fault?: { readonly insn: number; readonly reason: RegExp };
+  readonly fault?: {
+    /** Undefined where the executor may say which of several insns it stopped at. */
+    readonly insn: number | undefined;
+    readonly reason: RegExp;
+  };
 }
 
 /** Little-endian bytes. */

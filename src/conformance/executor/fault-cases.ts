@@ -22,7 +22,7 @@ const LOOKUP = `
 function fault(
   name: string,
   program: string,
-  insn: number,
+  insn: number | undefined,
   reason: RegExp,
   more: Partial<XdpCase> = {},
 ): XdpCase {
@@ -57,8 +57,8 @@ export const FAULT_CASES: readonly XdpCase[] = [
   fault('a write above the stack frame', '*(u64 *)(r10 +0) = 1\nr0 = 2\nexit', 0, /./),
   fault('a write across the end of the stack frame', '*(u64 *)(r10 -4) = 1\nr0 = 2\nexit', 0, /stack/),
   fault(
-    'a read past a map value, though within the map',
-    `${LOOKUP}\nif r0 == 0 goto pc+1\nr0 = *(u64 *)(r0 +8)\nexit`,
+    'a read across the end of a map value, though within the map',
+    `${LOOKUP}\nif r0 == 0 goto pc+1\nr0 = *(u64 *)(r0 +4)\nexit`,
     7,
     /counts/,
     { maps: { counts: ARRAY } },
@@ -88,5 +88,7 @@ export const FAULT_CASES: readonly XdpCase[] = [
     3,
     /is not a map/,
   ),
-  fault('a loop without an end', 'r0 = 0\nloop: r0 += 1\ngoto loop', 2, /1000 insns/, { insnLimit: 1000 }),
+  fault('a loop without an end', 'r0 = 0\nloop: r0 += 1\ngoto loop', undefined, /1000 insns/, {
+    insnLimit: 1000,
+  }),
 ];

@@ -9,6 +9,15 @@ const CSUM = 'net/core/filter.c bpf_csum_diff (6.13 and later)';
 const FIB = 'net/core/filter.c bpf_xdp_fib_lookup';
 const MTU = 'net/core/filter.c bpf_xdp_check_mtu';
 
+/** The event of CPU 0 is open. */
+const EVENTS = {
+  type: 'BPF_MAP_TYPE_PERF_EVENT_ARRAY',
+  keySize: 4,
+  valueSize: 4,
+  maxEntries: 2,
+  entries: [[u32(0), u32(3)]],
+} as const;
+
 const DEVMAP = { type: 'BPF_MAP_TYPE_DEVMAP', keySize: 4, valueSize: 4, maxEntries: 4 } as const;
 
 function redirectMap(map: string, key: number, flags: number): string {
@@ -287,7 +296,7 @@ export const HELPER_CASES: readonly XdpCase[] = [
       call bpf_get_prandom_u32
       r0 ^= r6
       exit`,
-    verdict: prandom(1) ^ prandom(2),
+    verdict: (prandom(1) ^ prandom(2)) >>> 0,
   },
   {
     name: 'bpf_get_smp_processor_id and bpf_get_numa_node_id',
@@ -305,7 +314,7 @@ export const HELPER_CASES: readonly XdpCase[] = [
   {
     name: 'bpf_perf_event_output: the data, then the start of the packet',
     source: OUTPUT,
-    maps: { events: { type: 'BPF_MAP_TYPE_PERF_EVENT_ARRAY', keySize: 4, valueSize: 4, maxEntries: 2 } },
+    maps: { events: EVENTS },
     program: `
       *(u64 *)(r10 -8) = 0x11223344
       r2 = map[events]
@@ -321,9 +330,24 @@ export const HELPER_CASES: readonly XdpCase[] = [
     records: { events: [concat(u64(0x1122_3344n), [0xa0, 0xa1, 0xa2, 0xa3])] },
   },
   {
+    name: 'bpf_perf_event_output to an entry without an event is -ENOENT',
+    source: OUTPUT,
+    maps: { events: { ...EVENTS, entries: [] } },
+    program: `
+      *(u64 *)(r10 -8) = 0
+      r2 = map[events]
+      r3 = 0
+      r4 = r10
+      r4 += -8
+      r5 = 8
+      call bpf_perf_event_output
+      exit`,
+    verdict: 0xffff_fffe,
+  },
+  {
     name: 'bpf_perf_event_output of more than the packet holds is -EFAULT',
     source: OUTPUT,
-    maps: { events: { type: 'BPF_MAP_TYPE_PERF_EVENT_ARRAY', keySize: 4, valueSize: 4, maxEntries: 2 } },
+    maps: { events: EVENTS },
     program: `
       *(u64 *)(r10 -8) = 0
       r2 = map[events]

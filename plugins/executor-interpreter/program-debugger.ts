@@ -1,0 +1,221 @@
+import {
+  BPF_ATOMIC,
+  BPF_CLASS_MASK,
+  BPF_LDX,
+  BPF_MODE_MASK,
+  BPF_SIZE_MASK,
+  BPF_ST,
+  BPF_STX,
+  REGISTER_COUNT,
+} from '../../src/bpf/opcodes.js';
+import type { Program } from '../../src/bpf/program.js';
+import type { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import type { ProgramFault } from '../../src/core/contract/executor.js';
+import type { DecodedProgram } from './decoded-program.js';
+import type { InterpretedProgram } from './interpreter-executor.js';
+import { Stop, type Machine, type RunLoop } from './machine.js';
+import { interpret } from './run-loop.js';
+import { wide } from './wide-arithmetic.js';
+
+/** Where a program is while a debugger has control: `insn` is about to be executed. */
+export interface Location {
+  /** The program that was loaded, or one that a tail call put in its place. */
+  readonly program: Program;
+  readonly insn: number;
+  /** Frames below the current one: local calls and callbacks. */
+  readonly depth: number;
+}
+
+export type DebuggerState =
+  | ({ readonly state: 'paused' } & Location)
+  /** R0; its lower 32 bits are the verdict. */
+  | { readonly state: 'exited'; readonly r0: bigint }
+  | { readonly state: 'faulted'; readonly fault: ProgramFault };
+
+/** A memory access, just before it is made; `address` may be one that the program must not touch. */
+export interface AccessEvent {
+  readonly address: number;
+  readonly size: number;
+  /** `helper`: an argument of the helper that is being called, read or written as `write` says. */
+  readonly kind: 'load' | 'store' | 'atomic' | 'helper';
+  readonly write: boolean;
+  /** How messages call the object, undefined when the address belongs to none. */
+  readonly object: string | undefined;
+}
+
+/** Is told of what happens, in order; either method may be left out. */
+export interface DebuggerObserver {
+  onInsn?(at: Location, registers: readonly bigint[]): void;
+  onAccess?(at: Location, access: AccessEvent): void;
+}
+
+const SIZE_BYTES = [4, 2, 1, 8] as const;
+
+/**
+ * Runs a loaded program step by step: the interface behind `prog trace`.
+ *
+ * It runs the interpreter's own loop on a copy of the code in which every insn hands over control, and puts one
+ * insn back at a time; programs that are not being debugged pay nothing for it. The machine of a runtime runs one
+ * program at a time: between `start` and the end of a run, no other program of the runtime may run.
+ */
+export class ProgramDebugger {
+  /** Insns of `program.insns` before which `resume` stops, in whichever program they are reached. */
+  readonly breakpoints = new Set<number>();
+  #state: DebuggerState | undefined;
+  #program: DecodedProgram;
+  #pc = 0;
+
+  constructor(
+    readonly loaded: InterpretedProgram,
+    readonly observer: DebuggerObserver = {},
+  ) {
+    this.#program = loaded.decoded;
+  }
+
+  /** Prepares a run on the frame in a slot; nothing is executed yet. */
+  start(frames: FrameRing, slot: number): DebuggerState {
+    this.loaded.prepareFrame(frames.address(slot));
+    return this.#begin();
+  }
+
+  /** Prepares a run with R1 and R2 given. */
+  startCall(r1: bigint, r2: bigint): DebuggerState {
+    this.loaded.prepareCall(r1, r2);
+    return this.#begin();
+  }
+
+  /** The state that the last call returned; undefined before `start`. */
+  get state(): DebuggerState | undefined {
+    return this.#state;
+  }
+
+  /** R0 … R10 of the current frame. */
+  registers(): bigint[] {
+    return readRegisters(this.#program);
+  }
+
+  /**
+   * Executes one insn. A helper call is one step, callbacks included; the observer sees their insns. At the
+   * end of the run it does nothing.
+   */
+  step(): DebuggerState {
+    if (this.#state?.state !== 'paused') return this.#require();
+    const stop = this.#debugging(() => this.#stepOnce(this.#program, this.#pc, 0));
+    this.#settle(stop);
+    return this.#require();
+  }
+
+  /** Executes until a breakpoint or the end, at least one insn. */
+  resume(): DebuggerState {
+    do {
+      this.step();
+    } while (this.#state?.state === 'paused' && !this.breakpoints.has(this.#state.insn));
+    return this.#require();
+  }
+
+  #begin(): DebuggerState {
+    this.#program = this.loaded.decoded;
+    this.#pc = 0;
+    this.#state = this.#pausedState();
+    return this.#state;
+  }
+
+  #require(): DebuggerState {
+    if (this.#state === undefined) throw new RangeError('the debugger has not been started');
+    return this.#state;
+  }
+
+  get #machine(): Machine {
+    return this.loaded.machine;
+  }
+
+  #location(program: DecodedProgram, pc: number): Location {
+    return { program: program.program, insn: pc >> 1, depth: this.#machine.depth };
+  }
+
+  #pausedState(): DebuggerState {
+    return { state: 'paused', ...this.#location(this.#program, this.#pc) };
+  }
+
+  #settle(stop: Stop): void {
+    const machine = this.#machine;
+    this.#program = machine.program;
+    if (stop === Stop.PAUSED) {
+      this.#pc = machine.pausedAt;
+      this.#state = this.#pausedState();
+    } else if (stop === Stop.EXIT) {
+      const { registers } = machine.program;
+      this.#state = { state: 'exited', r0: wide(registers[0]!, registers[1]!) };
+    } else {
+      this.#state = { state: 'faulted', fault: machine.fault! };
+    }
+  }
+
+  /** Runs with the machine in debugging mode, so that callbacks are stepped through as well. */
+  #debugging(run: () => Stop): Stop {
+    const machine = this.#machine;
+    const { runLoop } = machine;
+    machine.debugging = true;
+    machine.runLoop = this.#stepThrough;
+    try {
+      return run();
+    } finally {
+      machine.debugging = false;
+      machine.runLoop = runLoop;
+      machine.onAccess = undefined;
+    }
+  }
+
+  /** A callback: step by step, until its frame returns. */
+  readonly #stepThrough: RunLoop = (machine, program, start, baseDepth) => {
+    const { onAccess } = machine;
+    let pc = start;
+    let current = program;
+    for (;;) {
+      const stop = this.#stepOnce(current, pc, baseDepth);
+      if (stop !== Stop.PAUSED) {
+        machine.onAccess = onAccess;
+        return stop;
+      }
+      current = machine.program;
+      pc = machine.pausedAt;
+    }
+  };
+
+  #stepOnce(program: DecodedProgram, pc: number, baseDepth: number): Stop {
+    const machine = this.#machine;
+    const { code, debugCode } = program;
+    const at = this.#location(program, pc);
+    this.observer.onInsn?.(at, readRegisters(program));
+    if (this.observer.onAccess !== undefined) this.#announceAccess(at, program);
+    const paused = debugCode[pc]!;
+    debugCode[pc] = code[pc]!;
+    try {
+      return interpret(machine, program, pc, baseDepth);
+    } finally {
+      debugCode[pc] = paused;
+    }
+  }
+
+  #announceAccess(at: Location, program: DecodedProgram): void {
+    const machine = this.#machine;
+    const tell = (address: number, size: number, kind: AccessEvent['kind'], write: boolean) => {
+      const object = machine.runtime.space.regionAt(address)?.label;
+      this.observer.onAccess!(at, { address, size, kind, write, object });
+    };
+    machine.onAccess = (address, size, write) => tell(address, size, 'helper', write);
+    const insn = program.program.insns[at.insn];
+    if (insn === undefined) return;
+    const insnClass = insn.opcode & BPF_CLASS_MASK;
+    if (insnClass !== BPF_LDX && insnClass !== BPF_ST && insnClass !== BPF_STX) return;
+    const base = insnClass === BPF_LDX ? insn.src : insn.dst;
+    const address = (program.registers[2 * base]! + insn.off) >>> 0;
+    const isAtomic = insnClass === BPF_STX && (insn.opcode & BPF_MODE_MASK) === BPF_ATOMIC;
+    const kind = isAtomic ? 'atomic' : insnClass === BPF_LDX ? 'load' : 'store';
+    tell(address, SIZE_BYTES[(insn.opcode & BPF_SIZE_MASK) >> 3]!, kind, kind !== 'load');
+  }
+}
+
+function readRegisters({ registers }: DecodedProgram): bigint[] {
+  return Array.from({ length: REGISTER_COUNT }, (_, n) => wide(registers[2 * n]!, registers[2 * n + 1]!));
+}
