@@ -1,5 +1,5 @@
 import { XdpbedError } from '../core/diagnostic.js';
-import { E2BIG, EPERM, errnoName } from '../bpf/errno.js';
+import { EPERM, errnoName } from '../bpf/errno.js';
 import { isLddw, type Insn } from '../bpf/insn.js';
 import { BPF_PSEUDO_BTF_ID, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE } from '../bpf/opcodes.js';
 import { XDP_ATTACH_TYPE, type Program } from '../bpf/program.js';
@@ -43,6 +43,7 @@ export interface KernelProgramOptions {
   readonly perfmon?: boolean | undefined;
 }
 
+const TOO_COMPLEX = /BPF program is too large/;
 /** Bytes of log that show the end of a path. */
 const PATH_LOG = 1024 * 1024;
 
@@ -76,7 +77,7 @@ export function loadKernelProgram(
   try {
     let result = load(options.logLevel ?? BPF_LOG_STATS);
     // A program too complex to verify would take seconds with a log, and the path is not what it was rejected for.
-    if (result.fd < 0 && result.fd !== -E2BIG && options.logLevel === undefined) {
+    if (result.fd < 0 && !TOO_COMPLEX.test(result.log) && options.logLevel === undefined) {
       result = load(BPF_LOG_STATS | BPF_LOG_LEVEL1, PATH_LOG);
     }
     const { fd, log, logTruncated } = result;

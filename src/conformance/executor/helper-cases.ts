@@ -1,3 +1,4 @@
+import { BPF_F_RDONLY_PROG } from '../../bpf/map-spec.js';
 import { XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX } from '../../bpf/xdp.js';
 import { concat, countingBytes, u16, u32, u64, type XdpCase } from './executor-case.js';
 
@@ -97,6 +98,7 @@ function strncmp(a: string, b: string, size: number, verdict: number): XdpCase {
         keySize: 4,
         valueSize: 16,
         maxEntries: 1,
+        flags: BPF_F_RDONLY_PROG,
         entries: [[u32(0), concat(Buffer.from(b), new Uint8Array(16 - b.length))]],
       },
     },
@@ -471,6 +473,7 @@ export const HELPER_CASES: readonly XdpCase[] = [
         keySize: 4,
         valueSize: 8,
         maxEntries: 1,
+        flags: BPF_F_RDONLY_PROG,
         entries: [[u32(0), concat(Buffer.from('n=%d'), new Uint8Array(4))]],
       },
       out: { type: 'BPF_MAP_TYPE_ARRAY', keySize: 4, valueSize: 8, maxEntries: 1 },
