@@ -54,6 +54,12 @@ module.exports = {
       },
     },
     {
+      name: 'linux-imports-only-the-pure-libraries',
+      severity: 'error',
+      from: { path: '^src/linux/', pathNot: '\\.test\\.ts$' },
+      to: { path: '^(src|plugins)/', pathNot: `^src/(linux/|core/(diagnostic\\.ts$|contract/))|${PURE}` },
+    },
+    {
       name: 'only-presets-name-plugins',
       severity: 'error',
       from: { path: '^src/', pathNot: '\\.test\\.ts$|^src/presets\\.ts$' },

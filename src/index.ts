@@ -12,6 +12,7 @@ export * from './core/contract/map-backend.js';
 export * from './core/contract/plan.js';
 export * from './core/contract/plugin.js';
 export * from './core/contract/policy.js';
+export * from './core/contract/program-debugging.js';
 export * from './core/contract/reporter.js';
 export * from './core/contract/result.js';
 export * from './core/contract/transport.js';

@@ -18,10 +18,4 @@ export default definePlugin({
 });
 
 export { InterpretedProgram, InterpreterExecutor } from './interpreter-executor.js';
-export {
-  ProgramDebugger,
-  type AccessEvent,
-  type DebuggerObserver,
-  type DebuggerState,
-  type Location,
-} from './program-debugger.js';
+export { ProgramDebugger } from './program-debugger.js';

@@ -1,3 +1,5 @@
+import type { DebuggerObserver, ProgramDebugging } from '../../src/core/contract/program-debugging.js';
+import { XdpbedError } from '../../src/core/diagnostic.js';
 import { injectable } from '../../src/core/contract/injection.js';
 import type {
   CallOutcome,
@@ -13,11 +15,13 @@ import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { createHelpers } from '../../src/bpf/runtime/helpers/helper-table.js';
 import { FRAME_SLOT, type FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import { decodeProgram } from './decode-program.js';
+import { ProgramDebugger } from './program-debugger.js';
 import type { DecodedProgram } from './decoded-program.js';
 import { invokeCallback, Machine, Stop } from './machine.js';
 import { interpret } from './run-loop.js';
 import { wide } from './wide-arithmetic.js';
 
+const MAX_SPACE = 2 ** 31;
 const DEFAULT_INSN_LIMIT = 2 ** 32 - 1;
 
 /**
@@ -36,6 +40,13 @@ export class InterpreterExecutor implements Executor {
   /** As `load`, for callers that cannot wait. */
   loadNow(program: Program, environment: ExecutionEnvironment): InterpretedProgram {
     const { runtime, host, programId } = environment;
+    // The run loop takes addresses for positive int32.
+    if (runtime.space.byteLength > MAX_SPACE) {
+      throw new XdpbedError(
+        'executor-unsupported',
+        `an address space of ${runtime.space.byteLength} bytes exceeds the interpreter's limit of ${MAX_SPACE}`,
+      );
+    }
     const machine = this.#machines.get(runtime) ?? new Machine(runtime, interpret);
     let decoded: DecodedProgram;
     try {
@@ -82,6 +93,10 @@ export class InterpretedProgram implements LoadedProgram {
   /** Insns that the last run executed, those of callbacks and tail-called programs included. */
   get executedInsns(): number {
     return this.machine.executed / 2;
+  }
+
+  debug(observer?: DebuggerObserver): ProgramDebugging {
+    return new ProgramDebugger(this, observer);
   }
 
   run(frames: FrameRing, slot: number): RunOutcome {

@@ -5,7 +5,8 @@ import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import { MemoryMapBackend } from '../map-backend-memory/memory-map-backend.js';
 import { isResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import { InterpreterExecutor } from './interpreter-executor.js';
-import { ProgramDebugger, type AccessEvent } from './program-debugger.js';
+import type { AccessEvent } from '../../src/core/contract/program-debugging.js';
+import { ProgramDebugger } from './program-debugger.js';
 
 let runtime: BpfRuntime;
 let executor: InterpreterExecutor;

@@ -8,46 +8,19 @@ import {
   BPF_STX,
   REGISTER_COUNT,
 } from '../../src/bpf/opcodes.js';
-import type { Program } from '../../src/bpf/program.js';
 import type { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
-import type { ProgramFault } from '../../src/core/contract/executor.js';
+import type {
+  AccessEvent,
+  DebuggerObserver,
+  DebuggerState,
+  Location,
+  ProgramDebugging,
+} from '../../src/core/contract/program-debugging.js';
 import type { DecodedProgram } from './decoded-program.js';
 import type { InterpretedProgram } from './interpreter-executor.js';
 import { Stop, type Machine, type RunLoop } from './machine.js';
 import { interpret } from './run-loop.js';
 import { wide } from './wide-arithmetic.js';
-
-/** Where a program is while a debugger has control: `insn` is about to be executed. */
-export interface Location {
-  /** The program that was loaded, or one that a tail call put in its place. */
-  readonly program: Program;
-  readonly insn: number;
-  /** Frames below the current one: local calls and callbacks. */
-  readonly depth: number;
-}
-
-export type DebuggerState =
-  | ({ readonly state: 'paused' } & Location)
-  /** R0; its lower 32 bits are the verdict. */
-  | { readonly state: 'exited'; readonly r0: bigint }
-  | { readonly state: 'faulted'; readonly fault: ProgramFault };
-
-/** A memory access, just before it is made; `address` may be one that the program must not touch. */
-export interface AccessEvent {
-  readonly address: number;
-  readonly size: number;
-  /** `helper`: an argument of the helper that is being called, read or written as `write` says. */
-  readonly kind: 'load' | 'store' | 'atomic' | 'helper';
-  readonly write: boolean;
-  /** How messages call the object, undefined when the address belongs to none. */
-  readonly object: string | undefined;
-}
-
-/** Is told of what happens, in order; either method may be left out. */
-export interface DebuggerObserver {
-  onInsn?(at: Location, registers: readonly bigint[]): void;
-  onAccess?(at: Location, access: AccessEvent): void;
-}
 
 const SIZE_BYTES = [4, 2, 1, 8] as const;
 
@@ -58,7 +31,7 @@ const SIZE_BYTES = [4, 2, 1, 8] as const;
  * insn back at a time; programs that are not being debugged pay nothing for it. The machine of a runtime runs one
  * program at a time: between `start` and the end of a run, no other program of the runtime may run.
  */
-export class ProgramDebugger {
+export class ProgramDebugger implements ProgramDebugging {
   /** Insns of `program.insns` before which `resume` stops, in whichever program they are reached. */
   readonly breakpoints = new Set<number>();
   #state: DebuggerState | undefined;

@@ -10,6 +10,7 @@ export * from './btf/format-value.js';
 export * from './btf/parse-value.js';
 export * from './disassembler.js';
 export * from './elf/elf-file.js';
+export * from './elf/object-closure.js';
 export * from './elf/object-spec.js';
 export * from './elf/section-type.js';
 export * from './errno.js';

@@ -124,3 +124,13 @@ const GPL_COMPATIBLE = new Set([
 export function isGplCompatible(license: string): boolean {
   return GPL_COMPATIBLE.has(license);
 }
+
+/** The source line that made an insn; undefined without line information. Lines without a number are passed over. */
+export function sourceLineAt(debug: ProgramDebugInfo | undefined, insn: number): LineInfo | undefined {
+  return debug?.lines.findLast((line) => line.insn <= insn && line.line > 0);
+}
+
+/** `text  (file.c:12)`, the file without its folder. */
+export function formatSourceLine({ text, file, line }: LineInfo): string {
+  return `${text}  (${file.split('/').at(-1)}:${line})`;
+}

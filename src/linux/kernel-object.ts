@@ -1,5 +1,5 @@
 import { XdpbedError } from '../core/diagnostic.js';
-import { requiredMaps } from '../core/offload/load-program.js';
+import { requiredMaps } from '../bpf/elf/object-closure.js';
 import { errnoName, EPERM } from '../bpf/errno.js';
 import type { ObjectSpec } from '../bpf/elf/object-spec.js';
 import { linkProgram } from '../bpf/link.js';

@@ -1,4 +1,5 @@
 import type { LineInfo } from '../../bpf/btf/btf-ext.js';
+import { formatSourceLine } from '../../bpf/program.js';
 import type { Rejection, Verification, VerifierStatistics } from '../../core/contract/verifier.js';
 
 /** Limits of the Linux verifier that the complexity report measures against (kernel/bpf/verifier.c). */
@@ -81,5 +82,5 @@ function summary({ processedInsns, peakStates, totalStates, milliseconds }: Veri
 }
 
 function source(line: LineInfo): string {
-  return `; ${line.text}  (${line.file.split('/').at(-1)}:${line.line})`;
+  return `; ${formatSourceLine(line)}`;
 }

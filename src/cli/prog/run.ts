@@ -10,7 +10,7 @@ import {
 import { YamlSource } from '../../core/testbed/yaml-source.js';
 import { formatProblem } from '../../core/testbed/problem-list.js';
 import type { MapSpec } from '../../bpf/map-spec.js';
-import type { ProgramSpec } from '../../bpf/program.js';
+import { formatSourceLine, sourceLineAt, type ProgramSpec } from '../../bpf/program.js';
 import { writePcap, type CapturedPacket, type PacketToWrite } from '../../packet/index.js';
 import type { CliContext } from '../cli-context.js';
 import { addProgramOptions, openProgram, type ProgramOptions } from './prog-object.js';
@@ -150,8 +150,8 @@ function describe(before: Uint8Array, outcome: PacketOutcome): string {
 }
 
 function lineOf(spec: ProgramSpec, insn: number): string {
-  const line = spec.debug?.lines.findLast((candidate) => candidate.insn <= insn);
-  return line === undefined ? '' : ` (${line.file.split('/').at(-1)}:${line.line}: ${line.text})`;
+  const line = sourceLineAt(spec.debug, insn);
+  return line === undefined ? '' : ` (${formatSourceLine(line)})`;
 }
 
 function toJson(report: RunReport): string {

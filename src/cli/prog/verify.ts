@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { EXIT } from '../../core/diagnostic.js';
 import { linkProgram } from '../../bpf/link.js';
-import { requiredMaps } from '../../core/offload/load-program.js';
+import { requiredMaps } from '../../bpf/elf/object-closure.js';
 import type { Verification, Verifier, VerifierMap, VerifyRequest } from '../../core/contract/verifier.js';
 import { VERIFIER } from '../../core/contract/verifier.js';
 import { LifecycleManager } from '../../core/plugin/lifecycle.js';

@@ -5,6 +5,7 @@ import type { HelperHost } from '../../bpf/runtime/helper-host.js';
 import type { RunState } from '../../bpf/runtime/run-state.js';
 import type { FrameRing } from '../../bpf/runtime/xdp-frame.js';
 import type { ProgramFacts } from './verifier.js';
+import type { DebuggerObserver, ProgramDebugging } from './program-debugging.js';
 import { token } from './injection.js';
 
 /** Role `executor`: runs a verified program on packets. */
@@ -53,6 +54,8 @@ export interface LoadedProgram {
   /** Runs with R1 and R2 given and returns R0: for programs that are not XDP (conformance tests). */
   call(r1: bigint, r2: bigint): CallOutcome;
   readonly lastFault: ProgramFault | undefined;
+  /** Executors that can go insn by insn have this (capability `step`). */
+  debug?(observer?: DebuggerObserver): ProgramDebugging;
   close(): void;
 }
 

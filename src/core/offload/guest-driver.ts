@@ -9,6 +9,7 @@ import {
   EACCES,
   errnoName,
 } from '../../bpf/errno.js';
+import { requiredMaps, type LoadableObject } from '../../bpf/elf/object-closure.js';
 import { helperName } from '../../bpf/helper-ids.js';
 import { encodeInsns } from '../../bpf/insn.js';
 import { linkProgram } from '../../bpf/link.js';
@@ -53,12 +54,7 @@ import {
   type GuestMap,
   type GuestResult,
 } from './guest-map.js';
-import {
-  loadObjectProgram,
-  requiredMaps,
-  type LoadableObject,
-  type ProgramRejection,
-} from './load-program.js';
+import { loadObjectProgram, type ProgramRejection } from './load-program.js';
 import { OFFLOADABLE_HELPER_IDS } from './offloadable-helpers.js';
 import { helperCalls } from './program-summary.js';
 

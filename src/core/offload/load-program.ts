@@ -1,5 +1,5 @@
 import { errnoName } from '../../bpf/errno.js';
-import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
+import { ObjectClosure, type LoadableObject } from '../../bpf/elf/object-closure.js';
 import { linkProgram } from '../../bpf/link.js';
 import { mapTypeName, type MapInitialEntry, type MapSpec } from '../../bpf/map-spec.js';
 import type { Program, ProgramSpec } from '../../bpf/program.js';
@@ -10,10 +10,6 @@ import { XdpbedError } from '../diagnostic.js';
 import type { LoadedProgram } from '../contract/executor.js';
 import type { Party } from '../contract/fabric.js';
 import type { Acceptance, Rejection, VerifierMap } from '../contract/verifier.js';
-import { nearest } from '../nearest.js';
-
-/** The part of an object that loading looks at; an {@link ObjectSpec} is one. */
-export type LoadableObject = Pick<ObjectSpec, 'maps' | 'programs'>;
 
 export interface LoadObjectOptions {
   /** What helpers see of the world. */
@@ -85,58 +81,6 @@ export function requireAccepted(result: LoadedObjectProgram | ProgramRejection):
       hint: result.suggestion,
     },
   );
-}
-
-/**
- * The maps that a program needs, by name, an inner map always before the map that holds it: those it refers to,
- * those in their initial elements, and those of the programs there. Throws `object-invalid` for a name that the
- * object does not define.
- */
-export function requiredMaps(
-  object: LoadableObject,
-  program: ProgramSpec,
-  initial?: LoadObjectOptions['initial'],
-): MapSpec[] {
-  const closure = new ObjectClosure(object, initial);
-  closure.addProgram(program);
-  return [...closure.maps.values()];
-}
-
-class ObjectClosure {
-  readonly maps = new Map<string, MapSpec>();
-  readonly programs = new Map<string, ProgramSpec>();
-  readonly #visited = new Set<string>();
-
-  constructor(
-    readonly object: LoadableObject,
-    readonly extra?: LoadObjectOptions['initial'],
-  ) {}
-
-  addProgram(program: ProgramSpec): void {
-    if (this.programs.has(program.name)) return;
-    this.programs.set(program.name, program);
-    for (const reference of program.references) {
-      if (reference.kind === 'map') this.addMap(reference.mapName, `program ${program.name}`);
-    }
-  }
-
-  addMap(name: string, user: string): void {
-    if (this.#visited.has(name)) return;
-    this.#visited.add(name);
-    const spec = find(this.object.maps, name, 'map', user);
-    for (const entry of this.initialEntries(spec)) {
-      if ('mapName' in entry) this.addMap(entry.mapName, `map ${name}`);
-      if ('programName' in entry) {
-        this.addProgram(find(this.object.programs, entry.programName, 'program', `map ${name}`));
-      }
-    }
-    this.maps.set(name, spec);
-  }
-
-  /** Those of the object, then those that were given. */
-  initialEntries(spec: MapSpec): readonly MapInitialEntry[] {
-    return [...spec.initial, ...(this.extra?.get(spec.name) ?? [])];
-  }
 }
 
 class ObjectLoading {
@@ -308,26 +252,5 @@ function elementProblem(mapName: string, key: Uint8Array, status: number): Xdpbe
   return new XdpbedError(
     'map-invalid',
     `map ${mapName}: the element under key ${hex} cannot be set: ${errnoName(status)}`,
-  );
-}
-
-function find<T extends { readonly name: string }>(
-  items: readonly T[],
-  name: string,
-  what: string,
-  user: string,
-): T {
-  const found = items.find((item) => item.name === name);
-  if (found !== undefined) return found;
-  const near = nearest(
-    name,
-    items.map((item) => item.name),
-  );
-  throw new XdpbedError(
-    'object-invalid',
-    `${user} refers to ${what} ${name}, which the object does not define`,
-    {
-      hint: near === undefined ? undefined : `did you mean '${near}'?`,
-    },
   );
 }

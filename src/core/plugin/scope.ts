@@ -1,5 +1,10 @@
 import 'reflect-metadata';
-import { container as root, instanceCachingFactory, type DependencyContainer, type InjectionToken } from 'tsyringe';
+import {
+  container as root,
+  instanceCachingFactory,
+  type DependencyContainer,
+  type InjectionToken,
+} from 'tsyringe';
 import { XdpbedError } from '../diagnostic.js';
 import type { Token } from '../contract/injection.js';
 import type { PluginScope } from '../contract/plugin.js';

@@ -30,7 +30,7 @@ export const OUTPUT_HELPERS: HelperGroup = {
   /** long (ctx, map, u64 flags, data, u64 size); the record is the data, then the start of the packet. */
   bpf_perf_event_output(context) {
     const { state } = context;
-    const { i32, space } = { i32: context.runtime.space.i32, space: context.runtime.space };
+    const { space } = context.runtime;
     const frame = frameWord(context);
     const map = mapArgument(context, 2);
     const packetBytes = state.argHigh(3) >>> 0;
@@ -46,7 +46,7 @@ export const OUTPUT_HELPERS: HelperGroup = {
     }
     const record = new Uint8Array(size + packetBytes);
     record.set(space.u8.subarray(at, at + size));
-    const data = i32[frame + FRAME_WORD.data]!;
+    const data = space.i32[frame + FRAME_WORD.data]!;
     record.set(space.u8.subarray(data, data + packetBytes), size);
     const index = state.argLow(3) >>> 0;
     const entry = index === BPF_F_CURRENT_CPU ? state.cpu : index;
@@ -210,9 +210,8 @@ function formatMemory(context: HelperContext): FormatMemory {
       return address <= 0xffffffffn ? zeroTerminated(context, Number(address), MAX_BPRINTF_BUF) : undefined;
     },
     bytes(address, length) {
+      if (address > BigInt(space.byteLength - length)) return undefined;
       const at = Number(address);
-      if (address > 0xffffffffn || space.accessFault(at, length, false)?.includes('no object'))
-        return undefined;
       return context.check?.(at, length, false) === undefined ? space.read(at, length) : undefined;
     },
   };

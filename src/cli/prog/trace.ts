@@ -1,0 +1,119 @@
+import type { Command } from 'commander';
+import { EXIT, XdpbedError } from '../../core/diagnostic.js';
+import type { AccessEvent, Location } from '../../core/contract/program-debugging.js';
+import { ProgramSession } from '../../core/program-test/program-session.js';
+import { formatInsn } from '../../bpf/disassembler.js';
+import { formatSourceLine, sourceLineAt } from '../../bpf/program.js';
+import { xdpActionName } from '../../bpf/xdp.js';
+import type { CliContext } from '../cli-context.js';
+import { readFrames } from './capture-input.js';
+import { addProgramOptions, openProgram, type ProgramOptions } from './prog-object.js';
+import { renderVerification } from './render-verification.js';
+import { Workbench } from './workbench.js';
+
+interface TraceOptions extends ProgramOptions {
+  readonly pcap: string;
+  readonly packet: string;
+  readonly executor: string;
+  readonly verifier: string;
+  readonly limit: string;
+}
+
+/** `xdpbed prog trace`: a program insn by insn on one packet: source lines, changed registers, memory accesses. */
+export function addTraceVerb(prog: Command, context: CliContext): void {
+  addProgramOptions(prog.command('trace'))
+    .description('step through a program on one packet: registers, memory accesses, source lines')
+    .requiredOption('--pcap <file>', 'capture that holds the packet')
+    .option('--packet <number>', 'which packet, counted from 1', '1')
+    .option('--executor <name>', 'an executor that can step', 'interpreter')
+    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'structural')
+    .option('--limit <number>', 'give up after so many insns', '10000')
+    .action(
+      context.verb(async (path: string, options: TraceOptions) => {
+        const { object, spec } = await openProgram(path, options);
+        const packets = await readFrames(options.pcap);
+        const packet = packets[Number(options.packet) - 1];
+        if (packet === undefined) {
+          throw new XdpbedError(
+            'usage',
+            `--packet ${options.packet}: ${options.pcap} holds packets 1 to ${packets.length}`,
+          );
+        }
+        const bench = await Workbench.open(context.registry, {
+          executor: options.executor,
+          verifiers: options.verifier.split(','),
+        });
+        try {
+          const session = await ProgramSession.open(bench.party, object, spec);
+          if ('code' in session) {
+            context.terminal.err(renderVerification(session.programName, session, { complexity: false }));
+            return EXIT.CHECK_FAILED;
+          }
+          const faulted = traceRun(session, packet.data, packet.timestampNs, Number(options.limit), (line) =>
+            context.terminal.out(`${line}\n`),
+          );
+          session.close();
+          return faulted ? EXIT.CHECK_FAILED : EXIT.OK;
+        } finally {
+          await bench.close();
+        }
+      }),
+    );
+}
+
+/** Prints each insn with what it changed; whether the run ended in a fault. */
+function traceRun(
+  session: ProgramSession,
+  packet: Uint8Array,
+  now: bigint,
+  limit: number,
+  print: (line: string) => void,
+): boolean {
+  const accesses: AccessEvent[] = [];
+  const stepper = session.loaded.loaded.debug?.({ onAccess: (_, access) => void accesses.push(access) });
+  if (stepper === undefined) {
+    throw new XdpbedError('usage', `executor ${session.party.executor.name} cannot step`, {
+      hint: 'use --executor interpreter',
+    });
+  }
+  session.frames.load(0, packet, { ingressIfindex: 1 });
+  session.party.runtime.state.now = now;
+  let state = stepper.start(session.frames, 0);
+  let line = '';
+  for (let count = 0; state.state === 'paused'; count++) {
+    if (count >= limit) {
+      print(`… stopped after ${limit} insns; --limit raises it`);
+      return false;
+    }
+    const at: Location = state;
+    const from = sourceLineAt(at.program.debug, at.insn);
+    const source = from === undefined ? undefined : formatSourceLine(from);
+    if (source !== undefined && source !== line) print(`${''.padStart(6)}; ${source}`);
+    line = source ?? line;
+    const before = stepper.registers();
+    accesses.length = 0;
+    state = stepper.step();
+    const text = formatInsn(at.program.insns, at.insn, { functions: at.program.debug?.functions });
+    const effects = state.state === 'paused' ? changes(before, stepper.registers()) : [];
+    for (const { kind, address, size, object } of accesses) {
+      effects.push(
+        `${kind} ${size} B at 0x${address.toString(16)}${object === undefined ? '' : ` (${object})`}`,
+      );
+    }
+    print(
+      `${String(at.insn).padStart(5)}: ${'  '.repeat(at.depth)}${text.padEnd(42 - 2 * at.depth)} ${effects.join('; ')}`.trimEnd(),
+    );
+  }
+  if (state.state === 'faulted') {
+    print(`aborted at insn ${state.fault.insn}: ${state.fault.reason}`);
+    return true;
+  }
+  print(`returned ${BigInt.asUintN(32, state.r0)} (${xdpActionName(Number(BigInt.asUintN(32, state.r0)))})`);
+  return false;
+}
+
+function changes(before: readonly bigint[], after: readonly bigint[]): string[] {
+  return after.flatMap((value, register) =>
+    value === before[register] ? [] : [`r${register} = 0x${value.toString(16)}`],
+  );
+}
