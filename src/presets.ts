@@ -10,6 +10,7 @@ import junitReporter from '../plugins/reporter-junit/index.js';
 import ndjsonReporter from '../plugins/reporter-ndjson/index.js';
 import tableReporter from '../plugins/reporter-table/index.js';
 import virtqueueTransport from '../plugins/transport-virtqueue/index.js';
+import kernelVerifier from '../plugins/verifier-kernel/index.js';
 import structuralVerifier from '../plugins/verifier-structural/index.js';
 import imix from '../plugins/workload-imix/index.js';
 import pcapReplay from '../plugins/workload-pcap-replay/index.js';
@@ -19,6 +20,7 @@ import udpFlood from '../plugins/workload-udp-flood/index.js';
 export const BUILT_IN_PLUGINS: readonly Plugin[] = [
   virtqueueTransport,
   structuralVerifier,
+  kernelVerifier,
   interpreter,
   memoryMaps,
   helperAllowList,
