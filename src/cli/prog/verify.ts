@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
-import { EXIT } from '../../core/diagnostic.js';
+import { EXIT, XdpbedError } from '../../core/diagnostic.js';
+import { readObjectFile } from '../../core/testbed/resolve-testbed.js';
 import { linkProgram } from '../../bpf/link.js';
 import { requiredMaps } from '../../bpf/elf/object-closure.js';
 import type { Verification, Verifier, VerifierMap, VerifyRequest } from '../../core/contract/verifier.js';
@@ -7,7 +8,9 @@ import { VERIFIER } from '../../core/contract/verifier.js';
 import { LifecycleManager } from '../../core/plugin/lifecycle.js';
 import { Scope } from '../../core/plugin/scope.js';
 import { PluginInstances } from '../../core/run/plugin-instances.js';
+import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import type { MapSpec } from '../../bpf/map-spec.js';
+import { BPF_PROG_TYPE_XDP, type ProgramSpec } from '../../bpf/program.js';
 import type { CliContext } from '../cli-context.js';
 import { addProgramOptions, openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
@@ -16,50 +19,81 @@ import { choose } from './workbench.js';
 /** `xdpbed prog verify`: what one or several verifiers say of a program, and where they differ. */
 export function addVerifyVerb(prog: Command, context: CliContext): void {
   addProgramOptions(prog.command('verify'))
-    .description('judge a program without loading it, and explain a rejection')
+    .description('judge a program, or all of an object’s, without loading it, and explain a rejection')
     .option('--verifier <names>', 'verifiers, comma-separated: abstract, structural, kernel', 'abstract')
     .option('--log', 'print the state before each insn, in the kernel’s notation')
     .option('--complexity', 'show where states multiply')
     .option('--format <format>', 'text or json', 'text')
     .action(
       context.verb(async (path: string, options: ProgramOptions & VerifyOptions) => {
-        const { object, spec } = await openProgram(path, options);
-        const maps = requiredMaps(object, spec);
-        const handles = new Map(maps.map((map, index) => [map.name, index + 1]));
-        const request: VerifyRequest = {
-          program: linkProgram(spec, handles),
-          maps: new Map(maps.map((map, index) => [index + 1, verifierMap(map)])),
-          log: options.log,
-        };
+        const named = options.program !== undefined || options.section !== undefined;
+        const object = await readObjectFile(path);
+        const programs = named
+          ? [(await openProgram(path, options)).spec]
+          : object.programs.filter((program) => program.type === BPF_PROG_TYPE_XDP);
+        if (programs.length === 0) throw new XdpbedError('usage', `${path} holds no XDP program`);
+        const results: ProgramResult[] = [];
         const lifecycle = new LifecycleManager();
         const instances = new PluginInstances(new Scope('verify'), lifecycle);
-        const verifications: Verification[] = [];
         try {
+          const verifiers: Verifier[] = [];
           for (const name of options.verifier.split(',')) {
-            const verifier: Verifier = await instances.instantiate(
-              await choose(context.registry, 'verifier', name),
-              VERIFIER,
+            verifiers.push(
+              await instances.instantiate(await choose(context.registry, 'verifier', name), VERIFIER),
             );
-            const started = performance.now();
-            const verification = await verifier.verify(request);
-            const milliseconds = performance.now() - started;
-            verifications.push({ ...verification, statistics: { milliseconds, ...verification.statistics } });
+          }
+          for (const spec of programs) {
+            results.push({
+              program: spec.name,
+              verifications: await verifyBy(verifiers, object, spec, options.log === true),
+            });
           }
         } finally {
           await lifecycle.stop();
         }
-        if (options.format === 'json') context.terminal.out(`${toJson(verifications)}\n`);
-        else {
-          for (const verification of verifications) {
-            context.terminal.out(
-              renderVerification(spec.name, verification, { complexity: options.complexity === true }),
-            );
-          }
-          if (verifications.length > 1) context.terminal.out(renderComparison(verifications));
-        }
-        return verifications.every((verification) => verification.accepted) ? EXIT.OK : EXIT.CHECK_FAILED;
+        if (options.format === 'json') context.terminal.out(`${toJson(results)}\n`);
+        else context.terminal.out(results.map((result) => renderText(result, options)).join('\n'));
+        const accepted = results.every(({ verifications }) => verifications.every((each) => each.accepted));
+        return accepted ? EXIT.OK : EXIT.CHECK_FAILED;
       }),
     );
+}
+
+/** What each verifier said of one program. */
+interface ProgramResult {
+  readonly program: string;
+  readonly verifications: readonly Verification[];
+}
+
+async function verifyBy(
+  verifiers: readonly Verifier[],
+  object: ObjectSpec,
+  spec: ProgramSpec,
+  log: boolean,
+): Promise<Verification[]> {
+  const maps = requiredMaps(object, spec);
+  // Any numbers will do as handles: nothing is created.
+  const handles = new Map(maps.map((map, index) => [map.name, index + 1]));
+  const request: VerifyRequest = {
+    program: linkProgram(spec, handles),
+    maps: new Map(maps.map((map, index) => [index + 1, verifierMap(map)])),
+    log,
+  };
+  const verifications: Verification[] = [];
+  for (const verifier of verifiers) {
+    const started = performance.now();
+    const verification = await verifier.verify(request);
+    const milliseconds = performance.now() - started;
+    verifications.push({ ...verification, statistics: { milliseconds, ...verification.statistics } });
+  }
+  return verifications;
+}
+
+function renderText({ program, verifications }: ProgramResult, options: VerifyOptions): string {
+  const texts = verifications.map((each) =>
+    renderVerification(program, each, { complexity: options.complexity === true }),
+  );
+  return texts.join('') + (verifications.length > 1 ? renderComparison(verifications) : '');
 }
 
 interface VerifyOptions {
@@ -85,15 +119,15 @@ function renderComparison(verifications: readonly Verification[]): string {
     const codes = new Set(rejecting.map((each) => (each.accepted ? '' : each.code)));
     const insns = new Set(rejecting.map((each) => (each.accepted ? undefined : each.insn)));
     const detail = codes.size > 1 || insns.size > 1 ? ', for different reasons' : '';
-    return `\nall ${verifications.length} verifiers ${accepting.length > 0 ? 'accept' : 'reject'}${detail}\n`;
+    return `all ${verifications.length} verifiers ${accepting.length > 0 ? 'accept' : 'reject'}${detail}\n`;
   }
   const reasons = rejecting.map((each) =>
     each.accepted ? '' : `${each.verifier} rejects (${each.code}, insn ${each.insn ?? '–'})`,
   );
-  return `\nthe verifiers differ: ${accepting.join(', ')} accept; ${reasons.join('; ')}\n`;
+  return `the verifiers differ: ${accepting.join(', ')} accept; ${reasons.join('; ')}\n`;
 }
 
-function toJson(verifications: readonly Verification[]): string {
+function toJson(programs: readonly ProgramResult[]): string {
   const plain = (value: unknown): unknown => {
     if (typeof value === 'bigint') return value.toString();
     if (value instanceof Map)
@@ -102,7 +136,7 @@ function toJson(verifications: readonly Verification[]): string {
     return value;
   };
   return JSON.stringify(
-    { schema: 'xdpbed.verification/1', verifications },
+    { schema: 'xdpbed.verification/1', programs },
     (_, value: unknown) => plain(value),
     2,
   );
