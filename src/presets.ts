@@ -1,5 +1,6 @@
 import type { Plugin } from './core/contract/plugin.js';
 import interpreter from '../plugins/executor-interpreter/index.js';
+import wasm from '../plugins/executor-wasm/index.js';
 import modelFabric from '../plugins/fabric-model/index.js';
 import memoryMaps from '../plugins/map-backend-memory/index.js';
 import helperAllowList from '../plugins/policy-helper-allow-list/index.js';
@@ -10,6 +11,7 @@ import junitReporter from '../plugins/reporter-junit/index.js';
 import ndjsonReporter from '../plugins/reporter-ndjson/index.js';
 import tableReporter from '../plugins/reporter-table/index.js';
 import virtqueueTransport from '../plugins/transport-virtqueue/index.js';
+import abstractVerifier from '../plugins/verifier-abstract/index.js';
 import kernelVerifier from '../plugins/verifier-kernel/index.js';
 import structuralVerifier from '../plugins/verifier-structural/index.js';
 import imix from '../plugins/workload-imix/index.js';
@@ -20,8 +22,10 @@ import udpFlood from '../plugins/workload-udp-flood/index.js';
 export const BUILT_IN_PLUGINS: readonly Plugin[] = [
   virtqueueTransport,
   structuralVerifier,
+  abstractVerifier,
   kernelVerifier,
   interpreter,
+  wasm,
   memoryMaps,
   helperAllowList,
   quota,

@@ -49,7 +49,15 @@ export type CallbackParameters =
 
 /** What R0 holds after the call. */
 export type HelperReturn =
-  | { readonly kind: 'scalar'; readonly min?: number; readonly max?: number }
+  | {
+      readonly kind: 'scalar';
+      readonly min?: number;
+      readonly max?: number;
+      /** The only numbers it can be. */
+      readonly values?: readonly number[];
+    }
+  /** XDP_REDIRECT, or what the low bits of the flags (R3) say. */
+  | { readonly kind: 'redirect-map' }
   /** R0 is a scalar that nothing is known of and that the helper leaves undefined. */
   | { readonly kind: 'void' }
   /** Pointer to the map's value, or NULL; an inner map or socket where the map holds those. */
@@ -154,8 +162,8 @@ const PROTOTYPES: readonly HelperPrototype[] = [
 
   // Where the packet goes
   { id: 12, args: [context, map, scalar], returns: { kind: 'tail-call' } },
-  { id: 23, args: [scalar, scalar], returns: number },
-  { id: 51, args: [map, scalar, scalar], returns: number },
+  { id: 23, args: [scalar, scalar], returns: { kind: 'scalar', values: [0, 4] } },
+  { id: 51, args: [map, scalar, scalar], returns: { kind: 'redirect-map' } },
 
   // The packet
   {

@@ -28,7 +28,7 @@ export function addBenchVerb(prog: Command, context: CliContext): void {
     .description('time a program on the packets of a capture, executors side by side')
     .requiredOption('--pcap <file>', 'capture whose packets are run over and over')
     .option('--executor <names>', 'executors, comma-separated', 'interpreter,wasm')
-    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'structural')
+    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
     .option('--rounds <number>', 'interleaved rounds; the median counts', '7')
     .option('--batch <number>', 'packets of one call', '64')
     .action(

@@ -37,7 +37,7 @@ export function addRunVerb(prog: Command, context: CliContext): void {
     .option('--pcap-out <file>', 'write what XDP_PASS, XDP_TX and XDP_REDIRECT let through, as pcap')
     .option('--maps <file>', 'YAML with map content to start from, by map name')
     .option('--executor <name>', 'interpreter, wasm or differential', 'interpreter')
-    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'structural')
+    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
     .option('--ifindex <number>', 'ifindex that frames come in by', '1')
     .option('--quiet', 'no line for each packet')
     .option('--format <format>', 'text or json', 'text')

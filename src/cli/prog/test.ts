@@ -14,7 +14,7 @@ export function addTestVerb(prog: Command, context: CliContext): void {
     .argument('<object>', 'ELF object')
     .argument('<cases>', 'YAML file of cases')
     .option('--executor <name>', 'interpreter, wasm or differential', 'interpreter')
-    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'structural')
+    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
     .option('--format <format>', 'text or junit', 'text')
     .action(
       context.verb(

@@ -26,7 +26,7 @@ export function addTraceVerb(prog: Command, context: CliContext): void {
     .requiredOption('--pcap <file>', 'capture that holds the packet')
     .option('--packet <number>', 'which packet, counted from 1', '1')
     .option('--executor <name>', 'an executor that can step', 'interpreter')
-    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'structural')
+    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
     .option('--limit <number>', 'give up after so many insns', '10000')
     .action(
       context.verb(async (path: string, options: TraceOptions) => {

@@ -1,3 +1,4 @@
+import type { TSchema } from '@sinclair/typebox';
 import { nearest } from '../nearest.js';
 import type { YamlPath } from './yaml-source.js';
 
@@ -57,12 +58,14 @@ export function combinationCount(matrix: Matrix): number {
 }
 
 /**
- * Puts a value at a dotted path of plain data. A string says why it cannot: a step that is not there (only the
- * last may be new), or is no map or list.
+ * Puts a value at a dotted path of plain data. A string says why it cannot: a step that is not there, or is no
+ * map or list. Besides the last, a step may be new where the schema has a section of that name: it then starts
+ * as the schema's default.
  */
-export function assign(data: unknown, path: string, value: unknown): string | undefined {
+export function assign(data: unknown, path: string, value: unknown, schema: TSchema): string | undefined {
   const steps = path.split('.');
   let node: unknown = data;
+  let shape: TSchema | undefined = schema;
   for (const [index, step] of steps.entries()) {
     const last = index === steps.length - 1;
     if (typeof node !== 'object' || node === null) {
@@ -71,9 +74,13 @@ export function assign(data: unknown, path: string, value: unknown): string | un
     if (step === '' || step === '__proto__') return `'${path}' is not a path`;
     const container = node as Record<string, unknown>;
     if (last) {
-      if (Array.isArray(node) && !(Number(step) < node.length)) return `the list has no item ${step}`;
+      if (Array.isArray(node) && !Object.hasOwn(node, step)) return `the list has no item ${step}`;
       container[step] = structuredClone(value);
       return undefined;
+    }
+    shape = (shape?.properties as Record<string, TSchema> | undefined)?.[step];
+    if (!Object.hasOwn(container, step) && shape?.type === 'object') {
+      container[step] = structuredClone((shape.default as object | undefined) ?? {});
     }
     if (!Object.hasOwn(container, step)) {
       const near = nearest(step, Object.keys(container));

@@ -1,5 +1,6 @@
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
 import type { TSchema } from '@sinclair/typebox';
+import { XdpbedError, messageOf } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 import type { YamlPath } from './yaml-source.js';
 
@@ -25,15 +26,26 @@ export class SchemaValidator {
   });
   readonly #compiled = new Map<TSchema, ValidateFunction>();
 
-  /** All violations; `data` gets the defaults of the schema. */
+  /** All violations; `data` gets the defaults of the schema. Throws `plugin-invalid` for a schema that is none. */
   validate(schema: TSchema, data: unknown): Violation[] {
     let check = this.#compiled.get(schema);
     if (check === undefined) {
-      check = this.#ajv.compile(schema);
+      try {
+        check = this.#ajv.compile(schema);
+      } catch (cause) {
+        throw new XdpbedError('plugin-invalid', `the config schema is none: ${messageOf(cause)}`, { cause });
+      }
       this.#compiled.set(schema, check);
     }
     if (check(data)) return [];
-    return (check.errors ?? []).map(describe);
+    const errors = check.errors ?? [];
+    // Of a value of the wrong type nothing else needs to be said.
+    const mistyped = new Set(
+      errors.filter(({ keyword }) => keyword === 'type').map(({ instancePath }) => instancePath),
+    );
+    return errors
+      .filter(({ keyword, instancePath }) => keyword === 'type' || !mistyped.has(instancePath))
+      .map(describe);
   }
 }
 
@@ -82,7 +94,7 @@ function describe(error: ErrorObject): Violation {
       return {
         path,
         onKey: false,
-        message: `${show(error.data)} is not one of ${words.join(', ')}`,
+        message: `${show(error.data)} is not one of ${listWords(words)}`,
         hint: near === undefined ? undefined : `did you mean '${near}'?`,
       };
     }
@@ -127,6 +139,8 @@ function describe(error: ErrorObject): Violation {
   }
 }
 
+const MAX_LISTED_WORDS = 12;
+
 function within(path: YamlPath): string {
   return path.length === 0 ? '' : ` in ${path.join('.')}`;
 }
@@ -141,7 +155,15 @@ function show(value: unknown): string {
   if (typeof value === 'string') return `'${value.length > 60 ? `${value.slice(0, 57)}…` : value}'`;
   if (Array.isArray(value)) return 'a list';
   if (typeof value === 'object') return 'a map';
-  return JSON.stringify(value);
+  // Not as JSON, which has no word for .inf and .nan.
+  return String(value as number | boolean);
+}
+
+/** As many words as a line holds. */
+function listWords(words: readonly string[]): string {
+  return words.length <= MAX_LISTED_WORDS
+    ? words.join(', ')
+    : `${words.slice(0, MAX_LISTED_WORDS).join(', ')}, …`;
 }
 
 function unescapePointer(token: string): string {

@@ -308,7 +308,7 @@ export const TestbedSchema = Type.Object(
           default: { use: 'virtqueue' },
           description: 'carries control commands and frames between driver and device',
         }),
-        verifier: Type.Object(VerifierUse.properties, { ...VERIFIER_USE, default: { use: 'structural' } }),
+        verifier: Type.Object(VerifierUse.properties, { ...VERIFIER_USE, default: { use: 'abstract' } }),
         executor: Use({ default: { use: 'interpreter' }, description: 'runs programs on packets' }),
         'map-backend': Use({ default: { use: 'memory' }, description: 'creates and serves maps' }),
         reporter: Use({

@@ -27,6 +27,9 @@ const MAX_FILE_SIZE = 1024 * 1024;
 /** Nodes that aliases may expand to, all together, before the file is taken for an attack. */
 const MAX_ALIAS_COUNT = 100;
 
+/** What the engine throws when the parser recurses too deep. */
+const STACK_EXHAUSTED = /maximum call stack/i;
+
 /**
  * A YAML file that knows where each value stands. Reads YAML 1.2 core schema; duplicate keys, tags it does not
  * know and alias bombs are problems, not surprises.
@@ -54,6 +57,7 @@ export class YamlSource {
       this.#document = parseDocument(text, {
         lineCounter: this.#lines,
         uniqueKeys: true,
+        stringKeys: true,
         prettyErrors: false,
       });
     } catch (error) {
@@ -63,6 +67,14 @@ export class YamlSource {
       return;
     }
     for (const issue of [...this.#document.errors, ...this.#document.warnings]) {
+      if (STACK_EXHAUSTED.test(issue.message)) {
+        // The parser recovers from that and stumbles over everything behind it; none of it helps anybody.
+        this.problems.splice(0, Infinity, {
+          at: this.#at(issue.pos[0]),
+          message: 'the file is nested too deeply to be parsed',
+        });
+        return;
+      }
       this.problems.push({
         at: this.#at(issue.pos[0]),
         message: describeSyntaxError(issue.code, issue.message),
@@ -142,6 +154,8 @@ function startOf(node: unknown): number | undefined {
 
 function describeSyntaxError(code: string, message: string): string {
   if (code === 'DUPLICATE_KEY') return 'this key stands twice in the same map';
+  if (code === 'NON_STRING_KEY') return 'a key must be plain text, not a list, a map or an alias';
+  if (code === 'MULTIPLE_DOCS') return 'the file holds several documents; a testbed is one';
   const first = message.split('\n')[0]!;
   return first.charAt(0).toLowerCase() + first.slice(1);
 }

@@ -1,0 +1,141 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { readObject } from '../../src/bpf/elf/object-spec.js';
+import type { Insn } from '../../src/bpf/insn.js';
+import { linkProgram } from '../../src/bpf/link.js';
+import type { MapSpec } from '../../src/bpf/map-spec.js';
+import {
+  BPF_ADD,
+  BPF_ATOMIC,
+  BPF_CALL,
+  BPF_CLASS_MASK,
+  BPF_JMP,
+  BPF_JMP32,
+  BPF_OP_MASK,
+  BPF_STX,
+  OP_EXIT,
+} from '../../src/bpf/opcodes.js';
+import type { Program } from '../../src/bpf/program.js';
+
+/** One row of the table: a program, its maps and the frames it gets. */
+export interface EngineCase {
+  readonly name: string;
+  readonly program: Program;
+  /** By the handle in the program's insns. */
+  readonly maps: ReadonlyMap<number, MapSpec>;
+  /** Programs to be put in PROG_ARRAYs. */
+  readonly programArrays: readonly {
+    readonly handle: number;
+    readonly index: number;
+    readonly program: Program;
+  }[];
+  readonly flows: number;
+  /** The frame of a flow. */
+  frame(flow: number): Uint8Array;
+}
+
+/**
+ * The cases. Each counter is measured twice: as compiled, with an atomic add, which costs the kernel a locked
+ * instruction and an executor of one thread nothing, and with a plain add, which is the fairer comparison.
+ */
+export function engineCases(): EngineCase[] {
+  return [
+    fromObject('xdp1, 64 B', 'xdp1', 64, 1),
+    withPlainAdds(fromObject('xdp1, plain add', 'xdp1', 64, 1)),
+    fromObject('xdp2, 64 B', 'xdp2', 64, 1),
+    withPlainAdds(fromObject('xdp2, plain add', 'xdp2', 64, 1)),
+    fromObject('checksum, 1500 B', 'csum1500', 1500, 1),
+    fromObject('5-tuple hash, 1 key', 'flow_count', 64, 1),
+    fromObject('5-tuple hash, 1024 keys', 'flow_count', 64, 1024),
+    withPlainAdds(fromObject('5-tuple hash, plain add', 'flow_count', 64, 1024)),
+    fromObject('4 tail calls', 'tail_chain', 64, 1, 'tail_entry'),
+  ];
+}
+
+function fromObject(name: string, object: string, length: number, flows: number, entry?: string): EngineCase {
+  const bytes = readFileSync(join(repositoryRoot(), 'testbeds/programs', `${object}.o`));
+  const spec = readObject(bytes, object);
+  const handles = new Map(spec.maps.map((map, index) => [map.name, index + 1]));
+  const link = (program: string | undefined): Program =>
+    linkProgram(
+      spec.programs.find((p) => program === undefined || p.name === program)!,
+      handles,
+    );
+  return {
+    name,
+    program: link(entry),
+    maps: new Map(spec.maps.map((map) => [handles.get(map.name)!, map])),
+    programArrays: spec.maps.flatMap((map) =>
+      map.initial.flatMap((entry) =>
+        'programName' in entry
+          ? [
+              {
+                handle: handles.get(map.name)!,
+                index: new DataView(entry.key.buffer, entry.key.byteOffset).getUint32(0, true),
+                program: link(entry.programName),
+              },
+            ]
+          : [],
+      ),
+    ),
+    flows,
+    frame: (flow) => udpFrame(length, flow),
+  };
+}
+
+/** Replaces `lock *(u64 *)(rD + off) += rS` by a load, an add and a store. */
+function withPlainAdds(test: EngineCase): EngineCase {
+  const isAtomicAdd = (insn: Insn): boolean =>
+    (insn.opcode & ~0x18) === (BPF_STX | BPF_ATOMIC) && insn.imm === BPF_ADD;
+  const old = test.program.insns;
+  // Where each slot goes; the code grows by two slots at each replacement.
+  const place: number[] = [];
+  let at = 0;
+  for (const insn of old) {
+    place.push(at);
+    at += isAtomicAdd(insn) ? 3 : 1;
+  }
+  const insns: Insn[] = [];
+  old.forEach((insn, slot) => {
+    const klass = insn.opcode & BPF_CLASS_MASK;
+    const operation = insn.opcode & BPF_OP_MASK;
+    if (isAtomicAdd(insn)) {
+      // R5 is free: the add comes after the lookup that clobbered it.
+      insns.push({ opcode: 0x79, dst: 5, src: insn.dst, off: insn.off, imm: 0 });
+      insns.push({ opcode: 0x0f, dst: 5, src: insn.src, off: 0, imm: 0 });
+      insns.push({ opcode: 0x7b, dst: insn.dst, src: 5, off: insn.off, imm: 0 });
+    } else if (
+      (klass === BPF_JMP || klass === BPF_JMP32) &&
+      operation !== BPF_CALL &&
+      insn.opcode !== OP_EXIT
+    ) {
+      insns.push({ ...insn, off: place[slot + 1 + insn.off]! - place[slot]! - 1 });
+    } else {
+      insns.push(insn);
+    }
+  });
+  return { ...test, program: { ...test.program, insns, debug: undefined } };
+}
+
+/** Ethernet, IPv4, UDP; the flow is the source port. Bytes behind the headers count up. */
+function udpFrame(length: number, flow: number): Uint8Array {
+  const frame = Uint8Array.from({ length }, (_, i) => i & 0xff);
+  const view = new DataView(frame.buffer);
+  frame.set([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00, 0x45, 0]);
+  view.setUint16(16, length - 14);
+  view.setUint16(18, 0);
+  view.setUint16(20, 0);
+  frame.set([64, 17], 22);
+  frame.set([10, 0, 0, 1, 10, 0, 0, 2], 26);
+  view.setUint16(34, flow, true);
+  view.setUint16(36, 9);
+  return frame;
+}
+
+/** The folder with package.json: this file runs from bench/ as well as from dist/bench/. */
+function repositoryRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
+  return folder;
+}

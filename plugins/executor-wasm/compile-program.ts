@@ -1,0 +1,467 @@
+import type { Insn } from '../../src/bpf/insn.js';
+import { lddwImmediate } from '../../src/bpf/insn.js';
+import { checkInsn } from '../../src/bpf/insn-validity.js';
+import {
+  BPF_CALL_HELPER,
+  BPF_PSEUDO_CALL,
+  BPF_PSEUDO_FUNC,
+  BPF_PSEUDO_MAP_FD,
+  BPF_PSEUDO_MAP_VALUE,
+  FRAME_POINTER,
+  MAX_BPF_STACK,
+  MAX_CALL_FRAMES,
+  OP_CALL,
+  OP_LDDW,
+  REGISTER_COUNT,
+} from '../../src/bpf/opcodes.js';
+import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
+import { WASM_PAGE } from '../../src/bpf/runtime/address-space.js';
+import { isResidentMap, type BpfMap, type ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
+import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
+import { FUNCTION_POINTER_HIGH, TAIL_CALL } from '../../src/bpf/runtime/helpers/helper-table.js';
+import { helperName } from '../../src/bpf/helper-ids.js';
+import { XdpbedError } from '../../src/core/diagnostic.js';
+import { defineBatchEntry } from './batch-entry.js';
+import { functionsOf, type BpfFunction } from './control-flow-graph.js';
+import { constant, wide, word, type KnownValue } from './known-value.js';
+import { FRAME_STRIDE, type ProgramTable } from './program-table.js';
+import { emitStructured, flowShape, type FlowShape } from './structured-control-flow.js';
+import {
+  FunctionTranslator,
+  type CodeEnvironment,
+  type FunctionExit,
+  type Translation,
+} from './translate-function.js';
+import { unrollLoops } from './unroll-loops.js';
+import { analyzeFunction, type AnalysisInput, type FunctionAnalysis } from './value-analysis.js';
+import { FunctionWriter, I32, I64, ModuleWriter, OP, type FunctionType } from './wasm-encoder.js';
+
+export interface CompileOptions {
+  readonly runtime: BpfRuntime;
+  readonly table: ProgramTable;
+  readonly maps: ReadonlyMap<number, BpfMap>;
+  /** Helpers the program may call. */
+  readonly supportedHelpers: ReadonlySet<number>;
+  /** Helpers that were replaced, so that nothing is known of them. */
+  readonly overriddenHelpers: ReadonlySet<number>;
+  readonly checked: boolean;
+  /** Count insns and stop when `ProgramTable.budget` is used up; the limit to count from. */
+  readonly insnLimit: number | undefined;
+  /**
+   * `packet`: R1 is the context, there is a batch entry. `values`: R1 and R2 are whatever the caller passes.
+   */
+  readonly entry: 'packet' | 'values';
+  /** Name of the module in stack traces. */
+  readonly moduleName: string;
+}
+
+export interface CompiledProgram {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Helpers that the module imports, as `h.<id>`. */
+  readonly helpers: readonly number[];
+  readonly importsTable: boolean;
+  /** Slots of the functions that helpers may call back, exported as `callback <slot>`. */
+  readonly callbacks: readonly number[];
+  /** The insn of a position in the module, as stack traces of traps give it. */
+  insnAt(offset: number): number | undefined;
+}
+
+/** Programs up to this size are compiled twice, once into the batch loop; a larger one is called from it. */
+const MAX_INLINED_INSNS = 1024;
+
+const MAIN_TYPE: FunctionType = { parameters: [I64, I64], results: [I64] };
+
+/** Translates a program to the bytes of a wasm module. */
+export function compileProgram(program: Program, options: CompileOptions): CompiledProgram {
+  return new ProgramCompiler(program, options).compile();
+}
+
+interface AnalyzedFunction {
+  readonly input: AnalysisInput;
+  readonly analysis: FunctionAnalysis;
+  readonly shape: FlowShape;
+}
+
+class ProgramCompiler {
+  readonly #insns: readonly Insn[];
+  readonly #module: ModuleWriter;
+  readonly #functions: readonly BpfFunction[];
+  readonly #levels: ReadonlyMap<number, number>;
+  readonly #wasmFunctions = new Map<number, number>();
+  readonly #mapsByAddress = new Map<number, ResidentMap>();
+  readonly #lddw = new Map<number, KnownValue>();
+  readonly #bodies: FunctionWriter[] = [];
+  readonly #analyses = new Map<BpfFunction, AnalyzedFunction>();
+  /** Local functions make tail calls: frames cannot be at fixed addresses. */
+  readonly #dynamicFrames: boolean;
+  readonly #tailCalls: boolean;
+
+  constructor(
+    readonly program: Program,
+    readonly options: CompileOptions,
+  ) {
+    this.#insns = program.insns;
+    this.#module = new ModuleWriter(options.moduleName);
+    this.#functions = functionsOf(this.#insns).map((fn) => unrollLoops(fn, this.#insns));
+    this.#levels = callLevels(this.#functions);
+    let tailCalls = false;
+    let dynamicFrames = false;
+    for (const fn of this.#functions) {
+      for (const slot of slotsOf(this.#insns, fn)) {
+        this.#checkInsn(slot);
+        if (!isTailCall(this.#insns[slot]!)) continue;
+        tailCalls = true;
+        if (fn.start !== 0) dynamicFrames = true;
+      }
+    }
+    this.#tailCalls = tailCalls;
+    this.#dynamicFrames = dynamicFrames;
+  }
+
+  compile(): CompiledProgram {
+    const { options } = this;
+    const module = this.#module;
+    module.importMemory('x', 'memory', options.runtime.space.byteLength / WASM_PAGE);
+    if (this.#tailCalls) module.importTable('x', 'table');
+    const helpers = [...this.#helperIds()];
+    const nothing: FunctionType = { parameters: [], results: [] };
+    const helperIndices = new Map(helpers.map((id) => [id, module.importFunction('h', String(id), nothing)]));
+    const toIndex: FunctionType = { parameters: [I32], results: [I32] };
+    const checks: FunctionType = { parameters: [I32, I32, I32, I32], results: [] };
+    const environment: CodeEnvironment = {
+      runState: options.runtime.state.address,
+      tailCalls: options.table.tailCalls,
+      dynamicFrame: options.table.dynamicFrame,
+      budget: options.table.budget,
+      directory: options.table.directory,
+      helper: (id) => helperIndices.get(id)!,
+      localFunction: (slot) => this.#wasmFunctions.get(slot)!,
+      findProgram: this.#tailCalls ? module.importFunction('x', 'find', toIndex) : -1,
+      resolveTailCall: this.#tailCalls
+        ? module.importFunction('x', 'resolve', { parameters: [], results: [I32] })
+        : -1,
+      mainType: module.typeIndex(MAIN_TYPE),
+      checkAccess: options.checked ? module.importFunction('x', 'check', checks) : undefined,
+      limitReached:
+        options.insnLimit === undefined
+          ? undefined
+          : module.importFunction('x', 'limit', { parameters: [I32], results: [] }),
+    };
+    for (const fn of this.#functions) {
+      this.#wasmFunctions.set(fn.start, module.declare(fn.start === 0 ? MAIN_TYPE : this.#localType()));
+    }
+    const main = this.#wasmFunctions.get(0)!;
+    module.export('main', main);
+    for (const fn of this.#functions)
+      this.#define(this.#wasmFunctions.get(fn.start)!, this.#function(fn, environment));
+
+    if (options.entry === 'packet') {
+      const batch = module.declare({ parameters: [I32, I32], results: [] });
+      module.export('batch', batch);
+      this.#define(batch, this.#batch(environment));
+    }
+    const callbacks = [...new Set(this.#functions.flatMap((fn) => fn.callbacks))];
+    for (const slot of callbacks) {
+      const index = module.declare(nothing);
+      module.export(`callback ${slot}`, index);
+      this.#define(index, this.#callback(slot, environment));
+    }
+    const { bytes, codeOffsets } = module.encode();
+    const bodies = this.#bodies;
+    return {
+      bytes,
+      helpers,
+      importsTable: this.#tailCalls,
+      callbacks,
+      insnAt: (offset) => insnAt(offset, codeOffsets, bodies),
+    };
+  }
+
+  #define(index: number, body: FunctionWriter): void {
+    this.#module.define(index, body);
+    this.#bodies.push(body);
+  }
+
+  #localType(): FunctionType {
+    const registers = [I64, I64, I64, I64, I64];
+    return { parameters: this.#dynamicFrames ? [...registers, I32] : registers, results: [I64] };
+  }
+
+  /** The wasm function of a BPF function. */
+  #function(fn: BpfFunction, environment: CodeEnvironment): FunctionWriter {
+    const main = fn.start === 0;
+    return this.#withFewestStores((elideStackStores) => {
+      const out = new FunctionWriter(main ? MAIN_TYPE : this.#localType());
+      const parameters: [number, number, number][] = [];
+      for (let r = 1; r <= (main ? 2 : 5); r++) parameters.push([r, r - 1, I64]);
+      let frameLocal: number | undefined;
+      if (this.#dynamicFrames) {
+        if (main) {
+          frameLocal = out.local(I32);
+          out.i32(environment.dynamicFrame).memory(OP.i32_load).set(frameLocal);
+        } else {
+          frameLocal = 5;
+        }
+        const top = out.local(I32);
+        out.get(frameLocal).i32(MAX_BPF_STACK).op(OP.i32_add).set(top);
+        parameters.push([FRAME_POINTER, top, I32]);
+      }
+      const translator = this.#translate(
+        fn,
+        environment,
+        out,
+        parameters,
+        { kind: 'return' },
+        frameLocal,
+        elideStackStores,
+      );
+      out.op(OP.unreachable);
+      return translator;
+    });
+  }
+
+  #batch(environment: CodeEnvironment): FunctionWriter {
+    const inlined = this.#insns.length <= MAX_INLINED_INSNS;
+    return this.#withFewestStores((elideStackStores) =>
+      defineBatchEntry(
+        {
+          environment,
+          resetTailCalls: this.#tailCalls,
+          dynamicFrame: this.#dynamicFrames ? this.options.table.dynamicStack().start : undefined,
+          insnLimit: this.options.insnLimit,
+        },
+        (out, slot, verdict) => {
+          if (!inlined) {
+            verdict(() => {
+              out.get(slot).op(OP.i64_extend_i32_u).i64(0n).call(environment.localFunction(0));
+              out.op(OP.i32_wrap_i64);
+            });
+            return undefined;
+          }
+          const parameters: [number, number, number][] = [[1, slot, I32]];
+          let frameLocal: number | undefined;
+          if (this.#dynamicFrames) {
+            frameLocal = out.local(I32);
+            const top = out.local(I32);
+            out.i32(environment.dynamicFrame).memory(OP.i32_load).tee(frameLocal);
+            out.i32(MAX_BPF_STACK).op(OP.i32_add).set(top);
+            parameters.push([FRAME_POINTER, top, I32]);
+          }
+          const exit: FunctionExit = { kind: 'inlined', verdict };
+          return this.#translate(
+            this.#functions[0]!,
+            environment,
+            out,
+            parameters,
+            exit,
+            frameLocal,
+            elideStackStores,
+          );
+        },
+      ),
+    );
+  }
+
+  /** `() → ()`: what a helper calls back through; arguments and result are in the run state. */
+  #callback(slot: number, environment: CodeEnvironment): FunctionWriter {
+    const out = new FunctionWriter({ parameters: [], results: [] });
+    out.i32(environment.runState);
+    for (let r = 1; r <= 5; r++) out.i32(environment.runState).memory(OP.i64_load, 8 * r);
+    // Callbacks make no tail calls, so that they may use the fixed stack whatever the rest of the program does.
+    if (this.#dynamicFrames) out.i32(this.#frameOf(slot).low);
+    out.call(environment.localFunction(slot)).memory(OP.i64_store);
+    return out;
+  }
+
+  /** First as if stack memory were never read; if it is, again with all stores. */
+  #withFewestStores(translate: (elide: boolean) => Translation): FunctionWriter {
+    let translator = translate(true);
+    if (translator.readsStackMemory) translator = translate(false);
+    return translator.out;
+  }
+
+  #translate(
+    fn: BpfFunction,
+    environment: CodeEnvironment,
+    out: FunctionWriter,
+    parameters: readonly (readonly [number, number, number])[],
+    exit: FunctionExit,
+    frameLocal: number | undefined,
+    elideStackStores: boolean,
+  ): FunctionTranslator {
+    const { input, analysis, shape } = this.#analyze(fn);
+    const translator = new FunctionTranslator({
+      input,
+      analysis,
+      environment,
+      out,
+      exit,
+      frameLocal,
+      elideStackStores,
+    });
+    translator.enter(parameters);
+    emitStructured(analysis.successors, shape, out, translator);
+    return translator;
+  }
+
+  /** A function is written up to four times, and analysed once. */
+  #analyze(fn: BpfFunction): AnalyzedFunction {
+    let analyzed = this.#analyses.get(fn);
+    if (analyzed === undefined) {
+      const input = this.#analysisInput(fn);
+      const order = flowShape(fn.blocks.map((block) => block.successors)).nodes;
+      const analysis = analyzeFunction(input, order);
+      analyzed = { input, analysis, shape: flowShape(analysis.successors) };
+      this.#analyses.set(fn, analyzed);
+    }
+    return analyzed;
+  }
+
+  #analysisInput(fn: BpfFunction): AnalysisInput {
+    const { options } = this;
+    const { space, cpus } = options.runtime;
+    const xdp = options.entry === 'packet' && this.program.type === BPF_PROG_TYPE_XDP;
+    const entry: KnownValue[] = new Array<KnownValue>(REGISTER_COUNT).fill(constant(0n));
+    if (fn.start === 0) {
+      entry[1] =
+        options.entry === 'packet'
+          ? { ...word(WASM_PAGE, space.byteLength), ...(xdp ? { context: true as const } : {}) }
+          : wide();
+      if (options.entry === 'values') entry[2] = wide();
+    } else {
+      for (let r = 1; r <= 5; r++) entry[r] = wide(true);
+    }
+    const frame = this.#frameOf(fn.start);
+    if (this.#dynamicFrames) entry[FRAME_POINTER] = word(WASM_PAGE, space.byteLength, true);
+    else entry[FRAME_POINTER] = constant(BigInt(frame.high), true);
+    return {
+      insns: this.#insns,
+      function: fn,
+      entry,
+      // A checked build keeps everything in memory: what it finds there is then also a test of the other build.
+      frame: this.#dynamicFrames || options.checked ? undefined : frame,
+      memoryBytes: space.byteLength,
+      cpus,
+      mapsByAddress: this.#mapsByAddress,
+      overridden: options.overriddenHelpers,
+      checked: options.checked,
+      xdp,
+      lddw: (slot) => this.#lddw.get(slot)!,
+    };
+  }
+
+  #frameOf(start: number): { readonly low: number; readonly high: number } {
+    const low = this.options.table.stack.start + this.#levels.get(start)! * FRAME_STRIDE;
+    return { low, high: low + MAX_BPF_STACK };
+  }
+
+  *#helperIds(): Iterable<number> {
+    const ids = new Set<number>();
+    for (const fn of this.#functions) {
+      for (const slot of slotsOf(this.#insns, fn)) {
+        const insn = this.#insns[slot]!;
+        if (insn.opcode === OP_CALL && insn.src === BPF_CALL_HELPER && insn.imm !== TAIL_CALL)
+          ids.add(insn.imm);
+      }
+    }
+    yield* ids;
+  }
+
+  /** Refuses what this executor cannot run, and settles what each `lddw` loads. */
+  #checkInsn(slot: number): void {
+    const insn = this.#insns[slot]!;
+    const unsupported = (reason: string): XdpbedError =>
+      new XdpbedError('executor-unsupported', `insn ${slot}: ${reason}`, { at: { insn: slot } });
+    const invalid = checkInsn(this.#insns, slot);
+    if (invalid !== undefined) throw unsupported(invalid);
+    if (insn.opcode === OP_LDDW) {
+      this.#lddw.set(slot, this.#lddwValue(slot, unsupported));
+      return;
+    }
+    if (insn.opcode === OP_CALL) {
+      if (insn.src === BPF_PSEUDO_CALL) return;
+      if (insn.src !== BPF_CALL_HELPER) throw unsupported(`call of kernel function ${insn.imm}`);
+      if (insn.imm === TAIL_CALL || this.options.supportedHelpers.has(insn.imm)) return;
+      throw unsupported(`${helperName(insn.imm)} is not supported`);
+    }
+  }
+
+  #lddwValue(slot: number, unsupported: (reason: string) => XdpbedError): KnownValue {
+    const { options } = this;
+    const insn = this.#insns[slot]!;
+    const pseudo: number = insn.src;
+    if (pseudo === 0) return constant(lddwImmediate(this.#insns, slot));
+    if (pseudo === BPF_PSEUDO_FUNC) {
+      return constant((BigInt(FUNCTION_POINTER_HIGH) << 32n) | BigInt(slot + 1 + insn.imm));
+    }
+    if (pseudo !== BPF_PSEUDO_MAP_FD && pseudo !== BPF_PSEUDO_MAP_VALUE) {
+      throw unsupported(`lddw with source ${pseudo} is not supported`);
+    }
+    const map = options.maps.get(insn.imm);
+    if (map === undefined) throw unsupported(`no map with handle ${insn.imm}`);
+    if (!isResidentMap(map) || map.space !== options.runtime.space) {
+      throw unsupported(`map ${map.name} does not lie in the memory the program runs in`);
+    }
+    this.#mapsByAddress.set(map.address, map);
+    if (pseudo === BPF_PSEUDO_MAP_FD) return constant(BigInt(map.address));
+    const offset = this.#insns[slot + 1]?.imm ?? 0;
+    const address = map.directValueAddress(offset);
+    if (address === 0) throw unsupported(`map ${map.name} has no value at offset ${offset}`);
+    return constant(BigInt(address));
+  }
+}
+
+function isTailCall(insn: Insn): boolean {
+  return insn.opcode === OP_CALL && insn.src === BPF_CALL_HELPER && insn.imm === TAIL_CALL;
+}
+
+function* slotsOf(insns: readonly Insn[], fn: BpfFunction): Iterable<number> {
+  for (const block of fn.blocks) {
+    for (let slot = block.start; slot < block.end; slot++) {
+      yield slot;
+      if (insns[slot]!.opcode === OP_LDDW) slot++;
+    }
+  }
+}
+
+/**
+ * How many frames may lie below each function: the longest way to it over calls and callbacks. Functions that
+ * can be active at the same time have different levels, so that each can have its frame at a fixed address.
+ */
+function callLevels(functions: readonly BpfFunction[]): Map<number, number> {
+  const byStart = new Map(functions.map((fn) => [fn.start, fn]));
+  const levels = new Map([[0, 0]]);
+  const pending = [0];
+  for (let start = pending.pop(); start !== undefined; start = pending.pop()) {
+    const fn = byStart.get(start)!;
+    const level = levels.get(start)! + 1;
+    for (const callee of [...fn.calls, ...fn.callbacks]) {
+      if ((levels.get(callee) ?? 0) >= level && levels.has(callee)) continue;
+      if (level >= MAX_CALL_FRAMES) {
+        throw new XdpbedError(
+          'executor-unsupported',
+          `more than ${MAX_CALL_FRAMES} call frames, or recursion, at the function of insn ${callee}`,
+          { at: { insn: callee } },
+        );
+      }
+      levels.set(callee, level);
+      pending.push(callee);
+    }
+  }
+  return levels;
+}
+
+function insnAt(
+  offset: number,
+  codeOffsets: readonly number[],
+  bodies: readonly FunctionWriter[],
+): number | undefined {
+  let index = codeOffsets.length - 1;
+  while (index >= 0 && codeOffsets[index]! > offset) index--;
+  const marks = bodies[index]?.marks;
+  if (marks === undefined) return undefined;
+  const within = offset - codeOffsets[index]!;
+  let found: number | undefined;
+  for (let i = 0; i < marks.length && marks[i]! <= within; i += 2) found = marks[i + 1]!;
+  return found;
+}

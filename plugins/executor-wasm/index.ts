@@ -1,0 +1,35 @@
+import { Type } from '@sinclair/typebox';
+import { EXECUTOR } from '../../src/core/contract/executor.js';
+import { definePlugin } from '../../src/core/contract/plugin.js';
+import { WASM_EXECUTOR_OPTIONS, WasmExecutor } from './wasm-executor.js';
+
+export {
+  UNKNOWN_INSN,
+  WASM_EXECUTOR_OPTIONS,
+  WasmExecutor,
+  type WasmExecutorOptions,
+} from './wasm-executor.js';
+
+export default definePlugin({
+  name: 'wasm',
+  version: '0.1.0',
+  role: 'executor',
+  api: '^1',
+  description: 'compiles programs to WebAssembly; as fast as the JIT of the kernel',
+  requires: [],
+  capabilities: ['batch', 'tail-call', 'local-call', 'callback', 'checked'],
+  configSchema: Type.Object(
+    {
+      checked: Type.Boolean({
+        description:
+          'check each access against the bounds of the object it is for, and count insns: slow, for tests and for programs that no verifier has seen',
+        default: false,
+      }),
+    },
+    { additionalProperties: false },
+  ),
+  register(scope, config) {
+    scope.bindValue(WASM_EXECUTOR_OPTIONS, config);
+    scope.bindClass(EXECUTOR, WasmExecutor);
+  },
+});

@@ -1,0 +1,339 @@
+import type { Program } from '../../src/bpf/program.js';
+import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
+import {
+  createHelpers,
+  defaultAccessCheck,
+  HelperFault,
+  helperFaultReason,
+  type HelperTable,
+} from '../../src/bpf/runtime/helpers/helper-table.js';
+import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
+import { FRAME_SLOT, FRAME_SLOT_SIZE, type FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { XDP_ABORTED } from '../../src/bpf/xdp.js';
+import type {
+  CallOutcome,
+  ExecutionEnvironment,
+  Executor,
+  LoadedProgram,
+  ProgramFault,
+  RunOutcome,
+} from '../../src/core/contract/executor.js';
+import { inject, injectable, token } from '../../src/core/contract/injection.js';
+import { messageOf } from '../../src/core/diagnostic.js';
+import { compileProgram, type CompiledProgram } from './compile-program.js';
+import { ProgramTable, type TableMember } from './program-table.js';
+import { wasmPlace } from './wasm-place.js';
+import { WRITE_FLAG } from './translate-function.js';
+
+export interface WasmExecutorOptions {
+  /** Check every access against the bounds of the object it is for, and count insns. */
+  readonly checked?: boolean | undefined;
+}
+
+export const WASM_EXECUTOR_OPTIONS = token<WasmExecutorOptions>('executor-wasm.options');
+
+/** What insnLimit is when the environment names none. */
+const DEFAULT_INSN_LIMIT = 2 ** 32 - 1;
+
+/**
+ * Frames in one call of a batch. V8 replaces code by its optimised form only from one call to the next, so a
+ * batch of any length is cut into calls of a few microseconds.
+ */
+const FRAMES_PER_CALL = 256;
+
+/** The `insn` of a fault whose place is not known. */
+export const UNKNOWN_INSN = -1;
+
+/** Executor `wasm`: compiles a program to a WebAssembly module over the runtime's memory. */
+@injectable()
+export class WasmExecutor implements Executor {
+  readonly name: string = 'wasm';
+  /** One table per runtime, for as long as programs are loaded there. */
+  readonly #tables = new Map<BpfRuntime, ProgramTable>();
+  readonly #options: WasmExecutorOptions;
+
+  constructor(@inject(WASM_EXECUTOR_OPTIONS) options: WasmExecutorOptions = {}) {
+    this.#options = options;
+  }
+
+  async load(program: Program, environment: ExecutionEnvironment): Promise<LoadedProgram> {
+    const { runtime } = environment;
+    const table = this.#tables.get(runtime) ?? new ProgramTable(runtime);
+    this.#tables.set(runtime, table);
+    try {
+      const loaded = new WasmProgram(program, environment, table, this.#options, () =>
+        this.#release(runtime),
+      );
+      return loaded;
+    } catch (error) {
+      this.#release(runtime);
+      throw error;
+    }
+  }
+
+  #release(runtime: BpfRuntime): void {
+    const table = this.#tables.get(runtime);
+    if (table === undefined || table.size > 0) return;
+    this.#tables.delete(runtime);
+    table.close();
+  }
+}
+
+type BatchFunction = (slot: number, count: number) => void;
+type MainFunction = (r1: bigint, r2: bigint) => bigint;
+
+/** Modules by name, so that a trap in the target of a tail call is found as well. */
+const modulesByName = new Map<string, { readonly program: string; readonly compiled: CompiledProgram }>();
+let moduleCount = 0;
+
+class WasmProgram implements LoadedProgram, TableMember {
+  readonly name: string;
+  readonly importsTable: boolean;
+  lastFault: ProgramFault | undefined;
+  readonly #helpers: HelperTable;
+  readonly #module: WasmModule;
+  #batch!: BatchFunction;
+  /** The program compiled for arguments that are not a context, made when first asked for. */
+  #values:
+    | { readonly module: WasmModule; readonly main: MainFunction; readonly exports: WebAssembly.Exports }
+    | undefined;
+  /** Exports of the instance that runs: where callbacks are found. */
+  #running: WebAssembly.Exports = {};
+  #exports: WebAssembly.Exports = {};
+  #closed = false;
+
+  constructor(
+    readonly program: Program,
+    readonly environment: ExecutionEnvironment,
+    readonly table: ProgramTable,
+    readonly options: WasmExecutorOptions,
+    readonly release: () => void,
+  ) {
+    this.name = program.name;
+    const { runtime, host } = environment;
+    this.#helpers = createHelpers(runtime, host, {
+      check: options.checked === true ? undefined : false,
+      invoke: (slot) => (this.#running[`callback ${slot}`] as () => void)(),
+      overrides: environment.helperOverrides,
+    });
+    this.#module = this.#compile('packet');
+    this.importsTable = this.#module.compiled.importsTable;
+    try {
+      table.add(environment.programId, this);
+    } catch (error) {
+      modulesByName.delete(this.#module.name);
+      throw error;
+    }
+  }
+
+  get #insnLimit(): number | undefined {
+    return this.environment.insnLimit ?? (this.options.checked === true ? DEFAULT_INSN_LIMIT : undefined);
+  }
+
+  instantiate(table: WebAssembly.Table): WebAssembly.ExportValue {
+    this.#exports = this.#instance(this.#module, table).exports;
+    this.#batch = this.#exports['batch'] as BatchFunction;
+    return this.#exports['main']!;
+  }
+
+  run(frames: FrameRing, slot: number): RunOutcome {
+    const { i32 } = this.#prepare(frames);
+    const address = frames.address(slot);
+    const verdict = (address + FRAME_SLOT.verdict) >> 2;
+    try {
+      this.#batch(address, 1);
+    } catch (error) {
+      i32[verdict] = XDP_ABORTED;
+      return { verdict: XDP_ABORTED, fault: this.#faulted(error) };
+    }
+    return { verdict: i32[verdict]! >>> 0 };
+  }
+
+  runBatch(frames: FrameRing, first: number, count: number): number {
+    const { state } = this.environment.runtime;
+    const { i32 } = this.#prepare(frames);
+    let aborted = 0;
+    let slot = first % frames.slots;
+    for (let left = count; left > 0;) {
+      const frame = frames.address(slot);
+      let done = Math.min(left, frames.slots - slot, FRAMES_PER_CALL);
+      try {
+        this.#batch(frame, done);
+      } catch (error) {
+        this.#faulted(error);
+        aborted++;
+        i32[(state.context + FRAME_SLOT.verdict) >> 2] = XDP_ABORTED;
+        // Go on behind the frame that faulted.
+        done = (state.context - frame) / FRAME_SLOT_SIZE + 1;
+      }
+      slot = (slot + done) % frames.slots;
+      left -= done;
+    }
+    return aborted;
+  }
+
+  call(r1: bigint, r2: bigint): CallOutcome {
+    const { runtime } = this.environment;
+    this.#values ??= this.#loadForValues();
+    const { main, exports } = this.#values;
+    runtime.state.context = 0;
+    this.#running = exports;
+    this.#resetCells();
+    try {
+      return { r0: BigInt.asUintN(64, main(r1, r2)) };
+    } catch (error) {
+      return { fault: this.#faulted(error) };
+    }
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    modulesByName.delete(this.#module.name);
+    if (this.#values !== undefined) modulesByName.delete(this.#values.module.name);
+    this.table.remove(this.environment.programId);
+    this.release();
+  }
+
+  #prepare(frames: FrameRing): { readonly i32: Int32Array } {
+    const { space } = this.environment.runtime;
+    if (frames.space !== space) throw new RangeError('the frames lie in another address space');
+    this.#running = this.#exports;
+    return space;
+  }
+
+  /** What the batch entry does for each frame. */
+  #resetCells(): void {
+    const { space } = this.environment.runtime;
+    space.i32[this.table.tailCalls >> 2] = 0;
+    if (this.#module.compiled.importsTable)
+      space.i32[this.table.dynamicFrame >> 2] = this.table.dynamicStack().start;
+    if (this.#insnLimit !== undefined)
+      space.view.setBigInt64(this.table.budget, BigInt(this.#insnLimit), true);
+  }
+
+  #loadForValues(): { module: WasmModule; main: MainFunction; exports: WebAssembly.Exports } {
+    const module = this.#compile('values');
+    const { exports } = this.#instance(module, this.table.table);
+    return { module, main: exports['main'] as MainFunction, exports };
+  }
+
+  #compile(entry: 'packet' | 'values'): WasmModule {
+    const { environment, options } = this;
+    const name = `bpf${++moduleCount}`;
+    const compiled = compileProgram(this.program, {
+      runtime: environment.runtime,
+      table: this.table,
+      maps: environment.maps,
+      supportedHelpers: this.#helpers.supported,
+      overriddenHelpers: new Set(environment.helperOverrides?.keys()),
+      checked: options.checked === true,
+      insnLimit: this.#insnLimit,
+      entry,
+      moduleName: name,
+    });
+    const module = new WebAssembly.Module(compiled.bytes);
+    modulesByName.set(name, { program: this.program.name, compiled });
+    return { name, compiled, module };
+  }
+
+  #instance({ compiled, module }: WasmModule, table: WebAssembly.Table): WebAssembly.Instance {
+    const { runtime } = this.environment;
+    const helpers: Record<string, () => void> = {};
+    for (const id of compiled.helpers) helpers[id] = this.#helpers.find(id)!;
+    return new WebAssembly.Instance(module, {
+      x: {
+        memory: runtime.space.memory,
+        table,
+        find: (programId: number) => this.table.find(programId),
+        resolve: () => this.#resolveTailCall(),
+        check: this.#accessCheck(),
+        limit: (insn: number) => {
+          throw new Fault(`the limit of ${this.#insnLimit} insns is used up`, insn);
+        },
+      },
+      h: helpers,
+    });
+  }
+
+  #accessCheck(): (low: number, high: number, size: number, insn: number) => void {
+    const { runtime } = this.environment;
+    const check = defaultAccessCheck(runtime);
+    return (low, high, sizeAndFlag, insn) => {
+      const address = low >>> 0;
+      const size = sizeAndFlag & ~WRITE_FLAG;
+      const reason =
+        high === 0
+          ? check(address, size, (sizeAndFlag & WRITE_FLAG) !== 0)
+          : `0x${((BigInt(high >>> 0) << 32n) | BigInt(address)).toString(16)} belongs to no object`;
+      if (reason === undefined) return;
+      runtime.space.i32[(runtime.state.address + RUN_STATE.fault) >> 2] = insn + 1;
+      throw new Fault(reason, insn);
+    };
+  }
+
+  /** The target of a tail call through a map that is known only now; arguments are in the run state. */
+  #resolveTailCall(): number {
+    const { state, maps } = this.environment.runtime;
+    const programId = maps.get(state.argLow(2) >>> 0)?.programAt?.(state.argLow(3) >>> 0) ?? 0;
+    const index = this.table.find(programId);
+    state.space.i32[(state.address + RUN_STATE.tailProgram) >> 2] = programId;
+    return index;
+  }
+
+  #faulted(error: unknown): ProgramFault {
+    this.lastFault = faultOf(error, this.program.name);
+    return this.lastFault;
+  }
+}
+
+interface WasmModule {
+  readonly name: string;
+  readonly compiled: CompiledProgram;
+  readonly module: WebAssembly.Module;
+}
+
+/** Thrown by an import to end a run with a reason. */
+class Fault extends Error {
+  override readonly name = 'Fault';
+  constructor(
+    reason: string,
+    readonly insn: number,
+  ) {
+    super(reason);
+  }
+}
+
+/** What ended a run: a check of ours, a helper, or a trap. Anything else is a bug and is thrown on. */
+function faultOf(error: unknown, program: string): ProgramFault {
+  // First the reason: what is no fault is thrown on, with its stack trace untouched.
+  const reason = reasonOf(error);
+  const place = placeOf(error);
+  const insn = error instanceof Fault ? error.insn : (place?.insn ?? UNKNOWN_INSN);
+  const within = place === undefined || place.program === program ? '' : ` in ${place.program}`;
+  return { insn, reason: reason + within };
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof Fault) return error.message;
+  if (error instanceof HelperFault) return helperFaultReason(error);
+  if (error instanceof WebAssembly.RuntimeError) {
+    return error.message === 'memory access out of bounds'
+      ? 'access beyond the end of the address space'
+      : `trap: ${messageOf(error)}`;
+  }
+  // V8 throws this for wasm as for JavaScript when its own stack is used up.
+  if (error instanceof RangeError && error.message.includes('call stack'))
+    return 'calls are nested too deeply';
+  return helperFaultReason(error);
+}
+
+/** The program and insn that were running: the innermost wasm frame of the stack trace. */
+function placeOf(
+  error: unknown,
+): { readonly program: string; readonly insn: number | undefined } | undefined {
+  const place = error instanceof Error ? wasmPlace(error) : undefined;
+  const module = place === undefined ? undefined : modulesByName.get(place.module);
+  if (place === undefined || module === undefined) return undefined;
+  return { program: module.program, insn: module.compiled.insnAt(place.offset) };
+}

@@ -1,0 +1,96 @@
+import { BPF_PROG_TYPE_XDP, programTypeName } from '../../src/bpf/program.js';
+import type { Verification, Verifier, VerifyRequest } from '../../src/core/contract/verifier.js';
+import { messageOf } from '../../src/core/diagnostic.js';
+import { Budget } from './budget.js';
+import { complexityReport } from './complexity-report.js';
+import type { AbstractVerifierConfig } from './config.js';
+import { analyseControlFlow, type ControlFlow } from './control-flow.js';
+import { makeRejection, trace, type Trace } from './explain.js';
+import { Exploration } from './exploration.js';
+import { programProperties } from './properties.js';
+import { RejectSignal, type Finding } from './rejection-codes.js';
+import { Simulation } from './simulation.js';
+import { checkStackDepth } from './stack-depth.js';
+import { StateLog } from './state-log.js';
+
+const NAME = 'abstract';
+
+/** Insns between looks at the clock and turns of the event loop. */
+const SLICE = 10_000;
+
+const UNTRACED: Trace = { registers: [], path: [] };
+
+/**
+ * Verifier by abstract interpretation: follows every path with what is known of each register and stack slot, and
+ * accepts a program only if nothing it can do on any of them is unsafe. Bad programs are values, not throws.
+ */
+export class AbstractVerifier implements Verifier {
+  readonly name = NAME;
+
+  constructor(readonly config: AbstractVerifierConfig) {}
+
+  async verify(request: VerifyRequest): Promise<Verification> {
+    const { program } = request;
+    const budget = new Budget(this.config);
+    const log = request.log === true ? new StateLog(program) : undefined;
+    let exploration: Exploration | undefined;
+    let simulation: Simulation | undefined;
+    let flow: ControlFlow | undefined;
+    try {
+      this.#checkProgram(request);
+      flow = analyseControlFlow(program.insns);
+      exploration = new Exploration(flow, budget, log);
+      simulation = new Simulation(program, flow, request.maps, this.config, exploration);
+      exploration.attach(simulation);
+      while (exploration.run(SLICE)) await new Promise((resolve) => setImmediate(resolve));
+      const stackBytes = checkStackDepth(program.insns, flow, simulation.stackDepth);
+      return {
+        accepted: true,
+        verifier: NAME,
+        statistics: complexityReport(program, budget, exploration, this.config.deterministic),
+        properties: programProperties(simulation, exploration, stackBytes),
+        facts: simulation.facts.finish(program.insns),
+        ...(log === undefined ? {} : { log: log.toString() }),
+      };
+    } catch (error) {
+      const finding = findingOf(error, simulation?.pc);
+      log?.rejected(finding.reason);
+      let traced = UNTRACED;
+      if (simulation !== undefined && flow !== undefined && finding.insn === simulation.pc) {
+        const { choices, steps } = simulation.state;
+        try {
+          traced = trace(program, flow, request.maps, this.config, choices, steps, finding);
+        } catch {
+          // The explanation is a service; the verdict stands without it.
+        }
+      }
+      const statistics = complexityReport(program, budget, exploration, this.config.deterministic);
+      return makeRejection(NAME, program, finding, traced, statistics, log?.toString());
+    }
+  }
+
+  #checkProgram({ program }: VerifyRequest): void {
+    if (program.type !== BPF_PROG_TYPE_XDP) {
+      throw new RejectSignal({
+        code: 'program-type',
+        reason: `the program is of type ${programTypeName(program.type)}; only XDP programs are verified`,
+      });
+    }
+    if (program.insns.length === 0) {
+      throw new RejectSignal({ code: 'program-empty', reason: 'the program has no insns' });
+    }
+    if (program.insns.length > this.config.maxProgramInsns) {
+      throw new RejectSignal({
+        code: 'program-too-long',
+        reason: `${program.insns.length} insns exceed the limit of ${this.config.maxProgramInsns}`,
+        suggestion: 'split the program with tail calls',
+      });
+    }
+  }
+}
+
+/** A bug of the verifier is no reason to run a program. */
+function findingOf(error: unknown, insn: number | undefined): Finding {
+  if (error instanceof RejectSignal) return error.finding;
+  return { code: 'internal-error', insn, reason: `the verifier failed: ${messageOf(error)}` };
+}

@@ -1,0 +1,344 @@
+import type { Insn } from '../../src/bpf/insn.js';
+import * as op from '../../src/bpf/opcodes.js';
+import { OriginKind, type Origin } from './origin.js';
+import {
+  Kind,
+  RELEASED,
+  UNKNOWN_NUMBER,
+  constantValue,
+  describeKind,
+  isMemoryPointer,
+  scalarValue,
+  type Value,
+} from './register-state.js';
+import { arithmetic, byteOrder, negate, signExtend, truncate } from './scalar/scalar-arithmetic.js';
+import { Scalar, ZERO } from './scalar/scalar.js';
+import { S64_MIN } from './scalar/tnum.js';
+import type { Simulation } from './simulation.js';
+
+/** Largest offset a pointer may get (kernel BPF_MAX_VAR_OFF). */
+const MAX_POINTER_OFFSET = 1 << 29;
+
+const OPERATOR: Readonly<Record<number, string>> = {
+  [op.BPF_ADD]: '+=',
+  [op.BPF_SUB]: '-=',
+  [op.BPF_MUL]: '*=',
+  [op.BPF_DIV]: '/=',
+  [op.BPF_OR]: '|=',
+  [op.BPF_AND]: '&=',
+  [op.BPF_LSH]: '<<=',
+  [op.BPF_RSH]: '>>=',
+  [op.BPF_NEG]: 'negation',
+  [op.BPF_MOD]: '%=',
+  [op.BPF_XOR]: '^=',
+  [op.BPF_ARSH]: 's>>=',
+  [op.BPF_END]: 'byte swap',
+};
+
+/** Classes ALU and ALU64. */
+export function stepArithmetic(sim: Simulation, insn: Insn): void {
+  const is32 = (insn.opcode & op.BPF_CLASS_MASK) === op.BPF_ALU;
+  const code = insn.opcode & op.BPF_OP_MASK;
+  const fromRegister = (insn.opcode & op.BPF_SRC_MASK) === op.BPF_X;
+  switch (code) {
+    case op.BPF_MOV:
+      if (fromRegister) move(sim, insn, is32);
+      else sim.set(insn.dst, constantValue(is32 ? insn.imm >>> 0 : insn.imm));
+      return;
+    case op.BPF_NEG:
+    case op.BPF_END: {
+      const value = sim.get(insn.dst);
+      if (value.isPointer) rejectPointerOperation(sim, insn.dst, code, is32);
+      const swap = fromRegister || !is32;
+      const result =
+        code === op.BPF_NEG ? negate(value.scalar, is32) : byteOrder(value.scalar, insn.imm, swap);
+      sim.set(insn.dst, scalarValue(result), sim.origin(insn.dst));
+      return;
+    }
+    default:
+      binary(sim, insn, code, is32, fromRegister);
+  }
+}
+
+function move(sim: Simulation, insn: Insn, is32: boolean): void {
+  const source = sim.get(insn.src);
+  const origin = sim.origin(insn.src);
+  if (insn.off === 0 && !is32) {
+    sim.copy(insn.dst, withIdentity(sim, insn.src, source), origin);
+    return;
+  }
+  if (source.isPointer) {
+    if (!sim.options.allowPointerLeaks) {
+      sim.reject(
+        'pointer-leak',
+        `R${insn.src} is ${describeKind(source)}, and part of its address would become a number`,
+        {
+          registers: [insn.src],
+          suggestion: 'move pointers with a 64-bit move, as a whole',
+        },
+      );
+    }
+    sim.set(insn.dst, is32 ? scalarValue(Scalar.ofBytes(4)) : UNKNOWN_NUMBER, origin);
+    return;
+  }
+  let scalar = insn.off === 0 ? source.scalar : signExtend(source.scalar, insn.off);
+  if (is32) scalar = truncate(scalar, 4);
+  if (scalar === source.scalar) {
+    sim.copy(insn.dst, withIdentity(sim, insn.src, source), origin);
+    return;
+  }
+  sim.set(insn.dst, scalarValue(scalar), origin);
+}
+
+/**
+ * A number that is in two places gets an id, so that what a comparison tells of the one holds for the other.
+ * The register it is copied from gets it as well.
+ */
+export function withIdentity(sim: Simulation, register: number, value: Value): Value {
+  if (value.kind !== Kind.Scalar || value.id !== 0 || value.scalar.isConst) return value;
+  const identified = value.with({ id: sim.newId() });
+  sim.state.writable().regs[register] = identified;
+  return identified;
+}
+
+function binary(sim: Simulation, insn: Insn, code: number, is32: boolean, fromRegister: boolean): void {
+  const left = sim.get(insn.dst);
+  const right = fromRegister ? sim.get(insn.src) : constantValue(insn.imm);
+  const leftOrigin = sim.origin(insn.dst);
+  const rightOrigin = fromRegister ? sim.origin(insn.src) : undefined;
+  if (left.isPointer || right.isPointer) {
+    pointerArithmetic(sim, insn, code, is32, fromRegister, left, right);
+    return;
+  }
+  const same = fromRegister && insn.src === insn.dst;
+  if (same && (code === op.BPF_SUB || code === op.BPF_XOR)) {
+    sim.set(insn.dst, scalarValue(ZERO));
+    return;
+  }
+  const signed = (code === op.BPF_DIV || code === op.BPF_MOD) && insn.off === 1;
+  const result = scalarValue(arithmetic(code, left.scalar, right.scalar, is32, signed));
+  const linked = is32 ? undefined : shifted(left, right, code);
+  sim.set(insn.dst, linked === undefined ? result : result.with(linked), leftOrigin, rightOrigin);
+}
+
+/** A number plus a constant is still the same number, plus a constant. */
+function shifted(left: Value, right: Value, code: number): { id: number; off: number } | undefined {
+  if (left.id === 0 || (code !== op.BPF_ADD && code !== op.BPF_SUB) || !right.scalar.isConst)
+    return undefined;
+  const delta = BigInt.asIntN(64, right.scalar.value);
+  if (delta > 0x3fff_ffffn || delta < -0x3fff_ffffn) return undefined;
+  const off = code === op.BPF_ADD ? left.off + Number(delta) : left.off - Number(delta);
+  return Math.abs(off) > 0x3fff_ffff ? undefined : { id: left.id, off };
+}
+
+function rejectPointerOperation(sim: Simulation, register: number, code: number, is32: boolean): never {
+  const value = sim.peek(register);
+  const name = OPERATOR[code] ?? 'this operation';
+  const what = `R${register} is ${describeKind(value)}`;
+  if (value.kind === Kind.Stale) rejectStale(sim, register);
+  sim.reject('pointer-arithmetic', `${what}, on which ${is32 ? `32-bit ${name}` : name} is not allowed`, {
+    registers: [register],
+    suggestion: is32
+      ? 'use 64-bit addition and subtraction on pointers'
+      : 'pointers can be moved by adding or subtracting a bounded number; do other arithmetic on the number first',
+  });
+}
+
+/** For any use of a pointer to what is gone. */
+export function rejectStale(sim: Simulation, register: number): never {
+  if (sim.peek(register).size === RELEASED.size) {
+    sim.reject('use-after-release', `R${register} points to something that was given back to a helper`, {
+      registers: [register],
+      suggestion: 'use it before it is submitted, discarded or released, not after',
+    });
+  }
+  sim.reject(
+    'stale-packet-pointer',
+    `R${register} was made before a helper moved the packet, and is no longer valid`,
+    {
+      registers: [register],
+      suggestion: 'load data and data_end from the context again after the helper, and compare them again',
+    },
+  );
+}
+
+function pointerArithmetic(
+  sim: Simulation,
+  insn: Insn,
+  code: number,
+  is32: boolean,
+  fromRegister: boolean,
+  left: Value,
+  right: Value,
+): void {
+  if (left.isPointer && right.isPointer) {
+    difference(sim, insn, code, is32, left, right);
+    return;
+  }
+  const pointerRegister = left.isPointer ? insn.dst : insn.src;
+  const base = left.isPointer ? left : right;
+  const number = left.isPointer ? right : left;
+  const numberRegister = left.isPointer ? (fromRegister ? insn.src : undefined) : insn.dst;
+  if (is32 || (code !== op.BPF_ADD && code !== op.BPF_SUB)) {
+    rejectPointerOperation(sim, pointerRegister, code, is32);
+  }
+  if (code === op.BPF_SUB && !left.isPointer) {
+    sim.reject(
+      'pointer-arithmetic',
+      `R${insn.src} is ${describeKind(right)} and would be subtracted from a number`,
+      {
+        registers: [insn.src, insn.dst],
+        suggestion: 'subtract the number from the pointer, or a pointer from a pointer into the same memory',
+      },
+    );
+  }
+  const moved = movedPointer(sim, base, number.scalar, code === op.BPF_SUB, pointerRegister, numberRegister);
+  if (numberRegister !== undefined) sim.precise(numberRegister);
+  sim.set(insn.dst, moved, sim.origin(insn.dst), fromRegister ? sim.origin(insn.src) : undefined);
+}
+
+function movedPointer(
+  sim: Simulation,
+  base: Value,
+  by: Scalar,
+  subtract: boolean,
+  pointerRegister: number,
+  numberRegister: number | undefined,
+): Value {
+  if (base.kind === Kind.Stale) return base;
+  const registers = numberRegister === undefined ? [pointerRegister] : [pointerRegister, numberRegister];
+  if (base.maybeNull) {
+    sim.reject(
+      'null-dereference',
+      `R${pointerRegister} is ${describeKind(base)}, and arithmetic on NULL gives an address that is not NULL`,
+      {
+        registers,
+        suggestion: `compare R${pointerRegister} with 0 right after the call and leave if it is 0`,
+      },
+    );
+  }
+  if (by.isConst && by.value === 0n) return base;
+  if (!isMemoryPointer(base) && base.kind !== Kind.Context) {
+    sim.reject(
+      'pointer-arithmetic',
+      `R${pointerRegister} is ${describeKind(base)}, which no arithmetic is allowed on`,
+      {
+        registers,
+        ...(base.kind === Kind.PacketEnd
+          ? { suggestion: 'data_end is only for comparing with: compute from data instead' }
+          : {}),
+      },
+    );
+  }
+  const constant = by.constant;
+  if (constant !== undefined) {
+    const signed = BigInt.asIntN(64, constant) * (subtract ? -1n : 1n);
+    const off = base.off + Number(signed);
+    if (Math.abs(Number(signed)) >= MAX_POINTER_OFFSET || Math.abs(off) >= MAX_POINTER_OFFSET) {
+      sim.reject(
+        'pointer-offset-unbounded',
+        `an offset of ${signed} takes ${describeKind(base)} out of any bounds`,
+        {
+          registers,
+        },
+      );
+    }
+    // A pointer that was found to be past the end may not be once it has moved.
+    return base.with({ off, range: Math.max(0, base.range) });
+  }
+  rejectUnbounded(sim, base, by, pointerRegister, numberRegister);
+  if (base.kind === Kind.Context) {
+    sim.reject(
+      'context-modified',
+      `R${pointerRegister} is the context, and would get an offset that is not a constant`,
+      {
+        registers,
+        suggestion: 'access the fields of xdp_md by their constant offsets',
+      },
+    );
+  }
+  const scalar = arithmetic(subtract ? op.BPF_SUB : op.BPF_ADD, base.scalar, by, false);
+  rejectUnbounded(sim, base, scalar, pointerRegister, numberRegister);
+  const isPacket = base.kind === Kind.Packet || base.kind === Kind.PacketMeta;
+  return isPacket ? base.with({ scalar, id: sim.newId(), range: 0 }) : base.with({ scalar });
+}
+
+function rejectUnbounded(
+  sim: Simulation,
+  base: Value,
+  offset: Scalar,
+  pointerRegister: number,
+  numberRegister: number | undefined,
+): void {
+  if (offset.smin > -MAX_POINTER_OFFSET && offset.smin < MAX_POINTER_OFFSET) return;
+  const name = numberRegister === undefined ? 'the offset' : `R${numberRegister}`;
+  const how =
+    offset.smin === S64_MIN
+      ? 'has no lower bound'
+      : offset.smin < 0n
+        ? `may be as low as ${offset.smin}`
+        : `is at least ${offset.smin}`;
+  sim.reject('pointer-offset-unbounded', `${name} is added to ${describeKind(base)}, but ${how}`, {
+    registers: numberRegister === undefined ? [pointerRegister] : [numberRegister, pointerRegister],
+    suggestion:
+      numberRegister === undefined
+        ? 'bound the offset before it is added'
+        : `make R${numberRegister} unsigned and bounded before the addition: mask it (R${numberRegister} &= 0xff) or compare it (if R${numberRegister} > limit goto …); a signed comparison alone leaves negative numbers`,
+  });
+}
+
+/** The distance of two pointers into the same memory tells no address. */
+function difference(
+  sim: Simulation,
+  insn: Insn,
+  code: number,
+  is32: boolean,
+  left: Value,
+  right: Value,
+): void {
+  if (code !== op.BPF_SUB) {
+    sim.reject(
+      'pointer-arithmetic',
+      `R${insn.dst} and R${insn.src} are both pointers, and can only be subtracted`,
+      {
+        registers: [insn.dst, insn.src],
+      },
+    );
+  }
+  if (!sim.options.allowPointerLeaks && !sameMemory(left, right)) {
+    sim.reject(
+      'pointer-leak',
+      `the distance from ${describeKind(right)} to ${describeKind(left)} would tell where they are`,
+      {
+        registers: [insn.dst, insn.src],
+        suggestion: 'subtract only pointers into the same packet, stack frame or map',
+      },
+    );
+  }
+  const origins: [Origin | undefined, Origin | undefined] = [sim.origin(insn.dst), sim.origin(insn.src)];
+  sim.set(insn.dst, is32 ? scalarValue(Scalar.ofBytes(4)) : UNKNOWN_NUMBER, ...origins, OriginKind.Value);
+}
+
+export function sameMemory(a: Value, b: Value): boolean {
+  if (a.maybeNull || b.maybeNull) return false;
+  const isPacket = (value: Value): boolean =>
+    value.kind === Kind.Packet ||
+    value.kind === Kind.PacketMeta ||
+    value.kind === Kind.PacketEnd ||
+    value.kind === Kind.Stale;
+  if (isPacket(a)) return isPacket(b);
+  if (a.kind !== b.kind) return false;
+  switch (a.kind) {
+    case Kind.Stack:
+      return a.size === b.size;
+    case Kind.MapValue:
+    case Kind.MapKey:
+      return a.map === b.map;
+    case Kind.Memory:
+      return a.ref === b.ref;
+    case Kind.Context:
+      return true;
+    default:
+      return false;
+  }
+}

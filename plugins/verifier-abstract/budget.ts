@@ -1,0 +1,79 @@
+import { RejectSignal, type RejectionCode } from './rejection-codes.js';
+
+/** What one verification may use. The defaults of insns and branches are the kernel's. */
+export interface Limits {
+  readonly maxProgramInsns: number;
+  /** Insns simulated in all (kernel BPF_COMPLEXITY_LIMIT_INSNS). */
+  readonly maxProcessedInsns: number;
+  /** Branches waiting to be explored (kernel BPF_COMPLEXITY_LIMIT_JMP_SEQ). */
+  readonly maxPendingBranches: number;
+  readonly maxMilliseconds: number;
+  readonly maxMemoryMiB: number;
+}
+
+/** Rough heap bytes of what an exploration keeps; measured on programs made to use much (see README). */
+export const BYTES_OF = { state: 700, slot: 150, frame: 900, step: 170 } as const;
+
+/** Counts what an exploration uses and ends it when it is too much. */
+export class Budget {
+  processedInsns = 0;
+  storedBytes = 0;
+  readonly #started = performance.now();
+
+  constructor(readonly limits: Limits) {}
+
+  get milliseconds(): number {
+    return performance.now() - this.#started;
+  }
+
+  get memoryLimit(): number {
+    return this.limits.maxMemoryMiB * 1024 * 1024;
+  }
+
+  countInsn(pc: number): void {
+    if (++this.processedInsns <= this.limits.maxProcessedInsns) return;
+    exceed(
+      'too-many-insns',
+      pc,
+      `${this.processedInsns} insns were simulated, more than the limit of ${this.limits.maxProcessedInsns}`,
+      'a loop may run too often, or not have a bound that the verifier can see; or branches multiply: see the hotspots of the complexity report',
+    );
+  }
+
+  /** Asked now and then: time and memory change slowly. */
+  check(pc: number, pathSteps: number): void {
+    const { limits } = this;
+    const milliseconds = this.milliseconds;
+    if (milliseconds > limits.maxMilliseconds) {
+      exceed(
+        'out-of-time',
+        pc,
+        `the exploration took ${Math.round(milliseconds)} ms after ${this.processedInsns} insns, more than the limit of ${limits.maxMilliseconds} ms`,
+        'simplify the hotspots of the complexity report, or raise maxMilliseconds',
+      );
+    }
+    const bytes = this.storedBytes + pathSteps * BYTES_OF.step;
+    if (bytes > this.memoryLimit) {
+      exceed(
+        'out-of-memory',
+        pc,
+        `the exploration keeps about ${Math.round(bytes / 1024 / 1024)} MiB of states, more than the limit of ${limits.maxMemoryMiB} MiB`,
+        'simplify the hotspots of the complexity report, or raise maxMemoryMiB',
+      );
+    }
+  }
+
+  checkPending(pc: number, pending: number): void {
+    if (pending <= this.limits.maxPendingBranches) return;
+    exceed(
+      'too-many-branches',
+      pc,
+      `${pending} branches are waiting to be explored, more than the limit of ${this.limits.maxPendingBranches}`,
+      'a loop with a branch in it runs too often: bound it lower, or move its body to a callback of bpf_loop',
+    );
+  }
+}
+
+function exceed(code: RejectionCode, insn: number, reason: string, suggestion: string): never {
+  throw new RejectSignal({ code, insn, reason, suggestion });
+}

@@ -1,0 +1,205 @@
+import { formatInsn } from '../../src/bpf/disassembler.js';
+import type { Program } from '../../src/bpf/program.js';
+import type {
+  PathStep,
+  Rejection,
+  VerifierMap,
+  VerifierStatistics,
+} from '../../src/core/contract/verifier.js';
+import { findLine } from './complexity-report.js';
+import { isConditional, jumpTarget, type ControlFlow } from './control-flow.js';
+import type { Origin } from './origin.js';
+import { Kind, formatValue, type Value } from './register-state.js';
+import { RejectSignal, type Finding } from './rejection-codes.js';
+import { Simulation, type Driver, type SimulationOptions } from './simulation.js';
+import type { Choice, State } from './verifier-state.js';
+
+/** Most steps that a path is told in; people read from the end. */
+const MAX_STEPS = 14;
+/** Last choices of the path that are told even if no value depends on them. */
+const RECENT_CHOICES = 3;
+
+/** What is told of how the program came to the offending insn. */
+export interface Trace {
+  readonly registers: readonly string[];
+  readonly path: readonly PathStep[];
+}
+
+/** Follows the choices that a path made, oldest first. */
+class Replay implements Driver {
+  #next = 0;
+  /** Set when the last insn was a fork. */
+  forked: boolean | undefined;
+
+  constructor(readonly choices: readonly boolean[]) {}
+
+  fork(_firstPc: number, _second: State, _secondPc: number): boolean {
+    this.forked = this.choices[this.#next++] ?? false;
+    return this.forked;
+  }
+
+  get exhausted(): boolean {
+    return this.#next > this.choices.length;
+  }
+}
+
+interface Observation {
+  readonly insn: number;
+  readonly text: string;
+  readonly wasChoice: boolean;
+}
+
+/**
+ * Runs the one path that led to the rejection once more, watching: what each step gave, and which way each branch
+ * went. Then tells the steps that the offending registers' values came from, and the latest choices.
+ */
+export function trace(
+  program: Program,
+  flow: ControlFlow,
+  maps: ReadonlyMap<number, VerifierMap>,
+  options: SimulationOptions,
+  choices: Choice | undefined,
+  steps: number,
+  finding: Finding,
+): Trace {
+  const replay = new Replay(inOrder(choices));
+  const simulation = new Simulation(program, flow, maps, options, replay);
+  const observed = new Map<number, Observation>();
+  const lastForks: number[] = [];
+  try {
+    while (simulation.state.steps < steps) {
+      const { pc } = simulation;
+      const before = simulation.state.top.regs.slice();
+      const depth = simulation.state.depth;
+      replay.forked = undefined;
+      if (!simulation.step()) return NO_TRACE;
+      const at = simulation.state.steps;
+      const wasChoice = replay.forked !== undefined;
+      observed.set(at, { insn: pc, text: tell(simulation, pc, before, depth), wasChoice });
+      if (wasChoice) {
+        lastForks.push(at);
+        if (lastForks.length > RECENT_CHOICES) lastForks.shift();
+      }
+    }
+    return NO_TRACE;
+  } catch (error) {
+    // It ends where it ended before; anything else (a widened number, say) leaves the trace out.
+    if (!(error instanceof RejectSignal) || error.finding.code !== finding.code) return NO_TRACE;
+  }
+  const registers = finding.registers ?? [];
+  const relevant = new Set(lastForks);
+  for (const step of stepsBehind(registers.map((register) => simulation.origin(register))))
+    relevant.add(step);
+  return {
+    registers: registers.map((register) => `R${register}=${formatValue(simulation.peek(register))}`),
+    path: selectSteps(
+      program,
+      observed,
+      [...relevant].sort((a, b) => a - b),
+    ),
+  };
+}
+
+const NO_TRACE: Trace = { registers: [], path: [] };
+
+function inOrder(choices: Choice | undefined): boolean[] {
+  const list: boolean[] = [];
+  for (let choice = choices; choice !== undefined; choice = choice.previous) list.push(choice.second);
+  return list.reverse();
+}
+
+/** Steps at which the values came to be, newest first and never all of a long history. */
+function stepsBehind(origins: readonly (Origin | undefined)[]): Set<number> {
+  const seen = new Set<Origin>();
+  const steps = new Set<number>();
+  let work = origins.filter((origin) => origin !== undefined);
+  while (work.length > 0 && steps.size < 200) {
+    const next: Origin[] = [];
+    for (const origin of work) {
+      if (seen.has(origin)) continue;
+      seen.add(origin);
+      if (origin.step > 0) steps.add(origin.step);
+      if (origin.a !== undefined) next.push(origin.a);
+      if (origin.b !== undefined) next.push(origin.b);
+    }
+    work = next;
+  }
+  return steps;
+}
+
+/** The insn, and what it did: registers that changed, or the way a branch went. */
+function tell(simulation: Simulation, pc: number, before: readonly Value[], depth: number): string {
+  const insn = simulation.insns[pc]!;
+  const text = formatInsn(simulation.insns, pc);
+  if (isConditional(insn)) {
+    const taken = simulation.pc === jumpTarget(insn, pc);
+    const known = simulation.state.depth === depth ? changed(simulation, before) : [];
+    const effect = known.length > 0 ? `: ${known.join(', ')}` : '';
+    return `${text}: ${taken ? `taken, to insn ${simulation.pc}` : 'not taken'}${effect}`;
+  }
+  if (simulation.state.depth !== depth) return text;
+  const known = changed(simulation, before);
+  return known.length === 0 ? text : `${text}: ${known.join(', ')}`;
+}
+
+function changed(simulation: Simulation, before: readonly Value[]): string[] {
+  const parts: string[] = [];
+  simulation.state.top.regs.forEach((value, register) => {
+    if (value !== before[register] && value.kind !== Kind.NotInit) parts.push(`R${register}=${formatValue(value)}`);
+  });
+  return parts;
+}
+
+function selectSteps(
+  program: Program,
+  observed: ReadonlyMap<number, Observation>,
+  steps: readonly number[],
+): PathStep[] {
+  const chosen = steps.map((step) => observed.get(step)).filter((observation) => observation !== undefined);
+  // Rounds of a loop: the last one tells what the others did.
+  const lastOf = new Map<number, number>();
+  const rounds = new Map<number, number>();
+  chosen.forEach((observation, index) => {
+    lastOf.set(observation.insn, index);
+    rounds.set(observation.insn, (rounds.get(observation.insn) ?? 0) + 1);
+  });
+  const once = chosen.filter((observation, index) => lastOf.get(observation.insn) === index);
+  const kept = once.slice(-MAX_STEPS);
+  return kept.map((observation) => {
+    const count = rounds.get(observation.insn)!;
+    const line = findLine(program, observation.insn);
+    return {
+      insn: observation.insn,
+      text: count === 1 ? observation.text : `${observation.text} (the last of ${count} times)`,
+      ...(line === undefined ? {} : { line }),
+    };
+  });
+}
+
+/** Puts together what a person gets to read. */
+export function makeRejection(
+  verifier: string,
+  program: Program,
+  finding: Finding,
+  traced: Trace,
+  statistics: VerifierStatistics,
+  log: string | undefined,
+): Rejection {
+  const { insn } = finding;
+  const line = insn === undefined ? undefined : findLine(program, insn);
+  return {
+    accepted: false,
+    verifier,
+    code: finding.code,
+    reason: finding.reason,
+    ...(insn === undefined
+      ? {}
+      : { insn, disassembly: formatInsn(program.insns, insn, { functions: program.debug?.functions }) }),
+    ...(line === undefined ? {} : { line }),
+    ...(traced.registers.length === 0 ? {} : { registers: traced.registers }),
+    ...(traced.path.length === 0 ? {} : { path: traced.path }),
+    ...(finding.suggestion === undefined ? {} : { suggestion: finding.suggestion }),
+    statistics,
+    ...(log === undefined ? {} : { log }),
+  };
+}

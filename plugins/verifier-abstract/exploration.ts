@@ -1,0 +1,309 @@
+import { BYTES_OF, type Budget } from './budget.js';
+import { callsBack, isJump, type ControlFlow } from './control-flow.js';
+import { NOWHERE, Origin, OriginKind, PRECISE } from './origin.js';
+import { Comparison, covers, inheritMarks, markEverything } from './pruning.js';
+import { Kind, UNKNOWN_NUMBER } from './register-state.js';
+import { RejectSignal } from './rejection-codes.js';
+import type { Driver, Simulation } from './simulation.js';
+import type { StateLog } from './state-log.js';
+import type { Choice, Frame, State } from './verifier-state.js';
+
+/** A state that paths passed through, kept so that later paths can end where they repeat it. */
+class Stored {
+  /** Paths from here that have not ended. */
+  branches = 1;
+  misses = 0;
+  hits = 0;
+  listed = true;
+  /** Cost of the longest run through here, from the start of the program. */
+  longest = 0;
+  /** Cost at which paths from here came back here in a later round. */
+  late = 0;
+
+  constructor(
+    readonly pc: number,
+    readonly state: State,
+    readonly parent: Stored | undefined,
+    readonly bytes: number,
+  ) {}
+
+  get explored(): boolean {
+    return this.branches === 0;
+  }
+}
+
+interface Pending {
+  readonly pc: number;
+  readonly state: State;
+  readonly parent: Stored | undefined;
+}
+
+/**
+ * Runs every path of the program, depth first, and ends those that come to a state that was there before. It is the
+ * kernel's algorithm in the large: states are stored at points where paths meet, a state is complete once all paths
+ * from it have ended, and only complete states may end others, helpers that call back excepted.
+ */
+export class Exploration implements Driver {
+  readonly visits: Uint32Array;
+  readonly storedAt: Uint32Array;
+  peakStates = 0;
+  totalStates = 0;
+  longestRun = 0;
+  /** How the path that is running came to be, for whoever explains a rejection. */
+  get choices(): Choice | undefined {
+    return this.#simulation.state.choices;
+  }
+
+  #simulation!: Simulation;
+  readonly #stored: (Stored[] | undefined)[] = [];
+  readonly #pending: Pending[] = [];
+  #parent: Stored | undefined;
+  #states = 0;
+  #jumps = 0;
+  #jumpsAtLastState = 0;
+  #insnsAtLastState = 0;
+  #finished = false;
+
+  constructor(
+    readonly flow: ControlFlow,
+    readonly budget: Budget,
+    readonly log: StateLog | undefined,
+  ) {
+    const slots = flow.prunePoints.length;
+    this.visits = new Uint32Array(slots);
+    this.storedAt = new Uint32Array(slots);
+  }
+
+  attach(simulation: Simulation): void {
+    this.#simulation = simulation;
+  }
+
+  fork(_firstPc: number, second: State, secondPc: number): boolean {
+    const { state } = this.#simulation;
+    second.choices = { second: true, previous: state.choices };
+    state.choices = { second: false, previous: state.choices };
+    if (this.#parent !== undefined) this.#parent.branches++;
+    this.#pending.push({ pc: secondPc, state: second, parent: this.#parent });
+    this.budget.checkPending(this.#simulation.pc, this.#pending.length);
+    return false;
+  }
+
+  /** Explores up to that many insns; false when there is nothing left. Throws RejectSignal. */
+  run(insns: number): boolean {
+    const simulation = this.#simulation;
+    const { budget, flow, log, visits } = this;
+    for (let i = 0; i < insns; i++) {
+      if (this.#finished) return false;
+      const { pc } = simulation;
+      if (flow.prunePoints[pc] !== 0 && this.#arrive(pc)) {
+        log?.pruned(pc);
+        this.#nextPath();
+        continue;
+      }
+      budget.countInsn(pc);
+      visits[pc]!++;
+      simulation.facts.visit(pc);
+      log?.before(simulation);
+      const insn = simulation.insns[pc]!;
+      if (isJump(insn)) this.#jumps++;
+      const goesOn = simulation.step();
+      log?.after(simulation, pc);
+      if (goesOn) continue;
+      this.#endPath(simulation.state.cost);
+      this.#nextPath();
+    }
+    budget.check(simulation.pc, simulation.state.steps);
+    return true;
+  }
+
+  #nextPath(): void {
+    const next = this.#pending.pop();
+    if (next === undefined) {
+      this.#finished = true;
+      return;
+    }
+    this.#simulation.state = next.state;
+    this.#simulation.pc = next.pc;
+    this.#parent = next.parent;
+    this.log?.resume(this.#simulation);
+  }
+
+  #endPath(cost: number): void {
+    let stored = this.#parent;
+    if (stored === undefined) {
+      this.longestRun = Math.max(this.longestRun, cost);
+      return;
+    }
+    stored.longest = Math.max(stored.longest, cost);
+    while (stored !== undefined) {
+      stored.branches--;
+      if (stored.branches > 0) return;
+      this.#complete(stored);
+      stored = stored.parent;
+    }
+  }
+
+  /** All paths from the state have ended: its marks are final, and what it was computed from is of no more use. */
+  #complete(stored: Stored): void {
+    if (stored.late > 0) {
+      stored.longest = Math.max(stored.longest, stored.late + stored.longest - stored.state.cost);
+    }
+    const { parent, longest } = stored;
+    if (parent === undefined) this.longestRun = Math.max(this.longestRun, longest);
+    else parent.longest = Math.max(parent.longest, longest);
+    for (const frame of stored.state.frames) {
+      cut(frame.origins, stored.state.steps);
+      cut(frame.stack.origins, stored.state.steps);
+    }
+  }
+
+  /** At a prune point: whether the path may end here. Stores the state otherwise, if it is worth it. */
+  #arrive(pc: number): boolean {
+    const { state } = this.#simulation;
+    const calls = callsBack(this.#helperAt(pc));
+    const newInsns = this.budget.processedInsns - this.#insnsAtLastState;
+    const newJumps = this.#jumps - this.#jumpsAtLastState;
+    let store = calls || (newJumps >= 2 && newInsns >= 8);
+    if (calls) this.#widen(pc);
+    const list = this.#stored[pc];
+    if (list !== undefined) {
+      for (let i = 0; i < list.length; i++) {
+        const stored = list[i]!;
+        if (!stored.explored) {
+          if (calls && this.#isEarlierRound(stored) && covers(stored.state, state, Comparison.Within)) {
+            stored.late = Math.max(stored.late, state.cost);
+            markEverything(state);
+            this.#endPath(state.cost);
+            return true;
+          }
+          if (!calls && covers(stored.state, state, Comparison.Same)) this.#rejectLoop(pc);
+          // Inside a loop, states are stored less often: each is compared with all later rounds.
+          if (!calls && newJumps < 20 && newInsns < 100) store = false;
+          stored.misses++;
+        } else if (covers(stored.state, state, Comparison.Explored)) {
+          stored.hits++;
+          inheritMarks(stored.state, state, (scalar) => this.#simulation.facts.returns(scalar));
+          this.#endPath(state.cost + Math.max(0, stored.longest - stored.state.cost));
+          return true;
+        } else stored.misses++;
+        // What keeps failing is not worth the comparison.
+        const patience = calls ? 64 : 3;
+        if (stored.misses > stored.hits * patience + patience) {
+          list.splice(i, 1);
+          i--;
+          stored.listed = false;
+          this.#forget(stored);
+        }
+      }
+    }
+    if (store) this.#store(pc, state);
+    return false;
+  }
+
+  #helperAt(pc: number): number {
+    const insn = this.#simulation.insns[pc]!;
+    return insn.opcode === 0x85 && insn.src === 0 ? insn.imm : 0;
+  }
+
+  #isEarlierRound(stored: Stored): boolean {
+    const before = stored.state.top.rounds;
+    const now = this.#simulation.state.top.rounds;
+    return before !== undefined && now !== undefined && before.invocation === now.invocation;
+  }
+
+  #rejectLoop(pc: number): never {
+    throw new RejectSignal({
+      code: 'infinite-loop',
+      insn: pc,
+      reason: `the path comes back to insn ${pc} with nothing changed, so it would go round for ever`,
+      suggestion: 'let something that the loop condition tests change in every round, towards a bound',
+    });
+  }
+
+  #store(pc: number, state: State): void {
+    this.#jumpsAtLastState = this.#jumps;
+    this.#insnsAtLastState = this.budget.processedInsns;
+    const { liveRegisters } = this.flow;
+    const top = state.depth;
+    const live = state.frames.map((_, index) => {
+      if (index === top) return liveRegisters[pc]!;
+      const { callsite, callback } = state.frames[index + 1]!;
+      // Behind a local call R0 is new and R1 to R5 are gone; a helper that calls back reads its arguments again.
+      const after = liveRegisters[callsite + 1]! & 0x3c0;
+      return callback === undefined ? after : after | liveRegisters[callsite]!;
+    });
+    const copy = state.checkpoint(live);
+    let slots = 0;
+    for (const frame of copy.frames) slots += frame.stack.slots.length;
+    const bytes = BYTES_OF.state + copy.frames.length * BYTES_OF.frame + slots * BYTES_OF.slot;
+    const stored = new Stored(pc, copy, this.#parent, bytes);
+    (this.#stored[pc] ??= []).push(stored);
+    this.#parent = stored;
+    this.totalStates++;
+    this.#states++;
+    if (this.#states > this.peakStates) this.peakStates = this.#states;
+    this.storedAt[pc]!++;
+    this.budget.storedBytes += bytes;
+  }
+
+  #forget(stored: Stored): void {
+    this.#states--;
+    this.budget.storedBytes -= stored.bytes;
+  }
+
+  /**
+   * A callback that counts would be simulated once for every count. Numbers that changed since the round before,
+   * and whose exact range has decided nothing so far, are let go: that only adds possibilities.
+   */
+  #widen(pc: number): void {
+    const { state } = this.#simulation;
+    if (state.top.rounds === undefined) return;
+    let previous = this.#parent;
+    while (previous !== undefined && !(previous.pc === pc && previous.state.depth === state.depth)) {
+      previous = previous.parent;
+    }
+    if (previous === undefined) return;
+    for (let index = 0; index < state.frames.length; index++)
+      this.#widenFrame(index, previous.state.frames[index]!);
+  }
+
+  #widenFrame(index: number, previous: Frame): void {
+    const { state, pc } = this.#simulation;
+    const frame = state.frames[index]!;
+    const changed = (was: Origin | undefined): boolean => was === undefined || (was.marks & PRECISE) === 0;
+    for (let register = 0; register < 10; register++) {
+      const old = previous.regs[register]!;
+      const now = frame.regs[register]!;
+      if (old.kind !== Kind.Scalar || now.kind !== Kind.Scalar || now.scalar.equals(old.scalar)) continue;
+      if (!changed(previous.origins[register])) continue;
+      const writable = state.writable(index);
+      writable.regs[register] = UNKNOWN_NUMBER;
+      writable.origins[register] = new Origin(
+        pc,
+        state.steps,
+        writable.origins[register],
+        undefined,
+        OriginKind.Value,
+      );
+    }
+    const { slots } = frame.stack;
+    for (let i = 0; i < slots.length; i++) {
+      const old = previous.stack.slots[i]?.value;
+      const now = slots[i]!.value;
+      if (old?.kind !== Kind.Scalar || now?.kind !== Kind.Scalar || slots[i]!.spillSize !== 8) continue;
+      if (now.scalar.equals(old.scalar) || !changed(previous.stack.origins[i])) continue;
+      const stack = state.writableStack(index);
+      const origin = new Origin(pc, state.steps, stack.origins[i], undefined, OriginKind.Slot);
+      stack.set(i, slots[i]!.withValue(UNKNOWN_NUMBER), origin);
+    }
+  }
+}
+
+/** Only what was made for this very state: a register that was not live still has the origin of an earlier one. */
+function cut(origins: readonly (Origin | undefined)[], step: number): void {
+  for (const origin of origins) {
+    if (origin?.insn !== NOWHERE || origin.step !== step) continue;
+    origin.a = undefined;
+    origin.b = undefined;
+  }
+}

@@ -1,0 +1,251 @@
+import { LIVE, PRECISE, RETURNED, markLive, markPrecise, markReturned, type Origin } from './origin.js';
+import { Kind, type Value } from './register-state.js';
+import { UNKNOWN as UNKNOWN_RESULT, type Scalar } from './scalar/scalar.js';
+import { Byte, EMPTY_SLOT, type Slot } from './stack-state.js';
+import type { Frame, State } from './verifier-state.js';
+
+/**
+ * When a path comes to a state that an earlier one covers, whatever can happen from here on has been seen. What
+ * "covers" means:
+ *
+ * - `Explored`: every path from the earlier state has ended, so its origins tell what mattered (origin.ts). A
+ *   register that is not read later does not count (it is not in the stored state), a stack slot not read later
+ *   does not count, and a number whose exact range never decided anything may be any number.
+ * - `Same`: equal in everything. A path that comes back to such a state that it has passed itself never ends.
+ * - `Within`: everything that the current state may be, the earlier one may be, whatever was or will be read. This
+ *   holds no matter what other paths find out, so it may be used on states whose paths have not ended: the rounds
+ *   of a callback.
+ */
+export enum Comparison {
+  Explored,
+  Same,
+  Within,
+}
+
+/** Which id of the current state an id of the earlier one stands for. */
+class Renaming {
+  readonly #forward = new Map<number, number>();
+  readonly #backward = new Map<number, number>();
+  readonly #numbers = new Map<number, string>();
+  #anonymous = 0;
+
+  clear(): void {
+    this.#forward.clear();
+    this.#backward.clear();
+    this.#numbers.clear();
+    this.#anonymous = 0;
+  }
+
+  /** Ids of pointers and references: one to one. */
+  matches(old: number, current: number): boolean {
+    if (old === 0 || current === 0) return old === current;
+    const known = this.#forward.get(old);
+    if (known !== undefined) return known === current;
+    if (this.#backward.has(current)) return false;
+    this.#forward.set(old, current);
+    this.#backward.set(current, old);
+    return true;
+  }
+
+  /**
+   * Numbers that were the same before have to be the same now; the other way round does no harm. `token` names the
+   * number that the current value is: by its id and offset from the old value's, or by its value.
+   */
+  matchesNumber(old: Value, current: Value): boolean {
+    if (old.id === 0) return true;
+    let token: string;
+    if (current.scalar.isConst) token = `=${BigInt.asUintN(64, current.scalar.value - BigInt(old.off))}`;
+    else if (current.id !== 0) token = `#${current.id}${current.off - old.off}`;
+    else token = `?${this.#anonymous++}`;
+    const known = this.#numbers.get(old.id);
+    if (known === undefined) {
+      this.#numbers.set(old.id, token);
+      return true;
+    }
+    return known === token;
+  }
+}
+
+const renaming = new Renaming();
+
+/** Whether `old`, a stored state, covers `current` at the same insn. */
+export function covers(old: State, current: State, comparison: Comparison): boolean {
+  const depth = old.frames.length;
+  if (depth !== current.frames.length || old.references.length !== current.references.length) return false;
+  for (let i = 0; i < depth; i++) {
+    const a = old.frames[i]!;
+    const b = current.frames[i]!;
+    if (a.callsite !== b.callsite || a.start !== b.start || a.callback?.map !== b.callback?.map) return false;
+    // How often a helper may still call back is a number like any other.
+    const done = a.rounds?.count ?? 0;
+    const doneNow = b.rounds?.count ?? 0;
+    if (comparison === Comparison.Same ? done !== doneNow : done > doneNow) return false;
+  }
+  renaming.clear();
+  for (let i = 0; i < old.references.length; i++) {
+    if (!renaming.matches(old.references[i]!.id, current.references[i]!.id)) return false;
+  }
+  for (let i = depth - 1; i >= 0; i--) {
+    if (!coversFrame(old.frames[i]!, current.frames[i]!, comparison)) return false;
+  }
+  return true;
+}
+
+function coversFrame(old: Frame, current: Frame, comparison: Comparison): boolean {
+  for (let register = 0; register < 10; register++) {
+    const value = old.regs[register]!;
+    if (value.kind === Kind.NotInit) continue;
+    if (!coversValue(value, old.origins[register], current.regs[register]!, comparison)) return false;
+  }
+  if (old.stack === current.stack && comparison !== Comparison.Explored) return true;
+  const { slots, origins } = old.stack;
+  for (let index = 0; index < slots.length; index++) {
+    const slot = slots[index]!;
+    if (slot.types === 0) continue;
+    const origin = origins[index];
+    if (comparison === Comparison.Explored && (origin!.marks & LIVE) === 0) continue;
+    if (!coversSlot(slot, origin, current.stack.slots[index] ?? EMPTY_SLOT, comparison)) return false;
+  }
+  return comparison !== Comparison.Same || !hasMoreSlots(old, current);
+}
+
+function hasMoreSlots(old: Frame, current: Frame): boolean {
+  const { slots } = current.stack;
+  for (let index = 0; index < slots.length; index++) {
+    if (slots[index]!.types !== 0 && (old.stack.slots[index]?.types ?? 0) === 0) return true;
+  }
+  return false;
+}
+
+function coversSlot(old: Slot, origin: Origin | undefined, current: Slot, comparison: Comparison): boolean {
+  if (old === current && (old.value === undefined || old.value.id === 0)) return true;
+  const oldValue = old.value;
+  if (
+    comparison === Comparison.Same &&
+    (old.types !== current.types || old.spillSize !== current.spillSize)
+  ) {
+    return false;
+  }
+  // A number that nobody looked at closely is as good as bytes that are not tracked.
+  const isLoose =
+    oldValue?.kind === Kind.Scalar &&
+    comparison === Comparison.Explored &&
+    (origin === undefined || (origin.marks & PRECISE) === 0);
+  let from = 0;
+  if (oldValue !== undefined && !isLoose) {
+    if (current.value === undefined || current.spillSize !== old.spillSize) return false;
+    if (!coversValue(oldValue, origin, current.value, comparison)) return false;
+    from = old.spillSize;
+  }
+  for (let i = from; i < 8; i++) {
+    switch (old.byte(i)) {
+      case Byte.Invalid:
+        break;
+      case Byte.Zero:
+        if (current.byte(i) !== Byte.Zero) return false;
+        break;
+      default: {
+        const byte = current.byte(i);
+        if (byte === Byte.Invalid) return false;
+        if (byte === Byte.Spill && current.value!.kind !== Kind.Scalar) return false;
+      }
+    }
+  }
+  return true;
+}
+
+function coversValue(
+  old: Value,
+  origin: Origin | undefined,
+  current: Value,
+  comparison: Comparison,
+): boolean {
+  if (old.kind !== current.kind) return false;
+  if (old.kind === Kind.Scalar) {
+    if (comparison === Comparison.Explored && (origin === undefined || (origin.marks & PRECISE) === 0))
+      return true;
+    return coversNumber(old.scalar, current.scalar, comparison) && renaming.matchesNumber(old, current);
+  }
+  if (old === current && old.id === 0 && old.ref === 0) return true;
+  if (
+    old.off !== current.off ||
+    old.maybeNull !== current.maybeNull ||
+    old.map !== current.map ||
+    old.size !== current.size ||
+    old.socket !== current.socket
+  ) {
+    return false;
+  }
+  if (old.range !== current.range) {
+    if (comparison === Comparison.Same || old.range < 0 || current.range < old.range) return false;
+  }
+  return (
+    coversNumber(old.scalar, current.scalar, comparison) &&
+    renaming.matches(old.id, current.id) &&
+    renaming.matches(old.ref, current.ref)
+  );
+}
+
+function coversNumber(old: Scalar, current: Scalar, comparison: Comparison): boolean {
+  if (old === current) return true;
+  return comparison === Comparison.Same ? old.equals(current) : old.contains(current);
+}
+
+/**
+ * The current path ends at a state that it shares with `old`: what mattered after that one matters to this path as
+ * well, and whatever `old` could return, it can.
+ */
+export function inheritMarks(old: State, current: State, returns: (scalar: Scalar) => void): void {
+  for (let i = 0; i < old.frames.length; i++) {
+    const a = old.frames[i]!;
+    const b = current.frames[i]!;
+    for (let register = 0; register < 10; register++) {
+      inheritNumber(a.regs[register]!, a.origins[register], b.regs[register]!, b.origins[register], returns);
+    }
+    const { origins, slots } = a.stack;
+    for (let index = 0; index < slots.length; index++) {
+      const origin = origins[index];
+      if (origin === undefined || origin.marks === 0) continue;
+      const target = b.stack.origins[index];
+      if ((origin.marks & LIVE) !== 0) markLive(target);
+      const value = slots[index]!.value;
+      const currentValue = b.stack.slots[index]?.value;
+      if (value !== undefined && currentValue !== undefined) {
+        inheritNumber(value, origin, currentValue, target, returns);
+      } else if ((origin.marks & RETURNED) !== 0 && value?.kind === Kind.Scalar) {
+        // Whatever bytes are there now may be returned.
+        returns(UNKNOWN_RESULT);
+      }
+    }
+  }
+}
+
+function inheritNumber(
+  old: Value,
+  oldOrigin: Origin | undefined,
+  current: Value,
+  origin: Origin | undefined,
+  returns: (scalar: Scalar) => void,
+): void {
+  if (old.kind !== Kind.Scalar || oldOrigin === undefined || oldOrigin.marks === 0) return;
+  if ((oldOrigin.marks & PRECISE) !== 0) markPrecise(origin);
+  if ((oldOrigin.marks & RETURNED) !== 0 && current.kind === Kind.Scalar) {
+    returns(current.scalar);
+    markReturned(origin);
+  }
+}
+
+/** Ends a path on a state whose own paths have not ended: what they will need is not known, so it is everything. */
+export function markEverything(state: State): void {
+  for (const frame of state.frames) {
+    for (const origin of frame.origins) {
+      markPrecise(origin);
+      markReturned(origin);
+    }
+    for (const origin of frame.stack.origins) {
+      markLive(origin);
+      markPrecise(origin);
+      markReturned(origin);
+    }
+  }
+}

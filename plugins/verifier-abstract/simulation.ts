@@ -1,0 +1,249 @@
+import { formatInsn } from '../../src/bpf/disassembler.js';
+import type { Insn } from '../../src/bpf/insn.js';
+import { lddwImmediate } from '../../src/bpf/insn.js';
+import * as op from '../../src/bpf/opcodes.js';
+import type { Program } from '../../src/bpf/program.js';
+import type { VerifierMap } from '../../src/core/contract/verifier.js';
+import { stepArithmetic } from './alu.js';
+import { stepJump } from './branches.js';
+import { stepCall, stepExit } from './calls.js';
+import type { ControlFlow } from './control-flow.js';
+import { stepAtomic, stepLoad, stepStore } from './memory-access.js';
+import { Origin, OriginKind, markPrecise } from './origin.js';
+import { FactCollector } from './program-facts.js';
+import { Kind, NOT_INIT, constantValue, pointer, type KnownMap, type Value } from './register-state.js';
+import { RejectSignal, type Finding, type RejectionCode } from './rejection-codes.js';
+import { State } from './verifier-state.js';
+
+export interface SimulationOptions {
+  readonly allowPointerLeaks: boolean;
+  readonly allowPrivilegedHelpers: boolean;
+}
+
+/** What the simulation asks of whoever drives it. */
+export interface Driver {
+  /**
+   * The path can go on in two ways. `second` starts at `secondPc`, the simulation's own state at `firstPc`; returns
+   * whether the simulation is to go on with the second one.
+   */
+  fork(firstPc: number, second: State, secondPc: number): boolean;
+}
+
+/** One insn at a time: what it does to the state, and whether it may. */
+export class Simulation {
+  readonly insns: readonly Insn[];
+  readonly facts: FactCollector;
+  /** By start of function: bytes of stack used. */
+  readonly stackDepth = new Map<number, number>();
+  state: State;
+  pc = 0;
+  #nextId = 1;
+  readonly #innerMaps = new Map<KnownMap, KnownMap | undefined>();
+  readonly #maps = new Map<number, KnownMap>();
+
+  constructor(
+    readonly program: Program,
+    readonly flow: ControlFlow,
+    maps: ReadonlyMap<number, VerifierMap>,
+    readonly options: SimulationOptions,
+    readonly driver: Driver,
+  ) {
+    this.insns = program.insns;
+    this.facts = new FactCollector(program.insns.length);
+    for (const [handle, spec] of maps) this.#maps.set(handle, { handle, spec });
+    this.state = State.initial();
+  }
+
+  newId(): number {
+    return this.#nextId++;
+  }
+
+  /** Runs the insn at `pc`. False when the path has ended. Throws RejectSignal. */
+  step(): boolean {
+    const insn = this.insns[this.pc]!;
+    this.state.steps++;
+    this.state.cost++;
+    switch (insn.opcode & op.BPF_CLASS_MASK) {
+      case op.BPF_ALU:
+      case op.BPF_ALU64:
+        stepArithmetic(this, insn);
+        this.pc++;
+        return true;
+      case op.BPF_LDX:
+        stepLoad(this, insn);
+        this.pc++;
+        return true;
+      case op.BPF_ST:
+        stepStore(this, insn);
+        this.pc++;
+        return true;
+      case op.BPF_STX:
+        if ((insn.opcode & op.BPF_MODE_MASK) === op.BPF_ATOMIC) stepAtomic(this, insn);
+        else stepStore(this, insn);
+        this.pc++;
+        return true;
+      case op.BPF_LD:
+        this.#loadImmediate(insn);
+        this.pc += 2;
+        return true;
+      default: {
+        const code = insn.opcode & op.BPF_OP_MASK;
+        if (insn.opcode === op.OP_CALL) return stepCall(this, insn);
+        if (insn.opcode === op.OP_EXIT) return stepExit(this);
+        stepJump(this, insn, code);
+        return true;
+      }
+    }
+  }
+
+  #loadImmediate(insn: Insn): void {
+    switch (insn.src) {
+      case op.BPF_PSEUDO_MAP_FD:
+        this.set(insn.dst, pointer(Kind.Map, { map: this.#mapOf(insn) }));
+        return;
+      case op.BPF_PSEUDO_MAP_VALUE: {
+        const map = this.#mapOf(insn);
+        const off = this.insns[this.pc + 1]!.imm >>> 0;
+        if (map.spec.type !== 2 || map.spec.maxEntries !== 1) {
+          this.reject(
+            'helper-argument',
+            `map ${map.spec.name} is not an array of one element, so its value has no fixed address`,
+          );
+        }
+        if (off >= map.spec.valueSize) {
+          this.reject(
+            'map-value-bounds',
+            `offset ${off} is outside the ${map.spec.valueSize} bytes of map ${map.spec.name}`,
+          );
+        }
+        this.set(insn.dst, pointer(Kind.MapValue, { map, off }));
+        return;
+      }
+      case op.BPF_PSEUDO_FUNC:
+        this.set(insn.dst, pointer(Kind.Function, { size: this.pc + 1 + insn.imm }));
+        return;
+      default:
+        this.set(insn.dst, constantValue(lddwImmediate(this.insns, this.pc)));
+    }
+  }
+
+  #mapOf(insn: Insn): KnownMap {
+    return (
+      this.#maps.get(insn.imm) ??
+      this.reject('map-unknown', `the lddw names map ${insn.imm}, which does not exist`)
+    );
+  }
+
+  /** What an inner lookup of a map of maps gives. */
+  innerMap(outer: KnownMap): KnownMap {
+    let inner = this.#innerMaps.get(outer);
+    if (inner === undefined) {
+      const spec = outer.spec.inner;
+      if (spec === undefined) {
+        this.reject('helper-argument', `it is not known what maps ${outer.spec.name} holds`);
+      }
+      inner = { handle: -1 - this.#innerMaps.size, spec: { ...spec, name: `${outer.spec.name}[]` } };
+      this.#innerMaps.set(outer, inner);
+    }
+    return inner;
+  }
+
+  // Registers of the running frame
+
+  get(register: number): Value {
+    const value = this.state.top.regs[register]!;
+    if (value.kind === Kind.NotInit) {
+      const callDepth = this.state.depth > 0 && register <= 5 && register > 0;
+      this.reject(
+        'uninitialised-register',
+        `R${register} is read, but nothing was put into it on this path`,
+        {
+          registers: [register],
+          suggestion:
+            register <= 5
+              ? `give R${register} a value first; a call of a helper or function wipes R1 to R5${callDepth ? ', and the caller has to pass every argument' : ''}, so what is needed later belongs in R6 to R9 or on the stack`
+              : `give R${register} a value on every path that leads here`,
+        },
+      );
+    }
+    return value;
+  }
+
+  peek(register: number): Value {
+    return this.state.top.regs[register]!;
+  }
+
+  origin(register: number): Origin | undefined {
+    return this.state.top.origins[register];
+  }
+
+  /** A new origin for what the running insn computes. */
+  madeHere(a?: Origin, b?: Origin, kind = OriginKind.Value): Origin {
+    return new Origin(this.pc, this.state.steps, a, b, kind);
+  }
+
+  set(register: number, value: Value, a?: Origin, b?: Origin, kind = OriginKind.Value): void {
+    const frame = this.state.writable();
+    frame.regs[register] = value;
+    frame.origins[register] = new Origin(this.pc, this.state.steps, a, b, kind);
+  }
+
+  /** The same value under another name: it keeps its origin. */
+  copy(dst: number, value: Value, origin: Origin | undefined): void {
+    const frame = this.state.writable();
+    frame.regs[dst] = value;
+    frame.origins[dst] = origin;
+  }
+
+  forget(register: number): void {
+    const frame = this.state.writable();
+    frame.regs[register] = NOT_INIT;
+    frame.origins[register] = undefined;
+  }
+
+  /** What the register holds decides whether the program is safe, so states must agree on it exactly. */
+  precise(register: number): void {
+    markPrecise(this.origin(register));
+  }
+
+  /** Applies `change` to every value in registers and stack slots of all frames; undefined leaves it as it is. */
+  updateAll(change: (value: Value) => Value | undefined, source: Origin | undefined): void {
+    const { state } = this;
+    for (let index = 0; index < state.frames.length; index++) {
+      const frame = state.frames[index]!;
+      for (let register = 0; register < 10; register++) {
+        const old = frame.regs[register]!;
+        if (old.kind === Kind.NotInit) continue;
+        const value = change(old);
+        if (value === undefined) continue;
+        const writable = state.writable(index);
+        writable.origins[register] = this.madeHere(writable.origins[register], source, OriginKind.Copy);
+        writable.regs[register] = value;
+      }
+      const { slots } = frame.stack;
+      for (let index8 = 0; index8 < slots.length; index8++) {
+        const slot = slots[index8]!;
+        if (slot.value === undefined) continue;
+        const value = change(slot.value);
+        if (value === undefined) continue;
+        const stack = state.writableStack(index);
+        const origin = this.madeHere(stack.origins[index8], source, OriginKind.Slot);
+        stack.set(index8, slot.withValue(value), origin);
+      }
+    }
+  }
+
+  useStack(frameIndex: number, lowest: number): void {
+    const { start } = this.state.frames[frameIndex]!;
+    const bytes = -lowest;
+    if (bytes > (this.stackDepth.get(start) ?? 0)) this.stackDepth.set(start, bytes);
+  }
+
+  text(index = this.pc): string {
+    return formatInsn(this.insns, index);
+  }
+
+  reject(code: RejectionCode, reason: string, details: Omit<Finding, 'code' | 'reason'> = {}): never {
+    throw new RejectSignal({ insn: this.pc, ...details, code, reason });
+  }
+}

@@ -1,0 +1,16 @@
+import { CALL_TWINS, FLOW_TWINS } from './call-and-flow-twins.js';
+import { PACKET_TWINS } from './packet-twins.js';
+import { STACK_TWINS } from './stack-and-leak-twins.js';
+import type { Twin } from './twin.js';
+import { VALUE_TWINS } from './value-twins.js';
+
+export { TWIN_MAPS, type Twin } from './twin.js';
+
+/** Every unsafe pattern that has a case of ours, with its safe counterpart. */
+export const TWINS: readonly Twin[] = [
+  ...PACKET_TWINS,
+  ...VALUE_TWINS,
+  ...STACK_TWINS,
+  ...CALL_TWINS,
+  ...FLOW_TWINS,
+];

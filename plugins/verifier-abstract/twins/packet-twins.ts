@@ -1,0 +1,143 @@
+import { PACKET, PASS, type Twin } from './twin.js';
+
+export const PACKET_TWINS: readonly Twin[] = [
+  {
+    name: 'packet read without a comparison',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r0 = *(u8 *)(r2 +0)\n exit`,
+    accepted: `${PACKET} r4 = r2\n r4 += 1\n r0 = 2\n if r4 > r3 goto out\n r0 = *(u8 *)(r2 +0)\n out: exit`,
+  },
+  {
+    name: 'packet read one byte past what was compared',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r4 = r2\n r4 += 14\n r0 = 2\n if r4 > r3 goto out\n r0 = *(u32 *)(r2 +11)\n out: exit`,
+    accepted: `${PACKET} r4 = r2\n r4 += 14\n r0 = 2\n if r4 > r3 goto out\n r0 = *(u32 *)(r2 +10)\n out: exit`,
+  },
+  {
+    name: 'greater-or-equal proves one byte more than greater',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r4 = r2\n r4 += 13\n r0 = 2\n if r4 > r3 goto out\n r0 = *(u8 *)(r2 +13)\n out: exit`,
+    accepted: `${PACKET} r4 = r2\n r4 += 13\n r0 = 2\n if r4 >= r3 goto out\n r0 = *(u8 *)(r2 +13)\n out: exit`,
+  },
+  {
+    name: 'the branches of the comparison swapped',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r4 = r2\n r4 += 8\n r0 = 2\n if r4 <= r3 goto out\n r0 = *(u64 *)(r2 +0)\n out: exit`,
+    accepted: `${PACKET} r4 = r2\n r4 += 8\n r0 = 2\n if r4 <= r3 goto in\n exit\n in: r0 = *(u64 *)(r2 +0)\n exit`,
+  },
+  {
+    name: 'data_end on the left, off by one',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r4 = r2\n r4 += 8\n r0 = 2\n if r3 >= r4 goto in\n exit\n in: r0 = *(u64 *)(r2 +1)\n exit`,
+    accepted: `${PACKET} r4 = r2\n r4 += 8\n r0 = 2\n if r3 >= r4 goto in\n exit\n in: r0 = *(u64 *)(r2 +0)\n exit`,
+  },
+  {
+    name: 'data_end on the left, strictly greater gives one byte more',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r4 = r2\n r4 += 7\n r0 = 2\n if r3 >= r4 goto in\n exit\n in: r0 = *(u64 *)(r2 +0)\n exit`,
+    accepted: `${PACKET} r4 = r2\n r4 += 7\n r0 = 2\n if r3 > r4 goto in\n exit\n in: r0 = *(u64 *)(r2 +0)\n exit`,
+  },
+  {
+    name: 'comparison with less proves in the branch that is taken',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r4 = r2\n r4 += 3\n r0 = 2\n if r4 < r3 goto out\n r0 = *(u32 *)(r2 +0)\n out: exit`,
+    accepted: `${PACKET} r4 = r2\n r4 += 3\n r0 = 2\n if r4 < r3 goto in\n exit\n in: r0 = *(u32 *)(r2 +0)\n exit`,
+  },
+  {
+    name: 'a comparison on 32 bits proves nothing',
+    code: 'pointer-comparison',
+    kernelAcceptsAsRoot: 'no: it rejects the access behind it instead',
+    rejected: `${PACKET} r4 = r2\n r4 += 4\n r0 = 2\n if w4 > w3 goto out\n r0 = *(u32 *)(r2 +0)\n out: exit`,
+    accepted: `${PACKET} r4 = r2\n r4 += 4\n r0 = 2\n if r4 > r3 goto out\n r0 = *(u32 *)(r2 +0)\n out: exit`,
+  },
+  {
+    name: 'packet write past the end',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r4 = r2\n r4 += 4\n r0 = 2\n if r4 > r3 goto out\n *(u64 *)(r2 +0) = 0\n out: exit`,
+    accepted: `${PACKET} r4 = r2\n r4 += 8\n r0 = 2\n if r4 > r3 goto out\n *(u64 *)(r2 +0) = 0\n out: exit`,
+  },
+  {
+    name: 'packet read before its start',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r4 = r2\n r4 += 4\n r0 = 2\n if r4 > r3 goto out\n r0 = *(u8 *)(r2 -1)\n out: exit`,
+    accepted: `${PACKET} r4 = r2\n r4 += 4\n r0 = 2\n if r4 > r3 goto out\n r0 = *(u8 *)(r4 -1)\n out: exit`,
+  },
+  {
+    name: 'variable offset, compared before it was added',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r0 = 2\n r4 = r2\n r4 += 14\n if r4 > r3 goto out\n r5 = *(u8 *)(r2 +0)\n r2 += r5\n r0 = *(u8 *)(r2 +0)\n out: exit`,
+    accepted: `${PACKET} r0 = 2\n r4 = r2\n r4 += 14\n if r4 > r3 goto out\n r5 = *(u8 *)(r2 +0)\n r2 += r5\n r4 = r2\n r4 += 1\n if r4 > r3 goto out\n r0 = *(u8 *)(r2 +0)\n out: exit`,
+  },
+  {
+    name: 'two variable offsets are not one',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r0 = 2\n r4 = r2\n r4 += 14\n if r4 > r3 goto out
+      r5 = *(u8 *)(r2 +0)\n r6 = r2\n r6 += r5\n r7 = *(u8 *)(r2 +1)\n r2 += r7\n r4 = r2\n r4 += 1\n if r4 > r3 goto out
+      r0 = *(u8 *)(r6 +0)\n out: exit`,
+    accepted: `${PACKET} r0 = 2\n r4 = r2\n r4 += 14\n if r4 > r3 goto out
+      r5 = *(u8 *)(r2 +0)\n r2 += r5\n r6 = r2\n r4 = r2\n r4 += 1\n if r4 > r3 goto out
+      r0 = *(u8 *)(r6 +0)\n out: exit`,
+  },
+  {
+    name: 'variable offset too large for a comparison to prove anything',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r0 = 2\n r4 = r2\n r4 += 14\n if r4 > r3 goto out\n r5 = *(u32 *)(r2 +0)\n r5 &= 0xfffff\n r2 += r5\n r4 = r2\n r4 += 1\n if r4 > r3 goto out\n r0 = *(u8 *)(r2 +0)\n out: exit`,
+    accepted: `${PACKET} r0 = 2\n r4 = r2\n r4 += 14\n if r4 > r3 goto out\n r5 = *(u32 *)(r2 +0)\n r5 &= 0x7fff\n r2 += r5\n r4 = r2\n r4 += 1\n if r4 > r3 goto out\n r0 = *(u8 *)(r2 +0)\n out: exit`,
+  },
+  {
+    name: 'variable offset that may be negative',
+    code: 'pointer-offset-unbounded',
+    rejected: `${PACKET} r0 = 2\n r5 = *(u32 *)(r1 +16)\n r5 <<= 48\n if r5 s> 100 goto out\n r2 += r5\n r4 = r2\n r4 += 1\n if r4 > r3 goto out\n r0 = *(u8 *)(r2 +0)\n out: exit`,
+    accepted: `${PACKET} r0 = 2\n r5 = *(u32 *)(r1 +16)\n r5 <<= 48\n if r5 > 100 goto out\n r2 += r5\n r4 = r2\n r4 += 1\n if r4 > r3 goto out\n r0 = *(u8 *)(r2 +0)\n out: exit`,
+  },
+  {
+    name: 'packet pointer used after bpf_xdp_adjust_head',
+    code: 'stale-packet-pointer',
+    kernelAcceptsAsRoot: 'no: it calls the register uninitialised',
+    rejected: `r6 = r1\n r7 = *(u32 *)(r1 +0)\n r3 = *(u32 *)(r1 +4)\n r4 = r7\n r4 += 14\n r0 = 2\n if r4 > r3 goto out\n r2 = 4\n call bpf_xdp_adjust_head\n r0 = *(u8 *)(r7 +0)\n out: exit`,
+    accepted: `r6 = r1\n r2 = 4\n call bpf_xdp_adjust_head\n r0 = 2\n r7 = *(u32 *)(r6 +0)\n r3 = *(u32 *)(r6 +4)\n r4 = r7\n r4 += 14\n if r4 > r3 goto out\n r0 = *(u8 *)(r7 +0)\n out: exit`,
+  },
+  {
+    name: 'packet pointer on the stack across bpf_xdp_adjust_tail',
+    code: 'stale-packet-pointer',
+    rejected: `${PACKET} r4 = r2\n r4 += 14\n r0 = 2\n if r4 > r3 goto out\n *(u64 *)(r10 -8) = r2\n r2 = 0\n call bpf_xdp_adjust_tail\n r2 = *(u64 *)(r10 -8)\n r0 = *(u8 *)(r2 +0)\n out: exit`,
+    accepted: `${PACKET} r4 = r2\n r4 += 14\n r0 = 2\n if r4 > r3 goto out\n *(u64 *)(r10 -8) = r2\n r2 = *(u64 *)(r10 -8)\n r0 = *(u8 *)(r2 +0)\n out: exit`,
+  },
+  {
+    name: 'metadata compared with data_end instead of data',
+    code: 'packet-bounds',
+    kernelAcceptsAsRoot: 'no: it takes the comparison as telling nothing as well',
+    rejected: `r2 = *(u32 *)(r1 +8)\n r3 = *(u32 *)(r1 +4)\n r4 = r2\n r4 += 4\n r0 = 2\n if r4 > r3 goto out\n r0 = *(u32 *)(r2 +0)\n out: exit`,
+    accepted: `r2 = *(u32 *)(r1 +8)\n r3 = *(u32 *)(r1 +0)\n r4 = r2\n r4 += 4\n r0 = 2\n if r4 > r3 goto out\n r0 = *(u32 *)(r2 +0)\n out: exit`,
+  },
+  {
+    name: 'metadata compared with data that was moved',
+    code: 'packet-bounds',
+    rejected: `r2 = *(u32 *)(r1 +8)\n r3 = *(u32 *)(r1 +0)\n r3 += 8\n r4 = r2\n r4 += 4\n r0 = 2\n if r4 > r3 goto out\n r0 = *(u32 *)(r2 +0)\n out: exit`,
+    accepted: `r2 = *(u32 *)(r1 +8)\n r3 = *(u32 *)(r1 +0)\n r4 = r2\n r4 += 4\n r0 = 2\n if r3 < r4 goto out\n r0 = *(u32 *)(r2 +0)\n out: exit`,
+  },
+  {
+    name: 'arithmetic on data_end',
+    code: 'pointer-arithmetic',
+    rejected: `${PACKET} r3 += -4\n r0 = 2\n if r2 > r3 goto out\n out: exit`,
+    accepted: `${PACKET} r2 += 4\n r0 = 2\n if r2 > r3 goto out\n out: exit`,
+  },
+  {
+    name: 'the range of a copy that was moved afterwards',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r4 = r2\n r4 += 4\n r0 = 2\n if r4 > r3 goto out\n r5 = r2\n r5 += 4\n r0 = *(u8 *)(r5 +0)\n out: exit`,
+    accepted: `${PACKET} r4 = r2\n r4 += 4\n r0 = 2\n if r4 > r3 goto out\n r5 = r2\n r5 += 3\n r0 = *(u8 *)(r5 +0)\n out: exit`,
+  },
+  {
+    name: 'packet memory for a helper, compared one byte short',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r4 = r2\n r4 += 3\n if r4 > r3 goto out\n r1 = map[flows]\n call bpf_map_lookup_elem\n out: ${PASS}`,
+    accepted: `${PACKET} r4 = r2\n r4 += 4\n if r4 > r3 goto out\n r1 = map[flows]\n call bpf_map_lookup_elem\n out: ${PASS}`,
+  },
+  {
+    name: 'packet memory for a helper that cannot take it',
+    code: 'packet-memory-argument',
+    rejected: `${PACKET} r4 = r2\n r4 += 8\n if r4 > r3 goto out\n r1 = map[ring]\n r3 = 8\n r4 = 0\n call bpf_ringbuf_output\n out: ${PASS}`,
+    accepted: `${PACKET} r4 = r2\n r4 += 8\n if r4 > r3 goto out\n r5 = *(u64 *)(r2 +0)\n *(u64 *)(r10 -8) = r5\n r2 = r10\n r2 += -8\n r1 = map[ring]\n r3 = 8\n r4 = 0\n call bpf_ringbuf_output\n out: ${PASS}`,
+  },
+];

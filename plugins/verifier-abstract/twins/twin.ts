@@ -1,0 +1,77 @@
+import { BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, BPF_MAP_TYPE } from '../../../src/bpf/map-spec.js';
+import type { VerifierMap } from '../../../src/core/contract/verifier.js';
+import type { RejectionCode } from '../rejection-codes.js';
+
+/** An unsafe program and the same with the least change that makes it safe. */
+export interface Twin {
+  readonly name: string;
+  readonly code: RejectionCode;
+  /** Assembler text; the maps of TWIN_MAPS can be named. */
+  readonly rejected: string;
+  readonly accepted: string;
+  /** Not GPL-compatible when false. */
+  readonly gpl?: boolean;
+  /** The kernel accepts the rejected form when root loads it, and why we do not. */
+  readonly kernelAcceptsAsRoot?: string;
+  /** The kernel rejects the accepted form, and why we do not. */
+  readonly kernelRejectsAccepted?: string;
+}
+
+const map = (
+  name: string,
+  type: number,
+  keySize: number,
+  valueSize: number,
+  maxEntries: number,
+  rest: Partial<VerifierMap> = {},
+): VerifierMap => ({ name, type, keySize, valueSize, maxEntries, flags: 0, ...rest });
+
+const inner = { type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, keySize: 4, valueSize: 8, maxEntries: 4, flags: 0 };
+
+const rodata = new Uint8Array(32);
+rodata.set(new TextEncoder().encode('hello'), 0);
+rodata.set([5, 0, 0, 0], 16);
+
+/** Maps that every twin can use, by name; the handle is the place in the list plus 1. */
+export const TWIN_MAPS: readonly VerifierMap[] = [
+  map('flows', BPF_MAP_TYPE.BPF_MAP_TYPE_HASH, 4, 8, 16),
+  map('values', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, 4, 16, 4),
+  map('wide', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, 4, 256, 1),
+  map('programs', BPF_MAP_TYPE.BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 4),
+  map('ring', BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF, 0, 0, 4096),
+  map('devices', BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP, 4, 4, 4),
+  map('nested', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY_OF_MAPS, 4, 4, 4, { inner }),
+  map('constants', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, 4, 32, 1, {
+    flags: BPF_F_RDONLY_PROG,
+    frozenValue: rodata,
+  }),
+  map('sink', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, 4, 8, 4, { flags: BPF_F_WRONLY_PROG }),
+  map('queue', BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE, 0, 8, 4),
+  map('events', BPF_MAP_TYPE.BPF_MAP_TYPE_PERF_EVENT_ARRAY, 4, 4, 4),
+];
+
+/** R2 = data, R3 = data_end. */
+export const PACKET = `
+  r2 = *(u32 *)(r1 +0)
+  r3 = *(u32 *)(r1 +4)
+`;
+
+/** R0 = pointer to the value of \`values\` under key 0, or NULL; the key is not a constant. */
+export const LOOKUP = `
+  r7 = *(u32 *)(r1 +16)
+  *(u32 *)(r10 -4) = r7
+  r2 = r10
+  r2 += -4
+  r1 = map[values]
+  call bpf_map_lookup_elem
+`;
+
+/** As LOOKUP, and NULL is dealt with; the program has to have the label \`out\`. */
+export const FOUND = `${LOOKUP}
+  if r0 == 0 goto out
+`;
+
+export const PASS = `
+  r0 = 2
+  exit
+`;
