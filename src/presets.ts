@@ -1,4 +1,5 @@
 import type { Plugin } from './core/contract/plugin.js';
+import differential from '../plugins/executor-differential/index.js';
 import interpreter from '../plugins/executor-interpreter/index.js';
 import wasm from '../plugins/executor-wasm/index.js';
 import modelFabric from '../plugins/fabric-model/index.js';
@@ -26,6 +27,7 @@ export const BUILT_IN_PLUGINS: readonly Plugin[] = [
   kernelVerifier,
   interpreter,
   wasm,
+  differential,
   memoryMaps,
   helperAllowList,
   quota,

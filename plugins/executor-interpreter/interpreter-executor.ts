@@ -9,10 +9,12 @@ import type {
   ProgramFault,
   RunOutcome,
 } from '../../src/core/contract/executor.js';
+import { isLddw } from '../../src/bpf/insn.js';
+import { BPF_CALL_HELPER, BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC, OP_CALL } from '../../src/bpf/opcodes.js';
 import type { Program } from '../../src/bpf/program.js';
 import { XDP_ABORTED } from '../../src/bpf/xdp.js';
 import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { createHelpers } from '../../src/bpf/runtime/helpers/helper-table.js';
+import { createHelpers, TAIL_CALL } from '../../src/bpf/runtime/helpers/helper-table.js';
 import { FRAME_SLOT, type FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import { decodeProgram } from './decode-program.js';
 import { ProgramDebugger } from './program-debugger.js';
@@ -59,6 +61,7 @@ export class InterpreterExecutor implements Executor {
         overrides: environment.helperOverrides,
       });
       decoded = decodeProgram(program, environment, helpers);
+      if (leavesFramesBehind(program)) machine.deepenStack();
     } catch (error) {
       if (machine.programs.size === 0) machine.close();
       throw error;
@@ -156,4 +159,14 @@ export class InterpretedProgram implements LoadedProgram {
     machine.i32[(frame + FRAME_SLOT.verdict) >> 2] = verdict;
     return verdict >>> 0;
   }
+}
+
+/** Whether a tail call may be made out of a function that others wait for. */
+function leavesFramesBehind({ insns }: Program): boolean {
+  const calls = insns.filter(({ opcode }) => opcode === OP_CALL);
+  const functions = insns.some((insn) => isLddw(insn) && insn.src === BPF_PSEUDO_FUNC);
+  return (
+    calls.some(({ src, imm }) => src === BPF_CALL_HELPER && imm === TAIL_CALL) &&
+    (functions || calls.some(({ src }) => src === BPF_PSEUDO_CALL))
+  );
 }

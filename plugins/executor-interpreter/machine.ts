@@ -1,5 +1,5 @@
 import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import type { Region } from '../../src/bpf/runtime/address-space.js';
+import type { AddressSpace, Region } from '../../src/bpf/runtime/address-space.js';
 import {
   HelperFault,
   helperFaultReason,
@@ -37,6 +37,12 @@ export type Stop = (typeof Stop)[keyof typeof Stop];
 /** `interpret` of run-loop.ts. */
 export type RunLoop = (machine: Machine, program: DecodedProgram, pc: number, baseDepth: number) => Stop;
 
+/**
+ * Frames where tail calls are made out of local functions: the program that is called starts with frames of its
+ * own above those that are still in use.
+ */
+const DEEP_FRAMES = MAX_TAIL_CALL_CNT * (MAX_CALL_FRAMES - 1) + MAX_CALL_FRAMES;
+
 /** R6 … R9: what a local call keeps for its caller. */
 const SAVED_FIRST = 12;
 const SAVED_WORDS = 8;
@@ -52,7 +58,7 @@ export class Machine {
   readonly i32: Int32Array;
   readonly u8: Uint8Array;
   readonly view: DataView;
-  readonly stack: Region;
+  stack: Region;
   /** Live programs by their id in the runtime. */
   readonly programs = new Map<number, DecodedProgram>();
 
@@ -86,9 +92,12 @@ export class Machine {
   /** Told of the accesses that helpers make, while debugging. */
   onAccess: AccessObserver | undefined;
 
-  readonly #savedRegisters = new Int32Array(SAVED_WORDS * MAX_CALL_FRAMES);
+  readonly #savedRegisters = new Int32Array(SAVED_WORDS * DEEP_FRAMES);
   readonly #contextWord: number;
-  readonly #savedPc = new Int32Array(MAX_CALL_FRAMES);
+  readonly #savedPc = new Int32Array(DEEP_FRAMES);
+  /** Depth at which the program under way started, and those of the programs below it, by frame. */
+  #base = 0;
+  readonly #savedBase = new Int32Array(DEEP_FRAMES);
   readonly #savedProgram: DecodedProgram[] = [];
 
   /** @param runLoop what callbacks run on; a debugger puts its own in its place for a while. */
@@ -101,12 +110,16 @@ export class Machine {
     this.u8 = space.u8;
     this.view = space.view;
     this.#contextWord = (runtime.state.address + RUN_STATE.context) >> 2;
-    this.stack = space.allocate(MAX_BPF_STACK * MAX_CALL_FRAMES, {
-      kind: 'stack',
-      label: 'the stack',
-      access: 'read-write',
-      elements: { first: 0, stride: MAX_BPF_STACK, size: MAX_BPF_STACK, count: MAX_CALL_FRAMES },
-    });
+    this.stack = allocateStack(space, MAX_CALL_FRAMES);
+  }
+
+  /** Makes room for tail calls out of local functions. Not while a program runs. */
+  deepenStack(): void {
+    if (this.stack.size >= DEEP_FRAMES * MAX_BPF_STACK) return;
+    const { space } = this.runtime;
+    const deep = allocateStack(space, DEEP_FRAMES);
+    space.free(this.stack);
+    this.stack = deep;
   }
 
   close(): void {
@@ -118,6 +131,7 @@ export class Machine {
     this.i32[this.#contextWord] = frame;
     this.frame = frame;
     this.depth = 0;
+    this.#base = 0;
     this.tailCalls = 0;
     this.executed = 0;
     this.limit = limit;
@@ -182,7 +196,7 @@ export class Machine {
 
   pushFrame(program: DecodedProgram, returnTo: number): boolean {
     const { depth } = this;
-    if (depth + 1 >= MAX_CALL_FRAMES) {
+    if (depth + 1 - this.#base >= MAX_CALL_FRAMES) {
       this.reason = `a local call exceeds the limit of ${MAX_CALL_FRAMES} frames`;
       return false;
     }
@@ -191,6 +205,7 @@ export class Machine {
       this.#savedRegisters[depth * SAVED_WORDS + i] = registers[SAVED_FIRST + i]!;
     }
     this.#savedPc[depth] = returnTo;
+    this.#savedBase[depth] = this.#base;
     this.#savedProgram[depth] = program;
     this.#enterStack(program, ++this.depth);
     return true;
@@ -206,11 +221,13 @@ export class Machine {
     }
     registers[FP] = this.#framePointer(depth);
     this.resumeAt = this.#savedPc[depth]!;
+    this.#base = this.#savedBase[depth]!;
     return program;
   }
 
   /** Gives `program`, which a tail call put in place of the current one, its frame. */
   replaceProgram(program: DecodedProgram): void {
+    this.#base = this.depth;
     this.#enterStack(program, this.depth);
   }
 
@@ -232,6 +249,15 @@ export class Machine {
     program.registers[FP] = pointer;
     program.registers[FP + 1] = 0;
   }
+}
+
+function allocateStack(space: AddressSpace, frames: number): Region {
+  return space.allocate(MAX_BPF_STACK * frames, {
+    kind: 'stack',
+    label: 'the stack',
+    access: 'read-write',
+    elements: { first: 0, stride: MAX_BPF_STACK, size: MAX_BPF_STACK, count: frames },
+  });
 }
 
 /**

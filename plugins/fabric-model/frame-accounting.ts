@@ -37,7 +37,7 @@ export class FrameAccounting {
   /** Why no hook may run on the frame any more, if there is a reason. */
   refusal(frame: Frame): Fate | undefined {
     if (this.draining || frame.hopsLeft <= 0) return 'hop-limit';
-    // A program can make a frame longer (bpf_xdp_adjust_head) than a buffer takes on arrival.
+    // From the wire, or from a program: bpf_xdp_adjust_head and _tail can make more than a buffer takes on arrival.
     if (frame.bytes.length > MAX_FRAME_LENGTH) return 'frame-too-long';
     return undefined;
   }

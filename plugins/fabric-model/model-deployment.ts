@@ -44,6 +44,8 @@ export interface DeploymentParts {
   readonly attachments: readonly AttachmentResult[];
   readonly rulings: () => readonly RulingRecord[];
   readonly audit: readonly AuditRecord[];
+  /** What went wrong on this side of a link while the link was calling: to the link it only looks broken. */
+  readonly failures: readonly unknown[];
   readonly teardown: () => Promise<void>;
 }
 
@@ -51,12 +53,16 @@ export interface DeploymentParts {
 const SENDER_MAC = parseMac('52:54:00:ff:00:01');
 /** Turns after a burst in which readers and guests may hand frames to each other before that counts as a loop. */
 const MAX_TURNS = 1024;
-/** Bursts between two looks at the interruption signal: a yield to the event loop costs more than a burst. */
-const BURSTS_PER_YIELD = 16;
+/**
+ * Milliseconds between two looks at the interruption signal: a yield to the event loop costs more than a burst.
+ * Of the machine's clock, which decides nothing else: a program may take as long for a frame as others for many.
+ */
+const MS_PER_YIELD = 20;
 
 /** A model that is up: drives frames through it and reads what came of them. */
 export class ModelDeployment implements Deployment {
   readonly #parts: DeploymentParts;
+  #gaveWay = performance.now();
 
   constructor(parts: DeploymentParts) {
     this.#parts = parts;
@@ -67,22 +73,32 @@ export class ModelDeployment implements Deployment {
    * nothing moves any more. A reader that polls takes each frame as it comes.
    */
   async drive(workload: Workload): Promise<RunResult> {
-    const { run, signal } = this.#parts;
+    const { run } = this.#parts;
     const nic = run.host.nics[0]!.name;
     let burst: WorkloadFrame[] = [];
-    let bursts = 0;
     for (const frame of workload.frames(this.#workloadContext())) {
       burst.push(frame);
       if (burst.length < NAPI_BUDGET) continue;
       this.#receiveBurst(nic, burst);
       burst = [];
-      if (++bursts % BURSTS_PER_YIELD === 0) {
-        await new Promise((resolve) => setImmediate(resolve));
-        if (signal.aborted) throw new XdpbedError('interrupted', 'interrupted while traffic was running');
-      }
+      const pause = this.#giveWay();
+      if (pause !== undefined) await pause;
     }
     this.#receiveBurst(nic, burst);
     return this.#result();
+  }
+
+  /** Now and then lets the event loop have its turn, and with it an interruption, which then throws. */
+  #giveWay(): Promise<void> | undefined {
+    return performance.now() - this.#gaveWay < MS_PER_YIELD ? undefined : this.#letOthers();
+  }
+
+  async #letOthers(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    if (this.#parts.signal.aborted) {
+      throw new XdpbedError('interrupted', 'interrupted while the model was running');
+    }
+    this.#gaveWay = performance.now();
   }
 
   async down(): Promise<void> {
@@ -90,17 +106,19 @@ export class ModelDeployment implements Deployment {
   }
 
   #receiveBurst(nic: string, burst: readonly WorkloadFrame[]): void {
-    const { host, accounting, clock, links } = this.#parts;
+    const { host, accounting, clock, links, failures } = this.#parts;
     for (const { bytes, at } of burst) {
       clock.now = at;
       host.receiveFromWire(nic, accounting.begin(bytes, at));
       for (const { reader } of links) if (reader.busyPolls) reader.turn();
     }
-    if (this.#settle()) return;
-    // Guest and host programs send frames back and forth for ever; each of those ends where it is met next.
-    accounting.draining = true;
-    this.#settle();
-    accounting.draining = false;
+    if (!this.#settle()) {
+      // Guest and host programs send frames back and forth for ever; each of those ends where it is met next.
+      accounting.draining = true;
+      this.#settle();
+      accounting.draining = false;
+    }
+    if (failures.length > 0) throw failures[0];
   }
 
   /** Readers and guests work until nothing moves any more; false when that does not happen. */
@@ -168,7 +186,7 @@ export class ModelDeployment implements Deployment {
   async #readMaps({ guest, nicName, netdev }: GuestLink): Promise<MapResult[]> {
     const results: MapResult[] = [];
     for (const [name, map] of netdev.query()?.program.maps ?? []) {
-      const entries = await readGuestMap(map);
+      const entries = await readGuestMap(map, () => this.#giveWay());
       if (!entries.ok)
         throw new XdpbedError(
           'program-fault',

@@ -1,6 +1,10 @@
+import { Type } from '@sinclair/typebox';
 import { describe, expect, it } from 'vitest';
 import { fabricConformance } from '../../src/conformance/fabric/fabric-conformance.js';
+import { definePlugin, type Plugin } from '../../src/core/contract/plugin.js';
 import type { RunResult } from '../../src/core/contract/result.js';
+import { WORKLOAD } from '../../src/core/contract/workload.js';
+import { readGuestMap } from '../../src/core/offload/guest-map.js';
 import { PluginRegistry } from '../../src/core/plugin/plugin-registry.js';
 import { runTestbed } from '../../src/core/run/run-testbed.js';
 import { resolveTestbed } from '../../src/core/testbed/resolve-testbed.js';
@@ -48,8 +52,9 @@ workload: { use: udp-flood, config: { frames: 200 } }
 ${wiring.more ?? ''}`;
 }
 
-async function run(text: string): Promise<RunResult> {
-  const resolved = await resolveTestbed('/nowhere/t.yaml', text, new PluginRegistry(BUILT_IN_PLUGINS));
+async function run(text: string, plugins: readonly Plugin[] = []): Promise<RunResult> {
+  const registry = new PluginRegistry([...BUILT_IN_PLUGINS, ...plugins]);
+  const resolved = await resolveTestbed('/nowhere/t.yaml', text, registry);
   const { runs } = await runTestbed(resolved, { version: '0' });
   const ended = runs[0]!.ends.reduce((sum, end) => sum + end.frames, 0);
   expect(ended).toBe(runs[0]!.framesSent + runs[0]!.framesCopied);
@@ -95,6 +100,41 @@ describe('where frames end', () => {
     const result = await run(testbed({ guest: ', program: pass, placement: host' }));
     expect(ends(result)).toEqual([['g0.eth0', 'guest-stack', 200]]);
     expect(result.links[0]!.framesToGuest).toBe(200);
+  });
+
+  it('a frame from the wire that no hook can take ends at the NIC', async () => {
+    const giant = definePlugin({
+      name: 'giant',
+      version: '1.0.0',
+      role: 'workload',
+      api: '^1',
+      description: 'one frame that is too long',
+      requires: [],
+      capabilities: [],
+      configSchema: Type.Object({}),
+      register: (scope) =>
+        scope.bindValue(WORKLOAD, { name: 'giant', frames: () => [{ bytes: new Uint8Array(9000), at: 0n }] }),
+    });
+    const text = testbed({ case: 'redirect', nic: ', program: to-tap', more: '' }).replace(
+      /workload: .*/,
+      'workload: { use: giant }',
+    );
+    expect(ends(await run(text, [giant]))).toEqual([['host.eth0', 'frame-too-long', 1]]);
+  });
+
+  it('a hostile guest asks for map types that a well-behaved driver would not', async () => {
+    const result = await run(
+      testbed({
+        guest: ', program: ring, placement: host, hostile: true',
+        more: 'checks: [{ kind: expect, value: attachments.refused, equals: 1 }]',
+      }).replace('programs:', `programs:\n  ring: { object: ${objects}events.o, section: ring_output }`),
+    );
+    expect(result.audit).toMatchObject([
+      {
+        command: 'EBPF_MAP/CREATE_MAP',
+        reason: expect.stringContaining('BPF_MAP_TYPE_RINGBUF is not among the types') as string,
+      },
+    ]);
   });
 
   it('a ptr_ring that is too short for a burst drops the rest of it', async () => {
@@ -195,5 +235,25 @@ describe('several queues', () => {
     // The one error ack is the end of the walk over the map's keys.
     expect(result.control[0]!.acks.err).toBe(1);
     expect(result.audit).toEqual([]);
+  });
+});
+
+describe('reading a big map back', () => {
+  it('can be ended between two keys', async () => {
+    const answers = { ok: true, value: new Uint8Array(4) } as const;
+    let looked = 0;
+    const map = {
+      spec: { maxEntries: 1_000_000 },
+      readFrom: 'device',
+      getFirst: async () => answers,
+      getNext: async () => answers,
+      lookup: async () => (looked++, answers),
+    };
+    const between = () => {
+      if (looked < 10) return undefined;
+      return Promise.reject(new Error('interrupted'));
+    };
+    await expect(readGuestMap(map as never, between)).rejects.toThrow('interrupted');
+    expect(looked).toBe(10);
   });
 });

@@ -11,7 +11,7 @@ import { loadObjectProgram, requireAccepted } from '../../src/core/offload/load-
 import { RulingLog } from '../../src/core/offload/policy-chain.js';
 import { QemuDevice } from '../../src/core/offload/qemu-device.js';
 import { selectProgram } from '../../src/core/offload/select-program.js';
-import { XdpbedError } from '../../src/core/diagnostic.js';
+import { messageOf, XdpbedError } from '../../src/core/diagnostic.js';
 import { parseMac } from '../../src/packet/mac-address.js';
 import { FEATURE_BITS, featureSet, negotiateFeatures, parseFeatureNames } from '../../src/virtio/features.js';
 import { FrameAccounting } from './frame-accounting.js';
@@ -35,7 +35,9 @@ export class ModelFabric implements Fabric {
     try {
       return await building.build();
     } catch (error) {
-      await building.undo();
+      const failures = await building.undo();
+      // What went wrong first comes first; what then could not be taken down must not hide it.
+      if (failures.length > 0) throw new AggregateError([error, ...failures], messages([error, ...failures]));
       throw error;
     }
   }
@@ -49,6 +51,7 @@ class DeploymentBuilder {
   readonly #rulings = new RulingLog();
   readonly #audit: AuditRecord[] = [];
   readonly #attachments: AttachmentResult[] = [];
+  readonly #failures: unknown[] = [];
   readonly #links: GuestLink[] = [];
   /** What `undo` and the deployment's `down` call, last first. */
   readonly #teardown: (() => void | Promise<void>)[] = [];
@@ -87,12 +90,16 @@ class DeploymentBuilder {
       attachments: this.#attachments,
       rulings: () => this.#rulings.records,
       audit: this.#audit,
-      teardown: () => this.undo(),
+      failures: this.#failures,
+      teardown: async () => {
+        const failures = await this.undo();
+        if (failures.length > 0) throw new AggregateError(failures, messages(failures));
+      },
     });
   }
 
-  /** Takes everything down, last first; a part that fails does not keep the rest up. */
-  async undo(): Promise<void> {
+  /** Takes everything down, last first; a part that fails does not keep the rest up. Returns the failures. */
+  async undo(): Promise<unknown[]> {
     const failures: unknown[] = [];
     for (const step of this.#teardown.splice(0).reverse()) {
       try {
@@ -101,11 +108,11 @@ class DeploymentBuilder {
         failures.push(error);
       }
     }
-    if (failures.length > 0) throw new AggregateError(failures, 'the model could not be taken down');
+    return failures;
   }
 
   #hook(site: XdpHook['site'], node: string, ifindex: number, party: Party): XdpHook {
-    const hook = new XdpHook(site, node, ifindex, party.runtime);
+    const hook = new XdpHook(site, node, ifindex, party);
     this.#hooks.push(hook);
     this.#teardown.push(() => hook.close());
     return hook;
@@ -227,7 +234,14 @@ class DeploymentBuilder {
       features,
       device: {
         control: (readable, writableLength) => device.handleControl(readable, writableLength),
-        transmit: (_queue, frame) => tap.receive(this.#accounting.resume(frame, this.#clock.now)),
+        transmit: (_queue, frame) => {
+          try {
+            tap.receive(this.#accounting.resume(frame, this.#clock.now));
+          } catch (error) {
+            this.#failures.push(error);
+            throw error;
+          }
+        },
         broken: (reason) => {
           state.broken = true;
           device.transportBroken(reason);
@@ -256,7 +270,13 @@ class DeploymentBuilder {
         attach: (program) => driverHook.attach(program, plan.program ?? program.name),
         detach: () => driverHook.detach(),
       },
-      ...(plan.hostile ? { verifyBeforeOffload: false, offloadableHelpers: EVERY_HELPER } : {}),
+      ...(plan.hostile
+        ? {
+            verifyBeforeOffload: false,
+            offloadableHelpers: EVERY_HELPER,
+            offloadableMapTypes: 'any' as const,
+          }
+        : {}),
     });
     this.#teardown.push(async () => {
       if (!state.broken) await netdev.close();
@@ -308,6 +328,10 @@ class DeploymentBuilder {
   #helperHost(node: string): HelperHost {
     return { trace: (text) => this.context.emit({ event: 'trace', run: this.run.id, node, text }) };
   }
+}
+
+function messages(errors: readonly unknown[]): string {
+  return errors.map(messageOf).join('; ');
 }
 
 interface ProgramInput {

@@ -2,8 +2,7 @@ import type { HostPlan } from '../../src/core/contract/plan.js';
 import { Bridge, type BridgePort } from './bridge.js';
 import type { Frame, FrameAccounting } from './frame-accounting.js';
 import { resolveRedirect } from './redirect-target.js';
-import type { Tap } from './tap.js';
-import { type TapSurroundings } from './tap.js';
+import type { Tap, TapSurroundings } from './tap.js';
 import type { HookOutcome, XdpHook } from './xdp-hook.js';
 
 /** A NIC of the host with the hook of its native XDP program. */
@@ -75,6 +74,11 @@ export class ModelHost implements TapSurroundings {
   receiveFromWire(nicName: string, frame: Frame): void {
     const nic = this.#nics.get(nicName)!;
     const node = `host.${nicName}`;
+    const refusal = this.accounting.refusal(frame);
+    if (refusal !== undefined) {
+      this.accounting.end(node, refusal);
+      return;
+    }
     const outcome = nic.hook.run(frame);
     switch (outcome.action) {
       case 'XDP_PASS':

@@ -39,7 +39,8 @@ export class TapReader {
         if (frame === undefined) continue;
         if (this.isBroken()) this.accounting.end(this.node, 'link-broken');
         else if (this.port.deliver(queue, frame.bytes)) delivered++;
-        else this.accounting.end(this.node, 'no-receive-buffer');
+        // What is wrong with the guest's buffers shows when one is taken.
+        else this.accounting.end(this.node, this.isBroken() ? 'link-broken' : 'no-receive-buffer');
       }
       if (delivered > 0) this.port.notify(queue);
       if (this.port.poll(queue, batch) > 0) worked = true;

@@ -1,8 +1,10 @@
 import type { LoadedProgram } from '../../src/core/contract/executor.js';
+import type { Party } from '../../src/core/contract/fabric.js';
 import { emptyVerdictCounts, type HookResult } from '../../src/core/contract/result.js';
 import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { FrameRing, type FrameRedirect } from '../../src/bpf/runtime/xdp-frame.js';
 import { xdpActionName, type XdpActionName } from '../../src/bpf/xdp.js';
+import { messageOf, XdpbedError } from '../../src/core/diagnostic.js';
 import type { Frame } from './frame-accounting.js';
 
 /** What a hook made of a frame. */
@@ -23,13 +25,13 @@ export class XdpHook {
     readonly site: HookResult['site'],
     readonly node: string,
     readonly ifindex: number,
-    readonly runtime: BpfRuntime,
+    readonly party: Pick<Party, 'runtime' | 'executor'>,
   ) {
-    this.#ring = new FrameRing(runtime.space, 1);
+    this.#ring = new FrameRing(party.runtime.space, 1);
   }
 
-  get isAttached(): boolean {
-    return this.#attached !== undefined;
+  get runtime(): BpfRuntime {
+    return this.party.runtime;
   }
 
   /** Attaches or replaces; frames that come later meet the new program. `name` is the testbed's. */
@@ -52,8 +54,7 @@ export class XdpHook {
     const { program, result } = this.#attached;
     this.#ring.load(0, frame.bytes, { ingressIfindex: this.ifindex, rxQueueIndex: queue });
     this.runtime.state.now = frame.at;
-    const { verdict } = program.run(this.#ring, 0);
-    const action = xdpActionName(verdict);
+    const action = xdpActionName(this.#verdict(program, result.program));
     result.frames++;
     result.verdicts[action]++;
     return {
@@ -61,6 +62,20 @@ export class XdpHook {
       frame: { bytes: this.#ring.packet(0), at: frame.at, hopsLeft: frame.hopsLeft - 1 },
       redirect: this.#ring.redirect(0),
     };
+  }
+
+  /** A fault is a verdict, XDP_ABORTED; what throws is a defect of the executor. */
+  #verdict(program: LoadedProgram, name: string): number {
+    try {
+      return program.run(this.#ring, 0).verdict;
+    } catch (error) {
+      if (error instanceof XdpbedError) throw error;
+      throw new XdpbedError(
+        'plugin-failed',
+        `plugin executor ${this.party.executor.name} failed in run of ${name} at ${this.node}: ${messageOf(error)}`,
+        { cause: error },
+      );
+    }
   }
 
   results(): HookResult[] {

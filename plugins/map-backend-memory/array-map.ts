@@ -1,6 +1,7 @@
 import { E2BIG, EEXIST, EINVAL, ENOENT } from '../../src/bpf/errno.js';
 import {
   BPF_F_INNER_MAP,
+  BPF_F_LOCK,
   BPF_F_MMAPABLE,
   BPF_F_NUMA_NODE,
   BPF_F_RDONLY_PROG,
@@ -105,10 +106,13 @@ export class ArrayMap extends MemoryMap {
   }
 
   updateElem(keyAddress: number, valueAddress: number, flags: number): number {
-    if (flags < 0 || flags > MAX_UPDATE_FLAG) return -EINVAL;
+    // That there is no lock in the value is looked at last.
+    const plain = flags >= BPF_F_LOCK ? flags - BPF_F_LOCK : flags;
+    if (plain < 0 || plain > MAX_UPDATE_FLAG) return -EINVAL;
     const index = loadU32(this.space, keyAddress);
     if (index >= this.#maxEntries) return -E2BIG;
-    if (flags === BPF_NOEXIST) return -EEXIST;
+    if (plain === BPF_NOEXIST) return -EEXIST;
+    if (plain !== flags) return -EINVAL;
     copyBytes(this.space, valueAddress, this.#valueAt(index), this.#valueSize);
     return 0;
   }

@@ -3,6 +3,7 @@
  * interpreters and compilers share. Pure: it reads no files and prints nothing.
  */
 export * from './assembler.js';
+export * from './assembly-object.js';
 export * from './btf/btf.js';
 export * from './btf/btf-ext.js';
 export * from './btf/btf-type.js';

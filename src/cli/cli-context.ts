@@ -2,7 +2,7 @@ import type { ExitCode } from '../core/diagnostic.js';
 import type { PluginRegistry } from '../core/plugin/plugin-registry.js';
 import type { Terminal } from './terminal.js';
 
-/** What every verb gets. A verb returns its exit code through `finish`. */
+/** What every verb gets. */
 export interface CliContext {
   readonly terminal: Terminal;
   readonly registry: PluginRegistry;

@@ -213,6 +213,40 @@ describe('plugins from elsewhere', () => {
   });
 
   it.each([
+    ['register', "register() { throw new Error('out of order'); }"],
+    ['render', "register: bind({ render() { throw new Error('out of order'); } })"],
+    ['onEvent', "register: bind({ onEvent() { throw new Error('out of order'); }, render: () => '' })"],
+  ])('a reporter that throws in %s ends the command with its name', async (phase, register) => {
+    const file = reporterIn(`throws-${phase}.mjs`, register);
+    const { exit, out, err } = await xdpbed('run', main, '--only', 'case=bridge', '--format', file);
+    expect(exit).toBe(1);
+    expect(out).toBe('');
+    expect(err).toContain(`plugin reporter r failed in ${phase}: out of order [plugin-failed]`);
+    expect(err).not.toContain('    at ');
+  });
+
+  it('a reporter that --format names gets the defaults of its config, and is stopped', async () => {
+    const file = reporterIn(
+      'config.mjs',
+      'register: (scope, config) => bind({ render: () => JSON.stringify(config), stop() { globalThis.stoppedReporter = true; } })(scope)',
+    );
+    const { exit, out } = await xdpbed('run', main, '--only', 'case=bridge', '--format', file);
+    expect([exit, out]).toEqual([0, '{"width":80}']);
+    expect((globalThis as { stoppedReporter?: boolean }).stoppedReporter).toBe(true);
+  });
+
+  function reporterIn(name: string, register: string): string {
+    const file = join(folder, name);
+    writeFileSync(
+      file,
+      `const bind = (members) => (scope) => scope.bindValue(Symbol.for('xdpbed.reporter'), { name: 'r', ...members });
+      export default { name: 'r', version: '1.0.0', role: 'reporter', api: '^1', description: 'x', requires: [],
+        capabilities: [], configSchema: { type: 'object', properties: { width: { default: 80 } } }, ${register} };`,
+    );
+    return file;
+  }
+
+  it.each([
     ['an API version of the future', "api: '^2'", 'it was written for plugin API ^2, this is 1.0.0'],
     ['another role', "role: 'verifier'", 'it implements the role verifier'],
   ])('%s is refused with the reason', async (_, change, reason) => {
@@ -258,11 +292,20 @@ describe('bad input', () => {
       2,
       '--set host.case=brigde',
     ],
+    [['run', main, '--set', 'host.case=bridge'], 2, "axis 'case' of the matrix sets 'host.case' anew"],
+    [
+      ['run', join(root, 'src/core/testbed/golden/valid.testbed.yaml'), '--only', 'case=bridge'],
+      2,
+      'the testbed has no matrix',
+    ],
+    [['plugins', 'list', '--format', 'xml'], 2, "'xml' is not one of table, json"],
     [['run', main, '--seed', 'x'], 2, "--seed 'x' is not a whole number"],
     [['run', main, '--format', 'tabel'], 2, "did you mean 'table'?"],
     [['plugins', 'show', 'executer', 'interpreter'], 2, "did you mean 'executor'?"],
     [['frobnicate'], 2, 'unknown command'],
-    [['prog', 'info', main], 2, 'not an ELF file'],
+    [['prog', 'info', main], 2, `xdpbed: ${main}: this is not an ELF file (at offset 0x0) [object-invalid]`],
+    [['prog', 'verify', '/nowhere/x.o'], 2, 'xdpbed: /nowhere/x.o: there is no such file [file-unreadable]'],
+    [['prog', 'disasm', '/nowhere/x.o'], 2, '/nowhere/x.o: there is no such file'],
   ])('%j', async (args, exit, message) => {
     const result = await xdpbed(...args);
     expect(result.exit).toBe(exit);

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import 'reflect-metadata';
+import { EXIT } from '../core/diagnostic.js';
 import { runCommandLine } from './command-line.js';
 import { processTerminal } from './terminal.js';
 
@@ -12,4 +13,17 @@ const onSignal = (): void => {
 process.on('SIGINT', onSignal);
 process.on('SIGTERM', onSignal);
 
-process.exitCode = await runCommandLine(process.argv.slice(2), processTerminal(), interruption.signal);
+const terminal = processTerminal();
+let finished = false;
+let stalled = false;
+process.on('beforeExit', () => {
+  if (finished || stalled) return;
+  // Nothing is under way any more, and still the command waits: a plugin awaits what never comes.
+  stalled = true;
+  terminal.err('xdpbed: nothing is left to wait for, but a plugin has not finished\n');
+  interruption.abort();
+});
+
+const exitCode = await runCommandLine(process.argv.slice(2), terminal, interruption.signal);
+finished = true;
+process.exitCode = stalled ? EXIT.CHECK_FAILED : exitCode;

@@ -16,6 +16,9 @@ export function addPluginsVerbs(program: Command, context: CliContext): void {
     .action(
       context.verb(async (options: { role?: string; format: string }) => {
         const role = options.role === undefined ? undefined : parseRole(options.role);
+        if (options.format !== 'table' && options.format !== 'json') {
+          throw new XdpbedError('usage', `--format '${options.format}' is not one of table, json`);
+        }
         const found = context.registry.builtIn(role);
         if (options.format === 'json') {
           context.terminal.out(`${JSON.stringify(found.map(manifest), null, 2)}\n`);

@@ -1,10 +1,18 @@
 import type { Command } from 'commander';
-import { EXIT } from '../core/diagnostic.js';
+import { EXIT, type XdpbedError } from '../core/diagnostic.js';
 import type { RunEvent } from '../core/contract/event.js';
 import { REPORTER, type Reporter } from '../core/contract/reporter.js';
+import type { ResultDocument } from '../core/contract/result.js';
+import { LifecycleManager, PHASE_TIMEOUT_MS } from '../core/plugin/lifecycle.js';
 import { Scope } from '../core/plugin/scope.js';
+import { pluginFailure, pluginName, PluginInstances } from '../core/run/plugin-instances.js';
 import { runTestbed } from '../core/run/run-testbed.js';
-import { loadTestbed, type PluginChoice } from '../core/testbed/resolve-testbed.js';
+import {
+  choosePlugin,
+  loadTestbed,
+  type PluginChoice,
+  type ResolvedTestbed,
+} from '../core/testbed/resolve-testbed.js';
 import { VERSION } from '../version.js';
 import type { CliContext } from './cli-context.js';
 import type { Terminal } from './terminal.js';
@@ -24,29 +32,52 @@ export function addRunVerb(program: Command, context: CliContext): void {
         const choice: PluginChoice =
           options.format === undefined
             ? testbed.reporter
-            : { plugin: await context.registry.find('reporter', options.format, process.cwd()), config: {} };
-        const reporter = createReporter(choice);
-        const progress = new Progress(context.terminal);
-        const result = await runTestbed(testbed, {
-          version: VERSION,
-          signal: context.signal,
-          onEvent: (event) => {
-            progress.show(event);
-            const line = reporter.onEvent?.(event);
-            if (line !== undefined) context.terminal.out(`${line}\n`);
-          },
-        });
-        progress.clear();
-        context.terminal.out(reporter.render(result, { color: context.terminal.color }));
-        return result.passed ? EXIT.OK : EXIT.CHECK_FAILED;
+            : await choosePlugin(context.registry, 'reporter', options.format, process.cwd());
+        const lifecycle = new LifecycleManager(PHASE_TIMEOUT_MS, context.signal);
+        const instances = new PluginInstances(new Scope('reporter'), lifecycle);
+        try {
+          const reporter = await instances.instantiate(choice, REPORTER);
+          const { result, text } = await runAndReport(testbed, reporter, pluginName(choice), context);
+          context.terminal.out(text);
+          return result.passed ? EXIT.OK : EXIT.CHECK_FAILED;
+        } finally {
+          await lifecycle.stop();
+        }
       }),
     );
 }
 
-function createReporter({ plugin, config }: PluginChoice): Reporter {
-  const scope = new Scope(`reporter ${plugin.name}`);
-  plugin.register(scope, config);
-  return scope.resolve(REPORTER);
+async function runAndReport(
+  testbed: ResolvedTestbed,
+  reporter: Reporter,
+  name: string,
+  { terminal, signal }: CliContext,
+): Promise<{ result: ResultDocument; text: string }> {
+  const progress = new Progress(terminal);
+  // A reporter that throws must not look like a failure of whatever was under way: it is told of at the end.
+  const failures: XdpbedError[] = [];
+  const onEvent = (event: RunEvent): void => {
+    progress.show(event);
+    if (failures.length > 0) return;
+    try {
+      const line = reporter.onEvent?.(event);
+      if (line !== undefined) terminal.out(`${line}\n`);
+    } catch (error) {
+      failures.push(pluginFailure(name, 'onEvent', error));
+    }
+  };
+  let result: ResultDocument;
+  try {
+    result = await runTestbed(testbed, { version: VERSION, signal, onEvent });
+  } finally {
+    progress.clear();
+  }
+  if (failures.length > 0) throw failures[0]!;
+  try {
+    return { result, text: reporter.render(result, { color: terminal.color }) };
+  } catch (error) {
+    throw pluginFailure(name, 'render', error);
+  }
 }
 
 /** One line on stderr that overwrites itself on a terminal, and a line for each run elsewhere. */

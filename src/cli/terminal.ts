@@ -22,10 +22,12 @@ export interface Terminal {
 }
 
 export function processTerminal(): Terminal {
-  // A reader that goes away early (`xdpbed … | head`) is no failure.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-  });
+  // A reader that goes away early (`xdpbed … | head`, `xdpbed … 2>&1 | head`) is no failure.
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error;
+    });
+  }
   return {
     out: (text) => void process.stdout.write(text),
     err: (text) => void process.stderr.write(text),

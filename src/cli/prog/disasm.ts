@@ -1,10 +1,9 @@
 import type { Command } from 'commander';
 import { EXIT } from '../../core/diagnostic.js';
-import { readObjectFile } from '../../core/testbed/resolve-testbed.js';
 import { disassemble } from '../../bpf/disassembler.js';
 import type { ProgramSpec } from '../../bpf/program.js';
 import type { CliContext } from '../cli-context.js';
-import { addProgramOptions, openProgram, type ProgramOptions } from './prog-object.js';
+import { addProgramOptions, openObject, openProgram, type ProgramOptions } from './prog-object.js';
 
 /** `xdpbed prog disasm`: the insns in the syntax of the kernel's verifier log, with source lines from BTF. */
 export function addDisasmVerb(prog: Command, context: CliContext): void {
@@ -15,9 +14,7 @@ export function addDisasmVerb(prog: Command, context: CliContext): void {
     .action(
       context.verb(async (path: string, options: ProgramOptions & { source: boolean; opcodes?: boolean }) => {
         const one = options.program !== undefined || options.section !== undefined;
-        const programs = one
-          ? [(await openProgram(path, options)).spec]
-          : (await readObjectFile(path)).programs;
+        const programs = one ? [(await openProgram(path, options)).spec] : (await openObject(path)).programs;
         context.terminal.out(programs.map((program) => listing(program, options)).join('\n'));
         return EXIT.OK;
       }),

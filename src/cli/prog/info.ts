@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { EXIT } from '../../core/diagnostic.js';
-import { readObjectFile } from '../../core/testbed/resolve-testbed.js';
+import { openObject } from './prog-object.js';
 import { helperName } from '../../bpf/helper-ids.js';
 import { OP_CALL, BPF_CALL_HELPER } from '../../bpf/opcodes.js';
 import { mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
@@ -17,7 +17,7 @@ export function addInfoVerb(prog: Command, context: CliContext): void {
     .option('--format <format>', 'text or json', 'text')
     .action(
       context.verb(async (path: string, options: { format: string }) => {
-        const info = describeObject(await readObjectFile(path));
+        const info = describeObject(await openObject(path));
         const { terminal } = context;
         if (options.format === 'json') terminal.out(`${JSON.stringify(info, null, 2)}\n`);
         else terminal.out(renderText(path, info));

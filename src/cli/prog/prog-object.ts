@@ -18,12 +18,23 @@ export function addProgramOptions(command: Command): Command {
     .option('--section <name>', 'section of the program, e.g. xdp/devmap');
 }
 
+/** Reads an object. Throws what reading it throws, with the object's name in front. */
+export async function openObject(path: string): Promise<ObjectSpec> {
+  try {
+    return await readObjectFile(path);
+  } catch (error) {
+    if (!(error instanceof XdpbedError)) throw error;
+    // The offset is in the message already.
+    throw new XdpbedError(error.code, `${path}: ${error.message}`, { hint: error.hint, cause: error });
+  }
+}
+
 /** Reads the object and the program in it that the options name. Throws `usage` when they name none. */
 export async function openProgram(
   path: string,
   { program, section }: ProgramOptions,
 ): Promise<{ readonly object: ObjectSpec; readonly spec: ProgramSpec }> {
-  const object = await readObjectFile(path);
+  const object = await openObject(path);
   const selection = selectProgram(object, program ?? section);
   if ('problem' in selection) {
     throw new XdpbedError('usage', `${path}: ${selection.problem}`, { hint: selection.hint });

@@ -9,7 +9,6 @@ import {
 } from '../../core/program-test/program-session.js';
 import { YamlSource } from '../../core/testbed/yaml-source.js';
 import { formatProblem } from '../../core/testbed/problem-list.js';
-import type { MapSpec } from '../../bpf/map-spec.js';
 import { formatSourceLine, sourceLineAt, type ProgramSpec } from '../../bpf/program.js';
 import { writePcap, type CapturedPacket, type PacketToWrite } from '../../packet/index.js';
 import type { CliContext } from '../cli-context.js';
@@ -64,9 +63,7 @@ export function addRunVerb(prog: Command, context: CliContext): void {
           if (options.pcapOut !== undefined)
             await writeFile(options.pcapOut, writePcap(report.passed, { resolution: 'ns' }));
           context.terminal.out(
-            options.format === 'json'
-              ? toJson(report)
-              : renderText(spec, report, options.quiet !== true, object.maps),
+            options.format === 'json' ? toJson(report) : renderText(spec, report, options.quiet !== true),
           );
           return report.lines.some((line) => line.outcome.fault !== undefined) ? EXIT.CHECK_FAILED : EXIT.OK;
         } finally {
@@ -102,7 +99,7 @@ function runPackets(
   return { lines, passed, maps: session.dumpMaps(), traces: session.traces };
 }
 
-function renderText(spec: ProgramSpec, report: RunReport, each: boolean, specs: readonly MapSpec[]): string {
+function renderText(spec: ProgramSpec, report: RunReport, each: boolean): string {
   const lines: string[] = [];
   const counts = new Map<string, number>();
   report.lines.forEach(({ before, outcome }, index) => {
@@ -118,19 +115,23 @@ function renderText(spec: ProgramSpec, report: RunReport, each: boolean, specs: 
   });
   const summary = [...counts].map(([verdict, count]) => `${verdict} ${count}`).join(', ');
   lines.push(`${report.lines.length} packets: ${summary || 'none'}`);
+  const isUntouched = (map: MapDump): boolean => map.entries.length === 0 && (map.records ?? []).length === 0;
   for (const map of report.maps) {
-    if (map.entries.length === 0) continue;
+    if (isUntouched(map)) continue;
     lines.push('', `map ${map.name} (${map.type})`);
     for (const entry of map.entries) lines.push(`  [${entry.keyText}] = ${entry.valueText}`);
+    map.records?.forEach((record, index) => lines.push(`  record ${index + 1}: ${shorten(record)}`));
   }
-  const untouched = report.maps.filter(
-    (map) => map.entries.length === 0 && specs.some((known) => known.name === map.name),
-  );
-  if (untouched.length > 0)
-    lines.push('', `empty or all zero: ${untouched.map((map) => map.name).join(', ')}`);
+  const untouched = report.maps.filter(isUntouched).map((map) => map.name);
+  if (untouched.length > 0) lines.push('', `empty or all zero: ${untouched.join(', ')}`);
   if (report.traces.length > 0)
     lines.push('', 'trace', ...report.traces.map((line) => `  ${line.replace(/\n$/, '')}`));
   return `${lines.join('\n')}\n`;
+}
+
+/** Hex of at most 32 bytes, with the length of the whole. */
+function shorten(record: string): string {
+  return record.length <= 64 ? record : `${record.slice(0, 64)}… (${record.length / 2} bytes)`;
 }
 
 /** What the program did to the packet, and where it sent it. */

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { EXIT } from '../../core/diagnostic.js';
 import { loadCases, runCases, type CaseResult } from '../../core/program-test/run-cases.js';
 import { element } from '../../report/xml.js';
-import { readObjectFile } from '../../core/testbed/resolve-testbed.js';
+import { openObject } from './prog-object.js';
 import type { CliContext } from '../cli-context.js';
 import { Workbench } from './workbench.js';
 
@@ -23,7 +23,7 @@ export function addTestVerb(prog: Command, context: CliContext): void {
           casesPath: string,
           options: { executor: string; verifier: string; format: string },
         ) => {
-          const object = await readObjectFile(objectPath);
+          const object = await openObject(objectPath);
           const file = await loadCases(casesPath);
           const results = await runCases(object, file, () =>
             Workbench.open(context.registry, {

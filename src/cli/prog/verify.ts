@@ -1,6 +1,5 @@
 import type { Command } from 'commander';
 import { EXIT, XdpbedError } from '../../core/diagnostic.js';
-import { readObjectFile } from '../../core/testbed/resolve-testbed.js';
 import { linkProgram } from '../../bpf/link.js';
 import { requiredMaps } from '../../bpf/elf/object-closure.js';
 import type { Verification, Verifier, VerifierMap, VerifyRequest } from '../../core/contract/verifier.js';
@@ -12,7 +11,7 @@ import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import type { MapSpec } from '../../bpf/map-spec.js';
 import { BPF_PROG_TYPE_XDP, type ProgramSpec } from '../../bpf/program.js';
 import type { CliContext } from '../cli-context.js';
-import { addProgramOptions, openProgram, type ProgramOptions } from './prog-object.js';
+import { addProgramOptions, openObject, openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
 import { choose } from './workbench.js';
 
@@ -27,7 +26,7 @@ export function addVerifyVerb(prog: Command, context: CliContext): void {
     .action(
       context.verb(async (path: string, options: ProgramOptions & VerifyOptions) => {
         const named = options.program !== undefined || options.section !== undefined;
-        const object = await readObjectFile(path);
+        const object = await openObject(path);
         const programs = named
           ? [(await openProgram(path, options)).spec]
           : object.programs.filter((program) => program.type === BPF_PROG_TYPE_XDP);

@@ -16,6 +16,8 @@ export interface Executor {
    * the reason. The program must have been verified: an executor may rely on it.
    */
   load(program: Program, environment: ExecutionEnvironment): Promise<LoadedProgram>;
+  /** As `load`, for callers that cannot wait. Absent where loading takes waiting. */
+  loadNow?(program: Program, environment: ExecutionEnvironment): LoadedProgram;
 }
 
 export interface ExecutionEnvironment {

@@ -89,6 +89,8 @@ export interface OffloadNetdevOptions {
    * rely on it: it has policies of its own.
    */
   readonly offloadableHelpers?: ReadonlySet<number> | undefined;
+  /** Map types that the driver asks the device to create; default those of RFC 2019, ARRAY and HASH. */
+  readonly offloadableMapTypes?: 'any' | undefined;
   /**
    * The guest's kernel verifies what it is about to offload, as bpf(2) does for every program. Off, only the
    * host's verifier is asked, and all the guest learns of a rejection is an error ack.
@@ -300,7 +302,7 @@ export class OffloadNetdev {
 
   /** Creates a map on the device (BPF_MAP_CREATE with this netdevice's ifindex). */
   async createMap(spec: MapSpec): Promise<GuestResult<DeviceMap>> {
-    const unsupported = checkMap(spec);
+    const unsupported = this.#checkMap(spec);
     if (unsupported !== undefined) return unsupported;
     const sent = await this.#send({
       kind: 'create-map',
@@ -380,10 +382,14 @@ export class OffloadNetdev {
       }
     }
     for (const map of maps) {
-      const problem = checkMap(map);
+      const problem = this.#checkMap(map);
       if (problem !== undefined) return problem;
     }
     return undefined;
+  }
+
+  #checkMap(spec: MapSpec): GuestFailure | undefined {
+    return this.#options.offloadableMapTypes === 'any' ? undefined : checkMap(spec);
   }
 
   async #verify(program: Program, maps: readonly MapSpec[]): Promise<GuestFailure | undefined> {

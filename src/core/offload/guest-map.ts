@@ -47,13 +47,19 @@ export interface GuestMap {
  * All elements of a map, in its own order. A map that changes meanwhile may show an element twice or not at
  * all, as in the kernel; the walk ends after as many keys as the map can hold, whatever the other side answers.
  */
-export async function readGuestMap(map: GuestMap): Promise<GuestResult<GuestMapEntry[]>> {
+export async function readGuestMap(
+  map: GuestMap,
+  /** Called for each key; what it returns is awaited. A long walk gives way to others, or ends by a throw. */
+  between?: () => Promise<void> | undefined,
+): Promise<GuestResult<GuestMapEntry[]>> {
   const entries: GuestMapEntry[] = [];
   let key = await map.getFirst();
   for (let step = 0; key.ok && step < map.spec.maxEntries; step++) {
     const value = await map.lookup(key.value);
     if (value.ok) entries.push({ key: key.value, value: value.value });
     else if (value.errno !== ENOENT) return value;
+    const pause = between?.();
+    if (pause !== undefined) await pause;
     key = await map.getNext(key.value);
   }
   return key.ok || key.errno === ENOENT ? success(entries) : key;

@@ -1,7 +1,7 @@
 import { errnoName } from '../../bpf/errno.js';
 import { ObjectClosure, type LoadableObject } from '../../bpf/elf/object-closure.js';
 import { linkProgram } from '../../bpf/link.js';
-import { mapTypeName, type MapInitialEntry, type MapSpec } from '../../bpf/map-spec.js';
+import { BPF_MAP_TYPE, mapTypeName, type MapInitialEntry, type MapSpec } from '../../bpf/map-spec.js';
 import type { Program, ProgramSpec } from '../../bpf/program.js';
 import { roundUp } from '../../bpf/runtime/address-space.js';
 import { isResidentMap, type BpfMap } from '../../bpf/runtime/bpf-map.js';
@@ -167,11 +167,22 @@ class ObjectLoading {
           : this.#setInnerMap(map, entry.key, entry.mapName);
       if (status !== 0) throw elementProblem(spec.name, entry.key, status);
     }
+    if (spec.type === BPF_MAP_TYPE.BPF_MAP_TYPE_PERF_EVENT_ARRAY) this.#openPerfEvents(map);
     if (spec.frozen === true) {
       const status = map.freeze();
       if (status !== 0) {
         throw new XdpbedError('map-invalid', `map ${spec.name} cannot be frozen: ${errnoName(status)}`);
       }
+    }
+  }
+
+  /** What the reader of an array of perf events does first: a program's output goes nowhere before. */
+  #openPerfEvents(map: BpfMap): void {
+    const key = new Uint8Array(4);
+    for (let cpu = 0; cpu < Math.min(map.attributes.maxEntries, this.party.runtime.cpus); cpu++) {
+      new DataView(key.buffer).setUint32(0, cpu, true);
+      const status = map.update(key, new Uint8Array(4), 0n);
+      if (status !== 0) throw elementProblem(map.name, key, status);
     }
   }
 
@@ -189,7 +200,10 @@ class ObjectLoading {
   }
 
   #createOne(spec: MapSpec, innerTemplate?: BpfMap): BpfMap {
-    const { name, type, keySize, valueSize, maxEntries, flags, inner } = spec;
+    const { name, type, keySize, valueSize, flags, inner } = spec;
+    // As libbpf does: an array of perf events without a size has an entry for each CPU.
+    const perCpu = type === BPF_MAP_TYPE.BPF_MAP_TYPE_PERF_EVENT_ARRAY && spec.maxEntries === 0;
+    const maxEntries = perCpu ? this.party.runtime.cpus : spec.maxEntries;
     const map = this.party.mapBackend.create(
       { type, keySize, valueSize, maxEntries, flags, inner },
       { name, innerTemplate },

@@ -28,7 +28,8 @@ import {
 } from './guest-driver.js';
 import { readGuestMap } from './guest-map.js';
 import { loadObjectProgram, requireAccepted } from './load-program.js';
-import { mapSpec, OffloadRig, programFromText, u32Key, type OffloadRigOptions } from './offload-rig.js';
+import { programFromText } from '../../bpf/assembly-object.js';
+import { mapSpec, OffloadRig, u32Key, type OffloadRigOptions } from './offload-rig.js';
 
 function party(name: string): Party {
   const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });

@@ -1,8 +1,4 @@
-import { assemble } from '../../bpf/assembler.js';
-import { isLddw } from '../../bpf/insn.js';
 import { BPF_MAP_TYPE, type MapInitialEntry, type MapSpec } from '../../bpf/map-spec.js';
-import { BPF_PROG_TYPE_XDP, type ProgramReference, type ProgramSpec } from '../../bpf/program.js';
-import { BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE } from '../../bpf/opcodes.js';
 import {
   decodeEbpfResponse,
   ebpfResponseBytes,
@@ -132,33 +128,6 @@ export function directPort(device: QemuDevice): DriverPort {
     receive: () => [],
     send: () => false,
     kick: () => {},
-  };
-}
-
-/** A program as if read from an object; `map[name]` in the text refers to the maps of that name. */
-export function programFromText(
-  name: string,
-  text: string,
-  maps: readonly MapSpec[] = [],
-  license = 'GPL',
-): ProgramSpec {
-  const insns = assemble(text, { maps: new Map(maps.map((map, index) => [map.name, index + 1])) });
-  const references: ProgramReference[] = [];
-  insns.forEach((insn, index) => {
-    if (!isLddw(insn) || (insn.src !== BPF_PSEUDO_MAP_FD && insn.src !== BPF_PSEUDO_MAP_VALUE)) return;
-    const value = insn.src === BPF_PSEUDO_MAP_VALUE;
-    const offset = value ? insns[index + 1]!.imm : 0;
-    references.push({ kind: 'map', insn: index, mapName: maps[insn.imm - 1]!.name, value, offset });
-  });
-  return {
-    name,
-    section: 'xdp',
-    type: BPF_PROG_TYPE_XDP,
-    attachType: 'BPF_XDP',
-    frags: false,
-    license,
-    insns,
-    references,
   };
 }
 

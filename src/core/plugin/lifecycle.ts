@@ -4,6 +4,19 @@ import type { Lifecycle } from '../contract/plugin.js';
 /** Milliseconds a plugin may take to start, and to stop. */
 export const PHASE_TIMEOUT_MS = 30_000;
 
+/** What `work` gives, or the failure that `onTimeout` makes of it when that takes longer than `ms`. */
+export async function withTimeLimit<T>(ms: number, work: Promise<T>, onTimeout: () => Error): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(onTimeout()), ms);
+  });
+  try {
+    return await Promise.race([work, limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /**
  * Starts instances in the order they are added and stops them in reverse: always all of them, whatever each
  * throws. tsyringe's own disposal does neither, so the container's is never used.

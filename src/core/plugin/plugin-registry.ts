@@ -1,10 +1,12 @@
-import { isAbsolute } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { statSync } from 'node:fs';
+import { isAbsolute, resolve as resolvePath } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { resolve as resolveModule } from 'import-meta-resolve';
 import { satisfies, validRange } from 'semver';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 import { PLUGIN_API_VERSION, ROLES, type Plugin, type Role } from '../contract/plugin.js';
+import { PHASE_TIMEOUT_MS, withTimeLimit } from './lifecycle.js';
 
 /**
  * Finds plugins by the words a testbed uses:
@@ -19,7 +21,11 @@ import { PLUGIN_API_VERSION, ROLES, type Plugin, type Role } from '../contract/p
 export class PluginRegistry {
   readonly #builtIn = new Map<string, Plugin>();
 
-  constructor(builtIn: readonly Plugin[]) {
+  constructor(
+    builtIn: readonly Plugin[],
+    /** Milliseconds a module may take to load. */
+    readonly importTimeoutMs = PHASE_TIMEOUT_MS,
+  ) {
     for (const plugin of builtIn) {
       const key = `${plugin.role}/${plugin.name}`;
       if (this.#builtIn.has(key))
@@ -40,29 +46,33 @@ export class PluginRegistry {
     const specifier = isPath || use.startsWith('@') ? use : `xdpbed-plugin-${role}-${use}`;
     let url: string;
     try {
-      url = isAbsolute(use)
-        ? pathToFileURL(use).href
+      url = isPath
+        ? pathToFileURL(resolvePath(folder, use)).href
         : resolveModule(specifier, pathToFileURL(`${folder}/testbed.yaml`).href);
     } catch (cause) {
       throw this.#notFound(role, use, specifier, isPath, cause);
     }
+    // Resolving a name does not look whether there is such a file; and a name with a scheme is no package's.
+    if (!url.startsWith('file:') || !isFile(fileURLToPath(url))) {
+      throw this.#notFound(role, use, specifier, isPath, undefined);
+    }
+    const fail = (reason: string, cause?: unknown): XdpbedError =>
+      new XdpbedError('plugin-invalid', `the module of ${role} '${use}' ${reason}`, { cause });
     let module: { default?: unknown };
     try {
-      module = (await import(url)) as { default?: unknown };
-    } catch (cause) {
-      if (
-        (cause as NodeJS.ErrnoException).code === 'ERR_MODULE_NOT_FOUND' &&
-        !messageOf(cause).includes('imported from /')
-      ) {
-        throw this.#notFound(role, use, specifier, isPath, cause);
-      }
-      throw new XdpbedError(
-        'plugin-invalid',
-        `the module of ${role} '${use}' failed to load: ${messageOf(cause)}`,
-        { cause },
+      module = await withTimeLimit(this.importTimeoutMs, importModule(url), () =>
+        fail(`did not load within ${this.importTimeoutMs} ms`),
       );
+    } catch (cause) {
+      if (cause instanceof XdpbedError) throw cause;
+      throw fail(`failed to load: ${messageOf(cause)}`, cause);
     }
-    return checkPlugin(module.default, role, use);
+    try {
+      return checkPlugin(module.default, role, use);
+    } catch (cause) {
+      if (cause instanceof XdpbedError) throw cause;
+      throw fail(`has a manifest that cannot be read: ${messageOf(cause)}`, cause);
+    }
   }
 
   #notFound(role: Role, use: string, specifier: string, isPath: boolean, cause: unknown): XdpbedError {
@@ -70,11 +80,21 @@ export class PluginRegistry {
     const near = nearest(use, names);
     const suggestion = near === undefined ? `built in: ${names.join(', ')}` : `did you mean '${near}'?`;
     const install = isPath ? '' : `; to install it: npm install ${specifier}`;
-    return new XdpbedError('plugin-not-found', `no ${role} plugin is called '${use}'`, {
-      hint: `${suggestion}${install}`,
-      cause,
-    });
+    const message = isPath ? `there is no file '${use}'` : `no ${role} plugin is called '${use}'`;
+    return new XdpbedError('plugin-not-found', message, { hint: `${suggestion}${install}`, cause });
   }
+}
+
+function isFile(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isFile() === true;
+}
+
+async function importModule(url: string): Promise<{ default?: unknown }> {
+  return (await import(url)) as { default?: unknown };
+}
+
+function isPlainObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function checkPlugin(candidate: unknown, role: Role, use: string): Plugin {
@@ -95,7 +115,7 @@ function checkPlugin(candidate: unknown, role: Role, use: string): Plugin {
     return fail(`it was written for plugin API ${plugin.api}, this is ${PLUGIN_API_VERSION}`);
   }
   if (typeof plugin.register !== 'function') return fail("it has no 'register' function");
-  if (typeof plugin.configSchema !== 'object') return fail("it has no 'configSchema'");
+  if (!isPlainObject(plugin.configSchema)) return fail("it has no 'configSchema'");
   if (!Array.isArray(plugin.requires) || !Array.isArray(plugin.capabilities)) {
     return fail("'requires' and 'capabilities' must be lists");
   }

@@ -2,7 +2,7 @@ import { formatValue } from '../../bpf/btf/format-value.js';
 import { parseBytes, parseValue } from '../../bpf/btf/parse-value.js';
 import type { BtfTypeRef } from '../../bpf/btf/btf-type.js';
 import { mapTypeName, type MapInitialEntry, type MapSpec } from '../../bpf/map-spec.js';
-import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
+import { isResidentMap, type BpfMap } from '../../bpf/runtime/bpf-map.js';
 import { XdpbedError } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 
@@ -71,10 +71,16 @@ export interface MapDump {
     readonly keyText: string;
     readonly valueText: string;
   }[];
+  /** What programs sent through a ring buffer or an array of perf events, oldest first, in hex. */
+  readonly records?: readonly string[] | undefined;
 }
 
-/** Elements in key order; those of arrays that are all zero bytes are left out. Maps without elements give none. */
+/** Elements in key order, those that are all zero bytes left out; of buffers, the records since the last dump. */
 export function dumpMap(spec: MapSpec, map: BpfMap): MapDump {
+  if (isResidentMap(map) && map.drainRecords !== undefined) {
+    const records = map.drainRecords().map((record) => hex(record.data));
+    return { name: spec.name, type: mapTypeName(spec.type), entries: [], records };
+  }
   const entries: { key: string; value: string; keyText: string; valueText: string }[] = [];
   for (let key = map.nextKey(null); typeof key !== 'number'; key = map.nextKey(key)) {
     const value = map.lookup(key);

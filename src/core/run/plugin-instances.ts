@@ -4,7 +4,7 @@ import { EXECUTOR, EXECUTOR_FACTORY } from '../contract/executor.js';
 import type { Party } from '../contract/fabric.js';
 import type { Token } from '../contract/injection.js';
 import { BPF_RUNTIME, MAP_BACKEND } from '../contract/map-backend.js';
-import type { Lifecycle } from '../contract/plugin.js';
+import type { Lifecycle, Role } from '../contract/plugin.js';
 import { VERIFIER, type Verifier } from '../contract/verifier.js';
 import type { LifecycleManager } from '../plugin/lifecycle.js';
 import type { Scope } from '../plugin/scope.js';
@@ -38,8 +38,15 @@ export class PluginInstances {
     } catch (error) {
       throw pluginFailure(name, 'register', error);
     }
+    const { role } = choice.plugin;
+    requireMethods(name, 'instance', instance, METHODS[role]);
+    if (typeof (instance as { name?: unknown }).name !== 'string') {
+      throw new XdpbedError('plugin-invalid', `plugin ${name}: its instance has no 'name'`);
+    }
     await this.lifecycle.start(name, instance as Lifecycle);
-    return instance;
+    return NAMED_ROLES.has(role)
+      ? (withNamedFailures(instance as object, METHODS[role], name) as T)
+      : instance;
   }
 
   /**
@@ -68,6 +75,70 @@ export class PluginInstances {
     scope.bindValue(EXECUTOR, executor);
     return { name, runtime, mapBackend, verifier, executor };
   }
+}
+
+/** What an implementation of each role must have; what else there is in its contract is optional. */
+const METHODS: Readonly<Record<Role, readonly string[]>> = {
+  transport: ['open'],
+  verifier: ['verify'],
+  executor: ['load'],
+  'map-backend': ['create', 'memoryCost'],
+  policy: ['rule'],
+  fabric: ['deploy'],
+  workload: ['frames'],
+  reporter: ['render'],
+};
+
+/** Roles that a fabric calls: without this what they throw would be told as the fabric's failure. */
+const NAMED_ROLES: ReadonlySet<Role> = new Set(['transport', 'verifier', 'executor', 'map-backend']);
+
+/** Throws `plugin-invalid` for what lacks one of these methods. */
+export function requireMethods(
+  name: string,
+  what: string,
+  candidate: unknown,
+  methods: readonly string[],
+): void {
+  const members = (candidate ?? {}) as Record<string, unknown>;
+  const missing = methods.find((method) => typeof members[method] !== 'function');
+  if (missing !== undefined) {
+    throw new XdpbedError('plugin-invalid', `plugin ${name}: its ${what} has no method '${missing}'`);
+  }
+}
+
+/** The same instance, but what these methods throw carries the plugin's name. */
+function withNamedFailures<T extends object>(instance: T, methods: readonly string[], name: string): T {
+  const bound = new Map<PropertyKey, unknown>();
+  return new Proxy(instance, {
+    get(target, key) {
+      if (bound.has(key)) return bound.get(key);
+      const member: unknown = Reflect.get(target, key, target);
+      if (typeof member !== 'function') return member;
+      // Bound to the instance itself: private fields are not the proxy's.
+      const call = (...args: unknown[]): unknown => Reflect.apply(member, target, args);
+      const method = methods.includes(String(key)) ? namingFailures(call, name, String(key)) : call;
+      bound.set(key, method);
+      return method;
+    },
+  });
+}
+
+function namingFailures(
+  call: (...args: unknown[]) => unknown,
+  name: string,
+  phase: string,
+): (...args: unknown[]) => unknown {
+  const fail = (error: unknown): never => {
+    throw pluginFailure(name, phase, error);
+  };
+  return (...args) => {
+    try {
+      const result = call(...args);
+      return result instanceof Promise ? result.catch(fail) : result;
+    } catch (error) {
+      return fail(error);
+    }
+  };
 }
 
 export function pluginName(choice: PluginChoice): string {

@@ -4,7 +4,10 @@ import { BUILT_IN_PLUGINS } from '../../presets.js';
 import type { RunEvent } from '../contract/event.js';
 import { definePlugin, type Lifecycle, type Plugin } from '../contract/plugin.js';
 import { POLICY, type Policy } from '../contract/policy.js';
+import { EXECUTOR } from '../contract/executor.js';
 import { FABRIC, type Fabric } from '../contract/fabric.js';
+import { TRANSPORT } from '../contract/transport.js';
+import { VERIFIER } from '../contract/verifier.js';
 import { WORKLOAD, type Workload } from '../contract/workload.js';
 import { PluginRegistry } from '../plugin/plugin-registry.js';
 import { resolveTestbed } from '../testbed/resolve-testbed.js';
@@ -30,9 +33,18 @@ guests:
 ${sections}`;
 }
 
-/** A policy, workload or fabric made for one test. */
-function plugin<T>(role: 'policy' | 'workload' | 'fabric', name: string, instance: T): Plugin {
-  const token = { policy: POLICY, workload: WORKLOAD, fabric: FABRIC }[role];
+const TOKENS = {
+  policy: POLICY,
+  workload: WORKLOAD,
+  fabric: FABRIC,
+  verifier: VERIFIER,
+  executor: EXECUTOR,
+  transport: TRANSPORT,
+};
+
+/** A plugin made for one test. */
+function plugin<T>(role: keyof typeof TOKENS, name: string, instance: T): Plugin {
+  const token = TOKENS[role];
   return definePlugin({
     name,
     version: '1.0.0',
@@ -56,6 +68,10 @@ async function run(
   const resolved = await resolveTestbed('/nowhere/small.testbed.yaml', text, registry);
   return runTestbed(resolved, { version: '0.0.0', signal, onEvent, phaseTimeoutMs: 200 });
 }
+
+const fails = () => {
+  throw new Error('out of order');
+};
 
 const allow: Policy['rule'] = () => ({ ruling: 'allow', reason: 'test' });
 
@@ -114,6 +130,37 @@ describe('a plugin that throws', () => {
     expect(result.passed).toBe(false);
   });
 
+  it.each([
+    ['verifier', { verify: fails }, 'plugin verifier bad failed in verify: out of order'],
+    ['transport', { open: fails }, 'plugin transport bad failed in open: out of order'],
+    ['fabric', { deploy: fails }, 'plugin fabric bad failed in deploy: out of order'],
+    [
+      'executor',
+      { load: () => Promise.resolve({ run: fails, close: () => undefined }) },
+      'plugin executor bad failed in run of count at g0.eth0: out of order',
+    ],
+  ] as const)('as %s ends the run with its name, not with the fabric’s', async (role, members, message) => {
+    await expect(
+      run(testbed(`plugins: { ${role}: { use: bad } }`), [plugin(role, 'bad', { name: 'bad', ...members })]),
+    ).rejects.toMatchObject({ code: 'plugin-failed', message });
+  });
+
+  it('while a link is calling is told with its name, too', async () => {
+    const load = (program: { name: string }) =>
+      Promise.resolve({
+        name: program.name,
+        run: () => (program.name.includes('drop') ? fails() : { verdict: 3 }),
+        close: () => undefined,
+      });
+    const text = testbed('plugins: { executor: { use: bad } }')
+      .replace('programs:', `programs:\n  back: { object: ${objects}tap_drop.o }`)
+      .replace('tap0: {}', 'tap0: { rx-program: back }')
+      .replace('placement: host', 'placement: guest');
+    await expect(run(text, [plugin('executor', 'bad', { name: 'bad', load })])).rejects.toMatchObject({
+      message: 'plugin executor bad failed in run of back at host.tap0: out of order',
+    });
+  });
+
   it('a failed clean-up is told beside what went wrong first', async () => {
     const fabric: Fabric = {
       name: 'torn',
@@ -137,7 +184,95 @@ describe('a plugin that throws', () => {
   });
 });
 
+describe('a plugin that does not keep to its contract', () => {
+  it.each([
+    ['policy', { name: 'odd' }, "plugin policy odd: its instance has no method 'rule'"],
+    ['policy', { rule: allow }, "plugin policy odd: its instance has no 'name'"],
+    [
+      'fabric',
+      { name: 'odd', deploy: (): null => null },
+      "plugin fabric odd: its deployment has no method 'drive'",
+    ],
+    [
+      'fabric',
+      { name: 'odd', deploy: () => ({ drive: () => ({ id: 5 }), down: () => undefined }) },
+      "plugin fabric odd gave a result that is none: 'axes' is missing",
+    ],
+    [
+      'workload',
+      { name: 'odd', frames: () => [{ bytes: 'abc', at: 0n }] },
+      'plugin workload odd failed in frames: a frame without bytes (a Uint8Array that is not empty)',
+    ],
+    [
+      'workload',
+      { name: 'odd', frames: () => [{ bytes: new Uint8Array(60), at: 5 }] },
+      'plugin workload odd failed in frames: a frame without a time (nanoseconds as a bigint, not negative)',
+    ],
+  ] as const)('%s %j', async (role, instance, message) => {
+    const section = {
+      policy: 'policies: [{ use: odd }]',
+      fabric: 'plugins: { fabric: { use: odd } }',
+      workload: 'workload: { use: odd }',
+    }[role];
+    await expect(run(testbed(section), [plugin(role, 'odd', instance)])).rejects.toMatchObject({ message });
+  });
+
+  it('a config schema that is none is a problem of the testbed', async () => {
+    const odd = { ...plugin('policy', 'odd', {}), configSchema: { type: 'bogus' } as never };
+    await expect(run(testbed('policies: [{ use: odd }]'), [odd])).rejects.toMatchObject({
+      code: 'testbed-invalid',
+      message: expect.stringContaining(
+        "'odd' is not a usable policy plugin: the config schema is none",
+      ) as string,
+    });
+  });
+});
+
 describe('an interruption', () => {
+  it('in the middle of deploying takes down what was still brought up', async () => {
+    const interruption = new AbortController();
+    const events: string[] = [];
+    const slow: Fabric = {
+      name: 'slow',
+      deploy: async () => {
+        interruption.abort();
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        return {
+          drive: () => Promise.reject(new Error('not reached')),
+          down: () => Promise.resolve(void events.push('down')),
+        };
+      },
+    };
+    await expect(
+      run(
+        testbed('plugins: { fabric: { use: slow } }'),
+        [plugin('fabric', 'slow', slow)],
+        interruption.signal,
+      ),
+    ).rejects.toMatchObject({ code: 'interrupted' });
+    expect(events).toEqual(['down']);
+  });
+
+  it('does not wait for ever for a deployment that does not end', async () => {
+    const interruption = new AbortController();
+    const stuck: Fabric = {
+      name: 'stuck',
+      deploy: (): Promise<never> => {
+        interruption.abort();
+        return new Promise<never>(() => {});
+      },
+    };
+    const error = await run(
+      testbed('plugins: { fabric: { use: stuck } }'),
+      [plugin('fabric', 'stuck', stuck)],
+      interruption.signal,
+    ).then(
+      () => undefined,
+      (thrown: AggregateError) => thrown,
+    );
+    expect(error!.errors).toMatchObject([{ code: 'interrupted' }, { code: 'plugin-timeout' }]);
+  });
+
   it('ends the run with the code for it, and everything is stopped', async () => {
     const interruption = new AbortController();
     const stopped: string[] = [];
@@ -184,6 +319,26 @@ describe('checks', () => {
       ),
     );
     expect(result.checks.find((check) => check.check === 'offload-shields-guest')!.passed).toBe(false);
+  });
+});
+
+describe('with some of the runs left out', () => {
+  const text = testbed(
+    'matrix: { placement: { guest: { guests.g0.nics.eth0.placement: guest }, host: {} } }\nchecks: [{ kind: same-across, axis: placement }, { kind: conservation }]',
+  );
+
+  it.each([
+    [
+      ['placement=guest'],
+      'verdicts and maps are the same across placement: not looked at, --only left no run for it',
+    ],
+    [[], 'verdicts and maps are the same across placement'],
+  ])('--only %j', async (only, description) => {
+    const registry = new PluginRegistry(BUILT_IN_PLUGINS);
+    const resolved = await resolveTestbed('/nowhere/small.testbed.yaml', text, registry, { only });
+    const result = await runTestbed(resolved, { version: '0.0.0' });
+    expect(result.passed).toBe(true);
+    expect(result.checks.find((check) => check.check === 'same-across')!.description).toBe(description);
   });
 });
 

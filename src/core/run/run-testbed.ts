@@ -1,13 +1,13 @@
 import { dirname, resolve as resolvePath } from 'node:path';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
-import { FABRIC, type Deployment, type FabricContext } from '../contract/fabric.js';
+import { FABRIC, type Deployment, type Fabric, type FabricContext } from '../contract/fabric.js';
 import type { RunEvent } from '../contract/event.js';
 import { POLICY, type Policy } from '../contract/policy.js';
-import { RESULT_SCHEMA_VERSION, type ResultDocument, type RunResult } from '../contract/result.js';
+import { RESULT_SCHEMA_VERSION, RunResult, type ResultDocument } from '../contract/result.js';
 import { TRANSPORT } from '../contract/transport.js';
-import { WORKLOAD, type Workload } from '../contract/workload.js';
-import { LifecycleManager, PHASE_TIMEOUT_MS } from '../plugin/lifecycle.js';
+import { WORKLOAD, type Workload, type WorkloadFrame } from '../contract/workload.js';
+import { LifecycleManager, PHASE_TIMEOUT_MS, withTimeLimit } from '../plugin/lifecycle.js';
 import { Scope } from '../plugin/scope.js';
 import {
   readObjectFile,
@@ -15,9 +15,13 @@ import {
   type ResolvedRun,
   type ResolvedTestbed,
 } from '../testbed/resolve-testbed.js';
-import { effectiveChecks, evaluateCheck } from './checks.js';
-import { pluginFailure, pluginName, PluginInstances } from './plugin-instances.js';
+import { SchemaValidator } from '../testbed/schema-validator.js';
+import { effectiveChecks, evaluateChecks } from './checks.js';
+import { pluginFailure, pluginName, PluginInstances, requireMethods } from './plugin-instances.js';
 import { randomStream } from './random.js';
+
+/** Milliseconds an interrupted deployment gets to end before the run ends without it. */
+const INTERRUPTION_GRACE_MS = 5_000;
 
 export interface RunOptions {
   /** Version of xdpbed, for the result. */
@@ -53,11 +57,8 @@ export async function runTestbed(testbed: ResolvedTestbed, options: RunOptions):
     emit({ event: 'run-finished', run: run.plan.id, result });
     runs.push(result);
   }
-  const checks = effectiveChecks(testbed.checks).map((check) => {
-    const result = evaluateCheck(check, runs);
-    emit({ event: 'check-finished', result });
-    return result;
-  });
+  const checks = evaluateChecks(effectiveChecks(testbed.checks), runs, testbed.narrowed);
+  for (const result of checks) emit({ event: 'check-finished', result });
   const passed = checks.every((check) => check.passed);
   emit({ event: 'testbed-finished', passed });
   return {
@@ -75,6 +76,7 @@ export async function runTestbed(testbed: ResolvedTestbed, options: RunOptions):
 class RunSession {
   readonly #instances: PluginInstances;
   readonly #signal: AbortSignal;
+  readonly #phaseTimeoutMs: number;
   readonly #objects = new Map<string, Promise<ObjectSpec>>();
 
   constructor(
@@ -85,30 +87,33 @@ class RunSession {
     readonly emit: (event: RunEvent) => void,
   ) {
     this.#signal = options.signal ?? new AbortController().signal;
-    const lifecycle = new LifecycleManager(options.phaseTimeoutMs ?? PHASE_TIMEOUT_MS, this.#signal);
+    this.#phaseTimeoutMs = options.phaseTimeoutMs ?? PHASE_TIMEOUT_MS;
+    const lifecycle = new LifecycleManager(this.#phaseTimeoutMs, this.#signal);
     this.#instances = new PluginInstances(new Scope(`run ${run.plan.id}`), lifecycle, testbed.findExecutor);
   }
 
   async execute(): Promise<RunResult> {
     const failures: unknown[] = [];
+    const name = pluginName(this.run.fabric);
     let result: RunResult | undefined;
-    let deployment: Deployment | undefined;
+    let deploying: Promise<Deployment> | undefined;
     try {
       const { fabric: fabricChoice, policies: policyChoices, workload: workloadChoice } = this.run;
       const policies: Policy[] = [];
       for (const choice of policyChoices) policies.push(await this.#instances.instantiate(choice, POLICY));
       const workload = await this.#instances.instantiate(workloadChoice, WORKLOAD);
       const fabric = await this.#instances.instantiate(fabricChoice, FABRIC);
-      const name = pluginName(fabricChoice);
-      deployment = await this.#guard(name, 'deploy', fabric.deploy(this.run.plan, this.#context(policies)));
-      result = await this.#guard(name, 'drive', deployment.drive(this.#named(workloadChoice, workload)));
+      deploying = this.#deploy(fabric, policies);
+      const deployment = await this.#guard(name, 'deploy', deploying);
+      result = await this.#guard(name, 'drive', drive(deployment, this.#named(workloadChoice, workload)));
+      checkResult(name, result);
     } catch (error) {
       failures.push(error);
     }
     try {
-      await deployment?.down();
+      await this.#takeDown(name, deploying);
     } catch (error) {
-      failures.push(pluginFailure(pluginName(this.run.fabric), 'down', error));
+      failures.push(pluginFailure(name, 'down', error));
     }
     try {
       await this.#instances.lifecycle.stop();
@@ -118,6 +123,40 @@ class RunSession {
     if (failures.length === 1) throw failures[0];
     if (failures.length > 1) throw new AggregateError(failures, failures.map(messageOf).join('; '));
     return result!;
+  }
+
+  async #deploy(fabric: Fabric, policies: readonly Policy[]): Promise<Deployment> {
+    const deployment: unknown = await fabric.deploy(this.run.plan, this.#context(policies));
+    requireMethods(pluginName(this.run.fabric), 'deployment', deployment, ['drive', 'down']);
+    return deployment as Deployment;
+  }
+
+  /** Also takes down what an interrupted deployment still brings up; one that failed has left nothing. */
+  async #takeDown(name: string, deploying: Promise<Deployment> | undefined): Promise<void> {
+    if (deploying === undefined) return;
+    const late = new XdpbedError(
+      'plugin-timeout',
+      `plugin ${name} was interrupted in deploy and did not end`,
+    );
+    const deployment = await withTimeLimit(
+      Math.min(INTERRUPTION_GRACE_MS, this.#phaseTimeoutMs),
+      deploying,
+      () => late,
+    ).catch((error: unknown) => {
+      // Any other error is the one that ended the run, and told already.
+      if (error === late) throw late;
+      return undefined;
+    });
+    if (deployment === undefined) return;
+    await withTimeLimit(
+      this.#phaseTimeoutMs,
+      takeDown(deployment),
+      () =>
+        new XdpbedError(
+          'plugin-timeout',
+          `plugin ${name} did not come down within ${this.#phaseTimeoutMs} ms`,
+        ),
+    );
   }
 
   #context(policies: readonly Policy[]): FabricContext {
@@ -162,11 +201,46 @@ class RunSession {
       name: workload.name,
       *frames(context) {
         try {
-          yield* workload.frames(context);
+          for (const frame of workload.frames(context)) {
+            checkFrame(frame);
+            yield frame;
+          }
         } catch (error) {
           throw pluginFailure(pluginName(choice), 'frames', error);
         }
       },
     };
+  }
+}
+
+// Asynchronous, so that a throw is a rejection like any other.
+async function drive(deployment: Deployment, workload: Workload): Promise<RunResult> {
+  return deployment.drive(workload);
+}
+
+async function takeDown(deployment: Deployment): Promise<void> {
+  await deployment.down();
+}
+
+const validator = new SchemaValidator();
+
+/** A fabric of somebody else's may answer with anything; reporters and checks rely on the contract. */
+function checkResult(name: string, result: unknown): void {
+  const [violation] = validator.validate(RunResult, result);
+  if (violation === undefined) return;
+  const at = violation.path.length === 0 ? '' : `${violation.path.join('.')}: `;
+  throw new XdpbedError(
+    'plugin-failed',
+    `plugin ${name} gave a result that is none: ${at}${violation.message}`,
+  );
+}
+
+function checkFrame(frame: unknown): asserts frame is WorkloadFrame {
+  const { bytes, at } = (frame ?? {}) as Partial<Record<keyof WorkloadFrame, unknown>>;
+  if (!(bytes instanceof Uint8Array) || bytes.length === 0) {
+    throw new TypeError('a frame without bytes (a Uint8Array that is not empty)');
+  }
+  if (typeof at !== 'bigint' || at < 0n) {
+    throw new TypeError('a frame without a time (nanoseconds as a bigint, not negative)');
   }
 }

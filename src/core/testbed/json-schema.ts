@@ -31,11 +31,26 @@ export function testbedJsonSchema(plugins: readonly Plugin[]): JsonSchema {
   };
 }
 
-/** A TypeBox schema as plain JSON, without its symbols and without words only our validator reads. */
+/**
+ * A TypeBox schema as plain JSON, without its symbols and without words only our validator reads. What has a
+ * default may be left out: our validator fills it in before it looks, an editor would call it missing.
+ */
 export function plain(schema: TSchema): JsonSchema {
   return JSON.parse(
-    JSON.stringify(schema, (key, value: unknown) => (key === 'expects' ? undefined : value)),
+    JSON.stringify(schema, (key, value: unknown) =>
+      key === 'expects' ? undefined : withoutDefaulted(value),
+    ),
   ) as JsonSchema;
+}
+
+function withoutDefaulted(value: unknown): unknown {
+  const { properties, required } = (value ?? {}) as { properties?: unknown; required?: unknown };
+  if (!Array.isArray(required) || typeof properties !== 'object' || properties === null) return value;
+  const missing = (required as string[]).filter((name) => {
+    const property = (properties as Record<string, { default?: unknown } | undefined>)[name];
+    return property?.default === undefined;
+  });
+  return { ...(value as object), required: missing.length === 0 ? undefined : missing };
 }
 
 function discriminatePlugin(use: JsonSchema, role: Role, plugins: readonly Plugin[]): void {

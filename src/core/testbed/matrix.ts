@@ -74,7 +74,8 @@ export function assign(data: unknown, path: string, value: unknown, schema: TSch
     if (step === '' || step === '__proto__') return `'${path}' is not a path`;
     const container = node as Record<string, unknown>;
     if (last) {
-      if (Array.isArray(node) && !Object.hasOwn(node, step)) return `the list has no item ${step}`;
+      if (Array.isArray(node) && !(/^\d+$/.test(step) && Number(step) < node.length))
+        return `the list has no item ${step}`;
       container[step] = structuredClone(value);
       return undefined;
     }

@@ -1,4 +1,7 @@
 import { parseMac } from '../../packet/mac-address.js';
+import type { BtfTypeRef } from '../../bpf/btf/btf-type.js';
+import { parseValue } from '../../bpf/btf/parse-value.js';
+import { XdpbedError } from '../diagnostic.js';
 import type { PresetValue } from '../contract/plan.js';
 
 /** What the references in preset values stand for. */
@@ -17,9 +20,15 @@ const MAC = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i;
 
 /**
  * Encodes a key or value of `size` bytes: numbers little-endian in the whole width, hex and MAC text as it
- * stands padded with zero bytes behind, lists as elements of equal width.
+ * stands padded with zero bytes behind, lists as elements of equal width, objects by the BTF type if there is one.
  */
-export function encodePreset(value: PresetValue, size: number, names: PresetNames): Encoded {
+export function encodePreset(
+  value: PresetValue,
+  size: number,
+  names: PresetNames,
+  type?: BtfTypeRef,
+): Encoded {
+  if (value === null || value === undefined) return { problem: 'nothing stands here' };
   if (typeof value === 'number')
     return encodeNumber(BigInt(Math.trunc(value)), Number.isInteger(value), size);
   if (typeof value === 'string') {
@@ -44,6 +53,14 @@ export function encodePreset(value: PresetValue, size: number, names: PresetName
     return typeof found === 'number'
       ? encodeNumber(BigInt(found), true, size)
       : padded(parseMac(found), size);
+  }
+  if (type !== undefined && type.btf.sizeOf(type.id) === size) {
+    try {
+      return { bytes: parseValue(type, value) };
+    } catch (error) {
+      if (error instanceof XdpbedError) return { problem: error.message };
+      throw error;
+    }
   }
   return { problem: 'expected a number, bytes, a list, { ifindex: … } or { mac: … }' };
 }

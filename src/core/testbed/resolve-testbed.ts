@@ -2,7 +2,9 @@ import { readFile } from 'node:fs/promises';
 import { dirname, resolve as resolvePath } from 'node:path';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
+import type { BtfTypeRef } from '../../bpf/btf/btf-type.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
+import { readAssembly } from '../../bpf/assembly-object.js';
 import { readObject } from '../../bpf/elf/object-spec.js';
 import { selectProgram } from '../offload/select-program.js';
 import type { Plugin, Role } from '../contract/plugin.js';
@@ -18,9 +20,9 @@ import {
 } from './matrix.js';
 import { encodePreset, type PresetNames } from './preset-value.js';
 import { ProblemList } from './problem-list.js';
-import { SchemaValidator } from './schema-validator.js';
+import { SchemaValidator, type Violation } from './schema-validator.js';
 import { CHECKS, TestbedSchema, type CheckSection, type PluginUse, type Testbed } from './testbed-schema.js';
-import { buildHostPlan, buildGuestPlans, presetNames } from './run-plan.js';
+import { attachedPrograms, buildHostPlan, buildGuestPlans, presetNames } from './run-plan.js';
 import { checkWiring, suggest } from './wiring.js';
 import { YamlSource, type YamlPath } from './yaml-source.js';
 
@@ -50,6 +52,8 @@ export interface ResolvedTestbed {
   readonly reporter: PluginChoice;
   readonly runs: readonly ResolvedRun[];
   readonly checks: readonly CheckSection[];
+  /** `--only` left out some of the runs. */
+  readonly narrowed: boolean;
   /** Finds an executor by name as the file itself would, for one that is made of others. */
   readonly findExecutor: (name: string) => Promise<PluginChoice>;
 }
@@ -89,6 +93,17 @@ export async function resolveTestbed(
   return new Resolver(source, problems, registry).resolve(options);
 }
 
+/** Paths of the testbed that are read once, whatever the matrix. */
+const ONE_FOR_ALL_RUNS = [
+  'version',
+  'name',
+  'description',
+  'seed',
+  'matrix',
+  'checks',
+  'plugins.reporter',
+] as const;
+
 class Resolver {
   readonly #validator = new SchemaValidator();
   readonly #folder: string;
@@ -125,7 +140,9 @@ class Resolver {
     }
 
     const runs: ResolvedRun[] = [];
-    for (const combination of expandMatrix(matrix, only)) {
+    const combinations = expandMatrix(matrix, only);
+    this.#checkMatrixPaths(combinations, fromCommandLine);
+    for (const combination of combinations) {
       const run = await this.#resolveVariant(base, fromCommandLine, combination);
       if (run !== undefined) runs.push(run);
     }
@@ -140,13 +157,36 @@ class Resolver {
       reporter: reporter!,
       runs,
       checks,
+      narrowed: combinations.length < combinationCount(matrix),
       findExecutor: (name) => choosePlugin(this.registry, 'executor', name, this.#folder),
     };
   }
 
+  /** A variant must not set what is one for all runs, and `--set` not what each variant sets anew after it. */
+  #checkMatrixPaths(combinations: readonly Combination[], fromCommandLine: readonly Assignment[]): void {
+    for (const assignment of combinations.flatMap((combination) => combination.assignments)) {
+      const { path, origin } = assignment;
+      const common = ONE_FOR_ALL_RUNS.find((shared) => path === shared || path.startsWith(`${shared}.`));
+      if (common !== undefined) {
+        this.problems.reportAssignment(
+          assignment,
+          `'${common}' is the same for all runs, so a variant cannot set it`,
+        );
+      }
+      const axis = origin.kind === 'matrix' ? String(origin.at[1]) : '';
+      for (const set of fromCommandLine) {
+        if (set.path !== path && !set.path.startsWith(`${path}.`)) continue;
+        this.problems.reportAssignment(
+          set,
+          `axis '${axis}' of the matrix sets '${path}' anew; choose one of its variants with --only ${axis}=…`,
+        );
+      }
+    }
+  }
+
   #apply(data: unknown, assignments: readonly Assignment[]): void {
     for (const assignment of assignments) {
-      const problem = assign(data, assignment.path, assignment.value);
+      const problem = assign(data, assignment.path, assignment.value, TestbedSchema);
       if (problem !== undefined) this.problems.reportAssignment(assignment, problem);
     }
   }
@@ -195,12 +235,13 @@ class Resolver {
     )
       return undefined;
 
+    const attached = attachedPrograms(testbed);
     const plan: RunPlan = {
       id: Object.values(combination.axes).join('/') || 'default',
       axes: combination.axes,
       host: buildHostPlan(testbed),
       guests: buildGuestPlans(testbed),
-      programs,
+      programs: Object.fromEntries(Object.entries(programs).filter(([name]) => attached.has(name))),
     };
     return { plan, fabric, transport, executor, mapBackend, workload, policies, verifiers };
   }
@@ -219,7 +260,14 @@ class Resolver {
       return undefined;
     }
     const checked = structuredClone(config);
-    const violations = this.#validator.validate(plugin.configSchema, checked);
+    let violations: Violation[];
+    try {
+      violations = this.#validator.validate(plugin.configSchema, checked);
+    } catch (error) {
+      if (!(error instanceof XdpbedError)) throw error;
+      this.problems.report([...path, 'use'], `'${use}' is not a usable ${role} plugin: ${error.message}`);
+      return undefined;
+    }
     for (const violation of violations) this.problems.reportViolation(violation, [...path, 'config']);
     return violations.length === 0 ? { plugin, config: checked } : undefined;
   }
@@ -290,8 +338,8 @@ class Resolver {
         }
         presets[mapName] = entries.flatMap((entry, index) => {
           const where = [...at, 'maps', mapName, index];
-          const key = this.#encode(entry.key, map.keySize, names, [...where, 'key']);
-          const value = this.#encode(entry.value, map.valueSize, names, [...where, 'value']);
+          const key = this.#encode(entry.key, map.keySize, map.keyType, names, [...where, 'key']);
+          const value = this.#encode(entry.value, map.valueSize, map.valueType, names, [...where, 'value']);
           return key === undefined || value === undefined ? [] : [{ key, value }];
         });
       }
@@ -300,8 +348,14 @@ class Resolver {
     return programs;
   }
 
-  #encode(value: unknown, size: number, names: PresetNames, path: YamlPath): string | undefined {
-    const encoded = encodePreset(value as PresetValue, size, names);
+  #encode(
+    value: unknown,
+    size: number,
+    type: BtfTypeRef | undefined,
+    names: PresetNames,
+    path: YamlPath,
+  ): string | undefined {
+    const encoded = encodePreset(value as PresetValue, size, names, type);
     if ('bytes' in encoded) return Buffer.from(encoded.bytes).toString('hex');
     const near =
       encoded.candidates === undefined
@@ -384,7 +438,10 @@ export async function choosePlugin(
   return { plugin, config: checked };
 }
 
-/** Throws `file-unreadable`, `object-invalid` or `object-unsupported`. */
+/**
+ * Reads an ELF object, or a program as text when the file is called `.s`. Throws `file-unreadable`,
+ * `object-invalid`, `object-unsupported` or `asm-invalid`.
+ */
 export async function readObjectFile(path: string): Promise<ObjectSpec> {
   let bytes: Uint8Array;
   try {
@@ -393,14 +450,16 @@ export async function readObjectFile(path: string): Promise<ObjectSpec> {
     const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
     throw new XdpbedError('file-unreadable', missing ? 'there is no such file' : messageOf(cause), { cause });
   }
-  return readObject(bytes, path);
+  return path.endsWith('.s') ? readAssembly(new TextDecoder().decode(bytes), path) : readObject(bytes, path);
 }
 
-/** `host.case=bridge`; the value is YAML, so that numbers, lists and maps can be given. */
+/** `path=value`; the value is YAML, so that numbers, lists and maps can be given. */
 function parseSetArgument(text: string): Assignment {
   const equals = text.indexOf('=');
   if (equals <= 0)
-    throw new XdpbedError('usage', `--set '${text}' is not path=value`, { hint: '--set host.case=bridge' });
+    throw new XdpbedError('usage', `--set '${text}' is not path=value`, {
+      hint: '--set workload.config.frames=100',
+    });
   const value = new YamlSource('--set', text.slice(equals + 1));
   if (value.problems.length > 0)
     throw new XdpbedError('usage', `--set '${text}': ${value.problems[0]!.message}`);
@@ -420,7 +479,12 @@ function parseOnlyArguments(
     const fail = (what: string, word: string, candidates: readonly string[]): never => {
       const near = nearest(word, candidates);
       throw new XdpbedError('usage', `--only '${text}': ${what}`, {
-        hint: near === undefined ? `there are: ${candidates.join(', ')}` : `did you mean '${near}'?`,
+        hint:
+          near !== undefined
+            ? `did you mean '${near}'?`
+            : candidates.length > 0
+              ? `there are: ${candidates.join(', ')}`
+              : 'the testbed has no matrix',
       });
     };
     if (!Object.hasOwn(matrix, axis))

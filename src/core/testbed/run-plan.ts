@@ -52,6 +52,17 @@ export function buildGuestPlans(testbed: Testbed): GuestPlan[] {
   }));
 }
 
+/** Names of the programs that are attached somewhere, the host's and the guests'. */
+export function attachedPrograms({ host, guests }: Testbed): Set<string> {
+  const names = [
+    // A NIC's program is attached in case `redirect` only.
+    ...(host.case === 'redirect' ? Object.values(host.nics).map((nic) => nic.program) : []),
+    ...Object.values(host.taps).map((tap) => tap['rx-program']),
+    ...Object.values(guests).flatMap(({ nics }) => Object.values(nics).map((nic) => nic.program)),
+  ];
+  return new Set(names.filter((name) => name !== undefined));
+}
+
 /** What `{ ifindex: … }` and `{ mac: … }` in map presets may name. */
 export function presetNames(testbed: Testbed): PresetNames {
   const macs = new Map<string, string>();

@@ -155,8 +155,8 @@ function show(value: unknown): string {
   if (typeof value === 'string') return `'${value.length > 60 ? `${value.slice(0, 57)}…` : value}'`;
   if (Array.isArray(value)) return 'a list';
   if (typeof value === 'object') return 'a map';
-  // Not as JSON, which has no word for .inf and .nan.
-  return String(value as number | boolean);
+  // JSON has no word for .inf and .nan.
+  return typeof value === 'number' ? String(value) : JSON.stringify(value);
 }
 
 /** As many words as a line holds. */

@@ -1,5 +1,6 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox';
 import { HOOK_POINTS } from '../contract/plan.js';
+import { emptyVerdictCounts, FATES, HOOK_SITES } from '../contract/result.js';
 
 /**
  * The testbed language. `schemas/testbed.schema.json` is generated from this file, so titles, descriptions,
@@ -241,6 +242,21 @@ export const GuestSection = Type.Object(
   closed,
 );
 
+/** What an `expect` check can look at. */
+export const COUNTERS: readonly string[] = [
+  'frames-sent',
+  'attachments.refused',
+  'audit',
+  'control.ok',
+  'control.err',
+  'rulings.allow',
+  'rulings.deny',
+  ...Object.keys(FATES).map((fate) => `ends.${fate}`),
+  ...HOOK_SITES.flatMap((site) =>
+    Object.keys(emptyVerdictCounts()).map((verdict) => `verdicts.${site}.${verdict}`),
+  ),
+];
+
 /** Checks by kind. Each demands something of the finished runs. */
 export const CHECKS = {
   conservation: Type.Object(
@@ -276,9 +292,9 @@ export const CHECKS = {
       where: Type.Optional(
         Type.Record(Type.String(), Type.String(), { description: 'only runs with these variants, by axis' }),
       ),
-      value: Type.String({
+      value: Words(COUNTERS, {
         description:
-          'what is looked at: `ends.<fate>`, `verdicts.<site>.<XDP_…>`, `control.ok`, `control.err`, `rulings.deny`, `audit`, `attachments.refused`, `frames-sent`',
+          'what is looked at: `ends.<fate>`, `verdicts.<site>.<XDP_…>`, `control.ok`, `control.err`, `rulings.allow`, `rulings.deny`, `audit`, `attachments.refused`, `frames-sent`',
         examples: ['ends.transmitted', 'verdicts.offload.XDP_TX', 'control.err'],
       }),
       equals: Type.Integer({ minimum: 0, description: 'the value it must have in each of those runs' }),

@@ -4,8 +4,10 @@ import {
   isPair,
   isScalar,
   isSeq,
+  Lexer,
   LineCounter,
   parseDocument,
+  Parser,
   visit,
   type Document,
   type Node,
@@ -27,8 +29,8 @@ const MAX_FILE_SIZE = 1024 * 1024;
 /** Nodes that aliases may expand to, all together, before the file is taken for an attack. */
 const MAX_ALIAS_COUNT = 100;
 
-/** What the engine throws when the parser recurses too deep. */
-const STACK_EXHAUSTED = /maximum call stack/i;
+/** Lists and maps in each other. */
+const MAX_DEPTH = 64;
 
 /**
  * A YAML file that knows where each value stands. Reads YAML 1.2 core schema; duplicate keys, tags it does not
@@ -53,28 +55,21 @@ export class YamlSource {
       });
       return;
     }
-    try {
-      this.#document = parseDocument(text, {
-        lineCounter: this.#lines,
-        uniqueKeys: true,
-        stringKeys: true,
-        prettyErrors: false,
-      });
-    } catch (error) {
-      // The parser recurses; nesting deep enough to exhaust the stack is nothing a person wrote.
+    if (depthExceeds(text, MAX_DEPTH)) {
       this.#document = parseDocument('');
-      this.problems.push({ at: this.#at(0), message: `the file cannot be parsed: ${messageOf(error)}` });
+      this.problems.push({
+        at: this.#at(0),
+        message: `lists and maps are nested deeper than the limit of ${MAX_DEPTH}`,
+      });
       return;
     }
+    this.#document = parseDocument(text, {
+      lineCounter: this.#lines,
+      uniqueKeys: true,
+      stringKeys: true,
+      prettyErrors: false,
+    });
     for (const issue of [...this.#document.errors, ...this.#document.warnings]) {
-      if (STACK_EXHAUSTED.test(issue.message)) {
-        // The parser recovers from that and stumbles over everything behind it; none of it helps anybody.
-        this.problems.splice(0, Infinity, {
-          at: this.#at(issue.pos[0]),
-          message: 'the file is nested too deeply to be parsed',
-        });
-        return;
-      }
       this.problems.push({
         at: this.#at(issue.pos[0]),
         message: describeSyntaxError(issue.code, issue.message),
@@ -146,6 +141,20 @@ export class YamlSource {
     const { line, col } = this.#lines.linePos(offset);
     return { file: this.file, line: Math.max(line, 1), col: Math.max(col, 1) };
   }
+}
+
+/**
+ * Asked before the document is made of the tokens, which recurses: an exhausted stack is no error that could be
+ * caught wherever it happens. The engine's regular expressions end the process.
+ */
+function depthExceeds(text: string, limit: number): boolean {
+  const parser = new Parser();
+  for (const lexeme of new Lexer().lex(text)) {
+    for (const _ of parser.next(lexeme));
+    // Below the collections lies the document.
+    if (parser.stack.length > limit + 1) return true;
+  }
+  return false;
 }
 
 function startOf(node: unknown): number | undefined {
