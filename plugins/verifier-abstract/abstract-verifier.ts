@@ -1,5 +1,5 @@
 import { BPF_PROG_TYPE_XDP, programTypeName } from '../../src/bpf/program.js';
-import type { Verification, Verifier, VerifyRequest } from '../../src/core/contract/verifier.js';
+import type { Hotspot, Verification, Verifier, VerifyRequest } from '../../src/core/contract/verifier.js';
 import { messageOf } from '../../src/core/diagnostic.js';
 import { Budget } from './budget.js';
 import { complexityReport } from './complexity-report.js';
@@ -8,7 +8,7 @@ import { analyseControlFlow, type ControlFlow } from './control-flow.js';
 import { makeRejection, trace, type Trace } from './explain.js';
 import { Exploration } from './exploration.js';
 import { programProperties } from './properties.js';
-import { RejectSignal, type Finding } from './rejection-codes.js';
+import { RejectSignal, type Finding, type RejectionCode } from './rejection-codes.js';
 import { Simulation } from './simulation.js';
 import { checkStackDepth } from './stack-depth.js';
 import { StateLog } from './state-log.js';
@@ -65,7 +65,8 @@ export class AbstractVerifier implements Verifier {
         }
       }
       const statistics = complexityReport(program, budget, exploration, this.config.deterministic);
-      return makeRejection(NAME, program, finding, traced, statistics, log?.toString());
+      const placed = atHotspot(finding, statistics.hotspots ?? []);
+      return makeRejection(NAME, program, placed, traced, statistics, log?.toString());
     }
   }
 
@@ -93,4 +94,27 @@ export class AbstractVerifier implements Verifier {
 function findingOf(error: unknown, insn: number | undefined): Finding {
   if (error instanceof RejectSignal) return error.finding;
   return { code: 'internal-error', insn, reason: `the verifier failed: ${messageOf(error)}` };
+}
+
+const COMPLEXITY: ReadonlySet<string> = new Set<RejectionCode>([
+  'too-many-insns',
+  'too-many-branches',
+  'out-of-memory',
+  'out-of-time',
+]);
+
+/** Where a limit was hit says nothing; the place that was visited most does. */
+function atHotspot(finding: Finding, hotspots: readonly Hotspot[]): Finding {
+  if (!COMPLEXITY.has(finding.code)) return finding;
+  const hottest = hotspots.reduce<Hotspot | undefined>(
+    (best, spot) => (best === undefined || spot.visits > best.visits ? spot : best),
+    undefined,
+  );
+  if (hottest === undefined) return finding;
+  const what = { loop: 'the loop', branch: 'the branch', call: 'the call' }[hottest.kind];
+  return {
+    ...finding,
+    insn: hottest.insn,
+    reason: `${finding.reason}; ${what} at insn ${hottest.insn} was visited ${hottest.visits} times`,
+  };
 }

@@ -3,11 +3,13 @@ import * as op from '../../src/bpf/opcodes.js';
 import { OriginKind, type Origin } from './origin.js';
 import {
   Kind,
+  PACKET_LOW,
   RELEASED,
   UNKNOWN_NUMBER,
   constantValue,
   describeKind,
   isMemoryPointer,
+  isPacketFamily,
   scalarValue,
   type Value,
 } from './register-state.js';
@@ -68,6 +70,11 @@ function move(sim: Simulation, insn: Insn, is32: boolean): void {
     return;
   }
   if (source.isPointer) {
+    // Compilers take lengths as `w2 = w3 (data_end); w2 -= w1 (data)`.
+    if (is32 && insn.off === 0 && isPacketFamily(source)) {
+      sim.set(insn.dst, PACKET_LOW, origin);
+      return;
+    }
     if (!sim.options.allowPointerLeaks) {
       sim.reject(
         'pointer-leak',
@@ -179,6 +186,19 @@ function pointerArithmetic(
   const base = left.isPointer ? left : right;
   const number = left.isPointer ? right : left;
   const numberRegister = left.isPointer ? (fromRegister ? insn.src : undefined) : insn.dst;
+  if (
+    base.kind === Kind.PacketLow &&
+    left.isPointer &&
+    is32 &&
+    (code === op.BPF_ADD || code === op.BPF_SUB)
+  ) {
+    sim.set(insn.dst, PACKET_LOW, sim.origin(insn.dst), fromRegister ? sim.origin(insn.src) : undefined);
+    return;
+  }
+  if (is32 && code === op.BPF_SUB && sim.options.allowPointerLeaks) {
+    sim.set(insn.dst, scalarValue(Scalar.ofBytes(4)), sim.origin(insn.dst));
+    return;
+  }
   if (is32 || (code !== op.BPF_ADD && code !== op.BPF_SUB)) {
     rejectPointerOperation(sim, pointerRegister, code, is32);
   }
@@ -228,6 +248,13 @@ function movedPointer(
           ? { suggestion: 'data_end is only for comparing with: compute from data instead' }
           : {}),
       },
+    );
+  }
+  if (subtract && base.kind === Kind.Stack) {
+    sim.reject(
+      'pointer-arithmetic',
+      `R${pointerRegister} is a stack pointer, from which nothing may be subtracted`,
+      { registers, suggestion: 'add a negative number: r2 += -8 instead of r2 -= 8' },
     );
   }
   const constant = by.constant;
@@ -315,18 +342,24 @@ function difference(
       },
     );
   }
+  const isHalf = (left.kind === Kind.PacketLow) !== (right.kind === Kind.PacketLow);
+  if (!is32 && isHalf && !sim.options.allowPointerLeaks) {
+    sim.reject(
+      'pointer-leak',
+      `R${insn.dst} and R${insn.src} are a pointer and the low half of one, whose distance would tell the high half`,
+      {
+        registers: [insn.dst, insn.src],
+        suggestion: 'subtract on 32 bits, or keep both as 64-bit pointers',
+      },
+    );
+  }
   const origins: [Origin | undefined, Origin | undefined] = [sim.origin(insn.dst), sim.origin(insn.src)];
   sim.set(insn.dst, is32 ? scalarValue(Scalar.ofBytes(4)) : UNKNOWN_NUMBER, ...origins, OriginKind.Value);
 }
 
 export function sameMemory(a: Value, b: Value): boolean {
   if (a.maybeNull || b.maybeNull) return false;
-  const isPacket = (value: Value): boolean =>
-    value.kind === Kind.Packet ||
-    value.kind === Kind.PacketMeta ||
-    value.kind === Kind.PacketEnd ||
-    value.kind === Kind.Stale;
-  if (isPacket(a)) return isPacket(b);
+  if (isPacketFamily(a)) return isPacketFamily(b);
   if (a.kind !== b.kind) return false;
   switch (a.kind) {
     case Kind.Stack:

@@ -10,6 +10,7 @@ import {
   RANGE_BEYOND_END,
   constantValue,
   describeKind,
+  isPacketFamily,
   scalarValue,
   type Value,
 } from './register-state.js';
@@ -131,7 +132,8 @@ function comparePointers(
   if (!is32 && isEquality) {
     const subject = left.isPointer ? left : right;
     const other = left.isPointer ? right : left;
-    if (other.isZero) {
+    // The low half of an address may well be 0.
+    if (other.isZero && subject.kind !== Kind.PacketLow) {
       // Whether this is a NULL check hangs on the number being 0.
       if (sourceRegister !== undefined) sim.precise(left.isPointer ? sourceRegister : insn.dst);
       compareWithNull(sim, subject, code, target);
@@ -145,7 +147,9 @@ function comparePointers(
   ) {
     return;
   }
-  if (!sim.options.allowPointerLeaks && (is32 || !sameMemory(left, right))) {
+  const isHalf = (left.kind === Kind.PacketLow) !== (right.kind === Kind.PacketLow);
+  const harmless = sameMemory(left, right) && (is32 ? isPacketFamily(left) : !isHalf);
+  if (!sim.options.allowPointerLeaks && !harmless) {
     const registers = sourceRegister === undefined ? [insn.dst] : [insn.dst, sourceRegister];
     sim.reject(
       'pointer-comparison',

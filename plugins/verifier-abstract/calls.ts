@@ -42,20 +42,12 @@ const MAX_MEMORY_SIZE = 1 << 29;
 /** bpf_loop runs at most this often (kernel BPF_MAX_LOOPS). */
 const MAX_LOOPS = 1 << 23;
 
-/** CALL in its three forms. */
+/** CALL of a helper or of a local function; calls of kernel functions were rejected before. */
 export function stepCall(sim: Simulation, insn: Insn): boolean {
   switch (insn.src) {
     case op.BPF_PSEUDO_CALL:
       callFunction(sim, insn);
       return true;
-    case op.BPF_PSEUDO_KFUNC_CALL:
-      return sim.reject(
-        'insn-unsupported',
-        `kernel function ${insn.imm} is called, and kernel functions are not modelled`,
-        {
-          suggestion: 'use helpers only, or verify with the kernel verifier on a host that has the function',
-        },
-      );
     default:
       callHelper(sim, insn);
       return true;
@@ -737,7 +729,8 @@ function returnValue(sim: Simulation, call: Call): Value {
     }
     case 'void':
     case 'tail-call':
-      return UNKNOWN_NUMBER;
+      // R0 is whatever the helper left there.
+      return NOT_INIT;
     case 'map-value-or-null':
       return looked(sim, call);
     case 'ringbuf-record-or-null': {

@@ -111,6 +111,14 @@ function checkEncodings(insns: readonly Insn[]): void {
         suggestion: 'copy R10 to another register and change that one',
       });
     }
+    if (insn.opcode === op.OP_CALL && insn.src === op.BPF_PSEUDO_KFUNC_CALL) {
+      fail({
+        code: 'insn-unsupported',
+        insn: index,
+        reason: `kernel function ${insn.imm} is called, and kernel functions are not modelled`,
+        suggestion: 'use helpers only, or verify with the kernel verifier on a host that has the function',
+      });
+    }
     const problem = checkInsn(insns, index);
     if (problem !== undefined) fail({ code: 'insn-invalid', insn: index, reason: problem });
     if (isLddw(insn)) {
@@ -311,27 +319,29 @@ function uses(
 
 /** Classic backward data flow; arguments of a local call live where the callee reads them. */
 function findLiveRegisters(insns: readonly Insn[], functionOf: Int32Array): Uint16Array {
-  const live = new Uint16Array(insns.length);
+  const count = insns.length;
+  const live = new Uint16Array(count);
   const entryLive = (target: number): number => live[target]!;
-  const predecessors: number[][] = insns.map(() => []);
-  const callers = new Map<number, number[]>();
-  for (let index = 0; index < insns.length; index++) {
+  const edges = new Edges(count, 2 * count);
+  const callers = new Edges(count, count);
+  const work = new Int32Array(count);
+  const queued = new Uint8Array(count);
+  let waiting = 0;
+  for (let index = 0; index < count; index++) {
     const insn = insns[index]!;
-    for (const next of successors(insns, index)) predecessors[next]?.push(index);
-    if (isLocalCall(insn)) {
-      const target = functionOf[index + 1 + insn.imm]!;
-      callers.set(target, [...(callers.get(target) ?? []), index]);
-    }
+    for (const next of successors(insns, index)) edges.add(next, index);
+    if (isLocalCall(insn)) callers.add(functionOf[index + 1 + insn.imm]!, index);
+    work[waiting++] = index;
+    queued[index] = 1;
     if (isLddw(insn)) index++;
   }
-  const queued = new Uint8Array(insns.length).fill(1);
-  const work: number[] = [];
-  for (let index = 0; index < insns.length; index++) {
-    work.push(index);
-    if (isLddw(insns[index])) index++;
-  }
-  while (work.length > 0) {
-    const index = work.pop()!;
+  const enqueue = (index: number): void => {
+    if (queued[index] !== 0) return;
+    queued[index] = 1;
+    work[waiting++] = index;
+  };
+  while (waiting > 0) {
+    const index = work[--waiting]!;
     queued[index] = 0;
     const insn = insns[index]!;
     let out = 0;
@@ -340,18 +350,32 @@ function findLiveRegisters(insns: readonly Insn[], functionOf: Int32Array): Uint
     const before = ((out & ~writes) | reads) & 0x3ff;
     if (before === live[index]) continue;
     live[index] = before;
-    for (const predecessor of predecessors[index]!) {
-      if (queued[predecessor] === 0) {
-        queued[predecessor] = 1;
-        work.push(predecessor);
-      }
-    }
-    for (const caller of callers.get(index) ?? []) {
-      if (queued[caller] === 0) {
-        queued[caller] = 1;
-        work.push(caller);
-      }
-    }
+    edges.forEach(index, enqueue);
+    callers.forEach(index, enqueue);
   }
   return live;
+}
+
+/** Lists of numbers by slot, in typed arrays: a program may have a million slots. */
+class Edges {
+  readonly #first: Int32Array;
+  readonly #next: Int32Array;
+  readonly #value: Int32Array;
+  #used = 0;
+
+  constructor(slots: number, edges: number) {
+    this.#first = new Int32Array(slots).fill(-1);
+    this.#next = new Int32Array(edges);
+    this.#value = new Int32Array(edges);
+  }
+
+  add(slot: number, value: number): void {
+    this.#value[this.#used] = value;
+    this.#next[this.#used] = this.#first[slot]!;
+    this.#first[slot] = this.#used++;
+  }
+
+  forEach(slot: number, visit: (value: number) => void): void {
+    for (let at = this.#first[slot]!; at >= 0; at = this.#next[at]!) visit(this.#value[at]!);
+  }
 }

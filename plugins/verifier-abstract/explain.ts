@@ -10,7 +10,7 @@ import { findLine } from './complexity-report.js';
 import { isConditional, jumpTarget, type ControlFlow } from './control-flow.js';
 import type { Origin } from './origin.js';
 import { Kind, formatValue, type Value } from './register-state.js';
-import { RejectSignal, type Finding } from './rejection-codes.js';
+import { REJECTION_HELP, RejectSignal, type Finding } from './rejection-codes.js';
 import { Simulation, type Driver, type SimulationOptions } from './simulation.js';
 import type { Choice, State } from './verifier-state.js';
 
@@ -46,12 +46,25 @@ class Replay implements Driver {
 interface Observation {
   readonly insn: number;
   readonly text: string;
-  readonly wasChoice: boolean;
+}
+
+/** Longest path that is run again for its story. */
+const MAX_STEPS_AGAIN = 300_000;
+
+/** What a trace needs in order to run the path again. */
+interface Case {
+  readonly program: Program;
+  readonly flow: ControlFlow;
+  readonly maps: ReadonlyMap<number, VerifierMap>;
+  readonly options: SimulationOptions;
+  readonly choices: readonly boolean[];
+  readonly steps: number;
+  readonly code: string;
 }
 
 /**
- * Runs the one path that led to the rejection once more, watching: what each step gave, and which way each branch
- * went. Then tells the steps that the offending registers' values came from, and the latest choices.
+ * Runs the one path that led to the rejection again, twice: first to find the steps that the offending registers'
+ * values came from, and the latest choices; then to see what each of these steps did.
  */
 export function trace(
   program: Program,
@@ -62,42 +75,62 @@ export function trace(
   steps: number,
   finding: Finding,
 ): Trace {
-  const replay = new Replay(inOrder(choices));
-  const simulation = new Simulation(program, flow, maps, options, replay);
-  const observed = new Map<number, Observation>();
-  const lastForks: number[] = [];
-  try {
-    while (simulation.state.steps < steps) {
-      const { pc } = simulation;
-      const before = simulation.state.top.regs.slice();
-      const depth = simulation.state.depth;
-      replay.forked = undefined;
-      if (!simulation.step()) return NO_TRACE;
-      const at = simulation.state.steps;
-      const wasChoice = replay.forked !== undefined;
-      observed.set(at, { insn: pc, text: tell(simulation, pc, before, depth), wasChoice });
-      if (wasChoice) {
-        lastForks.push(at);
-        if (lastForks.length > RECENT_CHOICES) lastForks.shift();
-      }
-    }
-    return NO_TRACE;
-  } catch (error) {
-    // It ends where it ended before; anything else (a widened number, say) leaves the trace out.
-    if (!(error instanceof RejectSignal) || error.finding.code !== finding.code) return NO_TRACE;
-  }
+  if (steps > MAX_STEPS_AGAIN) return NO_TRACE;
+  const again: Case = { program, flow, maps, options, choices: inOrder(choices), steps, code: finding.code };
+  const recent: number[] = [];
+  const end = runAgain(again, (simulation, _pc, _before, _depth, wasChoice) => {
+    if (!wasChoice) return;
+    recent.push(simulation.state.steps);
+    if (recent.length > RECENT_CHOICES) recent.shift();
+  });
+  if (end === undefined) return NO_TRACE;
   const registers = finding.registers ?? [];
-  const relevant = new Set(lastForks);
-  for (const step of stepsBehind(registers.map((register) => simulation.origin(register))))
-    relevant.add(step);
+  const relevant = new Set(recent);
+  for (const step of stepsBehind(registers.map((register) => end.origin(register)))) relevant.add(step);
+  const observed = new Map<number, Observation>();
+  runAgain(again, (simulation, pc, before, depth) => {
+    const step = simulation.state.steps;
+    if (relevant.has(step)) observed.set(step, { insn: pc, text: tell(simulation, pc, before, depth) });
+  });
   return {
-    registers: registers.map((register) => `R${register}=${formatValue(simulation.peek(register))}`),
+    registers: registers.map((register) => `R${register}=${formatValue(end.peek(register))}`),
     path: selectSteps(
       program,
       observed,
       [...relevant].sort((a, b) => a - b),
     ),
   };
+}
+
+type Watch = (
+  simulation: Simulation,
+  pc: number,
+  before: readonly Value[],
+  depth: number,
+  wasChoice: boolean,
+) => void;
+
+/** The simulation as it stands at the rejection; undefined when the path does not end there this time. */
+function runAgain(again: Case, watch: Watch): Simulation | undefined {
+  const replay = new Replay(again.choices);
+  const simulation = new Simulation(again.program, again.flow, again.maps, again.options, replay);
+  try {
+    while (simulation.state.steps < again.steps) {
+      const { pc } = simulation;
+      const frame = simulation.state.top;
+      // Insns write a frame in place; what they may change is kept.
+      const before = frame.regs.slice();
+      const { depth } = simulation.state;
+      replay.forked = undefined;
+      if (!simulation.step()) return undefined;
+      watch(simulation, pc, before, depth, replay.forked !== undefined);
+    }
+    // A limit was exceeded between two insns.
+    return simulation;
+  } catch (error) {
+    // It ends where it ended before; anything else (a widened number, say) leaves the trace out.
+    return error instanceof RejectSignal && error.finding.code === again.code ? simulation : undefined;
+  }
 }
 
 const NO_TRACE: Trace = { registers: [], path: [] };
@@ -145,7 +178,8 @@ function tell(simulation: Simulation, pc: number, before: readonly Value[], dept
 function changed(simulation: Simulation, before: readonly Value[]): string[] {
   const parts: string[] = [];
   simulation.state.top.regs.forEach((value, register) => {
-    if (value !== before[register] && value.kind !== Kind.NotInit) parts.push(`R${register}=${formatValue(value)}`);
+    if (value !== before[register] && value.kind !== Kind.NotInit)
+      parts.push(`R${register}=${formatValue(value)}`);
   });
   return parts;
 }
@@ -198,7 +232,7 @@ export function makeRejection(
     ...(line === undefined ? {} : { line }),
     ...(traced.registers.length === 0 ? {} : { registers: traced.registers }),
     ...(traced.path.length === 0 ? {} : { path: traced.path }),
-    ...(finding.suggestion === undefined ? {} : { suggestion: finding.suggestion }),
+    suggestion: finding.suggestion ?? REJECTION_HELP[finding.code],
     statistics,
     ...(log === undefined ? {} : { log }),
   };

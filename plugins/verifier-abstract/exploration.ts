@@ -1,6 +1,6 @@
 import { BYTES_OF, type Budget } from './budget.js';
 import { callsBack, isJump, type ControlFlow } from './control-flow.js';
-import { NOWHERE, Origin, OriginKind, PRECISE } from './origin.js';
+import { DROPPED, NOWHERE, Origin, OriginKind, PRECISE, undropped } from './origin.js';
 import { Comparison, covers, inheritMarks, markEverything } from './pruning.js';
 import { Kind, UNKNOWN_NUMBER } from './register-state.js';
 import { RejectSignal } from './rejection-codes.js';
@@ -14,7 +14,6 @@ class Stored {
   branches = 1;
   misses = 0;
   hits = 0;
-  listed = true;
   /** Cost of the longest run through here, from the start of the program. */
   longest = 0;
   /** Cost at which paths from here came back here in a later round. */
@@ -191,7 +190,6 @@ export class Exploration implements Driver {
         if (stored.misses > stored.hits * patience + patience) {
           list.splice(i, 1);
           i--;
-          stored.listed = false;
           this.#forget(stored);
         }
       }
@@ -246,7 +244,13 @@ export class Exploration implements Driver {
     this.budget.storedBytes += bytes;
   }
 
+  /** Paths from the state may still be running; they keep the place, but not what it held. */
   #forget(stored: Stored): void {
+    for (const frame of stored.state.frames) {
+      drop(frame.origins, stored.state.steps);
+      drop(frame.stack.origins, stored.state.steps);
+    }
+    stored.state.frames = [];
     this.#states--;
     this.budget.storedBytes -= stored.bytes;
   }
@@ -296,6 +300,15 @@ export class Exploration implements Driver {
       const origin = new Origin(pc, state.steps, stack.origins[i], undefined, OriginKind.Slot);
       stack.set(i, slots[i]!.withValue(UNKNOWN_NUMBER), origin);
     }
+  }
+}
+
+function drop(origins: readonly (Origin | undefined)[], step: number): void {
+  for (const origin of origins) {
+    if (origin?.insn !== NOWHERE || origin.step !== step) continue;
+    origin.marks |= DROPPED;
+    // Those before it were dropped earlier, so that chains stay short.
+    origin.a = undropped(origin.a);
   }
 }
 

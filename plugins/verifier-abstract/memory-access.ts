@@ -32,6 +32,10 @@ const MAX_OFFSET = 1 << 29;
 
 export type Access = 'read' | 'write' | 'atomic';
 
+function bytes(count: number): string {
+  return count === 1 ? '1 byte' : `${count} bytes`;
+}
+
 export function sizeOf(insn: Insn): number {
   return BYTES[insn.opcode & op.BPF_SIZE_MASK]!;
 }
@@ -344,7 +348,7 @@ function checkPacketAccess(
   if (fixed < 0) {
     sim.reject(
       'packet-bounds',
-      `${size} bytes at ${start} - ${-fixed} would be ${verb}, before the start of the packet`,
+      `${bytes(size)} at ${start} - ${-fixed} would be ${verb}, before the start of the packet`,
       {
         registers: [register],
         suggestion:
@@ -354,22 +358,35 @@ function checkPacketAccess(
       },
     );
   }
-  const proved = range <= 0 ? 'no byte' : range === 1 ? 'only 1 byte' : `only ${range} bytes`;
+  const proved = range <= 0 ? 'no byte' : `only ${bytes(range)}`;
   const far = scalar.umax > 0xffffn && !scalar.isConst;
+  const clue = packetClue(sim, base);
   sim.reject(
     'packet-bounds',
-    `${size} byte${size === 1 ? '' : 's'} at ${start}${variable} + ${fixed} would be ${verb}, but this path proved ${proved}`,
+    `${bytes(size)} at ${start}${variable} + ${fixed} would be ${verb}, but this path proved ${proved}`,
     {
       registers: [register],
       suggestion: far
         ? `the variable offset may be as large as ${scalar.umax}, and a comparison with ${end} proves nothing beyond 65535: mask it (offset &= 0x7fff) before adding it, then compare pointer + ${fixed + size} with ${end}`
-        : `compare ${start}${variable} + ${fixed + size} against ${end} before this access, and leave if it is beyond: if (ptr + ${fixed + size} > ${end}) return XDP_DROP;${
-            range > 0 && range < fixed + size && range > fixed - 64
-              ? ` this path proved only ${range} byte${range === 1 ? '' : 's'}`
-              : ''
-          }`,
+        : `${clue}compare ${start}${variable} + ${fixed + size} against ${end} before this access${range > 0 ? ` (this path proved only ${bytes(range)})` : ''}, and leave if it is beyond: if (ptr + ${fixed + size} > ${end}) return XDP_DROP;`,
     },
   );
+}
+
+/** What the other packet pointers of the state tell of how the comparison may have gone wrong. */
+function packetClue(sim: Simulation, base: Value): string {
+  const { regs } = sim.state.top;
+  for (let other = 0; other < 10; other++) {
+    const value = regs[other]!;
+    if (value.kind !== base.kind) continue;
+    if (value.range < 0 && value.id === base.id) {
+      return `this is the branch on which R${other} was found to lie past the end: are the branches of the comparison swapped? `;
+    }
+    if (value.range > 0 && value.id !== base.id && base.id !== 0) {
+      return `the bytes that were proved belong to R${other}, which has another variable offset: access the pointer that was compared, or `;
+    }
+  }
+  return '';
 }
 
 function checkBounds(
@@ -388,7 +405,7 @@ function checkBounds(
   if (min < 0) {
     sim.reject(
       code,
-      `${size} bytes ${variable ? `as low as ${-min} bytes` : `${-min} bytes`} before the start of ${what} would be accessed`,
+      `${bytes(size)} ${variable ? `as low as ${-min} bytes` : `${-min} bytes`} before the start of ${what} would be accessed`,
       {
         registers: [register],
         suggestion: variable
@@ -405,7 +422,7 @@ function checkBounds(
   }
   sim.reject(
     code,
-    `${size} bytes at offset ${variable ? `up to ${max}` : max} would be accessed, but ${what} has ${limit} bytes`,
+    `${bytes(size)} at offset ${variable ? `up to ${max}` : max} would be accessed, but ${what} has ${limit} bytes`,
     {
       registers: [register],
       suggestion: variable
@@ -442,7 +459,7 @@ function checkSocketAccess(
   }
   sim.reject(
     'memory-bounds',
-    `${size} bytes at offset ${fixed} are no field of the socket, of which ${limit} bytes can be read`,
+    `${bytes(size)} at offset ${fixed} are no field of the socket, of which ${limit} bytes can be read`,
     {
       registers: [register],
     },
@@ -497,7 +514,7 @@ function checkStackRange(
         : `fp${min} to fp${max}`;
     sim.reject(
       'stack-bounds',
-      `${size} bytes at ${where} are not inside the stack of ${op.MAX_BPF_STACK} bytes below R10`,
+      `${bytes(size)} at ${where} are not inside the stack of ${op.MAX_BPF_STACK} bytes below R10`,
       {
         registers: [register],
         suggestion:
@@ -511,7 +528,7 @@ function checkStackRange(
 }
 
 function rejectMisaligned(sim: Simulation, register: number, size: number, where: string): never {
-  sim.reject('stack-alignment', `${size} bytes at ${where} are not aligned to ${size}`, {
+  sim.reject('stack-alignment', `${bytes(size)} at ${where} are not aligned to ${size}`, {
     registers: [register],
     suggestion: `the stack is tracked in aligned pieces: use an offset that is a multiple of ${size}`,
   });

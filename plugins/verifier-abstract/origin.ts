@@ -40,6 +40,15 @@ export const LIVE = 2;
 /** A number became the program's return value without being computed with. */
 export const RETURNED = 4;
 
+/** The stored state that this was the copy for is gone: nobody will read its marks. */
+export const DROPPED = 8;
+
+/** The nearest origin whose marks still matter, so that long loops do not leave long chains. */
+export function undropped(origin: Origin | undefined): Origin | undefined {
+  while (origin !== undefined && (origin.marks & DROPPED) !== 0) origin = origin.a;
+  return origin;
+}
+
 const pending: Origin[] = [];
 
 /** Marks an origin and all it was computed from. Each origin is visited once for each mark in its life. */

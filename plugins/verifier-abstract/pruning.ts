@@ -97,7 +97,6 @@ function coversFrame(old: Frame, current: Frame, comparison: Comparison): boolea
     if (value.kind === Kind.NotInit) continue;
     if (!coversValue(value, old.origins[register], current.regs[register]!, comparison)) return false;
   }
-  if (old.stack === current.stack && comparison !== Comparison.Explored) return true;
   const { slots, origins } = old.stack;
   for (let index = 0; index < slots.length; index++) {
     const slot = slots[index]!;

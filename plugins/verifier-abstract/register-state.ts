@@ -25,6 +25,8 @@ export enum Kind {
   Function = 13,
   /** A pointer to what is gone (see STALE_PACKET and RELEASED): may be copied, and nothing else. */
   Stale = 14,
+  /** The low 32 bits of a packet pointer or data_end: good for a distance in 32 bits, and nothing else. */
+  PacketLow = 15,
 }
 
 /** A map as the verifier knows it: `handle` is what the program's `lddw` carries, negative for inner maps. */
@@ -155,6 +157,7 @@ export const CONTEXT = pointer(Kind.Context);
 export const PACKET = pointer(Kind.Packet);
 export const PACKET_META = pointer(Kind.PacketMeta);
 export const PACKET_END = pointer(Kind.PacketEnd);
+export const PACKET_LOW = pointer(Kind.PacketLow);
 /** A packet pointer of before a helper moved the packet. */
 export const STALE_PACKET = pointer(Kind.Stale);
 /** A pointer that was given back to a helper. */
@@ -166,8 +169,17 @@ export const FRAME_POINTERS: readonly Value[] = Array.from({ length: 8 }, (_, fr
   pointer(Kind.Stack, { size: frame }),
 );
 
-export function isPacketPointer(value: Value): boolean {
-  return value.kind === Kind.Packet || value.kind === Kind.PacketMeta;
+/** Anything whose distance to other such pointers is a property of the packet, and tells no address. */
+export function isPacketFamily(value: Value): boolean {
+  switch (value.kind) {
+    case Kind.Packet:
+    case Kind.PacketMeta:
+    case Kind.PacketEnd:
+    case Kind.PacketLow:
+      return true;
+    default:
+      return value.kind === Kind.Stale && value.size !== RELEASED.size;
+  }
 }
 
 /** Pointers that address arithmetic may move. */
@@ -216,6 +228,8 @@ export function describeKind(value: Value): string {
       return `a socket pointer${orNull}`;
     case Kind.Function:
       return 'a function';
+    case Kind.PacketLow:
+      return 'the low half of a packet pointer';
     case Kind.Stale:
       return value.size === RELEASED.size
         ? 'a pointer to something that was given back'
@@ -281,6 +295,8 @@ export function formatValue(value: Value): string {
       return `xdp_sock${orNull}()`;
     case Kind.Function:
       return `func(insn=${value.size})`;
+    case Kind.PacketLow:
+      return 'pkt_low()';
     case Kind.Stale:
       return value.size === RELEASED.size ? 'released()' : 'stale_pkt()';
   }

@@ -72,6 +72,83 @@ export const REJECTION_CODES = {
 
 export type RejectionCode = keyof typeof REJECTION_CODES;
 
+/** What helps, for each code; the place that finds a problem often knows something more to the point. */
+export const REJECTION_HELP: Readonly<Record<RejectionCode, string>> = {
+  'program-empty': 'give the program at least `r0 = 2` and `exit`',
+  'program-too-long': 'split the program with tail calls',
+  'program-type': 'put the program in a section that starts with `xdp`',
+  'insn-invalid':
+    'compile for a BPF target that RFC 9669 describes; hand-made insns must leave unused fields zero',
+  'insn-unsupported':
+    'use helpers and maps instead; or verify with the kernel verifier on a host that has what is named',
+  'division-by-zero':
+    'divide by a register if the divisor is only known at run time: a divisor of 0 gives 0 then',
+  'shift-too-far': 'shift by less than the width of the register',
+  'jump-out-of-range': 'jump within the function, and call only functions of the program',
+  'jump-into-lddw': 'jump to the first slot of the lddw, or behind its second',
+  'unreachable-insn': 'remove the insn, or the jump that skips it',
+  'falls-through': 'end every function with exit, or with a jump backwards',
+  'map-unknown': 'create the map before the program is submitted, and use the handle that was returned',
+  'uninitialised-register':
+    'give the register a value on every path; a call wipes R1 to R5, so keep what is needed later in R6 to R9',
+  'uninitialised-stack':
+    'store to the bytes first; clear a struct as a whole, with its padding, before its fields are set',
+  'frame-pointer-write': 'copy R10 to another register and change that one',
+  'not-a-pointer': 'access memory through pointers from the context, the stack, a lookup or a helper',
+  'pointer-arithmetic':
+    'move pointers by adding a bounded number on 64 bits; do other arithmetic on the number first',
+  'pointer-offset-unbounded':
+    'make the number unsigned and bounded before it is added: mask it or compare it',
+  'pointer-comparison': 'compare pointers only with 0, with data_end, or with pointers into the same memory',
+  'pointer-leak': 'store or return data or offsets instead of addresses; spill pointers to the stack only',
+  'return-value': 'return a number from the program, and no pointer to a stack that is gone',
+  'packet-bounds':
+    'compare the end of the access with data_end before it, on 64 bits, and leave if it is beyond',
+  'stale-packet-pointer':
+    'load data and data_end from the context again after the helper, and compare them again',
+  'use-after-release': 'use it before it is submitted, discarded or released',
+  'stack-bounds': 'use offsets from -512 to -1; keep large buffers in a per-CPU array map',
+  'stack-alignment': 'use stack offsets that are a multiple of the size of the access',
+  'spill-size': 'spill and fill pointers with 8-byte stores and loads, and overwrite them as a whole',
+  'map-value-bounds':
+    'bound the index so that the whole access lies in the value: mask it or compare it as unsigned',
+  'memory-bounds': 'stay within the size that was asked for',
+  'null-dereference': 'compare the pointer with 0 right after the call, and leave if it is 0',
+  'read-only': 'write to a map that programs may write, or to a copy on the stack',
+  'write-only': 'read from a map that programs may read',
+  'context-access': 'read the fields of xdp_md as `__u32` at offsets 0, 4, 8, 12 and 16',
+  'context-write':
+    'move the ends of the packet with bpf_xdp_adjust_head, _tail and _meta; everything else is fixed',
+  'context-modified': 'use the context pointer as it was passed in R1',
+  'atomic-target':
+    'use plain loads and stores on the packet; atomics are for map values, records and the stack',
+  'atomic-alignment': 'place what is changed atomically at a multiple of its size',
+  'helper-unknown': 'see which helpers XDP programs may call in bpf-helpers(7)',
+  'helper-gpl-only':
+    'give the program a license section with "GPL" or "Dual MIT/GPL", if that is its license',
+  'helper-privileged':
+    'do without it, or allow it with allowPrivilegedHelpers for programs from someone trusted',
+  'helper-unsupported': 'do without it, or verify with the kernel verifier',
+  'helper-argument': 'pass what the message names',
+  'helper-size':
+    'bound the size before the call: at least 1 if 0 is not taken, at most the size of the memory, never negative',
+  'map-helper-mismatch': 'use the helper that goes with the type of the map',
+  'packet-memory-argument': 'copy the bytes to the stack first and pass that',
+  'reference-leak': 'give it back on every path after the check for NULL',
+  'reference-release': 'pass the pointer exactly as it was returned, once',
+  'call-depth': 'flatten the calls, or inline functions; recursion is not possible',
+  'stack-depth':
+    'move large buffers to a per-CPU array map, or inline functions so that they share the stack',
+  'callback-invalid': 'pass a function of the program that returns 0 (go on) or 1 (stop)',
+  'infinite-loop': 'let something that the loop condition tests change in every round, towards a bound',
+  'too-many-insns':
+    'bound loops by a constant that the verifier can see, or use bpf_loop; see the hotspots of the complexity report',
+  'too-many-branches': 'bound the loop lower, or move its body to a callback of bpf_loop',
+  'out-of-memory': 'simplify the hotspots of the complexity report, or raise maxMemoryMiB',
+  'out-of-time': 'simplify the hotspots of the complexity report, or raise maxMilliseconds',
+  'internal-error': 'report it: this is a bug of the verifier, not of the program',
+};
+
 /** What the place that finds a problem knows of it; explain.ts makes a Rejection of it. */
 export interface Finding {
   readonly code: RejectionCode;

@@ -52,8 +52,7 @@ export function checkStackDepth(
       if (depth + inner.frames > op.MAX_CALL_FRAMES) rejectDepth(insn, depth + inner.frames);
     }
     open.delete(start);
-    const own = Math.ceil(Math.max(1, used.get(start) ?? 0) / ROUNDING) * ROUNDING;
-    const result = { bytes: own + bytes, frames: frames + 1 };
+    const result = { bytes: frameBytes(used, start) + bytes, frames: frames + 1 };
     if (result.bytes > op.MAX_BPF_STACK && (callees.get(start)?.length ?? 0) > 0) {
       throw new RejectSignal({
         code: 'stack-depth',
@@ -66,7 +65,49 @@ export function checkStackDepth(
     known.set(start, result);
     return result;
   };
-  return measure(0, 1).bytes;
+  const { bytes } = measure(0, 1);
+  checkTailCalls(insns, flow, callees, used, [...known.keys()].reverse());
+  return bytes;
+}
+
+/** A tail call keeps the frames of its callers, so the kernel allows it only while these are small. */
+const MAX_STACK_BEFORE_TAIL_CALL = 256;
+const BPF_FUNC_TAIL_CALL = 12;
+
+/** `order`: the functions, callers before callees. */
+function checkTailCalls(
+  insns: readonly Insn[],
+  flow: ControlFlow,
+  callees: ReadonlyMap<number, readonly { target: number; insn: number }[]>,
+  used: ReadonlyMap<number, number>,
+  order: readonly number[],
+): void {
+  const above = new Map<number, number>([[0, 0]]);
+  for (const start of order) {
+    const here = (above.get(start) ?? 0) + frameBytes(used, start);
+    for (const { target } of callees.get(start) ?? []) {
+      above.set(target, Math.max(above.get(target) ?? 0, here));
+    }
+  }
+  for (let index = 0; index < insns.length; index++) {
+    const insn = insns[index]!;
+    const isTailCall =
+      insn.opcode === op.OP_CALL && insn.src === op.BPF_CALL_HELPER && insn.imm === BPF_FUNC_TAIL_CALL;
+    const bytes = above.get(flow.functionOf[index]!) ?? 0;
+    if (isTailCall && bytes >= MAX_STACK_BEFORE_TAIL_CALL) {
+      throw new RejectSignal({
+        code: 'stack-depth',
+        insn: index,
+        reason: `a tail call from a function whose callers hold ${bytes} bytes of stack; ${MAX_STACK_BEFORE_TAIL_CALL} is too much`,
+        suggestion: 'make the tail call in the main program, or use less stack in the callers',
+      });
+    }
+    if (isLddw(insn)) index++;
+  }
+}
+
+function frameBytes(used: ReadonlyMap<number, number>, start: number): number {
+  return Math.ceil(Math.max(1, used.get(start) ?? 0) / ROUNDING) * ROUNDING;
 }
 
 function rejectDepth(insn: number, frames: number): never {

@@ -1,4 +1,4 @@
-import { Origin, OriginKind } from './origin.js';
+import { NOWHERE, Origin, OriginKind, undropped } from './origin.js';
 import type { Value } from './register-state.js';
 
 /** What one byte of the stack holds. */
@@ -110,7 +110,9 @@ export class StackState {
   /** The same slots, each with an origin of its own, for a state that is being stored. */
   checkpoint(step: number): StackState {
     const origins = this.origins.map((origin, index) =>
-      this.slots[index]!.types === 0 ? undefined : new Origin(-1, step, origin, undefined, OriginKind.Slot),
+      this.slots[index]!.types === 0
+        ? undefined
+        : new Origin(NOWHERE, step, undropped(origin), undefined, OriginKind.Slot),
     );
     return new StackState(this.slots, origins);
   }

@@ -1,4 +1,4 @@
-import { NOWHERE, Origin, OriginKind } from './origin.js';
+import { NOWHERE, Origin, OriginKind, undropped } from './origin.js';
 import { CONTEXT, FRAME_POINTERS, Kind, NOT_INIT, type KnownMap, type Value } from './register-state.js';
 import { StackState } from './stack-state.js';
 
@@ -173,7 +173,8 @@ export class State {
       for (let register = 0; register < 10; register++) {
         if ((mask & (1 << register)) === 0) kept[register] = NOT_INIT;
         else if (kept[register]!.kind === Kind.Scalar) {
-          origins[register] = new Origin(NOWHERE, this.steps, origins[register], undefined, OriginKind.Copy);
+          const source = undropped(origins[register]);
+          origins[register] = new Origin(NOWHERE, this.steps, source, undefined, OriginKind.Copy);
         }
       }
       const stack = frame.stack.slots.length === 0 ? frame.stack : frame.stack.checkpoint(this.steps);

@@ -187,7 +187,7 @@ const show = (scalar: Scalar): string =>
 describe('scalar', () => {
   it('admits what it was made from', () => {
     const numbers = new Numbers(1);
-    for (let i = 0; i < 20_000; i++) {
+    for (let i = 0; i < 8_000; i++) {
       const value = numbers.value();
       const scalar = numbers.around(value);
       if (!scalar.admits(value)) expect.fail(`${value.toString(16)} is lost in ${show(scalar)}`);
@@ -196,7 +196,7 @@ describe('scalar', () => {
 
   it('computes a result that covers every outcome', () => {
     const numbers = new Numbers(2);
-    for (let i = 0; i < 60_000; i++) {
+    for (let i = 0; i < 25_000; i++) {
       const x = numbers.value();
       const y = numbers.value();
       const a = numbers.around(x);
@@ -216,7 +216,7 @@ describe('scalar', () => {
 
   it('converts widths and byte orders soundly', () => {
     const numbers = new Numbers(3);
-    for (let i = 0; i < 20_000; i++) {
+    for (let i = 0; i < 8_000; i++) {
       const x = numbers.value();
       const a = numbers.around(x);
       for (const bytes of [1, 2, 4, 8]) {
@@ -243,7 +243,7 @@ describe('scalar', () => {
 
   it('keeps the operands of a comparison that came out as it did', () => {
     const numbers = new Numbers(4);
-    for (let i = 0; i < 60_000; i++) {
+    for (let i = 0; i < 25_000; i++) {
       const x = numbers.value();
       const y = numbers.below(3) === 0 ? x : numbers.value();
       const a = numbers.around(x);

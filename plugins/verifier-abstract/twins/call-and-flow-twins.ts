@@ -220,6 +220,19 @@ export const CALL_TWINS: readonly Twin[] = [
     accepted: `*(u64 *)(r10 -256) = 0\n call f\n ${PASS} f: *(u64 *)(r10 -256) = 0\n r0 = 0\n exit`,
   },
   {
+    name: 'tail call on top of a deep stack',
+    code: 'stack-depth',
+    kernelRejectsAccepted: 'it wants BTF for tail calls in functions',
+    rejected: `*(u64 *)(r10 -256) = 0\n call f\n ${PASS} f: r2 = map[programs]\n r3 = 0\n call bpf_tail_call\n r0 = 0\n exit`,
+    accepted: `*(u64 *)(r10 -240) = 0\n call f\n ${PASS} f: r2 = map[programs]\n r3 = 0\n call bpf_tail_call\n r0 = 0\n exit`,
+  },
+  {
+    name: 'result of a helper that returns nothing',
+    code: 'uninitialised-register',
+    rejected: `r2 = map[programs]\n r3 = 0\n call bpf_tail_call\n exit`,
+    accepted: `r2 = map[programs]\n r3 = 0\n call bpf_tail_call\n r0 = 0\n exit`,
+  },
+  {
     name: 'callback that is not a function',
     code: 'callback-invalid',
     kernelRejectsAccepted: NO_BTF,

@@ -45,8 +45,7 @@ export const PACKET_TWINS: readonly Twin[] = [
   },
   {
     name: 'a comparison on 32 bits proves nothing',
-    code: 'pointer-comparison',
-    kernelAcceptsAsRoot: 'no: it rejects the access behind it instead',
+    code: 'packet-bounds',
     rejected: `${PACKET} r4 = r2\n r4 += 4\n r0 = 2\n if w4 > w3 goto out\n r0 = *(u32 *)(r2 +0)\n out: exit`,
     accepted: `${PACKET} r4 = r2\n r4 += 4\n r0 = 2\n if r4 > r3 goto out\n r0 = *(u32 *)(r2 +0)\n out: exit`,
   },
@@ -121,6 +120,12 @@ export const PACKET_TWINS: readonly Twin[] = [
     code: 'pointer-arithmetic',
     rejected: `${PACKET} r3 += -4\n r0 = 2\n if r2 > r3 goto out\n out: exit`,
     accepted: `${PACKET} r2 += 4\n r0 = 2\n if r2 > r3 goto out\n out: exit`,
+  },
+  {
+    name: 'length of the packet on 32 bits, with another pointer in it',
+    code: 'pointer-leak',
+    rejected: `${PACKET} w4 = w3\n r4 -= r2\n w0 = w4\n exit`,
+    accepted: `${PACKET} w4 = w3\n w4 -= w2\n w0 = w4\n exit`,
   },
   {
     name: 'the range of a copy that was moved afterwards',

@@ -1,0 +1,293 @@
+import { describe, expect, it } from 'vitest';
+import { assemble } from '../../src/bpf/assembler.js';
+import type { Insn } from '../../src/bpf/insn.js';
+import type { Program } from '../../src/bpf/program.js';
+import { verifierConformance } from '../../src/conformance/verifier/verifier-conformance.js';
+import type { Acceptance, Rejection, Verification } from '../../src/core/contract/verifier.js';
+import { AbstractVerifier } from './abstract-verifier.js';
+import { DEFAULT_CONFIG, type AbstractVerifierConfig } from './config.js';
+import { TWINS, TWIN_MAPS } from './twins/index.js';
+
+const HANDLES = new Map(TWIN_MAPS.map((map, index) => [map.name, index + 1]));
+const MAPS = new Map(TWIN_MAPS.map((map, index) => [index + 1, map]));
+
+function programOf(text: string, rest: Partial<Program> = {}): Program {
+  const insns = assemble(text, { maps: HANDLES });
+  return { name: 'test', type: 6, attachType: 'BPF_XDP', gplCompatible: true, insns, ...rest };
+}
+
+function verify(
+  program: Program,
+  config: Partial<AbstractVerifierConfig> = {},
+  log = false,
+): Promise<Verification> {
+  return new AbstractVerifier({ ...DEFAULT_CONFIG, ...config }).verify({ program, maps: MAPS, log });
+}
+
+async function accept(text: string, config?: Partial<AbstractVerifierConfig>): Promise<Acceptance> {
+  const result = await verify(programOf(text), config);
+  if (!result.accepted) expect.fail(`${result.code} at insn ${result.insn}: ${result.reason}`);
+  return result;
+}
+
+async function reject(program: Program, config?: Partial<AbstractVerifierConfig>): Promise<Rejection> {
+  const result = await verify(program, config);
+  if (result.accepted) expect.fail('accepted');
+  return result;
+}
+
+verifierConformance('abstract', () => new AbstractVerifier({ ...DEFAULT_CONFIG, maxProcessedInsns: 20_000 }));
+
+describe('limits', () => {
+  const counting = 'r6 = 0\nagain: r6 += 1\nr7 = r6\nif r7 != 1000000 goto again\nr0 = 2\nexit';
+
+  it('names programs that are no XDP programs, empty or too long', async () => {
+    expect((await reject(programOf('r0 = 2\nexit', { type: 1 }))).code).toBe('program-type');
+    expect((await reject(programOf('', { insns: [] }))).code).toBe('program-empty');
+    expect((await reject(programOf('r0 = 2\nexit'), { maxProgramInsns: 1 })).code).toBe('program-too-long');
+  });
+
+  it('ends what takes too long, too many insns or too much memory', async () => {
+    expect((await reject(programOf(counting), { maxProcessedInsns: 5_000 })).code).toBe('too-many-insns');
+    expect((await reject(programOf(counting), { maxMilliseconds: 1 })).code).toBe('out-of-time');
+    expect((await reject(programOf(counting), { maxMemoryMiB: 1 })).code).toBe('out-of-memory');
+  });
+
+  it('survives a program of the greatest length', async () => {
+    const insns = new Array<Insn>(999_999).fill({ opcode: 0xb7, dst: 0, src: 0, off: 0, imm: 2 });
+    const result = await verify(programOf('', { insns: insns.concat(assemble('exit')) }));
+    expect(result.accepted).toBe(true);
+  }, 30_000);
+
+  it('keeps the event loop turning', async () => {
+    let turns = 0;
+    const timer = setInterval(() => turns++, 1);
+    await verify(programOf(counting), { maxProcessedInsns: 100_000 });
+    clearInterval(timer);
+    expect(turns).toBeGreaterThan(0);
+  });
+});
+
+describe('what an acceptance tells', () => {
+  it('has facts for accesses and calls', async () => {
+    const { facts } = await accept(`
+      r6 = r1
+      *(u32 *)(r10 -8) = 1
+      r2 = r10
+      r2 += -8
+      r1 = map[flows]
+      call bpf_map_lookup_elem
+      if r0 == 0 goto out
+      r1 = *(u64 *)(r0 +0)
+    out:
+      r0 = 2
+      exit`);
+    expect(facts!.calls.get(6)).toMatchObject({ helper: 1, map: HANDLES.get('flows') });
+    expect(facts!.accesses.get(1)).toEqual({
+      region: 'stack',
+      write: true,
+      size: 4,
+      minOffset: -8,
+      maxOffset: -8,
+    });
+    expect(facts!.accesses.get(8)).toEqual({
+      region: 'map-value',
+      write: false,
+      size: 8,
+      minOffset: 0,
+      maxOffset: 0,
+      map: HANDLES.get('flows'),
+    });
+    expect(facts!.unreachable.size).toBe(0);
+  });
+
+  it('drops facts on which paths disagree', async () => {
+    const { facts } = await accept(`
+      r6 = *(u32 *)(r1 +12)
+      *(u64 *)(r10 -8) = 0
+      r2 = r10
+      r2 += -8
+      if r6 == 1 goto read
+      r2 = map[wide][0]+0
+    read:
+      r0 = *(u64 *)(r2 +0)
+      exit`);
+    expect(facts!.accesses.has(7)).toBe(false);
+    expect(facts!.accesses.has(1)).toBe(true);
+  });
+
+  it('knows insns that no path reaches, and constants only where nothing else can be', async () => {
+    const { facts } = await accept(`
+      r6 = 5
+      if r6 == 5 goto in
+      r6 = 6
+    in:
+      r1 = map[devices]
+      r2 = 0
+      r3 = 2
+      call bpf_redirect_map
+      exit`);
+    expect([...facts!.unreachable]).toEqual([2]);
+    expect(facts!.calls.get(7)!.constants).toEqual(
+      new Map([
+        [2, 0n],
+        [3, 2n],
+      ]),
+    );
+  });
+
+  it('does not take a constant from one path for all', async () => {
+    // Paths meet with different flags; the second is pruned, because flags are never looked at.
+    const { facts, properties } = await accept(`
+      r6 = *(u32 *)(r1 +12)
+      r7 = *(u32 *)(r1 +16)
+      r3 = 1
+      if r6 == 1 goto a
+      r3 = 2
+    a: if r7 == 1 goto b
+      r7 = 9
+    b: r8 = 0
+      r8 = 1
+      r8 = 2
+      r8 = 3
+      if r7 == 7 goto c
+      r8 = 4
+    c:
+      r1 = map[devices]
+      r2 = 0
+      call bpf_redirect_map
+      exit`);
+    expect(facts!.calls.get(16)!.constants.has(3)).toBe(false);
+    expect(properties!.verdicts).toEqual(expect.arrayContaining(['XDP_DROP', 'XDP_PASS', 'XDP_REDIRECT']));
+  });
+
+  it('knows every verdict, also of paths that were pruned', async () => {
+    const { properties } = await accept(`
+      r6 = *(u32 *)(r1 +12)
+      r7 = *(u32 *)(r1 +16)
+      r9 = 1
+      if r6 == 1 goto a
+      r9 = 2
+      if r6 == 2 goto a
+      r9 = 3
+    a: if r7 == 1 goto b
+      r7 = 9
+    b: r8 = 0
+      r8 = 1
+      r8 = 2
+      r8 = 3
+      if r7 == 7 goto c
+      r8 = 4
+    c: if r7 == 8 goto d
+      r8 = 5
+    d: r0 = r9
+      exit`);
+    expect(properties!.verdicts).toEqual(['XDP_DROP', 'XDP_PASS', 'XDP_TX']);
+  });
+
+  it('has the properties that policies ask for', async () => {
+    const { properties } = await accept(`
+      r2 = *(u32 *)(r1 +0)
+      r3 = *(u32 *)(r1 +4)
+      *(u64 *)(r10 -24) = 0
+      r4 = r2
+      r4 += 1
+      r0 = 1
+      if r4 > r3 goto out
+      *(u8 *)(r2 +0) = 7
+      r0 = 3
+    out:
+      exit`);
+    expect(properties).toEqual({
+      helpers: [],
+      mapTypes: [],
+      writesPacket: true,
+      verdicts: ['XDP_DROP', 'XDP_TX'],
+      worstCaseInsns: 10,
+      stackBytes: 32,
+    });
+  });
+
+  it('counts the rounds of loops and of callbacks', async () => {
+    const loop = await accept('r6 = 0\nagain: r6 += 1\nif r6 != 10 goto again\nr0 = 2\nexit');
+    expect(loop.properties!.worstCaseInsns).toBe(1 + 10 * 2 + 2);
+    const callback = await accept(`
+      r1 = 100
+      r2 = subprog[cb]
+      r3 = 0
+      r4 = 0
+      call bpf_loop
+      r0 = 2
+      exit
+    cb: r0 = 0
+      exit`);
+    expect(callback.properties!.worstCaseInsns).toBeGreaterThanOrEqual(200);
+  });
+
+  it('reports where the states are', async () => {
+    const text = `r6 = *(u32 *)(r1 +12)\nr7 = 0\nagain: r7 += 1\nr2 = map[wide][0]+0\nr2 += r7\nr3 = *(u8 *)(r2 +0)\nif r3 == 5 goto again2\nr6 += 1\nagain2: if r7 < 100 goto again\nr0 = 2\nexit`;
+    const { statistics } = await accept(text);
+    expect(statistics.hotspots!.length).toBeGreaterThan(0);
+    expect(statistics.hotspots!.map((spot) => spot.kind)).toContain('loop');
+    expect(statistics.processedInsns).toBeGreaterThan(600);
+  });
+
+  it('is the same every time when asked to be', async () => {
+    const program = programOf(TWINS[11]!.accepted);
+    const first = await verify(program, { deterministic: true }, true);
+    expect(await verify(program, { deterministic: true }, true)).toEqual(first);
+  });
+});
+
+describe('a trusted loader', () => {
+  it('may see addresses when it is allowed to', async () => {
+    const leak = 'r2 = r10\n*(u64 *)(r10 -8) = r2\nw2 = w2\nr0 = r2\nexit';
+    expect((await reject(programOf(leak))).code).toBe('pointer-leak');
+    expect((await verify(programOf(leak), { allowPointerLeaks: true })).accepted).toBe(true);
+  });
+});
+
+describe('log', () => {
+  it('is in the notation of the kernel', async () => {
+    const result = await verify(
+      programOf(
+        'r2 = *(u32 *)(r1 +0)\nr3 = *(u32 *)(r1 +4)\nr4 = r2\nr4 += 14\nr0 = 1\nif r4 > r3 goto out\nr0 = *(u8 *)(r2 +13)\nout: exit',
+      ),
+      {},
+      true,
+    );
+    await expect(result.log).toMatchFileSnapshot('golden/log.txt');
+  });
+});
+
+describe('explanations', () => {
+  const names = [
+    'packet read one byte past what was compared',
+    'the branches of the comparison swapped',
+    'two variable offsets are not one',
+    'packet pointer used after bpf_xdp_adjust_head',
+    'index bounded only as signed',
+    'check for NULL through a spilled copy',
+    'key with padding that was not cleared',
+    'address stored in a map by way of the stack',
+    'ring buffer record kept',
+    'counter in the context of a callback, used as an index',
+    'loop that changes nothing',
+    'map that a helper does not take',
+  ];
+  it.each(names)('%s', async (name) => {
+    const twin = TWINS.find((candidate) => candidate.name === name)!;
+    const result = await reject(programOf(twin.rejected), { deterministic: true });
+    const lines = [
+      `${result.code}: ${result.reason}`,
+      `at insn ${result.insn}: ${result.disassembly}`,
+      ...(result.registers ?? []).map((register) => `  ${register}`),
+      'path:',
+      ...(result.path ?? []).map((step) => `  ${step.insn}: ${step.text}`),
+      `help: ${result.suggestion}`,
+    ];
+    await expect(`${lines.join('\n')}\n`).toMatchFileSnapshot(
+      `golden/${name.replace(/[^a-zA-Z0-9]+/g, '-')}.txt`,
+    );
+  });
+});

@@ -1,0 +1,81 @@
+import { describe, expect, it } from 'vitest';
+import { assemble } from '../../src/bpf/assembler.js';
+import { encodeInsns } from '../../src/bpf/insn.js';
+import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
+import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
+import type { Party } from '../../src/core/contract/fabric.js';
+import { NO_USAGE } from '../../src/core/offload/host-ledger.js';
+import { OffloadRig } from '../../src/core/offload/offload-rig.js';
+import { InterpreterExecutor } from '../executor-interpreter/interpreter-executor.js';
+import { MemoryMapBackend } from '../map-backend-memory/memory-map-backend.js';
+import { AbstractVerifier } from './abstract-verifier.js';
+import { DEFAULT_CONFIG } from './config.js';
+import { TWIN_MAPS, TWINS } from './twins/index.js';
+
+/** Map types that a device creates for its guest (RFC 2019, guest driver rules). */
+const OFFERED = new Set<number>([BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE.BPF_MAP_TYPE_HASH]);
+
+function party(name: string): Party {
+  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
+  return {
+    name,
+    runtime,
+    mapBackend: new MemoryMapBackend(runtime),
+    executor: new InterpreterExecutor(),
+    verifier: new AbstractVerifier(DEFAULT_CONFIG),
+  };
+}
+
+/** Twins whose maps a guest can have on its device, with the handles TWIN_MAPS gives them. */
+const submittable = TWINS.filter(({ rejected, gpl }) => {
+  const names = TWIN_MAPS.map((map) => map.name).filter((name) => rejected.includes(`map[${name}]`));
+  return (
+    gpl !== false && names.every((name) => OFFERED.has(TWIN_MAPS.find((map) => map.name === name)!.type))
+  );
+});
+
+describe('a hostile guest submits unsafe programs', () => {
+  it('most twins can be submitted over the control virtqueue', () => {
+    expect(submittable.length).toBeGreaterThan(TWINS.length / 2);
+  });
+
+  it.each(submittable.map((twin) => [twin.name, twin] as const))(
+    '%s: error ack, the reason in the audit, nothing loaded',
+    async (_, twin) => {
+      const host = party('host');
+      const rig = new OffloadRig({ host, guest: party('guest') });
+      const handles = new Map<string, number>();
+      for (const map of TWIN_MAPS) {
+        if (!twin.rejected.includes(`map[${map.name}]`)) continue;
+        const created = await rig.send({
+          kind: 'create-map',
+          mapType: map.type,
+          keySize: map.keySize,
+          valueSize: map.valueSize,
+          maxEntries: map.maxEntries,
+          mapFlags: map.flags,
+        });
+        if (created.kind !== 'handle') throw new Error(`map ${map.name}: ${created.kind}`);
+        handles.set(map.name, created.handle);
+      }
+      const insns = assemble(twin.rejected, { maps: handles });
+      const before = { ledger: rig.ledger.totalUsage(), bytes: host.runtime.space.bytesInUse };
+
+      const result = await rig.send({ kind: 'set-offload', insns: encodeInsns(insns), gplCompatible: true });
+
+      expect(result.kind).toBe('error');
+      expect(rig.hooks[0]!.program).toBeUndefined();
+      expect(rig.audit).toHaveLength(1);
+      expect(rig.audit[0]!.outcome).toBe('error-ack');
+      // References to what the guest does not own are refused while handles are translated, before the verifier.
+      const unknownReference = twin.code === 'map-unknown' || twin.code === 'insn-unsupported';
+      expect(rig.audit[0]!.code).toBe(unknownReference ? undefined : twin.code);
+      expect(rig.audit[0]!.reason).not.toBe('');
+      expect({ ledger: rig.ledger.totalUsage(), bytes: host.runtime.space.bytesInUse }).toEqual(before);
+
+      rig.device.unplug();
+      await rig.device.idle();
+      expect(rig.ledger.totalUsage()).toEqual(NO_USAGE);
+    },
+  );
+});
