@@ -57,6 +57,11 @@ export class WasmExecutor implements Executor {
   }
 
   async load(program: Program, environment: ExecutionEnvironment): Promise<LoadedProgram> {
+    return this.loadNow(program, environment);
+  }
+
+  /** As `load`, for callers that cannot wait. */
+  loadNow(program: Program, environment: ExecutionEnvironment): LoadedProgram {
     const { runtime } = environment;
     const table = this.#tables.get(runtime) ?? new ProgramTable(runtime);
     this.#tables.set(runtime, table);
@@ -132,6 +137,8 @@ class WasmProgram implements LoadedProgram, TableMember {
 
   instantiate(table: WebAssembly.Table): WebAssembly.ExportValue {
     this.#exports = this.#instance(this.#module, table).exports;
+    // Also for who comes here by a tail call, where none of the entries below is passed.
+    this.#running = this.#exports;
     this.#batch = this.#exports['batch'] as BatchFunction;
     return this.#exports['main']!;
   }
@@ -183,6 +190,8 @@ class WasmProgram implements LoadedProgram, TableMember {
       return { r0: BigInt.asUintN(64, main(r1, r2)) };
     } catch (error) {
       return { fault: this.#faulted(error) };
+    } finally {
+      this.#running = this.#exports;
     }
   }
 
@@ -198,7 +207,6 @@ class WasmProgram implements LoadedProgram, TableMember {
   #prepare(frames: FrameRing): { readonly i32: Int32Array } {
     const { space } = this.environment.runtime;
     if (frames.space !== space) throw new RangeError('the frames lie in another address space');
-    this.#running = this.#exports;
     return space;
   }
 

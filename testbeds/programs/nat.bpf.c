@@ -2,17 +2,18 @@
 /*
  * A carrier-grade NAT in one program, to try verifiers with: unrolled filter and translation rules,
  * connections in an LRU_HASH, address pools, policing, and checksums that are updated as headers
- * change. clang makes about 8000 insns of it; for up to two VLAN tags times TCP, UDP and ICMP the
- * kernel walks most of them once each, about 100 000 in all.
+ * change. clang makes 8000 insns of it. No, one or two VLAN tags times TCP, UDP and ICMP are nine
+ * kinds of packet, and a verifier walks most of the program once for each: the kernel processes
+ * 121 000 insns.
  */
 #include <linux/icmp.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
 #include "parse.h"
 
-#define FILTER_RULES 144
-#define PORT_FORWARDS 100
-#define POOLS 16
+#define FILTER_RULES 152
+#define PORT_FORWARDS 72
+#define POOLS 24
 #define PORT_PROBES 10
 #define POLICERS 8
 #define IP_OFFSET_MASK 0x1fff
@@ -509,8 +510,6 @@ int nat(struct xdp_md *ctx)
 		return count(problem, XDP_PASS);
 	if (filter(&packet) == ACTION_DROP)
 		return count(COUNT_FILTERED, XDP_DROP);
-	if (packet.flow.protocol == IPPROTO_TCP && packet.tcp_flags & 2)
-		clamp_mss(ctx, &packet);
 
 	now = bpf_ktime_get_ns();
 	binding = bpf_map_lookup_elem(&bindings, &packet.flow);
@@ -535,6 +534,8 @@ int nat(struct xdp_md *ctx)
 		binding->flags |= BINDING_FIN;
 	if (packet.tcp_flags & 4)
 		binding->flags |= BINDING_RST;
+	if (packet.flow.protocol == IPPROTO_TCP && packet.tcp_flags & 2)
+		clamp_mss(ctx, &packet);
 	translate(&packet, binding);
 	mark_and_age(&packet);
 	if ((binding->flags & (BINDING_FIN | BINDING_RST)) == (BINDING_FIN | BINDING_RST)) {

@@ -1,0 +1,218 @@
+import { execFileSync } from 'node:child_process';
+import { errnoName } from '../../src/bpf/errno.js';
+import { disassemble } from '../../src/bpf/disassembler.js';
+import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
+import type { BpfMap } from '../../src/bpf/runtime/bpf-map.js';
+import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
+import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import {
+  generateCase,
+  loadCase,
+  type GeneratedCase,
+  type GeneratedMap,
+} from '../../src/conformance/program-generator/index.js';
+import { closeFd, mapLookup, mapNextKey, mapUpdate } from '../../src/linux/bpf-syscall.js';
+import { createKernelMap, fdValue, kernelValue, kernelValueSize } from '../../src/linux/kernel-map.js';
+import { loadKernelProgram } from '../../src/linux/kernel-program.js';
+import { testRunXdp } from '../../src/linux/test-run.js';
+import { shrinkProgram } from '../../plugins/executor-differential/index.js';
+import { InterpreterExecutor } from '../../plugins/executor-interpreter/index.js';
+import { MemoryMapBackend } from '../../plugins/map-backend-memory/index.js';
+import { slotsOf, type Finding, type FuzzStatistics } from './engine-fuzz.js';
+
+/** Maps whose content the system call does not show, or shows in a form of its own. */
+const UNLISTED: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PROG_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_STACK,
+]);
+
+/** What one side made of a case: a line for each thing that can be compared. */
+type Trace = readonly string[];
+
+/** Keeps this process on one CPU, so that the kernel's per-CPU maps have one value that matters. */
+export function pinToFirstCpu(): void {
+  execFileSync('taskset', ['-cp', '0', String(process.pid)], { stdio: 'ignore' });
+}
+
+/**
+ * Runs one generated case in the kernel (BPF_PROG_TEST_RUN) and in the interpreter. A program that the kernel's
+ * verifier rejects is counted, with the reason, and not run.
+ */
+export async function fuzzKernel(
+  seed: number,
+  options: { readonly frames: number; readonly statements: number },
+  statistics: FuzzStatistics,
+): Promise<Finding | undefined> {
+  const generated = generateCase(seed, { ...options, target: 'kernel' });
+  statistics.programs++;
+  const first = await compare(generated);
+  if (first.rejected !== undefined) {
+    const reason = first.rejected.replaceAll(/-?\d+/g, 'N');
+    statistics.skipped.set(reason, (statistics.skipped.get(reason) ?? 0) + 1);
+    return undefined;
+  }
+  statistics.slots += slotsOf(generated);
+  statistics.runs += generated.frames.length;
+  if (first.difference === undefined) return undefined;
+  const { shrunk, difference } = await shrink(generated, first.difference);
+  const report = [
+    difference,
+    ...shrunk.programs.map((program) => `program ${program.name}:\n${disassemble(program.insns)}`),
+    ...shrunk.maps.map(describeMap),
+    ...shrunk.frames.map(({ packet }, index) => `packet ${index}: ${hex(packet)}`),
+  ].join('\n');
+  return { seed, summary: first.difference, report };
+}
+
+interface Comparison {
+  /** Why the kernel's verifier says no. */
+  readonly rejected?: string | undefined;
+  readonly difference?: string | undefined;
+}
+
+async function compare(generated: GeneratedCase): Promise<Comparison> {
+  const kernel = runInKernel(generated);
+  if ('rejected' in kernel) return kernel;
+  const ours = await runInInterpreter(generated);
+  const line = ours.findIndex((text, index) => text !== kernel.trace[index]);
+  if (line < 0 && ours.length === kernel.trace.length) return {};
+  const [left, right] = line < 0 ? [ours.at(-1), kernel.trace.at(-1)] : [ours[line], kernel.trace[line]];
+  return { difference: `interpreter and kernel differ: ${left} against ${right}` };
+}
+
+/** A smaller program that the kernel still accepts and that still does not do the same. */
+async function shrink(
+  generated: GeneratedCase,
+  difference: string,
+): Promise<{ readonly shrunk: GeneratedCase; readonly difference: string }> {
+  const [main, ...others] = generated.programs;
+  let smallest = { shrunk: generated, difference };
+  const steps = shrinkProgram(main!.insns);
+  const end = performance.now() + SHRINK_TIME_MS;
+  for (let step = steps.next(); step.done !== true && performance.now() < end;) {
+    const shrunk = { ...generated, programs: [{ ...main!, insns: step.value }, ...others] };
+    const result = await compare(shrunk);
+    // A pointer that became 0 faults: the kernel rejects that, and a fault is no difference of the two.
+    const differs = result.difference !== undefined && !result.difference.includes(': fault at insn');
+    if (differs) smallest = { shrunk, difference: result.difference };
+    step = steps.next(differs);
+  }
+  return smallest;
+}
+
+/** Milliseconds. */
+const SHRINK_TIME_MS = 30_000;
+
+function describeMap({ handle, name, attributes, initial }: GeneratedMap): string {
+  const elements = initial.map(({ key, value }) => `\n  ${hex(key)}: ${hex(value)}`).join('');
+  return `map ${handle} ${name} ${JSON.stringify(attributes)}${elements}`;
+}
+
+function runInKernel(generated: GeneratedCase): { readonly trace: Trace } | { readonly rejected: string } {
+  const fds: number[] = [];
+  const own = (fd: number, what: string): number => {
+    if (fd < 0) throw new Error(`${what}: ${errnoName(fd)}`);
+    fds.push(fd);
+    return fd;
+  };
+  try {
+    const maps = new Map<number, number>();
+    for (const map of generated.maps) {
+      const fd = own(createKernelMap({ ...map.attributes, name: map.name }), `map ${map.name}`);
+      maps.set(map.handle, fd);
+      for (const { key, value } of map.initial) {
+        const result = mapUpdate(fd, key, kernelValue(map.attributes, value));
+        if (result < 0) throw new Error(`update of map ${map.name}: ${errnoName(result)}`);
+      }
+    }
+    const programs: number[] = [];
+    for (const program of generated.programs) {
+      const verdict = loadKernelProgram(program, maps, { logLevel: 1 });
+      if (!verdict.accepted) return { rejected: reasonIn(verdict.log) };
+      programs.push(own(verdict.programFd, program.name));
+    }
+    for (const map of generated.maps) {
+      for (const [index, program] of map.programs ?? []) {
+        mapUpdate(maps.get(map.handle)!, u32(index), fdValue(programs[program]!));
+      }
+    }
+    const trace = generated.frames.flatMap(({ packet }, index) => {
+      const run = testRunXdp(programs[0]!, { packet });
+      return frameLines(index, run.verdict, run.packet, run.meta);
+    });
+    for (const map of generated.maps) trace.push(...kernelMapLines(map, maps.get(map.handle)!));
+    return { trace };
+  } finally {
+    for (const fd of fds) closeFd(fd);
+  }
+}
+
+/** The line of a verifier's log that says why: the last one that is neither a count nor an insn or a state. */
+function reasonIn(log: string): string {
+  const lines = log
+    .split('\n')
+    .filter((line) => line !== '' && !/^(processed|verification time|stack depth)/.test(line));
+  return lines.at(-1) ?? 'no reason given';
+}
+
+async function runInInterpreter(generated: GeneratedCase): Promise<Trace> {
+  const runtime = new BpfRuntime({ memoryBytes: 16 * 1024 * 1024 });
+  const executor = new InterpreterExecutor();
+  const ring = new FrameRing(runtime.space, 1);
+  const loaded = await loadCase(generated, { runtime, backend: new MemoryMapBackend(runtime), executor });
+  try {
+    const trace = generated.frames.flatMap((frame, index) => {
+      const { verdict, fault } = loaded.run(ring, frame);
+      if (fault !== undefined) return [`packet ${index}: fault at insn ${fault.insn}: ${fault.reason}`];
+      return frameLines(index, verdict, ring.packet(0), ring.metadata(0));
+    });
+    for (const map of generated.maps) trace.push(...engineMapLines(map, loaded.maps.get(map.handle)!));
+    return trace;
+  } finally {
+    loaded.close();
+  }
+}
+
+function frameLines(index: number, verdict: number, packet: Uint8Array, metadata: Uint8Array): string[] {
+  return [
+    `packet ${index}: verdict ${verdict}`,
+    `packet ${index}: ${hex(packet)} after metadata '${hex(metadata)}'`,
+  ];
+}
+
+function kernelMapLines({ name, attributes }: GeneratedMap, fd: number): string[] {
+  if (UNLISTED.has(attributes.type)) return [];
+  const lines: string[] = [];
+  let key: Uint8Array | number | null = null;
+  while (typeof (key = mapNextKey(fd, key, attributes.keySize)) !== 'number') {
+    const value = mapLookup(fd, key, kernelValueSize(attributes));
+    if (typeof value !== 'number') lines.push(elementLine(name, key, value.slice(0, attributes.valueSize)));
+  }
+  return lines.sort();
+}
+
+function engineMapLines({ name, attributes }: GeneratedMap, map: BpfMap): string[] {
+  if (UNLISTED.has(attributes.type)) return [];
+  const lines: string[] = [];
+  let key: Uint8Array | number | null = null;
+  while (typeof (key = map.nextKey(key)) !== 'number') {
+    const value = map.lookup(key);
+    if (typeof value !== 'number') lines.push(elementLine(name, key, value.slice(0, attributes.valueSize)));
+  }
+  return lines.sort();
+}
+
+function elementLine(map: string, key: Uint8Array, value: Uint8Array): string {
+  return `map ${map}: ${hex(key)}: ${hex(value)}`;
+}
+
+function u32(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, value, true);
+  return bytes;
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
+}

@@ -1,0 +1,158 @@
+import type { Rejection, Verification } from '../../src/core/contract/verifier.js';
+import { markdownTable } from './markdown-table.js';
+
+/**
+ * What it means that the kernel rejects what `abstract` accepts. Only `safety` is a miss.
+ */
+export const CLASSES = {
+  safety: 'something that must not happen',
+  'dead code':
+    'at an insn that `abstract` has proved to be unreachable, with ranges that the kernel does not have',
+  complexity: 'more insns or branches to look at than the kernel has patience for',
+  availability: 'a helper or map that the kernel does not give to this process',
+  speculation:
+    'a guard against what a CPU does speculatively, or what the kernel finds on paths that only speculation takes, of a program that it accepts for root',
+  length: 'the length of a packet, `data_end - data`, in which the kernel sees an address',
+  form: 'code that cannot be reached, which the kernel minds and nobody runs',
+  'kernel bug': 'the kernel says itself that its verifier failed',
+} as const;
+export type RejectionClass = keyof typeof CLASSES;
+
+const COMPLEXITY: ReadonlySet<string> = new Set([
+  'too-many-insns',
+  'too-many-branches',
+  'out-of-memory',
+  'out-of-time',
+  'program-too-long',
+]);
+const AVAILABILITY: ReadonlySet<string> = new Set(['helper-unknown', 'helper-gpl-only', 'map-invalid']);
+/** What the kernel says of paths that only speculation takes, if it says it of programs that root may load. */
+const OF_SPECULATIVE_PATHS: ReadonlySet<string> = new Set([
+  'infinite-loop',
+  'too-many-insns',
+  'too-many-branches',
+  'kernel-other',
+]);
+
+export interface Circumstances {
+  /** What `abstract` has proved not to be reached. */
+  readonly unreachable: ReadonlySet<number>;
+  /** Whether the kernel accepts the program if it need not mind speculation and addresses. */
+  readonly acceptedForRoot: boolean;
+}
+
+export function classOf({ code, reason, insn }: Rejection, circumstances: Circumstances): RejectionClass {
+  const { unreachable, acceptedForRoot } = circumstances;
+  if (/^verifier bug/.test(reason)) return 'kernel bug';
+  if (acceptedForRoot && OF_SPECULATIVE_PATHS.has(code)) return 'speculation';
+  if (acceptedForRoot && /prohibited for !root|different maps, paths|speculati/.test(reason))
+    return 'speculation';
+  if (COMPLEXITY.has(code)) return 'complexity';
+  if (AVAILABILITY.has(code)) return 'availability';
+  if (code === 'unreachable-insn') return 'form';
+  if (insn !== undefined && unreachable.has(insn)) return 'dead code';
+  if (/pointer -= pointer prohibited/.test(reason)) return 'length';
+  return 'safety';
+}
+
+interface Group {
+  readonly code: string;
+  readonly reason: string;
+  readonly meaning: RejectionClass | undefined;
+  count: number;
+  /** The first few. */
+  readonly seeds: number[];
+}
+
+/** What two verifiers said of many programs. */
+export class Tally {
+  readonly matrix = { both: 0, neither: 0, onlyAbstract: 0, onlyKernel: 0 };
+  /** Of the programs that both reject: at the same insn, and by the same code. */
+  sameInsn = 0;
+  sameCode = 0;
+  readonly onlyAbstract = new Map<string, Group>();
+  readonly onlyKernel = new Map<string, Group>();
+  readonly ratios: { readonly seed: number; readonly ratio: number }[] = [];
+
+  /** `meaning`: that of a rejection by the kernel alone. */
+  add(seed: number, abstract: Verification, kernel: Verification, meaning: RejectionClass | undefined): void {
+    const { matrix } = this;
+    if (abstract.accepted && kernel.accepted) {
+      matrix.both++;
+      this.ratios.push({
+        seed,
+        ratio: abstract.statistics.processedInsns / kernel.statistics.processedInsns,
+      });
+    } else if (abstract.accepted && !kernel.accepted) {
+      matrix.onlyAbstract++;
+      addTo(this.onlyAbstract, seed, kernel, meaning);
+    } else if (!abstract.accepted && kernel.accepted) {
+      matrix.onlyKernel++;
+      addTo(this.onlyKernel, seed, abstract, undefined);
+    } else if (!abstract.accepted && !kernel.accepted) {
+      matrix.neither++;
+      if (abstract.insn === kernel.insn) this.sameInsn++;
+      if (abstract.code === kernel.code) this.sameCode++;
+    }
+  }
+
+  /** Insns that `abstract` processed for each that the kernel did: the middle one of the programs both accept. */
+  get medianRatio(): number {
+    const sorted = this.ratios.map(({ ratio }) => ratio).sort((a, b) => a - b);
+    return sorted[sorted.length >> 1] ?? NaN;
+  }
+
+  /** Programs that take `abstract` the most insns, compared with the kernel. */
+  get worstRatios(): readonly { readonly seed: number; readonly ratio: number }[] {
+    return [...this.ratios].sort((a, b) => b.ratio - a.ratio).slice(0, 5);
+  }
+
+  get safetyMisses(): number {
+    return [...this.onlyAbstract.values()]
+      .filter(({ meaning }) => meaning === 'safety')
+      .reduce((sum, { count }) => sum + count, 0);
+  }
+}
+
+function addTo(
+  groups: Map<string, Group>,
+  seed: number,
+  { code, reason }: Rejection,
+  meaning: RejectionClass | undefined,
+): void {
+  const general = generalise(reason);
+  const key = `${code} ${meaning ?? ''} ${general}`;
+  let group = groups.get(key);
+  if (group === undefined) groups.set(key, (group = { code, reason: general, meaning, count: 0, seeds: [] }));
+  group.count++;
+  if (group.seeds.length < 3) group.seeds.push(seed);
+}
+
+/** Without what differs between programs that are rejected for one reason. */
+function generalise(reason: string): string {
+  return reason
+    .replaceAll(/\bR\d+\b/g, 'R*')
+    .replaceAll(/0x[0-9a-f]+/g, 'N')
+    .replaceAll(/-?\b\d+\b/g, 'N')
+    .replaceAll(
+      /\b(map|the value of) '?(direct|array|percpu_array|hash|percpu_hash|lru_hash|lru_percpu|trie|queue|devices|programs)'?/g,
+      '$1 *',
+    )
+    .replaceAll('|', '\\|');
+}
+
+export function groupTable(groups: ReadonlyMap<string, Group>, withClass: boolean): string {
+  if (groups.size === 0) return 'None.';
+  const sorted = [...groups.values()].sort((a, b) => b.count - a.count || (a.code < b.code ? -1 : 1));
+  const header = ['code', ...(withClass ? ['class'] : []), 'programs', 'reason (numbers left out)', 'seeds'];
+  return markdownTable(
+    header,
+    sorted.map(({ code, meaning, count, reason, seeds }) => [
+      `\`${code}\``,
+      ...(withClass ? [meaning ?? ''] : []),
+      String(count),
+      reason.length > 110 ? `${reason.slice(0, 107)}…` : reason,
+      seeds.join(' '),
+    ]),
+  );
+}

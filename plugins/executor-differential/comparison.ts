@@ -1,0 +1,140 @@
+import type { HelperHost } from '../../src/bpf/runtime/helper-host.js';
+import type { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import type {
+  ExecutionEnvironment,
+  Executor,
+  LoadedProgram,
+  ProgramFault,
+} from '../../src/core/contract/executor.js';
+import { messageOf } from '../../src/core/diagnostic.js';
+import { describeAddress } from './describe-memory.js';
+import { observableSpans, type MemoryImage } from './memory-image.js';
+
+/** A program in one of the executors, with what it has to say. */
+export interface Member {
+  readonly executor: Executor;
+  readonly program: LoadedProgram;
+  /** What the program printed since it was last asked. */
+  readonly traces: string[];
+}
+
+/** The environment of one member: what its program prints is held back. */
+export function environmentFor(environment: ExecutionEnvironment, traces: string[]): ExecutionEnvironment {
+  const host: HelperHost = {
+    trace: (text) => void traces.push(text),
+    get network() {
+      return environment.host.network;
+    },
+  };
+  return { ...environment, host };
+}
+
+/** How one executor ran. */
+export interface Result<Outcome> {
+  /** Undefined when the executor broke down: it threw what no program can make it throw. */
+  readonly outcome: Outcome | undefined;
+  readonly fault: ProgramFault | undefined;
+  /** The outcome in words; equal for equal outcomes. */
+  readonly text: string;
+  readonly traces: readonly string[];
+}
+
+/** How to run a program, and what came of it. */
+export interface Action<Outcome> {
+  /** The frame, unless the program is called with values. */
+  readonly frame?: { readonly ring: FrameRing; readonly slot: number } | undefined;
+  /** What a difference's description starts with. */
+  readonly prefix?: string | undefined;
+  run(program: LoadedProgram): Outcome;
+  fault(outcome: Outcome): ProgramFault | undefined;
+  text(outcome: Outcome): string;
+}
+
+export interface Difference {
+  /** Index of the executor that differs from the first. */
+  readonly member: number;
+  readonly text: string;
+}
+
+export interface Comparison<Outcome> {
+  readonly results: readonly Result<Outcome>[];
+  readonly difference: Difference | undefined;
+}
+
+/**
+ * Runs each member from the state the memory is in, which it leaves in `before`, until one differs from the
+ * first. Memory is left as the first member made it, as far as that can be observed.
+ */
+export function compare<Outcome>(
+  members: readonly Member[],
+  action: Action<Outcome>,
+  before: MemoryImage,
+  after: MemoryImage,
+): Comparison<Outcome> {
+  const spans = observableSpans(before.space);
+  before.capture(spans);
+  const results = [perform(members[0]!, action)];
+  after.capture(spans);
+  for (let member = 1; member < members.length; member++) {
+    before.restore();
+    const result = perform(members[member]!, action);
+    results.push(result);
+    const text = differenceBetween(members, results, member, after);
+    if (text !== undefined) {
+      after.restore();
+      return { results, difference: { member, text: (action.prefix ?? '') + text } };
+    }
+  }
+  if (results[0]!.fault !== undefined) after.restore();
+  return { results, difference: undefined };
+}
+
+export function perform<Outcome>(member: Member, action: Action<Outcome>): Result<Outcome> {
+  member.traces.length = 0;
+  try {
+    const outcome = action.run(member.program);
+    const fault = action.fault(outcome);
+    const text = fault === undefined ? action.text(outcome) : `fault at insn ${fault.insn}: ${fault.reason}`;
+    return { outcome, fault, text, traces: [...member.traces] };
+  } catch (error) {
+    return { outcome: undefined, fault: undefined, text: `broke down: ${messageOf(error)}`, traces: [] };
+  }
+}
+
+/**
+ * In what a result differs from the first. Two faults are the same wherever and why ever they happened: compiled
+ * code need not know, and what was done before is then of no account.
+ */
+function differenceBetween<Outcome>(
+  members: readonly Member[],
+  results: readonly Result<Outcome>[],
+  index: number,
+  after: MemoryImage,
+): string | undefined {
+  const [right, wrong] = [results[0]!, results[index]!];
+  if (right.outcome === undefined) return `${members[0]!.executor.name} ${right.text}`;
+  if (right.fault !== undefined && wrong.fault !== undefined) return undefined;
+  if (right.text !== wrong.text) return `${right.text} against ${wrong.text}`;
+  const traces = right.traces.findIndex((text, line) => text !== wrong.traces[line]);
+  if (traces >= 0)
+    return `line ${traces + 1} of the trace is '${right.traces[traces]}' against '${wrong.traces[traces]}'`;
+  if (wrong.traces.length > right.traces.length)
+    return `one more line in the trace: '${wrong.traces[right.traces.length]}'`;
+  const byte = after.firstDifference();
+  if (byte === undefined) return undefined;
+  const { space } = after;
+  return `${describeAddress(space, byte.address)} ${wordsAt(after, byte.address)}`;
+}
+
+/** The aligned word around an address in both memories. */
+function wordsAt(after: MemoryImage, address: number): string {
+  const start = address & ~3;
+  let [right, wrong] = [0, 0];
+  for (let i = 3; i >= 0; i--) {
+    const live = after.space.u8[start + i]!;
+    right = right * 256 + (after.byteAt(start + i) ?? live);
+    wrong = wrong * 256 + live;
+  }
+  const text = (word: number): string => `0x${word.toString(16).padStart(8, '0')}`;
+  return `(in the word ${text(right)} against ${text(wrong)})`;
+}

@@ -1,0 +1,5 @@
+/** Valid XDP programs at random, from a seed: to compare executors, and to try verifiers. */
+export { generateCase } from './generate-case.js';
+export type { GeneratedCase, GeneratedFrame, GeneratedMap, GeneratorOptions } from './generated-case.js';
+export { clearSlot, loadCase, type LoadCaseOptions, type LoadedCase } from './load-case.js';
+export { mutateProgram } from './mutate-program.js';
