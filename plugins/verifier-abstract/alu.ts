@@ -237,6 +237,13 @@ function movedPointer(
       },
     );
   }
+  if (subtract && base.kind === Kind.Stack) {
+    sim.reject(
+      'pointer-arithmetic',
+      `R${pointerRegister} is a stack pointer, from which nothing may be subtracted`,
+      { registers, suggestion: 'add a negative number: r2 += -8 instead of r2 -= 8' },
+    );
+  }
   if (by.isConst && by.value === 0n) return base;
   if (!isMemoryPointer(base) && base.kind !== Kind.Context) {
     sim.reject(
@@ -248,13 +255,6 @@ function movedPointer(
           ? { suggestion: 'data_end is only for comparing with: compute from data instead' }
           : {}),
       },
-    );
-  }
-  if (subtract && base.kind === Kind.Stack) {
-    sim.reject(
-      'pointer-arithmetic',
-      `R${pointerRegister} is a stack pointer, from which nothing may be subtracted`,
-      { registers, suggestion: 'add a negative number: r2 += -8 instead of r2 -= 8' },
     );
   }
   const constant = by.constant;

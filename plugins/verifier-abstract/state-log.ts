@@ -37,9 +37,9 @@ export class StateLog {
       const info = this.program.debug!.lines[line]!;
       this.#add(`; ${info.text} @ ${info.file}:${info.line}\n`);
     }
-    // What is shared is never written, so the frame of before stays as it is only when it is copied.
-    const frame = simulation.state.top;
-    this.#before = frame.copy({});
+    // Frames and stacks are written in place.
+    this.#before = simulation.state.top.copy({});
+    this.#before.stack = this.#before.stack.copy();
   }
 
   after(simulation: Simulation, pc: number): void {

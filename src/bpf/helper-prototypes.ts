@@ -161,7 +161,9 @@ const PROTOTYPES: readonly HelperPrototype[] = [
   { id: 37, args: [map, scalar], returns: number, unsupported: CGROUP },
 
   // Where the packet goes
-  { id: 12, args: [context, map, scalar], returns: { kind: 'tail-call' } },
+  // The program that is called instead may move the packet, and when it ends, control is back in the caller of the
+  // local function that made the call.
+  { id: 12, args: [context, map, scalar], returns: { kind: 'tail-call' }, changesPacket: true },
   { id: 23, args: [scalar, scalar], returns: { kind: 'scalar', values: [0, 4] } },
   { id: 51, args: [map, scalar, scalar], returns: { kind: 'redirect-map' } },
 

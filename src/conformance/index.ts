@@ -7,6 +7,7 @@ export * from './fabric/fabric-conformance.js';
 export * from './map-backend/map-backend-suite.js';
 export * from './map-backend/resident-map-suite.js';
 export * from './policy/index.js';
+export * from './program-generator/index.js';
 export * from './reporter/index.js';
 export * from './transport/index.js';
 export * from './verifier/index.js';

@@ -145,4 +145,10 @@ export const PACKET_TWINS: readonly Twin[] = [
     rejected: `${PACKET} r4 = r2\n r4 += 8\n if r4 > r3 goto out\n r1 = map[ring]\n r3 = 8\n r4 = 0\n call bpf_ringbuf_output\n out: ${PASS}`,
     accepted: `${PACKET} r4 = r2\n r4 += 8\n if r4 > r3 goto out\n r5 = *(u64 *)(r2 +0)\n *(u64 *)(r10 -8) = r5\n r2 = r10\n r2 += -8\n r1 = map[ring]\n r3 = 8\n r4 = 0\n call bpf_ringbuf_output\n out: ${PASS}`,
   },
+  {
+    name: 'packet pointer used after a local function made a tail call',
+    code: 'stale-packet-pointer',
+    rejected: `r6 = r1\n r7 = *(u32 *)(r1 +0)\n r8 = *(u32 *)(r1 +4)\n r2 = r7\n r2 += 60\n r0 = 2\n if r2 > r8 goto out\n call sub\n r0 = *(u8 *)(r7 +59)\n out: exit\n sub: r3 = 0\n r2 = map[programs]\n call bpf_tail_call\n r0 = 0\n exit`,
+    accepted: `r6 = r1\n r7 = *(u32 *)(r1 +0)\n r8 = *(u32 *)(r1 +4)\n r2 = r7\n r2 += 60\n r0 = 2\n if r2 > r8 goto out\n r0 = *(u8 *)(r7 +59)\n r9 = r0\n call sub\n r0 = r9\n out: exit\n sub: r3 = 0\n r2 = map[programs]\n call bpf_tail_call\n r0 = 0\n exit`,
+  },
 ];
