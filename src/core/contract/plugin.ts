@@ -38,7 +38,7 @@ export interface Plugin<Schema extends TSchema = TSchema> extends PluginManifest
   readonly configSchema: Schema;
   /**
    * Binds the role's token (and whatever else the implementation injects) in a scope of its own. Must have no
-   * side effects: it also runs when a testbed is only validated.
+   * side effects: the core may register a plugin and never use it.
    */
   register(scope: PluginScope, config: Static<Schema>): void;
 }
