@@ -3,7 +3,7 @@ import type { Acceptance, Rejection } from '../../src/core/contract/verifier.js'
 import { judge, requestOf, type Judgement, type Judges, type Mode } from './judges.js';
 import { describeCase, shrinkCase } from './shrink.js';
 import { findMiss, type Miss } from './soundness.js';
-import { classOf, Tally, type RejectionClass } from './tally.js';
+import { classOf, isKernelBug, Tally, type RejectionClass } from './tally.js';
 
 export interface CampaignOptions {
   readonly programs: number;
@@ -169,10 +169,11 @@ export class Campaign {
       kernel!.program === abstract.program
         ? abstract.verification
         : await this.judges[mode].abstract.verify(requestOf(rejected, generated));
-    const root = this.judges.root.kernel!;
+    const forRoot =
+      mode === 'guest' ? (await judge(this.judges.root.kernel!, generated)).verification : undefined;
     return classOf(theirs, {
       unreachable: ours.accepted ? (ours.facts?.unreachable ?? NONE) : NONE,
-      acceptedForRoot: mode === 'guest' && (await judge(root, generated)).verification.accepted,
+      acceptedForRoot: forRoot !== undefined && (forRoot.accepted || isKernelBug(forRoot.reason)),
     });
   }
 

@@ -43,7 +43,7 @@ export interface Circumstances {
 
 export function classOf({ code, reason, insn }: Rejection, circumstances: Circumstances): RejectionClass {
   const { unreachable, acceptedForRoot } = circumstances;
-  if (/^verifier bug/.test(reason)) return 'kernel bug';
+  if (isKernelBug(reason)) return 'kernel bug';
   if (acceptedForRoot && OF_SPECULATIVE_PATHS.has(code)) return 'speculation';
   if (acceptedForRoot && /prohibited for !root|different maps, paths|speculati/.test(reason))
     return 'speculation';
@@ -53,6 +53,11 @@ export function classOf({ code, reason, insn }: Rejection, circumstances: Circum
   if (insn !== undefined && unreachable.has(insn)) return 'dead code';
   if (/pointer -= pointer prohibited/.test(reason)) return 'length';
   return 'safety';
+}
+
+/** The kernel's own words for a state that it takes for impossible. */
+export function isKernelBug(reason: string): boolean {
+  return reason.startsWith('verifier bug');
 }
 
 interface Group {
