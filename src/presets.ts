@@ -5,6 +5,7 @@ import wasm from '../plugins/executor-wasm/index.js';
 import modelFabric from '../plugins/fabric-model/index.js';
 import memoryMaps from '../plugins/map-backend-memory/index.js';
 import helperAllowList from '../plugins/policy-helper-allow-list/index.js';
+import programLimits from '../plugins/policy-program-limits/index.js';
 import quota from '../plugins/policy-quota/index.js';
 import csvReporter from '../plugins/reporter-csv/index.js';
 import jsonReporter from '../plugins/reporter-json/index.js';
@@ -31,6 +32,7 @@ export const BUILT_IN_PLUGINS: readonly Plugin[] = [
   memoryMaps,
   helperAllowList,
   quota,
+  programLimits,
   modelFabric,
   udpFlood,
   imix,

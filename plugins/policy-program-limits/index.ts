@@ -1,0 +1,18 @@
+import { definePlugin } from '../../src/core/contract/plugin.js';
+import { POLICY } from '../../src/core/contract/policy.js';
+import { ProgramLimits, ProgramLimitsConfig } from './program-limits.js';
+
+export default definePlugin({
+  name: 'program-limits',
+  version: '0.1.0',
+  role: 'policy',
+  api: '^1',
+  description:
+    'limits on what a program is able to do: verdicts, helpers, map types, packet writes, insns, stack',
+  requires: [],
+  capabilities: [],
+  configSchema: ProgramLimitsConfig,
+  register(scope, config) {
+    scope.bindFactory(POLICY, () => new ProgramLimits(config));
+  },
+});
