@@ -9,7 +9,7 @@ import { MemoryMapBackend } from '../map-backend-memory/memory-map-backend.js';
 import { AbstractVerifier } from './abstract-verifier.js';
 import { DEFAULT_CONFIG } from './config.js';
 
-/** Programs to try; the whole of issue 4's 100000 takes minutes: SOUNDNESS_PROGRAMS=50000. */
+/** Programs to try; a campaign takes minutes: SOUNDNESS_PROGRAMS=50000. */
 const PROGRAMS = Number(process.env['SOUNDNESS_PROGRAMS'] ?? 150);
 
 const runtime = new BpfRuntime();

@@ -210,7 +210,7 @@ export const ResultDocument = Type.Object(
   },
   {
     additionalProperties: false,
-    $id: 'https://xdpbed.dev/schemas/result.schema.json',
+    $id: 'urn:xdpbed:schemas:result.schema.json',
     title: 'xdpbed result',
   },
 );

@@ -26,7 +26,7 @@ export function testbedJsonSchema(plugins: readonly Plugin[]): JsonSchema {
   );
   return {
     $schema: 'http://json-schema.org/draft-07/schema#',
-    $id: 'https://xdpbed.dev/schemas/testbed.schema.json',
+    $id: 'urn:xdpbed:schemas:testbed.schema.json',
     ...schema,
   };
 }
