@@ -148,7 +148,12 @@ function comparePointers(
     return;
   }
   const isHalf = (left.kind === Kind.PacketLow) !== (right.kind === Kind.PacketLow);
-  const harmless = sameMemory(left, right) && (is32 ? isPacketFamily(left) : !isHalf);
+  // Compilers narrow the NULL check of a pointer they loaded as the 32 bits of `ctx->data`.
+  const isNullCheck =
+    isEquality &&
+    (left.isPointer ? right.isZero && isPacketFamily(left) : left.isZero && isPacketFamily(right));
+  const harmless = isNullCheck || (sameMemory(left, right) && (is32 ? isPacketFamily(left) : !isHalf));
+  if (isNullCheck && sourceRegister !== undefined) sim.precise(left.isPointer ? sourceRegister : insn.dst);
   if (!sim.options.allowPointerLeaks && !harmless) {
     const registers = sourceRegister === undefined ? [insn.dst] : [insn.dst, sourceRegister];
     sim.reject(
@@ -182,7 +187,8 @@ function markNull(sim: Simulation, subject: Value, isNull: boolean): void {
     if (!candidate.maybeNull || candidate.id !== subject.id) return undefined;
     return isNull ? NULL_VALUE : candidate.with({ maybeNull: false, id: 0 });
   }, undefined);
-  if (isNull && subject.ref !== 0) {
+  // A cast that gave NULL takes nothing from the socket that it was asked of.
+  if (isNull && subject.ref !== 0 && subject.id === subject.ref) {
     sim.state.references = sim.state.references.filter((reference) => reference.id !== subject.ref);
   }
 }

@@ -735,11 +735,12 @@ function returnValue(sim: Simulation, call: Call): Value {
       return looked(sim, call);
     case 'ringbuf-record-or-null': {
       const ref = acquire(sim, 'the ring buffer record');
-      return pointer(Kind.Memory, { id: sim.newId(), ref, size: call.allocation, maybeNull: true });
+      return pointer(Kind.Memory, { id: ref, ref, size: call.allocation, maybeNull: true });
     }
     case 'socket-or-null': {
       const ref = returns.acquires ? acquire(sim, 'the socket') : heldBy(sim, 1);
-      return pointer(Kind.Socket, { id: sim.newId(), ref, maybeNull: true, socket: returns.socket });
+      const id = returns.acquires ? ref : sim.newId();
+      return pointer(Kind.Socket, { id, ref, maybeNull: true, socket: returns.socket });
     }
   }
 }
@@ -752,6 +753,7 @@ function heldBy(sim: Simulation, register: number): number {
   return sim.peek(register).ref;
 }
 
+/** The number of a new reference; the pointer that holds it has it as `id` too, one made from that only as `ref`. */
 function acquire(sim: Simulation, what: string): number {
   const id = sim.newId();
   sim.state.references = [...sim.state.references, { id, insn: sim.pc, what }];
@@ -769,8 +771,10 @@ function looked(sim: Simulation, call: Call): Value {
     case BPF_MAP_TYPE.BPF_MAP_TYPE_XSKMAP:
       return pointer(Kind.XskSocket, parts);
     case BPF_MAP_TYPE.BPF_MAP_TYPE_SOCKMAP:
-    case BPF_MAP_TYPE.BPF_MAP_TYPE_SOCKHASH:
-      return pointer(Kind.Socket, { ...parts, ref: acquire(sim, 'the socket'), socket: 'sock' });
+    case BPF_MAP_TYPE.BPF_MAP_TYPE_SOCKHASH: {
+      const ref = acquire(sim, 'the socket');
+      return pointer(Kind.Socket, { ...parts, id: ref, ref, socket: 'sock' });
+    }
     case BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY:
     case BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY:
       if (call.prototype.id === 1 && keyIsInside(sim, call, map)) return pointer(Kind.MapValue, { map });

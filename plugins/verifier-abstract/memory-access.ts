@@ -18,7 +18,15 @@ import {
 import { arithmetic, signExtend, truncate } from './scalar/scalar-arithmetic.js';
 import { Scalar } from './scalar/scalar.js';
 import type { Simulation } from './simulation.js';
-import { Byte, byteIndex, overwrittenSlot, slotIndex, spilledSlot, type StackState } from './stack-state.js';
+import {
+  Byte,
+  EMPTY_SLOT,
+  byteIndex,
+  overwrittenSlot,
+  slotIndex,
+  spilledSlot,
+  type Slot,
+} from './stack-state.js';
 
 const BYTES: Readonly<Record<number, number>> = {
   [op.BPF_B]: 1,
@@ -436,7 +444,7 @@ function isMaskOffByOne(base: Value, max: number, limit: number): boolean {
   return max === limit && !base.scalar.isConst;
 }
 
-/** Bytes of the socket structures that may be read (`struct bpf_sock`, `bpf_tcp_sock`, `bpf_xdp_sock`). */
+/** What of a socket may be read: as the kernel's `bpf_sock_is_valid_access` has it, and no address among it. */
 function checkSocketAccess(
   sim: Simulation,
   register: number,
@@ -446,25 +454,54 @@ function checkSocketAccess(
   write: boolean,
 ): void {
   if (write) rejectReadOnly(sim, register, 'a socket');
-  const limit =
-    base.kind === Kind.XskSocket ? 4 : base.socket === 'tcp_sock' ? 108 : base.socket === 'sock' ? 80 : 28;
-  if (
-    base.scalar.isConst &&
-    fixed >= 0 &&
-    fixed + size <= limit &&
-    fixed % size === 0 &&
-    (size <= 4 || base.socket === 'tcp_sock')
-  ) {
-    return;
-  }
+  if (base.scalar.isConst && fixed % size === 0 && isSocketField(base, fixed, size)) return;
   sim.reject(
     'memory-bounds',
-    `${bytes(size)} at offset ${fixed} are no field of the socket, of which ${limit} bytes can be read`,
+    `${bytes(size)} at offset ${fixed} are no field of ${describeKind(base)} that can be read`,
     {
       registers: [register],
+      suggestion: 'read whole fields, by the struct that the helper says it returns',
     },
   );
 }
+
+function isSocketField(base: Value, offset: number, size: number): boolean {
+  if (base.kind === Kind.XskSocket) return offset === 0 && size === 4;
+  switch (base.socket) {
+    case 'sock_common':
+      // A socket that is no full one has no type, protocol, mark and priority.
+      return !(offset >= 8 && offset < 24) && isBpfSockField(offset, size);
+    case 'sock':
+      return isBpfSockField(offset, size);
+    default:
+      // The kernel's own structures, which all begin with its `struct sock_common`.
+      return KERNEL_SOCK_FIELDS.has(`${offset}:${size}`);
+  }
+}
+
+/** Fields of `struct bpf_sock`. */
+function isBpfSockField(offset: number, size: number): boolean {
+  if (offset < 0 || offset + size > 80 || size > 4) return false;
+  const isAddress = (offset >= 24 && offset < 44) || (offset >= 52 && offset < 72);
+  // The port is 16 bits of network order; reading 32 is what older programs did.
+  const isPort = offset === 48 || (offset === 49 && size === 1);
+  // Parts of these may be read: family, type, protocol, source port, state, queue.
+  return size === 4 || isAddress || isPort || [4, 8, 12, 44, 72, 76].includes(offset);
+}
+
+/** `offset:size` of both addresses, hash, both ports, family, state, interface. */
+const KERNEL_SOCK_FIELDS: ReadonlySet<string> = new Set([
+  '0:4',
+  '0:8',
+  '4:4',
+  '8:4',
+  '12:2',
+  '12:4',
+  '14:2',
+  '16:2',
+  '18:1',
+  '20:4',
+]);
 
 /** The bytes of a frozen map at a constant offset. */
 function frozenContent(base: Value, off: number, size: number): bigint | undefined {
@@ -686,8 +723,7 @@ function storeToStack(
     }
   }
   const stack = sim.state.frames[base.size]!.stack;
-  const previous = stack.slot(index);
-  rejectCorruptedSpill(sim, insn.dst, stack, index, from, size, min);
+  const previous = withoutRest(sim, stack.slot(index), size);
   const previousOrigin = size === 8 ? undefined : stack.origins[index];
   const writable = sim.state.writableStack(base.size);
   if (from === 0) {
@@ -716,26 +752,13 @@ function storeToStack(
   writable.set(index, slot, sim.madeHere(previousOrigin, undefined, OriginKind.Slot));
 }
 
-/** A pointer on the stack may be overwritten only as a whole: what would be left of it is part of an address. */
-function rejectCorruptedSpill(
-  sim: Simulation,
-  register: number,
-  stack: StackState,
-  index: number,
-  from: number,
-  size: number,
-  min: number,
-): void {
-  const { value } = stack.slot(index);
-  if (value === undefined || !value.isPointer || size === 8 || sim.options.allowPointerLeaks) return;
-  sim.reject(
-    'spill-size',
-    `${size} of the 8 bytes of ${describeKind(value)} that was spilled to fp${min - from} would be overwritten`,
-    {
-      registers: [register],
-      suggestion: 'overwrite a spilled pointer with one 8-byte store, or use another place on the stack',
-    },
-  );
+/**
+ * What a store of `size` bytes finds in a slot. Compilers use the place of a pointer that is no longer needed for
+ * smaller values; what is left of the address then counts as never written, so that nothing can read it.
+ */
+function withoutRest(sim: Simulation, slot: Slot, size: number): Slot {
+  const isCut = slot.value?.isPointer === true && size < 8 && !sim.options.allowPointerLeaks;
+  return isCut ? EMPTY_SLOT : slot;
 }
 
 /**
@@ -758,11 +781,10 @@ export function writeUntracked(
     const stack = sim.state.frames[frame]!.stack;
     const previous = stack.slot(index);
     if (!certain && previous.value?.isPointer === true && !sim.options.allowPointerLeaks) {
-      rejectCorruptedSpill(sim, register, stack, index, from, 1, at);
+      rejectCorruptedSpill(sim, register, previous.value, at - from);
     }
-    if (certain) rejectCorruptedSpill(sim, register, stack, index, from, size, at);
     let slot = previous;
-    if (certain) slot = overwrittenSlot(previous, from, size, Byte.Misc);
+    if (certain) slot = overwrittenSlot(withoutRest(sim, previous, size), from, size, Byte.Misc);
     else {
       for (let i = from; i < from + size; i++) {
         if (slot.byte(i) !== Byte.Invalid) slot = overwrittenSlot(slot, i, 1, Byte.Misc);
@@ -773,6 +795,18 @@ export function writeUntracked(
     sim.state.writableStack(frame).set(index, slot, origin);
     at += size;
   }
+}
+
+/** Where a store hits is not known, so neither is what it leaves of the pointer. */
+function rejectCorruptedSpill(sim: Simulation, register: number, value: Value, at: number): never {
+  sim.reject(
+    'spill-size',
+    `some of the 8 bytes of ${describeKind(value)} that was spilled to fp${at} may be overwritten`,
+    {
+      registers: [register],
+      suggestion: 'keep the pointer at another place on the stack than what is written at a variable offset',
+    },
+  );
 }
 
 /** Every byte of `min` … `end - 1` has been written, and none is part of a pointer. */

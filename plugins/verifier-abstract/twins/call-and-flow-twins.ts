@@ -6,6 +6,10 @@ const SUBMIT = `r1 = r0\n r2 = 0\n call bpf_ringbuf_submit`;
 const NO_BTF = 'it wants BTF of functions, which assembler text does not have';
 const KEY = `*(u32 *)(r10 -4) = 0\n r2 = r10\n r2 += -4`;
 
+/** R0 = a socket that is held; leaves for `out` when there is none. */
+const skLookup = (helper: string): string =>
+  `*(u64 *)(r10 -8) = 0\n *(u64 *)(r10 -16) = 0\n r2 = r10\n r2 += -16\n r3 = 12\n r4 = -1\n r5 = 0\n call ${helper}\n if r0 == 0 goto out\n`;
+
 export const CALL_TWINS: readonly Twin[] = [
   {
     name: 'context field that is not there',
@@ -188,6 +192,30 @@ export const CALL_TWINS: readonly Twin[] = [
     code: 'reference-leak',
     rejected: `*(u64 *)(r10 -8) = 0\n *(u64 *)(r10 -16) = 0\n r2 = r10\n r2 += -16\n r3 = 12\n r4 = -1\n r5 = 0\n call bpf_sk_lookup_tcp\n ${PASS}`,
     accepted: `*(u64 *)(r10 -8) = 0\n *(u64 *)(r10 -16) = 0\n r2 = r10\n r2 += -16\n r3 = 12\n r4 = -1\n r5 = 0\n call bpf_sk_lookup_tcp\n if r0 == 0 goto out\n r1 = r0\n call bpf_sk_release\n out: ${PASS}`,
+  },
+  {
+    name: 'socket kept when the cast of it gives NULL',
+    code: 'reference-leak',
+    rejected: `${skLookup('bpf_skc_lookup_tcp')} r6 = r0\n r1 = r0\n call bpf_skc_to_tcp_sock\n if r0 == 0 goto out\n r1 = r6\n call bpf_sk_release\n out: ${PASS}`,
+    accepted: `${skLookup('bpf_skc_lookup_tcp')} r6 = r0\n r1 = r0\n call bpf_skc_to_tcp_sock\n if r0 == 0 goto give\n r0 = *(u16 *)(r0 +16)\n give: r1 = r6\n call bpf_sk_release\n out: ${PASS}`,
+  },
+  {
+    name: 'field that only a full socket has',
+    code: 'memory-bounds',
+    rejected: `${skLookup('bpf_skc_lookup_tcp')} r6 = *(u32 *)(r0 +12)\n r1 = r0\n call bpf_sk_release\n out: ${PASS}`,
+    accepted: `${skLookup('bpf_skc_lookup_tcp')} r6 = *(u32 *)(r0 +72)\n r1 = r0\n call bpf_sk_release\n out: ${PASS}`,
+  },
+  {
+    name: 'part of a socket field that is only whole',
+    code: 'memory-bounds',
+    rejected: `${skLookup('bpf_sk_lookup_tcp')} r6 = *(u16 *)(r0 +16)\n r1 = r0\n call bpf_sk_release\n out: ${PASS}`,
+    accepted: `${skLookup('bpf_sk_lookup_tcp')} r6 = *(u16 *)(r0 +24)\n r1 = r0\n call bpf_sk_release\n out: ${PASS}`,
+  },
+  {
+    name: 'part of two fields of a kernel socket',
+    code: 'memory-bounds',
+    rejected: `${skLookup('bpf_skc_lookup_tcp')} r6 = r0\n r1 = r0\n call bpf_skc_to_tcp6_sock\n if r0 == 0 goto give\n r0 = *(u32 *)(r0 +16)\n give: r1 = r6\n call bpf_sk_release\n out: ${PASS}`,
+    accepted: `${skLookup('bpf_skc_lookup_tcp')} r6 = r0\n r1 = r0\n call bpf_skc_to_tcp6_sock\n if r0 == 0 goto give\n r0 = *(u32 *)(r0 +12)\n give: r1 = r6\n call bpf_sk_release\n out: ${PASS}`,
   },
   {
     name: 'R6 to R9 belong to the caller, R1 to R5 to nobody',
