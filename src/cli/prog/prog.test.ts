@@ -228,6 +228,15 @@ describe('prog test', () => {
   });
 });
 
+describe('prog verify', () => {
+  it('says of each program of an object what it can, also when one of them cannot be loaded', async () => {
+    const { exit, out } = await prog('verify', join(root, 'src/bpf/elf/fixtures/core_and_externs.o'));
+    expect(exit).toBe(1);
+    expect(out).toMatch(/^\w+: cannot be loaded: /m);
+    expect(out).toMatch(/^\w+: accepted by abstract/m);
+  });
+});
+
 function commandExists(name: string): boolean {
   return (process.env.PATH ?? '').split(':').some((place) => existsSync(join(place, name)));
 }

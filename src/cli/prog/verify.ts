@@ -42,6 +42,10 @@ export function addVerifyVerb(prog: Command, context: CliContext): void {
             );
           }
           for (const spec of programs) {
+            if (spec.unsupported !== undefined) {
+              results.push({ program: spec.name, verifications: [], unsupported: spec.unsupported });
+              continue;
+            }
             results.push({
               program: spec.name,
               verifications: await verifyBy(verifiers, object, spec, options.log === true),
@@ -52,7 +56,10 @@ export function addVerifyVerb(prog: Command, context: CliContext): void {
         }
         if (options.format === 'json') context.terminal.out(`${toJson(results)}\n`);
         else context.terminal.out(results.map((result) => renderText(result, options)).join('\n'));
-        const accepted = results.every(({ verifications }) => verifications.every((each) => each.accepted));
+        const accepted = results.every(
+          ({ verifications, unsupported }) =>
+            unsupported === undefined && verifications.every((each) => each.accepted),
+        );
         return accepted ? EXIT.OK : EXIT.CHECK_FAILED;
       }),
     );
@@ -62,6 +69,8 @@ export function addVerifyVerb(prog: Command, context: CliContext): void {
 interface ProgramResult {
   readonly program: string;
   readonly verifications: readonly Verification[];
+  /** Why it cannot be loaded at all: it uses something that only a running kernel resolves. */
+  readonly unsupported?: string | undefined;
 }
 
 async function verifyBy(
@@ -88,7 +97,8 @@ async function verifyBy(
   return verifications;
 }
 
-function renderText({ program, verifications }: ProgramResult, options: VerifyOptions): string {
+function renderText({ program, verifications, unsupported }: ProgramResult, options: VerifyOptions): string {
+  if (unsupported !== undefined) return `${program}: cannot be loaded: ${unsupported}\n`;
   const texts = verifications.map((each) =>
     renderVerification(program, each, { complexity: options.complexity === true }),
   );
