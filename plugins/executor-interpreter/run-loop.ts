@@ -187,7 +187,7 @@ function runSlice(
   const code = machine.debugging ? program.debugCode : program.code;
   const regs = program.registers;
   const left = machine.limit - machine.executed;
-  const sliceEnd = left < SLICE ? left | 0 : SLICE;
+  let sliceEnd = left < SLICE ? left | 0 : SLICE;
   let pc = start | 0;
   /** First word of the straight run of insns under way; what lies between it and pc is not counted yet. */
   let from = start | 0;
@@ -832,7 +832,10 @@ function runSlice(
         continue;
 
       case 3 satisfies typeof Op.CALL_HELPER:
-        machine.executed += executed + (pc - from + 2);
+        executed = (executed + pc - from + 2) | 0;
+        machine.executed += executed;
+        // What is counted already still counts: a loop that calls a helper has to end as any other.
+        sliceEnd = (sliceEnd - executed) | 0;
         executed = 0;
         pc = (pc + 2) | 0;
         from = pc;

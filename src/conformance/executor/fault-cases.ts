@@ -91,4 +91,11 @@ export const FAULT_CASES: readonly XdpCase[] = [
   fault('a loop without an end', 'r0 = 0\nloop: r0 += 1\ngoto loop', undefined, /1000 insns/, {
     insnLimit: 1000,
   }),
+  fault(
+    'an endless loop that calls a helper',
+    'r6 = 1\nagain:\ncall bpf_get_smp_processor_id\nr6 &= 1\nif r6 > 0 goto again\nr0 = 0\nexit',
+    undefined,
+    /1000 insns/,
+    { insnLimit: 1000 },
+  ),
 ];
