@@ -17,7 +17,7 @@ export function campaignReport(campaign: Campaign): string {
         return [mode, accepted, acceptedMutated].map(String);
       }),
     ),
-    `${ran} accepted programs were run, ${runs} times in all: ${misses.length} faulted or contradicted the verifier. To show that the frames find faults: of ${rejected} programs that are rejected, ${rejectedFaulting} fault on them.`,
+    `${ran} accepted programs were run, ${runs} times in all: ${misses.length} faulted or contradicted the verifier. To show that the frames find faults: of ${rejected} programs without loops that are rejected, ${rejectedFaulting} fault on them.`,
   ];
   if (kernel) sections.push(...kernelSections(campaign));
   return sections.join('\n\n');

@@ -1,5 +1,9 @@
+import { isLddw } from '../../src/bpf/insn.js';
+import * as op from '../../src/bpf/opcodes.js';
 import { generateCase, type GeneratedCase } from '../../src/conformance/program-generator/index.js';
-import type { Acceptance, Rejection } from '../../src/core/contract/verifier.js';
+import type { Acceptance, ProgramFacts, Rejection, VerifyRequest } from '../../src/core/contract/verifier.js';
+import { readKernelLog } from '../../plugins/verifier-kernel/kernel-log.js';
+import { isDeadWay } from './dead-way.js';
 import { judge, requestOf, type Judgement, type Judges, type Mode } from './judges.js';
 import { describeCase, shrinkCase } from './shrink.js';
 import { findMiss, type Miss } from './soundness.js';
@@ -41,8 +45,6 @@ interface Opinions {
   readonly kernel: Judgement | undefined;
 }
 
-const NONE: ReadonlySet<number> = new Set();
-
 /** Tries one generated program after the other and keeps count. */
 export class Campaign {
   readonly tallies: Record<Mode, Tally> = { guest: new Tally(), root: new Tally() };
@@ -61,7 +63,10 @@ export class Campaign {
   /** Programs that were run, and runs of them. */
   ran = 0;
   runs = 0;
-  /** Programs that every mode rejects, and those of them that do fault: whether the frames find faults at all. */
+  /**
+   * Programs without loops that every mode rejects, and those of them that do fault: whether the frames find faults
+   * at all.
+   */
   rejected = 0;
   rejectedFaulting = 0;
 
@@ -96,6 +101,7 @@ export class Campaign {
       if (opinions.kernel !== undefined) await this.#compare(mode, generated, opinions);
     }
     if (hasRun) return;
+    if (mayLoop(generated)) return;
     this.rejected++;
     if ((await missOf(generated, undefined)) !== undefined) this.rejectedFaulting++;
   }
@@ -164,17 +170,27 @@ export class Campaign {
   ): Promise<RejectionClass | undefined> {
     const theirs = kernel!.verification;
     if (theirs.accepted || !abstract.verification.accepted) return undefined;
-    const rejected = generated.programs[kernel!.program]!;
-    const ours =
-      kernel!.program === abstract.program
-        ? abstract.verification
-        : await this.judges[mode].abstract.verify(requestOf(rejected, generated));
+    const { insn } = theirs;
+    const verifier = this.judges[mode].abstract;
+    const request = requestOf(generated.programs[kernel!.program]!, generated);
+    const ours = await verifier.verify(request);
+    const facts = ours.accepted ? ours.facts : undefined;
+    const isDead = async (): Promise<boolean> =>
+      (insn !== undefined && facts?.unreachable.has(insn) === true) ||
+      (await isDeadWay(verifier, request, await this.#kernelPath(mode, request)));
     const forRoot =
       mode === 'guest' ? (await judge(this.judges.root.kernel!, generated)).verification : undefined;
     return classOf(theirs, {
-      unreachable: ours.accepted ? (ours.facts?.unreachable ?? NONE) : NONE,
+      isDead,
+      isExact: facts !== undefined && isExactAt(facts, insn),
       acceptedForRoot: forRoot !== undefined && (forRoot.accepted || isKernelBug(forRoot.reason)),
     });
+  }
+
+  /** The insns of the path that the kernel rejects. */
+  async #kernelPath(mode: Mode, request: VerifyRequest): Promise<number[]> {
+    const { log } = await this.judges[mode].kernel!.verify({ ...request, log: true });
+    return log === undefined ? [] : readKernelLog(log).path.map(({ insn }) => insn);
   }
 
   async #disagree(
@@ -192,6 +208,28 @@ export class Campaign {
     const shrunk = await shrinkCase(generated, holds);
     this.disagreements.push({ seed: generated.seed, mode, title, text: describeCase(shrunk) });
   }
+}
+
+/** Jumps backwards, callbacks and tail calls: what may go round for ever if nobody verified it. */
+function mayLoop({ programs }: GeneratedCase): boolean {
+  if (programs.length > 1) return true;
+  return programs[0]!.insns.some((insn) => {
+    const { opcode, src, off, imm } = insn;
+    if (isLddw(insn)) return src === op.BPF_PSEUDO_FUNC;
+    const insnClass = opcode & op.BPF_CLASS_MASK;
+    if (insnClass !== op.BPF_JMP && insnClass !== op.BPF_JMP32) return false;
+    if (opcode === op.OP_CALL) return src === op.BPF_PSEUDO_CALL && imm < 0;
+    return opcode === (op.BPF_JMP32 | op.BPF_JA) ? imm < 0 : off < 0;
+  });
+}
+
+/** Whether abstract knows exactly, on every path, where the access at an insn goes or what a call there is given. */
+function isExactAt({ accesses, calls }: ProgramFacts, insn: number | undefined): boolean {
+  if (insn === undefined) return false;
+  const access = accesses.get(insn);
+  return access === undefined
+    ? (calls.get(insn)?.constants.size ?? 0) > 0
+    : access.minOffset === access.maxOffset;
 }
 
 function describe({ code, reason, insn }: Rejection): string {

@@ -21,7 +21,6 @@ export interface Miss {
 const MEMORY_BYTES = 2 * 1024 * 1024;
 /** An accepted program ends; one that takes longer is not waited for. */
 const INSN_LIMIT = 20_000_000;
-const REJECTED_INSN_LIMIT = 100_000;
 
 /**
  * Runs an accepted case in the checked interpreter on each of its frames. A miss is a fault, and as well whatever
@@ -36,8 +35,7 @@ export async function findMiss(
   const executor = new InterpreterExecutor();
   const ring = new FrameRing(runtime.space, 1);
   const backend = new MemoryMapBackend(runtime);
-  const insnLimit = acceptance === undefined ? REJECTED_INSN_LIMIT : INSN_LIMIT;
-  const loaded = await loadCase(generated, { runtime, backend, executor, insnLimit });
+  const loaded = await loadCase(generated, { runtime, backend, executor, insnLimit: INSN_LIMIT });
   // What other programs do after a tail call is not among what the verifier said of the first.
   const isAlone = generated.programs.length === 1;
   try {

@@ -7,7 +7,11 @@ import { markdownTable } from './markdown-table.js';
 export const CLASSES = {
   safety: 'something that must not happen',
   'dead code':
-    'at an insn that `abstract` has proved to be unreachable, with ranges that the kernel does not have',
+    'on a way that `abstract` has proved nobody takes, by ranges that the kernel does not have (shifts by registers, divisions, constants)',
+  precision:
+    'an offset or size of which `abstract` knows the one value that it can have, and the kernel a range',
+  'beyond the end':
+    'a pointer that was found to lie beyond the end of the packet, moved back to bytes that an earlier comparison covers: right, but the kernel has forgotten that one',
   complexity: 'more insns or branches to look at than the kernel has patience for',
   availability: 'a helper or map that the kernel does not give to this process',
   speculation:
@@ -35,24 +39,29 @@ const OF_SPECULATIVE_PATHS: ReadonlySet<string> = new Set([
 ]);
 
 export interface Circumstances {
-  /** What `abstract` has proved not to be reached. */
-  readonly unreachable: ReadonlySet<number>;
+  /** Whether `abstract` has proved that nobody comes to where the kernel rejects. */
+  isDead(): Promise<boolean>;
+  /** Whether `abstract` knows the one offset of the access, or constants of the call, that the kernel rejects. */
+  readonly isExact: boolean;
   /** Whether the kernel accepts the program if it need not mind speculation and addresses. */
   readonly acceptedForRoot: boolean;
 }
 
-export function classOf({ code, reason, insn }: Rejection, circumstances: Circumstances): RejectionClass {
-  const { unreachable, acceptedForRoot } = circumstances;
+export async function classOf(
+  { code, reason }: Rejection,
+  circumstances: Circumstances,
+): Promise<RejectionClass> {
+  const { isExact, acceptedForRoot } = circumstances;
   if (isKernelBug(reason)) return 'kernel bug';
   if (acceptedForRoot && OF_SPECULATIVE_PATHS.has(code)) return 'speculation';
-  if (acceptedForRoot && /prohibited for !root|different maps, paths|speculati/.test(reason))
-    return 'speculation';
+  if (/prohibited for !root/.test(reason)) return 'speculation';
   if (COMPLEXITY.has(code)) return 'complexity';
   if (AVAILABILITY.has(code)) return 'availability';
   if (code === 'unreachable-insn') return 'form';
-  if (insn !== undefined && unreachable.has(insn)) return 'dead code';
+  if (isExact && /min value|max value|\(id=[1-9]/.test(reason)) return 'precision';
+  if (/^r\d+ offset is outside of the packet/i.test(reason)) return 'beyond the end';
   if (/pointer -= pointer prohibited/.test(reason)) return 'length';
-  return 'safety';
+  return (await circumstances.isDead()) ? 'dead code' : 'safety';
 }
 
 /** The kernel's own words for a state that it takes for impossible. */
