@@ -2,7 +2,8 @@ import type { Rejection, Verification } from '../../src/core/contract/verifier.j
 import { markdownTable } from './markdown-table.js';
 
 /**
- * What it means that the kernel rejects what `abstract` accepts. Only `safety` is a miss.
+ * What it means that the kernel rejects what `abstract` accepts. Only `safety` counts as a miss. For `dead code` and
+ * `precision` the word is that of `abstract` itself: these classes sort differences, they do not prove it right.
  */
 export const CLASSES = {
   safety: 'something that must not happen',
@@ -11,12 +12,13 @@ export const CLASSES = {
   precision:
     'an offset or size of which `abstract` knows the one value that it can have, and the kernel a range',
   'beyond the end':
-    'a pointer that was found to lie beyond the end of the packet, moved back to bytes that an earlier comparison covers: right, but the kernel has forgotten that one',
+    'a pointer that was found to lie beyond the end of the packet, moved back to bytes that an earlier comparison covers: the kernel forgets that one',
   complexity: 'more insns or branches to look at than the kernel has patience for',
   availability: 'a helper or map that the kernel does not give to this process',
   speculation:
     'a guard against what a CPU does speculatively, or what the kernel finds on paths that only speculation takes, of a program that it accepts for root',
-  length: 'the length of a packet, `data_end - data`, in which the kernel sees an address',
+  length:
+    'the distance of two pointers into the same memory, as `data_end - data`, in which the kernel sees an address',
   form: 'code that cannot be reached, which the kernel minds and nobody runs',
   'kernel bug': 'the kernel says itself that its verifier failed',
 } as const;
