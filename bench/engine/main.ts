@@ -2,7 +2,7 @@ import 'reflect-metadata';
 import { InterpreterExecutor } from '../../plugins/executor-interpreter/interpreter-executor.js';
 import { WasmExecutor } from '../../plugins/executor-wasm/wasm-executor.js';
 import { MemoryMapBackend } from '../../plugins/map-backend-memory/memory-map-backend.js';
-import { isResidentMap, type BpfMap } from '../../src/bpf/runtime/bpf-map.js';
+import type { BpfMap } from '../../src/bpf/runtime/bpf-map.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import type { Executor, LoadedProgram } from '../../src/core/contract/executor.js';
@@ -39,8 +39,8 @@ interface Row {
 }
 
 async function measure(test: EngineCase, kernel: boolean): Promise<Row> {
-  const wasm = await Engine.make(new WasmExecutor(), test);
-  const interpreter = await Engine.make(new InterpreterExecutor(), test);
+  const wasm = await Engine.make((runtime) => new WasmExecutor(runtime), test);
+  const interpreter = await Engine.make((runtime) => new InterpreterExecutor(runtime), test);
   const contenders: Contender[] = [
     { name: 'wasm batch', round: () => wasm.batchRound() },
     { name: 'wasm single', round: () => wasm.singleRound() },
@@ -76,34 +76,32 @@ class Engine {
     this.#singles = frames.slots;
   }
 
-  static async make(executor: Executor, test: EngineCase): Promise<Engine> {
+  static async make(makeExecutor: (runtime: BpfRuntime) => Executor, test: EngineCase): Promise<Engine> {
     const runtime = new BpfRuntime({ seed: 1n });
     const backend = new MemoryMapBackend(runtime);
+    const executor = makeExecutor(runtime);
     const maps = new Map<number, BpfMap>();
     for (const [handle, spec] of test.maps) {
       const map = backend.create(spec, { name: spec.name });
       if (typeof map === 'number') throw new Error(`map ${spec.name}: ${map}`);
       maps.set(handle, map);
     }
-    const host = { trace: (): void => undefined };
-    const load = (program: EngineCase['program'], programId: number): Promise<LoadedProgram> =>
-      executor.load(program, { runtime, maps, host, programId });
+    const world = { trace: (): void => undefined };
+    const load = (program: EngineCase['program']): Promise<LoadedProgram> =>
+      executor.load(program, { maps, world });
     for (const { handle, index, program } of test.programArrays) {
-      const programId = runtime.allocateProgramId();
-      await load(program, programId);
-      const map = maps.get(handle)!;
-      if (isResidentMap(map)) map.setProgram!(index, programId);
+      maps.get(handle)!.setProgram!(index, (await load(program)).id);
     }
     const times: number[] = [];
     for (let i = 0; i < 15; i++) {
       const start = performance.now();
-      const loaded = await load(test.program, runtime.allocateProgramId());
+      const loaded = await load(test.program);
       times.push(performance.now() - start);
       loaded.close();
     }
     const frames = new FrameRing(runtime.space, Math.max(RING_SLOTS, test.flows));
     for (let slot = 0; slot < frames.slots; slot++) frames.load(slot, test.frame(slot % test.flows));
-    const engine = new Engine(await load(test.program, runtime.allocateProgramId()), frames);
+    const engine = new Engine(await load(test.program), frames);
     engine.compileMs = median(times);
     // All keys are in the map before the clock starts.
     if (engine.loaded.runBatch(frames, 0, frames.slots) > 0) {

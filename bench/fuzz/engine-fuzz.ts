@@ -37,10 +37,10 @@ export function newStatistics(): FuzzStatistics {
 const MEMORY_BYTES = 2 * 1024 * 1024;
 
 /** Executors by the name a campaign gives them. */
-const EXECUTORS: Readonly<Record<string, () => Executor>> = {
-  interpreter: () => new InterpreterExecutor(),
-  wasm: () => new WasmExecutor(),
-  'wasm-checked': () => new WasmExecutor({ checked: true }),
+const EXECUTORS: Readonly<Record<string, (runtime: BpfRuntime) => Executor>> = {
+  interpreter: (runtime) => new InterpreterExecutor(runtime),
+  wasm: (runtime) => new WasmExecutor(runtime),
+  'wasm-checked': (runtime) => new WasmExecutor(runtime, { checked: true }),
 };
 
 /**
@@ -54,8 +54,8 @@ export async function fuzzEngines(
 ): Promise<Finding | undefined> {
   const generated = generateCase(seed, options);
   const runtime = new BpfRuntime({ memoryBytes: MEMORY_BYTES });
-  const factory = { open: async (name: string) => EXECUTORS[name]!() };
-  const executor = new DifferentialExecutor(factory, { executors: options.executors });
+  const factory = { open: async (name: string) => EXECUTORS[name]!(runtime) };
+  const executor = new DifferentialExecutor(runtime, factory, { executors: options.executors });
   await executor.start();
   statistics.programs++;
   statistics.slots += slotsOf(generated);

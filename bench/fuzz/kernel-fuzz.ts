@@ -158,7 +158,7 @@ function reasonIn(log: string): string {
 
 async function runInInterpreter(generated: GeneratedCase): Promise<Trace> {
   const runtime = new BpfRuntime({ memoryBytes: 16 * 1024 * 1024 });
-  const executor = new InterpreterExecutor();
+  const executor = new InterpreterExecutor(runtime);
   const ring = new FrameRing(runtime.space, 1);
   const loaded = await loadCase(generated, { runtime, backend: new MemoryMapBackend(runtime), executor });
   try {

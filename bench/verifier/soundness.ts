@@ -32,7 +32,7 @@ export async function findMiss(
   acceptance: Acceptance | undefined,
 ): Promise<Miss | undefined> {
   const runtime = new BpfRuntime({ memoryBytes: MEMORY_BYTES });
-  const executor = new InterpreterExecutor();
+  const executor = new InterpreterExecutor(runtime);
   const ring = new FrameRing(runtime.space, 1);
   const backend = new MemoryMapBackend(runtime);
   const loaded = await loadCase(generated, { runtime, backend, executor, insnLimit: INSN_LIMIT });

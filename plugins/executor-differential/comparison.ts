@@ -1,4 +1,4 @@
-import type { HelperHost } from '../../src/bpf/runtime/helper-host.js';
+import type { HelperWorld } from '../../src/bpf/runtime/helper-world.js';
 import type { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import type {
   ExecutionEnvironment,
@@ -20,13 +20,13 @@ export interface Member {
 
 /** The environment of one member: what its program prints is held back. */
 export function environmentFor(environment: ExecutionEnvironment, traces: string[]): ExecutionEnvironment {
-  const host: HelperHost = {
+  const world: HelperWorld = {
     trace: (text) => void traces.push(text),
     get network() {
-      return environment.host.network;
+      return environment.world.network;
     },
   };
-  return { ...environment, host };
+  return { ...environment, world };
 }
 
 /** How one executor ran. */

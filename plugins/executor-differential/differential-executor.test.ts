@@ -12,7 +12,7 @@ import { LifecycleManager } from '../../src/core/plugin/lifecycle.js';
 import { PluginRegistry } from '../../src/core/plugin/plugin-registry.js';
 import { Scope } from '../../src/core/plugin/scope.js';
 import { PluginInstances } from '../../src/core/run/plugin-instances.js';
-import { choosePlugin } from '../../src/core/testbed/resolve-testbed.js';
+import { choosePlugin } from '../../src/core/testbed/choose-plugin.js';
 import { BUILT_IN_PLUGINS } from '../../src/presets.js';
 import { InterpreterExecutor } from '../executor-interpreter/index.js';
 import { WasmExecutor } from '../executor-wasm/index.js';
@@ -22,12 +22,15 @@ import { DifferentialExecutor, ExecutorDisagreement } from './index.js';
 /** An interpreter that is made wrong: by changing the program it is given, or what a run leaves behind. */
 class WrongExecutor implements Executor {
   readonly name = 'wrong';
-  readonly #interpreter = new InterpreterExecutor();
+  readonly #interpreter: InterpreterExecutor;
 
   constructor(
+    runtime: BpfRuntime,
     readonly rewrite: (insn: Insn) => Insn,
     readonly meddle: (frames: FrameRing, slot: number, batch: boolean) => void = () => undefined,
-  ) {}
+  ) {
+    this.#interpreter = new InterpreterExecutor(runtime);
+  }
 
   async load(program: Program, environment: ExecutionEnvironment): Promise<LoadedProgram> {
     return this.loadNow(program, environment);
@@ -38,17 +41,20 @@ class WrongExecutor implements Executor {
     const loaded = this.#interpreter.loadNow({ ...program, insns }, environment);
     return {
       name: loaded.name,
+      executor: 'wrong',
+      id: loaded.id,
+      openFrames: (slots) => loaded.openFrames(slots),
       get lastFault() {
         return loaded.lastFault;
       },
       run: (frames, slot) => {
         const outcome = loaded.run(frames, slot);
-        this.meddle(frames, slot, false);
+        this.meddle(frames as FrameRing, slot, false);
         return outcome;
       },
       runBatch: (frames, first, count) => {
         const aborted = loaded.runBatch(frames, first, count);
-        this.meddle(frames, first, true);
+        this.meddle(frames as FrameRing, first, true);
         return aborted;
       },
       call: (r1, r2) => loaded.call(r1, r2),
@@ -85,13 +91,11 @@ class Bench {
   async program(text: string, ...executors: Executor[]): Promise<LoadedProgram> {
     const named = new Map(executors.map((executor) => [executor.name, executor]));
     const factory = { open: async (name: string) => named.get(name)! };
-    const executor = new DifferentialExecutor(factory, { executors: [...named.keys()] });
+    const executor = new DifferentialExecutor(this.runtime, factory, { executors: [...named.keys()] });
     await executor.start();
     return executor.load(programOf(text), {
-      runtime: this.runtime,
       maps: new Map([[1, this.map]]),
-      host: { trace: (line) => void this.traces.push(line) },
-      programId: this.runtime.allocateProgramId(),
+      world: { trace: (line) => void this.traces.push(line) },
     });
   }
 
@@ -159,7 +163,11 @@ function disagreementOf(run: () => unknown): ExecutorDisagreement {
 describe('executors that agree', () => {
   it('leave what one run leaves', async () => {
     const bench = new Bench();
-    const program = await bench.program(EVERYTHING, new InterpreterExecutor(), new WasmExecutor());
+    const program = await bench.program(
+      EVERYTHING,
+      new InterpreterExecutor(bench.runtime),
+      new WasmExecutor(bench.runtime),
+    );
     expect(program.run(bench.ring, 0)).toEqual({ verdict: 2 });
     expect(program.run(bench.ring, 1)).toEqual({ verdict: 2 });
     expect(bench.counter).toBe(2);
@@ -175,16 +183,20 @@ describe('executors that agree', () => {
     const bench = new Bench();
     const program = await bench.program(
       'r0 = r1\nr0 -= r2\nexit',
-      new InterpreterExecutor(),
-      new WasmExecutor(),
+      new InterpreterExecutor(bench.runtime),
+      new WasmExecutor(bench.runtime),
     );
-    expect(program.call(5n, 7n)).toEqual({ r0: 0xfffffffffffffffen });
+    expect(program.call!(5n, 7n)).toEqual({ r0: 0xfffffffffffffffen });
   });
 
   it('agree on a fault, wherever it is noticed', async () => {
     const bench = new Bench();
     const beyond = 'r1 = 0x7fff0000ll\n*(u32 *)(r1 +0) = 1\nr0 = 1\nexit';
-    const program = await bench.program(beyond, new InterpreterExecutor(), new WasmExecutor());
+    const program = await bench.program(
+      beyond,
+      new InterpreterExecutor(bench.runtime),
+      new WasmExecutor(bench.runtime),
+    );
     expect(program.run(bench.ring, 0).fault?.reason).toContain('belongs to no object');
     expect(program.lastFault?.insn).toBe(2);
     expect(program.runBatch(bench.ring, 0, 4)).toBe(4);
@@ -192,13 +204,18 @@ describe('executors that agree', () => {
 });
 
 describe('a disagreement', () => {
-  const wrongMultiplication = new WrongExecutor((insn) =>
-    insn.opcode === (op.BPF_ALU64 | op.BPF_MUL | op.BPF_K) ? { ...insn, imm: insn.imm + 1 } : insn,
-  );
+  const wrongMultiplication = (bench: Bench): WrongExecutor =>
+    new WrongExecutor(bench.runtime, (insn) =>
+      insn.opcode === (op.BPF_ALU64 | op.BPF_MUL | op.BPF_K) ? { ...insn, imm: insn.imm + 1 } : insn,
+    );
 
   it('is found, reported and shrunk', async () => {
     const bench = new Bench();
-    const program = await bench.program(EVERYTHING, new InterpreterExecutor(), wrongMultiplication);
+    const program = await bench.program(
+      EVERYTHING,
+      new InterpreterExecutor(bench.runtime),
+      wrongMultiplication(bench),
+    );
     const error = disagreementOf(() => program.run(bench.ring, 0));
     expect(error.code).toBe('executor-disagreement');
     expect(error.summary).toMatch(
@@ -217,79 +234,97 @@ describe('a disagreement', () => {
 
   it('leaves memory as the first executor made it', async () => {
     const bench = new Bench();
-    const program = await bench.program(EVERYTHING, new InterpreterExecutor(), wrongMultiplication);
+    const program = await bench.program(
+      EVERYTHING,
+      new InterpreterExecutor(bench.runtime),
+      wrongMultiplication(bench),
+    );
     disagreementOf(() => program.run(bench.ring, 0));
     expect(bench.counter).toBe(1);
     expect(bench.ring.packet(0)[12]).toBe(((12 ^ 85) * 3) & 0xff);
   });
 
-  const meddlers: Readonly<Record<string, { wrong: WrongExecutor; difference: string }>> = {
+  const meddlers: Readonly<
+    Record<string, { wrong: (runtime: BpfRuntime) => WrongExecutor; difference: string }>
+  > = {
     'in the verdict': {
-      wrong: new WrongExecutor((insn) =>
-        insn.opcode === (op.BPF_ALU64 | op.BPF_MOV) && insn.imm === 2 && insn.dst === 0
-          ? { ...insn, imm: 1 }
-          : insn,
-      ),
+      wrong: (runtime) =>
+        new WrongExecutor(runtime, (insn) =>
+          insn.opcode === (op.BPF_ALU64 | op.BPF_MOV) && insn.imm === 2 && insn.dst === 0
+            ? { ...insn, imm: 1 }
+            : insn,
+        ),
       difference: 'verdict 2 (XDP_PASS) against verdict 1 (XDP_DROP)',
     },
     'in a map': {
-      wrong: new WrongExecutor((insn) =>
-        insn.imm === op.BPF_ADD && insn.opcode === 0xdb ? { ...insn, src: 10 } : insn,
-      ),
+      wrong: (runtime) =>
+        new WrongExecutor(runtime, (insn) =>
+          insn.imm === op.BPF_ADD && insn.opcode === 0xdb ? { ...insn, src: 10 } : insn,
+        ),
       difference: 'byte 0 of the value of map counters, element 0',
     },
     'in the context': {
-      wrong: new WrongExecutor(same, (frames, slot) => {
-        frames.space.i32[(frames.address(slot) + 4) >> 2]! -= 1;
-      }),
+      wrong: (runtime) =>
+        new WrongExecutor(runtime, same, (frames, slot) => {
+          frames.space.i32[(frames.address(slot) + 4) >> 2]! -= 1;
+        }),
       difference: 'the frame in slot 0 (ctx->data_end)',
     },
     'in another slot': {
-      wrong: new WrongExecutor(same, (frames) => {
-        frames.space.u8[frames.address(3) + 64 + 256 + 59] = 0xee;
-      }),
+      wrong: (runtime) =>
+        new WrongExecutor(runtime, same, (frames) => {
+          frames.space.u8[frames.address(3) + 64 + 256 + 59] = 0xee;
+        }),
       difference: 'byte 59 of the packet in slot 3',
     },
     'in the headroom': {
-      wrong: new WrongExecutor(same, (frames, slot) => {
-        frames.space.u8[frames.address(slot) + 64 + 255] = 1;
-      }),
+      wrong: (runtime) =>
+        new WrongExecutor(runtime, same, (frames, slot) => {
+          frames.space.u8[frames.address(slot) + 64 + 255] = 1;
+        }),
       difference: 'the headroom in slot 0, 1 bytes before the packet',
     },
     'in the redirect': {
-      wrong: new WrongExecutor(same, (frames, slot) => {
-        frames.space.i32[(frames.address(slot) + 40) >> 2] = 9;
-      }),
+      wrong: (runtime) =>
+        new WrongExecutor(runtime, same, (frames, slot) => {
+          frames.space.i32[(frames.address(slot) + 40) >> 2] = 9;
+        }),
       difference: 'the frame in slot 0 (redirect: target)',
     },
     'in the random numbers drawn': {
-      wrong: new WrongExecutor((insn) =>
-        insn.opcode === op.OP_CALL && insn.imm === 7 ? { ...insn, imm: 5 } : insn,
-      ),
+      wrong: (runtime) =>
+        new WrongExecutor(runtime, (insn) =>
+          insn.opcode === op.OP_CALL && insn.imm === 7 ? { ...insn, imm: 5 } : insn,
+        ),
       difference: 'state of bpf_get_prandom_u32',
     },
     'by breaking down': {
-      wrong: new WrongExecutor(same, () => {
-        throw new TypeError('undefined is not a function');
-      }),
+      wrong: (runtime) =>
+        new WrongExecutor(runtime, same, () => {
+          throw new TypeError('undefined is not a function');
+        }),
       difference: 'broke down: undefined is not a function',
     },
   };
   for (const [what, { wrong, difference }] of Object.entries(meddlers)) {
     it(`is found ${what}`, async () => {
       const bench = new Bench();
-      const program = await bench.program(EVERYTHING, new InterpreterExecutor(), wrong);
+      const program = await bench.program(
+        EVERYTHING,
+        new InterpreterExecutor(bench.runtime),
+        wrong(bench.runtime),
+      );
       expect(disagreementOf(() => program.run(bench.ring, 0)).summary).toContain(difference);
     });
   }
 
   it('is found when one does not notice a fault', async () => {
     const bench = new Bench();
-    const wrong = new WrongExecutor((insn) =>
+    const wrong = new WrongExecutor(bench.runtime, (insn) =>
       insn.opcode === 0x63 ? { ...insn, opcode: 0x05, off: 0, dst: 0, src: 0 } : insn,
     );
     const text = 'r1 = 0x7fff0000ll\nr0 = 1\n*(u32 *)(r1 +0) = r0\nexit';
-    const program = await bench.program(text, new InterpreterExecutor(), wrong);
+    const program = await bench.program(text, new InterpreterExecutor(bench.runtime), wrong);
     const error = disagreementOf(() => program.run(bench.ring, 0));
     expect(error.summary).toContain('fault at insn 3: ');
     expect(error.summary).toContain('against verdict 1');
@@ -298,7 +333,7 @@ describe('a disagreement', () => {
   it('is found in a batch, and traced to its frame', async () => {
     const bench = new Bench();
     // Wrong for frames whose first byte is 2.
-    const wrong = new WrongExecutor((insn) =>
+    const wrong = new WrongExecutor(bench.runtime, (insn) =>
       insn.opcode === 0x15 && insn.imm === 2 ? { ...insn, imm: 1 } : insn,
     );
     const text = `
@@ -309,17 +344,17 @@ describe('a disagreement', () => {
       r0 = 2
     out:
       exit`;
-    const program = await bench.program(text, new InterpreterExecutor(), wrong);
+    const program = await bench.program(text, new InterpreterExecutor(bench.runtime), wrong);
     const error = disagreementOf(() => program.runBatch(bench.ring, 2, 4));
     expect(error.message).toContain('packet (60 bytes): 020304');
   });
 
   it('is found when only the batch goes wrong', async () => {
     const bench = new Bench();
-    const wrong = new WrongExecutor(same, (frames, slot, batch) => {
+    const wrong = new WrongExecutor(bench.runtime, same, (frames, slot, batch) => {
       if (batch) frames.space.u8[frames.address(slot) + 64 + 256] = 0xaa;
     });
-    const program = await bench.program('r0 = 1\nexit', new InterpreterExecutor(), wrong);
+    const program = await bench.program('r0 = 1\nexit', new InterpreterExecutor(bench.runtime), wrong);
     expect(program.run(bench.ring, 0)).toEqual({ verdict: 1 });
     expect(disagreementOf(() => program.runBatch(bench.ring, 0, 4)).summary).toContain('in a batch, ');
   });
@@ -333,16 +368,20 @@ describe('loading', () => {
       name: 'refusing',
       load: async () => Promise.reject(new Error('cannot')),
     };
-    await expect(bench.program('r0 = 1\nexit', new InterpreterExecutor(), refusing)).rejects.toThrow(
-      'cannot',
-    );
+    await expect(
+      bench.program('r0 = 1\nexit', new InterpreterExecutor(bench.runtime), refusing),
+    ).rejects.toThrow('cannot');
     expect(bench.runtime.space.regions).toHaveLength(regions);
   });
 
   it('gives everything back when the program is closed', async () => {
     const bench = new Bench();
     const regions = bench.runtime.space.regions.length;
-    const program = await bench.program(EVERYTHING, new InterpreterExecutor(), new WasmExecutor());
+    const program = await bench.program(
+      EVERYTHING,
+      new InterpreterExecutor(bench.runtime),
+      new WasmExecutor(bench.runtime),
+    );
     program.run(bench.ring, 0);
     program.close();
     expect(bench.runtime.space.regions).toHaveLength(regions);
@@ -362,12 +401,10 @@ describe('the plugin', () => {
       verifiers: { rule: 'all', choices: [await choose('verifier', 'structural')] },
     });
     const loaded = await party.executor.load(programOf('r0 = 2\nexit'), {
-      runtime: party.runtime,
       maps: new Map(),
-      host: { trace() {} },
-      programId: party.runtime.allocateProgramId(),
+      world: { trace() {} },
     });
-    expect(loaded.run(new FrameRing(party.runtime.space, 1), 0).verdict).toBe(2);
+    expect(loaded.run(loaded.openFrames(1), 0).verdict).toBe(2);
     await lifecycle.stop();
     return party.executor;
   }

@@ -1,5 +1,6 @@
 import type { Program } from '../../src/bpf/program.js';
-import type { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
+import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import { XDP_MD, xdpActionName } from '../../src/bpf/xdp.js';
 import {
   EXECUTOR_FACTORY,
@@ -7,11 +8,13 @@ import {
   type ExecutionEnvironment,
   type Executor,
   type ExecutorFactory,
+  type FrameSlots,
   type LoadedProgram,
   type ProgramFault,
   type RunOutcome,
 } from '../../src/core/contract/executor.js';
 import { inject, injectable, token } from '../../src/core/contract/injection.js';
+import { BPF_RUNTIME } from '../../src/core/contract/map-backend.js';
 import type { Lifecycle } from '../../src/core/contract/plugin.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import {
@@ -43,6 +46,7 @@ export const DEFAULT_DIFFERENTIAL_CONFIG: DifferentialConfig = { executors: ['in
 @injectable()
 export class DifferentialExecutor implements Executor, Lifecycle {
   readonly name = 'differential';
+  readonly #runtime: BpfRuntime;
   readonly #factory: ExecutorFactory;
   readonly #names: readonly string[];
   #executors: readonly Executor[] = [];
@@ -50,12 +54,14 @@ export class DifferentialExecutor implements Executor, Lifecycle {
   readonly #programs = new Map<number, Program>();
 
   constructor(
+    @inject(BPF_RUNTIME) runtime: BpfRuntime,
     @inject(EXECUTOR_FACTORY) factory: ExecutorFactory,
     @inject(DIFFERENTIAL_CONFIG) config: DifferentialConfig = DEFAULT_DIFFERENTIAL_CONFIG,
   ) {
     if (config.executors.includes(this.name)) {
       throw new XdpbedError('testbed-invalid', 'executor differential cannot be compared with itself');
     }
+    this.#runtime = runtime;
     this.#factory = factory;
     this.#names = config.executors;
   }
@@ -68,12 +74,13 @@ export class DifferentialExecutor implements Executor, Lifecycle {
 
   /** Throws `executor-unsupported` when one of the executors cannot run the program. */
   async load(program: Program, environment: ExecutionEnvironment): Promise<DifferentialProgram> {
-    const loaded = await loadEach(this.#executors, program, environment);
-    this.#programs.set(environment.programId, program);
+    const id = environment.programId ?? this.#runtime.allocateProgramId();
+    const loaded = await loadEach(this.#executors, program, { ...environment, programId: id });
+    this.#programs.set(id, program);
     const others = (): Program[] =>
-      [...this.#programs].filter(([id]) => id !== environment.programId).map(([, other]) => other);
-    return new DifferentialProgram(program, environment, loaded, others, () => {
-      this.#programs.delete(environment.programId);
+      [...this.#programs].filter(([other]) => other !== id).map(([, other]) => other);
+    return new DifferentialProgram(program, this.#runtime, id, environment, loaded, others, () => {
+      this.#programs.delete(id);
     });
   }
 }
@@ -99,31 +106,38 @@ async function loadEach(
 
 export class DifferentialProgram implements LoadedProgram {
   readonly name: string;
+  readonly executor = 'differential';
   lastFault: ProgramFault | undefined;
   readonly #before: MemoryImage;
   readonly #after: MemoryImage;
 
   constructor(
     readonly program: Program,
+    readonly runtime: BpfRuntime,
+    readonly id: number,
     readonly environment: ExecutionEnvironment,
     readonly members: readonly Member[],
     readonly others: () => readonly Program[],
     readonly onClose: () => void,
   ) {
     this.name = program.name;
-    this.#before = new MemoryImage(environment.runtime.space);
-    this.#after = new MemoryImage(environment.runtime.space);
+    this.#before = new MemoryImage(runtime.space);
+    this.#after = new MemoryImage(runtime.space);
   }
 
-  run(frames: FrameRing, slot: number): RunOutcome {
-    return this.#perform(runAction(frames, slot));
+  openFrames(slots: number): FrameRing {
+    return new FrameRing(this.runtime.space, slots, this.runtime.maps);
+  }
+
+  run(frames: FrameSlots, slot: number): RunOutcome {
+    return this.#perform(runAction(ringOf(frames), slot));
   }
 
   /**
    * Runs the batch as a batch in every executor. Where they disagree, or a program faults, it is done again frame
    * by frame, which finds the frame at fault.
    */
-  runBatch(frames: FrameRing, first: number, count: number): number {
+  runBatch(frames: FrameSlots, first: number, count: number): number {
     const action: Action<number> = {
       prefix: 'in a batch, ',
       run: (program) => program.runBatch(frames, first, count),
@@ -149,7 +163,15 @@ export class DifferentialProgram implements LoadedProgram {
     return aborted;
   }
 
+  /** Throws `executor-unsupported` when one of the executors runs XDP programs only. */
   call(r1: bigint, r2: bigint): CallOutcome {
+    const limited = this.members.find(({ program }) => program.call === undefined);
+    if (limited !== undefined) {
+      throw new XdpbedError(
+        'executor-unsupported',
+        `executor ${limited.executor.name} runs XDP programs only`,
+      );
+    }
     return this.#perform(callAction(r1, r2));
   }
 
@@ -168,7 +190,7 @@ export class DifferentialProgram implements LoadedProgram {
   /** What others see of a run besides memory. */
   #passOn({ fault, traces }: Result<unknown>): void {
     if (fault !== undefined) this.lastFault = fault;
-    for (const text of traces) this.environment.host.trace(text);
+    for (const text of traces) this.environment.world.trace(text);
   }
 
   #compare<Outcome>(action: Action<Outcome>): Comparison<Outcome> {
@@ -200,12 +222,15 @@ export class DifferentialProgram implements LoadedProgram {
       originalLength: program.insns.length,
     };
     const executors = [this.members[0]!.executor, this.members[difference.member]!.executor] as const;
-    const { environment } = this;
-    return new ExecutorDisagreement(shrinkDisagreement({ executors, environment, action, before, parts }));
+    const { environment, runtime } = this;
+    return new ExecutorDisagreement(
+      shrinkDisagreement({ executors, runtime, environment, action, before, parts }),
+    );
   }
 
   #scene<Outcome>({ frame }: Action<Outcome>): Scene {
-    const { runtime, maps } = this.environment;
+    const { runtime } = this;
+    const { maps } = this.environment;
     const { state } = runtime;
     const fields = [`cpu = ${state.cpu}`, `now = ${state.now}`];
     if (frame !== undefined) {
@@ -223,6 +248,11 @@ export class DifferentialProgram implements LoadedProgram {
   }
 }
 
+function ringOf(frames: FrameSlots): FrameRing {
+  if (frames instanceof FrameRing) return frames;
+  throw new RangeError('the frames lie in another address space');
+}
+
 function runAction(ring: FrameRing, slot: number): Action<RunOutcome> {
   return {
     frame: { ring, slot },
@@ -234,7 +264,7 @@ function runAction(ring: FrameRing, slot: number): Action<RunOutcome> {
 
 function callAction(r1: bigint, r2: bigint): Action<CallOutcome> {
   return {
-    run: (program) => program.call(r1, r2),
+    run: (program) => program.call!(r1, r2),
     fault: (outcome) => ('fault' in outcome ? outcome.fault : undefined),
     text: (outcome) => ('r0' in outcome ? `r0 = 0x${outcome.r0.toString(16)}` : ''),
   };

@@ -11,10 +11,8 @@ export default definePlugin({
   name: 'differential',
   version: '1.0.0',
   role: 'executor',
-  api: '^1',
+  api: '^2',
   description: 'Runs each program in several executors, which must agree on every bit.',
-  requires: [],
-  capabilities: ['batch', 'compare'],
   configSchema: Type.Object(
     {
       executors: Type.Array(Type.String({ minLength: 1 }), {

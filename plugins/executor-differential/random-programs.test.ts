@@ -14,12 +14,17 @@ import { DifferentialExecutor, ExecutorDisagreement } from './index.js';
 /** A slice of what `npm run fuzz:engine` runs by the hundred thousand. */
 const PROGRAMS = 300;
 
-async function runCase(seed: number, executors: readonly Executor[]): Promise<void> {
+async function runCase(seed: number, make: (runtime: BpfRuntime) => readonly Executor[]): Promise<void> {
   const generated = generateCase(seed);
   const runtime = new BpfRuntime({ memoryBytes: 2 << 20 });
+  const executors = make(runtime);
   const open = async (name: string): Promise<Executor> =>
     executors.find((executor) => executor.name === name)!;
-  const executor = new DifferentialExecutor({ open }, { executors: executors.map(({ name }) => name) });
+  const executor = new DifferentialExecutor(
+    runtime,
+    { open },
+    { executors: executors.map(({ name }) => name) },
+  );
   await executor.start();
   const ring = new FrameRing(runtime.space, generated.frames.length);
   const loaded = await loadCase(generated, { runtime, backend: new MemoryMapBackend(runtime), executor });
@@ -40,13 +45,16 @@ async function runCase(seed: number, executors: readonly Executor[]): Promise<vo
 describe('random programs', () => {
   it('mean the same to interpreter and wasm', async () => {
     for (let seed = 1; seed <= PROGRAMS; seed++) {
-      await runCase(seed, [new InterpreterExecutor(), new WasmExecutor()]);
+      await runCase(seed, (runtime) => [new InterpreterExecutor(runtime), new WasmExecutor(runtime)]);
     }
   });
 
   it('mean the same to interpreter and the checked build of wasm', async () => {
     for (let seed = 1; seed <= PROGRAMS / 6; seed++) {
-      await runCase(seed, [new InterpreterExecutor(), new WasmExecutor({ checked: true })]);
+      await runCase(seed, (runtime) => [
+        new InterpreterExecutor(runtime),
+        new WasmExecutor(runtime, { checked: true }),
+      ]);
     }
   });
 });
@@ -54,9 +62,14 @@ describe('random programs', () => {
 /** An interpreter that takes one kind of insn for another, as an executor with a slip in it does. */
 class SlippingExecutor implements Executor {
   readonly name = 'slipping';
-  readonly #interpreter = new InterpreterExecutor();
+  readonly #interpreter: InterpreterExecutor;
 
-  constructor(readonly slip: (insn: Insn) => Insn | undefined) {}
+  constructor(
+    runtime: BpfRuntime,
+    readonly slip: (insn: Insn) => Insn | undefined,
+  ) {
+    this.#interpreter = new InterpreterExecutor(runtime);
+  }
 
   async load(program: Program, environment: ExecutionEnvironment) {
     const insns = program.insns.map((insn) => this.slip(insn) ?? insn);
@@ -128,7 +141,10 @@ describe('random programs find', () => {
         if (!generateCase(seed).programs.some(({ insns }) => insns.some((insn) => slip(insn) !== undefined)))
           continue;
         try {
-          await runCase(seed, [new InterpreterExecutor(), new SlippingExecutor(slip)]);
+          await runCase(seed, (runtime) => [
+            new InterpreterExecutor(runtime),
+            new SlippingExecutor(runtime, slip),
+          ]);
         } catch (error) {
           if (!(error instanceof ExecutorDisagreement)) throw error;
           found = seed;

@@ -1,4 +1,5 @@
 import type { Program } from '../../src/bpf/program.js';
+import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import type { ExecutionEnvironment, Executor } from '../../src/core/contract/executor.js';
 import { compare, environmentFor, perform, type Action, type Member } from './comparison.js';
 import type { DisagreementParts } from './disagreement.js';
@@ -16,6 +17,7 @@ type PromptExecutor = Executor & Required<Pick<Executor, 'loadNow'>>;
 export interface Search<Outcome> {
   /** The one that counts as right, then the one that differs from it. */
   readonly executors: readonly [Executor, Executor];
+  readonly runtime: BpfRuntime;
   readonly environment: ExecutionEnvironment;
   readonly action: Action<Outcome>;
   /** What the run started from. */
@@ -51,11 +53,10 @@ function isPrompt(executor: Executor): executor is PromptExecutor {
 
 /** Whether the executors disagree on another program, which the one that is right runs to its end. */
 function disagreeOn<Outcome>(
-  { environment, action, before, parts }: Search<Outcome>,
+  { runtime, environment, action, before, parts }: Search<Outcome>,
   executors: readonly PromptExecutor[],
   program: Program,
 ): Pick<DisagreementParts, 'difference' | 'opinions'> | undefined {
-  const { runtime } = environment;
   const members: Member[] = [];
   const load = (executor: PromptExecutor, insnLimit: number | undefined): Member => {
     const traces: string[] = [];

@@ -115,7 +115,7 @@ function offsetOf({
 describe('arithmetic', () => {
   it('agrees with the RFC in BigInt, over chains of insns', () => {
     const runtime = new BpfRuntime({ memoryBytes: 1 << 20 });
-    const executor = new InterpreterExecutor();
+    const executor = new InterpreterExecutor(runtime);
     const lddw = (dst: number, value: bigint): Insn[] => [
       { opcode: OP_LDDW, dst, src: 0, off: 0, imm: Number(BigInt.asIntN(32, value)) },
       { opcode: 0, dst: 0, src: 0, off: 0, imm: Number(BigInt.asIntN(32, value >> 32n)) },
@@ -142,7 +142,7 @@ describe('arithmetic', () => {
         insns.push({ opcode: OP_EXIT, dst: 0, src: 0, off: 0, imm: 0 });
         const loaded = executor.loadNow(
           { name: 'arithmetic', type: 6, attachType: 'BPF_XDP', gplCompatible: true, insns },
-          { runtime, maps: new Map(), host: { trace() {} }, programId: 1 },
+          { maps: new Map(), world: { trace() {} } },
         );
         expect(loaded.call(0n, 0n)).toEqual({ r0: expected });
         loaded.close();

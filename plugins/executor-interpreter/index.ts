@@ -7,10 +7,8 @@ export default definePlugin({
   name: 'interpreter',
   version: '1.0.0',
   role: 'executor',
-  api: '^1',
+  api: '^2',
   description: 'The reference executor: interprets programs and checks every access.',
-  requires: [],
-  capabilities: ['batch', 'trace', 'step', 'checked'],
   configSchema: Type.Object({}, { additionalProperties: false }),
   register(scope) {
     scope.bindClass(EXECUTOR, InterpreterExecutor);

@@ -2,7 +2,7 @@ import { executorConformance } from '../../src/conformance/executor/executor-sui
 import { MemoryMapBackend } from '../map-backend-memory/memory-map-backend.js';
 import { InterpreterExecutor } from './interpreter-executor.js';
 
-executorConformance('interpreter', () => new InterpreterExecutor(), {
+executorConformance('interpreter', (runtime) => new InterpreterExecutor(runtime), {
   makeMapBackend: (runtime) => new MemoryMapBackend(runtime),
   checked: true,
 });

@@ -1,10 +1,12 @@
 import type { DebuggerObserver, ProgramDebugging } from '../../src/core/contract/program-debugging.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
-import { injectable } from '../../src/core/contract/injection.js';
+import { inject, injectable } from '../../src/core/contract/injection.js';
+import { BPF_RUNTIME } from '../../src/core/contract/map-backend.js';
 import type {
   CallOutcome,
   ExecutionEnvironment,
   Executor,
+  FrameSlots,
   LoadedProgram,
   ProgramFault,
   RunOutcome,
@@ -15,7 +17,7 @@ import type { Program } from '../../src/bpf/program.js';
 import { XDP_ABORTED } from '../../src/bpf/xdp.js';
 import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { createHelpers, TAIL_CALL } from '../../src/bpf/runtime/helpers/helper-table.js';
-import { FRAME_SLOT, type FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { FRAME_SLOT, FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import { decodeProgram } from './decode-program.js';
 import { ProgramDebugger } from './program-debugger.js';
 import type { DecodedProgram } from './decoded-program.js';
@@ -33,7 +35,13 @@ const DEFAULT_INSN_LIMIT = 2 ** 32 - 1;
 @injectable()
 export class InterpreterExecutor implements Executor {
   readonly name = 'interpreter';
-  readonly #machines = new WeakMap<BpfRuntime, Machine>();
+  readonly #runtime: BpfRuntime;
+  /** For as long as programs are loaded. */
+  #machine: Machine | undefined;
+
+  constructor(@inject(BPF_RUNTIME) runtime: BpfRuntime) {
+    this.#runtime = runtime;
+  }
 
   async load(program: Program, environment: ExecutionEnvironment): Promise<InterpretedProgram> {
     return this.loadNow(program, environment);
@@ -41,7 +49,8 @@ export class InterpreterExecutor implements Executor {
 
   /** As `load`, for callers that cannot wait. */
   loadNow(program: Program, environment: ExecutionEnvironment): InterpretedProgram {
-    const { runtime, host, programId } = environment;
+    const runtime = this.#runtime;
+    const programId = environment.programId ?? runtime.allocateProgramId();
     // The run loop takes addresses for positive int32.
     if (runtime.space.byteLength > MAX_SPACE) {
       throw new XdpbedError(
@@ -49,10 +58,10 @@ export class InterpreterExecutor implements Executor {
         `an address space of ${runtime.space.byteLength} bytes exceeds the interpreter's limit of ${MAX_SPACE}`,
       );
     }
-    const machine = this.#machines.get(runtime) ?? new Machine(runtime, interpret);
+    const machine = this.#machine ?? new Machine(runtime, interpret);
     let decoded: DecodedProgram;
     try {
-      const helpers = createHelpers(runtime, host, {
+      const helpers = createHelpers(runtime, environment.world, {
         check: (address, size, write) => {
           machine.onAccess?.(address, size, write);
           return machine.accessFault(address, size, write);
@@ -66,13 +75,13 @@ export class InterpreterExecutor implements Executor {
       if (machine.programs.size === 0) machine.close();
       throw error;
     }
-    this.#machines.set(runtime, machine);
+    this.#machine = machine;
     machine.programs.set(programId, decoded);
-    return new InterpretedProgram(decoded, machine, () => {
+    return new InterpretedProgram(decoded, machine, programId, () => {
       if (machine.programs.get(programId) !== decoded) return;
       machine.programs.delete(programId);
       if (machine.programs.size > 0) return;
-      this.#machines.delete(runtime);
+      this.#machine = undefined;
       machine.close();
     });
   }
@@ -80,15 +89,20 @@ export class InterpreterExecutor implements Executor {
 
 export class InterpretedProgram implements LoadedProgram {
   readonly name: string;
+  readonly executor = 'interpreter';
   lastFault: ProgramFault | undefined;
+  readonly #now: (() => bigint) | undefined;
   /** As `Machine.limit`: two per insn. */
   readonly #limit: number;
 
   constructor(
     readonly decoded: DecodedProgram,
     readonly machine: Machine,
+    readonly id: number,
     readonly close: () => void,
   ) {
+    const { world } = decoded.environment;
+    this.#now = world.now?.bind(world);
     this.name = decoded.program.name;
     this.#limit = 2 * (decoded.environment.insnLimit ?? DEFAULT_INSN_LIMIT);
   }
@@ -102,13 +116,20 @@ export class InterpretedProgram implements LoadedProgram {
     return new ProgramDebugger(this, observer);
   }
 
-  run(frames: FrameRing, slot: number): RunOutcome {
+  openFrames(slots: number): FrameRing {
+    const { runtime } = this.machine;
+    return new FrameRing(runtime.space, slots, runtime.maps);
+  }
+
+  run(slots: FrameSlots, slot: number): RunOutcome {
+    const frames = this.enter(slots);
     const verdict = this.#runFrame(frames.address(slot));
     const { fault } = this.machine;
     return fault === undefined ? { verdict } : { verdict, fault };
   }
 
-  runBatch(frames: FrameRing, first: number, count: number): number {
+  runBatch(slots: FrameSlots, first: number, count: number): number {
+    const frames = this.enter(slots);
     let aborted = 0;
     let slot = first;
     for (let i = 0; i < count; i++) {
@@ -117,6 +138,16 @@ export class InterpretedProgram implements LoadedProgram {
       if (++slot === frames.slots) slot = 0;
     }
     return aborted;
+  }
+
+  /** Sets the clock, and sees that the frames lie where the program can reach them. */
+  enter(frames: FrameSlots): FrameRing {
+    const { runtime } = this.machine;
+    if (!(frames instanceof FrameRing) || frames.space !== runtime.space) {
+      throw new RangeError('the frames lie in another address space');
+    }
+    if (this.#now !== undefined) runtime.state.now = this.#now();
+    return frames;
   }
 
   call(r1: bigint, r2: bigint): CallOutcome {

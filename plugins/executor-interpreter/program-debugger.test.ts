@@ -13,13 +13,13 @@ let executor: InterpreterExecutor;
 
 beforeEach(() => {
   runtime = new BpfRuntime({ memoryBytes: 1 << 20 });
-  executor = new InterpreterExecutor();
+  executor = new InterpreterExecutor(runtime);
 });
 
 function load(text: string, maps: Parameters<typeof assemble>[1] = {}, byHandle = new Map()) {
   return executor.loadNow(
     { name: 'test', type: 6, attachType: 'BPF_XDP', gplCompatible: true, insns: assemble(text, maps) },
-    { runtime, maps: byHandle, host: { trace() {} }, programId: runtime.allocateProgramId() },
+    { maps: byHandle, world: { trace() {} } },
   );
 }
 

@@ -8,7 +8,6 @@ import {
   BPF_STX,
   REGISTER_COUNT,
 } from '../../src/bpf/opcodes.js';
-import type { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import type {
   AccessEvent,
   DebuggerObserver,
@@ -16,6 +15,7 @@ import type {
   Location,
   ProgramDebugging,
 } from '../../src/core/contract/program-debugging.js';
+import type { FrameSlots } from '../../src/core/contract/executor.js';
 import type { DecodedProgram } from './decoded-program.js';
 import type { InterpretedProgram } from './interpreter-executor.js';
 import { Stop, type Machine, type RunLoop } from './machine.js';
@@ -46,8 +46,8 @@ export class ProgramDebugger implements ProgramDebugging {
   }
 
   /** Prepares a run on the frame in a slot; nothing is executed yet. */
-  start(frames: FrameRing, slot: number): DebuggerState {
-    this.loaded.prepareFrame(frames.address(slot));
+  start(slots: FrameSlots, slot: number): DebuggerState {
+    this.loaded.prepareFrame(this.loaded.enter(slots).address(slot));
     return this.#begin();
   }
 

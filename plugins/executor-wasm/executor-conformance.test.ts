@@ -3,9 +3,13 @@ import { MemoryMapBackend } from '../map-backend-memory/memory-map-backend.js';
 import { WasmExecutor } from './wasm-executor.js';
 
 for (const checked of [false, true]) {
-  executorConformance(checked ? 'wasm, checked build' : 'wasm', () => new WasmExecutor({ checked }), {
-    makeMapBackend: (runtime) => new MemoryMapBackend(runtime),
-    checked,
-    memoryBytes: 2 << 20,
-  });
+  executorConformance(
+    checked ? 'wasm, checked build' : 'wasm',
+    (runtime) => new WasmExecutor(runtime, { checked }),
+    {
+      makeMapBackend: (runtime) => new MemoryMapBackend(runtime),
+      checked,
+      memoryBytes: 2 << 20,
+    },
+  );
 }

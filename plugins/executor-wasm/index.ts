@@ -14,10 +14,8 @@ export default definePlugin({
   name: 'wasm',
   version: '0.1.0',
   role: 'executor',
-  api: '^1',
+  api: '^2',
   description: 'compiles programs to WebAssembly; as fast as the JIT of the kernel',
-  requires: [],
-  capabilities: ['batch', 'tail-call', 'local-call', 'callback', 'checked'],
   configSchema: Type.Object(
     {
       checked: Type.Boolean({

@@ -26,16 +26,14 @@ describe('random programs', () => {
       access: 'read-write',
     });
     const ring = new FrameRing(runtime.space, 1);
-    const executors = [new WasmExecutor(), new WasmExecutor({ checked: true })];
+    const executors = [new WasmExecutor(runtime), new WasmExecutor(runtime, { checked: true })];
     for (let seed = 1; seed <= PROGRAMS; seed++) {
       const packet = seed % 2 === 0;
       const program = new Generator(seed, packet).program();
       for (const executor of executors) {
         const environment: ExecutionEnvironment = {
-          runtime,
           maps: new Map(),
-          host: { trace() {} },
-          programId: runtime.allocateProgramId(),
+          world: { trace() {} },
         };
         const loaded = await executor.load(program, environment);
         const stack = runtime.space.regions.find((region) => region.label === 'the stack')!;
@@ -52,7 +50,7 @@ describe('random programs', () => {
           const outcome = loaded.run(ring, 0);
           expect(outcome, `seed ${seed}`).toEqual({ verdict: Number(BigInt.asUintN(32, expected)) });
         } else {
-          expect(loaded.call(BigInt(r1), 64n), `seed ${seed}`).toEqual({ r0: expected });
+          expect(loaded.call!(BigInt(r1), 64n), `seed ${seed}`).toEqual({ r0: expected });
         }
         expect(runtime.space.read(data, BUFFER_SIZE), `seed ${seed}`).toEqual(
           oracle.memory.slice(data, data + BUFFER_SIZE),

@@ -31,7 +31,7 @@ describe('inline lookups', () => {
       for (const k of keys) {
         bench.runtime.space.write(at, k);
         const found = BigInt(bench.find(map, k));
-        expect(loaded.call(BigInt(at), 0n)).toEqual({ r0: found });
+        expect(loaded.call!(BigInt(at), 0n)).toEqual({ r0: found });
       }
       expect(bench.find(map, keys[3]!)).not.toBe(0);
     },
@@ -52,10 +52,10 @@ describe('inline lookups', () => {
       r1 = map[m]
       call bpf_map_lookup_elem
       exit`);
-    expect(loaded.call(0xffff_1234n, 0n)).toEqual({
+    expect(loaded.call!(0xffff_1234n, 0n)).toEqual({
       r0: BigInt(bench.find(map, key8([1, 2, 0x34, 0x12, 5, 6, 7, 8]))),
     });
-    expect(loaded.call(0x1235n, 0n)).toEqual({ r0: 0n });
+    expect(loaded.call!(0x1235n, 0n)).toEqual({ r0: 0n });
   });
 
   it('mark what they find in an LRU map and add the CPU in a per-CPU one', async () => {
@@ -71,10 +71,10 @@ describe('inline lookups', () => {
       call bpf_map_lookup_elem
       exit`);
     const used = bench.find(map, k) - map.valueOffset + map.usedOffset;
-    expect(loaded.call(8n, 0n)).toEqual({ r0: 0n });
+    expect(loaded.call!(8n, 0n)).toEqual({ r0: 0n });
     expect(bench.runtime.space.i32[used >> 2]).toBe(0);
     bench.runtime.state.cpu = 2;
-    expect(loaded.call(9n, 0n)).toEqual({ r0: BigInt(bench.find(map, k) + 32) });
+    expect(loaded.call!(9n, 0n)).toEqual({ r0: BigInt(bench.find(map, k) + 32) });
     expect(bench.runtime.space.i32[used >> 2]).toBe(1);
   });
 
@@ -87,13 +87,13 @@ describe('inline lookups', () => {
     const constant = await bench.load(`r1 = 4\n${LOOKUP_OF_R1}`);
     const beyond = await bench.load(`r1 = 5\n${LOOKUP_OF_R1}`);
     const address = (index: number): object => ({ r0: BigInt(values + 24 * index) });
-    expect(unknown.call(0n, 0n)).toEqual(address(0));
-    expect(unknown.call(4n, 0n)).toEqual(address(4));
-    expect(unknown.call(5n, 0n)).toEqual({ r0: 0n });
-    expect(unknown.call(0xffff_ffffn, 0n)).toEqual({ r0: 0n });
-    expect(masked.call(7n, 0n)).toEqual(address(3));
-    expect(constant.call(0n, 0n)).toEqual(address(4));
-    expect(beyond.call(0n, 0n)).toEqual({ r0: 0n });
+    expect(unknown.call!(0n, 0n)).toEqual(address(0));
+    expect(unknown.call!(4n, 0n)).toEqual(address(4));
+    expect(unknown.call!(5n, 0n)).toEqual({ r0: 0n });
+    expect(unknown.call!(0xffff_ffffn, 0n)).toEqual({ r0: 0n });
+    expect(masked.call!(7n, 0n)).toEqual(address(3));
+    expect(constant.call!(0n, 0n)).toEqual(address(4));
+    expect(beyond.call!(0n, 0n)).toEqual({ r0: 0n });
   });
 
   it('give the inner map of an ARRAY_OF_MAPS', async () => {
@@ -102,9 +102,9 @@ describe('inline lookups', () => {
     bench.runtime.space.i32[(slots >> 2) + 1] = 0x12340;
     bench.addMap({ kind: 'slots', slots, maxEntries: 3 }, 4);
     const loaded = await bench.load(LOOKUP_OF_R1);
-    expect(loaded.call(1n, 0n)).toEqual({ r0: 0x12340n });
-    expect(loaded.call(2n, 0n)).toEqual({ r0: 0n });
-    expect(loaded.call(0x4000_0000n, 0n)).toEqual({ r0: 0n });
+    expect(loaded.call!(1n, 0n)).toEqual({ r0: 0x12340n });
+    expect(loaded.call!(2n, 0n)).toEqual({ r0: 0n });
+    expect(loaded.call!(0x4000_0000n, 0n)).toEqual({ r0: 0n });
   });
 });
 
@@ -316,7 +316,7 @@ describe('helpers', () => {
       insns[at] = { ...insns[at]!, src: 4, imm: callback - at - 1 };
       const loaded = await bench.load(insns);
       expect(loaded.run(bench.ring, 0)).toEqual({ verdict: 7000 + 21 });
-      expect(loaded.call(0n, 0n)).toEqual({ r0: 7021n });
+      expect(loaded.call!(0n, 0n)).toEqual({ r0: 7021n });
     }
   });
 
@@ -325,7 +325,7 @@ describe('helpers', () => {
       [5, (state: BpfRuntime['state']): void => state.setResult64(state.arg(1) + 1n)],
     ]);
     const bench = new Bench();
-    expect((await bench.load('call bpf_ktime_get_ns#5\nexit', { helperOverrides })).call(41n, 0n)).toEqual({
+    expect((await bench.load('call bpf_ktime_get_ns#5\nexit', { helperOverrides })).call!(41n, 0n)).toEqual({
       r0: 42n,
     });
   });
@@ -343,11 +343,11 @@ describe('helpers', () => {
     const bench = new Bench();
     const loaded = await bench.load('r1 = 7\nr2 = 0\ncall bpf_redirect\nexit');
     expect(loaded.run(bench.ring, 0)).toEqual({ verdict: 4 });
-    expect(bench.ring.redirect(0)).toEqual({ kind: 1, target: 7, mapAddress: 0, flags: 0 });
+    expect(bench.ring.redirect(0)).toEqual({ kind: 'ifindex', ifindex: 7, flags: 0 });
     const refused = await bench.load('r1 = 7\nr2 = 1\ncall bpf_redirect\nexit');
     bench.ring.load(0, new Uint8Array(60));
     expect(refused.run(bench.ring, 0)).toEqual({ verdict: 0 });
-    expect(bench.ring.redirect(0).kind).toBe(0);
+    expect(bench.ring.redirect(0).kind).toBe('none');
   });
 });
 
@@ -453,7 +453,7 @@ class Bench {
   lastId = 0;
 
   constructor(options: WasmExecutorOptions = {}) {
-    this.executor = new WasmExecutor(options);
+    this.executor = new WasmExecutor(this.runtime, options);
     for (let slot = 0; slot < 8; slot++) this.ring.load(slot, new Uint8Array(60));
     this.bytesBefore = this.runtime.space.bytesInUse;
   }
@@ -477,9 +477,8 @@ class Bench {
     };
     this.lastId = options.id ?? 100 + this.runtime.allocateProgramId();
     return this.executor.load(program, {
-      runtime: this.runtime,
       maps: options.maps ?? this.#maps,
-      host: { trace() {} },
+      world: { trace() {} },
       programId: this.lastId,
       insnLimit: options.insnLimit,
       helperOverrides: options.helperOverrides,

@@ -8,17 +8,19 @@ import {
   type HelperTable,
 } from '../../src/bpf/runtime/helpers/helper-table.js';
 import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
-import { FRAME_SLOT, FRAME_SLOT_SIZE, type FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { FRAME_SLOT, FRAME_SLOT_SIZE, FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import { XDP_ABORTED } from '../../src/bpf/xdp.js';
 import type {
   CallOutcome,
   ExecutionEnvironment,
   Executor,
+  FrameSlots,
   LoadedProgram,
   ProgramFault,
   RunOutcome,
 } from '../../src/core/contract/executor.js';
 import { inject, injectable, token } from '../../src/core/contract/injection.js';
+import { BPF_RUNTIME } from '../../src/core/contract/map-backend.js';
 import { messageOf } from '../../src/core/diagnostic.js';
 import { compileProgram, type CompiledProgram } from './compile-program.js';
 import { ProgramTable, type TableMember } from './program-table.js';
@@ -48,11 +50,16 @@ export const UNKNOWN_INSN = -1;
 @injectable()
 export class WasmExecutor implements Executor {
   readonly name: string = 'wasm';
-  /** One table per runtime, for as long as programs are loaded there. */
-  readonly #tables = new Map<BpfRuntime, ProgramTable>();
+  readonly #runtime: BpfRuntime;
   readonly #options: WasmExecutorOptions;
+  /** For as long as programs are loaded. */
+  #table: ProgramTable | undefined;
 
-  constructor(@inject(WASM_EXECUTOR_OPTIONS) options: WasmExecutorOptions = {}) {
+  constructor(
+    @inject(BPF_RUNTIME) runtime: BpfRuntime,
+    @inject(WASM_EXECUTOR_OPTIONS) options: WasmExecutorOptions = {},
+  ) {
+    this.#runtime = runtime;
     this.#options = options;
   }
 
@@ -62,25 +69,20 @@ export class WasmExecutor implements Executor {
 
   /** As `load`, for callers that cannot wait. */
   loadNow(program: Program, environment: ExecutionEnvironment): LoadedProgram {
-    const { runtime } = environment;
-    const table = this.#tables.get(runtime) ?? new ProgramTable(runtime);
-    this.#tables.set(runtime, table);
+    const runtime = this.#runtime;
+    const table = (this.#table ??= new ProgramTable(runtime));
     try {
-      const loaded = new WasmProgram(program, environment, table, this.#options, () =>
-        this.#release(runtime),
-      );
-      return loaded;
+      return new WasmProgram(program, runtime, environment, table, this.#options, () => this.#release());
     } catch (error) {
-      this.#release(runtime);
+      this.#release();
       throw error;
     }
   }
 
-  #release(runtime: BpfRuntime): void {
-    const table = this.#tables.get(runtime);
-    if (table === undefined || table.size > 0) return;
-    this.#tables.delete(runtime);
-    table.close();
+  #release(): void {
+    if (this.#table === undefined || this.#table.size > 0) return;
+    this.#table.close();
+    this.#table = undefined;
   }
 }
 
@@ -93,9 +95,12 @@ let moduleCount = 0;
 
 class WasmProgram implements LoadedProgram, TableMember {
   readonly name: string;
+  readonly executor = 'wasm';
+  readonly id: number;
   readonly importsTable: boolean;
   lastFault: ProgramFault | undefined;
   readonly #helpers: HelperTable;
+  readonly #now: (() => bigint) | undefined;
   readonly #module: WasmModule;
   #batch!: BatchFunction;
   /** The program compiled for arguments that are not a context, made when first asked for. */
@@ -109,14 +114,16 @@ class WasmProgram implements LoadedProgram, TableMember {
 
   constructor(
     readonly program: Program,
+    readonly runtime: BpfRuntime,
     readonly environment: ExecutionEnvironment,
     readonly table: ProgramTable,
     readonly options: WasmExecutorOptions,
     readonly release: () => void,
   ) {
     this.name = program.name;
-    const { runtime, host } = environment;
-    this.#helpers = createHelpers(runtime, host, {
+    this.id = environment.programId ?? runtime.allocateProgramId();
+    this.#now = environment.world.now?.bind(environment.world);
+    this.#helpers = createHelpers(runtime, environment.world, {
       check: options.checked === true ? undefined : false,
       invoke: (slot) => (this.#running[`callback ${slot}`] as () => void)(),
       overrides: environment.helperOverrides,
@@ -124,7 +131,7 @@ class WasmProgram implements LoadedProgram, TableMember {
     this.#module = this.#compile('packet');
     this.importsTable = this.#module.compiled.importsTable;
     try {
-      table.add(environment.programId, this);
+      table.add(this.id, this);
     } catch (error) {
       modulesByName.delete(this.#module.name);
       throw error;
@@ -143,8 +150,13 @@ class WasmProgram implements LoadedProgram, TableMember {
     return this.#exports['main']!;
   }
 
-  run(frames: FrameRing, slot: number): RunOutcome {
-    const { i32 } = this.#prepare(frames);
+  openFrames(slots: number): FrameRing {
+    return new FrameRing(this.runtime.space, slots, this.runtime.maps);
+  }
+
+  run(slots: FrameSlots, slot: number): RunOutcome {
+    const frames = this.#prepare(slots);
+    const { i32 } = frames.space;
     const address = frames.address(slot);
     const verdict = (address + FRAME_SLOT.verdict) >> 2;
     try {
@@ -156,9 +168,10 @@ class WasmProgram implements LoadedProgram, TableMember {
     return { verdict: i32[verdict]! >>> 0 };
   }
 
-  runBatch(frames: FrameRing, first: number, count: number): number {
-    const { state } = this.environment.runtime;
-    const { i32 } = this.#prepare(frames);
+  runBatch(slots: FrameSlots, first: number, count: number): number {
+    const { state } = this.runtime;
+    const frames = this.#prepare(slots);
+    const { i32 } = frames.space;
     let aborted = 0;
     let slot = first % frames.slots;
     for (let left = count; left > 0;) {
@@ -180,7 +193,7 @@ class WasmProgram implements LoadedProgram, TableMember {
   }
 
   call(r1: bigint, r2: bigint): CallOutcome {
-    const { runtime } = this.environment;
+    const { runtime } = this;
     this.#values ??= this.#loadForValues();
     const { main, exports } = this.#values;
     runtime.state.context = 0;
@@ -200,19 +213,22 @@ class WasmProgram implements LoadedProgram, TableMember {
     this.#closed = true;
     modulesByName.delete(this.#module.name);
     if (this.#values !== undefined) modulesByName.delete(this.#values.module.name);
-    this.table.remove(this.environment.programId);
+    this.table.remove(this.id);
     this.release();
   }
 
-  #prepare(frames: FrameRing): { readonly i32: Int32Array } {
-    const { space } = this.environment.runtime;
-    if (frames.space !== space) throw new RangeError('the frames lie in another address space');
-    return space;
+  /** Sets the clock, and sees that the frames lie where the program can reach them. */
+  #prepare(frames: FrameSlots): FrameRing {
+    if (!(frames instanceof FrameRing) || frames.space !== this.runtime.space) {
+      throw new RangeError('the frames lie in another address space');
+    }
+    if (this.#now !== undefined) this.runtime.state.now = this.#now();
+    return frames;
   }
 
   /** What the batch entry does for each frame. */
   #resetCells(): void {
-    const { space } = this.environment.runtime;
+    const { space } = this.runtime;
     space.i32[this.table.tailCalls >> 2] = 0;
     if (this.#module.compiled.importsTable)
       space.i32[this.table.dynamicFrame >> 2] = this.table.dynamicStack().start;
@@ -230,7 +246,7 @@ class WasmProgram implements LoadedProgram, TableMember {
     const { environment, options } = this;
     const name = `bpf${++moduleCount}`;
     const compiled = compileProgram(this.program, {
-      runtime: environment.runtime,
+      runtime: this.runtime,
       table: this.table,
       maps: environment.maps,
       supportedHelpers: this.#helpers.supported,
@@ -246,7 +262,7 @@ class WasmProgram implements LoadedProgram, TableMember {
   }
 
   #instance({ compiled, module }: WasmModule, table: WebAssembly.Table): WebAssembly.Instance {
-    const { runtime } = this.environment;
+    const { runtime } = this;
     const helpers: Record<string, () => void> = {};
     for (const id of compiled.helpers) helpers[id] = this.#helpers.find(id)!;
     return new WebAssembly.Instance(module, {
@@ -265,7 +281,7 @@ class WasmProgram implements LoadedProgram, TableMember {
   }
 
   #accessCheck(): (low: number, high: number, size: number, insn: number) => void {
-    const { runtime } = this.environment;
+    const { runtime } = this;
     const check = defaultAccessCheck(runtime);
     return (low, high, sizeAndFlag, insn) => {
       const address = low >>> 0;
@@ -282,7 +298,7 @@ class WasmProgram implements LoadedProgram, TableMember {
 
   /** The target of a tail call through a map that is known only now; arguments are in the run state. */
   #resolveTailCall(): number {
-    const { state, maps } = this.environment.runtime;
+    const { state, maps } = this.runtime;
     const programId = maps.get(state.argLow(2) >>> 0)?.programAt?.(state.argLow(3) >>> 0) ?? 0;
     const index = this.table.find(programId);
     state.space.i32[(state.address + RUN_STATE.tailProgram) >> 2] = programId;

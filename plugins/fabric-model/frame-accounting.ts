@@ -1,14 +1,19 @@
 import { MAX_FRAME_LENGTH } from '../../src/bpf/runtime/xdp-frame.js';
+import type { Picoseconds } from '../../src/core/contract/clock.js';
 import type { EndResult, Fate } from '../../src/core/contract/result.js';
 
-/** A frame on its way. Whoever holds it either hands it on or ends it, exactly once. */
-export interface Frame {
-  /** From the destination MAC on, without FCS. Never changed in place: hooks replace it. */
-  readonly bytes: Uint8Array;
-  /** Virtual nanoseconds at which the workload sent the frame that this one comes from. */
-  readonly at: bigint;
+/** What a frame remains itself by while its bytes change: it goes through virtqueues beside them. */
+export interface FrameIdentity {
+  /** When the frame that this one comes from was sent. */
+  readonly born: Picoseconds;
   /** Hooks that may still run on it before it counts as caught in a loop. */
   readonly hopsLeft: number;
+}
+
+/** A frame on its way. Whoever holds it either hands it on or ends it, exactly once. */
+export interface Frame extends FrameIdentity {
+  /** From the destination MAC on, without FCS. Never changed in place: hooks replace it. */
+  readonly bytes: Uint8Array;
 }
 
 /** Hooks one frame may meet. A frame that meets more goes round between programs that send it to each other. */
@@ -21,7 +26,7 @@ export const HOP_LIMIT = 16;
 export class FrameAccounting {
   #sent = 0;
   #copied = 0;
-  readonly #ends = new Map<string, EndResult>();
+  readonly #ends = new Map<string, Map<Fate, number>>();
 
   get sent(): number {
     return this.#sent;
@@ -31,25 +36,17 @@ export class FrameAccounting {
     return this.#copied;
   }
 
-  /** Set while frames that go round for ever are got rid of: wherever one of them is met next, it ends. */
-  draining = false;
-
   /** Why no hook may run on the frame any more, if there is a reason. */
   refusal(frame: Frame): Fate | undefined {
-    if (this.draining || frame.hopsLeft <= 0) return 'hop-limit';
+    if (frame.hopsLeft <= 0) return 'hop-limit';
     // From the wire, or from a program: bpf_xdp_adjust_head and _tail can make more than a buffer takes on arrival.
     if (frame.bytes.length > MAX_FRAME_LENGTH) return 'frame-too-long';
     return undefined;
   }
 
-  begin(bytes: Uint8Array, at: bigint): Frame {
+  begin(bytes: Uint8Array, born: Picoseconds): Frame {
     this.#sent++;
-    return { bytes, at, hopsLeft: HOP_LIMIT };
-  }
-
-  /** A frame comes back out of a virtqueue, which carries bytes only: the same frame, counted once already. */
-  resume(bytes: Uint8Array, at: bigint): Frame {
-    return { bytes, at, hopsLeft: HOP_LIMIT };
+    return { bytes, born, hopsLeft: HOP_LIMIT };
   }
 
   /** A second frame with the same bytes, as flooding makes it. */
@@ -59,14 +56,16 @@ export class FrameAccounting {
   }
 
   end(place: string, fate: Fate): void {
-    const key = `${place} ${fate}`;
-    const end = this.#ends.get(key);
-    this.#ends.set(key, { place, fate, frames: (end?.frames ?? 0) + 1 });
+    let fates = this.#ends.get(place);
+    if (fates === undefined) this.#ends.set(place, (fates = new Map<Fate, number>()));
+    fates.set(fate, (fates.get(fate) ?? 0) + 1);
   }
 
   /** Sorted by place, then fate. */
   ends(): EndResult[] {
-    return [...this.#ends.values()].sort((a, b) => compare(a.place, b.place) || compare(a.fate, b.fate));
+    return [...this.#ends]
+      .flatMap(([place, fates]) => [...fates].map(([fate, frames]) => ({ place, fate, frames })))
+      .sort((a, b) => compare(a.place, b.place) || compare(a.fate, b.fate));
   }
 }
 

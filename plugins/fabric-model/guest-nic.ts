@@ -1,5 +1,7 @@
-import type { DriverPort } from '../../src/core/contract/transport.js';
-import type { Frame, FrameAccounting } from './frame-accounting.js';
+import type { DriverPort } from '../../src/virtio/index.js';
+import type { Frame, FrameAccounting, FrameIdentity } from './frame-accounting.js';
+import { resolveRedirect } from './redirect-target.js';
+import { runHook, type VerdictRoutes } from './verdict-routes.js';
 import type { HookOutcome, XdpHook } from './xdp-hook.js';
 
 /** Frames the guest's driver handles in one NAPI poll (kernel NAPI_POLL_WEIGHT). */
@@ -10,21 +12,24 @@ export const NAPI_BUDGET = 64;
  * program if there is one, and passes frames to the guest's stack or sends them back.
  */
 export class GuestNic {
+  /** Other nics of the guest that were sent to in the poll under way, by the queue that was used. */
+  readonly #toKick = new Map<GuestNic, Set<number>>();
+
   constructor(
     /** `guest0.eth0`. */
     readonly node: string,
     readonly ifindex: number,
-    readonly port: DriverPort,
+    readonly port: DriverPort<FrameIdentity>,
     readonly queues: number,
-    readonly driverHook: XdpHook,
+    readonly hook: XdpHook,
     readonly accounting: FrameAccounting,
-    /** Where a redirect to another nic of the same guest leads. */
-    readonly siblings: ReadonlyMap<number, GuestNic>,
-    /** Virtual time of the burst under way: a virtqueue carries bytes only. */
-    readonly now: () => bigint,
+    /** The nics of the same guest, this one included: where redirects lead. */
+    readonly nics: ReadonlyMap<number, GuestNic>,
+    /** The frame's birth, for frames that a guest puts into a queue by itself. */
+    readonly now: () => number,
   ) {}
 
-  /** Offers receive buffers on every queue: what the driver does when the interface goes up. */
+  /** The interface goes up: offers receive buffers on every queue. */
   open(): void {
     for (let queue = 0; queue < this.queues; queue++) {
       this.port.refill(queue);
@@ -32,58 +37,53 @@ export class GuestNic {
     }
   }
 
-  /** One NAPI poll on each queue: whether there was anything. */
+  /** One NAPI poll on each queue: whether a budget was used up, so that there may be more. */
   poll(): boolean {
-    let worked = false;
+    let more = false;
     for (let queue = 0; queue < this.queues; queue++) {
       const frames = this.port.receive(queue, NAPI_BUDGET);
-      for (const bytes of frames) {
-        this.#receive(this.accounting.resume(bytes, this.now()), queue);
+      if (frames.length === 0) continue;
+      const routes = this.#routes(queue);
+      for (const { bytes, tag } of frames) {
+        const frame = tag === undefined ? this.accounting.begin(bytes, this.now()) : { bytes, ...tag };
+        runHook(this.hook, frame, queue, routes, this.accounting);
       }
-      if (frames.length > 0) {
-        worked = true;
-        this.port.refill(queue);
-        this.port.kick(queue);
-      }
+      this.port.refill(queue);
+      this.port.kick(queue);
+      if (frames.length === NAPI_BUDGET) more = true;
     }
-    return worked;
+    for (const [nic, used] of this.#toKick) for (const queue of used) nic.port.kick(queue);
+    this.#toKick.clear();
+    return more;
   }
 
-  /** Queues a frame for transmission; it ends here when the queue is full. */
-  send(frame: Frame, queue: number): void {
-    if (!this.port.send(queue % this.queues, frame.bytes))
+  /** Queues a frame for transmission; it ends here when the queue is full. Not yet kicked. */
+  send({ bytes, born, hopsLeft }: Frame, queue: number): void {
+    if (!this.port.send(queue % this.queues, bytes, { born, hopsLeft })) {
       this.accounting.end(this.node, 'transmit-queue-full');
+    }
   }
 
-  #receive(frame: Frame, queue: number): void {
-    const refusal = this.accounting.refusal(frame);
-    if (refusal !== undefined) {
-      this.accounting.end(this.node, refusal);
-      return;
-    }
-    const outcome = this.driverHook.run(frame, queue);
-    switch (outcome.action) {
-      case 'XDP_PASS':
-        this.accounting.end(this.node, 'guest-stack');
-        return;
-      case 'XDP_DROP':
-        this.accounting.end(this.node, 'xdp-drop');
-        return;
-      case 'XDP_TX':
-        this.send(outcome.frame, queue);
-        return;
-      case 'XDP_REDIRECT':
-        this.#redirect(outcome, queue);
-        return;
-      case 'XDP_ABORTED':
-        this.accounting.end(this.node, 'xdp-aborted');
-        return;
-    }
+  #routes(queue: number): VerdictRoutes {
+    return {
+      node: this.node,
+      pass: () => this.accounting.end(this.node, 'guest-stack'),
+      transmit: (frame) => this.send(frame, queue),
+      redirect: (outcome) => this.#redirect(outcome, queue),
+    };
   }
 
   #redirect(outcome: HookOutcome, queue: number): void {
-    const target = outcome.redirect.kind === 1 ? this.siblings.get(outcome.redirect.target) : undefined;
-    if (target === undefined) this.accounting.end(this.node, 'redirect-failed');
-    else target.send(outcome.frame, queue);
+    const target = resolveRedirect(outcome.redirect, this.ifindex);
+    if (target.kind === 'nowhere') return this.accounting.end(this.node, 'redirect-failed');
+    if (target.kind === 'stack') return this.accounting.end(this.node, 'guest-stack');
+    target.ifindexes.forEach((ifindex, index) => {
+      const frame = index === 0 ? outcome.frame : this.accounting.copy(outcome.frame);
+      const nic = this.nics.get(ifindex);
+      if (nic === undefined) return this.accounting.end(this.node, 'redirect-failed');
+      nic.send(frame, queue);
+      const used = this.#toKick.get(nic) ?? new Set();
+      this.#toKick.set(nic, used.add(queue % nic.queues));
+    });
   }
 }

@@ -7,11 +7,10 @@ export default definePlugin({
   name: 'model',
   version: '0.1.0',
   role: 'fabric',
-  api: '^1',
+  api: '^2',
   description:
     'guest drivers, virtqueues, QEMU devices, taps, bridges and NICs in this process; needs nothing but Node',
-  requires: [],
-  capabilities: ['deterministic', 'unprivileged'],
+  time: 'virtual',
   configSchema: Type.Object({}, { additionalProperties: false }),
   register(scope) {
     scope.bindClass(FABRIC, ModelFabric);

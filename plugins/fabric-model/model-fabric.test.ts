@@ -107,13 +107,11 @@ describe('where frames end', () => {
       name: 'giant',
       version: '1.0.0',
       role: 'workload',
-      api: '^1',
+      api: '^2',
       description: 'one frame that is too long',
-      requires: [],
-      capabilities: [],
       configSchema: Type.Object({}),
       register: (scope) =>
-        scope.bindValue(WORKLOAD, { name: 'giant', frames: () => [{ bytes: new Uint8Array(9000), at: 0n }] }),
+        scope.bindValue(WORKLOAD, { name: 'giant', frames: () => [{ bytes: new Uint8Array(9000), at: 0 }] }),
     });
     const text = testbed({ case: 'redirect', nic: ', program: to-tap', more: '' }).replace(
       /workload: .*/,

@@ -3,6 +3,7 @@ import { Bridge, type BridgePort } from './bridge.js';
 import type { Frame, FrameAccounting } from './frame-accounting.js';
 import { resolveRedirect } from './redirect-target.js';
 import type { Tap, TapSurroundings } from './tap.js';
+import { runHook, type VerdictRoutes } from './verdict-routes.js';
 import type { HookOutcome, XdpHook } from './xdp-hook.js';
 
 /** A NIC of the host with the hook of its native XDP program. */
@@ -10,6 +11,7 @@ interface HostNic {
   readonly name: string;
   readonly ifindex: number;
   readonly hook: XdpHook;
+  readonly routes: VerdictRoutes;
 }
 
 /**
@@ -36,7 +38,14 @@ export class ModelHost implements TapSurroundings {
   }
 
   addNic(name: string, ifindex: number, hook: XdpHook): void {
-    this.#nics.set(name, { name, ifindex, hook });
+    const node = `host.${name}`;
+    const routes: VerdictRoutes = {
+      node,
+      pass: (frame) => this.#toStack(name, frame),
+      transmit: () => this.accounting.end(node, 'transmitted'),
+      redirect: (outcome) => this.#redirect(outcome, ifindex, node),
+    };
+    this.#nics.set(name, { name, ifindex, hook, routes });
   }
 
   addTap(tap: Tap): void {
@@ -47,9 +56,8 @@ export class ModelHost implements TapSurroundings {
     return this.#taps.get(name)!;
   }
 
-  /** Joins ports to bridges, once all interfaces are there. In case `redirect` no bridge is up. */
+  /** Joins ports to bridges, once all interfaces are there. */
   wireBridges(): void {
-    if (this.plan.case !== 'bridge') return;
     for (const { name } of this.plan.bridges) this.#bridges.set(name, new Bridge(name, this.accounting));
     for (const { name, ports } of this.plan.bridges) {
       const bridge = this.#bridges.get(name)!;
@@ -72,31 +80,8 @@ export class ModelHost implements TapSurroundings {
 
   /** A frame arrives from the wire. */
   receiveFromWire(nicName: string, frame: Frame): void {
-    const nic = this.#nics.get(nicName)!;
-    const node = `host.${nicName}`;
-    const refusal = this.accounting.refusal(frame);
-    if (refusal !== undefined) {
-      this.accounting.end(node, refusal);
-      return;
-    }
-    const outcome = nic.hook.run(frame);
-    switch (outcome.action) {
-      case 'XDP_PASS':
-        this.#toStack(nicName, outcome.frame);
-        return;
-      case 'XDP_DROP':
-        this.accounting.end(node, 'xdp-drop');
-        return;
-      case 'XDP_TX':
-        this.accounting.end(node, 'transmitted');
-        return;
-      case 'XDP_REDIRECT':
-        this.#redirect(outcome, nic.hook, nic.ifindex, node);
-        return;
-      case 'XDP_ABORTED':
-        this.accounting.end(node, 'xdp-aborted');
-        return;
-    }
+    const { hook, routes } = this.#nics.get(nicName)!;
+    runHook(hook, frame, 0, routes, this.accounting);
   }
 
   receiveFromTap(tap: Tap, frame: Frame): void {
@@ -104,7 +89,7 @@ export class ModelHost implements TapSurroundings {
   }
 
   redirectFromTap(tap: Tap, outcome: HookOutcome): void {
-    this.#redirect(outcome, tap.rx, tap.ifindex, tap.node);
+    this.#redirect(outcome, tap.ifindex, tap.node);
   }
 
   #addPort(bridge: Bridge, name: string): void {
@@ -139,13 +124,13 @@ export class ModelHost implements TapSurroundings {
     else master.bridge.receive(frame, master.port);
   }
 
-  #redirect(outcome: HookOutcome, hook: XdpHook, ingressIfindex: number, node: string): void {
-    const target = resolveRedirect(outcome.redirect, hook.runtime, ingressIfindex);
+  #redirect(outcome: HookOutcome, ingressIfindex: number, node: string): void {
+    const target = resolveRedirect(outcome.redirect, ingressIfindex);
     if (target.kind === 'nowhere') {
       this.accounting.end(node, 'redirect-failed');
       return;
     }
-    if (target.kind === 'host-stack') {
+    if (target.kind === 'stack') {
       this.accounting.end(node, 'host-stack');
       return;
     }

@@ -1,5 +1,5 @@
-import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { REDIRECT_IFINDEX, REDIRECT_MAP, type FrameRedirect } from '../../src/bpf/runtime/xdp-frame.js';
+import type { BpfMap } from '../../src/bpf/runtime/bpf-map.js';
+import type { FrameRedirect } from '../../src/core/contract/executor.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 
 /** bpf_redirect_map flags for device maps (include/uapi/linux/bpf.h). */
@@ -9,41 +9,43 @@ const BPF_F_EXCLUDE_INGRESS = 1 << 4;
 /** Where a redirect leads: interfaces, another CPU's stack, or nowhere that exists. */
 export type RedirectTarget =
   | { readonly kind: 'interfaces'; readonly ifindexes: readonly number[] }
-  | { readonly kind: 'host-stack' }
+  | { readonly kind: 'stack' }
   | { readonly kind: 'nowhere' };
 
-/** Resolves what bpf_redirect or bpf_redirect_map left in the frame's slot (net/core/filter.c, xdp_do_redirect). */
-export function resolveRedirect(
-  redirect: FrameRedirect,
-  runtime: BpfRuntime,
-  ingressIfindex: number,
-): RedirectTarget {
-  if (redirect.kind === REDIRECT_IFINDEX) return { kind: 'interfaces', ifindexes: [redirect.target] };
-  if (redirect.kind !== REDIRECT_MAP) return { kind: 'nowhere' };
-  const map = runtime.maps.get(redirect.mapAddress);
-  if (map === undefined) return { kind: 'nowhere' };
+const NOWHERE: RedirectTarget = { kind: 'nowhere' };
+
+/** Resolves what bpf_redirect or bpf_redirect_map left behind (net/core/filter.c, xdp_do_redirect). */
+export function resolveRedirect(redirect: FrameRedirect, ingressIfindex: number): RedirectTarget {
+  if (redirect.kind === 'ifindex') return { kind: 'interfaces', ifindexes: [redirect.ifindex] };
+  if (redirect.kind === 'none' || redirect.map === undefined) return NOWHERE;
+  const { map, index, flags } = redirect;
   switch (map.attributes.type) {
     case BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP:
     case BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP_HASH: {
-      if ((redirect.flags & BPF_F_BROADCAST) === 0) {
-        const ifindex = ifindexOf(map.lookup(littleEndian(redirect.target)));
-        return ifindex === undefined ? { kind: 'nowhere' } : { kind: 'interfaces', ifindexes: [ifindex] };
-      }
-      const exclude = (redirect.flags & BPF_F_EXCLUDE_INGRESS) !== 0 ? ingressIfindex : 0;
-      const ifindexes: number[] = [];
-      for (let key = map.nextKey(null); typeof key !== 'number'; key = map.nextKey(key)) {
-        const ifindex = ifindexOf(map.lookup(key));
-        if (ifindex !== undefined && ifindex !== exclude) ifindexes.push(ifindex);
-      }
-      return ifindexes.length === 0 ? { kind: 'nowhere' } : { kind: 'interfaces', ifindexes };
+      const exclude = (flags & BPF_F_EXCLUDE_INGRESS) !== 0 ? ingressIfindex : 0;
+      const ifindexes =
+        (flags & BPF_F_BROADCAST) === 0
+          ? [ifindexOf(map.lookup(littleEndian(index)))]
+          : everyIfindex(map).filter((ifindex) => ifindex !== exclude);
+      const existing = ifindexes.filter((ifindex) => ifindex !== undefined);
+      return existing.length === 0 ? NOWHERE : { kind: 'interfaces', ifindexes: existing };
     }
     case BPF_MAP_TYPE.BPF_MAP_TYPE_CPUMAP:
-      return typeof map.lookup(littleEndian(redirect.target)) === 'number'
-        ? { kind: 'nowhere' }
-        : { kind: 'host-stack' };
+      return typeof map.lookup(littleEndian(index)) === 'number' ? NOWHERE : { kind: 'stack' };
     default:
-      return { kind: 'nowhere' };
+      return NOWHERE;
   }
+}
+
+/** Of each element, in the map's order. */
+function everyIfindex(map: BpfMap): (number | undefined)[] {
+  const ifindexes: (number | undefined)[] = [];
+  let key = map.nextKey(null);
+  for (let step = 0; typeof key !== 'number' && step < map.attributes.maxEntries; step++) {
+    ifindexes.push(ifindexOf(map.lookup(key)));
+    key = map.nextKey(key);
+  }
+  return ifindexes;
 }
 
 /** First word of a device map's value (`struct bpf_devmap_val`). */

@@ -1,6 +1,7 @@
 import type { HookPoint } from '../../src/core/contract/plan.js';
 import type { Frame, FrameAccounting } from './frame-accounting.js';
 import { flowQueue } from './flow-hash.js';
+import { runHook, type VerdictRoutes } from './verdict-routes.js';
 import type { HookOutcome, XdpHook } from './xdp-hook.js';
 
 /** Where frames go that leave the tap on its other sides. */
@@ -19,7 +20,13 @@ export interface TapSurroundings {
  */
 export class Tap {
   readonly node: string;
+  /** Called when a frame was put into a ring: wakes the reader. */
+  onFrame: (() => void) | undefined;
   readonly #rings: Frame[][];
+  readonly #rxRoutes: VerdictRoutes;
+  readonly #offloadRoutes: VerdictRoutes;
+  /** The frame that the offloaded program let through. */
+  #passed: Frame | undefined;
 
   constructor(
     readonly name: string,
@@ -30,10 +37,26 @@ export class Tap {
     /** Runs the host's program in the Rx path. */
     readonly rx: XdpHook,
     readonly accounting: FrameAccounting,
-    readonly surroundings: TapSurroundings,
+    surroundings: TapSurroundings,
   ) {
     this.node = `host.${name}`;
     this.#rings = Array.from({ length: options.queues }, () => []);
+    this.#rxRoutes = {
+      node: this.node,
+      pass: (frame) => surroundings.receiveFromTap(this, frame),
+      transmit: (frame) => this.xdpXmit(frame),
+      redirect: (outcome) => surroundings.redirectFromTap(this, outcome),
+    };
+    this.#offloadRoutes = {
+      node: this.node,
+      pass: (frame) => {
+        this.#passed = frame;
+      },
+      transmit: (frame) => this.receive(frame),
+      // The guest's program speaks of the guest's interfaces, which mean nothing here, and must not reach the
+      // host's: such a frame is dropped and counted, never sent anywhere (the RFC leaves this undefined).
+      redirect: () => accounting.end(this.node, 'redirect-failed'),
+    };
   }
 
   /** The stack sends one skb to the tap: what a bridge does. */
@@ -60,29 +83,7 @@ export class Tap {
 
   /** A frame from the guest, or one that the offloaded program sent back, enters the host. */
   receive(frame: Frame): void {
-    const refusal = this.accounting.refusal(frame);
-    if (refusal !== undefined) {
-      this.accounting.end(this.node, refusal);
-      return;
-    }
-    const outcome = this.rx.run(frame);
-    switch (outcome.action) {
-      case 'XDP_PASS':
-        this.surroundings.receiveFromTap(this, outcome.frame);
-        return;
-      case 'XDP_DROP':
-        this.accounting.end(this.node, 'xdp-drop');
-        return;
-      case 'XDP_TX':
-        this.xdpXmit(outcome.frame);
-        return;
-      case 'XDP_REDIRECT':
-        this.surroundings.redirectFromTap(this, outcome);
-        return;
-      case 'XDP_ABORTED':
-        this.accounting.end(this.node, 'xdp-aborted');
-        return;
-    }
+    runHook(this.rx, frame, 0, this.#rxRoutes, this.accounting);
   }
 
   #enqueue(frame: Frame, point: HookPoint): void {
@@ -100,28 +101,15 @@ export class Tap {
       return;
     }
     ring.push(passed);
+    this.onFrame?.();
   }
 
   /** The frame to go on with, or undefined when the program consumed it. */
   #runOffloaded(frame: Frame, queue: number): Frame | undefined {
-    const outcome = this.offload.run(frame, queue);
-    switch (outcome.action) {
-      case 'XDP_PASS':
-        return outcome.frame;
-      case 'XDP_DROP':
-        this.accounting.end(this.node, 'xdp-drop');
-        return undefined;
-      case 'XDP_TX':
-        this.receive(outcome.frame);
-        return undefined;
-      case 'XDP_REDIRECT':
-        // The guest's program speaks of the guest's interfaces, which mean nothing here, and must not reach the
-        // host's: such a frame is dropped and counted, never sent anywhere (the RFC leaves this undefined).
-        this.accounting.end(this.node, 'redirect-failed');
-        return undefined;
-      case 'XDP_ABORTED':
-        this.accounting.end(this.node, 'xdp-aborted');
-        return undefined;
-    }
+    this.#passed = undefined;
+    runHook(this.offload, frame, queue, this.#offloadRoutes, this.accounting);
+    const passed = this.#passed;
+    this.#passed = undefined;
+    return passed;
   }
 }

@@ -1,8 +1,6 @@
-import type { LoadedProgram } from '../../src/core/contract/executor.js';
-import type { Party } from '../../src/core/contract/fabric.js';
-import { emptyVerdictCounts, type HookResult } from '../../src/core/contract/result.js';
-import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing, type FrameRedirect } from '../../src/bpf/runtime/xdp-frame.js';
+import type { FrameRedirect, FrameSlots, LoadedProgram } from '../../src/core/contract/executor.js';
+import type { Attachment, HookPlace } from '../../src/core/contract/hook-place.js';
+import { emptyVerdictCounts, type VerdictCounts } from '../../src/core/contract/result.js';
 import { xdpActionName, type XdpActionName } from '../../src/bpf/xdp.js';
 import { messageOf, XdpbedError } from '../../src/core/diagnostic.js';
 import type { Frame } from './frame-accounting.js';
@@ -15,77 +13,78 @@ export interface HookOutcome {
   readonly redirect: FrameRedirect;
 }
 
-/** A place where an XDP program can be attached, and the counts of what attached programs returned. */
-export class XdpHook {
-  readonly #ring: FrameRing;
-  readonly #results = new Map<string, HookResult>();
-  #attached: { program: LoadedProgram; result: HookResult } | undefined;
+/** A program in the hook, with room for the frame that it runs on. */
+interface Attached {
+  program: LoadedProgram;
+  frames: FrameSlots;
+  readonly verdicts: VerdictCounts;
+}
+
+/** A place where an XDP program can be attached, in the model's path of a frame. */
+export class XdpHook implements HookPlace {
+  #attached: Attached | undefined;
 
   constructor(
-    readonly site: HookResult['site'],
+    /** Where it is, for messages: `guest0.eth0`. */
     readonly node: string,
+    /** What programs see as ingress interface. */
     readonly ifindex: number,
-    readonly party: Pick<Party, 'runtime' | 'executor'>,
-  ) {
-    this.#ring = new FrameRing(party.runtime.space, 1);
-  }
+  ) {}
 
-  get runtime(): BpfRuntime {
-    return this.party.runtime;
-  }
-
-  /** Attaches or replaces; frames that come later meet the new program. `name` is the testbed's. */
-  attach(program: LoadedProgram, name: string): void {
-    let result = this.#results.get(name);
-    if (result === undefined) {
-      result = { site: this.site, node: this.node, program: name, frames: 0, verdicts: emptyVerdictCounts() };
-      this.#results.set(name, result);
+  async attach(program: LoadedProgram): Promise<Attachment> {
+    if (this.#attached !== undefined) {
+      throw new XdpbedError('plugin-failed', `${this.node}: a program is attached already`);
     }
-    this.#attached = { program, result };
-  }
-
-  detach(): void {
-    this.#attached = undefined;
+    const attached: Attached = { program, frames: program.openFrames(1), verdicts: emptyVerdictCounts() };
+    this.#attached = attached;
+    return {
+      replace: async (other) => {
+        const frames = other.openFrames(1);
+        attached.frames.close();
+        attached.frames = frames;
+        attached.program = other;
+      },
+      detach: async () => {
+        if (this.#attached !== attached) return;
+        this.#attached = undefined;
+        attached.frames.close();
+      },
+      counters: async () => ({ ...attached.verdicts }),
+    };
   }
 
   /** Runs the attached program, or passes the frame on untouched when there is none. */
   run(frame: Frame, queue = 0): HookOutcome {
     if (this.#attached === undefined) return { action: 'XDP_PASS', frame, redirect: NO_REDIRECT };
-    const { program, result } = this.#attached;
-    this.#ring.load(0, frame.bytes, { ingressIfindex: this.ifindex, rxQueueIndex: queue });
-    this.runtime.state.now = frame.at;
-    const action = xdpActionName(this.#verdict(program, result.program));
-    result.frames++;
-    result.verdicts[action]++;
+    const { program, frames, verdicts } = this.#attached;
+    frames.load(0, frame.bytes, { ingressIfindex: this.ifindex, rxQueueIndex: queue });
+    const action = xdpActionName(this.#verdict(program, frames));
+    verdicts[action]++;
     return {
       action,
-      frame: { bytes: this.#ring.packet(0), at: frame.at, hopsLeft: frame.hopsLeft - 1 },
-      redirect: this.#ring.redirect(0),
+      frame: { ...frame, bytes: frames.packet(0), hopsLeft: frame.hopsLeft - 1 },
+      redirect: action === 'XDP_REDIRECT' ? frames.redirect(0) : NO_REDIRECT,
     };
   }
 
   /** A fault is a verdict, XDP_ABORTED; what throws is a defect of the executor. */
-  #verdict(program: LoadedProgram, name: string): number {
+  #verdict(program: LoadedProgram, frames: FrameSlots): number {
     try {
-      return program.run(this.#ring, 0).verdict;
+      return program.run(frames, 0).verdict;
     } catch (error) {
       if (error instanceof XdpbedError) throw error;
       throw new XdpbedError(
         'plugin-failed',
-        `plugin executor ${this.party.executor.name} failed in run of ${name} at ${this.node}: ${messageOf(error)}`,
+        `plugin executor ${program.executor} failed in run of ${program.name} at ${this.node}: ${messageOf(error)}`,
         { cause: error },
       );
     }
   }
 
-  results(): HookResult[] {
-    return [...this.#results.values()];
-  }
-
   close(): void {
+    this.#attached?.frames.close();
     this.#attached = undefined;
-    this.#ring.close();
   }
 }
 
-const NO_REDIRECT: FrameRedirect = { kind: 0, target: 0, mapAddress: 0, flags: 0 };
+const NO_REDIRECT: FrameRedirect = { kind: 'none' };

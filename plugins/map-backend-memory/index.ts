@@ -1,13 +1,7 @@
 import { Type } from '@sinclair/typebox';
-import { mapTypeName } from '../../src/bpf/map-spec.js';
 import { MAP_BACKEND } from '../../src/core/contract/map-backend.js';
 import { definePlugin } from '../../src/core/contract/plugin.js';
-import {
-  DEFAULT_MEMORY_MAP_CONFIG,
-  MEMORY_MAP_CONFIG,
-  MemoryMapBackend,
-  SUPPORTED_MAP_TYPES,
-} from './memory-map-backend.js';
+import { DEFAULT_MEMORY_MAP_CONFIG, MEMORY_MAP_CONFIG, MemoryMapBackend } from './memory-map-backend.js';
 
 export {
   DEFAULT_MEMORY_MAP_CONFIG,
@@ -21,15 +15,8 @@ export default definePlugin({
   name: 'memory',
   version: '0.1.0',
   role: 'map-backend',
-  api: '^1',
+  api: '^2',
   description: 'maps in the address space of the in-process engine, with the errno behaviour of Linux 6.18',
-  requires: [],
-  capabilities: [
-    'batch',
-    'resident',
-    'snapshot',
-    ...SUPPORTED_MAP_TYPES.map((type) => `map:${mapTypeName(type).replace('BPF_MAP_TYPE_', '')}`),
-  ],
   configSchema: Type.Object(
     {
       perfBufferBytes: Type.Integer({

@@ -3,7 +3,7 @@ import { helperId } from '../../src/bpf/helper-ids.js';
 import { policyConformance } from '../../src/conformance/policy/index.js';
 import type { PolicyRequest } from '../../src/core/contract/policy.js';
 import type { ProgramProperties } from '../../src/core/contract/verifier.js';
-import { NO_USAGE } from '../../src/core/offload/host-ledger.js';
+import { NO_USAGE } from '../../src/core/offload/quota-accounts.js';
 import { OFFLOADABLE_HELPERS, WITHHELD_HELPERS } from '../../src/core/offload/offloadable-helpers.js';
 import type { HelperAllowListConfig } from './helper-allow-list.js';
 import { HelperAllowList } from './helper-allow-list.js';
@@ -13,6 +13,8 @@ const DEFAULTS: HelperAllowListConfig = { base: 'default', allow: [], deny: [] }
 function load(...names: string[]): PolicyRequest {
   const helpers = names.map((name) => helperId(name)!);
   return {
+    id: 1,
+    time: 0,
     guest: 'g',
     usage: NO_USAGE,
     totalUsage: NO_USAGE,

@@ -6,10 +6,8 @@ export default definePlugin({
   name: 'helper-allow-list',
   version: '0.1.0',
   role: 'policy',
-  api: '^1',
+  api: '^2',
   description: 'the helpers an offloaded program may call; by default none that reads anything of the host',
-  requires: [],
-  capabilities: [],
   configSchema: HelperAllowListConfig,
   register(scope, config) {
     scope.bindFactory(POLICY, () => new HelperAllowList(config));

@@ -6,11 +6,9 @@ export default definePlugin({
   name: 'program-limits',
   version: '0.1.0',
   role: 'policy',
-  api: '^1',
+  api: '^2',
   description:
     'limits on what a program is able to do: verdicts, helpers, map types, packet writes, insns, stack',
-  requires: [],
-  capabilities: [],
   configSchema: ProgramLimitsConfig,
   register(scope, config) {
     scope.bindFactory(POLICY, () => new ProgramLimits(config));

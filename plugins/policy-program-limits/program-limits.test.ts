@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { policyConformance } from '../../src/conformance/policy/index.js';
 import type { PolicyRequest } from '../../src/core/contract/policy.js';
 import type { ProgramProperties } from '../../src/core/contract/verifier.js';
-import { NO_USAGE } from '../../src/core/offload/host-ledger.js';
+import { NO_USAGE } from '../../src/core/offload/quota-accounts.js';
 import { PluginRegistry } from '../../src/core/plugin/plugin-registry.js';
 import { runTestbed } from '../../src/core/run/run-testbed.js';
 import { resolveTestbed } from '../../src/core/testbed/resolve-testbed.js';
@@ -24,6 +24,8 @@ const PROPERTIES: ProgramProperties = {
 function attach(properties: ProgramProperties | undefined): PolicyRequest {
   const program = { insnCount: 10, helpers: [1], mapTypes: [2], gplCompatible: true };
   return {
+    id: 1,
+    time: 0,
     guest: 'g',
     usage: NO_USAGE,
     totalUsage: NO_USAGE,

@@ -6,11 +6,9 @@ export default definePlugin({
   name: 'quota',
   version: '0.1.0',
   role: 'policy',
-  api: '^1',
+  api: '^2',
   description:
     'limits on the maps, map memory, entries, programs and insns that the host holds, per guest and in total',
-  requires: [],
-  capabilities: [],
   configSchema: QuotaConfig,
   register(scope, config) {
     scope.bindFactory(POLICY, () => new Quota(config));

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { policyConformance } from '../../src/conformance/policy/index.js';
 import type { HostUsage, PolicyRequest } from '../../src/core/contract/policy.js';
-import { NO_USAGE } from '../../src/core/offload/host-ledger.js';
+import { NO_USAGE } from '../../src/core/offload/quota-accounts.js';
 import { Quota, QuotaConfig } from './quota.js';
 
 const withDefaults = (config: object): QuotaConfig =>
@@ -16,6 +16,8 @@ function create(
   memoryBytes = 1000,
 ): PolicyRequest {
   return {
+    id: 1,
+    time: 0,
     guest: 'g',
     usage: { ...NO_USAGE, ...usage },
     totalUsage: { ...NO_USAGE, ...total },
@@ -28,7 +30,7 @@ function create(
 function load(insnCount: number, usage: Partial<HostUsage> = {}): PolicyRequest {
   const whole = { ...NO_USAGE, ...usage };
   const program = { insnCount, helpers: [], mapTypes: [], gplCompatible: true };
-  return { guest: 'g', usage: whole, totalUsage: whole, operation: 'program-load', program };
+  return { id: 1, time: 0, guest: 'g', usage: whole, totalUsage: whole, operation: 'program-load', program };
 }
 
 policyConformance('quota', () => new Quota(withDefaults({})));

@@ -2,7 +2,6 @@ import type { Reporter } from '../../src/core/contract/reporter.js';
 import {
   emptyVerdictCounts,
   FATES,
-  formatMapEntry,
   HOOK_SITES,
   sumControl,
   sumFates,
@@ -14,6 +13,7 @@ import {
   type RunResult,
   type VerdictCounts,
 } from '../../src/core/contract/result.js';
+import { formatMapEntry } from '../../src/report/map-entry.js';
 
 interface Column {
   readonly name: string;

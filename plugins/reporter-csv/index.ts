@@ -7,10 +7,8 @@ export default definePlugin({
   name: 'csv',
   version: '0.1.0',
   role: 'reporter',
-  api: '^1',
+  api: '^2',
   description: 'one row of counters for each run, for spreadsheets and data frames',
-  requires: [],
-  capabilities: [],
   configSchema: Type.Object(
     {},
     {

@@ -7,10 +7,8 @@ export default definePlugin({
   name: 'json',
   version: '0.1.0',
   role: 'reporter',
-  api: '^1',
+  api: '^2',
   description: 'the whole result as one JSON document (schemas/result.schema.json)',
-  requires: [],
-  capabilities: [],
   configSchema: Type.Object(
     {},
     {

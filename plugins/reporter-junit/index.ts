@@ -7,10 +7,8 @@ export default definePlugin({
   name: 'junit',
   version: '0.1.0',
   role: 'reporter',
-  api: '^1',
+  api: '^2',
   description: 'JUnit XML for CI: a test case for each check and each run',
-  requires: [],
-  capabilities: [],
   configSchema: Type.Object(
     {},
     {

@@ -1,10 +1,6 @@
 import type { Reporter } from '../../src/core/contract/reporter.js';
-import {
-  formatMapEntry,
-  type CheckResult,
-  type ResultDocument,
-  type RunResult,
-} from '../../src/core/contract/result.js';
+import type { CheckResult, ResultDocument, RunResult } from '../../src/core/contract/result.js';
+import { formatMapContent, formatMapEntry } from '../../src/report/map-entry.js';
 import { element } from '../../src/report/xml.js';
 
 /**
@@ -49,8 +45,8 @@ function runCase(testbed: string, run: RunResult): string[] {
     }),
     ...run.ends.map((end) => `${end.place}: ${end.fate} ${end.frames}`),
     ...run.maps.map((map) => {
-      const entries = map.entries.map((entry) => formatMapEntry(map, entry)).join(' ');
-      return `${map.guest}.${map.nic} ${map.name}: ${entries || 'all zero'}`;
+      const entries = map.entries.map((entry) => formatMapEntry(map, entry));
+      return `${map.guest}.${map.nic} ${map.name}: ${formatMapContent(map, entries)}`;
     }),
     ...run.audit.map((record) => `${record.guest}.${record.nic} ${record.command}: ${record.reason}`),
   ];

@@ -7,10 +7,8 @@ export default definePlugin({
   name: 'ndjson',
   version: '0.1.0',
   role: 'reporter',
-  api: '^1',
+  api: '^2',
   description: 'one JSON object per line: each event as it happens, then a summary',
-  requires: [],
-  capabilities: [],
   configSchema: Type.Object(
     {},
     {

@@ -8,7 +8,7 @@ import {
   PASSED_CHECK,
   reporterConformance,
 } from '../../src/conformance/reporter/index.js';
-import type { RunEvent } from '../../src/core/contract/event.js';
+import type { StreamEvent } from '../../src/core/contract/event.js';
 import { REPORTER } from '../../src/core/contract/reporter.js';
 import type { ResultDocument } from '../../src/core/contract/result.js';
 import { Scope } from '../../src/core/plugin/scope.js';
@@ -36,9 +36,9 @@ describe('ndjson', () => {
   });
 
   it('gives each event as it is, with a schema version', () => {
-    const event: RunEvent = { event: 'run-started', run: 'default', index: 0, of: 1 };
+    const event: StreamEvent = { event: 'run-started', run: 'default', index: 0, of: 1, seq: 1 };
     expect(new NdjsonReporter().onEvent(event)).toBe(
-      '{"schema":"xdpbed.event/1","event":"run-started","run":"default","index":0,"of":1}',
+      '{"schema":"xdpbed.event/1","event":"run-started","run":"default","index":0,"of":1,"seq":1}',
     );
   });
 
@@ -67,7 +67,13 @@ describe('ndjson', () => {
   });
 
   it('writes a bigint as text instead of ending the stream', () => {
-    const event = { event: 'trace', run: 'default', node: 'host', text: 'x', at: 2n ** 63n } as RunEvent;
+    const event = {
+      event: 'trace',
+      run: 'default',
+      node: 'host',
+      text: 'x',
+      at: 2n ** 63n,
+    } as unknown as StreamEvent;
     expect(JSON.parse(new NdjsonReporter().onEvent(event))).toMatchObject({ at: '9223372036854775808' });
   });
 });

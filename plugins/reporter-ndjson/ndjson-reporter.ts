@@ -1,4 +1,4 @@
-import type { RunEvent } from '../../src/core/contract/event.js';
+import type { StreamEvent } from '../../src/core/contract/event.js';
 import type { Reporter } from '../../src/core/contract/reporter.js';
 import type { ResultDocument } from '../../src/core/contract/result.js';
 
@@ -13,7 +13,7 @@ export class NdjsonReporter implements Reporter {
   readonly name = 'ndjson';
 
   /** The line, without a line feed. */
-  onEvent(event: RunEvent): string {
+  onEvent(event: StreamEvent): string {
     return line(event);
   }
 

@@ -7,10 +7,8 @@ export default definePlugin({
   name: 'table',
   version: '0.1.0',
   role: 'reporter',
-  api: '^1',
+  api: '^2',
   description: 'one table of the runs, the checks and a summary, for people',
-  requires: [],
-  capabilities: [],
   configSchema: Type.Object(
     {},
     {

@@ -1,10 +1,5 @@
-import {
-  formatMapEntry,
-  isGuestHook,
-  sumControl,
-  sumRulings,
-  type RunResult,
-} from '../../src/core/contract/result.js';
+import { isGuestHook, sumControl, sumRulings, type RunResult } from '../../src/core/contract/result.js';
+import { formatMapContent, formatMapEntry } from '../../src/report/map-entry.js';
 import { cut, quantity, type Line } from './text-layout.js';
 
 /** Lists longer than this are cut: `--format json` has all of it. */
@@ -108,7 +103,7 @@ function maps(run: RunResult, single: boolean): readonly Line[] {
       MAX_ENTRIES,
       (rest) => `… ${rest.length} more`,
     );
-    const content = entries.length === 0 ? 'all zero' : entries.join(' ');
+    const content = formatMapContent(map, entries);
     return { text: `${single ? '' : `${map.guest}.${map.nic} `}${map.name}: ${content}` };
   });
   return cut(lines, MAX_MAPS, (rest) => ({ text: `… ${quantity(rest.length, 'more map')}` }));

@@ -7,10 +7,8 @@ export default definePlugin({
   name: 'virtqueue',
   version: '0.1.0',
   role: 'transport',
-  api: '^1',
-  description: "split virtqueues (virtio 1.3) in a guest's memory, for control commands and frames",
-  requires: [],
-  capabilities: ['VIRTIO_F_INDIRECT_DESC', 'VIRTIO_F_EVENT_IDX', 'VIRTIO_NET_F_MRG_RXBUF'],
+  api: '^2',
+  description: "the control virtqueue (virtio 1.3), in a guest's memory",
   configSchema: Type.Object({}, { additionalProperties: false }),
   register(scope) {
     scope.bindFactory(TRANSPORT, () => new VirtqueueTransport());

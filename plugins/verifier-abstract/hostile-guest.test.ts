@@ -3,9 +3,9 @@ import { assemble } from '../../src/bpf/assembler.js';
 import { encodeInsns } from '../../src/bpf/insn.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import type { Party } from '../../src/core/contract/fabric.js';
-import { NO_USAGE } from '../../src/core/offload/host-ledger.js';
-import { OffloadRig } from '../../src/core/offload/offload-rig.js';
+import type { Party } from '../../src/core/contract/party.js';
+import { NO_USAGE } from '../../src/core/offload/quota-accounts.js';
+import { OffloadRig } from '../../src/conformance/offload/offload-rig.js';
 import { InterpreterExecutor } from '../executor-interpreter/interpreter-executor.js';
 import { MemoryMapBackend } from '../map-backend-memory/memory-map-backend.js';
 import { AbstractVerifier } from './abstract-verifier.js';
@@ -15,13 +15,19 @@ import { TWIN_MAPS, TWINS } from './twins/index.js';
 /** Map types that a device creates for its guest (RFC 2019, guest driver rules). */
 const OFFERED = new Set<number>([BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE.BPF_MAP_TYPE_HASH]);
 
-function party(name: string): Party {
+/** A party whose memory the test looks into. */
+interface TestParty extends Party {
+  readonly runtime: BpfRuntime;
+}
+
+function party(name: string): TestParty {
   const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
   return {
     name,
     runtime,
+    cpus: 1,
     mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(),
+    executor: new InterpreterExecutor(runtime),
     verifier: new AbstractVerifier(DEFAULT_CONFIG),
   };
 }
@@ -59,23 +65,23 @@ describe('a hostile guest submits unsafe programs', () => {
         handles.set(map.name, created.handle);
       }
       const insns = assemble(twin.rejected, { maps: handles });
-      const before = { ledger: rig.ledger.totalUsage(), bytes: host.runtime.space.bytesInUse };
+      const before = { accounts: rig.accounts.totalUsage(), bytes: host.runtime.space.bytesInUse };
 
       const result = await rig.send({ kind: 'set-offload', insns: encodeInsns(insns), gplCompatible: true });
 
       expect(result.kind).toBe('error');
-      expect(rig.hooks[0]!.program).toBeUndefined();
+      expect(rig.place.program).toBeUndefined();
       expect(rig.audit).toHaveLength(1);
       expect(rig.audit[0]!.outcome).toBe('error-ack');
       // References to what the guest does not own are refused while handles are translated, before the verifier.
       const unknownReference = twin.code === 'map-unknown' || twin.code === 'insn-unsupported';
       expect(rig.audit[0]!.code).toBe(unknownReference ? undefined : twin.code);
       expect(rig.audit[0]!.reason).not.toBe('');
-      expect({ ledger: rig.ledger.totalUsage(), bytes: host.runtime.space.bytesInUse }).toEqual(before);
+      expect({ accounts: rig.accounts.totalUsage(), bytes: host.runtime.space.bytesInUse }).toEqual(before);
 
-      rig.device.unplug();
+      await rig.device.unplug();
       await rig.device.idle();
-      expect(rig.ledger.totalUsage()).toEqual(NO_USAGE);
+      expect(rig.accounts.totalUsage()).toEqual(NO_USAGE);
     },
   );
 });

@@ -11,10 +11,8 @@ export default definePlugin({
   name: 'abstract',
   version: '1.0.0',
   role: 'verifier',
-  api: '^1',
+  api: '^2',
   description: 'judges programs by abstract interpretation, and explains what it rejects',
-  requires: [],
-  capabilities: ['facts', 'properties', 'log'],
   configSchema: CONFIG_SCHEMA,
   register(scope, config) {
     scope.bindFactory(VERIFIER, () => new AbstractVerifier(config));

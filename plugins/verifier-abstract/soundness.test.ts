@@ -14,7 +14,7 @@ const PROGRAMS = Number(process.env['SOUNDNESS_PROGRAMS'] ?? 150);
 
 const runtime = new BpfRuntime();
 const backend = new MemoryMapBackend(runtime);
-const executor = new InterpreterExecutor();
+const executor = new InterpreterExecutor(runtime);
 const ring = new FrameRing(runtime.space, 1);
 // What is too complex says nothing of soundness, and takes most of the time.
 const verifier = new AbstractVerifier({ ...DEFAULT_CONFIG, maxProcessedInsns: 50_000 });

@@ -6,10 +6,8 @@ export default definePlugin({
   name: 'kernel',
   version: '0.1.0',
   role: 'verifier',
-  api: '^1',
+  api: '^2',
   description: 'asks the verifier of the kernel that this runs on, by BPF_PROG_LOAD; needs root',
-  requires: [],
-  capabilities: [],
   configSchema: KernelVerifierConfig,
   register(scope, config) {
     scope.bindFactory(VERIFIER, () => new KernelVerifier(config));

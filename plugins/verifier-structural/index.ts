@@ -6,11 +6,9 @@ export default definePlugin({
   name: 'structural',
   version: '0.1.0',
   role: 'verifier',
-  api: '^1',
+  api: '^2',
   description:
     'judges a program by its form: encodings, jumps, calls, map references, helper numbers; tracks no values',
-  requires: [],
-  capabilities: [],
   configSchema: StructuralConfig,
   register(scope, config) {
     scope.bindFactory(VERIFIER, () => new StructuralVerifier(config));

@@ -6,7 +6,7 @@ import type {
   WorkloadFrame,
   WorkloadTarget,
 } from '../../src/core/contract/workload.js';
-import { ETHERNET_MIN_FRAME_BYTES } from '../../src/packet/index.js';
+import { ETHERNET_MIN_FRAME_BYTES, sendTime } from '../../src/packet/index.js';
 import { buildMixFrame } from './mix-frame.js';
 
 export const MixEntry = Type.Object(
@@ -119,7 +119,7 @@ export class Imix implements Workload {
       let bytes = kept.get(target);
       if (bytes === undefined) kept.set(target, (bytes = buildMixFrame(entry, context.senderMac, target)));
       // Programs write into frames: each frame is a copy of its own.
-      yield { bytes: bytes.slice(), at: (BigInt(index) * 1_000_000_000n) / BigInt(rate) };
+      yield { bytes: bytes.slice(), at: sendTime(index, rate) };
     }
   }
 }

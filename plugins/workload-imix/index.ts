@@ -6,10 +6,8 @@ export default definePlugin({
   name: 'imix',
   version: '0.1.0',
   role: 'workload',
-  api: '^1',
+  api: '^2',
   description: 'frames of several sizes and protocols in given proportions; by default the simple IMIX 7:4:1',
-  requires: [],
-  capabilities: [],
   configSchema: ImixConfig,
   register(scope, config) {
     scope.bindFactory(WORKLOAD, () => new Imix(config));

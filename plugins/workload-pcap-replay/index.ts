@@ -6,11 +6,10 @@ export default definePlugin({
   name: 'pcap-replay',
   version: '0.1.0',
   role: 'workload',
-  api: '^1',
+  api: '^2',
   description: 'the frames of a pcap or pcapng file, at the times they were captured',
-  requires: [],
-  capabilities: [],
   configSchema: PcapReplayConfig,
+  files: ({ file }) => [file],
   register(scope, config) {
     scope.bindFactory(WORKLOAD, () => new PcapReplay(config));
   },

@@ -1,8 +1,7 @@
-import { readFileSync } from 'node:fs';
-import { resolve } from 'node:path';
 import { Type, type Static } from '@sinclair/typebox';
 import { MAX_FRAME_LENGTH } from '../../src/bpf/runtime/xdp-frame.js';
-import { messageOf, XdpbedError } from '../../src/core/diagnostic.js';
+import { XdpbedError } from '../../src/core/diagnostic.js';
+import { PS_PER_NS } from '../../src/core/contract/clock.js';
 import type {
   Workload,
   WorkloadContext,
@@ -48,8 +47,8 @@ export const PcapReplayConfig = Type.Object(
 );
 export type PcapReplayConfig = Static<typeof PcapReplayConfig>;
 
-/** Nanoseconds between two passes of a capture that has no times to take a mean of. */
-const DEFAULT_GAP_NS = 1000n;
+/** Picoseconds between two passes of a capture that has no times to take a mean of. */
+const DEFAULT_GAP = 1_000_000;
 
 /** The frames of a capture in the order of the file. */
 export class PcapReplay implements Workload {
@@ -57,32 +56,23 @@ export class PcapReplay implements Workload {
 
   constructor(readonly config: PcapReplayConfig) {}
 
-  /** @throws XdpbedError `file-unreadable` or `pcap-invalid`, naming the file */
+  /** @throws XdpbedError `pcap-invalid`, naming the file */
   *frames(context: WorkloadContext): Generator<WorkloadFrame> {
-    const captured = this.#read(resolve(context.folder ?? '.', this.config.file));
+    const captured = this.#read(context.file(this.config.file));
     const frames = this.config.rewrite === 'destination' ? readdress(captured, context.targets) : captured;
 
     const span = frames.at(-1)!.at;
     // The passes follow each other at the mean distance of two frames.
-    const gap = span === 0n ? DEFAULT_GAP_NS : span / BigInt(frames.length - 1);
-    for (let pass = 0n; pass < this.config.loop; pass++) {
+    const gap = span === 0 ? DEFAULT_GAP : Math.floor(span / (frames.length - 1));
+    for (let pass = 0; pass < this.config.loop; pass++) {
       const start = pass * (span + gap);
       // Programs write into frames: each frame is a copy of its own.
       for (const { bytes, at } of frames) yield { bytes: bytes.slice(), at: start + at };
     }
   }
 
-  #read(path: string): WorkloadFrame[] {
+  #read(content: Uint8Array): WorkloadFrame[] {
     const { file } = this.config;
-    let content: Uint8Array;
-    try {
-      content = readFileSync(path);
-    } catch (cause) {
-      throw new XdpbedError('file-unreadable', `cannot read the capture ${file}: ${messageOf(cause)}`, {
-        hint: 'the path is relative to the folder of the testbed file',
-        cause,
-      });
-    }
     let packets: readonly CapturedPacket[];
     try {
       packets = ethernetFrames(readCapture(content));
@@ -95,9 +85,9 @@ export class PcapReplay implements Workload {
     if (packets.length === 0) throw new XdpbedError('pcap-invalid', `${file} holds no packets`);
 
     const first = packets[0]!.timestampNs;
-    let latest = 0n;
+    let latest = 0;
     return packets.map((packet, index) => {
-      const at = packet.timestampNs - first;
+      const at = Number(packet.timestampNs - first) * PS_PER_NS;
       // Captures of several interfaces step back in time; the order of the file is what counts.
       if (at > latest) latest = at;
       return { bytes: wholeFrame(packet, `${file}: packet ${index}`), at: latest };

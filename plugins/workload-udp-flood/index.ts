@@ -6,10 +6,8 @@ export default definePlugin({
   name: 'udp-flood',
   version: '0.1.0',
   role: 'workload',
-  api: '^1',
+  api: '^2',
   description: 'equal UDP or TCP frames at a constant rate, spread over flows and guests',
-  requires: [],
-  capabilities: [],
   configSchema: UdpFloodConfig,
   register(scope, config) {
     scope.bindFactory(WORKLOAD, () => new UdpFlood(config));

@@ -27,8 +27,8 @@ describe('udp-flood', () => {
     const frames = [...scope.resolve(WORKLOAD).frames(workloadContext({ targets: 1 }))];
 
     expect(frames).toHaveLength(1000);
-    expect(frames[1]!.at).toBe(1000n);
-    expect(frames[999]!.at).toBe(999_000n);
+    expect(frames[1]!.at).toBe(1_000_000);
+    expect(frames[999]!.at).toBe(999_000_000);
     const { bytes } = frames[0]!;
     expect(Buffer.from(bytes).toString('hex')).toBe(
       '525400123400' +
@@ -118,7 +118,7 @@ describe('udp-flood', () => {
 
   it('keeps time exactly at a rate that does not divide a second', () => {
     const times = [...flood({ rate: 3, frames: 4 }).frames(workloadContext())].map(({ at }) => at);
-    expect(times).toEqual([0n, 333_333_333n, 666_666_666n, 1_000_000_000n]);
+    expect(times).toEqual([0, 333_333_333_333, 666_666_666_666, 1_000_000_000_000]);
   });
 
   it('refuses to send to nobody', () => {

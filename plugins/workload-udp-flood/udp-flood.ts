@@ -18,6 +18,7 @@ import {
   TCP_MIN_HEADER_BYTES,
   UDP_HEADER_BYTES,
   VLAN_TAG_BYTES,
+  sendTime,
 } from '../../src/packet/index.js';
 
 export const UdpFloodConfig = Type.Object(
@@ -111,7 +112,7 @@ export class UdpFlood implements Workload {
         if (repeats) templates.set(key, frame);
       }
       // Programs write into frames: each frame is a copy of its own.
-      yield { bytes: frame.slice(), at: (BigInt(index) * 1_000_000_000n) / BigInt(rate) };
+      yield { bytes: frame.slice(), at: sendTime(index, rate) };
     }
   }
 

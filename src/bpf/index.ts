@@ -25,7 +25,7 @@ export * from './program.js';
 export * from './runtime/address-space.js';
 export * from './runtime/bpf-map.js';
 export * from './runtime/bpf-runtime.js';
-export * from './runtime/helper-host.js';
+export * from './runtime/helper-world.js';
 export * from './runtime/map-layout.js';
 export * from './runtime/run-state.js';
 export * from './runtime/xdp-frame.js';

@@ -188,8 +188,7 @@ describe('plugins from elsewhere', () => {
     mkdirSync(place, { recursive: true });
     writeFileSync(
       join(place, 'deny-all.mjs'),
-      `export default { name: 'deny-all', version: '1.0.0', role: 'policy', api: '^1', description: 'denies', requires: [],
-        capabilities: [], configSchema: { type: 'object' },
+      `export default { name: 'deny-all', version: '1.0.0', role: 'policy', api: '^2', description: 'denies', configSchema: { type: 'object' },
         register(scope) { scope.bindValue(Symbol.for('xdpbed.policy'), { name: 'deny-all', rule: () => ({ ruling: 'deny', reason: 'no' }) }); } };`,
     );
     const file = testbedIn(place, (text) =>
@@ -240,25 +239,24 @@ describe('plugins from elsewhere', () => {
     writeFileSync(
       file,
       `const bind = (members) => (scope) => scope.bindValue(Symbol.for('xdpbed.reporter'), { name: 'r', ...members });
-      export default { name: 'r', version: '1.0.0', role: 'reporter', api: '^1', description: 'x', requires: [],
-        capabilities: [], configSchema: { type: 'object', properties: { width: { default: 80 } } }, ${register} };`,
+      export default { name: 'r', version: '1.0.0', role: 'reporter', api: '^2', description: 'x', configSchema: { type: 'object', properties: { width: { default: 80 } } }, ${register} };`,
     );
     return file;
   }
 
   it.each([
-    ['an API version of the future', "api: '^2'", 'it was written for plugin API ^2, this is 1.0.0'],
+    ['an API version of the past', "api: '^1'", 'it was written for plugin API ^1, this is 2.0.0'],
     ['another role', "role: 'verifier'", 'it implements the role verifier'],
   ])('%s is refused with the reason', async (_, change, reason) => {
     const place = join(folder, 'refused');
     mkdirSync(place, { recursive: true });
-    const manifest = { api: "api: '^1'", role: "role: 'policy'" };
+    const manifest = { api: "api: '^2'", role: "role: 'policy'" };
     const key = change.split(':')[0] as keyof typeof manifest;
     // A module is cached by its path, so each case has a file of its own.
     const name = `plugin-${key}.mjs`;
     writeFileSync(
       join(place, name),
-      `export default { name: 'p', version: '1.0.0', description: 'x', requires: [], capabilities: [], configSchema: {}, register() {},
+      `export default { name: 'p', version: '1.0.0', description: 'x', configSchema: {}, register() {},
         ${Object.values({ ...manifest, [key]: change }).join(', ')} };`,
     );
     const file = testbedIn(place, (text) =>

@@ -29,7 +29,7 @@ export function addConformanceVerb(program: Command, context: CliContext): void 
           runtime: { memoryBytes: 4 * 1024 * 1024 },
         });
         try {
-          const result = await runConformanceProgram(bench.party.executor, bench.party.runtime, text, memory);
+          const result = await runConformanceProgram(bench.party.executor, bench.runtime, text, memory);
           if ('error' in result) {
             terminal.err(`${result.error}\n`);
             return EXIT.CHECK_FAILED;

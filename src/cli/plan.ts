@@ -1,6 +1,8 @@
 import type { Command } from 'commander';
 import { EXIT } from '../core/diagnostic.js';
-import { loadTestbed, type PluginChoice, type ResolvedRun } from '../core/testbed/resolve-testbed.js';
+import type { PluginReference, RunSpec } from '../core/contract/run-spec.js';
+import { loadTestbed } from '../core/testbed/resolve-testbed.js';
+import { featureNames } from '../virtio/features.js';
 import type { CliContext } from './cli-context.js';
 import { addTestbedOptions, toResolveOptions, type TestbedOptions } from './testbed-options.js';
 
@@ -24,25 +26,39 @@ export function addPlanVerb(program: Command, context: CliContext): void {
     );
 }
 
-function describeRun(run: ResolvedRun): object {
-  const describe = ({ plugin, config }: PluginChoice) => ({
-    use: plugin.name,
-    version: plugin.version,
-    config,
-  });
-  // The file's own name for the object: an absolute path would differ from machine to machine.
-  const programs = Object.values(run.plan.programs).map(({ object: _, ...program }) => program);
+/** The spec in the words of the testbed language: feature bits by name, bytes in hex. */
+function describeRun({ plan, plugins, objects }: RunSpec): object {
+  const use = ({ use: name, config }: PluginReference) => ({ use: name, config });
+  const guests = plan.guests.map((guest) => ({
+    ...guest,
+    nics: guest.nics.map((nic) => ({ ...nic, features: featureNames(nic.features) })),
+  }));
+  const programs = Object.values(plan.programs).map((program) => ({
+    ...program,
+    sha256: objects[program.object],
+    presets: Object.fromEntries(
+      Object.entries(program.presets).map(([map, presets]) => [
+        map,
+        presets.map(({ key, value }) => ({ key: hex(key), value: hex(value) })),
+      ]),
+    ),
+  }));
   return {
-    ...run.plan,
+    ...plan,
+    guests,
     programs,
     plugins: {
-      fabric: describe(run.fabric),
-      transport: describe(run.transport),
-      verifier: { rule: run.verifiers.rule, of: run.verifiers.choices.map(describe) },
-      executor: describe(run.executor),
-      'map-backend': describe(run.mapBackend),
+      fabric: use(plugins.fabric),
+      transport: use(plugins.transport),
+      verifier: { rule: plugins.verifiers.rule, of: plugins.verifiers.of.map(use) },
+      executor: use(plugins.executor),
+      'map-backend': use(plugins.mapBackend),
     },
-    policies: run.policies.map(describe),
-    workload: describe(run.workload),
+    policies: plugins.policies.map(use),
+    workload: use(plugins.workload),
   };
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
 }

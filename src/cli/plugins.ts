@@ -47,8 +47,8 @@ export function addPluginsVerbs(program: Command, context: CliContext): void {
     );
 }
 
-function manifest({ role, name, version, api, description, requires, capabilities }: Plugin): object {
-  return { role, name, version, api, description, requires, capabilities };
+function manifest({ role, name, version, api, description }: Plugin): object {
+  return { role, name, version, api, description };
 }
 
 function parseRole(word: string): Role {

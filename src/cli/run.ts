@@ -1,18 +1,14 @@
 import type { Command } from 'commander';
 import { EXIT, type XdpbedError } from '../core/diagnostic.js';
-import type { RunEvent } from '../core/contract/event.js';
+import type { StreamEvent } from '../core/contract/event.js';
 import { REPORTER, type Reporter } from '../core/contract/reporter.js';
 import type { ResultDocument } from '../core/contract/result.js';
 import { LifecycleManager, PHASE_TIMEOUT_MS } from '../core/plugin/lifecycle.js';
 import { Scope } from '../core/plugin/scope.js';
 import { pluginFailure, pluginName, PluginInstances } from '../core/run/plugin-instances.js';
 import { runTestbed } from '../core/run/run-testbed.js';
-import {
-  choosePlugin,
-  loadTestbed,
-  type PluginChoice,
-  type ResolvedTestbed,
-} from '../core/testbed/resolve-testbed.js';
+import { choosePlugin, type PluginChoice } from '../core/testbed/choose-plugin.js';
+import { loadTestbed, type ResolvedTestbed } from '../core/testbed/resolve-testbed.js';
 import { VERSION } from '../version.js';
 import type { CliContext } from './cli-context.js';
 import type { Terminal } from './terminal.js';
@@ -56,7 +52,7 @@ async function runAndReport(
   const progress = new Progress(terminal);
   // A reporter that throws must not look like a failure of whatever was under way: it is told of at the end.
   const failures: XdpbedError[] = [];
-  const onEvent = (event: RunEvent): void => {
+  const onEvent = (event: StreamEvent): void => {
     progress.show(event);
     if (failures.length > 0) return;
     try {
@@ -86,7 +82,7 @@ class Progress {
 
   constructor(readonly terminal: Terminal) {}
 
-  show(event: RunEvent): void {
+  show(event: StreamEvent): void {
     if (event.event !== 'run-started') return;
     const line = `run ${event.index + 1} of ${event.of}: ${event.run}`;
     this.terminal.err(this.terminal.interactive ? `\r\u001b[K${line}` : `${line}\n`);

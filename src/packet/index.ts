@@ -3,6 +3,7 @@
 export * from './capture.js';
 export * from './captured-packet.js';
 export * from './checksum.js';
+export * from './constant-rate.js';
 export * from './dissect.js';
 export * from './ethernet.js';
 export * from './frame-builder.js';

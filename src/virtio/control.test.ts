@@ -16,10 +16,10 @@ describe('control commands', () => {
       VIRTIO_NET_CTRL_EBPF_PROG: 1,
       VIRTIO_NET_CTRL_EBPF_MAP: 2,
     });
-    expect(control.controlCommandName(4, 0)).toBe('VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET');
-    expect(control.controlCommandName(0, 5)).toBe('VIRTIO_NET_CTRL_RX_NOBCAST');
-    expect(control.controlCommandName(6, 2)).toBe('VIRTIO_NET_CTRL_EBPF_MAP');
-    expect(control.controlCommandName(6, 0)).toBe('VIRTIO_NET_CTRL_EBPF command 0');
+    expect(control.controlCommandName(4, 0)).toBe('MQ_VQ_PAIRS_SET');
+    expect(control.controlCommandName(0, 5)).toBe('RX_NOBCAST');
+    expect(control.controlCommandName(6, 2)).toBe('EBPF_MAP');
+    expect(control.controlCommandName(6, 0)).toBe('EBPF command 0');
     expect(control.controlCommandName(99, 1)).toBe('class 99 command 1');
   });
 

@@ -83,7 +83,7 @@ export interface ControlCommand {
   readonly payload: Uint8Array;
 }
 
-/** The spec's name, e.g. `VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET`; numbers where there is none. */
+/** The spec's name without `VIRTIO_NET_CTRL_`, e.g. `MQ_VQ_PAIRS_SET`; numbers where there is none. */
 export function controlCommandName(controlClass: number, command: number): string {
   const known = CLASSES.get(controlClass);
   if (known === undefined) return `class ${controlClass} command ${command}`;
@@ -177,10 +177,9 @@ function describe(
   suffix: string,
   commands: readonly (string | undefined)[],
 ): [number, { name: string; commands: Map<number, string> }] {
-  const name = `VIRTIO_NET_CTRL_${suffix}`;
   const named = new Map<number, string>();
   for (const [command, commandName] of commands.entries()) {
-    if (commandName !== undefined) named.set(command, `${name}_${commandName}`);
+    if (commandName !== undefined) named.set(command, `${suffix}_${commandName}`);
   }
-  return [controlClass, { name, commands: named }];
+  return [controlClass, { name: suffix, commands: named }];
 }

@@ -5,7 +5,9 @@
 
 import type { GuestAllocator, GuestMemory } from './guest-memory.js';
 import type { DeviceViolation } from './violation.js';
-import type { AddResult, BufferPart, BufferToken, DriverQueue } from './virtqueue.js';
+import { XdpbedError } from '../core/diagnostic.js';
+import { StateReader } from './state-reader.js';
+import type { AddResult, BufferPart, BufferToken, DriverQueue, QueueState } from './virtqueue.js';
 
 /** What to send and how much room to leave for the answer. At least one part in all, none of them empty. */
 export interface CopyRequest {
@@ -36,10 +38,32 @@ export class CopyingDriver {
     { readable: readonly BufferPart[]; writable: readonly BufferPart[] }
   >();
 
-  constructor(memory: GuestMemory, queue: DriverQueue, buffers: GuestAllocator) {
+  constructor(memory: GuestMemory, queue: DriverQueue, buffers: GuestAllocator, state?: QueueState) {
     this.#memory = memory;
     this.#queue = queue;
     this.#buffers = buffers;
+    if (state !== undefined) this.#restore(new StateReader('the driver', state));
+  }
+
+  /** The buffers that are in the queue; the queue's own state is apart from it. */
+  save(): QueueState {
+    return {
+      held: [...this.#held].map(([token, { readable, writable }]) => ({ token, readable, writable })),
+    };
+  }
+
+  #restore(state: StateReader): void {
+    const parts = (item: StateReader, field: string): BufferPart[] =>
+      item.list(field, this.#queue.size, (part) => {
+        const address = part.integer('address', Number.MAX_SAFE_INTEGER);
+        const length = part.integer('length', Number.MAX_SAFE_INTEGER);
+        if (!this.#memory.contains(address, length)) throw part.invalid('address');
+        return { address, length };
+      });
+    state.list('held', this.#queue.size, (item) => {
+      const token = item.integer('token', this.#queue.size - 1);
+      this.#held.set(token, { readable: parts(item, 'readable'), writable: parts(item, 'writable') });
+    });
   }
 
   get queue(): DriverQueue {
@@ -88,7 +112,10 @@ export class CopyingDriver {
   collect(): CollectResult {
     const used = this.#queue.getUsed();
     if (used.kind !== 'used') return used;
-    const buffer = this.#held.get(used.token)!;
+    const buffer = this.#held.get(used.token);
+    // Only a restored state can disagree with the queue's about what is under way.
+    if (buffer === undefined)
+      throw new XdpbedError('virtio-violation', `no buffer is held for token ${used.token}`);
     const response = new Uint8Array(used.written);
     let to = 0;
     for (const part of buffer.writable) {

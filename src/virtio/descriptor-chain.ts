@@ -23,11 +23,22 @@ export class ChainWriter {
   #open = true;
 
   /** The segments have been checked to lie in `memory`; the writer checks again with every write. */
-  constructor(memory: GuestMemory, addresses: readonly number[], lengths: readonly number[]) {
+  constructor(
+    memory: GuestMemory,
+    addresses: readonly number[],
+    lengths: readonly number[],
+    /** Bytes that were written already. */
+    written = 0,
+  ) {
     this.#memory = memory;
     this.#addresses = addresses;
     this.#lengths = lengths;
     this.capacity = lengths.reduce((total, length) => total + length, 0);
+    for (let left = written; left > 0;) {
+      const count = Math.min(left, lengths[this.#segment]! - this.#offset);
+      this.#advance(count);
+      left -= count;
+    }
   }
 
   /** Bytes written: what the used element will carry. */
@@ -65,6 +76,15 @@ export class ChainWriter {
       left -= room;
     }
     return true;
+  }
+
+  /** Where it writes and how far it has come, as JSON has it. */
+  save(): {
+    readonly addresses: readonly number[];
+    readonly lengths: readonly number[];
+    readonly written: number;
+  } {
+    return { addresses: [...this.#addresses], lengths: [...this.#lengths], written: this.#written };
   }
 
   /** The queue calls this when the chain is the driver's again: its memory may have a new use. */

@@ -142,9 +142,39 @@ export class GuestAllocator {
       throw new XdpbedError('virtio-violation', `an alignment of ${alignment} is not a power of two`);
     }
     this.#alignment = alignment;
-    const start = Math.ceil(range.address / alignment) * alignment;
+    const start = roundUp(range.address, alignment);
     const length = Math.floor((range.address + range.length - start) / alignment) * alignment;
     this.#free = length > 0 ? [{ address: start, length }] : [];
+  }
+
+  /** What is handed out, as `[address, bytes]`. */
+  save(): readonly (readonly [address: number, bytes: number])[] {
+    return [...this.#allocated];
+  }
+
+  /**
+   * Hands out again what was handed out when it was saved; nothing may be handed out now.
+   * @throws XdpbedError `virtio-violation` for a piece that is not in the range, or not free
+   */
+  restore(saved: readonly (readonly [address: number, bytes: number])[]): void {
+    for (const [address, bytes] of saved) {
+      const range = this.#free.find(
+        (each) => each.address <= address && address + bytes <= each.address + each.length,
+      );
+      if (
+        range === undefined ||
+        bytes <= 0 ||
+        bytes % this.#alignment !== 0 ||
+        address % this.#alignment !== 0
+      ) {
+        throw new XdpbedError('virtio-violation', `${bytes} bytes at ${address} cannot have been handed out`);
+      }
+      const rest = { address: address + bytes, length: range.address + range.length - address - bytes };
+      range.length = address - range.address;
+      const at = this.#free.indexOf(range);
+      this.#free.splice(at, 1, ...[range, rest].filter(({ length }) => length > 0));
+      this.#allocated.set(address, bytes);
+    }
   }
 
   /** Bytes handed out and not yet freed, rounding included. */
@@ -161,7 +191,7 @@ export class GuestAllocator {
 
   /** The address of `length` bytes (at least one unit), or `undefined` when no free range is long enough. */
   allocate(length: number): number | undefined {
-    const wanted = Math.max(1, Math.ceil(length / this.#alignment)) * this.#alignment;
+    const wanted = roundUp(Math.max(1, length), this.#alignment);
     const index = this.#free.findIndex((range) => range.length >= wanted);
     const range = this.#free[index];
     if (range === undefined) return undefined;
@@ -208,6 +238,11 @@ export class GuestAllocator {
       this.#free.splice(low, 0, { address, length });
     }
   }
+}
+
+/** The first multiple that is not below `value`. */
+export function roundUp(value: number, multiple: number): number {
+  return Math.ceil(value / multiple) * multiple;
 }
 
 /** Whether `value` is 1, 2, 4, … */

@@ -5,15 +5,17 @@
  * Pure: no I/O, no clock, no dependency on the rest of xdpbed but its error class.
  */
 
-export * from './control-ebpf.js';
 export * from './control.js';
 export * from './copying-driver.js';
 export { ChainWriter, type DescriptorChain } from './descriptor-chain.js';
 export * from './device-status.js';
 export * from './features.js';
 export { GuestAllocator, GuestMemory } from './guest-memory.js';
+export * from './net-link/control-link.js';
+export * from './net-link/net-link.js';
 export * from './net-config.js';
 export * from './net-header.js';
+export * from './queue-format.js';
 export * from './split-device-queue.js';
 export * from './split-driver-queue.js';
 export {

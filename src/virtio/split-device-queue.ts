@@ -11,6 +11,7 @@
  * - nothing that the driver can write makes a call throw.
  */
 
+import { messageOf } from '../core/diagnostic.js';
 import { ChainWriter, type DescriptorChain } from './descriptor-chain.js';
 import type { GuestMemory } from './guest-memory.js';
 import {
@@ -31,7 +32,8 @@ import {
   VIRTQ_USED_F_NO_NOTIFY,
 } from './split-layout.js';
 import type { DriverViolation, DriverViolationReason } from './violation.js';
-import type { DeviceQueue, PopResult } from './virtqueue.js';
+import { StateReader } from './state-reader.js';
+import type { DeviceQueue, PopResult, QueueState } from './virtqueue.js';
 
 /** What a device takes in one chain unless it says otherwise: a 64 KiB GSO frame many times over. */
 export const DEFAULT_MAX_CHAIN_BYTES = 1 << 20;
@@ -82,12 +84,20 @@ export class SplitDeviceQueue implements DeviceQueue {
     memory: GuestMemory,
     layout: SplitLayout,
     options: SplitDeviceQueueOptions = {},
+    state?: QueueState,
   ):
     | { readonly ok: true; readonly queue: SplitDeviceQueue }
     | { readonly ok: false; readonly violation: DriverViolation } {
     const opened = openSplitRings(memory, layout);
     if (!opened.ok) return opened;
-    return { ok: true, queue: new SplitDeviceQueue(memory, opened.rings, options) };
+    const queue = new SplitDeviceQueue(memory, opened.rings, options);
+    if (state === undefined) return { ok: true, queue };
+    try {
+      queue.#restore(new StateReader('the device queue', state));
+      return { ok: true, queue };
+    } catch (error) {
+      return { ok: false, violation: { reason: 'state-invalid', message: messageOf(error) } };
+    }
   }
 
   private constructor(memory: GuestMemory, rings: SplitRings, options: SplitDeviceQueueOptions) {
@@ -208,6 +218,54 @@ export class SplitDeviceQueue implements DeviceQueue {
     this.#pushedSinceCheck = 0;
     this.#kicksEnabled = true;
     this.#violation = undefined;
+  }
+
+  save(): QueueState {
+    return {
+      nextAvail: this.#nextAvail,
+      nextUsed: this.#nextUsed,
+      pushedSinceCheck: this.#pushedSinceCheck,
+      kicksEnabled: this.#kicksEnabled,
+      held: this.held().map(({ head, position, readable, writer }) => ({
+        head,
+        position,
+        readable: Buffer.from(readable).toString('hex'),
+        ...writer.save(),
+      })),
+    };
+  }
+
+  held(): DescriptorChain[] {
+    const order = (chain: DescriptorChain): number => (chain.position - this.#nextAvail) & 0xffff;
+    return this.#held.filter((chain) => chain !== undefined).sort((a, b) => order(a) - order(b));
+  }
+
+  /** Throws for a state that no queue of this size can be in; segments outside memory are refused as when popped. */
+  #restore(state: StateReader): void {
+    this.#nextAvail = state.integer('nextAvail', 0xffff);
+    this.#nextUsed = state.integer('nextUsed', 0xffff);
+    this.#pushedSinceCheck = state.integer('pushedSinceCheck', Number.MAX_SAFE_INTEGER);
+    this.#kicksEnabled = state.boolean('kicksEnabled');
+    const chains = state.list('held', this.size, (item): DescriptorChain => {
+      const addresses = item.integers('addresses', this.size, Number.MAX_SAFE_INTEGER);
+      const lengths = item.integers('lengths', this.size, this.#maxChainBytes);
+      const capacity = lengths.reduce((total, length) => total + length, 0);
+      const outside = addresses.some(
+        (address, index) => !this.#memory.contains(address, lengths[index] ?? -1),
+      );
+      if (outside || addresses.length !== lengths.length) throw item.invalid('addresses');
+      return {
+        head: item.integer('head', this.size - 1),
+        position: item.integer('position', 0xffff),
+        readable: item.bytes('readable', this.#maxChainBytes),
+        writer: new ChainWriter(this.#memory, addresses, lengths, item.integer('written', capacity)),
+      };
+    });
+    for (const chain of chains) {
+      if (this.#held[chain.head] !== undefined) throw state.invalid('held');
+      this.#held[chain.head] = chain;
+      this.#inFlight += 1;
+    }
   }
 
   /**

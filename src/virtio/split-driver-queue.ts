@@ -25,7 +25,15 @@ import {
   VIRTQ_USED_F_NO_NOTIFY,
 } from './split-layout.js';
 import type { DeviceViolation, DeviceViolationReason } from './violation.js';
-import type { AddResult, BufferPart, BufferRequest, DriverQueue, UsedResult } from './virtqueue.js';
+import { StateReader } from './state-reader.js';
+import type {
+  AddResult,
+  BufferPart,
+  BufferRequest,
+  DriverQueue,
+  QueueState,
+  UsedResult,
+} from './virtqueue.js';
 
 export interface SplitDriverQueueOptions {
   /** VIRTIO_F_EVENT_IDX is negotiated. */
@@ -81,7 +89,12 @@ export class SplitDriverQueue implements DriverQueue {
    * Sets up the queue: clears all three parts, as a driver has to (virtio 1.3, 2.7.10.1).
    * @throws XdpbedError `virtio-violation` when the layout is not a valid one
    */
-  constructor(memory: GuestMemory, layout: SplitLayout, options: SplitDriverQueueOptions = {}) {
+  constructor(
+    memory: GuestMemory,
+    layout: SplitLayout,
+    options: SplitDriverQueueOptions = {},
+    state?: QueueState,
+  ) {
     const opened = openSplitRings(memory, layout);
     if (!opened.ok) throw new XdpbedError('virtio-violation', opened.violation.message);
     this.#memory = memory;
@@ -92,7 +105,57 @@ export class SplitDriverQueue implements DriverQueue {
     this.#layout = layout;
     this.#link = new Uint16Array(layout.size);
     this.#outstanding = new Array<Outstanding | undefined>(layout.size).fill(undefined);
-    this.reset();
+    if (state === undefined) this.reset();
+    else this.#restore(new StateReader('the driver queue', state));
+  }
+
+  save(): QueueState {
+    return {
+      link: [...this.#link],
+      freeHead: this.#freeHead,
+      freeDescriptors: this.#freeDescriptors,
+      added: [...this.#added],
+      inDevice: this.#inDevice,
+      nextAvail: this.#nextAvail,
+      nextUsed: this.#nextUsed,
+      publishedSinceCheck: this.#publishedSinceCheck,
+      interruptsEnabled: this.#interruptsEnabled,
+      outstanding: this.#outstanding.flatMap((buffer, head) =>
+        buffer === undefined ? [] : [{ head, ...buffer, indirectTable: buffer.indirectTable ?? null }],
+      ),
+    };
+  }
+
+  #restore(state: StateReader): void {
+    const { size } = this;
+    const link = state.integers('link', size, size);
+    if (link.length !== size) throw state.invalid('link');
+    this.#link.set(link);
+    this.#freeHead = state.integer('freeHead', size);
+    this.#freeDescriptors = state.integer('freeDescriptors', size);
+    this.#added = state.integers('added', size, size - 1);
+    this.#inDevice = state.integer('inDevice', size);
+    this.#nextAvail = state.integer('nextAvail', 0xffff);
+    this.#nextUsed = state.integer('nextUsed', 0xffff);
+    this.#publishedSinceCheck = state.integer('publishedSinceCheck', Number.MAX_SAFE_INTEGER);
+    this.#interruptsEnabled = state.boolean('interruptsEnabled');
+    state.list('outstanding', size, (item) => {
+      const head = item.integer('head', size - 1);
+      if (this.#outstanding[head] !== undefined) throw state.invalid('outstanding');
+      this.#outstanding[head] = {
+        tail: item.integer('tail', size - 1),
+        descriptors: item.integer('descriptors', size),
+        writableBytes: item.integer('writableBytes', MAX_CHAIN_BYTES),
+        indirectTable:
+          item.state['indirectTable'] === null
+            ? undefined
+            : item.integer('indirectTable', Number.MAX_SAFE_INTEGER),
+        published: item.boolean('published'),
+      };
+    });
+    for (const head of this.#added) {
+      if (this.#outstanding[head] === undefined) throw state.invalid('added');
+    }
   }
 
   reset(): void {

@@ -22,7 +22,7 @@
  * `avail_event` mean something only with VIRTIO_F_EVENT_IDX, but their bytes are always part of the rings.
  */
 
-import { type GuestMemory, isPowerOfTwo } from './guest-memory.js';
+import { type GuestMemory, isPowerOfTwo, roundUp } from './guest-memory.js';
 import type { DriverViolation, DriverViolationReason } from './violation.js';
 
 /** The chain continues at `next`. */
@@ -76,7 +76,7 @@ export function splitLayoutBytes(size: number): number {
 export function splitLayoutAt(address: number, size: number): SplitLayout {
   const availRing = address + DESCRIPTOR_BYTES * size;
   const availEnd = availRing + RING_ENTRIES + AVAIL_ENTRY_BYTES * size + 2;
-  return { size, descriptorTable: address, availRing, usedRing: Math.ceil(availEnd / 4) * 4 };
+  return { size, descriptorTable: address, availRing, usedRing: roundUp(availEnd, 4) };
 }
 
 /**

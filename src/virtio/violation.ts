@@ -25,6 +25,7 @@ export const DRIVER_VIOLATIONS = {
   'address-overflow': 'address plus length of a descriptor wraps 2^64 (2.7.5)',
   'address-outside-memory': 'a descriptor or an indirect table is not in guest memory (2.7.5)',
   'chain-bytes-over-limit': 'a chain has more bytes than the device takes (2.7.4.1)',
+  'state-invalid': 'the queue cannot go on from the state that was saved of it',
 } as const;
 
 export type DriverViolationReason = keyof typeof DRIVER_VIOLATIONS;

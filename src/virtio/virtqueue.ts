@@ -35,6 +35,14 @@ export interface BufferRequest {
   readonly indirect?: boolean;
 }
 
+/**
+ * What one end of a queue knows that is not in the queue's memory, as JSON has it: with a copy of the memory it is
+ * enough to go on elsewhere (VHOST_GET_VRING_BASE and more: buffers under way are in it).
+ */
+export interface QueueState {
+  readonly [field: string]: unknown;
+}
+
 /** Names a buffer between `addBuffer` and `getUsed`; unique among the buffers that are in the queue. */
 export type BufferToken = number;
 
@@ -77,6 +85,8 @@ export interface DriverQueue {
   enableInterrupts(): boolean;
   /** Advises the device that interrupts are not needed. */
   disableInterrupts(): void;
+  /** What this end knows; buffers that are with the device stay there. */
+  save(): QueueState;
   /**
    * Back to the state after construction: forgets every buffer and clears the queue in memory. Only after the
    * device (or its side of this queue) was reset, because until then it may still write to the buffers.
@@ -112,6 +122,10 @@ export interface DeviceQueue {
   enableKicks(): boolean;
   /** Advises the driver that kicks are not needed. */
   disableKicks(): void;
+  /** What this end knows, chains that it holds included. */
+  save(): QueueState;
+  /** Chains popped and not yet pushed, oldest first: after a restoration, what is still to be answered. */
+  held(): DescriptorChain[];
   /** Back to the state after construction; chains in flight are revoked and can no longer be written. */
   reset(): void;
 }

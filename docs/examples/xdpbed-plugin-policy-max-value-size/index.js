@@ -22,10 +22,8 @@ export default definePlugin({
   name: 'max-value-size',
   version: '1.0.0',
   role: 'policy',
-  api: '^1',
+  api: '^2',
   description: 'denies maps whose values are larger than a limit',
-  requires: [],
-  capabilities: [],
   configSchema: Type.Object(
     { bytes: Type.Integer({ minimum: 1, default: 64, description: 'largest value size in bytes' }) },
     { additionalProperties: false },

@@ -22,6 +22,12 @@ export interface BpfMap {
   lookupBatch(cursor: Uint8Array | null, count: number): MapBatch | number;
   /** Stops updates from the system call side (BPF_MAP_FREEZE). */
   freeze(): number;
+  /** PROG_ARRAY: puts a program of the same party under an index, by its `LoadedProgram.id`: 0 or -errno. */
+  setProgram?(index: number, programId: number): number;
+  /** ARRAY_OF_MAPS, HASH_OF_MAPS: puts a map of the same backend under a key: 0 or -errno. */
+  setInnerMap?(key: Uint8Array, inner: BpfMap): number;
+  /** PERF_EVENT_ARRAY and RINGBUF: what programs sent since the last call, oldest first. */
+  drainRecords?(): MapRecord[];
   /** Gives the memory back. Programs that use the map must be gone. */
   close(): void;
 }
@@ -64,8 +70,6 @@ export interface ResidentMap extends BpfMap {
   ringSubmit?(recordAddress: number, flags: number): number;
   ringDiscard?(recordAddress: number, flags: number): number;
   ringQuery?(flags: number): bigint;
-  /** PERF_EVENT_ARRAY and RINGBUF: what programs sent since the last call, oldest first. */
-  drainRecords?(): MapRecord[];
   /** PERF_EVENT_ARRAY: bpf_perf_event_output; `data` is a copy. 0 or -errno (E2BIG, ENOENT, EOPNOTSUPP, ENOSPC). */
   outputRecord?(index: number, data: Uint8Array): number;
   /**
@@ -75,10 +79,6 @@ export interface ResidentMap extends BpfMap {
   lookupIndex?(index: number): number;
   /** PROG_ARRAY: the program id under an index, 0 for none. */
   programAt?(index: number): number;
-  /** PROG_ARRAY: put a program under an index by its id (bpf(2) passes an fd for it): 0 or -errno. */
-  setProgram?(index: number, programId: number): number;
-  /** ARRAY_OF_MAPS, HASH_OF_MAPS: put a map under a key (bpf(2) passes an fd for it): 0 or -errno. */
-  setInnerMap?(key: Uint8Array, inner: ResidentMap): number;
 }
 
 export interface MapRecord {

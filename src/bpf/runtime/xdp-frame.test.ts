@@ -67,7 +67,7 @@ describe('FrameRing', () => {
     expect(frames.packet(0)).toEqual(frame.slice(14, 20));
     expect(frames.metadata(0)).toEqual(frame.slice(10, 14));
     expect(frames.verdict(0)).toBe(0xffff_fffe);
-    expect(frames.redirect(0)).toEqual({
+    expect(frames.redirectWords(0)).toEqual({
       kind: REDIRECT_IFINDEX,
       target: 0x8000_0000,
       mapAddress: 0,
@@ -80,7 +80,7 @@ describe('FrameRing', () => {
     space.u8.fill(0xff, frames.address(0), frames.address(0) + FRAME_SLOT.buffer);
     frames.load(0, frame);
     expect(frames.verdict(0)).toBe(0);
-    expect(frames.redirect(0)).toEqual({ kind: REDIRECT_NONE, target: 0, mapAddress: 0, flags: 0 });
+    expect(frames.redirectWords(0)).toEqual({ kind: REDIRECT_NONE, target: 0, mapAddress: 0, flags: 0 });
   });
 
   it('gives its memory back', () => {

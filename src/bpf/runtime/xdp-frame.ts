@@ -1,6 +1,7 @@
 import { XDP_PACKET_HEADROOM } from '../xdp.js';
 import { XdpbedError } from '../../core/diagnostic.js';
 import type { AddressSpace, Region } from './address-space.js';
+import type { BpfMap } from './bpf-map.js';
 
 /**
  * A frame and its XDP context in the address space. The context the program sees comes first, so that the
@@ -46,11 +47,14 @@ const SKB_SHARED_INFO = 320;
  */
 export const FRAME_SLOT_SIZE = FRAME_SLOT.buffer + 4096 + 64;
 
+/** What `struct xdp_md` says of where a frame came from. */
 export interface FrameMetadata {
   readonly ingressIfindex?: number;
   readonly rxQueueIndex?: number;
   readonly egressIfindex?: number;
 }
+
+const NO_MAPS: ReadonlyMap<number, BpfMap> = new Map();
 
 /**
  * A ring of frame slots. A single program run uses slot 0; batch runs fill as many as they like.
@@ -61,6 +65,8 @@ export class FrameRing {
   constructor(
     readonly space: AddressSpace,
     readonly slots: number,
+    /** Maps by their address, to tell which one a redirect names. */
+    readonly maps: ReadonlyMap<number, BpfMap> = NO_MAPS,
   ) {
     this.region = space.allocate(slots * FRAME_SLOT_SIZE, {
       kind: 'packet',
@@ -121,10 +127,22 @@ export class FrameRing {
   }
 
   redirect(index: number): FrameRedirect {
+    const { kind, target, mapAddress, flags } = this.redirectWords(index);
+    switch (kind) {
+      case REDIRECT_IFINDEX:
+        return { kind: 'ifindex', ifindex: target, flags };
+      case REDIRECT_MAP:
+        return { kind: 'map', map: this.maps.get(mapAddress), index: target, flags };
+      default:
+        return { kind: 'none' };
+    }
+  }
+
+  redirectWords(index: number): RedirectWords {
     const word = (this.address(index) + FRAME_SLOT.redirectKind) >> 2;
     const { i32 } = this.space;
     return {
-      kind: i32[word]! as FrameRedirect['kind'],
+      kind: i32[word]! as RedirectWords['kind'],
       target: i32[word + 1]! >>> 0,
       mapAddress: i32[word + 2]! >>> 0,
       flags: i32[word + 3]! >>> 0,
@@ -137,7 +155,20 @@ export class FrameRing {
 }
 
 /** What bpf_redirect or bpf_redirect_map left behind; it counts only when the verdict is XDP_REDIRECT. */
-export interface FrameRedirect {
+export type FrameRedirect =
+  | { readonly kind: 'none' }
+  /** bpf_redirect */
+  | { readonly kind: 'ifindex'; readonly ifindex: number; readonly flags: number }
+  /** bpf_redirect_map: an index, or the first word of a hash key; the map is undefined when it is gone. */
+  | {
+      readonly kind: 'map';
+      readonly map: BpfMap | undefined;
+      readonly index: number;
+      readonly flags: number;
+    };
+
+/** The same as it lies in the slot. */
+export interface RedirectWords {
   readonly kind: 0 | 1 | 2;
   readonly target: number;
   readonly mapAddress: number;

@@ -1,7 +1,6 @@
 import type { Command } from 'commander';
 import { EXIT, XdpbedError } from '../../core/diagnostic.js';
 import { loadObjectProgram } from '../../core/offload/load-program.js';
-import { FrameRing } from '../../bpf/runtime/xdp-frame.js';
 import type { CliContext } from '../cli-context.js';
 import { addProgramOptions, openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
@@ -53,13 +52,13 @@ export function addBenchVerb(prog: Command, context: CliContext): void {
             const bench = { name, workbench, measure: (_: number) => 0, samples: [] as number[] };
             benches.push(bench);
             const loaded = await loadObjectProgram(workbench.party, object, spec, {
-              host: { trace: () => undefined },
+              world: { trace: () => undefined },
             });
             if (!loaded.accepted) {
               context.terminal.err(renderVerification(loaded.programName, loaded, { complexity: false }));
               return EXIT.CHECK_FAILED;
             }
-            const ring = new FrameRing(workbench.party.runtime.space, Math.max(batch * 4, 64));
+            const ring = loaded.loaded.openFrames(Math.max(batch * 4, 64));
             bench.measure = (milliseconds) => {
               let [runs, spent] = [0, 0];
               while (spent < milliseconds) {

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { XdpbedError } from '../../core/diagnostic.js';
 import { selectProgram } from '../../core/offload/select-program.js';
-import { readObjectFile } from '../../core/testbed/resolve-testbed.js';
+import { readObjectFile } from '../../core/testbed/object-file.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import type { ProgramSpec } from '../../bpf/program.js';
 

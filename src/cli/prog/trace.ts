@@ -72,12 +72,12 @@ function traceRun(
   const accesses: AccessEvent[] = [];
   const stepper = session.loaded.loaded.debug?.({ onAccess: (_, access) => void accesses.push(access) });
   if (stepper === undefined) {
-    throw new XdpbedError('usage', `executor ${session.party.executor.name} cannot step`, {
+    throw new XdpbedError('usage', 'this executor cannot step', {
       hint: 'use --executor interpreter',
     });
   }
   session.frames.load(0, packet, { ingressIfindex: 1 });
-  session.party.runtime.state.now = now;
+  session.clock.now = now;
   let state = stepper.start(session.frames, 0);
   let line = '';
   for (let count = 0; state.state === 'paused'; count++) {

@@ -1,11 +1,11 @@
-import type { Party } from '../../core/contract/fabric.js';
+import type { Party } from '../../core/contract/party.js';
 import type { Role } from '../../core/contract/plugin.js';
 import { LifecycleManager } from '../../core/plugin/lifecycle.js';
 import type { PluginRegistry } from '../../core/plugin/plugin-registry.js';
 import { Scope } from '../../core/plugin/scope.js';
 import { PluginInstances } from '../../core/run/plugin-instances.js';
-import { choosePlugin, type PluginChoice } from '../../core/testbed/resolve-testbed.js';
-import type { BpfRuntimeOptions } from '../../bpf/runtime/bpf-runtime.js';
+import { choosePlugin, type PluginChoice } from '../../core/testbed/choose-plugin.js';
+import { BpfRuntime, type BpfRuntimeOptions } from '../../bpf/runtime/bpf-runtime.js';
 
 export interface WorkbenchOptions {
   readonly executor: string;
@@ -21,6 +21,8 @@ export interface WorkbenchOptions {
 export class Workbench {
   private constructor(
     readonly party: Party,
+    /** Where the programs and maps of the in-process plugins lie. */
+    readonly runtime: BpfRuntime,
     readonly lifecycle: LifecycleManager,
   ) {}
 
@@ -29,6 +31,7 @@ export class Workbench {
     const instances = new PluginInstances(new Scope('workbench'), lifecycle, (name) =>
       choose(registry, 'executor', name),
     );
+    const runtime = new BpfRuntime(options.runtime);
     try {
       const party = await instances.openParty(
         'workbench',
@@ -40,9 +43,9 @@ export class Workbench {
             choices: await Promise.all(options.verifiers.map((name) => choose(registry, 'verifier', name))),
           },
         },
-        options.runtime,
+        { cpus: runtime.cpus, runtime },
       );
-      return new Workbench(party, lifecycle);
+      return new Workbench(party, runtime, lifecycle);
     } catch (error) {
       await lifecycle.stop();
       throw error;

@@ -32,10 +32,8 @@ export async function runConformanceProgram(
     const loaded = await executor.load(
       { name: 'conformance', type: 0, attachType: 'BPF_XDP', gplCompatible: true, insns },
       {
-        runtime,
         maps: new Map(),
-        host: { trace() {} },
-        programId: runtime.allocateProgramId(),
+        world: { trace() {} },
         helperOverrides: CONFORMANCE_HELPERS,
       },
     );
@@ -46,6 +44,7 @@ export async function runConformanceProgram(
     });
     try {
       runtime.space.write(region.start, memory);
+      if (loaded.call === undefined) return { error: `executor ${executor.name} runs XDP programs only` };
       const outcome = loaded.call(memory.length === 0 ? 0n : BigInt(region.start), BigInt(memory.length));
       return 'r0' in outcome ? outcome : { error: `insn ${outcome.fault.insn}: ${outcome.fault.reason}` };
     } finally {

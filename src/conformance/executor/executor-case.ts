@@ -1,6 +1,6 @@
 import type { MapAttributes, MapTypeName } from '../../bpf/map-spec.js';
 import type { FrameMetadata, FrameRedirect } from '../../bpf/runtime/xdp-frame.js';
-import type { HelperNetwork } from '../../bpf/runtime/helper-host.js';
+import type { HelperNetwork } from '../../bpf/runtime/helper-world.js';
 
 /**
  * A computation: the program gets R1 = address and R2 = length of `memory` (0 and 0 without), and its R0 is
@@ -50,7 +50,7 @@ export interface XdpCase {
   readonly packetAfter?: Uint8Array;
   readonly metadataAfter?: Uint8Array;
   /** `map` is the map's name. */
-  readonly redirect?: Omit<FrameRedirect, 'mapAddress'> & { readonly map?: string };
+  readonly redirect?: { readonly kind: FrameRedirect['kind']; readonly [field: string]: string | number };
   readonly mapsAfter?: Readonly<
     Record<string, readonly (readonly [key: Uint8Array, value: Uint8Array | number])[]>
   >;

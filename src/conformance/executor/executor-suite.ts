@@ -6,7 +6,6 @@ import { BPF_MAP_TYPE, type MapAttributes } from '../../bpf/map-spec.js';
 import type { Program } from '../../bpf/program.js';
 import { isResidentMap, type ResidentMap } from '../../bpf/runtime/bpf-map.js';
 import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../bpf/runtime/xdp-frame.js';
 import type { ExecutionEnvironment, Executor, LoadedProgram } from '../../core/contract/executor.js';
 import type { MapBackend } from '../../core/contract/map-backend.js';
 import { ALU32_CASES } from './alu32-cases.js';
@@ -46,7 +45,7 @@ const CPUS = 2;
  */
 export function executorConformance(
   name: string,
-  makeExecutor: () => Executor,
+  makeExecutor: (runtime: BpfRuntime) => Executor,
   options: ExecutorConformanceOptions = {},
 ): void {
   describe(`executor ${name}`, () => {
@@ -54,20 +53,20 @@ export function executorConformance(
     let runtime: BpfRuntime;
 
     beforeEach(() => {
-      executor = makeExecutor();
       runtime = new BpfRuntime({ memoryBytes: options.memoryBytes ?? 8 << 20, cpus: CPUS });
+      executor = makeExecutor(runtime);
     });
 
     async function compute(text: string, memory: readonly number[]) {
-      const loaded = await load(executor, runtime, assemble(text));
-      if (memory.length === 0) return { outcome: loaded.call(0n, 0n), after: [] };
+      const loaded = await load(executor, assemble(text));
+      if (memory.length === 0) return { outcome: loaded.call!(0n, 0n), after: [] };
       const region = runtime.space.allocate(memory.length, {
         kind: 'scratch',
         label: "the test's memory",
         access: 'read-write',
       });
       runtime.space.write(region.start, Uint8Array.from(memory));
-      const outcome = loaded.call(BigInt(region.start), BigInt(memory.length));
+      const outcome = loaded.call!(BigInt(region.start), BigInt(memory.length));
       const after = [...runtime.space.read(region.start, memory.length)];
       loaded.close();
       return { outcome, after };
@@ -98,7 +97,7 @@ export function executorConformance(
           // Once alone, and once in a batch that wraps at the end of the ring.
           await runXdpCase(executor, runtime, one, options, 'run');
           const again = new BpfRuntime({ memoryBytes: options.memoryBytes ?? 8 << 20, cpus: CPUS });
-          await runXdpCase(executor, again, one, options, 'batch');
+          await runXdpCase(makeExecutor(again), again, one, options, 'batch');
         });
       });
     }
@@ -141,7 +140,7 @@ export function executorConformance(
     describe('loading', () => {
       it('refuses a helper that it does not have, naming insn and helper', async () => {
         const insns = assemble('r1 = 0\ncall bpf_sys_bpf\nexit');
-        await expect(load(executor, runtime, insns)).rejects.toMatchObject({
+        await expect(load(executor, insns)).rejects.toMatchObject({
           code: 'executor-unsupported',
           message: expect.stringMatching(/insn 1.*bpf_sys_bpf/) as string,
         });
@@ -149,27 +148,27 @@ export function executorConformance(
 
       it('refuses a kfunc', async () => {
         const insns = assemble('call kernel-function#1\nexit');
-        await expect(load(executor, runtime, insns)).rejects.toMatchObject({ code: 'executor-unsupported' });
+        await expect(load(executor, insns)).rejects.toMatchObject({ code: 'executor-unsupported' });
       });
 
       it('refuses a map that is not there', async () => {
         const insns = assemble('r1 = map[99]\nexit', { maps: new Map([['99', 99]]) });
-        await expect(load(executor, runtime, insns)).rejects.toMatchObject({ code: 'executor-unsupported' });
+        await expect(load(executor, insns)).rejects.toMatchObject({ code: 'executor-unsupported' });
       });
 
       it('gives back all memory on close', async () => {
-        const warm = await load(executor, runtime, assemble('r0 = 2\nexit'));
+        const warm = await load(executor, assemble('r0 = 2\nexit'));
         warm.close();
         const before = runtime.space.bytesInUse;
-        for (let i = 0; i < 50; i++) (await load(executor, runtime, assemble('r0 = 2\nexit'))).close();
+        for (let i = 0; i < 50; i++) (await load(executor, assemble('r0 = 2\nexit'))).close();
         expect(runtime.space.bytesInUse).toBe(before);
       });
 
       it('replaces helpers on request', async () => {
-        const loaded = await load(executor, runtime, assemble('r1 = 7\ncall 5\nr0 += 1\nexit'), {
+        const loaded = await load(executor, assemble('r1 = 7\ncall 5\nr0 += 1\nexit'), {
           helperOverrides: new Map([[5, (state) => state.setResult64(state.arg(1))]]),
         });
-        expect(loaded.call(0n, 0n)).toEqual({ r0: 8n });
+        expect(loaded.call!(0n, 0n)).toEqual({ r0: 8n });
         loaded.close();
       });
     });
@@ -217,15 +216,12 @@ function program(name: string, insns: readonly Insn[]): Program {
 
 async function load(
   executor: Executor,
-  runtime: BpfRuntime,
   insns: readonly Insn[],
   more: Partial<ExecutionEnvironment> = {},
 ): Promise<LoadedProgram> {
   return executor.load(program('test', insns), {
-    runtime,
     maps: new Map(),
-    host: { trace() {} },
-    programId: runtime.allocateProgramId(),
+    world: { trace() {} },
     ...more,
   });
 }
@@ -241,25 +237,22 @@ async function runXdpCase(
   const handles = new Map([...maps.keys()].map((name, index) => [name, index + 1]));
   const byHandle = new Map([...maps.values()].map((map, index) => [index + 1, map]));
   const trace: string[] = [];
-  const host = {
+  const world = {
     trace: (text: string) => void trace.push(text),
+    now: () => one.now ?? 0n,
     ...(one.network === undefined ? {} : { network: one.network }),
   };
-  runtime.state.now = one.now ?? 0n;
 
   const ids = new Map<string, number>();
   const loaded: LoadedProgram[] = [];
   let main: LoadedProgram | undefined;
   for (const [name, text] of [...Object.entries(one.others ?? {}), ['main', one.program] as const]) {
-    const programId = runtime.allocateProgramId();
-    ids.set(name, programId);
     main = await executor.load(program(name, assemble(text, { maps: handles })), {
-      runtime,
       maps: byHandle,
-      host,
-      programId,
+      world,
       insnLimit: one.insnLimit,
     });
+    ids.set(name, main.id);
     loaded.push(main);
   }
   for (const [name, { programs }] of Object.entries(one.maps ?? {})) {
@@ -269,7 +262,7 @@ async function runXdpCase(
   }
 
   const packet = one.packet ?? countingBytes(64);
-  const ring = new FrameRing(runtime.space, 3);
+  const ring = main!.openFrames(3);
   const slot = how === 'run' ? 1 : 2;
   ring.load(slot, packet, one.metadata);
   if (how === 'run') {
@@ -286,9 +279,10 @@ async function runXdpCase(
   expect(ring.packet(slot)).toEqual(one.packetAfter === undefined ? packet : copy(one.packetAfter));
   if (one.metadataAfter !== undefined) expect(ring.metadata(slot)).toEqual(copy(one.metadataAfter));
   if (one.redirect !== undefined) {
-    const { map, ...redirect } = one.redirect;
-    const mapAddress = map === undefined ? 0 : maps.get(map)!.address;
-    expect(ring.redirect(slot)).toEqual({ ...redirect, mapAddress });
+    const { map: name, ...redirect } = one.redirect;
+    expect(ring.redirect(slot)).toEqual(
+      name === undefined ? redirect : { ...redirect, map: maps.get(String(name)) },
+    );
   }
   for (const [name, entries] of Object.entries(one.mapsAfter ?? {})) {
     for (const [key, value] of entries) {

@@ -197,14 +197,14 @@ export const HELPER_CASES: readonly XdpCase[] = [
     source: REDIRECT,
     program: 'r1 = 7\nr2 = 0\ncall bpf_redirect\nexit',
     verdict: XDP_REDIRECT,
-    redirect: { kind: 1, target: 7, flags: 0 },
+    redirect: { kind: 'ifindex', ifindex: 7, flags: 0 },
   },
   {
     name: 'bpf_redirect with flags is XDP_ABORTED',
     source: REDIRECT,
     program: 'r1 = 7\nr2 = 1\ncall bpf_redirect\nexit',
     verdict: XDP_ABORTED,
-    redirect: { kind: 0, target: 0, flags: 0 },
+    redirect: { kind: 'none' },
   },
   {
     name: 'bpf_redirect_map leaves map and index',
@@ -212,7 +212,7 @@ export const HELPER_CASES: readonly XdpCase[] = [
     maps: { devices: { ...DEVMAP, entries: [[u32(2), u32(5)]] } },
     program: `${redirectMap('devices', 2, 0)}\nexit`,
     verdict: XDP_REDIRECT,
-    redirect: { kind: 2, target: 2, flags: 0, map: 'devices' },
+    redirect: { kind: 'map', index: 2, flags: 0, map: 'devices' },
   },
   {
     name: 'bpf_redirect_map without an entry returns the action in its flags',
@@ -220,7 +220,7 @@ export const HELPER_CASES: readonly XdpCase[] = [
     maps: { devices: { ...DEVMAP, entries: [[u32(2), u32(5)]] } },
     program: `${redirectMap('devices', 1, 2)}\nexit`,
     verdict: XDP_PASS,
-    redirect: { kind: 0, target: 0, flags: 0 },
+    redirect: { kind: 'none' },
   },
   {
     name: 'bpf_redirect_map beyond the map returns the action in its flags',
@@ -235,7 +235,7 @@ export const HELPER_CASES: readonly XdpCase[] = [
     maps: { devices: { ...DEVMAP, entries: [[u32(2), u32(5)]] } },
     program: `${redirectMap('devices', 2, 0)}${redirectMap('devices', 0, 1)}\nexit`,
     verdict: XDP_DROP,
-    redirect: { kind: 0, target: 0, flags: 0 },
+    redirect: { kind: 'none' },
   },
   {
     name: 'bpf_redirect_map with unknown flags is XDP_ABORTED',
@@ -243,7 +243,7 @@ export const HELPER_CASES: readonly XdpCase[] = [
     maps: { devices: { ...DEVMAP, entries: [[u32(2), u32(5)]] } },
     program: `${redirectMap('devices', 2, 32)}\nexit`,
     verdict: XDP_ABORTED,
-    redirect: { kind: 0, target: 0, flags: 0 },
+    redirect: { kind: 'none' },
   },
   {
     name: 'bpf_redirect_map with BPF_F_BROADCAST | BPF_F_EXCLUDE_INGRESS needs no entry and keeps the flags',
@@ -251,7 +251,7 @@ export const HELPER_CASES: readonly XdpCase[] = [
     maps: { devices: DEVMAP },
     program: `${redirectMap('devices', 0, 24)}\nexit`,
     verdict: XDP_REDIRECT,
-    redirect: { kind: 2, target: 0, flags: 24, map: 'devices' },
+    redirect: { kind: 'map', index: 0, flags: 24, map: 'devices' },
   },
   {
     name: 'bpf_redirect_map on a CPUMAP takes no broadcast',

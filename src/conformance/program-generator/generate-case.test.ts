@@ -39,7 +39,7 @@ describe('a generated case', () => {
       const runtime = new BpfRuntime({ memoryBytes: 2 << 20 });
       const ring = new FrameRing(runtime.space, 1);
       const backend = new MemoryMapBackend(runtime);
-      const executor = new InterpreterExecutor();
+      const executor = new InterpreterExecutor(runtime);
       const loaded = await loadCase(generated, { runtime, backend, executor, insnLimit: 1_000_000 });
       for (const frame of generated.frames) {
         expect(loaded.run(ring, frame).fault, `seed ${generated.seed}`).toBeUndefined();

@@ -1,5 +1,5 @@
 import { errnoName } from '../../bpf/errno.js';
-import type { HelperHost } from '../../bpf/runtime/helper-host.js';
+import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import type { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { roundUp } from '../../bpf/runtime/address-space.js';
 import { isResidentMap, type ResidentMap } from '../../bpf/runtime/bpf-map.js';
@@ -14,7 +14,7 @@ export interface LoadCaseOptions {
   /** Makes maps that lie in the runtime. */
   readonly backend: MapBackend;
   readonly executor: Executor;
-  readonly host?: HelperHost | undefined;
+  readonly world?: HelperWorld | undefined;
   readonly insnLimit?: number | undefined;
 }
 
@@ -38,23 +38,16 @@ export interface LoadedCase {
 export async function loadCase(generated: GeneratedCase, options: LoadCaseOptions): Promise<LoadedCase> {
   const { runtime, backend, executor } = options;
   const maps = new Map<number, ResidentMap>();
-  const programs: { id: number; loaded: LoadedProgram }[] = [];
+  const programs: LoadedProgram[] = [];
   const close = (): void => {
-    for (const { loaded } of programs) loaded.close();
+    for (const program of programs) program.close();
     for (const map of maps.values()) map.close();
   };
   try {
     for (const map of generated.maps) maps.set(map.handle, createMap(map, backend, runtime.cpus));
     for (const program of generated.programs) {
-      const id = runtime.allocateProgramId();
-      const environment = {
-        runtime,
-        maps,
-        host: options.host ?? { trace() {} },
-        programId: id,
-        insnLimit: options.insnLimit,
-      };
-      programs.push({ id, loaded: await executor.load(program, environment) });
+      const environment = { maps, world: options.world ?? { trace() {} }, insnLimit: options.insnLimit };
+      programs.push(await executor.load(program, environment));
     }
     for (const { handle, programs: entries } of generated.maps) {
       for (const [index, program] of entries ?? [])
@@ -66,7 +59,7 @@ export async function loadCase(generated: GeneratedCase, options: LoadCaseOption
   }
   runtime.state.seed(BigInt(generated.seed));
   runtime.state.now = BigInt(generated.seed) * 1_000_003n;
-  const program = programs[0]!.loaded;
+  const program = programs[0]!;
   return {
     program,
     maps,

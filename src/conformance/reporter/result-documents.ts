@@ -1,4 +1,4 @@
-import type { RunEvent } from '../../core/contract/event.js';
+import type { RunEvent, StreamEvent, TestbedEvent } from '../../core/contract/event.js';
 import {
   emptyVerdictCounts,
   RESULT_SCHEMA_VERSION,
@@ -212,10 +212,10 @@ export function exampleResults(): Readonly<Record<string, ResultDocument>> {
 }
 
 /** The events of a run of `result`, as the core emits them. */
-export function exampleEvents(result: ResultDocument): RunEvent[] {
-  return [
+export function exampleEvents(result: ResultDocument): StreamEvent[] {
+  const events: (TestbedEvent | RunEvent)[] = [
     { event: 'testbed-started', testbed: result.testbed, runs: result.runs.length, seed: result.seed },
-    ...result.runs.flatMap((run, index): RunEvent[] => [
+    ...result.runs.flatMap((run, index): (TestbedEvent | RunEvent)[] => [
       { event: 'run-started', run: run.id, index, of: result.runs.length },
       ...run.hooks.map(({ node, program, site }): RunEvent => ({
         event: 'program-attached',
@@ -229,7 +229,9 @@ export function exampleEvents(result: ResultDocument): RunEvent[] {
       ...run.audit.map((record): RunEvent => ({ event: 'audit', run: run.id, record })),
       { event: 'run-finished', run: run.id, result: run },
     ]),
-    ...result.checks.map((check): RunEvent => ({ event: 'check-finished', result: check })),
+    ...result.checks.map((check): TestbedEvent => ({ event: 'check-finished', result: check })),
     { event: 'testbed-finished', passed: result.passed },
   ];
+  // A microsecond between two of them.
+  return events.map((event, seq) => ({ ...event, seq, time: seq * 1_000_000 }));
 }

@@ -1,3 +1,4 @@
+import { XdpbedError } from '../../core/diagnostic.js';
 import type { WorkloadContext } from '../../core/contract/workload.js';
 
 export interface WorkloadContextOptions {
@@ -5,7 +6,8 @@ export interface WorkloadContextOptions {
   readonly seed?: number | undefined;
   /** Number of targets; default 2. */
   readonly targets?: number | undefined;
-  readonly folder?: string | undefined;
+  /** Files that the workload may read, by name. */
+  readonly files?: Readonly<Record<string, Uint8Array>> | undefined;
 }
 
 /**
@@ -13,7 +15,7 @@ export interface WorkloadContextOptions {
  * sender is 02:00:00:00:00:fe. Random numbers are mulberry32's.
  */
 export function workloadContext(options: WorkloadContextOptions = {}): WorkloadContext {
-  const { seed = 1, targets = 2, folder } = options;
+  const { seed = 1, targets = 2, files = {} } = options;
   let state = seed >>> 0;
   return {
     random() {
@@ -29,6 +31,10 @@ export function workloadContext(options: WorkloadContextOptions = {}): WorkloadC
       ipv4: Uint8Array.of(192, 0, 2, index + 1),
     })),
     senderMac: Uint8Array.of(0x02, 0, 0, 0, 0, 0xfe),
-    folder,
+    file(name) {
+      const bytes = Object.hasOwn(files, name) ? files[name] : undefined;
+      if (bytes === undefined) throw new XdpbedError('file-unreadable', `there is no file '${name}'`);
+      return bytes;
+    },
   };
 }

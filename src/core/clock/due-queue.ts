@@ -14,11 +14,9 @@ export class DueQueue {
   readonly #heap: Due[] = [];
   #order = 0;
 
-  /** Throws a RangeError for a time that is no integer below 2^53. */
+  /** Throws a RangeError for a time that is no integer. */
   make(time: Picoseconds, run: () => void): Due {
-    if (!Number.isSafeInteger(time)) {
-      throw new RangeError(`${time} is no time: picoseconds are integers below 2^53`);
-    }
+    if (!Number.isInteger(time)) throw new RangeError(`${time} is no time: picoseconds are integers`);
     return { time, order: this.#order++, run };
   }
 

@@ -63,12 +63,13 @@ describe('VirtualClock', () => {
 
   it('takes no time that is none', () => {
     const clock = new VirtualClock();
-    for (const time of [0.5, NaN, Infinity, 2 ** 53]) {
+    for (const time of [0.5, NaN, Infinity]) {
       expect(() => clock.at(time, () => {})).toThrow(RangeError);
     }
-    clock.at(2 ** 53 - 1, () => {});
+    // A week.
+    clock.at(6.048e17, () => {});
     clock.runUntilIdle();
-    expect(clock.now()).toBe(2 ** 53 - 1);
+    expect(clock.now()).toBe(6.048e17);
   });
 
   it('orders any mix of times as a stable sort does', () => {

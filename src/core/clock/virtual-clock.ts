@@ -1,11 +1,11 @@
-import type { Cancel, Clock, Picoseconds } from '../contract/clock.js';
+import type { Cancel, Picoseconds, SteeredClock } from '../contract/clock.js';
 import { canceller, DueQueue, runDue, type Due } from './due-queue.js';
 
 /**
  * A clock whose time is nobody's but its own: discrete events, each of which happens in an instant. Time moves only
  * between them, to the next that is due, so the same events give the same run on any machine.
  */
-export class VirtualClock implements Clock {
+export class VirtualClock implements SteeredClock {
   #now: Picoseconds = 0;
   readonly #later = new DueQueue();
   /** Due now, in order: most of what is ever asked for, so it does not pass through the heap. */

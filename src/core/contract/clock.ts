@@ -1,6 +1,9 @@
 import { token } from './injection.js';
 
-/** Picoseconds since the run began, an integer: exact up to 2^53 ps, which is two and a half hours. */
+/**
+ * Picoseconds since the run began, an integer. A number, because a model asks for the time millions of times a second:
+ * exact for the first two and a half hours (2^53 ps), then to the nearest 2, 4, 8 ps and so on, 16 after a day.
+ */
 export type Picoseconds = number;
 
 export const PS_PER_NS = 1_000;
@@ -22,3 +25,14 @@ export interface Clock {
 }
 
 export const CLOCK = token<Clock>('clock');
+
+/** A clock that whoever makes the run happen sets going. */
+export interface SteeredClock extends Clock {
+  /** Runs what is due up to `time`, in order, and sets the clock to it. What that asks for in turn is run, too. */
+  runUntil(time: Picoseconds): void;
+  /** Runs until nothing is left to do; the clock then stands where the last of it was. */
+  runUntilIdle(): void;
+}
+
+/** Bound to the same clock as CLOCK, and only for a fabric whose time is virtual. */
+export const VIRTUAL_CLOCK = token<SteeredClock>('virtual-clock');

@@ -1,14 +1,18 @@
 import type { Program } from '../../bpf/program.js';
 import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
-import type { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
-import type { HelperHost } from '../../bpf/runtime/helper-host.js';
+import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import type { RunState } from '../../bpf/runtime/run-state.js';
-import type { FrameRing } from '../../bpf/runtime/xdp-frame.js';
+import type { FrameMetadata, FrameRedirect } from '../../bpf/runtime/xdp-frame.js';
 import type { ProgramFacts } from './verifier.js';
 import type { DebuggerObserver, ProgramDebugging } from './program-debugging.js';
 import { token } from './injection.js';
 
-/** Role `executor`: runs a verified program on packets. */
+export type { FrameMetadata, FrameRedirect };
+
+/**
+ * Role `executor`: runs a verified program on packets. One instance serves one party; where programs and their
+ * memory live (in this process, in the kernel) is its own matter.
+ */
 export interface Executor {
   readonly name: string;
   /**
@@ -21,19 +25,19 @@ export interface Executor {
 }
 
 export interface ExecutionEnvironment {
-  readonly runtime: BpfRuntime;
-  /** The maps by the handle that the program's `lddw` insns carry in imm. */
+  /** The maps by the handle that the program's `lddw` insns carry in imm. They are the same party's. */
   readonly maps: ReadonlyMap<number, BpfMap>;
-  readonly host: HelperHost;
-  /**
-   * The program's number in the runtime (`BpfRuntime.allocateProgramId`), under which a PROG_ARRAY names it and
-   * an executor finds it on a tail call.
-   */
-  readonly programId: number;
+  /** What helpers see of the world. */
+  readonly world: HelperWorld;
   /** What the verifier learnt; an executor may use it to leave out checks. */
   readonly facts?: ProgramFacts | undefined;
   /** Aborts a program after this many insns (a guard against an unverified loop); default 2^32 - 1. */
   readonly insnLimit?: number | undefined;
+  /**
+   * For an executor that is made of others, which must know a program by the same id (`LoadedProgram.id`); by
+   * default each finds one.
+   */
+  readonly programId?: number | undefined;
   /**
    * Replaces helpers by number, or adds to them: the function reads its arguments from the run state and
    * writes R0 there. For tools such as bpf_conformance, which asks for a helper 5 of its own.
@@ -43,21 +47,46 @@ export interface ExecutionEnvironment {
 
 export interface LoadedProgram {
   readonly name: string;
+  /** Name of the executor that runs it. */
+  readonly executor: string;
+  /** What a PROG_ARRAY of the same party knows it by (`BpfMap.setProgram`). */
+  readonly id: number;
+  /** Makes room for frames. Programs of the same party run on each other's. */
+  openFrames(slots: number): FrameSlots;
   /**
-   * Runs once on the frame in a slot of the ring: the XDP verdict is in `verdict`, changes to packet, context
-   * and redirect state are in the slot.
+   * Runs once on the frame in a slot: the XDP verdict is in `verdict`, changes to packet, metadata and redirect are
+   * in the slot.
    */
-  run(frames: FrameRing, slot: number): RunOutcome;
+  run(frames: FrameSlots, slot: number): RunOutcome;
   /**
-   * Runs on `count` slots from `first` on, wrapping at the end of the ring; each slot's verdict is written to
-   * the slot. Returns how many frames were aborted by a fault. Faults are kept in `lastFault`.
+   * Runs on `count` slots from `first` on, wrapping at the end; each slot's verdict is in the slot. Returns how many
+   * frames were aborted by a fault. Faults are kept in `lastFault`.
    */
-  runBatch(frames: FrameRing, first: number, count: number): number;
-  /** Runs with R1 and R2 given and returns R0: for programs that are not XDP (conformance tests). */
-  call(r1: bigint, r2: bigint): CallOutcome;
+  runBatch(frames: FrameSlots, first: number, count: number): number;
+  /** Runs with R1 and R2 given and returns R0: for programs that are not XDP. Absent where there is no such way. */
+  call?(r1: bigint, r2: bigint): CallOutcome;
   readonly lastFault: ProgramFault | undefined;
-  /** Executors that can go insn by insn have this (capability `step`). */
+  /** Executors that can go insn by insn have this. */
   debug?(observer?: DebuggerObserver): ProgramDebugging;
+  close(): void;
+}
+
+/** Room for frames on which programs of one party run. */
+export interface FrameSlots {
+  readonly slots: number;
+  /**
+   * Places a frame in a slot, with headroom, and forgets what was there. Throws `packet-invalid` for one that is
+   * longer than an XDP frame can be.
+   */
+  load(slot: number, frame: Uint8Array, metadata?: FrameMetadata): void;
+  /** The packet as it lies now, a copy. */
+  packet(slot: number): Uint8Array;
+  /** The metadata in front of the packet (bpf_xdp_adjust_meta), a copy; empty when there is none. */
+  metadata(slot: number): Uint8Array;
+  /** What a batch returned for it. */
+  verdict(slot: number): number;
+  /** What bpf_redirect or bpf_redirect_map left behind; it counts only when the verdict is XDP_REDIRECT. */
+  redirect(slot: number): FrameRedirect;
   close(): void;
 }
 

@@ -1,54 +1,90 @@
-import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
-import type { BpfRuntime, BpfRuntimeOptions } from '../../bpf/runtime/bpf-runtime.js';
-import type { RunEvent } from './event.js';
-import type { Executor } from './executor.js';
-import type { MapBackend } from './map-backend.js';
+import type { HookPlace } from './hook-place.js';
 import type { RunPlan } from './plan.js';
-import type { Policy } from './policy.js';
-import type { RunResult } from './result.js';
-import type { Transport } from './transport.js';
-import type { Verifier } from './verifier.js';
-import type { Workload } from './workload.js';
+import type { GuestDriver } from './guest-driver.js';
+import type { EndResult } from './result.js';
+import type { ControlClient, ControlServer } from './transport.js';
+import type { WorkloadFrame } from './workload.js';
 import { token } from './injection.js';
 
-/** Role `fabric`: builds guests, devices and links for one run, drives traffic through them, removes them. */
+/**
+ * Role `fabric`: places and traffic. It builds guests, devices and links for one run and drives frames through
+ * them; what is put into the places, and what guests and host say to each other about it, is the core's.
+ *
+ * What it works with, it takes by constructor: CLOCK (or VIRTUAL_CLOCK), TRANSPORT, RUN_SIGNAL, EVENTS, RANDOM.
+ */
 export interface Fabric {
   readonly name: string;
-  /** Builds everything the plan names and attaches programs. Whatever it made is gone when it throws. */
-  deploy(run: RunPlan, context: FabricContext): Promise<Deployment>;
+  /** Builds everything the plan names, without any program. Whatever it made is gone when it throws. */
+  deploy(plan: RunPlan): Promise<Deployment>;
 }
 
 export interface Deployment {
-  /** Sends the workload's frames until each has ended somewhere, then reads the counters and maps. */
-  drive(workload: Workload): Promise<RunResult>;
-  /** Removes everything; may be called at any time and more than once. */
+  /** Where programs of the host's own are put: for each NIC and tap of the plan that has one. */
+  readonly hostPlaces: readonly HostPlace[];
+  /** In the order of the plan. */
+  readonly nics: readonly NicPlaces[];
+  /** Sends the frames and waits until each has ended somewhere. */
+  traffic(frames: Iterable<WorkloadFrame>): Promise<TrafficReport>;
+  /** Removes everything, programs that are still in their places included; may be called at any time and more than once. */
   down(): Promise<void>;
 }
 
-/** What the core gives a fabric. */
-export interface FabricContext {
-  /** A stream of unsigned 32-bit numbers from the run's seed; the same name gives the same stream. */
-  random(stream: string): () => number;
-  /** Folder of the testbed file, for a workload's relative paths. */
-  readonly folder: string;
-  readonly signal: AbortSignal;
-  /** The testbed's policy chain, in order. */
-  readonly policies: readonly Policy[];
-  /** Opens a party: a BPF runtime with a map backend, an executor and a verifier of its own. */
-  openParty(name: string, options?: BpfRuntimeOptions): Promise<Party>;
-  openTransport(name: string): Promise<Transport>;
-  /** Reads an object of the plan; the same object is read once. */
-  readObject(path: string): Promise<ObjectSpec>;
-  emit(event: RunEvent): void;
+export interface HostPlace {
+  /** `host-nic`: a NIC's native XDP; `tap-rx`: what meets the frames that a guest sends. */
+  readonly site: 'host-nic' | 'tap-rx';
+  /** Name of the NIC or tap in the plan. */
+  readonly interface: string;
+  readonly place: HookPlace;
 }
 
-/** Whoever runs programs: a guest's kernel, the host's kernel, or the host on behalf of one guest. */
-export interface Party {
-  readonly name: string;
-  readonly runtime: BpfRuntime;
-  readonly mapBackend: MapBackend;
-  readonly executor: Executor;
-  readonly verifier: Verifier;
+/** One guest nic as the core sees it. */
+export interface NicPlaces {
+  readonly guest: string;
+  readonly nic: string;
+  /** The device's end of the control channel. */
+  readonly control: ControlServer;
+  /** In the host, in front of the guest: where what the guest offloads runs. It serves all queues of the nic. */
+  readonly offload: HookPlace;
+  readonly driver: LocalDriver | RemoteDriver;
+  /** Called once when the guest has broken a rule of the link or the channel; what the guest sends is then refused. */
+  onBroken(handler: (reason: string) => void): void;
+  /** Counters of the link and of the control channel together. */
+  statistics(): Promise<LinkStatistics>;
+}
+
+/** A guest whose driver runs in this process: the core is its driver. */
+export interface LocalDriver {
+  readonly kind: 'local';
+  /** The driver's end of the control channel. */
+  readonly control: ControlClient;
+  /** The receive path of the driver, on every queue: native XDP. */
+  readonly hook: HookPlace;
+  /** The interface goes up: from now on the guest receives. */
+  up(): Promise<void>;
+}
+
+/** A guest with a kernel of its own, in another process: its agent does what the core asks for. */
+export interface RemoteDriver extends GuestDriver {
+  readonly kind: 'remote';
+}
+
+/** Counters of one nic's link, its control channel included. */
+export interface LinkStatistics {
+  readonly framesToGuest: number;
+  readonly framesFromGuest: number;
+  readonly kicks: number;
+  readonly interrupts: number;
+  readonly suppressedNotifications: number;
+  readonly violations: number;
+}
+
+export interface TrafficReport {
+  /** Frames that were sent into the host. */
+  readonly framesSent: number;
+  /** Copies made on the way, by flooding. */
+  readonly framesCopied: number;
+  /** Where they ended, sorted by place, then fate; together as many as were sent and copied. */
+  readonly ends: readonly EndResult[];
 }
 
 export const FABRIC = token<Fabric>('fabric');

@@ -1,6 +1,6 @@
 /**
- * One run, fully resolved: every default filled in, every name looked up, nothing left to guess. Inert data, so
- * that `xdpbed plan` prints exactly what a fabric gets.
+ * One run, fully resolved: every default filled in, every name looked up, every rule of the case applied, nothing
+ * left to guess or to parse. Inert data, so that `xdpbed plan` prints exactly what a fabric gets.
  */
 export interface RunPlan {
   /** Variants joined by `/`, e.g. `redirect/xdp1/guest`; `default` without a matrix. */
@@ -8,7 +8,7 @@ export interface RunPlan {
   readonly axes: Readonly<Record<string, string>>;
   readonly host: HostPlan;
   readonly guests: readonly GuestPlan[];
-  /** Programs by name: only those that this run attaches. */
+  /** Programs by their name in the testbed: only those that this run attaches. */
   readonly programs: Readonly<Record<string, ProgramPlan>>;
 }
 
@@ -23,11 +23,13 @@ export const HOOK_POINTS = ['tun_recvmsg', 'tun_net_xmit', 'tun_xdp_xmit'] as co
 export type HookPoint = (typeof HOOK_POINTS)[number];
 
 export interface HostPlan {
+  /** What the run is called after; what follows from it (which programs, which bridges) is in the fields below. */
   readonly case: HostCase;
   readonly hook: HookPoint;
   readonly cpus: number;
   readonly nics: readonly HostNicPlan[];
   readonly taps: readonly TapPlan[];
+  /** Those that are up: none in case `redirect`. */
   readonly bridges: readonly BridgePlan[];
   readonly reader: ReaderPlan;
 }
@@ -37,7 +39,7 @@ export interface HostNicPlan {
   readonly ifindex: number;
   /** 6 bytes as `52:54:00:00:00:01`. */
   readonly mac: string;
-  /** Name of the native XDP program, attached in case `redirect` only. */
+  /** Name of the native XDP program. Case `bridge` has none. */
   readonly program: string | undefined;
 }
 
@@ -82,8 +84,8 @@ export interface GuestNicPlan {
   readonly tap: string;
   readonly queues: number;
   readonly queueSize: number;
-  /** Feature bit names that the device offers, e.g. `VIRTIO_NET_F_CTRL_VQ`. */
-  readonly features: readonly string[];
+  /** What the device offers: bit n is feature bit n. */
+  readonly features: bigint;
   readonly program: string | undefined;
   /** Where the program runs: in the guest's driver, or offloaded to the host. */
   readonly placement: Placement;
@@ -93,20 +95,18 @@ export interface GuestNicPlan {
 
 export interface ProgramPlan {
   readonly name: string;
-  /** Absolute path of the ELF object. */
+  /** The object's file as the testbed names it: under this name the run's objects hold its bytes. */
   readonly object: string;
-  /** The object's file as the testbed names it, for messages and results. */
-  readonly objectName: string;
-  /** Section, or function name; undefined when the object holds one XDP program only. */
-  readonly section: string | undefined;
+  /** Name of the function in the object. */
+  readonly function: string;
   /** Elements to place in maps before the program is attached, by map name. */
   readonly presets: Readonly<Record<string, readonly MapPreset[]>>;
 }
 
-/** One element, as bytes in hex: references to interfaces are already resolved. */
+/** One element: key and value in the sizes of the map, references to interfaces already resolved. */
 export interface MapPreset {
-  readonly key: string;
-  readonly value: string;
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
 }
 
 /**

@@ -15,27 +15,33 @@ export const ROLES = [
 export type Role = (typeof ROLES)[number];
 
 /** Version of the contracts in this folder. A plugin states the range it was written for in `api`. */
-export const PLUGIN_API_VERSION = '1.0.0';
+export const PLUGIN_API_VERSION = '2.0.0';
 
 export interface PluginManifest {
   /** The bare name used in YAML, e.g. `abstract`. */
   readonly name: string;
   readonly version: string;
   readonly role: Role;
-  /** Semver range of PLUGIN_API_VERSION, e.g. `^1`. */
+  /** Semver range of PLUGIN_API_VERSION, e.g. `^2`. */
   readonly api: string;
   /** One sentence for `plugins list`. */
   readonly description: string;
-  /** Roles whose implementation this one injects. */
-  readonly requires: readonly Role[];
-  /** Free words that others may ask for, e.g. `batch`, `map:HASH`. */
-  readonly capabilities: readonly string[];
 }
 
 /** What a plugin package's default export is. Made by `definePlugin`. */
 export interface Plugin<Schema extends TSchema = TSchema> extends PluginManifest {
   /** JSON Schema of `config`, as TypeBox; defaults in it are filled in before `register`. */
   readonly configSchema: Schema;
+  /**
+   * For a fabric: whose time its runs have. `virtual`: a clock of discrete events that the fabric itself sets going
+   * (VIRTUAL_CLOCK); `machine`, the default: the machine's.
+   */
+  readonly time?: 'virtual' | 'machine';
+  /**
+   * Files that an instance with this config reads, relative to the testbed's folder. The core reads them, so that a
+   * run's bytes can be named by their hash and be brought along to another machine.
+   */
+  files?(config: Static<Schema>): readonly string[];
   /**
    * Binds the role's token (and whatever else the implementation injects) in a scope of its own. Must have no
    * side effects: the core may register a plugin and never use it.

@@ -1,5 +1,6 @@
 import type { MapAttributes } from '../../bpf/map-spec.js';
 import type { ProgramProperties } from './verifier.js';
+import type { Picoseconds } from './clock.js';
 import { token } from './injection.js';
 
 /**
@@ -18,6 +19,10 @@ export type Ruling =
   | { readonly ruling: 'deny'; readonly reason: string };
 
 export type PolicyRequest = {
+  /** Number of the guest's command on its nic, from 1: what is asked of the policies for one command has the same. */
+  readonly id: number;
+  /** When it came, on the run's clock. */
+  readonly time: Picoseconds;
   /** Name of the guest in the testbed. */
   readonly guest: string;
   /** What the guest holds before this request. */
@@ -59,5 +64,8 @@ export interface HostUsage {
   readonly insns: number;
 }
 
-/** A chain of policies: multi-valued, so the token resolves to all of them in order. */
+/** What a policy plugin binds. */
 export const POLICY = token<Policy>('policy');
+
+/** All policies of the run, in the order of the testbed file. */
+export const POLICY_CHAIN = token<readonly Policy[]>('policy-chain');

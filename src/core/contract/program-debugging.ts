@@ -1,6 +1,5 @@
 import type { Program } from '../../bpf/program.js';
-import type { FrameRing } from '../../bpf/runtime/xdp-frame.js';
-import type { ProgramFault } from './executor.js';
+import type { FrameSlots, ProgramFault } from './executor.js';
 
 /** Where a program is while a debugger has control: `insn` is about to be executed. */
 export interface Location {
@@ -41,7 +40,7 @@ export interface ProgramDebugging {
   /** What the last call left; undefined before `start`. */
   readonly state: DebuggerState | undefined;
   /** Prepares a run on the frame in a slot; nothing is executed yet. */
-  start(frames: FrameRing, slot: number): DebuggerState;
+  start(frames: FrameSlots, slot: number): DebuggerState;
   /** R0 … R10 of the current frame. */
   registers(): bigint[];
   /** Executes one insn; a helper call is one step. At the end of the run it does nothing. */

@@ -1,12 +1,12 @@
 import type { ResultDocument } from './result.js';
-import type { RunEvent } from './event.js';
+import type { StreamEvent } from './event.js';
 import { token } from './injection.js';
 
 /** Role `reporter`: renders a result for stdout or a file. */
 export interface Reporter {
   readonly name: string;
   /** One line (without a line feed) per event while the run is under way; absent for reporters that print at the end only. */
-  onEvent?(event: RunEvent): string | undefined;
+  onEvent?(event: StreamEvent): string | undefined;
   /** The whole result. Ends with a newline unless it is empty. */
   render(result: ResultDocument, options: RenderOptions): string;
 }

@@ -90,6 +90,9 @@ export const MapResult = Type.Object(
       ),
       { description: 'elements whose value is not all zero bytes, in key order' },
     ),
+    unreadable: Type.Optional(
+      Type.String({ description: 'why the entries are missing or not all: a ring buffer, say, has no keys' }),
+    ),
   },
   { additionalProperties: false },
 );
@@ -181,6 +184,15 @@ export const RunResult = Type.Object(
     links: Type.Array(LinkResult),
     rulings: Type.Array(RulingRecord),
     audit: Type.Array(AuditRecord),
+    dropped: Type.Optional(
+      Type.Object(
+        { rulings: Count('rulings'), audit: Count('audit records') },
+        {
+          additionalProperties: false,
+          description: 'records that were counted but not kept, because a guest made more than are kept',
+        },
+      ),
+    ),
   },
   { additionalProperties: false },
 );
@@ -220,12 +232,15 @@ export function emptyVerdictCounts(): VerdictCounts {
   return { XDP_ABORTED: 0, XDP_DROP: 0, XDP_PASS: 0, XDP_TX: 0, XDP_REDIRECT: 0 };
 }
 
+/** Adds `more` to `total`. */
+export function addVerdicts(total: VerdictCounts, more: VerdictCounts): void {
+  for (const verdict of Object.keys(total) as (keyof VerdictCounts)[]) total[verdict] += more[verdict];
+}
+
 /** The verdicts of several hooks together. */
 export function sumVerdicts(hooks: Iterable<HookResult>): VerdictCounts {
   const total = emptyVerdictCounts();
-  for (const { verdicts } of hooks) {
-    for (const verdict of Object.keys(total) as (keyof VerdictCounts)[]) total[verdict] += verdicts[verdict];
-  }
+  for (const { verdicts } of hooks) addVerdicts(total, verdicts);
   return total;
 }
 
@@ -257,23 +272,4 @@ export function sumControl(control: Iterable<ControlResult>): { commands: number
     total.err += acks.err;
   }
   return total;
-}
-
-/** Types whose keys are a u32 index. The keys of the others may be anything, so their bytes are shown. */
-const INDEXED_MAP = /^BPF_MAP_TYPE_(\w+_)?ARRAY(_OF_MAPS)?$|^BPF_MAP_TYPE_(DEV|CPU|XSK)MAP$/;
-
-/**
- * An element in short: `[17]=1000`, `[0x0a000001]=0x52540012`. The value is as its BTF type prints it, else a
- * number when it is as wide as one. Guests are little-endian, as VIRTIO_F_VERSION_1 devices are.
- */
-export function formatMapEntry(map: MapResult, entry: MapResult['entries'][number]): string {
-  const key = INDEXED_MAP.test(map.type) ? littleEndian(entry.key, [4]) : undefined;
-  const value = entry.text ?? littleEndian(entry.value, [1, 2, 4, 8]) ?? `0x${entry.value}`;
-  return `[${key ?? `0x${entry.key}`}]=${value}`;
-}
-
-/** Hex bytes as an unsigned decimal number, or undefined when there are not as many bytes as one of `widths`. */
-function littleEndian(hex: string, widths: readonly number[]): string | undefined {
-  if (!/^([0-9a-f]{2})+$/i.test(hex) || !widths.includes(hex.length / 2)) return undefined;
-  return BigInt(`0x${hex.match(/../g)!.reverse().join('')}`).toString();
 }

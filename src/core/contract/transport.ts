@@ -1,80 +1,75 @@
 import { token } from './injection.js';
 
 /**
- * Role `transport`: carries control commands and frames between a guest's driver and its device. One link per
- * guest nic. Whatever arrives at the device side has been written by a hostile guest.
+ * Role `transport`: carries control commands and their answers between a guest's driver and its device, whose two
+ * ends may be in different processes. Frames travel apart from it. One channel for each guest nic.
  */
 export interface Transport {
   readonly name: string;
-  open(options: LinkOptions): Promise<TransportLink>;
+  open(options: ControlChannelOptions): Promise<ControlChannel>;
 }
 
-export interface LinkOptions {
+export interface ControlChannelOptions {
   /** Used in messages: `guest0.eth0`. */
   readonly label: string;
-  readonly queuePairs: number;
-  /** Descriptors per queue, a power of two. */
-  readonly queueSize: number;
   /** Feature bits both sides agreed on. */
   readonly features: bigint;
-  readonly device: DeviceHandlers;
 }
 
-/** What the device does with what arrives. Handlers must not throw; a throw breaks the link, not the host. */
-export interface DeviceHandlers {
-  /**
-   * A control command: the device-readable bytes, already copied once out of the guest's reach. Returns what
-   * goes into the device-writable part, at most `writableLength` bytes; the ack is its last byte.
-   */
-  control(readable: Uint8Array, writableLength: number): Uint8Array | Promise<Uint8Array>;
-  /** A frame that the guest sends, without its virtio-net header, on transmit queue `queue`. */
-  transmit(queue: number, frame: Uint8Array): void;
-  /** The guest broke a rule of the transport; the link stays down until it is reset. */
-  broken(reason: string): void;
-}
-
-export interface TransportLink {
-  readonly driver: DriverPort;
-  readonly device: DevicePort;
-  /** Counters of the link, for results: kicks, suppressed notifications, violations. */
-  readonly statistics: LinkStatistics;
-  /** Device reset: outstanding buffers are forgotten, a broken link works again. */
+/** A channel, seen from the host. */
+export interface ControlChannel {
+  /** The device's end. Whatever arrives there has been written by a hostile guest. */
+  readonly server: ControlServer;
+  /** The driver's end, for a driver in this process. Rejects where there can be none. */
+  connect(): Promise<ControlClient>;
+  /** Where a driver in another process finds its end, as JSON has it; undefined when only this process reaches it. */
+  readonly address?: unknown;
+  readonly statistics: ControlChannelStatistics;
+  /** Called once when the guest has broken a rule of the channel, or `break` was called. */
+  onBroken(handler: (reason: string) => void): void;
+  /** Takes the channel down, because the guest has broken a rule elsewhere on the same device. */
+  break(reason: string): void;
+  /** Device reset: what is under way is forgotten, a broken channel works again. */
   reset(): void;
   close(): Promise<void>;
 }
 
-/** The guest's side. */
-export interface DriverPort {
-  /** Sends a control command and waits for the device: the bytes that the device wrote. */
-  control(readable: readonly Uint8Array[], writableLength: number): Promise<Uint8Array>;
-  /** Offers receive buffers until the queue is full; called by the driver after each poll. */
-  refill(queue: number): void;
-  /** Takes up to `budget` received frames out of receive queue `queue`. */
-  receive(queue: number, budget: number): Uint8Array[];
-  /** Queues a frame for transmission: false when the queue is full. */
-  send(queue: number, frame: Uint8Array): boolean;
-  /** Tells the device of what was queued, unless it asked not to be told. */
-  kick(queue: number): void;
+/**
+ * Carries out one command.
+ * @param request the device-readable bytes, already copied once out of the guest's reach
+ * @param room device-writable bytes: how many the answer may have; the ack is its last byte
+ *
+ * Must not throw; a throw, or an answer that is too long, breaks the channel and not the host. Answering at once, where
+ * there is nothing to wait for, saves a turn of the event loop for each command.
+ */
+export type ControlHandler = (request: Uint8Array, room: number) => Uint8Array | Promise<Uint8Array>;
+
+/** The device's end. */
+export interface ControlServer {
+  /** Has commands carried out, in the order in which they come, until the returned function is called. */
+  serve(handler: ControlHandler): Promise<Closer>;
 }
 
-/** The host's side. */
-export interface DevicePort {
-  /** Puts a frame into a receive buffer of the guest: false when the guest offers none. */
-  deliver(queue: number, frame: Uint8Array): boolean;
-  /** Interrupts the guest for delivered frames, unless it asked not to be: whether it was interrupted. */
-  notify(queue: number): boolean;
-  /** Takes frames that the guest queued, up to `budget`, and hands each to `DeviceHandlers.transmit`. */
-  poll(queue: number, budget: number): number;
+export type Closer = () => Promise<void>;
+
+/** The driver's end. */
+export interface ControlClient {
+  /**
+   * Sends a command and waits for the bytes that the device wrote, at most `room`. Rejects with an XdpbedError when
+   * the channel is down or goes down meanwhile; commands sent side by side are carried out in the order of the calls.
+   */
+  send(parts: readonly Uint8Array[], room: number): Promise<Uint8Array>;
 }
 
-export interface LinkStatistics {
-  controlCommands: number;
-  framesToGuest: number;
-  framesFromGuest: number;
-  kicks: number;
-  interrupts: number;
-  suppressedNotifications: number;
-  violations: number;
+export interface ControlChannelStatistics {
+  /** Commands that reached the device. */
+  readonly commands: number;
+  /** Notifications by the driver, by the device, and those that the other side had asked not to get. */
+  readonly kicks: number;
+  readonly interrupts: number;
+  readonly suppressedNotifications: number;
+  /** Rules of the channel that the guest broke. */
+  readonly violations: number;
 }
 
 export const TRANSPORT = token<Transport>('transport');

@@ -1,3 +1,4 @@
+import type { Picoseconds } from './clock.js';
 import { token } from './injection.js';
 
 /** Role `workload`: makes the frames that a run sends. Deterministic: the same context gives the same frames. */
@@ -13,8 +14,11 @@ export interface WorkloadContext {
   readonly targets: readonly WorkloadTarget[];
   /** MAC address of the sender on the wire, 6 bytes. */
   readonly senderMac: Uint8Array;
-  /** Folder of the testbed file, which relative paths in a config start from; default: the working directory. */
-  readonly folder?: string | undefined;
+  /**
+   * The bytes of a file that the plugin said it reads (`Plugin.files`), by the name it gave. Throws
+   * `file-unreadable` for any other.
+   */
+  file(name: string): Uint8Array;
 }
 
 /** A guest nic that traffic can be sent to. */
@@ -30,8 +34,8 @@ export interface WorkloadTarget {
 export interface WorkloadFrame {
   /** From the destination MAC on, without FCS. */
   readonly bytes: Uint8Array;
-  /** Virtual nanoseconds since the start of the workload. */
-  readonly at: bigint;
+  /** When it is sent. */
+  readonly at: Picoseconds;
 }
 
 export const WORKLOAD = token<Workload>('workload');

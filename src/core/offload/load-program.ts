@@ -4,16 +4,16 @@ import { linkProgram } from '../../bpf/link.js';
 import { BPF_MAP_TYPE, mapTypeName, type MapInitialEntry, type MapSpec } from '../../bpf/map-spec.js';
 import type { Program, ProgramSpec } from '../../bpf/program.js';
 import { roundUp } from '../../bpf/runtime/address-space.js';
-import { isResidentMap, type BpfMap } from '../../bpf/runtime/bpf-map.js';
-import type { HelperHost } from '../../bpf/runtime/helper-host.js';
+import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
+import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import { XdpbedError } from '../diagnostic.js';
 import type { LoadedProgram } from '../contract/executor.js';
-import type { Party } from '../contract/fabric.js';
+import type { Party } from '../contract/party.js';
 import type { Acceptance, Rejection, VerifierMap } from '../contract/verifier.js';
 
 export interface LoadObjectOptions {
   /** What helpers see of the world. */
-  readonly host: HelperHost;
+  readonly world: HelperWorld;
   /** Elements to place in maps after those of the object, by map name. Maps the program has no use for are not created. */
   readonly initial?: ReadonlyMap<string, readonly MapInitialEntry[]> | undefined;
   /**
@@ -88,7 +88,7 @@ class ObjectLoading {
   readonly #maps = new Map<string, BpfMap>();
   /** Created here, in order. */
   readonly #created: BpfMap[] = [];
-  readonly #loaded = new Map<string, { loaded: LoadedProgram; programId: number }>();
+  readonly #loaded = new Map<string, LoadedProgram>();
   #closed = false;
 
   constructor(
@@ -121,21 +121,18 @@ class ObjectLoading {
         return { ...verification, programName: name };
       }
       if (programSpec === spec) main = { program, verification };
-      const programId = this.party.runtime.allocateProgramId();
       const loaded = await this.party.executor.load(program, {
-        runtime: this.party.runtime,
         maps: byHandle,
-        host: this.options.host,
-        programId,
+        world: this.options.world,
         facts: verification.facts,
         insnLimit: this.options.insnLimit,
       });
-      this.#loaded.set(name, { loaded, programId });
+      this.#loaded.set(name, loaded);
     }
     this.#fillProgramArrays();
     return {
       accepted: true,
-      loaded: this.#loaded.get(spec.name)!.loaded,
+      loaded: this.#loaded.get(spec.name)!,
       program: main!.program,
       verification: main!.verification,
       maps: this.#maps,
@@ -146,7 +143,7 @@ class ObjectLoading {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const { loaded } of this.#loaded.values()) loaded.close();
+    for (const loaded of this.#loaded.values()) loaded.close();
     // A map that holds others was created after them.
     for (const map of this.#created.reverse()) map.close();
   }
@@ -179,7 +176,7 @@ class ObjectLoading {
   /** What the reader of an array of perf events does first: a program's output goes nowhere before. */
   #openPerfEvents(map: BpfMap): void {
     const key = new Uint8Array(4);
-    for (let cpu = 0; cpu < Math.min(map.attributes.maxEntries, this.party.runtime.cpus); cpu++) {
+    for (let cpu = 0; cpu < Math.min(map.attributes.maxEntries, this.party.cpus); cpu++) {
       new DataView(key.buffer).setUint32(0, cpu, true);
       const status = map.update(key, new Uint8Array(4), 0n);
       if (status !== 0) throw elementProblem(map.name, key, status);
@@ -203,7 +200,7 @@ class ObjectLoading {
     const { name, type, keySize, valueSize, flags, inner } = spec;
     // As libbpf does: an array of perf events without a size has an entry for each CPU.
     const perCpu = type === BPF_MAP_TYPE.BPF_MAP_TYPE_PERF_EVENT_ARRAY && spec.maxEntries === 0;
-    const maxEntries = perCpu ? this.party.runtime.cpus : spec.maxEntries;
+    const maxEntries = perCpu ? this.party.cpus : spec.maxEntries;
     const map = this.party.mapBackend.create(
       { type, keySize, valueSize, maxEntries, flags, inner },
       { name, innerTemplate },
@@ -217,7 +214,7 @@ class ObjectLoading {
 
   #setInnerMap(map: BpfMap, key: Uint8Array, innerName: string): number {
     const inner = this.#maps.get(innerName)!;
-    if (!isResidentMap(map) || !isResidentMap(inner) || map.setInnerMap === undefined) {
+    if (map.setInnerMap === undefined) {
       throw new XdpbedError('map-invalid', `map ${map.name} cannot hold map ${innerName}`);
     }
     return map.setInnerMap(key, inner);
@@ -229,11 +226,11 @@ class ObjectLoading {
       const map = this.#maps.get(spec.name)!;
       for (const entry of this.#closure.initialEntries(spec)) {
         if (!('programName' in entry)) continue;
-        if (!isResidentMap(map) || map.setProgram === undefined) {
+        if (map.setProgram === undefined) {
           throw new XdpbedError('map-invalid', `map ${spec.name} cannot hold program ${entry.programName}`);
         }
         const index = new DataView(entry.key.buffer, entry.key.byteOffset).getUint32(0, true);
-        const status = map.setProgram(index, this.#loaded.get(entry.programName)!.programId);
+        const status = map.setProgram(index, this.#loaded.get(entry.programName)!.id);
         if (status !== 0) throw elementProblem(spec.name, entry.key, status);
       }
     }

@@ -1,18 +1,20 @@
 import { describe, expect, it } from 'vitest';
 import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
 import type { LoadedProgram } from '../contract/executor.js';
-import { HostLedger, NO_USAGE } from './host-ledger.js';
+import { NO_USAGE, QuotaAccounts } from './quota-accounts.js';
 import { ObjectTable } from './object-table.js';
 
 const ATTRIBUTES = { type: 2, keySize: 4, valueSize: 8, maxEntries: 1, flags: 0 };
 
+const SUMMARY = { insnCount: 5, helpers: [], mapTypes: [], gplCompatible: true };
+
 function setUp(options: ConstructorParameters<typeof ObjectTable>[0] = {}) {
-  const ledger = new HostLedger();
+  const accounts = new QuotaAccounts();
   const closed: string[] = [];
   const table = new ObjectTable(options);
   const map = (name: string): BpfMap => ({ close: () => void closed.push(name) }) as unknown as BpfMap;
-  const addMap = (name: string) => table.addMap(map(name), ATTRIBUTES, ledger.charge('g', { maps: 1 }));
-  return { ledger, closed, table, addMap };
+  const addMap = (name: string) => table.addMap(map(name), ATTRIBUTES, accounts.charge('g', { maps: 1 }));
+  return { accounts, closed, table, addMap };
 }
 
 describe('object table', () => {
@@ -58,62 +60,65 @@ describe('object table', () => {
   });
 
   it('keeps a freed map, and its charge, until the program that uses it is gone', () => {
-    const { table, addMap, closed, ledger } = setUp();
+    const { table, addMap, closed, accounts } = setUp();
     const map = addMap('m')!;
     const reference = table.hold(map.handle)!;
     const program = { close: () => void closed.push('p') } as unknown as LoadedProgram;
-    const charge = ledger.charge('g', { programs: 1, insns: 5 });
-    const object = table.addProgram(program, 5, charge, [reference])!;
+    const charge = accounts.charge('g', { programs: 1, insns: 5 });
+    const object = table.addProgram({ program, summary: SUMMARY, properties: undefined, charge }, [
+      reference,
+    ])!;
     reference.release();
     reference.release();
     table.free(map.handle);
     expect(closed).toEqual([]);
-    expect(ledger.usageOf('g')).toEqual({ ...NO_USAGE, maps: 1, programs: 1, insns: 5 });
-    expect(table.usage).toEqual(ledger.usageOf('g'));
+    expect(accounts.usageOf('g')).toEqual({ ...NO_USAGE, maps: 1, programs: 1, insns: 5 });
+    expect(table.usage).toEqual(accounts.usageOf('g'));
     table.free(object.handle);
     expect(closed).toEqual(['p', 'm']);
-    expect(ledger.guests).toEqual([]);
+    expect(accounts.guests).toEqual([]);
     expect(table.size).toBe(0);
   });
 
   it('does not take a program’s handle for a map’s', () => {
-    const { table, ledger } = setUp();
+    const { table, accounts } = setUp();
     const program = { close: () => {} } as unknown as LoadedProgram;
-    const { handle } = table.addProgram(program, 1, ledger.charge('g', { programs: 1 }), [])!;
+    const charge = accounts.charge('g', { programs: 1 });
+    const { handle } = table.addProgram({ program, summary: SUMMARY, properties: undefined, charge }, [])!;
     expect(table.map(handle)).toBeUndefined();
     expect(table.hold(handle)).toBeUndefined();
   });
 
   it('goes on when closing fails', () => {
     const failures: unknown[] = [];
-    const { table, ledger, addMap, closed } = setUp({ onCloseFailure: (error) => failures.push(error) });
+    const { table, accounts, addMap, closed } = setUp({ onCloseFailure: (error) => failures.push(error) });
     const broken = {
       close: () => {
         throw new Error('stuck');
       },
     } as unknown as BpfMap;
-    table.addMap(broken, ATTRIBUTES, ledger.charge('g', { maps: 1 }));
+    table.addMap(broken, ATTRIBUTES, accounts.charge('g', { maps: 1 }));
     addMap('m');
     table.freeAll();
     expect(failures).toHaveLength(1);
     expect(closed).toEqual(['m']);
-    expect(ledger.totalUsage()).toEqual(NO_USAGE);
+    expect(accounts.totalUsage()).toEqual(NO_USAGE);
   });
 });
 
-describe('host ledger', () => {
+describe('host accounts', () => {
   it('adds up by guest and in total, and releases once', () => {
-    const ledger = new HostLedger();
-    const a = ledger.charge('a', { maps: 1, mapMemory: 100, entries: 4 });
-    const b = ledger.charge('b', { maps: 2, mapMemory: 50 });
-    expect(ledger.usageOf('a')).toMatchObject({ maps: 1, mapMemory: 100 });
-    expect(ledger.totalUsage()).toMatchObject({ maps: 3, mapMemory: 150, entries: 4 });
-    expect(ledger.usageOf('a', a)).toEqual(NO_USAGE);
-    expect(ledger.totalUsage(a)).toMatchObject({ maps: 2, mapMemory: 50, entries: 0 });
+    const accounts = new QuotaAccounts();
+    const a = accounts.charge('a', { maps: 1, mapMemory: 100, entries: 4 });
+    const b = accounts.charge('b', { maps: 2, mapMemory: 50 });
+    expect(accounts.usageOf('a')).toMatchObject({ maps: 1, mapMemory: 100 });
+    expect(accounts.totalUsage()).toMatchObject({ maps: 3, mapMemory: 150, entries: 4 });
+    expect(accounts.usageOf('a', a)).toEqual(NO_USAGE);
+    expect(accounts.totalUsage(a)).toMatchObject({ maps: 2, mapMemory: 50, entries: 0 });
     a.release();
     a.release();
-    expect(ledger.guests).toEqual(['b']);
+    expect(accounts.guests).toEqual(['b']);
     b.release();
-    expect(ledger.totalUsage()).toEqual(NO_USAGE);
+    expect(accounts.totalUsage()).toEqual(NO_USAGE);
   });
 });

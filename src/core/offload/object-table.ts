@@ -1,8 +1,9 @@
 import type { MapAttributes } from '../../bpf/map-spec.js';
 import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
 import type { LoadedProgram } from '../contract/executor.js';
-import type { HostUsage } from '../contract/policy.js';
-import { NO_USAGE, type Charge } from './host-ledger.js';
+import type { HostUsage, ProgramSummary } from '../contract/policy.js';
+import type { ProgramProperties } from '../contract/verifier.js';
+import { NO_USAGE, type Charge } from './quota-accounts.js';
 
 /** Slots of a device's table: how many objects it can hold at once. */
 export const MAX_OBJECTS = 4096;
@@ -24,7 +25,11 @@ export interface ProgramObject {
   readonly kind: 'program';
   readonly handle: number;
   readonly program: LoadedProgram;
-  readonly insns: number;
+  readonly summary: ProgramSummary;
+  /** What the verifier found out. */
+  readonly properties: ProgramProperties | undefined;
+  /** What it costs its guest. */
+  readonly charge: Charge;
 }
 
 export type DeviceObject = MapObject | ProgramObject;
@@ -117,15 +122,13 @@ export class ObjectTable {
    * keeps `uses` alive until then.
    */
   addProgram(
-    program: LoadedProgram,
-    insns: number,
-    charge: Charge,
+    details: Pick<ProgramObject, 'program' | 'summary' | 'properties' | 'charge'>,
     uses: readonly MapReference[],
   ): ProgramObject | undefined {
     return this.#add(
-      charge,
+      details.charge,
       uses.map((use) => (use as HeldEntry).entry),
-      (handle) => ({ kind: 'program', handle, program, insns }),
+      (handle) => ({ kind: 'program', handle, ...details }),
     );
   }
 

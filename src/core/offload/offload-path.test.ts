@@ -17,7 +17,7 @@ import {
   VIRTIO_NET_F_NOTF_COAL,
 } from '../../virtio/index.js';
 import { XdpbedError } from '../diagnostic.js';
-import type { Party } from '../contract/fabric.js';
+import type { Party } from '../contract/party.js';
 import type { Policy } from '../contract/policy.js';
 import {
   XDP_FLAGS_DRV_MODE,
@@ -25,25 +25,36 @@ import {
   XDP_FLAGS_REPLACE,
   XDP_FLAGS_SKB_MODE,
   XDP_FLAGS_UPDATE_IF_NOEXIST,
-} from './guest-driver.js';
+} from './offload-netdev.js';
 import { readGuestMap } from './guest-map.js';
 import { loadObjectProgram, requireAccepted } from './load-program.js';
 import { programFromText } from '../../bpf/assembly-object.js';
-import { mapSpec, OffloadRig, u32Key, type OffloadRigOptions } from './offload-rig.js';
+import {
+  mapSpec,
+  OffloadRig,
+  u32Key,
+  type OffloadRigOptions,
+} from '../../conformance/offload/offload-rig.js';
 
-function party(name: string): Party {
+/** A party whose memory the test looks into. */
+interface TestParty extends Party {
+  readonly runtime: BpfRuntime;
+}
+
+function party(name: string): TestParty {
   const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
   return {
     name,
     runtime,
+    cpus: 1,
     mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(),
+    executor: new InterpreterExecutor(runtime),
     verifier: new StructuralVerifier(),
   };
 }
 
-let host: Party;
-let guest: Party;
+let host: TestParty;
+let guest: TestParty;
 beforeEach(() => {
   host = party('host');
   guest = party('guest');
@@ -81,30 +92,30 @@ describe('a program offloaded by the guest driver', () => {
     if (!installed.ok) return;
     const frames = new FrameRing(host.runtime.space, 1);
     frames.load(0, new Uint8Array(60));
-    for (let i = 0; i < 3; i++) expect(r.hooks[0]!.program!.run(frames, 0).verdict).toBe(XDP_DROP);
+    for (let i = 0; i < 3; i++) expect(r.place.program!.run(frames, 0).verdict).toBe(XDP_DROP);
     const map = installed.value.maps.get('counters')!;
     expect(map.readFrom).toBe('device');
     const entries = await readGuestMap(map);
     expect(entries.ok && entries.value.map(({ value }) => value[0])).toEqual([0, 10, 0, 0]);
     expect(r.netdev.query()).toMatchObject({ mode: 'offload', program: { name: 'count' } });
-    expect(r.netdev.controlResult).toMatchObject({
+    expect(r.netdev.controlCounts).toMatchObject({
       commands: { 'EBPF_MAP/CREATE_MAP': 1, 'EBPF_MAP/UPDATE_ELEM': 1, 'EBPF_PROG/SET_OFFLOAD': 1 },
     });
     // The only error ack is the end of the walk.
-    expect(r.netdev.controlResult.acks.err).toBe(1);
+    expect(r.netdev.controlCounts.acks.err).toBe(1);
     expect(r.device.statistics.acks.err).toBe(1);
     expect(r.audit).toEqual([]);
     expect(await r.netdev.detach()).toEqual({ ok: true, value: undefined });
-    expect(r.hooks[0]!.program).toBeUndefined();
-    expect(r.ledger.guests).toEqual([]);
-    expect(r.driverHook.history).toEqual([]);
+    expect(r.place.program).toBeUndefined();
+    expect(r.accounts.guests).toEqual([]);
+    expect(r.driverPlace.history).toEqual([]);
   });
 
   it('sends maps first, then a copy of the program with the device’s handles', async () => {
     const r = rig();
     const before = structuredClone(COUNT.insns);
     await r.netdev.install(OBJECT, COUNT, 'offload');
-    expect(Object.keys(r.netdev.controlResult.commands)).toEqual([
+    expect(Object.keys(r.netdev.controlCounts.commands)).toEqual([
       'EBPF_MAP/CREATE_MAP',
       'EBPF_MAP/UPDATE_ELEM',
       'EBPF_PROG/SET_OFFLOAD',
@@ -115,18 +126,18 @@ describe('a program offloaded by the guest driver', () => {
   it('is replaced in one step: the old one goes after the new one is attached, and stays when that fails', async () => {
     const r = rig();
     await r.netdev.install(OBJECT, COUNT, 'offload');
-    const old = r.hooks[0]!.program;
+    const old = r.place.program;
     expect(await r.netdev.install(OBJECT, PASS, 'offload')).toMatchObject({ ok: true });
-    expect(r.hooks[0]!.program).not.toBe(old);
-    expect(r.hooks[0]!.history).toEqual(['attach', 'attach']);
-    expect(r.ledger.usageOf('guest0')).toMatchObject({ maps: 0, programs: 1, insns: 2 });
+    expect(r.place.program).not.toBe(old);
+    expect(r.place.history).toEqual(['attach', 'replace']);
+    expect(r.accounts.usageOf('guest0')).toMatchObject({ maps: 0, programs: 1, insns: 2 });
 
     const bad = programFromText('bad', 'r0 = 2\nagain:\ngoto again');
     const trusting = new OffloadRig({ host, guest, netdev: { verifyBeforeOffload: false } });
     await trusting.netdev.install(OBJECT, PASS, 'offload');
-    const kept = trusting.hooks[0]!.program;
+    const kept = trusting.place.program;
     expect(await trusting.netdev.install(OBJECT, bad, 'offload')).toMatchObject({ ok: false, errno: EFAULT });
-    expect(trusting.hooks[0]!.program).toBe(kept);
+    expect(trusting.place.program).toBe(kept);
     expect(trusting.audit.at(-1)).toMatchObject({ command: 'EBPF_PROG/SET_OFFLOAD', code: 'back-edge' });
   });
 
@@ -150,7 +161,7 @@ describe('a program offloaded by the guest driver', () => {
       ok: false,
       message: expect.stringContaining('BPF_MAP_TYPE_LRU_HASH cannot be offloaded') as string,
     });
-    expect(r.netdev.controlResult.commands).toEqual({});
+    expect(r.netdev.controlCounts.commands).toEqual({});
   });
 
   it('leaves nothing on the device when something on the way fails', async () => {
@@ -172,7 +183,7 @@ describe('a program offloaded by the guest driver', () => {
     const denied = rig({ policies: [new HelperAllowList({ base: 'none', allow: [], deny: [] })] });
     expect(await denied.netdev.install(OBJECT, COUNT, 'offload')).toMatchObject({ ok: false, errno: EFAULT });
     expect(denied.device.objectCount).toBe(0);
-    expect(denied.ledger.guests).toEqual([]);
+    expect(denied.accounts.guests).toEqual([]);
   });
 
   it('offloads global data, without the flag that only a loader has use for', async () => {
@@ -191,7 +202,7 @@ describe('driver mode and offload mode', () => {
   it('exclude each other, with the RFC’s messages', async () => {
     const r = rig();
     await r.netdev.install(OBJECT, COUNT, 'driver');
-    expect(r.driverHook.program).toBeDefined();
+    expect(r.driverPlace.program).toBeDefined();
     expect(await r.netdev.install(OBJECT, COUNT, 'offload')).toMatchObject({
       ok: false,
       errno: EBUSY,
@@ -275,24 +286,17 @@ describe('the guest driver and a device that misbehaves', () => {
         host,
         guest,
         netdev: {
-          port: {
-            control: async () => Uint8Array.from(answer),
-            refill() {},
-            receive: () => [],
-            send: () => false,
-            kick() {},
-          },
+          control: { send: async () => Uint8Array.from(answer) },
         },
       });
       expect(await r.netdev.install(OBJECT, COUNT, 'offload')).toMatchObject({ ok: false, errno: EFAULT });
-      expect(r.netdev.controlResult.acks.err).toBe(1);
+      expect(r.netdev.controlCounts.acks.err).toBe(1);
     }
   });
 
   it('reports a broken link as a device that is gone', async () => {
-    const control = () => Promise.reject(new XdpbedError('virtio-violation', 'the link is broken'));
-    const port = { control, refill() {}, receive: () => [], send: () => false, kick() {} };
-    const r = new OffloadRig({ host, guest, netdev: { port } });
+    const send = () => Promise.reject(new XdpbedError('virtio-violation', 'the link is broken'));
+    const r = new OffloadRig({ host, guest, netdev: { control: { send } } });
     expect(await r.netdev.install(OBJECT, PASS, 'offload')).toMatchObject({ ok: false, errno: ENODEV });
   });
 });
@@ -314,7 +318,7 @@ describe('the device', () => {
     await expect(r.createArray()).rejects.toThrow();
     await expect(r.createArray()).rejects.toThrow();
     expect(
-      r.rulings.records.map(({ policy, ruling, reason, count }) => [policy, ruling, reason, count]),
+      r.records.rulings.map(({ policy, ruling, reason, count }) => [policy, ruling, reason, count]),
     ).toEqual([
       ['no', 'deny', 'because', 2],
       ['broken', 'deny', 'the policy failed: boom', 2],
@@ -347,21 +351,17 @@ describe('the device', () => {
       kind: 'error',
     });
     expect(r.device.statistics.refusals.internal).toBe(2);
-    expect(r.ledger.guests).toEqual([]);
+    expect(r.accounts.guests).toEqual([]);
   });
 
   it('knows the standard commands that were negotiated, and refuses the others', async () => {
     const features = featureSet(VIRTIO_NET_F_MQ, VIRTIO_NET_F_CTRL_MAC_ADDR);
-    const r = rig({ device: { features, queuePairs: 4, mac: Uint8Array.of(2, 0, 0, 0, 0, 1) } });
+    const r = rig({ device: { features, queuePairs: 4 } });
     expect(await r.netdev.setQueuePairs(4)).toMatchObject({ ok: true });
-    expect(r.device.activeQueuePairs).toBe(4);
     expect(await r.netdev.setQueuePairs(5)).toMatchObject({ ok: false });
     expect(await r.netdev.setMacAddress(Uint8Array.of(2, 0, 0, 0, 0, 9))).toMatchObject({ ok: true });
-    expect(r.device.mac.at(-1)).toBe(9);
     expect(await r.netdev.setMacAddress(Uint8Array.of(1, 0, 0, 0, 0, 9))).toMatchObject({ ok: false });
     expect(await r.netdev.setMacAddress(Uint8Array.of(2, 0))).toMatchObject({ ok: false });
-    r.device.reset();
-    expect([r.device.mac.at(-1), r.device.activeQueuePairs]).toEqual([1, 1]);
     const plain = rig();
     const pairs = encodeControlCommand({ class: 4, command: 0, payload: encodeVqPairsSet(1) });
     expect(await plain.sendBytes(pairs, 1)).toEqual(Uint8Array.of(1));
@@ -376,7 +376,7 @@ describe('the device', () => {
 });
 
 describe('loadObjectProgram', () => {
-  const options = { host: { trace: () => {} } };
+  const options = { world: { trace: () => {} } };
 
   it('brings up only what the program needs, with its initial elements and those that were given', async () => {
     const before = guest.runtime.space.bytesInUse;

@@ -43,28 +43,3 @@ function ruleBy(policy: Policy, request: PolicyRequest): { ruling: 'allow' | 'de
     return { ruling: 'deny', reason: `the policy failed: ${messageOf(error)}` };
   }
 }
-
-/**
- * Rulings in the order in which they first came; one that equals the policy's last on the same operation and
- * guest is counted, not repeated.
- */
-export class RulingLog {
-  readonly #records: RulingRecord[] = [];
-  readonly #last = new Map<string, number>();
-
-  get records(): readonly RulingRecord[] {
-    return this.#records;
-  }
-
-  add(record: RulingRecord): void {
-    const key = JSON.stringify([record.guest, record.operation, record.policy]);
-    const at = this.#last.get(key);
-    const last = at === undefined ? undefined : this.#records[at]!;
-    if (at !== undefined && last?.ruling === record.ruling && last.reason === record.reason) {
-      this.#records[at] = { ...last, count: last.count + record.count };
-      return;
-    }
-    this.#last.set(key, this.#records.length);
-    this.#records.push(record);
-  }
-}

@@ -19,8 +19,7 @@ function module(name: string, text: string): string {
   return `./${name}`;
 }
 
-const MANIFEST =
-  "name: 'p', version: '1.0.0', role: 'policy', api: '^1', description: 'd', requires: [], capabilities: []";
+const MANIFEST = "name: 'p', version: '1.0.0', role: 'policy', api: '^2', description: 'd'";
 
 describe('a name that leads nowhere', () => {
   it.each([

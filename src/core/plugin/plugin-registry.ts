@@ -116,8 +116,9 @@ function checkPlugin(candidate: unknown, role: Role, use: string): Plugin {
   }
   if (typeof plugin.register !== 'function') return fail("it has no 'register' function");
   if (!isPlainObject(plugin.configSchema)) return fail("it has no 'configSchema'");
-  if (!Array.isArray(plugin.requires) || !Array.isArray(plugin.capabilities)) {
-    return fail("'requires' and 'capabilities' must be lists");
-  }
+  if (plugin.files !== undefined && typeof plugin.files !== 'function')
+    return fail("its 'files' is no function");
+  if (!['virtual', 'machine', undefined].includes(plugin.time))
+    return fail(`its time '${plugin.time}' is no clock`);
   return candidate as Plugin;
 }

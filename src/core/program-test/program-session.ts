@@ -1,15 +1,9 @@
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import type { MapInitialEntry } from '../../bpf/map-spec.js';
 import type { ProgramSpec } from '../../bpf/program.js';
-import {
-  REDIRECT_IFINDEX,
-  REDIRECT_MAP,
-  FrameRing,
-  type FrameMetadata,
-} from '../../bpf/runtime/xdp-frame.js';
 import { xdpActionName, type XdpActionName } from '../../bpf/xdp.js';
-import type { ProgramFault } from '../contract/executor.js';
-import type { Party } from '../contract/fabric.js';
+import type { FrameMetadata, FrameSlots, ProgramFault } from '../contract/executor.js';
+import type { Party } from '../contract/party.js';
 import {
   loadObjectProgram,
   type LoadedObjectProgram,
@@ -33,15 +27,15 @@ export interface PacketOutcome {
 
 /** A program that is loaded in a party and is given packets one by one: the engine without a testbed. */
 export class ProgramSession {
-  readonly frames: FrameRing;
+  readonly frames: FrameSlots;
 
   private constructor(
-    readonly party: Party,
     readonly object: ObjectSpec,
     readonly loaded: LoadedObjectProgram,
     readonly traces: string[],
+    readonly clock: { now: bigint },
   ) {
-    this.frames = new FrameRing(party.runtime.space, 1);
+    this.frames = loaded.loaded.openFrames(1);
   }
 
   /** Verifies and loads; a rejection is a value. */
@@ -52,14 +46,15 @@ export class ProgramSession {
     initial?: ReadonlyMap<string, readonly MapInitialEntry[]>,
   ): Promise<ProgramSession | ProgramRejection> {
     const traces: string[] = [];
-    const host = { trace: (text: string) => void traces.push(text) };
-    const loaded = await loadObjectProgram(party, object, spec, { host, initial });
-    return loaded.accepted ? new ProgramSession(party, object, loaded, traces) : loaded;
+    const clock = { now: 0n };
+    const world = { trace: (text: string) => void traces.push(text), now: () => clock.now };
+    const loaded = await loadObjectProgram(party, object, spec, { world, initial });
+    return loaded.accepted ? new ProgramSession(object, loaded, traces, clock) : loaded;
   }
 
   run(packet: Uint8Array, metadata: FrameMetadata = {}, now = 0n): PacketOutcome {
     this.frames.load(0, packet, metadata);
-    this.party.runtime.state.now = now;
+    this.clock.now = now;
     const { verdict, fault } = this.loaded.loaded.run(this.frames, 0);
     const action = xdpActionName(verdict);
     return {
@@ -86,10 +81,15 @@ export class ProgramSession {
   }
 
   #redirect(): PacketOutcome['redirect'] {
-    const { kind, target, mapAddress } = this.frames.redirect(0);
-    if (kind === REDIRECT_IFINDEX) return { ifindex: target };
-    if (kind !== REDIRECT_MAP) return undefined;
-    return { map: this.party.runtime.maps.get(mapAddress)?.name ?? '?', key: target };
+    const redirect = this.frames.redirect(0);
+    switch (redirect.kind) {
+      case 'ifindex':
+        return { ifindex: redirect.ifindex };
+      case 'map':
+        return { map: redirect.map?.name ?? '?', key: redirect.index };
+      case 'none':
+        return undefined;
+    }
   }
 }
 

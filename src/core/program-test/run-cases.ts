@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import { buildFrame } from '../../packet/index.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
-import type { Party } from '../contract/fabric.js';
+import type { Party } from '../contract/party.js';
 import { selectProgram } from '../offload/select-program.js';
 import { ProblemList } from '../testbed/problem-list.js';
 import { SchemaValidator } from '../testbed/schema-validator.js';

@@ -1,4 +1,4 @@
-import type { CheckResult, HookResult, RunResult, VerdictCounts } from '../contract/result.js';
+import { isGuestHook, type CheckResult, type RunResult, type VerdictCounts } from '../contract/result.js';
 import type { CheckSection } from '../testbed/testbed-schema.js';
 
 /**
@@ -157,9 +157,10 @@ function sameAcross(
 
 /** Verdicts of the guests' programs, wherever they ran. */
 function guestVerdicts(run: RunResult): Map<string, string> {
-  const isGuests = (hook: HookResult) => hook.site === 'offload' || hook.site === 'guest-driver';
   return new Map(
-    run.hooks.filter(isGuests).map((hook) => [`${hook.node} ${hook.program}`, formatVerdicts(hook.verdicts)]),
+    run.hooks
+      .filter(isGuestHook)
+      .map((hook) => [`${hook.node} ${hook.program}`, formatVerdicts(hook.verdicts)]),
   );
 }
 

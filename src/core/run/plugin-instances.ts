@@ -1,21 +1,28 @@
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import { BpfRuntime, type BpfRuntimeOptions } from '../../bpf/runtime/bpf-runtime.js';
 import { EXECUTOR, EXECUTOR_FACTORY } from '../contract/executor.js';
-import type { Party } from '../contract/fabric.js';
+import type { Party, PartyOptions } from '../contract/party.js';
 import type { Token } from '../contract/injection.js';
 import { BPF_RUNTIME, MAP_BACKEND } from '../contract/map-backend.js';
 import type { Lifecycle, Role } from '../contract/plugin.js';
 import { VERIFIER, type Verifier } from '../contract/verifier.js';
 import type { LifecycleManager } from '../plugin/lifecycle.js';
 import type { Scope } from '../plugin/scope.js';
-import type { PluginChoice } from '../testbed/resolve-testbed.js';
-import { VerifierPanel, type PanelRule } from './verifier-panel.js';
+import type { PluginChoice } from '../testbed/choose-plugin.js';
+import type { PanelRule } from '../contract/run-spec.js';
+import { VerifierPanel } from './verifier-panel.js';
 
 /** The plugins a party consists of. */
 export interface PartyChoices {
   readonly mapBackend: PluginChoice;
   readonly executor: PluginChoice;
   readonly verifiers: { readonly rule: PanelRule; readonly choices: readonly PluginChoice[] };
+}
+
+/** What the party's runtime is like, where its plugins want one. */
+export interface OpenPartyOptions extends PartyOptions, BpfRuntimeOptions {
+  /** One that is there already, for who looks into it. */
+  readonly runtime?: BpfRuntime | undefined;
 }
 
 /** Makes instances of plugins, each in a scope of its own, and starts them. */
@@ -53,10 +60,10 @@ export class PluginInstances {
    * Opens a party in a scope of its own: map backend, then verifiers, then executor, each of which may inject
    * the runtime and those before it.
    */
-  async openParty(name: string, choices: PartyChoices, options: BpfRuntimeOptions = {}): Promise<Party> {
+  async openParty(name: string, choices: PartyChoices, options: OpenPartyOptions = {}): Promise<Party> {
     const scope = this.scope.child(name);
-    const runtime = new BpfRuntime(options);
-    scope.bindValue(BPF_RUNTIME, runtime);
+    // Made when somebody asks for it: a party of the kernel's has none.
+    scope.bindFactory(BPF_RUNTIME, () => options.runtime ?? new BpfRuntime(options));
     const mapBackend = await this.instantiate(choices.mapBackend, MAP_BACKEND, scope);
     scope.bindValue(MAP_BACKEND, mapBackend);
     const verifiers: Verifier[] = [];
@@ -73,7 +80,7 @@ export class PluginInstances {
     }
     const executor = await this.instantiate(choices.executor, EXECUTOR, scope);
     scope.bindValue(EXECUTOR, executor);
-    return { name, runtime, mapBackend, verifier, executor };
+    return { name, cpus: options.cpus ?? 1, mapBackend, verifier, executor };
   }
 }
 

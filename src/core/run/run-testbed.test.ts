@@ -1,11 +1,11 @@
 import { Type } from '@sinclair/typebox';
 import { describe, expect, it } from 'vitest';
 import { BUILT_IN_PLUGINS } from '../../presets.js';
-import type { RunEvent } from '../contract/event.js';
+import type { StreamEvent } from '../contract/event.js';
 import { definePlugin, type Lifecycle, type Plugin } from '../contract/plugin.js';
 import { POLICY, type Policy } from '../contract/policy.js';
 import { EXECUTOR } from '../contract/executor.js';
-import { FABRIC, type Fabric } from '../contract/fabric.js';
+import { FABRIC, type Fabric, type NicPlaces } from '../contract/fabric.js';
 import { TRANSPORT } from '../contract/transport.js';
 import { VERIFIER } from '../contract/verifier.js';
 import { WORKLOAD, type Workload } from '../contract/workload.js';
@@ -49,10 +49,8 @@ function plugin<T>(role: keyof typeof TOKENS, name: string, instance: T): Plugin
     name,
     version: '1.0.0',
     role,
-    api: '^1',
+    api: '^2',
     description: 'made for a test',
-    requires: [],
-    capabilities: [],
     configSchema: Type.Object({}),
     register: (scope) => scope.bindValue(token as never, instance),
   });
@@ -62,12 +60,48 @@ async function run(
   text: string,
   plugins: readonly Plugin[] = [],
   signal?: AbortSignal,
-  onEvent?: (event: RunEvent) => void,
+  onEvent?: (event: StreamEvent) => void,
 ) {
   const registry = new PluginRegistry([...BUILT_IN_PLUGINS, ...plugins]);
   const resolved = await resolveTestbed('/nowhere/small.testbed.yaml', text, registry);
   return runTestbed(resolved, { version: '0.0.0', signal, onEvent, phaseTimeoutMs: 200 });
 }
+
+/** A program that does nothing. */
+const PROGRAM = {
+  name: 'nothing',
+  executor: 'bad',
+  id: 1,
+  openFrames: () => ({ load: () => undefined, packet: () => new Uint8Array(60), close: () => undefined }),
+  close: () => undefined,
+};
+
+const STATISTICS = {
+  framesToGuest: 0,
+  framesFromGuest: 0,
+  kicks: 0,
+  interrupts: 0,
+  suppressedNotifications: 0,
+  violations: 0,
+};
+
+/** Places that take whatever is put there, for a guest elsewhere that attaches nothing. */
+const NIC_PLACES: NicPlaces = {
+  guest: 'g0',
+  nic: 'eth0',
+  control: { serve: async () => async () => undefined },
+  offload: { attach: () => Promise.reject(new Error('not here')) },
+  driver: {
+    kind: 'remote',
+    install: async () => ({ attached: false, reason: 'this guest attaches nothing' }),
+    readMaps: async () => [],
+    counters: async () => undefined,
+    control: async () => ({ commands: {}, acks: { ok: 0, err: 0 } }),
+    close: async () => undefined,
+  },
+  onBroken: () => undefined,
+  statistics: async () => STATISTICS,
+};
 
 const fails = () => {
   throw new Error('out of order');
@@ -136,7 +170,7 @@ describe('a plugin that throws', () => {
     ['fabric', { deploy: fails }, 'plugin fabric bad failed in deploy: out of order'],
     [
       'executor',
-      { load: () => Promise.resolve({ run: fails, close: () => undefined }) },
+      { load: () => Promise.resolve({ ...PROGRAM, name: 'count', run: fails }) },
       'plugin executor bad failed in run of count at g0.eth0: out of order',
     ],
   ] as const)('as %s ends the run with its name, not with the fabric’s', async (role, members, message) => {
@@ -148,16 +182,16 @@ describe('a plugin that throws', () => {
   it('while a link is calling is told with its name, too', async () => {
     const load = (program: { name: string }) =>
       Promise.resolve({
+        ...PROGRAM,
         name: program.name,
         run: () => (program.name.includes('drop') ? fails() : { verdict: 3 }),
-        close: () => undefined,
       });
     const text = testbed('plugins: { executor: { use: bad } }')
       .replace('programs:', `programs:\n  back: { object: ${objects}tap_drop.o }`)
       .replace('tap0: {}', 'tap0: { rx-program: back }')
       .replace('placement: host', 'placement: guest');
     await expect(run(text, [plugin('executor', 'bad', { name: 'bad', load })])).rejects.toMatchObject({
-      message: 'plugin executor bad failed in run of back at host.tap0: out of order',
+      message: 'plugin executor bad failed in run of tap_drop at host.tap0: out of order',
     });
   });
 
@@ -166,7 +200,9 @@ describe('a plugin that throws', () => {
       name: 'torn',
       deploy: () =>
         Promise.resolve({
-          drive: () => Promise.reject(new Error('no traffic')),
+          hostPlaces: [],
+          nics: [NIC_PLACES],
+          traffic: () => Promise.reject(new Error('no traffic')),
           down: () => Promise.reject(new Error('stuck')),
         }),
     };
@@ -178,7 +214,7 @@ describe('a plugin that throws', () => {
     );
     expect(error).toBeInstanceOf(AggregateError);
     expect(error!.errors.map((each: Error) => each.message)).toEqual([
-      'plugin fabric torn failed in drive: no traffic',
+      'plugin fabric torn failed in traffic: no traffic',
       'plugin fabric torn failed in down: stuck',
     ]);
   });
@@ -191,22 +227,30 @@ describe('a plugin that does not keep to its contract', () => {
     [
       'fabric',
       { name: 'odd', deploy: (): null => null },
-      "plugin fabric odd: its deployment has no method 'drive'",
+      "plugin fabric odd: its deployment has no method 'traffic'",
     ],
     [
       'fabric',
-      { name: 'odd', deploy: () => ({ drive: () => ({ id: 5 }), down: () => undefined }) },
-      "plugin fabric odd gave a result that is none: 'axes' is missing",
+      {
+        name: 'odd',
+        deploy: () => ({
+          hostPlaces: [],
+          nics: [NIC_PLACES],
+          traffic: () => ({ framesSent: 5 }),
+          down: () => undefined,
+        }),
+      },
+      "plugin fabric odd gave a traffic report that is none: 'framesCopied' is missing",
     ],
     [
       'workload',
-      { name: 'odd', frames: () => [{ bytes: 'abc', at: 0n }] },
+      { name: 'odd', frames: () => [{ bytes: 'abc', at: 0 }] },
       'plugin workload odd failed in frames: a frame without bytes (a Uint8Array that is not empty)',
     ],
     [
       'workload',
-      { name: 'odd', frames: () => [{ bytes: new Uint8Array(60), at: 5 }] },
-      'plugin workload odd failed in frames: a frame without a time (nanoseconds as a bigint, not negative)',
+      { name: 'odd', frames: () => [{ bytes: new Uint8Array(60), at: 0.5 }] },
+      'plugin workload odd failed in frames: a frame without a time (an integer of picoseconds, not negative)',
     ],
   ] as const)('%s %j', async (role, instance, message) => {
     const section = {
@@ -238,7 +282,9 @@ describe('an interruption', () => {
         interruption.abort();
         await new Promise((resolve) => setTimeout(resolve, 50));
         return {
-          drive: () => Promise.reject(new Error('not reached')),
+          hostPlaces: [],
+          nics: [],
+          traffic: () => Promise.reject(new Error('not reached')),
           down: () => Promise.resolve(void events.push('down')),
         };
       },
@@ -282,8 +328,8 @@ describe('an interruption', () => {
         const frame = new Uint8Array(60);
         frame.set(targets[0]!.mac);
         frame.set(senderMac, 6);
-        for (let at = 0n; ; at++) {
-          if (at === 5000n) interruption.abort();
+        for (let at = 0; ; at++) {
+          if (at === 5000) interruption.abort();
           yield { bytes: frame, at };
         }
       },

@@ -1,6 +1,5 @@
+import type { PanelRule } from '../contract/run-spec.js';
 import type { Verification, Verifier, VerifyRequest } from '../contract/verifier.js';
-
-export type PanelRule = 'all' | 'any' | 'first';
 
 /**
  * Several verifiers side by side, as one: `all` accepts when every one of them does, `any` when one does,

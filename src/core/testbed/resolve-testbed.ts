@@ -1,15 +1,23 @@
+import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve as resolvePath } from 'node:path';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 import type { BtfTypeRef } from '../../bpf/btf/btf-type.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
-import { readAssembly } from '../../bpf/assembly-object.js';
-import { readObject } from '../../bpf/elf/object-spec.js';
+import { parseObjectFile } from '../../bpf/object-file.js';
 import { selectProgram } from '../offload/select-program.js';
 import type { Plugin, Role } from '../contract/plugin.js';
+import {
+  RUN_SPEC_SCHEMA,
+  type PanelRule,
+  type PluginReference,
+  type RunSpec,
+  type Sha256,
+} from '../contract/run-spec.js';
 import type { MapPreset, PresetValue, ProgramPlan, RunPlan } from '../contract/plan.js';
 import type { PluginRegistry } from '../plugin/plugin-registry.js';
+import type { PluginChoice } from './choose-plugin.js';
 import {
   assign,
   combinationCount,
@@ -18,6 +26,7 @@ import {
   type Assignment,
   type Combination,
 } from './matrix.js';
+import { readFileBytes } from './object-file.js';
 import { encodePreset, type PresetNames } from './preset-value.js';
 import { ProblemList } from './problem-list.js';
 import { SchemaValidator, type Violation } from './schema-validator.js';
@@ -26,22 +35,13 @@ import { attachedPrograms, buildHostPlan, buildGuestPlans, presetNames } from '.
 import { checkWiring, suggest } from './wiring.js';
 import { YamlSource, type YamlPath } from './yaml-source.js';
 
-/** A plugin that a testbed names, with its checked config (defaults filled in). */
-export interface PluginChoice {
-  readonly plugin: Plugin;
-  readonly config: unknown;
+interface Chosen extends PluginChoice {
+  readonly reference: PluginReference;
 }
 
-/** One run with the plugins that do its work. */
-export interface ResolvedRun {
-  readonly plan: RunPlan;
-  readonly fabric: PluginChoice;
-  readonly transport: PluginChoice;
-  readonly executor: PluginChoice;
-  readonly mapBackend: PluginChoice;
-  readonly verifiers: { readonly rule: 'all' | 'any' | 'first'; readonly choices: readonly PluginChoice[] };
-  readonly policies: readonly PluginChoice[];
-  readonly workload: PluginChoice;
+interface FileRead {
+  readonly bytes: Uint8Array;
+  readonly hash: Sha256;
 }
 
 /** A testbed that has no problems: everything found, checked and expanded. Nothing has been started. */
@@ -50,12 +50,16 @@ export interface ResolvedTestbed {
   readonly file: string;
   readonly seed: bigint;
   readonly reporter: PluginChoice;
-  readonly runs: readonly ResolvedRun[];
+  readonly runs: readonly RunSpec[];
+  /** The bytes of the files that the runs name by their hash. */
+  readonly objects: ReadonlyMap<Sha256, Uint8Array>;
+  /** Where its plugins were found. */
+  readonly registry: Pick<PluginRegistry, 'find'>;
+  /** Absolute path of the testbed's folder, which relative names of plugins start from. */
+  readonly folder: string;
   readonly checks: readonly CheckSection[];
   /** `--only` left out some of the runs. */
   readonly narrowed: boolean;
-  /** Finds an executor by name as the file itself would, for one that is made of others. */
-  readonly findExecutor: (name: string) => Promise<PluginChoice>;
 }
 
 export interface ResolveOptions {
@@ -107,7 +111,10 @@ const ONE_FOR_ALL_RUNS = [
 class Resolver {
   readonly #validator = new SchemaValidator();
   readonly #folder: string;
-  readonly #objects = new Map<string, Promise<ObjectSpec | XdpbedError>>();
+  /** What was read, by name; and the bytes of all of it by their hash. */
+  readonly #files = new Map<string, Promise<FileRead | XdpbedError>>();
+  readonly #specs = new Map<string, ObjectSpec | XdpbedError>();
+  readonly #bytes = new Map<Sha256, Uint8Array>();
 
   constructor(
     readonly source: YamlSource,
@@ -139,11 +146,12 @@ class Resolver {
       this.problems.throwIfAny();
     }
 
-    const runs: ResolvedRun[] = [];
+    const seed = options.seed ?? BigInt(testbed.seed);
+    const runs: RunSpec[] = [];
     const combinations = expandMatrix(matrix, only);
     this.#checkMatrixPaths(combinations, fromCommandLine);
     for (const combination of combinations) {
-      const run = await this.#resolveVariant(base, fromCommandLine, combination);
+      const run = await this.#resolveVariant(base, fromCommandLine, combination, seed);
       if (run !== undefined) runs.push(run);
     }
     this.problems.within(fromCommandLine);
@@ -153,12 +161,14 @@ class Resolver {
     return {
       name: testbed.name,
       file: this.source.file,
-      seed: options.seed ?? BigInt(testbed.seed),
+      seed,
       reporter: reporter!,
       runs,
+      objects: this.#bytes,
+      registry: this.registry,
+      folder: this.#folder,
       checks,
       narrowed: combinations.length < combinationCount(matrix),
-      findExecutor: (name) => choosePlugin(this.registry, 'executor', name, this.#folder),
     };
   }
 
@@ -202,7 +212,8 @@ class Resolver {
     base: unknown,
     fromCommandLine: readonly Assignment[],
     combination: Combination,
-  ): Promise<ResolvedRun | undefined> {
+    seed: bigint,
+  ): Promise<RunSpec | undefined> {
     const data = structuredClone(base);
     this.#apply(data, combination.assignments);
     this.problems.within([...fromCommandLine, ...combination.assignments]);
@@ -219,7 +230,9 @@ class Resolver {
     const workload = await this.#choose('workload', testbed.workload, ['workload']);
     const verifiers = await this.#chooseVerifiers(testbed);
     const policies = await this.#chooseAll('policy', testbed.policies, ['policies']);
-    const programs = await this.#resolvePrograms(testbed, presetNames(testbed));
+    const objects: Record<string, Sha256> = {};
+    await this.#readPluginFiles(workload, ['workload', 'config'], objects);
+    const programs = await this.#resolvePrograms(testbed, presetNames(testbed), objects);
     if (
       this.problems.count > before ||
       fabric === undefined ||
@@ -235,22 +248,31 @@ class Resolver {
     )
       return undefined;
 
-    const attached = attachedPrograms(testbed);
     const plan: RunPlan = {
       id: Object.values(combination.axes).join('/') || 'default',
       axes: combination.axes,
       host: buildHostPlan(testbed),
       guests: buildGuestPlans(testbed),
-      programs: Object.fromEntries(Object.entries(programs).filter(([name]) => attached.has(name))),
+      programs,
     };
-    return { plan, fabric, transport, executor, mapBackend, workload, policies, verifiers };
+    return {
+      schema: RUN_SPEC_SCHEMA,
+      plan,
+      seed,
+      plugins: {
+        fabric: fabric.reference,
+        transport: transport.reference,
+        executor: executor.reference,
+        mapBackend: mapBackend.reference,
+        verifiers: { rule: verifiers.rule, of: verifiers.choices.map(({ reference }) => reference) },
+        policies: policies.map(({ reference }) => reference),
+        workload: workload.reference,
+      },
+      objects,
+    };
   }
 
-  async #choose(
-    role: Role,
-    { use, config = {} }: PluginUse,
-    path: YamlPath,
-  ): Promise<PluginChoice | undefined> {
+  async #choose(role: Role, { use, config = {} }: PluginUse, path: YamlPath): Promise<Chosen | undefined> {
     let plugin: Plugin;
     try {
       plugin = await this.registry.find(role, use, this.#folder);
@@ -269,15 +291,13 @@ class Resolver {
       return undefined;
     }
     for (const violation of violations) this.problems.reportViolation(violation, [...path, 'config']);
-    return violations.length === 0 ? { plugin, config: checked } : undefined;
+    return violations.length === 0
+      ? { plugin, config: checked, reference: { role, use, config: checked } }
+      : undefined;
   }
 
-  async #chooseAll(
-    role: Role,
-    uses: readonly PluginUse[],
-    path: YamlPath,
-  ): Promise<PluginChoice[] | undefined> {
-    const choices: PluginChoice[] = [];
+  async #chooseAll(role: Role, uses: readonly PluginUse[], path: YamlPath): Promise<Chosen[] | undefined> {
+    const choices: Chosen[] = [];
     for (const [index, use] of uses.entries()) {
       const choice = await this.#choose(role, use, [...path, index]);
       if (choice !== undefined) choices.push(choice);
@@ -285,7 +305,9 @@ class Resolver {
     return choices.length === uses.length ? choices : undefined;
   }
 
-  async #chooseVerifiers(testbed: Testbed): Promise<ResolvedRun['verifiers'] | undefined> {
+  async #chooseVerifiers(
+    testbed: Testbed,
+  ): Promise<{ rule: PanelRule; choices: readonly Chosen[] } | undefined> {
     const { use, of, config, rule } = testbed.plugins.verifier;
     const path = ['plugins', 'verifier'];
     if ((use === undefined) === (of === undefined)) {
@@ -297,15 +319,36 @@ class Resolver {
         ? [await this.#choose('verifier', { use: use!, ...(config === undefined ? {} : { config }) }, path)]
         : await this.#chooseAll('verifier', of, [...path, 'of']);
     if (choices === undefined || choices.includes(undefined)) return undefined;
-    return { rule: rule ?? 'all', choices: choices as PluginChoice[] };
+    return { rule: rule ?? 'all', choices: choices as Chosen[] };
   }
 
-  async #resolvePrograms(testbed: Testbed, names: PresetNames): Promise<Record<string, ProgramPlan>> {
+  /** The files that a plugin says it reads. */
+  async #readPluginFiles(
+    choice: Chosen | undefined,
+    path: YamlPath,
+    objects: Record<string, Sha256>,
+  ): Promise<void> {
+    for (const name of choice?.plugin.files?.(choice.config) ?? []) {
+      const file = await this.#readFile(name);
+      if (file instanceof XdpbedError) {
+        const hint = 'the path is relative to the folder of the testbed file';
+        this.problems.report(path, `${name}: ${file.message}`, file.hint ?? hint);
+      } else objects[name] = file.hash;
+    }
+  }
+
+  /** Programs by name; what they are read from is entered in `objects`. */
+  async #resolvePrograms(
+    testbed: Testbed,
+    names: PresetNames,
+    objects: Record<string, Sha256>,
+  ): Promise<Record<string, ProgramPlan>> {
+    const attached = attachedPrograms(testbed);
     const programs: Record<string, ProgramPlan> = {};
     for (const [name, section] of Object.entries(testbed.programs)) {
       const at = ['programs', name];
-      const path = resolvePath(this.#folder, section.object);
-      const object = await this.#readObject(path);
+      const file = await this.#readFile(section.object);
+      const object = file instanceof XdpbedError ? file : this.#parseObject(section.object, file.bytes);
       if (object instanceof XdpbedError) {
         this.problems.report([...at, 'object'], `${section.object}: ${object.message}`, object.hint);
         continue;
@@ -343,7 +386,9 @@ class Resolver {
           return key === undefined || value === undefined ? [] : [{ key, value }];
         });
       }
-      programs[name] = { name, object: path, objectName: section.object, section: section.section, presets };
+      if (!attached.has(name) || file instanceof XdpbedError) continue;
+      objects[section.object] = file.hash;
+      programs[name] = { name, object: section.object, function: selected.program.name, presets };
     }
     return programs;
   }
@@ -354,9 +399,9 @@ class Resolver {
     type: BtfTypeRef | undefined,
     names: PresetNames,
     path: YamlPath,
-  ): string | undefined {
+  ): Uint8Array | undefined {
     const encoded = encodePreset(value as PresetValue, size, names, type);
-    if ('bytes' in encoded) return Buffer.from(encoded.bytes).toString('hex');
+    if ('bytes' in encoded) return encoded.bytes;
     const near =
       encoded.candidates === undefined
         ? undefined
@@ -365,14 +410,29 @@ class Resolver {
     return undefined;
   }
 
-  #readObject(path: string): Promise<ObjectSpec | XdpbedError> {
-    let object = this.#objects.get(path);
+  /** A file by the name that the testbed gives it. */
+  #readFile(name: string): Promise<FileRead | XdpbedError> {
+    let file = this.#files.get(name);
+    if (file === undefined) {
+      file = readFileBytes(resolvePath(this.#folder, name)).then((bytes) => {
+        const hash = createHash('sha256').update(bytes).digest('hex');
+        this.#bytes.set(hash, bytes);
+        return { bytes, hash };
+      }, asXdpbedError);
+      this.#files.set(name, file);
+    }
+    return file;
+  }
+
+  #parseObject(name: string, bytes: Uint8Array): ObjectSpec | XdpbedError {
+    let object = this.#specs.get(name);
     if (object === undefined) {
-      object = readObjectFile(path).catch((error: unknown) => {
-        if (error instanceof XdpbedError) return error;
-        throw error;
-      });
-      this.#objects.set(path, object);
+      try {
+        object = parseObjectFile(bytes, resolvePath(this.#folder, name));
+      } catch (error) {
+        object = asXdpbedError(error);
+      }
+      this.#specs.set(name, object);
     }
     return object;
   }
@@ -420,37 +480,9 @@ class Resolver {
   }
 }
 
-/** A plugin by the name a testbed file in `folder` would use. Throws `usage` for a config it does not take. */
-export async function choosePlugin(
-  registry: PluginRegistry,
-  role: Role,
-  name: string,
-  folder: string,
-  config: unknown = {},
-): Promise<PluginChoice> {
-  const plugin = await registry.find(role, name, folder);
-  const checked = structuredClone(config);
-  const violations = new SchemaValidator().validate(plugin.configSchema, checked);
-  if (violations.length > 0) {
-    const { path, message } = violations[0]!;
-    throw new XdpbedError('usage', `${role} ${name}: ${path.join('.')}: ${message}`);
-  }
-  return { plugin, config: checked };
-}
-
-/**
- * Reads an ELF object, or a program as text when the file is called `.s`. Throws `file-unreadable`,
- * `object-invalid`, `object-unsupported` or `asm-invalid`.
- */
-export async function readObjectFile(path: string): Promise<ObjectSpec> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await readFile(path);
-  } catch (cause) {
-    const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
-    throw new XdpbedError('file-unreadable', missing ? 'there is no such file' : messageOf(cause), { cause });
-  }
-  return path.endsWith('.s') ? readAssembly(new TextDecoder().decode(bytes), path) : readObject(bytes, path);
+function asXdpbedError(error: unknown): XdpbedError {
+  if (error instanceof XdpbedError) return error;
+  throw error;
 }
 
 /** `path=value`; the value is YAML, so that numbers, lists and maps can be given. */

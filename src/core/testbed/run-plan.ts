@@ -1,4 +1,5 @@
 import type { GuestPlan, HostPlan } from '../contract/plan.js';
+import { parseFeatureNames } from '../../virtio/features.js';
 import type { PresetNames } from './preset-value.js';
 import type { Testbed } from './testbed-schema.js';
 
@@ -19,7 +20,7 @@ export function buildHostPlan(testbed: Testbed): HostPlan {
       name,
       ifindex: indexes.get(name)!,
       mac: nic.mac.toLowerCase(),
-      program: nic.program,
+      program: nicProgram(testbed, nic.program),
     })),
     taps: Object.entries(host.taps).map(([name, tap]) => ({
       name,
@@ -27,9 +28,17 @@ export function buildHostPlan(testbed: Testbed): HostPlan {
       rxProgram: tap['rx-program'],
       ring: tap.ring,
     })),
-    bridges: Object.entries(host.bridges ?? {}).map(([name, { ports }]) => ({ name, ports })),
+    bridges:
+      host.case === 'bridge'
+        ? Object.entries(host.bridges ?? {}).map(([name, { ports }]) => ({ name, ports }))
+        : [],
     reader: host.reader,
   };
+}
+
+/** The NIC's program is what case `redirect` consists of; in case `bridge` there is none. */
+function nicProgram({ host }: Testbed, program: string | undefined): string | undefined {
+  return host.case === 'redirect' ? program : undefined;
 }
 
 export function buildGuestPlans(testbed: Testbed): GuestPlan[] {
@@ -44,7 +53,7 @@ export function buildGuestPlans(testbed: Testbed): GuestPlan[] {
       tap: nic.tap,
       queues: nic.queues,
       queueSize: nic['queue-size'],
-      features: nic.features,
+      features: featureBits(nic.features),
       program: nic.program,
       placement: nic.placement,
       hostile: nic.hostile,
@@ -52,11 +61,17 @@ export function buildGuestPlans(testbed: Testbed): GuestPlan[] {
   }));
 }
 
+/** Unknown names have been reported with the wiring's problems; they offer nothing. */
+function featureBits(names: readonly string[]): bigint {
+  const parsed = parseFeatureNames(names);
+  return parsed.ok ? parsed.features : 0n;
+}
+
 /** Names of the programs that are attached somewhere, the host's and the guests'. */
-export function attachedPrograms({ host, guests }: Testbed): Set<string> {
+export function attachedPrograms(testbed: Testbed): Set<string> {
+  const { host, guests } = testbed;
   const names = [
-    // A NIC's program is attached in case `redirect` only.
-    ...(host.case === 'redirect' ? Object.values(host.nics).map((nic) => nic.program) : []),
+    ...Object.values(host.nics).map((nic) => nicProgram(testbed, nic.program)),
     ...Object.values(host.taps).map((tap) => tap['rx-program']),
     ...Object.values(guests).flatMap(({ nics }) => Object.values(nics).map((nic) => nic.program)),
   ];

@@ -1,6 +1,6 @@
 import type { BpfRuntime } from '../bpf-runtime.js';
 import type { ResidentMap } from '../bpf-map.js';
-import type { HelperHost } from '../helper-host.js';
+import type { HelperWorld } from '../helper-world.js';
 import type { RunState } from '../run-state.js';
 import { FRAME_SLOT } from '../xdp-frame.js';
 
@@ -36,7 +36,7 @@ export function helperFaultReason(error: unknown): string {
 /** What the helpers of one executor work on. */
 export interface HelperContext {
   readonly runtime: BpfRuntime;
-  readonly host: HelperHost;
+  readonly host: HelperWorld;
   readonly state: RunState;
   readonly check: AccessCheck | undefined;
   readonly invoke: CallbackInvoker | undefined;

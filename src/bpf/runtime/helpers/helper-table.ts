@@ -1,6 +1,6 @@
 import { helperId, helperName } from '../../helper-ids.js';
 import type { BpfRuntime } from '../bpf-runtime.js';
-import type { HelperHost } from '../helper-host.js';
+import type { HelperWorld } from '../helper-world.js';
 import type { RunState } from '../run-state.js';
 import { FRAME_SLOT } from '../xdp-frame.js';
 import {
@@ -76,7 +76,7 @@ export const callbackHelpers: ReadonlySet<number> = new Set(CALLBACK_IMPLEMENTAT
 
 export function createHelpers(
   runtime: BpfRuntime,
-  host: HelperHost,
+  host: HelperWorld,
   options: HelperOptions = {},
 ): HelperTable {
   const { state } = runtime;

@@ -1,5 +1,5 @@
 import { EINVAL, ENODEV } from '../../errno.js';
-import type { FibAnswer } from '../helper-host.js';
+import type { FibAnswer } from '../helper-world.js';
 import { ETH_HLEN, packetLength } from './packet-helpers.js';
 import { FRAME_WORD, frameWord, pointerArgument, type HelperGroup } from './helper-context.js';
 
@@ -63,7 +63,7 @@ const BPF_MTU_CHK_RET_FRAG_NEEDED = 1;
 
 /**
  * Helpers that ask the network stack (net/core/filter.c). Routes, neighbours and devices are those that the
- * testbed declares (`HelperHost.network`); sockets it declares none, so every socket lookup finds nothing.
+ * testbed declares (`HelperWorld.network`); sockets it declares none, so every socket lookup finds nothing.
  */
 export const NETWORK_HELPERS: HelperGroup = {
   /** long (ctx, struct bpf_fib_lookup *params, int plen, u32 flags) */

@@ -1,7 +1,12 @@
 /** The world outside the program, as far as helpers show it. The testbed declares it; never the real host. */
-export interface HelperHost {
+export interface HelperWorld {
   /** bpf_trace_printk and bpf_trace_vprintk. */
   trace(text: string): void;
+  /**
+   * Nanoseconds of the run's clock (bpf_ktime_get_ns): asked once when a program starts to run on a frame or a batch.
+   * Absent: the run state's `now` stays as it is.
+   */
+  now?(): bigint;
   /** bpf_fib_lookup and bpf_check_mtu; absent: the helpers answer as on a host without routes or devices. */
   readonly network?: HelperNetwork | undefined;
 }

@@ -1,17 +1,25 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { encodeErrorResponse } from './control.js';
+import { encodeErrorResponse } from '../../../../virtio/control.js';
 import {
-  decodeEbpfCommand,
-  decodeEbpfResponse,
-  EBPF_DECODE_REASONS,
-  type EbpfCommand,
-  type EbpfDecodeReason,
-  type EbpfResult,
-  ebpfResponseBytes,
-  encodeEbpfCommand,
-  encodeEbpfResponse,
-} from './control-ebpf.js';
+  DEFAULT_REQUEST_LIMITS,
+  type BpfReply,
+  type BpfRequest,
+  type RequestLimits,
+} from '../control-protocol.js';
+import { decodeRequest, EBPF_DECODE_REASONS, type EbpfDecodeReason } from './decode-request.js';
+import { decodeReply, encodeRequest } from './driver-side.js';
+import { encodeReply } from './encode-reply.js';
+import { replyBytes } from './wire.js';
+
+interface DecodeOptions extends Partial<RequestLimits> {
+  readonly writableBytes?: number;
+}
+
+const decode = (readable: Uint8Array, { writableBytes, ...limits }: DecodeOptions = {}) =>
+  decodeRequest(readable, writableBytes, { ...DEFAULT_REQUEST_LIMITS, ...limits });
+const answerTo = (request: BpfRequest, written: Uint8Array) =>
+  decodeReply(request, encodeRequest(request), written);
 
 /** The fields of RFC 2019's map header, written out by hand; the payload follows class and command. */
 interface RawMap {
@@ -67,7 +75,7 @@ const lookup: RawMap = {
 
 describe('what the RFC puts on the wire', () => {
   it('is what the driver encodes and the device decodes, byte for byte', () => {
-    const cases: [EbpfCommand, Uint8Array][] = [
+    const cases: [BpfRequest, Uint8Array][] = [
       [
         { kind: 'set-offload', insns: new Uint8Array(16).fill(0x95), gplCompatible: true },
         rawProgram(16, 1, 1, 16),
@@ -104,13 +112,13 @@ describe('what the RFC puts on the wire', () => {
       ],
     ];
     for (const [command, wire] of cases) {
-      expect([...encodeEbpfCommand(command)]).toEqual([...wire]);
-      expect(decodeEbpfCommand(wire)).toEqual({ ok: true, command });
+      expect([...encodeRequest(command)]).toEqual([...wire]);
+      expect(decode(wire)).toEqual({ ok: true, request: command });
     }
   });
 });
 
-const REFUSALS: [string, EbpfDecodeReason, Uint8Array, object?][] = [
+const REFUSALS: [string, EbpfDecodeReason, Uint8Array, DecodeOptions?][] = [
   ['no bytes', 'header-truncated', new Uint8Array(0)],
   ['a class alone', 'header-truncated', Uint8Array.of(6)],
   ['another class', 'class-unknown', Uint8Array.of(4, 0, 1, 0)],
@@ -173,7 +181,7 @@ const REFUSALS: [string, EbpfDecodeReason, Uint8Array, object?][] = [
 
 describe('the strict decoder', () => {
   it.each(REFUSALS)('%s → %s', (_name, reason, readable, options) => {
-    expect(decodeEbpfCommand(readable, options)).toMatchObject({ ok: false, reason });
+    expect(decode(readable, options)).toMatchObject({ ok: false, reason });
   });
 
   it('has a case above for every reason', () => {
@@ -181,21 +189,21 @@ describe('the strict decoder', () => {
   });
 
   it('takes exactly what the limits allow', () => {
-    expect(decodeEbpfCommand(rawProgram(4096 * 8, 1, 0, 4096 * 8)).ok).toBe(true);
-    expect(decodeEbpfCommand(rawProgram(16, 1, 0, 16), { maxInsns: 1 })).toMatchObject({
+    expect(decode(rawProgram(4096 * 8, 1, 0, 4096 * 8)).ok).toBe(true);
+    expect(decode(rawProgram(16, 1, 0, 16), { maxInsns: 1 })).toMatchObject({
       reason: 'program-too-long',
     });
     const largest = { cmd: 1, mapType: 1, keySize: 512, valueSize: 65536, maxEntries: 1 };
-    expect(decodeEbpfCommand(rawMap(largest)).ok).toBe(true);
+    expect(decode(rawMap(largest)).ok).toBe(true);
     // 40 bytes of header, 4 + 8 of buf, the ack.
-    expect(decodeEbpfCommand(rawMap(lookup), { writableBytes: 53 }).ok).toBe(true);
+    expect(decode(rawMap(lookup), { writableBytes: 53 }).ok).toBe(true);
   });
 
   it('copies: later changes to the bytes do not reach the command', () => {
     const wire = rawMap(lookup);
-    const decoded = decodeEbpfCommand(wire);
+    const decoded = decode(wire);
     wire.fill(0xff);
-    expect(decoded).toMatchObject({ command: { key: Uint8Array.of(1, 2, 3, 4) } });
+    expect(decoded).toMatchObject({ request: { key: Uint8Array.of(1, 2, 3, 4) } });
   });
 
   it('is total: any bytes, whole or mutated, give a command or a reason', () => {
@@ -220,15 +228,15 @@ describe('the strict decoder', () => {
     let accepted = 0;
     fc.assert(
       fc.property(fc.oneof(mutated, fc.uint8Array({ maxLength: 80 })), (bytes) => {
-        const decoded = decodeEbpfCommand(bytes);
+        const decoded = decode(bytes);
         if (!decoded.ok) {
           expect(Object.keys(EBPF_DECODE_REASONS)).toContain(decoded.reason);
           return;
         }
         accepted += 1;
         // What was accepted takes exactly as many bytes to say again: none beyond it was let through.
-        expect(encodeEbpfCommand(decoded.command)).toHaveLength(bytes.length);
-        expect(decodeEbpfCommand(encodeEbpfCommand(decoded.command))).toEqual(decoded);
+        expect(encodeRequest(decoded.request)).toHaveLength(bytes.length);
+        expect(decode(encodeRequest(decoded.request))).toEqual(decoded);
       }),
       { numRuns: 3000, seed: 20191126 },
     );
@@ -239,18 +247,18 @@ describe('the strict decoder', () => {
 const key = fc.uint8Array({ minLength: 1, maxLength: 24 });
 const value = fc.uint8Array({ minLength: 1, maxLength: 24 });
 const u32 = fc.integer({ min: 0, max: 0xffffffff });
-const exchange: fc.Arbitrary<[EbpfCommand, EbpfResult]> = fc.oneof(
-  fc.tuple(u32, u32, u32).map(([handle, mapType, maxEntries]): [EbpfCommand, EbpfResult] => [
+const exchange: fc.Arbitrary<[BpfRequest, BpfReply]> = fc.oneof(
+  fc.tuple(u32, u32, u32).map(([handle, mapType, maxEntries]): [BpfRequest, BpfReply] => [
     { kind: 'create-map', mapType, keySize: 4, valueSize: 8, maxEntries, mapFlags: 0 },
     { kind: 'handle', handle },
   ]),
-  fc.tuple(u32, key, value).map(([handle, k, v]): [EbpfCommand, EbpfResult] => [
+  fc.tuple(u32, key, value).map(([handle, k, v]): [BpfRequest, BpfReply] => [
     { kind: 'lookup-elem', handle, key: k, valueSize: v.length },
     { kind: 'value', value: v },
   ]),
   fc
     .tuple(u32, key, value, fc.boolean())
-    .map(([handle, k, v, first]): [EbpfCommand, EbpfResult] => [
+    .map(([handle, k, v, first]): [BpfRequest, BpfReply] => [
       first
         ? { kind: 'get-first', handle, keySize: k.length, valueSize: v.length }
         : { kind: 'get-next', handle, key: k.map((byte) => byte ^ 0xff), valueSize: v.length },
@@ -258,7 +266,7 @@ const exchange: fc.Arbitrary<[EbpfCommand, EbpfResult]> = fc.oneof(
     ]),
   fc
     .tuple(u32, key, value, fc.bigInt({ min: 0n, max: 2n }))
-    .map(([handle, k, v, flags]): [EbpfCommand, EbpfResult] => [
+    .map(([handle, k, v, flags]): [BpfRequest, BpfReply] => [
       { kind: 'update-elem', handle, key: k, value: v, flags },
       { kind: 'done' },
     ]),
@@ -267,7 +275,7 @@ const exchange: fc.Arbitrary<[EbpfCommand, EbpfResult]> = fc.oneof(
 describe('responses', () => {
   it('carry a value behind the key and the ack last', () => {
     const command = { kind: 'lookup-elem', handle: 7, key: Uint8Array.of(1, 2), valueSize: 3 } as const;
-    const wire = encodeEbpfResponse(command, { kind: 'value', value: Uint8Array.of(7, 8, 9) });
+    const wire = encodeReply(command, { kind: 'value', value: Uint8Array.of(7, 8, 9) });
     const header = rawMap({ cmd: 4, keySize: 2, valueSize: 3, mapFd: 7, bufLen: 5 }).subarray(2);
     expect([...wire]).toEqual([...header, 1, 2, 7, 8, 9, 0]);
   });
@@ -281,7 +289,7 @@ describe('responses', () => {
       maxEntries: 3,
       mapFlags: 0,
     } as const;
-    const wire = encodeEbpfResponse(command, { kind: 'handle', handle: 0x01020304 });
+    const wire = encodeReply(command, { kind: 'handle', handle: 0x01020304 });
     const header = rawMap({
       cmd: 1,
       mapType: 2,
@@ -296,20 +304,20 @@ describe('responses', () => {
   it('round-trip for every command, and take the announced bytes', () => {
     fc.assert(
       fc.property(exchange, fc.integer({ min: 1, max: 4095 }), ([command, result], errno) => {
-        const wire = encodeEbpfResponse(command, result);
-        expect(wire).toHaveLength(ebpfResponseBytes(command));
-        expect(decodeEbpfResponse(command, wire)).toEqual({ ok: true, result });
+        const wire = encodeReply(command, result);
+        expect(wire).toHaveLength(replyBytes(command));
+        expect(answerTo(command, wire)).toEqual({ ok: true, reply: result });
 
-        const failed = encodeEbpfResponse(command, { kind: 'error', errno });
+        const failed = encodeReply(command, { kind: 'error', errno });
         expect(failed).toHaveLength(wire.length);
         expect(failed.at(-1)).toBe(1);
-        expect(decodeEbpfResponse(command, failed)).toEqual({
+        expect(answerTo(command, failed)).toEqual({
           ok: true,
-          result: wire.length === 1 ? { kind: 'error' } : { kind: 'error', errno },
+          reply: wire.length === 1 ? { kind: 'error' } : { kind: 'error', errno },
         });
-        expect(decodeEbpfResponse(command, encodeErrorResponse(wire.length))).toEqual({
+        expect(answerTo(command, encodeErrorResponse(wire.length))).toEqual({
           ok: true,
-          result: { kind: 'error' },
+          reply: { kind: 'error' },
         });
       }),
     );
@@ -317,20 +325,20 @@ describe('responses', () => {
 
   it('are not believed when they are not the answer to the request', () => {
     const command = { kind: 'get-next', handle: 7, key: Uint8Array.of(1), valueSize: 4 } as const;
-    const wire = encodeEbpfResponse(command, { kind: 'key', key: Uint8Array.of(2) });
-    expect(decodeEbpfResponse(command, wire.subarray(0, -1))).toMatchObject({
+    const wire = encodeReply(command, { kind: 'key', key: Uint8Array.of(2) });
+    expect(answerTo(command, wire.subarray(0, -1))).toMatchObject({
       reason: 'response-length-mismatch',
     });
-    expect(decodeEbpfResponse(command, new Uint8Array(0))).toMatchObject({
+    expect(answerTo(command, new Uint8Array(0))).toMatchObject({
       reason: 'response-length-mismatch',
     });
     const strangeAck = Uint8Array.from(wire);
     strangeAck[strangeAck.length - 1] = 2;
-    expect(decodeEbpfResponse(command, strangeAck)).toMatchObject({ reason: 'ack-unknown' });
+    expect(answerTo(command, strangeAck)).toMatchObject({ reason: 'ack-unknown' });
     for (let offset = 0; offset < 40; offset++) {
       const forged = Uint8Array.from(wire);
       forged[offset]! ^= 1;
-      expect(decodeEbpfResponse(command, forged)).toMatchObject({ reason: 'header-mismatch' });
+      expect(answerTo(command, forged)).toMatchObject({ reason: 'header-mismatch' });
     }
   });
 
@@ -343,28 +351,28 @@ describe('responses', () => {
       maxEntries: 1,
       mapFlags: 0,
     } as const;
-    const wire = encodeEbpfResponse(command, { kind: 'handle', handle: 0 });
+    const wire = encodeReply(command, { kind: 'handle', handle: 0 });
     for (let offset = 0; offset < 40; offset++) {
       const changed = Uint8Array.from(wire);
       changed[offset]! ^= 1;
       // map_fd is the u32 at 28.
-      expect(decodeEbpfResponse(command, changed).ok).toBe(offset >= 28 && offset < 32);
+      expect(answerTo(command, changed).ok).toBe(offset >= 28 && offset < 32);
     }
   });
 
   it('are refused by the encoder when the result does not belong to the command', () => {
     const command = { kind: 'lookup-elem', handle: 1, key: Uint8Array.of(1), valueSize: 4 } as const;
-    expect(() => encodeEbpfResponse(command, { kind: 'done' })).toThrow("cannot end in 'done'");
-    expect(() => encodeEbpfResponse(command, { kind: 'value', value: new Uint8Array(5) })).toThrow(
+    expect(() => encodeReply(command, { kind: 'done' })).toThrow("cannot end in 'done'");
+    expect(() => encodeReply(command, { kind: 'value', value: new Uint8Array(5) })).toThrow(
       'a value of 4 bytes, not 5',
     );
-    expect(() => encodeEbpfResponse(command, { kind: 'error', errno: 4096 })).toThrow('errno 4096');
+    expect(() => encodeReply(command, { kind: 'error', errno: 4096 })).toThrow('errno 4096');
   });
 });
 
 describe('the encoder of commands', () => {
   it('refuses what a strict device would', () => {
-    const refused: EbpfCommand[] = [
+    const refused: BpfRequest[] = [
       { kind: 'set-offload', insns: new Uint8Array(12), gplCompatible: false },
       { kind: 'set-offload', insns: new Uint8Array(0), gplCompatible: false },
       { kind: 'update-elem', handle: 1, key: Uint8Array.of(1), value: Uint8Array.of(1), flags: 4n },
@@ -373,7 +381,7 @@ describe('the encoder of commands', () => {
       { kind: 'create-map', mapType: 1, keySize: 2 ** 32, valueSize: 1, maxEntries: 1, mapFlags: 0 },
     ];
     for (const command of refused) {
-      expect(() => encodeEbpfCommand(command)).toThrow(expect.objectContaining({ code: 'virtio-violation' }));
+      expect(() => encodeRequest(command)).toThrow(expect.objectContaining({ code: 'virtio-violation' }));
     }
   });
 });

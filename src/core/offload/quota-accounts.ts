@@ -7,7 +7,7 @@ export const NO_USAGE: HostUsage = { maps: 0, mapMemory: 0, entries: 0, programs
 export interface Charge {
   readonly guest: string;
   readonly amount: HostUsage;
-  /** Takes the charge off the ledger; the second and later calls do nothing. */
+  /** Takes the charge off the account; the second and later calls do nothing. */
   release(): void;
 }
 
@@ -18,7 +18,7 @@ export interface Charge {
  * A charge is written before the thing is made and taken off when it is gone, so that two guests whose requests
  * are under way at the same time cannot both be granted the last of something.
  */
-export class HostLedger {
+export class QuotaAccounts {
   readonly #byGuest = new Map<string, HostUsage>();
   #total: HostUsage = NO_USAGE;
 

@@ -1,14 +1,4 @@
-import {
-  EBUSY,
-  EEXIST,
-  EFAULT,
-  EINVAL,
-  ENODEV,
-  ENOENT,
-  EOPNOTSUPP,
-  EACCES,
-  errnoName,
-} from '../../bpf/errno.js';
+import { EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, EOPNOTSUPP, EACCES } from '../../bpf/errno.js';
 import { requiredMaps, type LoadableObject } from '../../bpf/elf/object-closure.js';
 import { helperName } from '../../bpf/helper-ids.js';
 import { encodeInsns } from '../../bpf/insn.js';
@@ -21,30 +11,21 @@ import {
   type MapSpec,
 } from '../../bpf/map-spec.js';
 import type { Program, ProgramSpec } from '../../bpf/program.js';
-import type { HelperHost } from '../../bpf/runtime/helper-host.js';
+import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import {
-  CONTROL_ACK_BYTES,
-  CONTROL_HEADER_BYTES,
-  decodeEbpfResponse,
-  ebpfResponseBytes,
-  encodeControlCommand,
-  encodeEbpfCommand,
   encodeVqPairsSet,
-  splitResponse,
   VIRTIO_NET_CTRL_MAC,
   VIRTIO_NET_CTRL_MAC_ADDR_SET,
   VIRTIO_NET_CTRL_MQ,
   VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET,
-  VIRTIO_NET_OK,
-  type EbpfCommand,
-  type EbpfResult,
 } from '../../virtio/index.js';
-import { XdpbedError } from '../diagnostic.js';
 import type { LoadedProgram } from '../contract/executor.js';
-import type { Party } from '../contract/fabric.js';
-import type { ControlResult } from '../contract/result.js';
-import type { DriverPort } from '../contract/transport.js';
-import { commandName, ebpfCommandName } from './control-command-name.js';
+import type { ControlCounts } from '../contract/guest-driver.js';
+import type { Attachment, HookPlace } from '../contract/hook-place.js';
+import type { Party } from '../contract/party.js';
+import type { ControlClient } from '../contract/transport.js';
+import { DeviceClient } from './device-client.js';
+import { DeviceMap } from './device-map.js';
 import {
   failure,
   KernelGuestMap,
@@ -55,8 +36,11 @@ import {
   type GuestResult,
 } from './guest-map.js';
 import { loadObjectProgram, type ProgramRejection } from './load-program.js';
+import { messageOf } from '../diagnostic.js';
 import { OFFLOADABLE_HELPER_IDS } from './offloadable-helpers.js';
 import { helperCalls } from './program-summary.js';
+import type { ControlProtocol } from './protocol/control-protocol.js';
+import { RFC_2019 } from './protocol/rfc-2019/rfc-2019.js';
 
 /** Flags of an attach or detach request (include/uapi/linux/if_link.h). */
 export const XDP_FLAGS_UPDATE_IF_NOEXIST = 1 << 0;
@@ -69,21 +53,19 @@ const XDP_FLAGS_MASK = XDP_FLAGS_UPDATE_IF_NOEXIST | XDP_FLAGS_MODES | XDP_FLAGS
 
 export type AttachMode = 'driver' | 'offload';
 
-/** Where a program of the guest's own kernel is put: native XDP in the receive path of every queue. */
-export interface DriverHook {
-  attach(program: LoadedProgram): void;
-  detach(): void;
-}
-
 export interface OffloadNetdevOptions {
   readonly guest: string;
   readonly nic: string;
-  readonly port: DriverPort;
+  /** The driver's end of the control channel. */
+  readonly control: ControlClient;
+  /** What the device understands; default RFC 2019's. */
+  readonly protocol?: ControlProtocol | undefined;
   /** The guest's own kernel. */
   readonly party: Party;
   /** What helpers see in the guest. */
-  readonly host: HelperHost;
-  readonly hook: DriverHook;
+  readonly world: HelperWorld;
+  /** Where a program of the guest's own kernel is put: native XDP in the receive path of every queue. */
+  readonly hook: HookPlace;
   /**
    * Helpers that the driver lets an offloaded program call; default OFFLOADABLE_HELPERS. The host does not
    * rely on it: it has policies of its own.
@@ -132,15 +114,22 @@ export interface AttachOptions {
  */
 export class OffloadNetdev {
   readonly #options: OffloadNetdevOptions;
-  readonly #commands = new Map<string, number>();
-  readonly #acks = { ok: 0, err: 0 };
+  readonly #device: DeviceClient;
   readonly #programs = new Set<LoadedGuestProgram>();
-  #attached: { readonly program: LoadedGuestProgram; readonly mode: AttachMode } | undefined;
+  #attached:
+    | {
+        readonly program: LoadedGuestProgram;
+        readonly mode: AttachMode;
+        /** In driver mode. */
+        readonly attachment?: Attachment | undefined;
+      }
+    | undefined;
   /** Attach and detach requests one after the other, as the kernel does under its rtnl lock. */
   #rtnl: Promise<unknown> = Promise.resolve();
 
   constructor(options: OffloadNetdevOptions) {
     this.#options = options;
+    this.#device = new DeviceClient(options.control, options.protocol ?? RFC_2019);
   }
 
   /** `guest0.eth0` */
@@ -149,9 +138,8 @@ export class OffloadNetdev {
   }
 
   /** Commands sent and acks received so far. */
-  get controlResult(): ControlResult {
-    const { guest, nic } = this.#options;
-    return { guest, nic, commands: Object.fromEntries(this.#commands), acks: { ...this.#acks } };
+  get controlCounts(): ControlCounts {
+    return this.#device.counts;
   }
 
   /** What is attached, and how (XDP_QUERY). */
@@ -165,8 +153,8 @@ export class OffloadNetdev {
     spec: ProgramSpec,
     options: LoadGuestProgramOptions = {},
   ): Promise<GuestResult<GuestProgram>> {
-    const { party, host } = this.#options;
-    const result = await loadObjectProgram(party, object, spec, { host, initial: options.initial });
+    const { party, world } = this.#options;
+    const result = await loadObjectProgram(party, object, spec, { world, initial: options.initial });
     if (!result.accepted) return rejection(result);
     const maps = new Map<string, GuestMap>();
     for (const [name, map] of result.maps) {
@@ -266,15 +254,23 @@ export class OffloadNetdev {
       const refused = this.#checkAttach(program, mode, flags, options.expected);
       if (refused !== undefined) return refused;
 
+      let attachment: Attachment | undefined;
       if (mode === 'offload') {
         const { insns, gplCompatible } = program.translated!;
-        const sent = await this.#send({ kind: 'set-offload', insns: encodeInsns(insns), gplCompatible });
+        const request = { kind: 'set-offload', insns: encodeInsns(insns), gplCompatible } as const;
+        const sent = await this.#device.request(request);
         if (!sent.ok) return sent;
       } else {
-        this.#options.hook.attach(program.loaded!);
+        try {
+          attachment = this.#attached?.attachment;
+          if (attachment === undefined) attachment = await this.#options.hook.attach(program.loaded!);
+          else await attachment.replace(program.loaded!);
+        } catch (error) {
+          return failure(EBUSY, messageOf(error));
+        }
       }
       const previous = this.#attached?.program;
-      this.#attached = { program, mode };
+      this.#attached = { program, mode, attachment };
       program.acquire();
       if (previous !== undefined) await previous.release();
       return SUCCESS;
@@ -285,15 +281,15 @@ export class OffloadNetdev {
   detach(options: { readonly flags?: number | undefined } = {}): Promise<GuestResult<void>> {
     return this.#serialize(async () => {
       if (this.#attached === undefined) return SUCCESS;
-      const { program, mode } = this.#attached;
+      const { program, mode, attachment } = this.#attached;
       const wanted = modeOf(options.flags ?? 0, program);
       if (typeof wanted !== 'string') return wanted;
       if (wanted !== mode) return failure(ENOENT, `no program is attached in ${wanted} mode`);
       if (mode === 'offload') {
-        const sent = await this.#send({ kind: 'unset-offload' });
+        const sent = await this.#device.request({ kind: 'unset-offload' });
         if (!sent.ok) return sent;
       } else {
-        this.#options.hook.detach();
+        await attachment!.detach();
       }
       this.#attached = undefined;
       return program.release();
@@ -304,7 +300,7 @@ export class OffloadNetdev {
   async createMap(spec: MapSpec): Promise<GuestResult<DeviceMap>> {
     const unsupported = this.#checkMap(spec);
     if (unsupported !== undefined) return unsupported;
-    const sent = await this.#send({
+    const sent = await this.#device.request({
       kind: 'create-map',
       mapType: spec.type,
       keySize: spec.keySize,
@@ -315,17 +311,21 @@ export class OffloadNetdev {
     });
     if (!sent.ok) return { ...sent, message: `map ${spec.name}: ${sent.message}` };
     if (sent.value.kind !== 'handle') return failure(EFAULT, 'the device answered without a handle');
-    return success(new DeviceMap(spec, sent.value.handle, (command) => this.#send(command)));
+    return success(new DeviceMap(spec, sent.value.handle, (request) => this.#device.request(request)));
   }
 
   /** VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET */
   setQueuePairs(pairs: number): Promise<GuestResult<void>> {
-    return this.#sendStandard(VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, encodeVqPairsSet(pairs));
+    return this.#device.standard(
+      VIRTIO_NET_CTRL_MQ,
+      VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET,
+      encodeVqPairsSet(pairs),
+    );
   }
 
   /** VIRTIO_NET_CTRL_MAC_ADDR_SET; 6 bytes. */
   setMacAddress(mac: Uint8Array): Promise<GuestResult<void>> {
-    return this.#sendStandard(VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac);
+    return this.#device.standard(VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac);
   }
 
   /** Detaches and unloads everything, as when the netdevice is unregistered. The first failure is returned. */
@@ -336,16 +336,6 @@ export class OffloadNetdev {
       if (result.ok) result = destroyed;
     }
     return result;
-  }
-
-  /** After a device reset: the device has forgotten what was offloaded, so there is nothing left to tell it. */
-  forgetOffloaded(): void {
-    if (this.#attached?.mode === 'offload') this.#attached = undefined;
-    for (const program of this.#programs) {
-      if (program.boundTo === undefined) continue;
-      program.gone = true;
-      this.#programs.delete(program);
-    }
   }
 
   #checkAttach(
@@ -402,112 +392,10 @@ export class OffloadNetdev {
     return rejection({ ...verification, programName: program.name });
   }
 
-  async #send(command: EbpfCommand): Promise<GuestResult<EbpfResult>> {
-    const name = ebpfCommandName(command);
-    let bytes: Uint8Array;
-    try {
-      bytes = encodeEbpfCommand(command);
-    } catch (error) {
-      // A key of the wrong size, say: this driver does not send what it knows to be malformed.
-      if (error instanceof XdpbedError) return failure(EINVAL, error.message);
-      throw error;
-    }
-    const written = await this.#exchange(name, bytes, ebpfResponseBytes(command));
-    if (!written.ok) return written;
-    const response = decodeEbpfResponse(command, written.value);
-    if (!response.ok) {
-      this.#acks.err++;
-      return failure(EFAULT, `${name}: the device's answer makes no sense: ${response.detail}`);
-    }
-    const { result } = response;
-    if (result.kind === 'error') {
-      this.#acks.err++;
-      // A single ack byte says no more than that; only answers with a header carry an errno.
-      return result.errno === undefined
-        ? failure(EFAULT, `${name}: the device answered VIRTIO_NET_ERR`)
-        : failure(result.errno, `${name}: ${errnoName(result.errno)}`);
-    }
-    this.#acks.ok++;
-    return success(result);
-  }
-
-  async #sendStandard(
-    controlClass: number,
-    command: number,
-    payload: Uint8Array,
-  ): Promise<GuestResult<void>> {
-    const name = commandName(controlClass, command);
-    const bytes = encodeControlCommand({ class: controlClass, command, payload });
-    const written = await this.#exchange(name, bytes, CONTROL_ACK_BYTES);
-    if (!written.ok) return written;
-    const ok = splitResponse(written.value)?.ack === VIRTIO_NET_OK;
-    this.#acks[ok ? 'ok' : 'err']++;
-    return ok ? SUCCESS : failure(EFAULT, `${name}: the device answered VIRTIO_NET_ERR`);
-  }
-
-  async #exchange(name: string, bytes: Uint8Array, writableBytes: number): Promise<GuestResult<Uint8Array>> {
-    this.#commands.set(name, (this.#commands.get(name) ?? 0) + 1);
-    // Class and command in a descriptor of their own, as Linux sends them.
-    const header = bytes.subarray(0, CONTROL_HEADER_BYTES);
-    const payload = bytes.subarray(CONTROL_HEADER_BYTES);
-    try {
-      return success(await this.#options.port.control([header, payload], writableBytes));
-    } catch (error) {
-      if (error instanceof XdpbedError) return failure(ENODEV, `${name}: ${error.message}`);
-      throw error;
-    }
-  }
-
   #serialize<T>(work: () => Promise<T>): Promise<T> {
     const run = this.#rtnl.then(work);
     this.#rtnl = run.catch(() => {});
     return run;
-  }
-}
-
-/** A map on the device: each operation is a control command. */
-export class DeviceMap implements GuestMap {
-  readonly readFrom = 'device';
-
-  constructor(
-    readonly spec: MapSpec,
-    /** The device's name for it. */
-    readonly handle: number,
-    private readonly send: (command: EbpfCommand) => Promise<GuestResult<EbpfResult>>,
-  ) {}
-
-  async lookup(key: Uint8Array): Promise<GuestResult<Uint8Array>> {
-    const { handle } = this;
-    const sent = await this.send({ kind: 'lookup-elem', handle, key, valueSize: this.spec.valueSize });
-    if (!sent.ok) return sent;
-    return sent.value.kind === 'value' ? success(sent.value.value) : NO_BYTES;
-  }
-
-  async update(key: Uint8Array, value: Uint8Array, flags: bigint): Promise<GuestResult<void>> {
-    if (value.length !== this.spec.valueSize) {
-      return failure(EINVAL, `a value of ${value.length} bytes, the map has ${this.spec.valueSize}`);
-    }
-    return withoutValue(await this.send({ kind: 'update-elem', handle: this.handle, key, value, flags }));
-  }
-
-  async delete(key: Uint8Array): Promise<GuestResult<void>> {
-    const { valueSize } = this.spec;
-    return withoutValue(await this.send({ kind: 'delete-elem', handle: this.handle, key, valueSize }));
-  }
-
-  async getFirst(): Promise<GuestResult<Uint8Array>> {
-    const { keySize, valueSize } = this.spec;
-    return keyOf(await this.send({ kind: 'get-first', handle: this.handle, keySize, valueSize }));
-  }
-
-  async getNext(key: Uint8Array): Promise<GuestResult<Uint8Array>> {
-    const { valueSize } = this.spec;
-    return keyOf(await this.send({ kind: 'get-next', handle: this.handle, key, valueSize }));
-  }
-
-  /** FREE_MAP. On the host it lives on while an attached program uses it. */
-  async free(): Promise<GuestResult<void>> {
-    return withoutValue(await this.send({ kind: 'free-map', handle: this.handle }));
   }
 }
 
@@ -576,15 +464,4 @@ function checkMap(spec: MapSpec): GuestFailure | undefined {
     EINVAL,
     `map ${spec.name}: ${mapTypeName(spec.type)} cannot be offloaded: only BPF_MAP_TYPE_ARRAY and BPF_MAP_TYPE_HASH can`,
   );
-}
-
-const NO_BYTES = failure(EFAULT, 'the device answered without what was asked for');
-
-function keyOf(sent: GuestResult<EbpfResult>): GuestResult<Uint8Array> {
-  if (!sent.ok) return sent;
-  return sent.value.kind === 'key' ? success(sent.value.key) : NO_BYTES;
-}
-
-function withoutValue(sent: GuestResult<EbpfResult>): GuestResult<void> {
-  return sent.ok ? SUCCESS : sent;
 }

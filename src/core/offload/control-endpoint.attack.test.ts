@@ -9,29 +9,37 @@ import { EBADF, ENOENT } from '../../bpf/errno.js';
 import { encodeInsns, type Insn } from '../../bpf/insn.js';
 import { OP_LDDW } from '../../bpf/opcodes.js';
 import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
+import { featureSet, VIRTIO_NET_ERR, VIRTIO_NET_F_MQ, VIRTIO_NET_OK } from '../../virtio/index.js';
+import type { Party } from '../contract/party.js';
+import { NO_USAGE, QuotaAccounts } from './quota-accounts.js';
+import { OffloadRecords } from './offload-records.js';
+import { RFC_2019 } from './protocol/rfc-2019/rfc-2019.js';
 import {
-  featureSet,
-  encodeEbpfCommand,
-  VIRTIO_NET_ERR,
-  VIRTIO_NET_F_MQ,
-  VIRTIO_NET_OK,
-} from '../../virtio/index.js';
-import type { Party } from '../contract/fabric.js';
-import { HostLedger, NO_USAGE } from './host-ledger.js';
-import { OffloadRig, u32Key, type OffloadRigOptions } from './offload-rig.js';
+  OffloadRig,
+  RIG_FEATURES,
+  u32Key,
+  type OffloadRigOptions,
+} from '../../conformance/offload/offload-rig.js';
 
-function party(name: string): Party {
+interface TestParty extends Party {
+  readonly runtime: BpfRuntime;
+}
+
+function party(name: string): TestParty {
   const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
   return {
     name,
     runtime,
+    cpus: 1,
     mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(),
+    executor: new InterpreterExecutor(runtime),
     verifier: new StructuralVerifier(),
   };
 }
 
-function rig(options: Partial<OffloadRigOptions> = {}): OffloadRig & { host: Party } {
+function rig(
+  options: Partial<OffloadRigOptions> & { host?: TestParty } = {},
+): OffloadRig & { host: TestParty } {
   const host = options.host ?? party('host');
   return Object.assign(new OffloadRig({ host, guest: party('guest'), ...options }), { host });
 }
@@ -88,9 +96,9 @@ describe('defect 1: map_fd comes from the guest and is used as it is', () => {
   });
 
   it('another guest’s map is not within reach, and two devices of one guest do not share handles', async () => {
-    const ledger = new HostLedger();
-    const victim = rig({ name: 'victim', ledger });
-    const attacker = rig({ name: 'attacker', ledger });
+    const accounts = new QuotaAccounts();
+    const victim = rig({ name: 'victim', accounts });
+    const attacker = rig({ name: 'attacker', accounts });
     await attacker.createArray();
     const handles = [];
     for (let i = 0; i < 4; i++) handles.push(await victim.createArray());
@@ -130,7 +138,7 @@ describe('defect 2: results are written into the device-readable buffer', () => 
       { kind: 'lookup-elem', handle, key: u32Key(1), valueSize: 8 },
       { kind: 'get-first', handle, keySize: 4, valueSize: 8 },
     ] as const) {
-      const readable = encodeEbpfCommand(command);
+      const readable = RFC_2019.encodeRequest(command);
       const before = readable.slice();
       const response = await r.sendBytes(readable, 40 + 12 + 1);
       expect(readable).toEqual(before);
@@ -148,7 +156,7 @@ describe('defect 2: results are written into the device-readable buffer', () => 
       if (writable > 0) expect(response.at(-1)).toBe(VIRTIO_NET_ERR);
     }
     expect(r.device.objectCount).toBe(0);
-    expect(r.ledger.guests).toEqual([]);
+    expect(r.accounts.guests).toEqual([]);
   });
 });
 
@@ -158,7 +166,7 @@ describe('defect 3: buf_len is read twice', () => {
     let release = (): void => {};
     const verified: number[] = [];
     const gate = new Promise<void>((resolve) => (release = resolve));
-    const slow: Party = {
+    const slow: TestParty = {
       ...host,
       verifier: {
         name: 'slow',
@@ -170,7 +178,7 @@ describe('defect 3: buf_len is read twice', () => {
       },
     };
     const r = rig({ host: slow });
-    const command = encodeEbpfCommand(setOffload(PASS));
+    const command = RFC_2019.encodeRequest(setOffload(PASS));
     const pending = r.sendBytes(command, 1);
     await new Promise((resolve) => setImmediate(resolve));
     command.fill(0xff);
@@ -275,11 +283,11 @@ describe('defect 8: maps and the program outlive a device reset', () => {
     const before = r.host.runtime.space.bytesInUse;
     const handle = await r.createArray();
     expect(await r.send(setOffload(useMap(handle)))).toEqual({ kind: 'done' });
-    expect(r.hooks[0]!.program).toBeDefined();
-    r.device.reset();
-    expect(r.hooks[0]!.program).toBeUndefined();
+    expect(r.place.program).toBeDefined();
+    await r.device.reset();
+    expect(r.place.program).toBeUndefined();
     expect(r.device.objectCount).toBe(0);
-    expect(r.ledger.totalUsage()).toEqual(NO_USAGE);
+    expect(r.accounts.totalUsage()).toEqual(NO_USAGE);
     expect(r.host.runtime.space.bytesInUse).toBe(before);
     expect(await r.createArray()).not.toBe(handle);
     expect(await r.send({ kind: 'free-map', handle })).toMatchObject({ kind: 'error' });
@@ -290,10 +298,10 @@ describe('defect 8: maps and the program outlive a device reset', () => {
     const before = r.host.runtime.space.bytesInUse;
     await r.createArray();
     await r.send(setOffload(PASS));
-    r.device.unplug();
-    r.device.unplug();
+    await r.device.unplug();
+    await r.device.unplug();
     await expect(r.createArray()).rejects.toThrow('CREATE_MAP ended in error');
-    expect(r.ledger.guests).toEqual([]);
+    expect(r.accounts.guests).toEqual([]);
     expect(r.host.runtime.space.bytesInUse).toBe(before);
   });
 
@@ -303,7 +311,7 @@ describe('defect 8: maps and the program outlive a device reset', () => {
       let release = (): void => {};
       let loads = 0;
       const gate = new Promise<void>((resolve) => (release = resolve));
-      const gated: Party = {
+      const gated: TestParty = {
         ...host,
         verifier: {
           name: 'gated',
@@ -327,20 +335,20 @@ describe('defect 8: maps and the program outlive a device reset', () => {
       const pending = r.send(setOffload(useMap(handle)));
       const queued = r.send({ kind: 'free-map', handle });
       await new Promise((resolve) => setImmediate(resolve));
-      r.device.reset();
+      await r.device.reset();
       // The new epoch does not wait for the old one, and is not touched by it.
       const fresh = await r.createArray();
       release();
       expect(await pending).toMatchObject({ kind: 'error' });
       expect(await queued).toMatchObject({ kind: 'error' });
       await r.device.idle();
-      expect(r.hooks[0]!.program).toBeUndefined();
-      expect(r.hooks[0]!.history).toEqual(['detach']);
+      expect(r.place.program).toBeUndefined();
+      expect(r.place.history).toEqual([]);
       expect(r.device.statistics.refusals.stale).toBe(2);
       expect(loads).toBe(stage === 'load' ? 1 : 0);
-      expect(r.ledger.usageOf('guest0')).toMatchObject({ maps: 1, programs: 0 });
+      expect(r.accounts.usageOf('guest0')).toMatchObject({ maps: 1, programs: 0 });
       await r.send({ kind: 'free-map', handle: fresh });
-      expect(r.ledger.guests).toEqual([]);
+      expect(r.accounts.guests).toEqual([]);
       expect(host.runtime.space.bytesInUse).toBe(before);
     }
   });
@@ -381,46 +389,160 @@ describe('defect 9: no limit on maps, memory or commands', () => {
     expect(await r.send(setOffload(PASS))).toMatchObject({ kind: 'error' });
     const big = rig();
     await expect(big.createArray(100_000_000)).rejects.toThrow();
-    expect(big.ledger.guests).toEqual([]);
+    expect(big.accounts.guests).toEqual([]);
   });
 
   it('commands that pile up are refused', async () => {
     const host = party('host');
-    const never: Party = { ...host, verifier: { name: 'never', verify: () => new Promise(() => {}) } };
+    const never: TestParty = { ...host, verifier: { name: 'never', verify: () => new Promise(() => {}) } };
     const r = rig({ host: never, device: { limits: { maxPendingCommands: 4 } } });
     void r.send(setOffload(PASS));
     for (let i = 0; i < 3; i++) void r.createArray().catch(() => {});
     await expect(r.createArray()).rejects.toThrow();
-    r.device.reset();
+    await r.device.reset();
     await expect(r.createArray(), 'what was under way still counts').rejects.toThrow();
   });
 });
 
 describe('defect 10: a multi-queue device attaches to the first queue only', () => {
-  it('the program runs on every queue pair, in use or not', async () => {
-    const r = rig({ queuePairs: 4, device: { features: featureSet(VIRTIO_NET_F_MQ) } });
-    await r.netdev.setQueuePairs(2);
-    expect(r.device.activeQueuePairs).toBe(2);
+  it('there is one place for all queues of a nic, however many the guest uses', async () => {
+    const features = RIG_FEATURES | featureSet(VIRTIO_NET_F_MQ);
+    const r = rig({ device: { features, queuePairs: 4 } });
+    expect(await r.netdev.setQueuePairs(2)).toMatchObject({ ok: true });
+    expect(await r.netdev.setQueuePairs(5)).toMatchObject({ ok: false });
     await r.send(setOffload(PASS));
-    const programs = r.hooks.map((hook) => hook.program);
-    expect(programs.every((program) => program !== undefined && program === programs[0])).toBe(true);
+    await r.send(setOffload(PASS));
     await r.send({ kind: 'unset-offload' });
-    expect(r.hooks.every((hook) => hook.program === undefined)).toBe(true);
+    expect(r.place.history).toEqual(['attach', 'replace', 'detach']);
   });
 
-  it('a queue that cannot take it leaves every queue with what it had', async () => {
-    const r = rig({ queuePairs: 3 });
+  it('a place that cannot take a program keeps what it had', async () => {
+    const r = rig();
     await r.send(setOffload(PASS));
-    const old = r.hooks[0]!.program;
-    const broken = r.hooks[2]!;
-    const attach = broken.attach.bind(broken);
-    broken.attach = (program) => {
-      if (program !== old) throw new Error('no room');
-      attach(program);
-    };
+    const old = r.place.program;
+    const refusing = rig();
+    refusing.place.attach = () => Promise.reject(new Error('no room'));
+    expect(await refusing.send(setOffload(PASS))).toMatchObject({ kind: 'error' });
+    expect(refusing.accounts.guests).toEqual([]);
+    expect(refusing.audit.at(-1)!.reason).toBe('failed: no room');
+    r.place.onReplace = () => Promise.reject(new Error('no room'));
     expect(await r.send(setOffload(encodeInsns(assemble('r0 = 1\nexit'))))).toMatchObject({ kind: 'error' });
-    expect(r.hooks.map((hook) => hook.program)).toEqual([old, old, old]);
-    expect(r.ledger.usageOf('guest0')).toMatchObject({ programs: 1 });
-    expect(r.audit.at(-1)!.reason).toBe('failed: queue pair 2: no room');
+    expect(r.place.program).toBe(old);
+    expect(r.device.attachedProgram).toBe(old);
+    expect(r.accounts.usageOf('guest0')).toMatchObject({ programs: 1 });
+    expect(r.audit.at(-1)!.reason).toBe('failed: no room');
+  });
+});
+
+describe('a place that takes its time', () => {
+  /** Waits in each call until it is let go, and then does what it was asked. */
+  function gatedRig(): { r: ReturnType<typeof rig>; release: () => void; calls: () => number } {
+    let calls = 0;
+    let waiting: (() => void)[] = [];
+    const gate = (): Promise<void> => {
+      calls++;
+      return new Promise((resolve) => waiting.push(resolve));
+    };
+    const r = rig();
+    r.place.onAttach = gate;
+    r.place.onReplace = gate;
+    r.place.onDetach = gate;
+    const release = (): void => {
+      for (const go of waiting.splice(0)) go();
+      waiting = [];
+    };
+    return { r, release, calls: () => calls };
+  }
+  const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+  it('has nothing attached and nothing charged after a reset in the middle of attaching', async () => {
+    const { r, release } = gatedRig();
+    const pending = r.send(setOffload(PASS));
+    await turn();
+    const reset = r.device.reset();
+    for (let i = 0; i < 4; i++) {
+      release();
+      await turn();
+    }
+    expect(await pending).toMatchObject({ kind: 'error' });
+    await reset;
+    expect(r.place.program).toBeUndefined();
+    expect(r.device.attachedProgram).toBeUndefined();
+    expect(r.accounts.guests).toEqual([]);
+  });
+
+  it('nor in the middle of replacing', async () => {
+    const { r, release } = gatedRig();
+    const first = r.send(setOffload(PASS));
+    await turn();
+    release();
+    expect(await first).toEqual({ kind: 'done' });
+    const pending = r.send(setOffload(PASS));
+    await turn();
+    const reset = r.device.reset();
+    for (let i = 0; i < 4; i++) {
+      release();
+      await turn();
+    }
+    expect(await pending).toMatchObject({ kind: 'error' });
+    await reset;
+    expect(r.place.program).toBeUndefined();
+    expect(r.accounts.guests).toEqual([]);
+  });
+
+  it('makes later commands wait, in order, and nothing is closed while it may still be called', async () => {
+    const { r, release, calls } = gatedRig();
+    const attach = r.send(setOffload(PASS));
+    const detach = r.send({ kind: 'unset-offload' });
+    const create = r.createArray();
+    let created = false;
+    void create.then(() => (created = true));
+    await turn();
+    expect([calls(), created]).toEqual([1, false]);
+    release();
+    await turn();
+    expect([calls(), created]).toEqual([2, false]);
+    expect(r.accounts.usageOf('guest0')).toMatchObject({ programs: 1 });
+    release();
+    expect(await attach).toEqual({ kind: 'done' });
+    expect(await detach).toEqual({ kind: 'done' });
+    await create;
+    expect(r.accounts.usageOf('guest0')).toMatchObject({ programs: 0, maps: 1 });
+  });
+});
+
+describe('a feature that was not negotiated', () => {
+  it('makes class 6 an unknown class', async () => {
+    const r = rig({ device: { features: featureSet(VIRTIO_NET_F_MQ) } });
+    await expect(r.createArray()).rejects.toThrow('CREATE_MAP ended in error');
+    expect(r.audit).toMatchObject([
+      { reason: 'malformed: EBPF_MAP: VIRTIO_NET_F_XDP_OFFLOAD is not negotiated' },
+    ]);
+    expect(r.device.objectCount).toBe(0);
+  });
+});
+
+describe('records of a guest that asks without end', () => {
+  it('are bounded and counted, and leave the other guests’ alone', () => {
+    const records = new OffloadRecords(3);
+    const audit = (guest: string, reason: string) =>
+      records.addAudit({ guest, nic: 'eth0', command: 'c', outcome: 'error-ack', reason });
+    const ruling = (guest: string, reason: string) =>
+      records.addRuling({ guest, operation: 'map-create', policy: 'p', ruling: 'deny', reason, count: 1 });
+    for (let i = 0; i < 10; i++) {
+      audit('loud', `reason ${i}`);
+      ruling('loud', `reason ${i}`);
+    }
+    audit('quiet', 'once');
+    ruling('quiet', 'once');
+    ruling('quiet', 'once');
+    expect(records.audit.map(({ guest }) => guest)).toEqual(['loud', 'loud', 'loud', 'quiet']);
+    expect(records.rulings.map(({ guest, count }) => [guest, count])).toEqual([
+      ['loud', 1],
+      ['loud', 1],
+      ['loud', 1],
+      ['quiet', 2],
+    ]);
+    expect(records.dropped).toEqual({ rulings: 7, audit: 7 });
   });
 });

@@ -1,0 +1,25 @@
+import { XdpbedError } from '../diagnostic.js';
+
+/**
+ * Milliseconds between two turns of the event loop: each costs more than a burst of frames. Of the machine's clock,
+ * which decides nothing else: a program may take as long for a frame as others for many.
+ */
+const MS_PER_TURN = 20;
+
+/** Lets work that takes long give the event loop its turn now and then, and with it an interruption. */
+export class EventLoopTurns {
+  #last = performance.now();
+
+  constructor(readonly signal: AbortSignal) {}
+
+  /** Undefined as long as it is not yet time; else what to await. Rejects with `interrupted` when the run was. */
+  next(): Promise<void> | undefined {
+    return performance.now() - this.#last < MS_PER_TURN ? undefined : this.#turn();
+  }
+
+  async #turn(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    if (this.signal.aborted) throw new XdpbedError('interrupted', 'interrupted while the run was under way');
+    this.#last = performance.now();
+  }
+}

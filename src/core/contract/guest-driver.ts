@@ -1,0 +1,51 @@
+import type { Placement, ProgramPlan } from './plan.js';
+import type { VerdictCounts } from './result.js';
+
+/**
+ * What a guest does with one of its nics when the core asks for it. In this process the core's own driver does it,
+ * in a real guest an agent does. That the guest is refused something is an answer; a throw means that the guest
+ * cannot be spoken to.
+ */
+export interface GuestDriver {
+  /** Loads a program, puts its presets into its maps, and attaches it in the driver or offloads it. */
+  install(request: InstallRequest): Promise<InstallAnswer>;
+  /** The maps of the program that is attached, as the guest reads them; none when none is. */
+  readMaps(): Promise<readonly GuestMapContent[]>;
+  /** What the programs in the driver returned; undefined when none was ever there. */
+  counters(): Promise<VerdictCounts | undefined>;
+  /** Control commands sent and acks received so far. */
+  control(): Promise<ControlCounts>;
+  /** Detaches and unloads everything. */
+  close(): Promise<void>;
+}
+
+export interface InstallRequest {
+  readonly program: ProgramPlan;
+  /** The bytes of its object file. */
+  readonly object: Uint8Array;
+  readonly placement: Placement;
+}
+
+export type InstallAnswer =
+  | { readonly attached: true }
+  /** What the guest was told, by its own kernel or by the device. */
+  | { readonly attached: false; readonly reason: string };
+
+export interface GuestMapContent {
+  /** Name in the object file. */
+  readonly name: string;
+  /** BPF_MAP_TYPE_*. */
+  readonly type: number;
+  /** Where the guest read it: in its own kernel, or over the control channel. */
+  readonly readFrom: 'guest-kernel' | 'device';
+  /** In the map's own order. */
+  readonly entries: readonly { readonly key: Uint8Array; readonly value: Uint8Array }[];
+  /** Why there are no entries, or not all of them; a ring buffer, say, has no keys to read by. */
+  readonly unreadable?: string | undefined;
+}
+
+export interface ControlCounts {
+  /** By name, e.g. `EBPF_MAP/CREATE_MAP`. */
+  readonly commands: Readonly<Record<string, number>>;
+  readonly acks: { readonly ok: number; readonly err: number };
+}

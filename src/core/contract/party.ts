@@ -1,0 +1,29 @@
+import type { Executor } from './executor.js';
+import type { MapBackend } from './map-backend.js';
+import type { Verifier } from './verifier.js';
+import { token } from './injection.js';
+
+/**
+ * Whoever runs programs: a guest's kernel, the host's kernel, or the host on behalf of one guest. Programs of one
+ * party cannot reach another's memory.
+ */
+export interface Party {
+  readonly name: string;
+  /** How many CPUs its programs run on: the number of values in a per-CPU map. */
+  readonly cpus: number;
+  readonly mapBackend: MapBackend;
+  readonly executor: Executor;
+  readonly verifier: Verifier;
+}
+
+export interface PartyOptions {
+  /** Default 1. */
+  readonly cpus?: number | undefined;
+}
+
+/** Opens parties made of the plugins that the testbed names; the core stops them with the run. */
+export interface PartyFactory {
+  open(name: string, options?: PartyOptions): Promise<Party>;
+}
+
+export const PARTY_FACTORY = token<PartyFactory>('party-factory');

@@ -1,0 +1,52 @@
+import type { RunPlan } from './plan.js';
+import type { Role } from './plugin.js';
+import { token } from './injection.js';
+
+/** SHA-256 of a file's bytes, 64 hex digits. */
+export type Sha256 = string;
+
+/**
+ * One run as data and nothing else: what is to be built, which plugins do it, and which bytes they read. It can be
+ * hashed, kept, or sent to another process or machine and run there; the same spec gives the same result wherever
+ * the fabric's time is virtual.
+ */
+export interface RunSpec {
+  readonly schema: typeof RUN_SPEC_SCHEMA;
+  readonly plan: RunPlan;
+  /** Draws everything random. */
+  readonly seed: bigint;
+  readonly plugins: RunPlugins;
+  /** Files that the run reads, by the name that plan and configs give them: objects of programs, captures. */
+  readonly objects: Readonly<Record<string, Sha256>>;
+}
+
+export const RUN_SPEC_SCHEMA = 'xdpbed.run-spec/1';
+
+/** A plugin as a testbed names it, with its config, defaults filled in. */
+export interface PluginReference {
+  readonly role: Role;
+  /** `abstract`, `./my-policy.js`, `@acme/xdp-policy`. */
+  readonly use: string;
+  readonly config: unknown;
+}
+
+export interface RunPlugins {
+  readonly fabric: PluginReference;
+  readonly transport: PluginReference;
+  readonly executor: PluginReference;
+  readonly mapBackend: PluginReference;
+  readonly verifiers: { readonly rule: PanelRule; readonly of: readonly PluginReference[] };
+  readonly policies: readonly PluginReference[];
+  readonly workload: PluginReference;
+}
+
+/** When several verifiers are one: all of them must accept, one of them, or the first. */
+export type PanelRule = 'all' | 'any' | 'first';
+
+/** The files of a run, by the names in `RunSpec.objects`. */
+export interface Objects {
+  /** Throws `file-unreadable` for a name that the run does not have. */
+  get(name: string): Uint8Array;
+}
+
+export const OBJECTS = token<Objects>('objects');

@@ -1,0 +1,107 @@
+import { parseObjectFile } from '../../bpf/object-file.js';
+import { HELPER_NAMES } from '../../bpf/helper-ids.js';
+import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
+import { XdpbedError } from '../diagnostic.js';
+import type { LocalDriver } from '../contract/fabric.js';
+import type {
+  ControlCounts,
+  GuestDriver,
+  GuestMapContent,
+  InstallAnswer,
+  InstallRequest,
+} from '../contract/guest-driver.js';
+import type { Party } from '../contract/party.js';
+import type { VerdictCounts } from '../contract/result.js';
+import { CountedPlace } from './counted-place.js';
+import { readGuestMap } from './guest-map.js';
+import { OffloadNetdev } from './offload-netdev.js';
+import { objectProgram } from './object-program.js';
+
+export interface LocalGuestDriverOptions {
+  readonly guest: string;
+  readonly nic: string;
+  readonly driver: LocalDriver;
+  /** The guest's own kernel. */
+  readonly party: Party;
+  /** What helpers see in the guest. */
+  readonly world: HelperWorld;
+  /** Sends programs and maps to the device as they are, without the checks of a well-behaved driver. */
+  readonly hostile: boolean;
+  /** Called for each key of a map that is read; what it returns is awaited. */
+  readonly giveWay?: (() => Promise<void> | undefined) | undefined;
+}
+
+const EVERY_HELPER: ReadonlySet<number> = new Set(HELPER_NAMES.keys());
+
+/** A guest in this process: its kernel is a party, its netdevice the core's own. */
+export class LocalGuestDriver implements GuestDriver {
+  readonly #place: CountedPlace;
+  readonly #netdev: OffloadNetdev;
+
+  constructor(readonly options: LocalGuestDriverOptions) {
+    const { guest, nic, driver, party, world, hostile } = options;
+    this.#place = new CountedPlace(driver.hook);
+    this.#netdev = new OffloadNetdev({
+      guest,
+      nic,
+      control: driver.control,
+      party,
+      world,
+      hook: this.#place,
+      ...(hostile
+        ? {
+            verifyBeforeOffload: false,
+            offloadableHelpers: EVERY_HELPER,
+            offloadableMapTypes: 'any' as const,
+          }
+        : {}),
+    });
+  }
+
+  /** Queue pairs to use, which a device with several has to be told. Throws `virtio-violation` when it refuses. */
+  async setQueuePairs(pairs: number): Promise<void> {
+    const set = await this.#netdev.setQueuePairs(pairs);
+    if (set.ok) return;
+    throw new XdpbedError(
+      'virtio-violation',
+      `${this.#netdev.label}: ${pairs} queue pairs were refused: ${set.message}`,
+    );
+  }
+
+  async install({ program, object, placement }: InstallRequest): Promise<InstallAnswer> {
+    const spec = parseObjectFile(object, program.object);
+    const attached = await this.#netdev.install(
+      spec,
+      objectProgram(spec, program),
+      placement === 'host' ? 'offload' : 'driver',
+      { initial: new Map(Object.entries(program.presets)) },
+    );
+    return attached.ok ? { attached: true } : { attached: false, reason: attached.message };
+  }
+
+  async readMaps(): Promise<GuestMapContent[]> {
+    const contents: GuestMapContent[] = [];
+    for (const [name, map] of this.#netdev.query()?.program.maps ?? []) {
+      const read = await readGuestMap(map, this.options.giveWay);
+      contents.push({
+        name,
+        type: map.spec.type,
+        readFrom: map.readFrom,
+        ...(read.ok ? { entries: read.value } : { entries: [], unreadable: read.message }),
+      });
+    }
+    return contents;
+  }
+
+  counters(): Promise<VerdictCounts | undefined> {
+    return this.#place.counters();
+  }
+
+  async control(): Promise<ControlCounts> {
+    return this.#netdev.controlCounts;
+  }
+
+  async close(): Promise<void> {
+    await this.#netdev.close();
+  }
+}

@@ -1,0 +1,171 @@
+import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
+import { FEATURE_BITS, featureSet, negotiateFeatures } from '../../virtio/features.js';
+import type { Clock } from '../contract/clock.js';
+import type { LinkStatistics, NicPlaces } from '../contract/fabric.js';
+import type { ControlCounts, GuestDriver, GuestMapContent } from '../contract/guest-driver.js';
+import type { Party } from '../contract/party.js';
+import type { GuestNicPlan, ProgramPlan } from '../contract/plan.js';
+import type { Policy } from '../contract/policy.js';
+import type { AttachmentResult, VerdictCounts } from '../contract/result.js';
+import type { Closer } from '../contract/transport.js';
+import { ControlEndpoint, type DeviceEvents } from './control-endpoint.js';
+import { CountedPlace } from './counted-place.js';
+import { LocalGuestDriver } from './local-guest-driver.js';
+import type { QuotaAccounts } from './quota-accounts.js';
+
+export interface NicSessionOptions {
+  /** Name of the guest. */
+  readonly guest: string;
+  readonly plan: GuestNicPlan;
+  readonly places: NicPlaces;
+  /** The host on behalf of this nic: no other shares its memory. */
+  readonly hostParty: Party;
+  /** The guest's own kernel, asked for when the guest is in this process. */
+  readonly guestParty: () => Promise<Party>;
+  /** What programs of this nic see of the world, in the guest and offloaded. */
+  readonly world: HelperWorld;
+  readonly policies: readonly Policy[];
+  readonly accounts: QuotaAccounts;
+  readonly clock: Clock;
+  readonly events: DeviceEvents;
+  /** Called for each key of a map that is read; what it returns is awaited. */
+  readonly giveWay?: (() => Promise<void> | undefined) | undefined;
+}
+
+/** What was seen at one guest nic. */
+export interface NicOutcome {
+  readonly guest: string;
+  readonly nic: string;
+  /** The guest's program, and whether it was attached; undefined when the nic has none. */
+  readonly attachment: AttachmentResult | undefined;
+  /** By where it ran; undefined where no program ever was. */
+  readonly verdicts: {
+    readonly offload: VerdictCounts | undefined;
+    readonly driver: VerdictCounts | undefined;
+  };
+  readonly maps: readonly GuestMapContent[];
+  readonly control: ControlCounts;
+  readonly link: LinkStatistics;
+}
+
+/** The feature bits that driver and device agree on: a driver of ours takes all it knows and that go together. */
+export function negotiatedFeatures({ features }: GuestNicPlan): bigint {
+  return negotiateFeatures(features, featureSet(...Object.values(FEATURE_BITS)));
+}
+
+/**
+ * One guest nic for the time of a run: the device that answers the guest, the guest's driver, the program between
+ * them, and what is to be told of it afterwards. The same on every fabric; a fabric only lends the places.
+ */
+export class NicSession {
+  readonly #options: NicSessionOptions;
+  readonly #endpoint: ControlEndpoint;
+  readonly #offload: CountedPlace;
+  readonly #driver: GuestDriver;
+  readonly #stopServing: Closer;
+  #broken = false;
+  #attachment: AttachmentResult | undefined;
+
+  private constructor(
+    options: NicSessionOptions,
+    endpoint: ControlEndpoint,
+    offload: CountedPlace,
+    driver: GuestDriver,
+    stopServing: Closer,
+  ) {
+    this.#options = options;
+    this.#endpoint = endpoint;
+    this.#offload = offload;
+    this.#driver = driver;
+    this.#stopServing = stopServing;
+    options.places.onBroken((reason) => {
+      this.#broken = true;
+      endpoint.transportBroken(reason);
+    });
+  }
+
+  /** Has the device answer, and brings the guest's driver up. */
+  static async open(options: NicSessionOptions): Promise<NicSession> {
+    const { guest, plan, places, world } = options;
+    const offload = new CountedPlace(places.offload);
+    const endpoint = new ControlEndpoint({
+      guest,
+      nic: plan.name,
+      party: options.hostParty,
+      policies: options.policies,
+      accounts: options.accounts,
+      place: offload,
+      clock: options.clock,
+      world,
+      events: options.events,
+      features: negotiatedFeatures(plan),
+      queuePairs: plan.queues,
+    });
+    const stopServing = await places.control.serve((request, room) => endpoint.handle(request, room));
+    const { driver } = places;
+    if (driver.kind === 'remote') return new NicSession(options, endpoint, offload, driver, stopServing);
+    const local = new LocalGuestDriver({
+      guest,
+      nic: plan.name,
+      driver,
+      party: await options.guestParty(),
+      world,
+      hostile: plan.hostile,
+      giveWay: options.giveWay,
+    });
+    const session = new NicSession(options, endpoint, offload, local, stopServing);
+    try {
+      if (plan.queues > 1) await local.setQueuePairs(plan.queues);
+      await driver.up();
+    } catch (error) {
+      await session.close();
+      throw error;
+    }
+    return session;
+  }
+
+  get node(): string {
+    return `${this.#options.guest}.${this.#options.plan.name}`;
+  }
+
+  /** Has the guest attach its program where the plan puts it. A refusal is a result of the run, not its end. */
+  async install(program: ProgramPlan, object: Uint8Array): Promise<AttachmentResult> {
+    const { placement } = this.#options.plan;
+    const answer = await this.#driver.install({ program, object, placement });
+    this.#attachment = { node: this.node, program: program.name, placement, ...answer };
+    return this.#attachment;
+  }
+
+  /** Read when the traffic is over. */
+  async outcome(): Promise<NicOutcome> {
+    // Maps are read over the control channel too, so they come before its counters.
+    const maps = await this.#driver.readMaps();
+    return {
+      guest: this.#options.guest,
+      nic: this.#options.plan.name,
+      attachment: this.#attachment,
+      verdicts: { offload: await this.#offload.counters(), driver: await this.#driver.counters() },
+      maps,
+      control: await this.#driver.control(),
+      link: await this.#options.places.statistics(),
+    };
+  }
+
+  /** Takes the guest's programs away, then unplugs the device. What fails does not keep the rest up. */
+  async close(): Promise<void> {
+    const failures: unknown[] = [];
+    const step = async (work: () => Promise<unknown>): Promise<void> => {
+      try {
+        await work();
+      } catch (error) {
+        failures.push(error);
+      }
+    };
+    // A broken link answers no command; unplugging takes all away that the guest has on the host.
+    if (!this.#broken) await step(() => this.#driver.close());
+    await step(() => this.#endpoint.unplug());
+    await step(() => this.#endpoint.idle());
+    await step(() => this.#stopServing());
+    if (failures.length > 0) throw new AggregateError(failures, `${this.node} did not close`);
+  }
+}

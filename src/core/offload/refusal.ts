@@ -1,0 +1,56 @@
+import { EACCES, EINVAL, EOPNOTSUPP } from '../../bpf/errno.js';
+import { messageOf } from '../diagnostic.js';
+import type { Rejection } from '../contract/verifier.js';
+import type { BpfReply } from './protocol/control-protocol.js';
+
+/**
+ * Why a command ends in an error ack.
+ *
+ * - `malformed`: the bytes, or a field against another or against the object it names
+ * - `denied`: by a policy · `rejected`: by the verifier
+ * - `failed`: what was asked for could not be done (no memory, executor cannot run it)
+ * - `answer`: no fault of anyone's, an errno that a map operation ordinarily ends in (ENOENT, EEXIST)
+ * - `stale`: the device was reset or unplugged before the command was done
+ * - `internal`: a plugin or the device itself threw
+ */
+export interface Refusal {
+  readonly ok: false;
+  readonly kind: 'malformed' | 'denied' | 'rejected' | 'failed' | 'answer' | 'stale' | 'internal';
+  readonly reason: string;
+  /** Positive. */
+  readonly errno: number;
+  /** The verifier's, for `rejected`. */
+  readonly code?: string | undefined;
+}
+
+/** What a command came to. */
+export type Outcome = { readonly ok: true; readonly reply: BpfReply } | Refusal;
+
+export const DONE: Outcome = { ok: true, reply: { kind: 'done' } };
+
+export function malformed(reason: string, errno = EINVAL): Refusal {
+  return { ok: false, kind: 'malformed', reason, errno };
+}
+
+export function unsupported(reason: string): Refusal {
+  return { ok: false, kind: 'malformed', reason, errno: EOPNOTSUPP };
+}
+
+export function failed(errno: number, reason: string): Refusal {
+  return { ok: false, kind: 'failed', reason, errno };
+}
+
+export function rejected(rejection: Rejection): Refusal {
+  const at = rejection.insn === undefined ? '' : ` (insn ${rejection.insn})`;
+  return {
+    ok: false,
+    kind: 'rejected',
+    reason: `by ${rejection.verifier}: ${rejection.reason}${at}`,
+    errno: EACCES,
+    code: rejection.code,
+  };
+}
+
+export function internal(error: unknown): Refusal {
+  return { ok: false, kind: 'internal', reason: messageOf(error), errno: EINVAL };
+}

@@ -1,0 +1,117 @@
+import { mapTypeName } from '../../bpf/map-spec.js';
+import type { TrafficReport } from '../contract/fabric.js';
+import type { RunPlan } from '../contract/plan.js';
+import type {
+  AuditRecord,
+  ControlResult,
+  HookResult,
+  LinkResult,
+  MapResult,
+  RulingRecord,
+  RunResult,
+  VerdictCounts,
+} from '../contract/result.js';
+import type { NicOutcome } from '../offload/nic-session.js';
+
+/** A program of the host's own. */
+export interface HostProgramOutcome {
+  readonly site: 'host-nic' | 'tap-rx';
+  readonly interface: string;
+  readonly program: string;
+  readonly verdicts: VerdictCounts;
+}
+
+export interface RunOutcomes {
+  /** Name of the fabric. */
+  readonly fabric: string;
+  readonly traffic: TrafficReport;
+  readonly hostPrograms: readonly HostProgramOutcome[];
+  /** In the order of the plan. */
+  readonly nics: readonly NicOutcome[];
+  readonly rulings: readonly RulingRecord[];
+  readonly audit: readonly AuditRecord[];
+  /** Records of either kind that were not kept. */
+  readonly dropped: { readonly rulings: number; readonly audit: number };
+}
+
+/** The result of a run, in the order of its plan whatever order things came in. */
+export function assembleResult(plan: RunPlan, outcomes: RunOutcomes): RunResult {
+  const { traffic, nics, dropped } = outcomes;
+  return {
+    id: plan.id,
+    axes: { ...plan.axes },
+    fabric: outcomes.fabric,
+    framesSent: traffic.framesSent,
+    framesCopied: traffic.framesCopied,
+    attachments: nics.flatMap(({ attachment }) => (attachment === undefined ? [] : [attachment])),
+    hooks: hooks(plan, outcomes),
+    ends: [...traffic.ends],
+    maps: nics.flatMap(mapResults),
+    control: nics.map(({ guest, nic, control }): ControlResult => ({
+      guest,
+      nic,
+      commands: { ...control.commands },
+      acks: { ...control.acks },
+    })),
+    links: nics.map(({ guest, nic, link }): LinkResult => ({ guest, nic, ...link })),
+    rulings: [...outcomes.rulings],
+    audit: [...outcomes.audit],
+    ...(dropped.rulings + dropped.audit === 0 ? {} : { dropped }),
+  };
+}
+
+/** Along the way of a frame: the host's NICs, then each tap on both of its sides, then the guests. */
+function hooks(plan: RunPlan, { hostPrograms, nics }: RunOutcomes): HookResult[] {
+  const results: HookResult[] = [];
+  const add = (
+    site: HookResult['site'],
+    node: string,
+    program: string | undefined,
+    verdicts: VerdictCounts | undefined,
+  ): void => {
+    if (verdicts === undefined || program === undefined) return;
+    const frames = Object.values(verdicts).reduce((sum, count) => sum + count, 0);
+    results.push({ site, node, program, frames, verdicts });
+  };
+  const addHost = (site: HostProgramOutcome['site'], name: string): void => {
+    for (const host of hostPrograms) {
+      if (host.site === site && host.interface === name)
+        add(site, `host.${name}`, host.program, host.verdicts);
+    }
+  };
+  const planned = plan.guests.flatMap((guest) => guest.nics.map((nic) => ({ guest: guest.name, nic })));
+  const outcomeOf = (guest: string, nic: string): NicOutcome | undefined =>
+    nics.find((outcome) => outcome.guest === guest && outcome.nic === nic);
+
+  for (const { name } of plan.host.nics) addHost('host-nic', name);
+  for (const { name } of plan.host.taps) {
+    addHost('tap-rx', name);
+    for (const { guest, nic } of planned) {
+      if (nic.tap !== name) continue;
+      add('offload', `${guest}.${nic.name}`, nic.program, outcomeOf(guest, nic.name)?.verdicts.offload);
+    }
+  }
+  for (const { guest, nic } of planned) {
+    add('guest-driver', `${guest}.${nic.name}`, nic.program, outcomeOf(guest, nic.name)?.verdicts.driver);
+  }
+  return results;
+}
+
+function mapResults({ guest, nic, maps }: NicOutcome): MapResult[] {
+  return maps.map(({ name, type, readFrom, entries, unreadable }) => ({
+    guest,
+    nic,
+    name,
+    type: mapTypeName(type),
+    readFrom,
+    entries: entries
+      .filter(({ value }) => value.some((byte) => byte !== 0))
+      .map(({ key, value }) => ({ key: hex(key), value: hex(value) }))
+      .sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0)),
+    ...(unreadable === undefined ? {} : { unreadable }),
+  }));
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
+}

@@ -1,0 +1,319 @@
+import { Type, type TSchema } from '@sinclair/typebox';
+import { parseIpv4Address, parseMac } from '../../packet/index.js';
+import { EventLoopTurns } from '../clock/event-loop-turns.js';
+import { MachineClock } from '../clock/machine-clock.js';
+import { VirtualClock } from '../clock/virtual-clock.js';
+import { CLOCK, VIRTUAL_CLOCK, type Clock } from '../contract/clock.js';
+import { EVENTS, type TimedEvent } from '../contract/event.js';
+import { FABRIC, type Deployment } from '../contract/fabric.js';
+import type { Token } from '../contract/injection.js';
+import { PARTY_FACTORY, type PartyFactory } from '../contract/party.js';
+import type { RunPlan } from '../contract/plan.js';
+import { POLICY, POLICY_CHAIN, type Policy } from '../contract/policy.js';
+import { RunResult } from '../contract/result.js';
+import { RANDOM, RUN_SIGNAL, type Random } from '../contract/run-scope.js';
+import {
+  OBJECTS,
+  type Objects,
+  type PluginReference,
+  type RunSpec,
+  type Sha256,
+} from '../contract/run-spec.js';
+import { TRANSPORT } from '../contract/transport.js';
+import { WORKLOAD, type Workload, type WorkloadContext, type WorkloadFrame } from '../contract/workload.js';
+import { XdpbedError, messageOf } from '../diagnostic.js';
+import { LifecycleManager, PHASE_TIMEOUT_MS, withTimeLimit } from '../plugin/lifecycle.js';
+import type { PluginRegistry } from '../plugin/plugin-registry.js';
+import { Scope } from '../plugin/scope.js';
+import { choosePlugin, type PluginChoice } from '../testbed/choose-plugin.js';
+import { SchemaValidator } from '../testbed/schema-validator.js';
+import { assembleResult } from './assemble-result.js';
+import { EventStream } from './event-stream.js';
+import { Offloading } from './offloading.js';
+import {
+  pluginFailure,
+  pluginName,
+  PluginInstances,
+  requireMethods,
+  type PartyChoices,
+} from './plugin-instances.js';
+import { randomStream } from './random.js';
+import { loadObjects } from './run-objects.js';
+
+/** Milliseconds an interrupted deployment gets to end before the run ends without it. */
+const INTERRUPTION_GRACE_MS = 5_000;
+
+/** MAC address of the traffic generator at the other end of the wire. */
+const SENDER_MAC = parseMac('52:54:00:ff:00:01');
+
+/** What a spec does not bring along: where it is run. */
+export interface RunEnvironment {
+  readonly registry: Pick<PluginRegistry, 'find'>;
+  /** Where relative names of plugins start from. */
+  readonly folder: string;
+  /** The bytes of a file by their hash. */
+  readonly object: (hash: Sha256) => Uint8Array | Promise<Uint8Array>;
+  readonly signal?: AbortSignal | undefined;
+  readonly emit?: ((event: TimedEvent) => void) | undefined;
+  /** Milliseconds a plugin may take to start or stop. */
+  readonly phaseTimeoutMs?: number | undefined;
+}
+
+/**
+ * Carries out one run: brings it up, drives its traffic, reads what came of it, and takes everything down again,
+ * however it ended. Needs nothing but the spec and the bytes it names, so it does not matter in which process it
+ * is called. Throws the XdpbedError that ended the run, or an AggregateError with that first when taking it down
+ * failed too.
+ */
+export async function executeRun(spec: RunSpec, environment: RunEnvironment): Promise<RunResult> {
+  return new RunExecution(spec, environment).execute();
+}
+
+/** One run under way. Used once. */
+class RunExecution {
+  readonly #spec: RunSpec;
+  readonly #environment: RunEnvironment;
+  readonly #signal: AbortSignal;
+  readonly #phaseTimeoutMs: number;
+  readonly #scope: Scope;
+  readonly #instances: PluginInstances;
+
+  constructor(spec: RunSpec, environment: RunEnvironment) {
+    this.#spec = spec;
+    this.#environment = environment;
+    this.#signal = environment.signal ?? new AbortController().signal;
+    this.#phaseTimeoutMs = environment.phaseTimeoutMs ?? PHASE_TIMEOUT_MS;
+    this.#scope = new Scope(`run ${spec.plan.id}`);
+    this.#instances = new PluginInstances(
+      this.#scope,
+      new LifecycleManager(this.#phaseTimeoutMs, this.#signal),
+      (use) => this.#choose({ role: 'executor', use, config: {} }),
+    );
+  }
+
+  async execute(): Promise<RunResult> {
+    const failures: unknown[] = [];
+    let result: RunResult | undefined;
+    let run: { readonly name: string; readonly deploying: Promise<Deployment> } | undefined;
+    let offloading: Offloading | undefined;
+    try {
+      const { plan } = this.#spec;
+      const fabricChoice = await this.#choose(this.#spec.plugins.fabric);
+      const name = pluginName(fabricChoice);
+      const bindings = await this.#bind(fabricChoice);
+      const workloadChoice = await this.#choose(this.#spec.plugins.workload);
+      const workload = await this.#instances.instantiate(workloadChoice, WORKLOAD);
+      const fabric = await this.#instances.instantiate(fabricChoice, FABRIC);
+
+      const deploying = this.#deploy(name, fabric.deploy.bind(fabric));
+      run = { name, deploying };
+      const deployment = await this.#guard(name, 'deploy', deploying);
+      offloading = new Offloading({ plan, deployment, ...bindings });
+      await this.#guard(name, 'attach', offloading.attach());
+      const frames = this.#frames(workloadChoice, workload, bindings.random, bindings.objects);
+      const traffic = await this.#guard(name, 'traffic', startTraffic(deployment, frames));
+      check(name, 'a traffic report', TRAFFIC_REPORT, traffic);
+      const outcomes = await this.#guard(name, 'traffic', offloading.outcomes());
+      result = assembleResult(plan, { fabric: fabric.name, traffic, ...outcomes });
+      check(name, 'a result', RunResult, result);
+    } catch (error) {
+      failures.push(error);
+    }
+    failures.push(...(await this.#takeDown(run, offloading)));
+    if (failures.length === 1) throw failures[0];
+    if (failures.length > 1) throw new AggregateError(failures, failures.map(messageOf).join('; '));
+    return result!;
+  }
+
+  /** What the run's plugins and the core itself take from the scope; see contract/run-scope.ts. */
+  async #bind(fabric: PluginChoice) {
+    const { plugins, seed } = this.#spec;
+    const clock = this.#bindClock(fabric.plugin.time ?? 'machine');
+    const events = new EventStream(clock, this.#environment.emit ?? (() => undefined));
+    const random: Random = (stream) => randomStream(seed, stream);
+    const objects = await loadObjects(this.#spec.objects, this.#environment.object);
+    const signal = this.#signal;
+    this.#scope.bindValue(EVENTS, events);
+    this.#scope.bindValue(RANDOM, random);
+    this.#scope.bindValue(RUN_SIGNAL, signal);
+    this.#scope.bindValue(OBJECTS, objects);
+
+    const choices = await this.#partyChoices();
+    const parties: PartyFactory = {
+      open: (name, options) => this.#instances.openParty(name, choices, { seed, ...options }),
+    };
+    this.#scope.bindValue(PARTY_FACTORY, parties);
+    const policies: Policy[] = [];
+    for (const reference of plugins.policies) policies.push(await this.#instance(reference, POLICY));
+    this.#scope.bindValue(POLICY_CHAIN, policies);
+    this.#scope.bindValue(TRANSPORT, await this.#instance(plugins.transport, TRANSPORT));
+    return { clock, events, random, objects, parties, policies, turns: new EventLoopTurns(signal) };
+  }
+
+  #bindClock(time: 'virtual' | 'machine'): Clock {
+    if (time === 'machine') {
+      const clock = new MachineClock();
+      this.#scope.bindValue(CLOCK, clock);
+      return clock;
+    }
+    const clock = new VirtualClock();
+    this.#scope.bindValue(CLOCK, clock);
+    this.#scope.bindValue(VIRTUAL_CLOCK, clock);
+    return clock;
+  }
+
+  async #partyChoices(): Promise<PartyChoices> {
+    const { mapBackend, executor, verifiers } = this.#spec.plugins;
+    const choices: PluginChoice[] = [];
+    for (const reference of verifiers.of) choices.push(await this.#choose(reference));
+    return {
+      mapBackend: await this.#choose(mapBackend),
+      executor: await this.#choose(executor),
+      verifiers: { rule: verifiers.rule, choices },
+    };
+  }
+
+  #choose({ role, use, config }: PluginReference): Promise<PluginChoice> {
+    const { registry, folder } = this.#environment;
+    return choosePlugin(registry, role, use, folder, config);
+  }
+
+  async #instance<T>(reference: PluginReference, token: Token<T>): Promise<T> {
+    return this.#instances.instantiate(await this.#choose(reference), token);
+  }
+
+  async #deploy(name: string, deploy: (plan: RunPlan) => Promise<Deployment>): Promise<Deployment> {
+    const deployment: unknown = await deploy(this.#spec.plan);
+    requireMethods(name, 'deployment', deployment, ['traffic', 'down']);
+    return deployment as Deployment;
+  }
+
+  /** Everything that was brought up, last first, whatever fails; also a deployment that an interruption left under way. */
+  async #takeDown(
+    run: { readonly name: string; readonly deploying: Promise<Deployment> } | undefined,
+    offloading: Offloading | undefined,
+  ): Promise<unknown[]> {
+    const failures: unknown[] = [];
+    const name = run?.name ?? '';
+    const step = async (phase: string, work: Promise<void>): Promise<void> => {
+      try {
+        await work;
+      } catch (error) {
+        failures.push(
+          ...(error instanceof AggregateError
+            ? (error.errors as unknown[])
+            : [pluginFailure(name, phase, error)]),
+        );
+      }
+    };
+    if (offloading !== undefined) await step('detach', this.#within(name, offloading.close()));
+    if (run !== undefined) await step('down', this.#comeDown(run.name, run.deploying));
+    await step('stop', this.#instances.lifecycle.stop());
+    return failures;
+  }
+
+  async #comeDown(name: string, deploying: Promise<Deployment>): Promise<void> {
+    const late = new XdpbedError(
+      'plugin-timeout',
+      `plugin ${name} was interrupted in deploy and did not end`,
+    );
+    const deployment = await withTimeLimit(
+      Math.min(INTERRUPTION_GRACE_MS, this.#phaseTimeoutMs),
+      deploying,
+      () => late,
+    ).catch((error: unknown) => {
+      // Any other error is the one that ended the run, and told already; a fabric that failed has left nothing.
+      if (error === late) throw late;
+      return undefined;
+    });
+    // In a function of its own, so that a throw is a rejection like any other.
+    if (deployment !== undefined) await this.#within(name, (async () => deployment.down())());
+  }
+
+  #within(name: string, work: Promise<void>): Promise<void> {
+    const ms = this.#phaseTimeoutMs;
+    return withTimeLimit(
+      ms,
+      work,
+      () => new XdpbedError('plugin-timeout', `plugin ${name} did not come down within ${ms} ms`),
+    );
+  }
+
+  /** Gives what a plugin does while the run is under way the plugin's name, and ends it on interruption. */
+  async #guard<T>(name: string, phase: string, work: Promise<T>): Promise<T> {
+    let onAbort: (() => void) | undefined;
+    const interrupted = new Promise<never>((_, reject) => {
+      onAbort = () => reject(new XdpbedError('interrupted', `interrupted while ${name} was in ${phase}`));
+      if (this.#signal.aborted) onAbort();
+      this.#signal.addEventListener('abort', onAbort, { once: true });
+    });
+    try {
+      return await Promise.race([work, interrupted]);
+    } catch (error) {
+      throw pluginFailure(name, phase, error);
+    } finally {
+      this.#signal.removeEventListener('abort', onAbort!);
+    }
+  }
+
+  /** A workload's frames come lazily, in the middle of the fabric's work: its errors carry its own name. */
+  *#frames(
+    choice: PluginChoice,
+    workload: Workload,
+    random: Random,
+    objects: Objects,
+  ): Generator<WorkloadFrame> {
+    const context: WorkloadContext = {
+      random: random('workload'),
+      file: (name) => objects.get(name),
+      senderMac: SENDER_MAC,
+      targets: this.#spec.plan.guests.flatMap((guest) =>
+        guest.nics.map((nic) => ({
+          guest: guest.name,
+          nic: nic.name,
+          mac: parseMac(nic.mac),
+          ipv4: parseIpv4Address(nic.ipv4),
+        })),
+      ),
+    };
+    try {
+      for (const frame of workload.frames(context)) {
+        checkFrame(frame);
+        yield frame;
+      }
+    } catch (error) {
+      throw pluginFailure(pluginName(choice), 'frames', error);
+    }
+  }
+}
+
+// Asynchronous, so that a throw is a rejection like any other.
+async function startTraffic(deployment: Deployment, frames: Iterable<WorkloadFrame>) {
+  return deployment.traffic(frames);
+}
+
+const validator = new SchemaValidator();
+
+const { framesSent, framesCopied, ends } = RunResult.properties;
+const TRAFFIC_REPORT = Type.Object({ framesSent, framesCopied, ends });
+
+/** A fabric of somebody else's may report anything; reporters and checks rely on the contract. */
+function check(name: string, what: string, schema: TSchema, value: unknown): void {
+  const [violation] = validator.validate(schema, value);
+  if (violation === undefined) return;
+  const at = violation.path.length === 0 ? '' : `${violation.path.join('.')}: `;
+  throw new XdpbedError(
+    'plugin-failed',
+    `plugin ${name} gave ${what} that is none: ${at}${violation.message}`,
+  );
+}
+
+function checkFrame(frame: unknown): asserts frame is WorkloadFrame {
+  const { bytes, at } = (frame ?? {}) as Partial<Record<keyof WorkloadFrame, unknown>>;
+  if (!(bytes instanceof Uint8Array) || bytes.length === 0) {
+    throw new TypeError('a frame without bytes (a Uint8Array that is not empty)');
+  }
+  if (!Number.isInteger(at) || (at as number) < 0) {
+    throw new TypeError('a frame without a time (an integer of picoseconds, not negative)');
+  }
+}

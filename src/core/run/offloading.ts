@@ -1,0 +1,187 @@
+import { parseObjectFile } from '../../bpf/object-file.js';
+import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
+import type { EventLoopTurns } from '../clock/event-loop-turns.js';
+import { PS_PER_NS, type Clock } from '../contract/clock.js';
+import type { Events } from '../contract/event.js';
+import type { Deployment, HostPlace } from '../contract/fabric.js';
+import type { Party, PartyFactory } from '../contract/party.js';
+import type { ProgramPlan, RunPlan } from '../contract/plan.js';
+import type { Policy } from '../contract/policy.js';
+import { emptyVerdictCounts } from '../contract/result.js';
+import type { Objects } from '../contract/run-spec.js';
+import { XdpbedError } from '../diagnostic.js';
+import type { DeviceEvents } from '../offload/control-endpoint.js';
+import { CountedPlace } from '../offload/counted-place.js';
+import { loadObjectProgram, requireAccepted } from '../offload/load-program.js';
+import { NicSession, type NicOutcome } from '../offload/nic-session.js';
+import { objectProgram } from '../offload/object-program.js';
+import { OffloadRecords } from '../offload/offload-records.js';
+import { QuotaAccounts } from '../offload/quota-accounts.js';
+import type { HostProgramOutcome, RunOutcomes } from './assemble-result.js';
+
+export interface OffloadingOptions {
+  readonly plan: RunPlan;
+  readonly deployment: Deployment;
+  readonly parties: PartyFactory;
+  readonly policies: readonly Policy[];
+  readonly objects: Objects;
+  readonly clock: Clock;
+  readonly events: Events;
+  readonly turns: EventLoopTurns;
+}
+
+/** A program of the host's own, in its place. */
+interface HostProgram {
+  readonly site: HostPlace['site'];
+  readonly interface: string;
+  readonly program: string;
+  readonly place: CountedPlace;
+}
+
+/**
+ * All that is attached, offloaded and asked in one run, on whichever fabric: the host's own programs and a session
+ * for each guest nic, put into the places that the fabric lends.
+ */
+export class Offloading {
+  readonly #options: OffloadingOptions;
+  readonly #accounts = new QuotaAccounts();
+  readonly #records = new OffloadRecords();
+  readonly #hostPrograms: HostProgram[] = [];
+  readonly #sessions: NicSession[] = [];
+  /** What `close` calls, last first. */
+  readonly #undo: (() => void | Promise<void>)[] = [];
+
+  constructor(options: OffloadingOptions) {
+    this.#options = options;
+  }
+
+  /** The host's programs first, then the guests' nics in the order of the plan, each with its program. */
+  async attach(): Promise<void> {
+    await this.#attachHostPrograms();
+    for (const guest of this.#options.plan.guests) {
+      let party: Promise<Party> | undefined;
+      const guestParty = (): Promise<Party> =>
+        (party ??= this.#options.parties.open(guest.name, { cpus: guest.cpus }));
+      for (const nic of guest.nics) {
+        const node = `${guest.name}.${nic.name}`;
+        const session = await NicSession.open({
+          guest: guest.name,
+          plan: nic,
+          places: this.#nicPlaces(guest.name, nic.name),
+          // What a guest offloads runs in a party of its own: no other guest's memory is in reach.
+          hostParty: await this.#options.parties.open(`host for ${node}`, {
+            cpus: this.#options.plan.host.cpus,
+          }),
+          guestParty,
+          world: this.#world(node),
+          policies: this.#options.policies,
+          accounts: this.#accounts,
+          clock: this.#options.clock,
+          events: this.#deviceEvents(),
+          giveWay: () => this.#options.turns.next(),
+        });
+        this.#sessions.push(session);
+        this.#undo.push(() => session.close());
+        if (nic.program !== undefined) await this.#install(session, nic.program);
+      }
+    }
+  }
+
+  /** What was seen, read when the traffic is over. */
+  async outcomes(): Promise<Omit<RunOutcomes, 'fabric' | 'traffic'>> {
+    const nics: NicOutcome[] = [];
+    for (const session of this.#sessions) nics.push(await session.outcome());
+    const hostPrograms: HostProgramOutcome[] = [];
+    for (const { place, ...program } of this.#hostPrograms) {
+      hostPrograms.push({ ...program, verdicts: (await place.counters()) ?? emptyVerdictCounts() });
+    }
+    const { rulings, audit, dropped } = this.#records;
+    return { nics, hostPrograms, rulings, audit, dropped };
+  }
+
+  /** Takes everything away, last first; what fails does not keep the rest up. */
+  async close(): Promise<void> {
+    const failures: unknown[] = [];
+    for (const step of this.#undo.splice(0).reverse()) {
+      try {
+        await step();
+      } catch (error) {
+        failures.push(...(error instanceof AggregateError ? (error.errors as unknown[]) : [error]));
+      }
+    }
+    if (failures.length > 0)
+      throw new AggregateError(failures, 'not all that was attached could be taken away');
+  }
+
+  /** Without the host's programs the run makes no sense, so a rejection ends it. */
+  async #attachHostPrograms(): Promise<void> {
+    const { plan, deployment, parties } = this.#options;
+    let party: Party | undefined;
+    const wanted = [
+      ...plan.host.nics.map(({ name, program }) => ({ site: 'host-nic', name, program }) as const),
+      ...plan.host.taps.map(({ name, rxProgram }) => ({ site: 'tap-rx', name, program: rxProgram }) as const),
+    ];
+    for (const { site, name, program } of wanted) {
+      if (program === undefined) continue;
+      const lent = deployment.hostPlaces.find((each) => each.site === site && each.interface === name);
+      if (lent === undefined) throw missing(`place for a program at ${site} of ${name}`);
+      party ??= await parties.open('host', { cpus: plan.host.cpus });
+      const programPlan = plan.programs[program]!;
+      const object = this.#readObject(programPlan);
+      const loaded = requireAccepted(
+        await loadObjectProgram(party, object, objectProgram(object, programPlan), {
+          world: this.#world(`host.${name}`),
+          initial: new Map(Object.entries(programPlan.presets)),
+        }),
+      );
+      this.#undo.push(() => loaded.close());
+      const place = new CountedPlace(lent.place);
+      const attachment = await place.attach(loaded.loaded);
+      this.#undo.push(() => attachment.detach());
+      this.#hostPrograms.push({ site, interface: name, program, place });
+    }
+  }
+
+  async #install(session: NicSession, name: string): Promise<void> {
+    const { plan, objects, events } = this.#options;
+    const program = plan.programs[name]!;
+    const { node, placement, attached } = await session.install(program, objects.get(program.object));
+    if (attached) events.emit({ event: 'program-attached', run: plan.id, node, program: name, placement });
+  }
+
+  #nicPlaces(guest: string, nic: string): Deployment['nics'][number] {
+    const places = this.#options.deployment.nics.find((each) => each.guest === guest && each.nic === nic);
+    if (places === undefined) throw missing(`nic ${guest}.${nic}`);
+    return places;
+  }
+
+  #readObject({ object }: ProgramPlan): ReturnType<typeof parseObjectFile> {
+    return parseObjectFile(this.#options.objects.get(object), object);
+  }
+
+  #world(node: string): HelperWorld {
+    const { plan, events, clock } = this.#options;
+    return {
+      trace: (text) => events.emit({ event: 'trace', run: plan.id, node, text }),
+      now: () => BigInt(Math.floor(clock.now() / PS_PER_NS)),
+    };
+  }
+
+  #deviceEvents(): DeviceEvents {
+    const { plan, events } = this.#options;
+    return {
+      ruling: (record) => {
+        this.#records.addRuling(record);
+        events.emit({ event: 'ruling', run: plan.id, record });
+      },
+      audit: (record) => {
+        this.#records.addAudit(record);
+        events.emit({ event: 'audit', run: plan.id, record });
+      },
+    };
+  }
+}
+
+function missing(what: string): XdpbedError {
+  return new XdpbedError('plugin-failed', `the fabric's deployment has no ${what}`);
+}

@@ -1,0 +1,28 @@
+import { XdpbedError } from '../diagnostic.js';
+import type { Plugin, Role } from '../contract/plugin.js';
+import type { PluginRegistry } from '../plugin/plugin-registry.js';
+import { SchemaValidator } from './schema-validator.js';
+
+/** A plugin that a testbed names, with its checked config (defaults filled in). */
+export interface PluginChoice {
+  readonly plugin: Plugin;
+  readonly config: unknown;
+}
+
+/** A plugin by the name a testbed file in `folder` would use. Throws `usage` for a config it does not take. */
+export async function choosePlugin(
+  registry: Pick<PluginRegistry, 'find'>,
+  role: Role,
+  name: string,
+  folder: string,
+  config: unknown = {},
+): Promise<PluginChoice> {
+  const plugin = await registry.find(role, name, folder);
+  const checked = structuredClone(config);
+  const violations = new SchemaValidator().validate(plugin.configSchema, checked);
+  if (violations.length > 0) {
+    const { path, message } = violations[0]!;
+    throw new XdpbedError('usage', `${role} ${name}: ${path.join('.')}: ${message}`);
+  }
+  return { plugin, config: checked };
+}

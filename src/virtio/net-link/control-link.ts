@@ -1,0 +1,295 @@
+import { messageOf } from '../../core/diagnostic.js';
+import type { DescriptorChain } from '../descriptor-chain.js';
+import { hasFeature, VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_NET_F_CTRL_VQ } from '../features.js';
+import { GuestAllocator, GuestMemory, roundUp } from '../guest-memory.js';
+import { SPLIT_QUEUE, type QueueFormat } from '../queue-format.js';
+import type { BufferToken } from '../virtqueue.js';
+import { LinkStatus } from './link-status.js';
+import { GUEST_MEMORY_BASE } from './net-link.js';
+import { QueueEnds, type NotificationCounts } from './queue-ends.js';
+
+/** Entries of the control queue unless it is said otherwise; what QEMU gives it. */
+export const CONTROL_QUEUE_SIZE = 64;
+/** Bytes that the commands of the driver may take at once; one is under way at a time. */
+const CONTROL_BUFFER_BYTES = 2 * 1024 * 1024;
+const BUFFER_ALIGNMENT = 64;
+
+/**
+ * Carries out one command: the device-readable bytes, copied once out of the guest's reach, and how many bytes it may
+ * answer. What is answered at once is in the queue when the kick returns; anything else is waited for, and the
+ * commands behind it wait as well.
+ */
+export type ControlHandler = (request: Uint8Array, room: number) => Uint8Array | Promise<Uint8Array>;
+
+export interface ControlLinkOptions {
+  /** Used in messages: `guest0.eth0`. */
+  readonly label: string;
+  /** Negotiated feature bits. */
+  readonly features: bigint;
+  /** Default {@link CONTROL_QUEUE_SIZE}. */
+  readonly queueSize?: number | undefined;
+  /** Default: split. */
+  readonly format?: QueueFormat | undefined;
+}
+
+export interface ControlLinkStatistics extends NotificationCounts {
+  /** Commands that reached the device. */
+  commands: number;
+}
+
+/** A command of the driver's. */
+interface Command {
+  readonly parts: readonly Uint8Array[];
+  readonly room: number;
+  readonly resolve: (response: Uint8Array) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/**
+ * The control virtqueue, both of its ends, in a memory that belongs to the guest.
+ *
+ * ```
+ *   memory.base                                    base + size
+ *   | controlq | driver's buffers                         |
+ * ```
+ *
+ * As with frames, the device's end believes nothing that it finds there; a broken rule takes the link down. A command
+ * is a chain of device-readable bytes and device-writable room (virtio 1.3, 5.1.6.5).
+ */
+export class ControlLink {
+  readonly statistics: ControlLinkStatistics = {
+    commands: 0,
+    kicks: 0,
+    interrupts: 0,
+    suppressedNotifications: 0,
+  };
+  readonly status: LinkStatus;
+  /** The guest's memory: a hostile guest writes here what it likes, and so do tests. */
+  readonly memory: GuestMemory;
+  /** Where the queue lies, and where the driver's buffers begin, which reach to the end of the memory. */
+  readonly layout: { readonly queue: number; readonly buffers: number };
+
+  readonly #options: ControlLinkOptions;
+  readonly #format: QueueFormat;
+  readonly #queueSize: number;
+  readonly #indirect: boolean;
+  #ends: QueueEnds | undefined;
+  #handler: ControlHandler | undefined;
+  /** The device is at work on the queue. */
+  #serving = false;
+  /** The command that the driver waits for. */
+  #waiting: { readonly token: BufferToken; readonly command: Command } | undefined;
+  /** The driver sends one command at a time, as Linux does. */
+  readonly #queued: Command[] = [];
+
+  /** @throws XdpbedError `virtio-violation` for a queue size that the format does not take */
+  constructor(options: ControlLinkOptions) {
+    this.#options = options;
+    this.#format = options.format ?? SPLIT_QUEUE;
+    this.#queueSize = options.queueSize ?? CONTROL_QUEUE_SIZE;
+    this.#indirect = hasFeature(options.features, VIRTIO_F_INDIRECT_DESC);
+    this.status = new LinkStatus(options.label, (reason) => this.#forgetOutstanding(reason));
+    const buffers = roundUp(GUEST_MEMORY_BASE + this.#format.bytes(this.#queueSize), BUFFER_ALIGNMENT);
+    this.layout = { queue: GUEST_MEMORY_BASE, buffers };
+    this.memory = new GuestMemory(buffers + CONTROL_BUFFER_BYTES - GUEST_MEMORY_BASE, GUEST_MEMORY_BASE);
+    this.#ends = this.#openQueue();
+  }
+
+  /** The device's end: carries out what is in the queue and what comes. Stops when the returned function is called. */
+  serve(handler: ControlHandler): () => void {
+    this.#handler = handler;
+    this.kicked();
+    return () => {
+      if (this.#handler === handler) this.#handler = undefined;
+    };
+  }
+
+  /**
+   * The driver's end: sends a command and waits for what the device writes. Rejects with `virtio-violation` when the
+   * link is down or goes down meanwhile.
+   * @param parts device-readable bytes, a descriptor each
+   * @param room device-writable bytes
+   */
+  send(parts: readonly Uint8Array[], room: number): Promise<Uint8Array> {
+    return new Promise((resolve, reject) => {
+      const command = { parts, room, resolve, reject };
+      if (this.#waiting === undefined) this.#submit(command);
+      else this.#queued.push(command);
+    });
+  }
+
+  /** What a kick does: the device looks into the queue. The driver's own commands need no such call. */
+  kicked(): void {
+    if (this.#serving || this.#handler === undefined || this.#ends === undefined) return;
+    if (this.status.isDown) return;
+    this.#serving = true;
+    this.#ends.device.disableKicks();
+    this.#serveAvailable(this.#ends);
+  }
+
+  /** Device reset: what is under way is forgotten, a broken link works again. */
+  reset(): void {
+    this.status.reset();
+    if (!this.status.closed) this.#ends = this.#openQueue();
+  }
+
+  close(): void {
+    this.status.close();
+  }
+
+  // The device's end.
+
+  /** Until the queue is empty, broken, or a command takes its time. */
+  #serveAvailable(ends: QueueEnds): void {
+    const { generation } = this.status;
+    const { device } = ends;
+    for (;;) {
+      const popped = device.popChain();
+      if (popped.kind === 'violation') {
+        this.status.violate(`control queue: ${popped.violation.message}`);
+        return;
+      }
+      if (popped.kind === 'empty') {
+        if (device.enableKicks()) {
+          device.disableKicks();
+          continue;
+        }
+        this.#serving = false;
+        return;
+      }
+      const { chain } = popped;
+      this.statistics.commands++;
+      let answer: Uint8Array | Promise<Uint8Array>;
+      try {
+        answer = this.#handler!(chain.readable, chain.writer.capacity);
+      } catch (error) {
+        if (generation === this.status.generation)
+          this.status.violate(`the device failed: ${messageOf(error)}`);
+        return;
+      }
+      // What the handler did may have reset the link.
+      if (generation !== this.status.generation) return;
+      if (!(answer instanceof Uint8Array)) {
+        this.#await(ends, chain, answer);
+        return;
+      }
+      if (!this.#finish(ends, chain, answer)) return;
+    }
+  }
+
+  #await(ends: QueueEnds, chain: DescriptorChain, answer: Promise<Uint8Array>): void {
+    const { generation } = this.status;
+    Promise.resolve(answer).then(
+      (response) => {
+        if (generation === this.status.generation && this.#finish(ends, chain, response))
+          this.#serveAvailable(ends);
+      },
+      (error: unknown) => {
+        if (generation === this.status.generation)
+          this.status.violate(`the device failed: ${messageOf(error)}`);
+      },
+    );
+  }
+
+  /** Returns the chain with its answer; false when there is nothing to go on with. */
+  #finish(ends: QueueEnds, chain: DescriptorChain, response: Uint8Array): boolean {
+    const { generation } = this.status;
+    if (!chain.writer.write(response)) {
+      this.status.violate(`the device answered ${response.length} bytes into ${chain.writer.capacity}`);
+      return false;
+    }
+    ends.device.pushUsed(chain);
+    ends.returned();
+    ends.interrupt();
+    // Chains that a hostile guest has put into the ring by itself are answered, but this driver waits for none.
+    if (this.#waiting !== undefined) this.#collect(ends);
+    return generation === this.status.generation;
+  }
+
+  // The driver's end.
+
+  #submit(command: Command): void {
+    if (this.status.closed) return command.reject(this.status.error('the link is closed'));
+    const { brokenReason } = this.status;
+    if (brokenReason !== undefined) {
+      return command.reject(this.status.error(`the link is broken: ${brokenReason}`));
+    }
+    const ends = this.#ends;
+    if (ends === undefined) {
+      const reason = 'VIRTIO_NET_F_CTRL_VQ is not negotiated, there is no control queue';
+      return command.reject(this.status.error(reason));
+    }
+    const readable = command.parts.filter((part) => part.length > 0);
+    const added = ends.submit({
+      readable,
+      writable: command.room > 0 ? [command.room] : [],
+      indirect: this.#indirect && readable.length > 1,
+    });
+    if (added.kind === 'full') {
+      return command.reject(this.status.error('the command does not fit into the control queue'));
+    }
+    if (added.kind === 'violation') {
+      this.status.violate(`driver: ${added.violation.message}`);
+      return command.reject(this.status.error(`the link is broken: ${added.violation.message}`));
+    }
+    this.#waiting = { token: added.token, command };
+    ends.publish();
+    this.kicked();
+  }
+
+  #collect(ends: QueueEnds): void {
+    for (;;) {
+      const used = ends.collect();
+      if (used.kind === 'empty') break;
+      if (used.kind === 'violation') {
+        this.status.violate(`driver: ${used.violation.message}`);
+        return;
+      }
+      const waiting = this.#waiting;
+      if (waiting === undefined || used.token !== waiting.token) continue;
+      this.#waiting = undefined;
+      waiting.command.resolve(used.response);
+    }
+    this.#sendNext();
+  }
+
+  #sendNext(): void {
+    while (this.#waiting === undefined) {
+      const next = this.#queued.shift();
+      if (next === undefined) return;
+      this.#submit(next);
+    }
+  }
+
+  // Both.
+
+  /** Revokes every chain that the device holds and ends the driver's wait. */
+  #forgetOutstanding(reason: string): void {
+    this.#serving = false;
+    this.#ends?.device.reset();
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    for (const { reject } of [
+      ...(waiting === undefined ? [] : [waiting.command]),
+      ...this.#queued.splice(0),
+    ]) {
+      reject(this.status.error(reason));
+    }
+  }
+
+  #openQueue(): QueueEnds | undefined {
+    const { features } = this.#options;
+    if (!hasFeature(features, VIRTIO_NET_F_CTRL_VQ)) return undefined;
+    const { memory, layout } = this;
+    const end = memory.base + memory.size;
+    const range = { address: layout.buffers, length: end - layout.buffers };
+    const options = {
+      format: this.#format,
+      memory,
+      allocator: new GuestAllocator(memory, range, BUFFER_ALIGNMENT),
+      eventIdx: hasFeature(features, VIRTIO_F_EVENT_IDX),
+      indirect: this.#indirect,
+    };
+    return new QueueEnds(options, this.statistics, layout.queue, this.#queueSize);
+  }
+}

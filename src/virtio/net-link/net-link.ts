@@ -1,0 +1,502 @@
+import { XdpbedError } from '../../core/diagnostic.js';
+import {
+  hasFeature,
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_NET_F_MRG_RXBUF,
+} from '../features.js';
+import { GuestAllocator, GuestMemory, roundUp } from '../guest-memory.js';
+import {
+  checkTransmitHeader,
+  decodeNetHeader,
+  encodeNetHeader,
+  PLAIN_NET_HEADER,
+  VIRTIO_NET_HDR_BYTES,
+  VIRTIO_NET_HDR_F_NEEDS_CSUM,
+  VIRTIO_NET_HDR_GSO_NONE,
+} from '../net-header.js';
+import { SPLIT_QUEUE, type QueueFormat } from '../queue-format.js';
+import { concatenate } from '../concatenate.js';
+import type { DescriptorChain } from '../descriptor-chain.js';
+import { LinkStatus } from './link-status.js';
+import { QueueEnds, type NotificationCounts, type QueueEndsState } from './queue-ends.js';
+
+/** Bytes of the longest frame that is carried: a page, which is what an XDP program can make of one at most. */
+export const MAX_LINK_FRAME_BYTES = 4096;
+/** Guest-physical address of the first byte: not 0, so that a zeroed descriptor points outside. */
+export const GUEST_MEMORY_BASE = 0x10_0000;
+
+/** Bytes of a receive buffer: with merging, a common frame fits into one; without, every frame has to. */
+const MERGEABLE_BUFFER_BYTES = 2048;
+const WHOLE_FRAME_BUFFER_BYTES = VIRTIO_NET_HDR_BYTES + MAX_LINK_FRAME_BYTES;
+/** The allocator's unit. */
+const BUFFER_ALIGNMENT = 64;
+
+/** Virtqueue index of a receive queue (virtio 1.3, 5.1.2): receiveq1 is 0, transmitq1 1, receiveq2 2 … */
+export const receiveQueueIndex = (pair: number): number => 2 * pair;
+export const transmitQueueIndex = (pair: number): number => 2 * pair + 1;
+
+/**
+ * A frame, and what its sender wants to find again at the other end. The tag goes out of band, by the buffer that
+ * carries the frame: undefined for a frame that a hostile guest put into a queue by itself.
+ */
+export interface LinkFrame<Tag> {
+  /** From the destination MAC on, without virtio-net header and FCS. */
+  readonly bytes: Uint8Array;
+  readonly tag: Tag | undefined;
+}
+
+export interface NetLinkOptions {
+  /** Used in messages: `guest0.eth0`. */
+  readonly label: string;
+  readonly queuePairs: number;
+  /** Entries of each queue; split queues take powers of two up to 32768. */
+  readonly queueSize: number;
+  /** Negotiated feature bits. */
+  readonly features: bigint;
+  /** Default: split. */
+  readonly format?: QueueFormat | undefined;
+}
+
+export interface NetLinkStatistics extends NotificationCounts {
+  framesToGuest: number;
+  framesFromGuest: number;
+}
+
+/** The guest's side. */
+export interface DriverPort<Tag> {
+  /** Offers receive buffers until the queue of the pair is full; called by the driver after each poll. */
+  refill(pair: number): void;
+  /** Takes up to `budget` received frames. */
+  receive(pair: number, budget: number): LinkFrame<Tag>[];
+  /** Queues a frame for transmission: false when the queue is full. */
+  send(pair: number, bytes: Uint8Array, tag: Tag): boolean;
+  /** Tells the device of what was queued, unless it asked not to be told. */
+  kick(pair: number): void;
+}
+
+/** The host's side. */
+export interface DevicePort<Tag> {
+  /** Puts a frame into receive buffers of the guest: false when the guest offers none. */
+  deliver(pair: number, bytes: Uint8Array, tag: Tag): boolean;
+  /** Interrupts the guest for delivered frames, unless it asked not to be: whether it was interrupted. */
+  notify(pair: number): boolean;
+  /** Takes up to `budget` frames that the guest queued. With fewer, kicks are on again. */
+  poll(pair: number, budget: number): LinkFrame<Tag>[];
+}
+
+/** A queue and the tags of what is in it, by the buffer's token. */
+interface TaggedQueue<Tag> {
+  readonly ends: QueueEnds;
+  readonly tags: Map<number, Tag>;
+}
+
+/** The queues between two resets. */
+interface QueueSet<Tag> {
+  readonly receive: readonly TaggedQueue<Tag>[];
+  readonly transmit: readonly TaggedQueue<Tag>[];
+}
+
+/** Where the queues lie in guest memory. */
+export interface NetLinkLayout {
+  /** First byte of each receive queue, then of each transmit queue, by pair. */
+  readonly receive: readonly number[];
+  readonly transmit: readonly number[];
+  /** First byte of the driver's buffers; they reach to the end of the memory. */
+  readonly buffers: number;
+}
+
+/**
+ * The data path of a virtio-net device: one receive and one transmit virtqueue for each queue pair, in a memory that
+ * belongs to the guest.
+ *
+ * ```
+ *   memory.base                                                                    base + size
+ *   | receiveq1 | transmitq1 | … | receiveqN | transmitqN | driver's buffers               |
+ * ```
+ *
+ * The two ends share nothing but that memory. The device's end believes none of it: whatever rule the driver
+ * breaks makes a violation, and the link stays down until it is reset. On a broken link frames are refused and
+ * polls find nothing; nothing throws at the device's side and nothing hangs there.
+ *
+ * Checksum and segmentation offload are not carried, whatever was negotiated: a frame that asks for them is a
+ * violation.
+ */
+export class NetLink<Tag = undefined> {
+  readonly driver: DriverPort<Tag>;
+  readonly device: DevicePort<Tag>;
+  readonly statistics: NetLinkStatistics = {
+    framesToGuest: 0,
+    framesFromGuest: 0,
+    kicks: 0,
+    interrupts: 0,
+    suppressedNotifications: 0,
+  };
+  readonly status: LinkStatus;
+  /** The guest's memory: a hostile guest writes here what it likes, and so do tests. */
+  readonly memory: GuestMemory;
+  /** Where a hostile guest would have to write. */
+  readonly layout: NetLinkLayout;
+
+  readonly #options: NetLinkOptions;
+  readonly #format: QueueFormat;
+  readonly #mergeable: boolean;
+  readonly #kickHandlers = new Map<number, () => void>();
+  readonly #interruptHandlers = new Map<number, () => void>();
+  #allocator!: GuestAllocator;
+  #queues: QueueSet<Tag>;
+
+  /**
+   * @param saved goes on from there, over a copy of the memory as it was then
+   * @throws XdpbedError `virtio-violation` for a queue size that the format does not take, or a state that is none
+   */
+  constructor(
+    options: NetLinkOptions,
+    saved?: { readonly state: NetLinkState<Tag>; readonly memory: Uint8Array },
+  ) {
+    this.#options = options;
+    this.#format = options.format ?? SPLIT_QUEUE;
+    this.#mergeable = hasFeature(options.features, VIRTIO_NET_F_MRG_RXBUF);
+    this.status = new LinkStatus(options.label, () => this.#forgetOutstanding());
+    const { memory, layout } = this.#layOut();
+    this.memory = memory;
+    this.layout = layout;
+    if (
+      saved !== undefined &&
+      (saved.memory.length !== memory.size || !memory.write(memory.base, saved.memory))
+    ) {
+      throw this.status.error(
+        `${saved.memory.length} bytes are not the ${memory.size} of this link's memory`,
+      );
+    }
+    this.#queues = this.#openQueues(saved?.state);
+    this.driver = {
+      refill: (pair) => this.#refill(pair),
+      receive: (pair, budget) => this.#receive(pair, budget),
+      send: (pair, bytes, tag) => this.#send(pair, bytes, tag),
+      kick: (pair) => {
+        const { ends } = this.#transmitQueue(pair);
+        if (!this.status.isDown) ends.publish();
+      },
+    };
+    this.device = {
+      deliver: (pair, bytes, tag) => this.#deliver(pair, bytes, tag),
+      notify: (pair) => {
+        const { ends } = this.#receiveQueue(pair);
+        return !this.status.isDown && ends.interrupt();
+      },
+      poll: (pair, budget) => this.#poll(pair, budget),
+    };
+  }
+
+  /** Called, at once, whenever the driver kicks the queue of this index and the device has not asked it not to. */
+  onKick(queue: number, handler: () => void): void {
+    this.#kickHandlers.set(queue, handler);
+  }
+
+  /** Called, at once, whenever the device interrupts for the queue of this index. */
+  onInterrupt(queue: number, handler: () => void): void {
+    this.#interruptHandlers.set(queue, handler);
+  }
+
+  /** Device reset: outstanding buffers are forgotten, a broken link works again. */
+  reset(): void {
+    this.status.reset();
+    if (!this.status.closed) this.#queues = this.#openQueues();
+  }
+
+  close(): void {
+    this.status.close();
+  }
+
+  /** What both ends know, tags included; with a copy of the memory it is enough to go on elsewhere. */
+  save(): NetLinkState<Tag> {
+    const save = ({ ends, tags }: TaggedQueue<Tag>): SavedQueue<Tag> => ({
+      ends: ends.save(),
+      tags: [...tags],
+    });
+    return {
+      allocated: this.#allocator.save(),
+      receive: this.#queues.receive.map(save),
+      transmit: this.#queues.transmit.map(save),
+    };
+  }
+
+  // The driver's end.
+
+  #refill(pair: number): void {
+    if (this.status.isDown) return;
+    const { ends } = this.#receiveQueue(pair);
+    for (;;) {
+      const added = ends.submit({ writable: [this.#receiveBufferBytes] });
+      if (added.kind === 'full') break;
+      if (added.kind === 'violation') {
+        this.status.violate(`driver: ${added.violation.message}`);
+        return;
+      }
+    }
+    ends.publish();
+  }
+
+  #receive(pair: number, budget: number): LinkFrame<Tag>[] {
+    const frames: LinkFrame<Tag>[] = [];
+    if (this.status.isDown) return frames;
+    const queue = this.#receiveQueue(pair);
+    const interrupts = queue.ends.driver.queue;
+    interrupts.disableInterrupts();
+    for (;;) {
+      // A budget that is used up leaves interrupts off: the driver will come again by itself (NAPI).
+      if (frames.length >= budget) return frames;
+      const frame = this.#receiveOne(queue);
+      if (frame !== undefined) frames.push(frame);
+      else if (this.status.isDown || !interrupts.enableInterrupts()) return frames;
+      else interrupts.disableInterrupts();
+    }
+  }
+
+  /** The next frame, put together from as many buffers as its header says; undefined when there is none. */
+  #receiveOne({ ends, tags }: TaggedQueue<Tag>): LinkFrame<Tag> | undefined {
+    const first = this.#collect(ends);
+    if (first?.kind !== 'used') return undefined;
+    const tag = take(tags, first.token);
+    const header = decodeNetHeader(first.response);
+    if (header === undefined) {
+      this.status.violate(`driver: ${first.response.length} bytes in a receive buffer hold no net header`);
+      return undefined;
+    }
+    const parts = [first.response.subarray(VIRTIO_NET_HDR_BYTES)];
+    const count = this.#mergeable ? header.numBuffers : 1;
+    for (let i = 1; i < count; i++) {
+      const more = this.#collect(ends);
+      if (more?.kind !== 'used') {
+        this.status.violate(`driver: a frame of ${count} buffers ends after ${i}`);
+        return undefined;
+      }
+      parts.push(more.response);
+    }
+    return { bytes: count === 1 ? parts[0]! : concatenate(parts), tag };
+  }
+
+  #send(pair: number, bytes: Uint8Array, tag: Tag): boolean {
+    if (bytes.length === 0 || bytes.length > MAX_LINK_FRAME_BYTES) {
+      throw new XdpbedError(
+        'packet-invalid',
+        `${this.#options.label}: a frame of ${bytes.length} bytes, the link carries 1 to ${MAX_LINK_FRAME_BYTES}`,
+      );
+    }
+    if (this.status.isDown) return false;
+    const { ends, tags } = this.#transmitQueue(pair);
+    // Buffers of frames that the device is done with come back here: transmit interrupts are off, as in Linux.
+    while (this.#collect(ends)?.kind === 'used');
+    if (this.status.isDown) return false;
+    const added = ends.submit({ readable: [concatenate([SENT_HEADER, bytes])] });
+    if (added.kind === 'violation') this.status.violate(`driver: ${added.violation.message}`);
+    if (added.kind !== 'added') return false;
+    tags.set(added.token, tag);
+    return true;
+  }
+
+  #collect(ends: QueueEnds): ReturnType<QueueEnds['collect']> | undefined {
+    const used = ends.collect();
+    if (used.kind !== 'violation') return used;
+    this.status.violate(`driver: ${used.violation.message}`);
+    return undefined;
+  }
+
+  // The device's end.
+
+  #deliver(pair: number, bytes: Uint8Array, tag: Tag): boolean {
+    if (this.status.isDown || bytes.length > MAX_LINK_FRAME_BYTES) return false;
+    const { ends, tags } = this.#receiveQueue(pair);
+    const { device } = ends;
+    const chains: DescriptorChain[] = [];
+    let room = 0;
+    const needed = VIRTIO_NET_HDR_BYTES + bytes.length;
+    while (room < needed && (chains.length === 0 || this.#mergeable)) {
+      const popped = device.popChain();
+      if (popped.kind === 'violation') {
+        this.status.violate(`receive queue ${pair}: ${popped.violation.message}`);
+        return false;
+      }
+      if (popped.kind === 'empty') break;
+      chains.push(popped.chain);
+      room += popped.chain.writer.capacity;
+      if (chains.length === 1 && room < VIRTIO_NET_HDR_BYTES) {
+        this.status.violate(`receive queue ${pair}: a buffer of ${room} bytes, less than the net header`);
+        return false;
+      }
+    }
+    if (room < needed) {
+      // Nothing was written yet, so the buffers are as good as new.
+      for (const chain of chains.reverse()) device.unpop(chain);
+      return false;
+    }
+    const header = encodeNetHeader({ ...PLAIN_NET_HEADER, numBuffers: chains.length });
+    let rest = concatenate([header, bytes]);
+    for (const chain of chains) {
+      const count = Math.min(rest.length, chain.writer.capacity);
+      chain.writer.write(rest.subarray(0, count));
+      rest = rest.subarray(count);
+    }
+    tags.set(chains[0]!.head, tag);
+    device.pushUsedBatch(chains);
+    ends.returned();
+    this.statistics.framesToGuest++;
+    return true;
+  }
+
+  #poll(pair: number, budget: number): LinkFrame<Tag>[] {
+    const frames: LinkFrame<Tag>[] = [];
+    if (this.status.isDown) return frames;
+    const { ends, tags } = this.#transmitQueue(pair);
+    const { device } = ends;
+    device.disableKicks();
+    // As with the driver's budget: who stops early comes again without being told.
+    while (frames.length < budget) {
+      const popped = device.popChain();
+      if (popped.kind === 'violation') {
+        this.status.violate(`transmit queue ${pair}: ${popped.violation.message}`);
+        return frames;
+      }
+      if (popped.kind === 'empty') {
+        if (!device.enableKicks()) break;
+        device.disableKicks();
+        continue;
+      }
+      const { chain } = popped;
+      const problem = transmitProblem(chain.readable, chain.writer.capacity);
+      if (problem !== undefined) {
+        this.status.violate(`transmit queue ${pair}: ${problem}`);
+        return frames;
+      }
+      frames.push({ bytes: chain.readable.subarray(VIRTIO_NET_HDR_BYTES), tag: take(tags, chain.head) });
+      device.pushUsed(chain);
+      ends.returned();
+      this.statistics.framesFromGuest++;
+    }
+    ends.interrupt();
+    return frames;
+  }
+
+  // Both.
+
+  get #receiveBufferBytes(): number {
+    return this.#mergeable ? MERGEABLE_BUFFER_BYTES : WHOLE_FRAME_BUFFER_BYTES;
+  }
+
+  #receiveQueue(pair: number): TaggedQueue<Tag> {
+    return this.#queueAt(this.#queues.receive, pair);
+  }
+
+  #transmitQueue(pair: number): TaggedQueue<Tag> {
+    return this.#queueAt(this.#queues.transmit, pair);
+  }
+
+  #queueAt(queues: readonly TaggedQueue<Tag>[], pair: number): TaggedQueue<Tag> {
+    const queue = queues[pair];
+    // The number comes from the fabric, never from a guest.
+    if (queue === undefined) throw new RangeError(`${this.#options.label} has no queue pair ${pair}`);
+    return queue;
+  }
+
+  /** Revokes every chain that the device holds. */
+  #forgetOutstanding(): void {
+    for (const { ends, tags } of [...this.#queues.receive, ...this.#queues.transmit]) {
+      ends.device.reset();
+      tags.clear();
+    }
+  }
+
+  #layOut(): { readonly memory: GuestMemory; readonly layout: NetLinkLayout } {
+    const { queuePairs, queueSize } = this.#options;
+    let at = GUEST_MEMORY_BASE;
+    const place = (): number => {
+      const address = at;
+      at = roundUp(at + this.#format.bytes(queueSize), this.#format.alignment);
+      return address;
+    };
+    const receive: number[] = [];
+    const transmit: number[] = [];
+    for (let pair = 0; pair < queuePairs; pair++) {
+      receive.push(place());
+      transmit.push(place());
+    }
+    const buffers = roundUp(at, BUFFER_ALIGNMENT);
+    const perPair =
+      roundUp(this.#receiveBufferBytes, BUFFER_ALIGNMENT) +
+      roundUp(WHOLE_FRAME_BUFFER_BYTES, BUFFER_ALIGNMENT);
+    const bytes = buffers + queuePairs * queueSize * perPair - GUEST_MEMORY_BASE;
+    return { memory: new GuestMemory(bytes, GUEST_MEMORY_BASE), layout: { receive, transmit, buffers } };
+  }
+
+  #openQueues(state?: NetLinkState<Tag>): QueueSet<Tag> {
+    const { layout, memory } = this;
+    const { features, queueSize } = this.#options;
+    const end = memory.base + memory.size;
+    const range = { address: layout.buffers, length: end - layout.buffers };
+    const allocator = new GuestAllocator(memory, range, BUFFER_ALIGNMENT);
+    if (state !== undefined) allocator.restore(state.allocated);
+    this.#allocator = allocator;
+    const options = {
+      format: this.#format,
+      memory,
+      allocator,
+      eventIdx: hasFeature(features, VIRTIO_F_EVENT_IDX),
+      indirect: hasFeature(features, VIRTIO_F_INDIRECT_DESC),
+    };
+    const open = (address: number, index: number, saved: SavedQueue<Tag> | undefined): TaggedQueue<Tag> => {
+      const ends = new QueueEnds(options, this.statistics, address, queueSize, saved?.ends);
+      ends.onKick = () => this.#kickHandlers.get(index)?.();
+      ends.onInterrupt = () => this.#interruptHandlers.get(index)?.();
+      return { ends, tags: new Map(saved?.tags) };
+    };
+    const transmit = layout.transmit.map((address, pair) =>
+      open(address, transmitQueueIndex(pair), state?.transmit[pair]),
+    );
+    if (state === undefined) for (const { ends } of transmit) ends.driver.queue.disableInterrupts();
+    return {
+      receive: layout.receive.map((address, pair) =>
+        open(address, receiveQueueIndex(pair), state?.receive[pair]),
+      ),
+      transmit,
+    };
+  }
+}
+
+interface SavedQueue<Tag> {
+  readonly ends: QueueEndsState;
+  readonly tags: readonly (readonly [token: number, tag: Tag])[];
+}
+
+/** As JSON has it, if the tags are. */
+export interface NetLinkState<Tag> {
+  readonly allocated: readonly (readonly [address: number, bytes: number])[];
+  readonly receive: readonly SavedQueue<Tag>[];
+  readonly transmit: readonly SavedQueue<Tag>[];
+}
+
+const SENT_HEADER = encodeNetHeader(PLAIN_NET_HEADER);
+
+/** What is wrong with a chain of the transmit queue, if anything. */
+function transmitProblem(readable: Uint8Array, writableBytes: number): string | undefined {
+  if (writableBytes > 0) return `a frame to send comes with ${writableBytes} device-writable bytes`;
+  const header = decodeNetHeader(readable);
+  if (header === undefined) return `${readable.length} bytes do not hold a net header`;
+  const length = readable.length - VIRTIO_NET_HDR_BYTES;
+  if (length === 0) return 'a net header without a frame';
+  if (length > MAX_LINK_FRAME_BYTES) {
+    return `a frame of ${length} bytes exceeds the limit of ${MAX_LINK_FRAME_BYTES}`;
+  }
+  const problem = checkTransmitHeader(header, length);
+  if (problem !== undefined) return `net header: ${problem}`;
+  if ((header.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) !== 0 || header.gsoType !== VIRTIO_NET_HDR_GSO_NONE) {
+    return 'net header: checksum and segmentation offload are not carried by this link';
+  }
+  return undefined;
+}
+
+function take<Tag>(tags: Map<number, Tag>, token: number): Tag | undefined {
+  const tag = tags.get(token);
+  tags.delete(token);
+  return tag;
+}
