@@ -1,7 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { FABRIC } from '../../src/core/contract/fabric.js';
 import { definePlugin } from '../../src/core/contract/plugin.js';
-import { ModelFabric } from './model-fabric.js';
 
 export default definePlugin({
   name: 'model',
@@ -13,7 +12,8 @@ export default definePlugin({
   requires: [],
   capabilities: ['deterministic', 'unprivileged'],
   configSchema: Type.Object({}, { additionalProperties: false }),
-  register(scope) {
+  async register(scope) {
+    const { ModelFabric } = await import('./model-fabric.js');
     scope.bindClass(FABRIC, ModelFabric);
   },
 });

@@ -23,6 +23,8 @@ export class SchemaValidator {
     verbose: true,
     strict: false,
     ownProperties: true,
+    // Each schema sees a handful of documents: compiling it costs more than running it.
+    code: { optimize: false },
   });
   readonly #compiled = new Map<TSchema, ValidateFunction>();
 
