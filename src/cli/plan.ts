@@ -3,9 +3,12 @@ import { loadTestbed, type PluginChoice, type ResolvedRun } from '../core/testbe
 import type { CliContext } from './cli-context.js';
 import { toResolveOptions, type TestbedOptions } from './testbed-options.js';
 
-/** `xdpbed plan`: what each run will be, every default filled in, as JSON. */
+/** `xdpbed plan`: what each run will be, every default filled in, as JSON. As `validate`, runs no plugin's code unasked. */
 export async function plan(context: CliContext, file: string, options: TestbedOptions): Promise<ExitCode> {
-  const testbed = await loadTestbed(file, context.registry, toResolveOptions(options));
+  const testbed = await loadTestbed(file, context.registry, {
+    ...toResolveOptions(options),
+    trust: options.trust === true,
+  });
   const plan = {
     schema: 'xdpbed.plan/1',
     testbed: testbed.name,

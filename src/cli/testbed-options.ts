@@ -6,6 +6,8 @@ export interface TestbedOptions {
   readonly set?: string[];
   readonly only?: string[];
   readonly seed?: string;
+  /** Only of verbs that need not run the code of plugins. */
+  readonly trust?: boolean;
 }
 
 export function toResolveOptions(options: TestbedOptions): ResolveOptions {

@@ -17,9 +17,11 @@ export function addVerbs(program: Command, context: CliContext): void {
     .action(context.verb(async () => (await import('./run.js')).run));
   addTestbedOptions(program.command('validate'))
     .description('check a testbed file and everything it names; starts nothing')
+    .option(...TRUST)
     .action(context.verb(async () => (await import('./validate.js')).validate));
   addTestbedOptions(program.command('plan'))
     .description('print the runs that a testbed expands to, every default filled in')
+    .option(...TRUST)
     .action(context.verb(async () => (await import('./plan.js')).plan));
   addPluginsVerbs(program, context);
   addProgVerbs(program, context);
@@ -31,6 +33,11 @@ export function addVerbs(program: Command, context: CliContext): void {
     .option('--elf', 'accepted and refused: programs come as raw insns')
     .action(context.verb(async () => (await import('./conformance.js')).conformance));
 }
+
+const TRUST = [
+  '--trust',
+  'run the modules of plugins that are not built in, to check their config; `run` always does',
+] as const;
 
 function addPluginsVerbs(program: Command, context: CliContext): void {
   const plugins = program.command('plugins').description('the built-in plugins, and those a name leads to');
