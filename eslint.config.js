@@ -2,7 +2,17 @@ import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist/', 'node_modules/', 'coverage/', '**/fixtures/**/*.js', 'docs/examples/**'] },
+  {
+    ignores: [
+      'dist/',
+      'node_modules/',
+      'coverage/',
+      '**/fixtures/**/*.js',
+      'docs/examples/**',
+      'docs/api/',
+      'third-party/packages/**',
+    ],
+  },
   js.configs.recommended,
   ...tseslint.configs.recommendedTypeChecked,
   {
@@ -29,6 +39,11 @@ export default tseslint.config(
     },
   },
   { files: ['src/cli/**', 'bench/**'], rules: { 'no-console': 'off' } },
+  {
+    files: ['.ci/*.js'],
+    languageOptions: { globals: { console: 'readonly', process: 'readonly', URL: 'readonly' } },
+    rules: { 'no-console': 'off' },
+  },
   { files: ['**/*.cjs'], languageOptions: { globals: { module: 'writable' } } },
   { files: ['**/*.js', '**/*.cjs'], ...tseslint.configs.disableTypeChecked },
 );

@@ -7,10 +7,11 @@ import { BUILT_IN_PLUGINS } from '../src/presets.js';
 const DRAFT = 'http://json-schema.org/draft-07/schema#';
 
 /** Every schema file by its name. `npm run build:schemas` writes them; a test compares them with the checked-in ones. */
-export function schemaFiles(): Record<string, string> {
+export async function schemaFiles(): Promise<Record<string, string>> {
+  const plugins = await Promise.all(BUILT_IN_PLUGINS.map((entry) => entry.load()));
   const render = (schema: object): string => `${JSON.stringify(schema, null, 2)}\n`;
   return {
-    'testbed.schema.json': render(testbedJsonSchema(BUILT_IN_PLUGINS)),
+    'testbed.schema.json': render(testbedJsonSchema(plugins)),
     'cases.schema.json': render({ $schema: DRAFT, ...plain(CaseFileSchema) }),
     'result.schema.json': render({
       $schema: 'http://json-schema.org/draft-07/schema#',
@@ -19,6 +20,6 @@ export function schemaFiles(): Record<string, string> {
   };
 }
 
-export function writeSchemas(folder: URL): void {
-  for (const [name, text] of Object.entries(schemaFiles())) writeFileSync(new URL(name, folder), text);
+export async function writeSchemas(folder: URL): Promise<void> {
+  for (const [name, text] of Object.entries(await schemaFiles())) writeFileSync(new URL(name, folder), text);
 }

@@ -1,4 +1,4 @@
 import { writeSchemas } from './generate.js';
 
 // Run from the repository's root by `npm run build:schemas`.
-writeSchemas(new URL('schemas/', `file://${process.cwd()}/`));
+await writeSchemas(new URL('schemas/', `file://${process.cwd()}/`));

@@ -1,6 +1,6 @@
 /**
  * The public API: everything a plugin or an embedding program needs. The pure libraries have entry points of
- * their own (`xdpbed/bpf`, `xdpbed/virtio`, `xdpbed/packet`), and so have the conformance suites
+ * their own (`xdpbed/bpf`, `xdpbed/virtio`, `xdpbed/packet`, `xdpbed/linux`), and so have the conformance suites
  * (`xdpbed/conformance`).
  */
 export * from './core/diagnostic.js';
@@ -27,16 +27,35 @@ export * from './core/contract/workload.js';
 export { EventLoopTurns } from './core/clock/event-loop-turns.js';
 export { MachineClock } from './core/clock/machine-clock.js';
 export { VirtualClock } from './core/clock/virtual-clock.js';
-export { PluginRegistry } from './core/plugin/plugin-registry.js';
-export { loadTestbed, resolveTestbed, type ResolvedTestbed } from './core/testbed/resolve-testbed.js';
+export { LifecycleManager } from './core/plugin/lifecycle.js';
+export { PluginRegistry, type PluginEntry, type PluginLocation } from './core/plugin/plugin-registry.js';
+export { Scope } from './core/plugin/scope.js';
+export { choosePlugin, type PluginChoice } from './core/testbed/choose-plugin.js';
+export { formatProblem, TestbedError } from './core/testbed/problem-list.js';
+export {
+  loadTestbed,
+  resolveTestbed,
+  type ResolvedTestbed,
+  type ResolveOptions,
+} from './core/testbed/resolve-testbed.js';
 export { executeRun, type RunEnvironment } from './core/run/execute-run.js';
 export { decodeRunSpec, encodeRunSpec, hashRunSpec } from './core/run/run-spec-codec.js';
 export { runTestbed, type RunOptions } from './core/run/run-testbed.js';
 export { BUILT_IN_PLUGINS } from './presets.js';
-export { ControlEndpoint } from './core/offload/control-endpoint.js';
+export { ControlEndpoint, type ControlEndpointOptions } from './core/offload/control-endpoint.js';
+export { CountedPlace } from './core/offload/counted-place.js';
+export { readGuestMap } from './core/offload/guest-map.js';
 export { loadObjectProgram, requireAccepted } from './core/offload/load-program.js';
 export { LocalGuestDriver } from './core/offload/local-guest-driver.js';
 export { negotiatedFeatures } from './core/offload/nic-session.js';
 export { OffloadNetdev } from './core/offload/offload-netdev.js';
+export {
+  OFFLOADABLE_HELPER_IDS,
+  OFFLOADABLE_HELPERS,
+  WITHHELD_HELPERS,
+} from './core/offload/offloadable-helpers.js';
+export { OffloadRecords } from './core/offload/offload-records.js';
+export type { BpfReply, BpfRequest, ControlProtocol } from './core/offload/protocol/control-protocol.js';
+export { RFC_2019 } from './core/offload/protocol/rfc-2019/rfc-2019.js';
 export { QuotaAccounts } from './core/offload/quota-accounts.js';
 export { selectProgram } from './core/offload/select-program.js';

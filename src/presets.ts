@@ -1,45 +1,133 @@
-import type { Plugin } from './core/contract/plugin.js';
-import differential from '../plugins/executor-differential/index.js';
-import interpreter from '../plugins/executor-interpreter/index.js';
-import wasm from '../plugins/executor-wasm/index.js';
-import modelFabric from '../plugins/fabric-model/index.js';
-import memoryMaps from '../plugins/map-backend-memory/index.js';
-import helperAllowList from '../plugins/policy-helper-allow-list/index.js';
-import programLimits from '../plugins/policy-program-limits/index.js';
-import quota from '../plugins/policy-quota/index.js';
-import csvReporter from '../plugins/reporter-csv/index.js';
-import jsonReporter from '../plugins/reporter-json/index.js';
-import junitReporter from '../plugins/reporter-junit/index.js';
-import ndjsonReporter from '../plugins/reporter-ndjson/index.js';
-import tableReporter from '../plugins/reporter-table/index.js';
-import virtqueueTransport from '../plugins/transport-virtqueue/index.js';
-import abstractVerifier from '../plugins/verifier-abstract/index.js';
-import kernelVerifier from '../plugins/verifier-kernel/index.js';
-import structuralVerifier from '../plugins/verifier-structural/index.js';
-import imix from '../plugins/workload-imix/index.js';
-import pcapReplay from '../plugins/workload-pcap-replay/index.js';
-import udpFlood from '../plugins/workload-udp-flood/index.js';
+import type { PluginEntry } from './core/plugin/plugin-registry.js';
 
-/** The only place that names the plugins this package brings. */
-export const BUILT_IN_PLUGINS: readonly Plugin[] = [
-  virtqueueTransport,
-  structuralVerifier,
-  abstractVerifier,
-  kernelVerifier,
-  interpreter,
-  wasm,
-  differential,
-  memoryMaps,
-  helperAllowList,
-  quota,
-  programLimits,
-  modelFabric,
-  udpFlood,
-  imix,
-  pcapReplay,
-  tableReporter,
-  jsonReporter,
-  ndjsonReporter,
-  junitReporter,
-  csvReporter,
+/**
+ * The only place that names the plugins this package brings. What a list of them shows stands here; the module
+ * is imported when somebody uses the plugin, so that a command loads what it runs and nothing else.
+ */
+export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
+  {
+    role: 'transport',
+    name: 'virtqueue',
+    description: "split virtqueues (virtio 1.3) in a guest's memory, for control commands and frames",
+    load: async () => (await import('../plugins/transport-virtqueue/index.js')).default,
+  },
+  {
+    role: 'verifier',
+    name: 'structural',
+    description:
+      'judges a program by its form: encodings, jumps, calls, map references, helper numbers; tracks no values',
+    load: async () => (await import('../plugins/verifier-structural/index.js')).default,
+  },
+  {
+    role: 'verifier',
+    name: 'abstract',
+    description: 'judges programs by abstract interpretation, and explains what it rejects',
+    load: async () => (await import('../plugins/verifier-abstract/index.js')).default,
+  },
+  {
+    role: 'verifier',
+    name: 'kernel',
+    description: 'asks the verifier of the kernel that this runs on, by BPF_PROG_LOAD; needs root',
+    load: async () => (await import('../plugins/verifier-kernel/index.js')).default,
+  },
+  {
+    role: 'executor',
+    name: 'interpreter',
+    description: 'The reference executor: interprets programs and checks every access.',
+    load: async () => (await import('../plugins/executor-interpreter/index.js')).default,
+  },
+  {
+    role: 'executor',
+    name: 'wasm',
+    description: 'compiles programs to WebAssembly; as fast as the JIT of the kernel',
+    load: async () => (await import('../plugins/executor-wasm/index.js')).default,
+  },
+  {
+    role: 'executor',
+    name: 'differential',
+    description: 'Runs each program in several executors, which must agree on every bit.',
+    load: async () => (await import('../plugins/executor-differential/index.js')).default,
+  },
+  {
+    role: 'map-backend',
+    name: 'memory',
+    description: 'maps in the address space of the in-process engine, with the errno behaviour of Linux 6.18',
+    load: async () => (await import('../plugins/map-backend-memory/index.js')).default,
+  },
+  {
+    role: 'policy',
+    name: 'helper-allow-list',
+    description: 'the helpers an offloaded program may call; by default none that reads anything of the host',
+    load: async () => (await import('../plugins/policy-helper-allow-list/index.js')).default,
+  },
+  {
+    role: 'policy',
+    name: 'quota',
+    description:
+      'limits on the maps, map memory, entries, programs and insns that the host holds, per guest and in total',
+    load: async () => (await import('../plugins/policy-quota/index.js')).default,
+  },
+  {
+    role: 'policy',
+    name: 'program-limits',
+    description:
+      'limits on what a program is able to do: verdicts, helpers, map types, packet writes, insns, stack',
+    load: async () => (await import('../plugins/policy-program-limits/index.js')).default,
+  },
+  {
+    role: 'fabric',
+    name: 'model',
+    description:
+      'guest drivers, virtqueues, QEMU devices, taps, bridges and NICs in this process; needs nothing but Node',
+    load: async () => (await import('../plugins/fabric-model/index.js')).default,
+  },
+  {
+    role: 'workload',
+    name: 'udp-flood',
+    description: 'equal UDP or TCP frames at a constant rate, spread over flows and guests',
+    load: async () => (await import('../plugins/workload-udp-flood/index.js')).default,
+  },
+  {
+    role: 'workload',
+    name: 'imix',
+    description:
+      'frames of several sizes and protocols in given proportions; by default the simple IMIX 7:4:1',
+    load: async () => (await import('../plugins/workload-imix/index.js')).default,
+  },
+  {
+    role: 'workload',
+    name: 'pcap-replay',
+    description: 'the frames of a pcap or pcapng file, at the times they were captured',
+    load: async () => (await import('../plugins/workload-pcap-replay/index.js')).default,
+  },
+  {
+    role: 'reporter',
+    name: 'table',
+    description: 'one table of the runs, the checks and a summary, for people',
+    load: async () => (await import('../plugins/reporter-table/index.js')).default,
+  },
+  {
+    role: 'reporter',
+    name: 'json',
+    description: 'the whole result as one JSON document (schemas/result.schema.json)',
+    load: async () => (await import('../plugins/reporter-json/index.js')).default,
+  },
+  {
+    role: 'reporter',
+    name: 'ndjson',
+    description: 'one JSON object per line: each event as it happens, then a summary',
+    load: async () => (await import('../plugins/reporter-ndjson/index.js')).default,
+  },
+  {
+    role: 'reporter',
+    name: 'junit',
+    description: 'JUnit XML for CI: a test case for each check and each run',
+    load: async () => (await import('../plugins/reporter-junit/index.js')).default,
+  },
+  {
+    role: 'reporter',
+    name: 'csv',
+    description: 'one row of counters for each run, for spreadsheets and data frames',
+    load: async () => (await import('../plugins/reporter-csv/index.js')).default,
+  },
 ];

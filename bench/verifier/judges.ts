@@ -1,4 +1,5 @@
-import { AbstractVerifier, DEFAULT_CONFIG } from '../../plugins/verifier-abstract/index.js';
+import { AbstractVerifier } from '../../plugins/verifier-abstract/abstract-verifier.js';
+import { DEFAULT_CONFIG } from '../../plugins/verifier-abstract/config.js';
 import type { GeneratedCase } from '../../src/conformance/program-generator/index.js';
 import type { Program } from '../../src/bpf/program.js';
 import type { Verification, Verifier, VerifierMap, VerifyRequest } from '../../src/core/contract/verifier.js';

@@ -1,6 +1,7 @@
 import 'reflect-metadata';
 import { parseArgs } from 'node:util';
-import { AbstractVerifier, DEFAULT_CONFIG } from '../../plugins/verifier-abstract/index.js';
+import { AbstractVerifier } from '../../plugins/verifier-abstract/abstract-verifier.js';
+import { DEFAULT_CONFIG } from '../../plugins/verifier-abstract/config.js';
 import type { Verification, Verifier } from '../../src/core/contract/verifier.js';
 import { messageOf } from '../../src/core/diagnostic.js';
 import { openKernelVerifier } from './kernel-oracle.js';

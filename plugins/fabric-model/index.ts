@@ -1,7 +1,6 @@
 import { Type } from '@sinclair/typebox';
 import { FABRIC } from '../../src/core/contract/fabric.js';
 import { definePlugin } from '../../src/core/contract/plugin.js';
-import { ModelFabric } from './model-fabric.js';
 
 export default definePlugin({
   name: 'model',
@@ -12,7 +11,8 @@ export default definePlugin({
     'guest drivers, virtqueues, QEMU devices, taps, bridges and NICs in this process; needs nothing but Node',
   time: 'virtual',
   configSchema: Type.Object({}, { additionalProperties: false }),
-  register(scope) {
+  async register(scope) {
+    const { ModelFabric } = await import('./model-fabric.js');
     scope.bindClass(FABRIC, ModelFabric);
   },
 });

@@ -9,7 +9,7 @@ it('binds a backend that serves the runtime of its scope', () => {
   const scope = new Scope('a testbed');
   const runtime = new BpfRuntime({ memoryBytes: 1 << 20 });
   scope.bindValue(BPF_RUNTIME, runtime);
-  plugin.register(scope, { perfBufferBytes: 4096 });
+  void plugin.register(scope, { perfBufferBytes: 4096 });
   const backend = scope.resolve(MAP_BACKEND);
   const perf = { type: 4, keySize: 4, valueSize: 4, maxEntries: 1, flags: 0 };
   // Header, one event, one buffer.

@@ -41,7 +41,7 @@ function records(result: ResultDocument): Record<string, string>[] {
 describe('csv', () => {
   it('is what the plugin binds', () => {
     const scope = new Scope('test');
-    plugin.register(scope, {});
+    void plugin.register(scope, {});
     expect(scope.resolve(REPORTER)).toBeInstanceOf(CsvReporter);
   });
 

@@ -12,7 +12,7 @@ reporterConformance('json', () => new JsonReporter());
 describe('json', () => {
   it('is what the plugin binds', () => {
     const scope = new Scope('test');
-    plugin.register(scope, {});
+    void plugin.register(scope, {});
     expect(scope.resolve(REPORTER)).toBeInstanceOf(JsonReporter);
   });
 

@@ -39,7 +39,7 @@ function assertWellFormed(text: string): void {
 describe('junit', () => {
   it('is what the plugin binds', () => {
     const scope = new Scope('test');
-    plugin.register(scope, {});
+    void plugin.register(scope, {});
     expect(scope.resolve(REPORTER)).toBeInstanceOf(JunitReporter);
   });
 

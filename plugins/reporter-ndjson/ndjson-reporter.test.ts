@@ -31,7 +31,7 @@ function stream(result: ResultDocument): Record<string, unknown>[] {
 describe('ndjson', () => {
   it('is what the plugin binds', () => {
     const scope = new Scope('test');
-    plugin.register(scope, {});
+    void plugin.register(scope, {});
     expect(scope.resolve(REPORTER)).toBeInstanceOf(NdjsonReporter);
   });
 

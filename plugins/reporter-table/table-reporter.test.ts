@@ -34,7 +34,7 @@ function firstRow(run: RunResult): string[] {
 describe('table', () => {
   it('is what the plugin binds', () => {
     const scope = new Scope('test');
-    plugin.register(scope, {});
+    void plugin.register(scope, {});
     expect(scope.resolve(REPORTER)).toBeInstanceOf(TableReporter);
   });
 

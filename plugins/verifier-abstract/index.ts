@@ -1,11 +1,6 @@
 import { definePlugin } from '../../src/core/contract/plugin.js';
 import { VERIFIER } from '../../src/core/contract/verifier.js';
-import { AbstractVerifier } from './abstract-verifier.js';
 import { CONFIG_SCHEMA } from './config.js';
-
-export { AbstractVerifier } from './abstract-verifier.js';
-export { DEFAULT_CONFIG, type AbstractVerifierConfig } from './config.js';
-export { REJECTION_CODES, type RejectionCode } from './rejection-codes.js';
 
 export default definePlugin({
   name: 'abstract',
@@ -14,7 +9,8 @@ export default definePlugin({
   api: '^2',
   description: 'judges programs by abstract interpretation, and explains what it rejects',
   configSchema: CONFIG_SCHEMA,
-  register(scope, config) {
+  async register(scope, config) {
+    const { AbstractVerifier } = await import('./abstract-verifier.js');
     scope.bindFactory(VERIFIER, () => new AbstractVerifier(config));
   },
 });

@@ -18,7 +18,7 @@ function imix(config: object = {}): Workload {
   const check = new Ajv({ useDefaults: true, strict: false }).compile(plugin.configSchema);
   if (!check(filled)) throw new Error(JSON.stringify(check.errors));
   const scope = new Scope('test');
-  plugin.register(scope, filled);
+  void plugin.register(scope, filled);
   return scope.resolve(WORKLOAD);
 }
 

@@ -23,7 +23,7 @@ describe('udp-flood', () => {
     const config: Record<string, unknown> = {};
     expect(new Ajv({ useDefaults: true, strict: false }).validate(plugin.configSchema, config)).toBe(true);
     const scope = new Scope('test');
-    plugin.register(scope, config as UdpFloodConfig);
+    void plugin.register(scope, config as UdpFloodConfig);
     const frames = [...scope.resolve(WORKLOAD).frames(workloadContext({ targets: 1 }))];
 
     expect(frames).toHaveLength(1000);

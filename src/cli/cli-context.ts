@@ -7,6 +7,11 @@ export interface CliContext {
   readonly terminal: Terminal;
   readonly registry: PluginRegistry;
   readonly signal: AbortSignal;
-  /** Wraps a verb's work: its exit code, or that of what it threw, becomes the command's. */
-  verb<A extends unknown[]>(work: (...args: A) => Promise<ExitCode>): (...args: A) => Promise<void>;
+  /**
+   * Makes a commander action of a verb that is imported when it runs. The verb gets this context and what
+   * commander parsed; its exit code, or that of what it threw, becomes the command's.
+   */
+  verb<A extends unknown[]>(
+    load: () => Promise<(context: CliContext, ...args: A) => Promise<ExitCode>>,
+  ): (...args: A) => Promise<void>;
 }

@@ -178,7 +178,7 @@ describe('plugins from elsewhere', () => {
     const file = testbedIn(join(folder, 'package'), (text) =>
       text.replace('policies:\n', 'policies:\n  - { use: max-value-size, config: { bites: 4 } }\n'),
     );
-    const { exit, err } = await xdpbed('validate', file);
+    const { exit, err } = await xdpbed('validate', '--trust', file);
     expect(exit).toBe(2);
     expect(err).toMatch(/changed\.testbed\.yaml:\d+:\d+: unknown key 'bites' \(did you mean 'bytes'\?\)/);
   });
@@ -209,6 +209,51 @@ describe('plugins from elsewhere', () => {
     expect(result.runs[1]!.rulings).toContainEqual(
       expect.objectContaining({ policy: 'deny-all', ruling: 'deny' }),
     );
+  });
+
+  describe('validate and plan run no code of a testbed’s plugins unless told to', () => {
+    const place = () => join(folder, 'untrusted');
+    const ran = globalThis as { ranOnImport?: number };
+    const testbed = (use: string) =>
+      testbedIn(place(), (text) =>
+        text.replace('policies:\n', `policies:\n  - { use: ${use}, config: { x: 1 } }\n`),
+      );
+    beforeAll(() => {
+      mkdirSync(join(place(), 'node_modules/xdpbed-plugin-policy-nosy'), { recursive: true });
+      const module = `globalThis.ranOnImport = (globalThis.ranOnImport ?? 0) + 1;
+        export default { name: 'nosy', version: '1.0.0', role: 'policy', api: '^2', description: 'x',
+          configSchema: { type: 'object', additionalProperties: false }, register() {} };`;
+      writeFileSync(join(place(), 'nosy.mjs'), module);
+      writeFileSync(join(place(), 'node_modules/xdpbed-plugin-policy-nosy/index.js'), module);
+      writeFileSync(
+        join(place(), 'node_modules/xdpbed-plugin-policy-nosy/package.json'),
+        '{ "name": "xdpbed-plugin-policy-nosy", "type": "module", "exports": "./index.js" }',
+      );
+    });
+
+    it.each(['./nosy.mjs', 'nosy'])('%s is found and not run; --trust runs it', async (use) => {
+      const file = testbed(use);
+      delete ran.ranOnImport;
+      const looked = await xdpbed('validate', file);
+      expect([looked.exit, looked.out]).toEqual([0, '']);
+      expect(looked.err).toContain(`policy '${use}' was found and not run, so its config is unchecked`);
+      expect(looked.err).toContain('valid as far as it was checked, 8 runs');
+      const planned = await xdpbed('plan', file);
+      expect(planned.exit).toBe(0);
+      const { runs } = JSON.parse(planned.out) as { runs: { policies: object[] }[] };
+      expect(runs[0]!.policies[0]).toEqual({ use, config: { x: 1 } });
+      expect(ran.ranOnImport).toBeUndefined();
+      // Its schema allows no keys, which only its code can say.
+      const trusted = await xdpbed('validate', '--trust', file);
+      expect(trusted.exit).toBe(2);
+      expect(trusted.err).toContain("unknown key 'x'");
+      expect(ran.ranOnImport).toBe(1);
+    });
+
+    it('a name that leads nowhere is a problem, trusted or not', async () => {
+      const { exit, err } = await xdpbed('validate', testbed('./gone.mjs'));
+      expect([exit, err]).toEqual([2, expect.stringContaining("there is no file './gone.mjs'")]);
+    });
   });
 
   it.each([
@@ -262,7 +307,7 @@ describe('plugins from elsewhere', () => {
     const file = testbedIn(place, (text) =>
       text.replace('policies:\n', `policies:\n  - { use: ./${name} }\n`),
     );
-    const { exit, err } = await xdpbed('validate', file);
+    const { exit, err } = await xdpbed('validate', '--trust', file);
     expect(exit).toBe(2);
     expect(err).toContain(reason);
   });

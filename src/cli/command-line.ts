@@ -4,17 +4,12 @@ import { PluginRegistry } from '../core/plugin/plugin-registry.js';
 import { BUILT_IN_PLUGINS } from '../presets.js';
 import { VERSION } from '../version.js';
 import type { CliContext } from './cli-context.js';
-import { addConformanceVerb } from './conformance.js';
-import { addPlanVerb } from './plan.js';
-import { addPluginsVerbs } from './plugins.js';
-import { addProgVerbs } from './prog/prog.js';
-import { addRunVerb } from './run.js';
 import { reportError, type Terminal } from './terminal.js';
-import { addValidateVerb } from './validate.js';
+import { addVerbs } from './verbs.js';
 
 /** Parses and runs one command line; never throws and never exits the process. */
 export async function runCommandLine(
-  args: readonly string[],
+  words: readonly string[],
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<ExitCode> {
@@ -24,9 +19,10 @@ export async function runCommandLine(
     registry: new PluginRegistry(BUILT_IN_PLUGINS),
     signal,
     verb:
-      (work) =>
-      async (...verbArgs) => {
-        exitCode = await work(...verbArgs);
+      (load) =>
+      async (...args) => {
+        const work = await load();
+        exitCode = await work(context, ...args);
       },
   };
   const program = new Command('xdpbed')
@@ -35,18 +31,10 @@ export async function runCommandLine(
     .showHelpAfterError('(xdpbed --help shows the verbs)')
     .exitOverride()
     .configureOutput({ writeOut: (text) => terminal.out(text), writeErr: (text) => terminal.err(text) });
-  for (const add of [
-    addRunVerb,
-    addValidateVerb,
-    addPlanVerb,
-    addPluginsVerbs,
-    addProgVerbs,
-    addConformanceVerb,
-  ])
-    add(program, context);
+  addVerbs(program, context);
   for (const command of allCommands(program)) command.exitOverride().copyInheritedSettings(program);
   try {
-    await program.parseAsync(args, { from: 'user' });
+    await program.parseAsync(words, { from: 'user' });
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.OK : EXIT.BAD_INPUT;

@@ -1,6 +1,5 @@
-import type { Command } from 'commander';
 import { runConformanceProgram } from '../conformance/executor/bpf-conformance.js';
-import { EXIT } from '../core/diagnostic.js';
+import { EXIT, type ExitCode } from '../core/diagnostic.js';
 import type { CliContext } from './cli-context.js';
 import { Workbench } from './prog/workbench.js';
 
@@ -8,37 +7,31 @@ import { Workbench } from './prog/workbench.js';
  * `xdpbed conformance`: the plugin protocol of the public bpf_conformance suite. The program comes as one line of
  * hex on stdin, R0 goes to stdout in hex; an error goes to stderr with a non-zero exit code.
  */
-export function addConformanceVerb(program: Command, context: CliContext): void {
-  program
-    .command('conformance')
-    .description('run one program by the plugin protocol of bpf_conformance')
-    .argument('[memory]', 'hex bytes that R1 points to, their length in R2')
-    .option('--executor <name>', 'interpreter or wasm', 'interpreter')
-    .option('--elf', 'accepted and refused: programs come as raw insns')
-    .action(
-      context.verb(async (memory: string | undefined, options: { executor: string; elf?: boolean }) => {
-        const { terminal } = context;
-        if (options.elf === true) {
-          terminal.err('programs in ELF format are not part of this protocol\n');
-          return EXIT.BAD_INPUT;
-        }
-        const text = await terminal.input();
-        const bench = await Workbench.open(context.registry, {
-          executor: options.executor,
-          verifiers: ['structural'],
-          runtime: { memoryBytes: 4 * 1024 * 1024 },
-        });
-        try {
-          const result = await runConformanceProgram(bench.party.executor, bench.runtime, text, memory);
-          if ('error' in result) {
-            terminal.err(`${result.error}\n`);
-            return EXIT.CHECK_FAILED;
-          }
-          terminal.out(`${BigInt.asUintN(64, result.r0).toString(16)}\n`);
-          return EXIT.OK;
-        } finally {
-          await bench.close();
-        }
-      }),
-    );
+export async function conformance(
+  context: CliContext,
+  memory: string | undefined,
+  options: { executor: string; elf?: boolean },
+): Promise<ExitCode> {
+  const { terminal } = context;
+  if (options.elf === true) {
+    terminal.err('programs in ELF format are not part of this protocol\n');
+    return EXIT.BAD_INPUT;
+  }
+  const text = await terminal.input();
+  const bench = await Workbench.open(context.registry, {
+    executor: options.executor,
+    verifiers: ['structural'],
+    runtime: { memoryBytes: 4 * 1024 * 1024 },
+  });
+  try {
+    const result = await runConformanceProgram(bench.party.executor, bench.runtime, text, memory);
+    if ('error' in result) {
+      terminal.err(`${result.error}\n`);
+      return EXIT.CHECK_FAILED;
+    }
+    terminal.out(`${BigInt.asUintN(64, result.r0).toString(16)}\n`);
+    return EXIT.OK;
+  } finally {
+    await bench.close();
+  }
 }

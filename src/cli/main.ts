@@ -1,5 +1,4 @@
 #!/usr/bin/env node
-import 'reflect-metadata';
 import { EXIT } from '../core/diagnostic.js';
 import { runCommandLine } from './command-line.js';
 import { processTerminal } from './terminal.js';

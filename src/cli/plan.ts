@@ -1,29 +1,25 @@
-import type { Command } from 'commander';
-import { EXIT } from '../core/diagnostic.js';
+import { EXIT, type ExitCode } from '../core/diagnostic.js';
 import type { PluginReference, RunSpec } from '../core/contract/run-spec.js';
 import { loadTestbed } from '../core/testbed/resolve-testbed.js';
 import { featureNames } from '../virtio/features.js';
 import type { CliContext } from './cli-context.js';
-import { addTestbedOptions, toResolveOptions, type TestbedOptions } from './testbed-options.js';
+import { toResolveOptions, type TestbedOptions } from './testbed-options.js';
 
-/** `xdpbed plan`: what each run will be, every default filled in, as JSON. */
-export function addPlanVerb(program: Command, context: CliContext): void {
-  addTestbedOptions(program.command('plan'))
-    .description('print the runs that a testbed expands to, every default filled in')
-    .action(
-      context.verb(async (file: string, options: TestbedOptions) => {
-        const testbed = await loadTestbed(file, context.registry, toResolveOptions(options));
-        const plan = {
-          schema: 'xdpbed.plan/1',
-          testbed: testbed.name,
-          seed: String(testbed.seed),
-          runs: testbed.runs.map(describeRun),
-          checks: testbed.checks,
-        };
-        context.terminal.out(`${JSON.stringify(plan, null, 2)}\n`);
-        return EXIT.OK;
-      }),
-    );
+/** `xdpbed plan`: what each run will be, every default filled in, as JSON. As `validate`, runs no plugin's code unasked. */
+export async function plan(context: CliContext, file: string, options: TestbedOptions): Promise<ExitCode> {
+  const testbed = await loadTestbed(file, context.registry, {
+    ...toResolveOptions(options),
+    trust: options.trust === true,
+  });
+  const plan = {
+    schema: 'xdpbed.plan/1',
+    testbed: testbed.name,
+    seed: String(testbed.seed),
+    runs: testbed.runs.map(describeRun),
+    checks: testbed.checks,
+  };
+  context.terminal.out(`${JSON.stringify(plan, null, 2)}\n`);
+  return EXIT.OK;
 }
 
 /** The spec in the words of the testbed language: feature bits by name, bytes in hex. */

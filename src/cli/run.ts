@@ -1,5 +1,4 @@
-import type { Command } from 'commander';
-import { EXIT, type XdpbedError } from '../core/diagnostic.js';
+import { EXIT, type ExitCode, type XdpbedError } from '../core/diagnostic.js';
 import type { StreamEvent } from '../core/contract/event.js';
 import { REPORTER, type Reporter } from '../core/contract/reporter.js';
 import type { ResultDocument } from '../core/contract/result.js';
@@ -12,35 +11,29 @@ import { loadTestbed, type ResolvedTestbed } from '../core/testbed/resolve-testb
 import { VERSION } from '../version.js';
 import type { CliContext } from './cli-context.js';
 import type { Terminal } from './terminal.js';
-import { addTestbedOptions, toResolveOptions, type TestbedOptions } from './testbed-options.js';
+import { toResolveOptions, type TestbedOptions } from './testbed-options.js';
 
 /** `xdpbed run`: brings a testbed up, drives its traffic, checks it and reports. */
-export function addRunVerb(program: Command, context: CliContext): void {
-  addTestbedOptions(program.command('run'))
-    .description('run a testbed and check it')
-    .option(
-      '--format <reporter>',
-      'render the result with this reporter: table, json, ndjson, … (default: the testbed’s)',
-    )
-    .action(
-      context.verb(async (file: string, options: TestbedOptions & { format?: string }) => {
-        const testbed = await loadTestbed(file, context.registry, toResolveOptions(options));
-        const choice: PluginChoice =
-          options.format === undefined
-            ? testbed.reporter
-            : await choosePlugin(context.registry, 'reporter', options.format, process.cwd());
-        const lifecycle = new LifecycleManager(PHASE_TIMEOUT_MS, context.signal);
-        const instances = new PluginInstances(new Scope('reporter'), lifecycle);
-        try {
-          const reporter = await instances.instantiate(choice, REPORTER);
-          const { result, text } = await runAndReport(testbed, reporter, pluginName(choice), context);
-          context.terminal.out(text);
-          return result.passed ? EXIT.OK : EXIT.CHECK_FAILED;
-        } finally {
-          await lifecycle.stop();
-        }
-      }),
-    );
+export async function run(
+  context: CliContext,
+  file: string,
+  options: TestbedOptions & { format?: string },
+): Promise<ExitCode> {
+  const testbed = await loadTestbed(file, context.registry, toResolveOptions(options));
+  const choice: PluginChoice =
+    options.format === undefined
+      ? testbed.reporter
+      : await choosePlugin(context.registry, 'reporter', options.format, process.cwd());
+  const lifecycle = new LifecycleManager(PHASE_TIMEOUT_MS, context.signal);
+  const instances = new PluginInstances(new Scope('reporter'), lifecycle);
+  try {
+    const reporter = await instances.instantiate(choice, REPORTER);
+    const { result, text } = await runAndReport(testbed, reporter, pluginName(choice), context);
+    context.terminal.out(text);
+    return result.passed ? EXIT.OK : EXIT.CHECK_FAILED;
+  } finally {
+    await lifecycle.stop();
+  }
 }
 
 async function runAndReport(

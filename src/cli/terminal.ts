@@ -46,7 +46,8 @@ export function reportError(error: unknown, terminal: Terminal): ExitCode {
   if (error instanceof TestbedError) {
     const count = error.problems.length;
     for (const problem of error.problems) terminal.err(`${formatProblem(problem)}\n`);
-    terminal.err(`${count} ${count === 1 ? 'problem' : 'problems'}\n`);
+    const more = error.truncated ? ', and maybe more' : '';
+    terminal.err(`${count} ${count === 1 ? 'problem' : 'problems'}${more}\n`);
     return error.exitCode;
   }
   if (error instanceof XdpbedError) {

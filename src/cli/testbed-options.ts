@@ -1,4 +1,3 @@
-import type { Command } from 'commander';
 import { XdpbedError } from '../core/diagnostic.js';
 import type { ResolveOptions } from '../core/testbed/resolve-testbed.js';
 
@@ -7,24 +6,8 @@ export interface TestbedOptions {
   readonly set?: string[];
   readonly only?: string[];
   readonly seed?: string;
-}
-
-const collect = (value: string, previous: string[] = []): string[] => [...previous, value];
-
-export function addTestbedOptions(command: Command): Command {
-  return command
-    .argument('<testbed>', 'testbed file, e.g. testbeds/rfc-2019.testbed.yaml')
-    .option(
-      '--set <path=value>',
-      'set a value of the testbed, e.g. workload.config.frames=100 (may be repeated)',
-      collect,
-    )
-    .option(
-      '--only <axis=variant>',
-      'only these variants of a matrix axis, comma-separated (may be repeated)',
-      collect,
-    )
-    .option('--seed <number>', 'draw everything random from this seed');
+  /** Only of verbs that need not run the code of plugins. */
+  readonly trust?: boolean;
 }
 
 export function toResolveOptions(options: TestbedOptions): ResolveOptions {

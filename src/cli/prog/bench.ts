@@ -1,8 +1,7 @@
-import type { Command } from 'commander';
-import { EXIT, XdpbedError } from '../../core/diagnostic.js';
+import { EXIT, type ExitCode, XdpbedError } from '../../core/diagnostic.js';
 import { loadObjectProgram } from '../../core/offload/load-program.js';
 import type { CliContext } from '../cli-context.js';
-import { addProgramOptions, openProgram, type ProgramOptions } from './prog-object.js';
+import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
 import { readFrames } from './capture-input.js';
 import { Workbench } from './workbench.js';
@@ -22,74 +21,67 @@ const SLICE_MS = 60;
  * `xdpbed prog bench`: nanoseconds a packet, executors side by side. Rounds are interleaved, so that a machine
  * that slows down slows all of them down; the ratio is what can be trusted.
  */
-export function addBenchVerb(prog: Command, context: CliContext): void {
-  addProgramOptions(prog.command('bench'))
-    .description('time a program on the packets of a capture, executors side by side')
-    .requiredOption('--pcap <file>', 'capture whose packets are run over and over')
-    .option('--executor <names>', 'executors, comma-separated', 'interpreter,wasm')
-    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
-    .option('--rounds <number>', 'interleaved rounds; the median counts', '7')
-    .option('--batch <number>', 'packets of one call', '64')
-    .action(
-      context.verb(async (path: string, options: BenchOptions) => {
-        const { object, spec } = await openProgram(path, options);
-        const packets = await readFrames(options.pcap);
-        if (packets.length === 0) throw new XdpbedError('usage', `${options.pcap} holds no packets`);
-        const rounds = positive('--rounds', options.rounds);
-        const batch = positive('--batch', options.batch);
-        const benches: {
-          name: string;
-          workbench: Workbench;
-          measure: (milliseconds: number) => number;
-          samples: number[];
-        }[] = [];
-        try {
-          for (const name of options.executor.split(',')) {
-            const workbench = await Workbench.open(context.registry, {
-              executor: name,
-              verifiers: options.verifier.split(','),
-            });
-            const bench = { name, workbench, measure: (_: number) => 0, samples: [] as number[] };
-            benches.push(bench);
-            const loaded = await loadObjectProgram(workbench.party, object, spec, {
-              world: { trace: () => undefined },
-            });
-            if (!loaded.accepted) {
-              context.terminal.err(renderVerification(loaded.programName, loaded, { complexity: false }));
-              return EXIT.CHECK_FAILED;
-            }
-            const ring = loaded.loaded.openFrames(Math.max(batch * 4, 64));
-            bench.measure = (milliseconds) => {
-              let [runs, spent] = [0, 0];
-              while (spent < milliseconds) {
-                // A program may change its packets, so each batch starts from fresh ones; that is not timed.
-                for (let i = 0; i < batch; i++)
-                  ring.load(i, packets[i % packets.length]!.data, { ingressIfindex: 1 });
-                const started = performance.now();
-                loaded.loaded.runBatch(ring, 0, batch);
-                spent += performance.now() - started;
-                runs += batch;
-              }
-              return (spent * 1e6) / runs;
-            };
-            bench.measure(4 * SLICE_MS);
-          }
-          for (let round = 0; round < rounds; round++) {
-            for (const bench of benches) bench.samples.push(bench.measure(SLICE_MS));
-          }
-        } finally {
-          for (const { workbench } of benches) await workbench.close();
+export async function benchProgram(
+  context: CliContext,
+  path: string,
+  options: BenchOptions,
+): Promise<ExitCode> {
+  const { object, spec } = await openProgram(path, options);
+  const packets = await readFrames(options.pcap);
+  if (packets.length === 0) throw new XdpbedError('usage', `${options.pcap} holds no packets`);
+  const rounds = positive('--rounds', options.rounds);
+  const batch = positive('--batch', options.batch);
+  const benches: {
+    name: string;
+    workbench: Workbench;
+    measure: (milliseconds: number) => number;
+    samples: number[];
+  }[] = [];
+  try {
+    for (const name of options.executor.split(',')) {
+      const workbench = await Workbench.open(context.registry, {
+        executor: name,
+        verifiers: options.verifier.split(','),
+      });
+      const bench = { name, workbench, measure: (_: number) => 0, samples: [] as number[] };
+      benches.push(bench);
+      const loaded = await loadObjectProgram(workbench.party, object, spec, {
+        world: { trace: () => undefined },
+      });
+      if (!loaded.accepted) {
+        context.terminal.err(renderVerification(loaded.programName, loaded, { complexity: false }));
+        return EXIT.CHECK_FAILED;
+      }
+      const ring = loaded.loaded.openFrames(Math.max(batch * 4, 64));
+      bench.measure = (milliseconds) => {
+        let [runs, spent] = [0, 0];
+        while (spent < milliseconds) {
+          // A program may change its packets, so each batch starts from fresh ones; that is not timed.
+          for (let i = 0; i < batch; i++)
+            ring.load(i, packets[i % packets.length]!.data, { ingressIfindex: 1 });
+          const started = performance.now();
+          loaded.loaded.runBatch(ring, 0, batch);
+          spent += performance.now() - started;
+          runs += batch;
         }
-        const first = median(benches[0]!.samples);
-        for (const { name, samples } of benches) {
-          const ns = median(samples);
-          context.terminal.out(
-            `${name.padEnd(14)} ${ns.toFixed(1).padStart(9)} ns a packet   ${(ns / first).toFixed(3)} of ${benches[0]!.name}\n`,
-          );
-        }
-        return EXIT.OK;
-      }),
+        return (spent * 1e6) / runs;
+      };
+      bench.measure(4 * SLICE_MS);
+    }
+    for (let round = 0; round < rounds; round++) {
+      for (const bench of benches) bench.samples.push(bench.measure(SLICE_MS));
+    }
+  } finally {
+    for (const { workbench } of benches) await workbench.close();
+  }
+  const first = median(benches[0]!.samples);
+  for (const { name, samples } of benches) {
+    const ns = median(samples);
+    context.terminal.out(
+      `${name.padEnd(14)} ${ns.toFixed(1).padStart(9)} ns a packet   ${(ns / first).toFixed(3)} of ${benches[0]!.name}\n`,
     );
+  }
+  return EXIT.OK;
 }
 
 function positive(option: string, text: string): number {

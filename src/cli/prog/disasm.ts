@@ -1,24 +1,19 @@
-import type { Command } from 'commander';
-import { EXIT } from '../../core/diagnostic.js';
+import { EXIT, type ExitCode } from '../../core/diagnostic.js';
 import { disassemble } from '../../bpf/disassembler.js';
 import type { ProgramSpec } from '../../bpf/program.js';
 import type { CliContext } from '../cli-context.js';
-import { addProgramOptions, openObject, openProgram, type ProgramOptions } from './prog-object.js';
+import { openObject, openProgram, type ProgramOptions } from './prog-object.js';
 
 /** `xdpbed prog disasm`: the insns in the syntax of the kernel's verifier log, with source lines from BTF. */
-export function addDisasmVerb(prog: Command, context: CliContext): void {
-  addProgramOptions(prog.command('disasm'))
-    .description('disassemble a program, or all of an object’s')
-    .option('--no-source', 'without source lines')
-    .option('--opcodes', 'with the opcode byte of each insn')
-    .action(
-      context.verb(async (path: string, options: ProgramOptions & { source: boolean; opcodes?: boolean }) => {
-        const one = options.program !== undefined || options.section !== undefined;
-        const programs = one ? [(await openProgram(path, options)).spec] : (await openObject(path)).programs;
-        context.terminal.out(programs.map((program) => listing(program, options)).join('\n'));
-        return EXIT.OK;
-      }),
-    );
+export async function disassembleProgram(
+  context: CliContext,
+  path: string,
+  options: ProgramOptions & { source: boolean; opcodes?: boolean },
+): Promise<ExitCode> {
+  const one = options.program !== undefined || options.section !== undefined;
+  const programs = one ? [(await openProgram(path, options)).spec] : (await openObject(path)).programs;
+  context.terminal.out(programs.map((program) => listing(program, options)).join('\n'));
+  return EXIT.OK;
 }
 
 function listing(program: ProgramSpec, options: { source: boolean; opcodes?: boolean }): string {

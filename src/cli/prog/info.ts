@@ -1,5 +1,4 @@
-import type { Command } from 'commander';
-import { EXIT } from '../../core/diagnostic.js';
+import { EXIT, type ExitCode } from '../../core/diagnostic.js';
 import { openObject } from './prog-object.js';
 import { helperName } from '../../bpf/helper-ids.js';
 import { OP_CALL, BPF_CALL_HELPER } from '../../bpf/opcodes.js';
@@ -9,21 +8,16 @@ import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import type { CliContext } from '../cli-context.js';
 
 /** `xdpbed prog info`: what an object declares. Nothing is loaded. */
-export function addInfoVerb(prog: Command, context: CliContext): void {
-  prog
-    .command('info')
-    .description('show the programs and maps of an object')
-    .argument('<object>', 'ELF object')
-    .option('--format <format>', 'text or json', 'text')
-    .action(
-      context.verb(async (path: string, options: { format: string }) => {
-        const info = describeObject(await openObject(path));
-        const { terminal } = context;
-        if (options.format === 'json') terminal.out(`${JSON.stringify(info, null, 2)}\n`);
-        else terminal.out(renderText(path, info));
-        return EXIT.OK;
-      }),
-    );
+export async function showInfo(
+  context: CliContext,
+  path: string,
+  options: { format: string },
+): Promise<ExitCode> {
+  const info = describeObject(await openObject(path));
+  const { terminal } = context;
+  if (options.format === 'json') terminal.out(`${JSON.stringify(info, null, 2)}\n`);
+  else terminal.out(renderText(path, info));
+  return EXIT.OK;
 }
 
 function describeObject(object: ObjectSpec) {

@@ -1,4 +1,3 @@
-import type { Command } from 'commander';
 import { XdpbedError } from '../../core/diagnostic.js';
 import { selectProgram } from '../../core/offload/select-program.js';
 import { readObjectFile } from '../../core/testbed/object-file.js';
@@ -9,13 +8,6 @@ import type { ProgramSpec } from '../../bpf/program.js';
 export interface ProgramOptions {
   readonly program?: string;
   readonly section?: string;
-}
-
-export function addProgramOptions(command: Command): Command {
-  return command
-    .argument('<object>', 'ELF object, e.g. testbeds/programs/xdp1.o')
-    .option('--program <name>', 'function name of the program; may be left out when there is one XDP program')
-    .option('--section <name>', 'section of the program, e.g. xdp/devmap');
 }
 
 /** Reads an object. Throws what reading it throws, with the object's name in front. */

@@ -1,24 +1,72 @@
 import type { Command } from 'commander';
 import type { CliContext } from '../cli-context.js';
-import { addBenchVerb } from './bench.js';
-import { addDisasmVerb } from './disasm.js';
-import { addInfoVerb } from './info.js';
-import { addRunVerb } from './run.js';
-import { addTestVerb } from './test.js';
-import { addTraceVerb } from './trace.js';
-import { addVerifyVerb } from './verify.js';
 
-/** `xdpbed prog …`: the engine alone, on one object; no root, no kernel, no clang. */
+/**
+ * `xdpbed prog …`: the engine alone, on one object; no root, no kernel, no clang. Only the command lines are
+ * declared here; what a verb does is imported when it runs.
+ */
 export function addProgVerbs(program: Command, context: CliContext): void {
   const prog = program.command('prog').description('inspect, verify, run and test XDP programs without root');
-  for (const add of [
-    addInfoVerb,
-    addDisasmVerb,
-    addVerifyVerb,
-    addRunVerb,
-    addTraceVerb,
-    addTestVerb,
-    addBenchVerb,
-  ])
-    add(prog, context);
+  prog
+    .command('info')
+    .description('show the programs and maps of an object')
+    .argument('<object>', 'ELF object')
+    .option('--format <format>', 'text or json', 'text')
+    .action(context.verb(async () => (await import('./info.js')).showInfo));
+  addProgramOptions(prog.command('disasm'))
+    .description('disassemble a program, or all of an object’s')
+    .option('--no-source', 'without source lines')
+    .option('--opcodes', 'with the opcode byte of each insn')
+    .action(context.verb(async () => (await import('./disasm.js')).disassembleProgram));
+  addProgramOptions(prog.command('verify'))
+    .description('judge a program, or all of an object’s, without loading it, and explain a rejection')
+    .option('--verifier <names>', 'verifiers, comma-separated: abstract, structural, kernel', 'abstract')
+    .option('--log', 'print the state before each insn, in the kernel’s notation')
+    .option('--complexity', 'show where states multiply')
+    .option('--format <format>', 'text or json', 'text')
+    .action(context.verb(async () => (await import('./verify.js')).verifyProgram));
+  addProgramOptions(prog.command('run'))
+    .description('run a program on the packets of a capture: verdicts, changed bytes, map content')
+    .requiredOption('--pcap <file>', 'capture to read, pcap or pcapng')
+    .option('--pcap-out <file>', 'write what XDP_PASS, XDP_TX and XDP_REDIRECT let through, as pcap')
+    .option('--maps <file>', 'YAML with map content to start from, by map name')
+    .option('--executor <name>', 'interpreter, wasm or differential', 'interpreter')
+    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
+    .option('--ifindex <number>', 'ifindex that frames come in by', '1')
+    .option('--quiet', 'no line for each packet')
+    .option('--format <format>', 'text or json', 'text')
+    .action(context.verb(async () => (await import('./run.js')).runProgram));
+  addProgramOptions(prog.command('trace'))
+    .description('step through a program on one packet: registers, memory accesses, source lines')
+    .requiredOption('--pcap <file>', 'capture that holds the packet')
+    .option('--packet <number>', 'which packet, counted from 1', '1')
+    .option('--executor <name>', 'an executor that can step', 'interpreter')
+    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
+    .option('--limit <number>', 'give up after so many insns', '10000')
+    .action(context.verb(async () => (await import('./trace.js')).traceProgram));
+  prog
+    .command('test')
+    .description('unit-test a program: given a packet and maps, expect a verdict, a packet and maps')
+    .argument('<object>', 'ELF object')
+    .argument('<cases>', 'YAML file of cases')
+    .option('--executor <name>', 'interpreter, wasm or differential', 'interpreter')
+    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
+    .option('--format <format>', 'text or junit', 'text')
+    .action(context.verb(async () => (await import('./test.js')).testProgram));
+  addProgramOptions(prog.command('bench'))
+    .description('time a program on the packets of a capture, executors side by side')
+    .requiredOption('--pcap <file>', 'capture whose packets are run over and over')
+    .option('--executor <names>', 'executors, comma-separated', 'interpreter,wasm')
+    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
+    .option('--rounds <number>', 'interleaved rounds; the median counts', '7')
+    .option('--batch <number>', 'packets of one call', '64')
+    .action(context.verb(async () => (await import('./bench.js')).benchProgram));
+}
+
+/** Options of every verb that takes one program of an object. */
+function addProgramOptions(command: Command): Command {
+  return command
+    .argument('<object>', 'ELF object, e.g. testbeds/programs/xdp1.o')
+    .option('--program <name>', 'function name of the program; may be left out when there is one XDP program')
+    .option('--section <name>', 'section of the program, e.g. xdp/devmap');
 }

@@ -1,6 +1,5 @@
 import { readFile, writeFile } from 'node:fs/promises';
-import type { Command } from 'commander';
-import { EXIT, XdpbedError, messageOf } from '../../core/diagnostic.js';
+import { EXIT, type ExitCode, XdpbedError, messageOf } from '../../core/diagnostic.js';
 import { parseMapInput, hex, type MapDump, type MapInput } from '../../core/program-test/map-input.js';
 import {
   changedRanges,
@@ -12,7 +11,7 @@ import { formatProblem } from '../../core/testbed/problem-list.js';
 import { formatSourceLine, sourceLineAt, type ProgramSpec } from '../../bpf/program.js';
 import { writePcap, type CapturedPacket, type PacketToWrite } from '../../packet/index.js';
 import type { CliContext } from '../cli-context.js';
-import { addProgramOptions, openProgram, type ProgramOptions } from './prog-object.js';
+import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
 import { readFrames } from './capture-input.js';
 import { Workbench } from './workbench.js';
@@ -29,48 +28,32 @@ export interface RunOptions extends ProgramOptions {
 }
 
 /** `xdpbed prog run`: a program on the packets of a capture; no root, no kernel. */
-export function addRunVerb(prog: Command, context: CliContext): void {
-  addProgramOptions(prog.command('run'))
-    .description('run a program on the packets of a capture: verdicts, changed bytes, map content')
-    .requiredOption('--pcap <file>', 'capture to read, pcap or pcapng')
-    .option('--pcap-out <file>', 'write what XDP_PASS, XDP_TX and XDP_REDIRECT let through, as pcap')
-    .option('--maps <file>', 'YAML with map content to start from, by map name')
-    .option('--executor <name>', 'interpreter, wasm or differential', 'interpreter')
-    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
-    .option('--ifindex <number>', 'ifindex that frames come in by', '1')
-    .option('--quiet', 'no line for each packet')
-    .option('--format <format>', 'text or json', 'text')
-    .action(
-      context.verb(async (path: string, options: RunOptions) => {
-        const { object, spec } = await openProgram(path, options);
-        const packets = await readFrames(options.pcap);
-        const initial =
-          options.maps === undefined
-            ? undefined
-            : parseMapInput(object.maps, await readMapFile(options.maps));
-        const bench = await Workbench.open(context.registry, {
-          executor: options.executor,
-          verifiers: options.verifier.split(','),
-        });
-        try {
-          const session = await ProgramSession.open(bench.party, object, spec, initial);
-          if ('code' in session) {
-            context.terminal.err(renderVerification(session.programName, session, { complexity: false }));
-            return EXIT.CHECK_FAILED;
-          }
-          const report = runPackets(session, packets, Number(options.ifindex), context.signal);
-          session.close();
-          if (options.pcapOut !== undefined)
-            await writeFile(options.pcapOut, writePcap(report.passed, { resolution: 'ns' }));
-          context.terminal.out(
-            options.format === 'json' ? toJson(report) : renderText(spec, report, options.quiet !== true),
-          );
-          return report.lines.some((line) => line.outcome.fault !== undefined) ? EXIT.CHECK_FAILED : EXIT.OK;
-        } finally {
-          await bench.close();
-        }
-      }),
+export async function runProgram(context: CliContext, path: string, options: RunOptions): Promise<ExitCode> {
+  const { object, spec } = await openProgram(path, options);
+  const packets = await readFrames(options.pcap);
+  const initial =
+    options.maps === undefined ? undefined : parseMapInput(object.maps, await readMapFile(options.maps));
+  const bench = await Workbench.open(context.registry, {
+    executor: options.executor,
+    verifiers: options.verifier.split(','),
+  });
+  try {
+    const session = await ProgramSession.open(bench.party, object, spec, initial);
+    if ('code' in session) {
+      context.terminal.err(renderVerification(session.programName, session, { complexity: false }));
+      return EXIT.CHECK_FAILED;
+    }
+    const report = runPackets(session, packets, Number(options.ifindex), context.signal);
+    session.close();
+    if (options.pcapOut !== undefined)
+      await writeFile(options.pcapOut, writePcap(report.passed, { resolution: 'ns' }));
+    context.terminal.out(
+      options.format === 'json' ? toJson(report) : renderText(spec, report, options.quiet !== true),
     );
+    return report.lines.some((line) => line.outcome.fault !== undefined) ? EXIT.CHECK_FAILED : EXIT.OK;
+  } finally {
+    await bench.close();
+  }
 }
 
 interface RunReport {

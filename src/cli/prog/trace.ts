@@ -1,5 +1,4 @@
-import type { Command } from 'commander';
-import { EXIT, XdpbedError } from '../../core/diagnostic.js';
+import { EXIT, type ExitCode, XdpbedError } from '../../core/diagnostic.js';
 import type { AccessEvent, Location } from '../../core/contract/program-debugging.js';
 import { ProgramSession } from '../../core/program-test/program-session.js';
 import { formatInsn } from '../../bpf/disassembler.js';
@@ -7,7 +6,7 @@ import { formatSourceLine, sourceLineAt } from '../../bpf/program.js';
 import { xdpActionName } from '../../bpf/xdp.js';
 import type { CliContext } from '../cli-context.js';
 import { readFrames } from './capture-input.js';
-import { addProgramOptions, openProgram, type ProgramOptions } from './prog-object.js';
+import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
 import { Workbench } from './workbench.js';
 
@@ -20,45 +19,38 @@ interface TraceOptions extends ProgramOptions {
 }
 
 /** `xdpbed prog trace`: a program insn by insn on one packet: source lines, changed registers, memory accesses. */
-export function addTraceVerb(prog: Command, context: CliContext): void {
-  addProgramOptions(prog.command('trace'))
-    .description('step through a program on one packet: registers, memory accesses, source lines')
-    .requiredOption('--pcap <file>', 'capture that holds the packet')
-    .option('--packet <number>', 'which packet, counted from 1', '1')
-    .option('--executor <name>', 'an executor that can step', 'interpreter')
-    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
-    .option('--limit <number>', 'give up after so many insns', '10000')
-    .action(
-      context.verb(async (path: string, options: TraceOptions) => {
-        const { object, spec } = await openProgram(path, options);
-        const packets = await readFrames(options.pcap);
-        const packet = packets[Number(options.packet) - 1];
-        if (packet === undefined) {
-          throw new XdpbedError(
-            'usage',
-            `--packet ${options.packet}: ${options.pcap} holds packets 1 to ${packets.length}`,
-          );
-        }
-        const bench = await Workbench.open(context.registry, {
-          executor: options.executor,
-          verifiers: options.verifier.split(','),
-        });
-        try {
-          const session = await ProgramSession.open(bench.party, object, spec);
-          if ('code' in session) {
-            context.terminal.err(renderVerification(session.programName, session, { complexity: false }));
-            return EXIT.CHECK_FAILED;
-          }
-          const faulted = traceRun(session, packet.data, packet.timestampNs, Number(options.limit), (line) =>
-            context.terminal.out(`${line}\n`),
-          );
-          session.close();
-          return faulted ? EXIT.CHECK_FAILED : EXIT.OK;
-        } finally {
-          await bench.close();
-        }
-      }),
+export async function traceProgram(
+  context: CliContext,
+  path: string,
+  options: TraceOptions,
+): Promise<ExitCode> {
+  const { object, spec } = await openProgram(path, options);
+  const packets = await readFrames(options.pcap);
+  const packet = packets[Number(options.packet) - 1];
+  if (packet === undefined) {
+    throw new XdpbedError(
+      'usage',
+      `--packet ${options.packet}: ${options.pcap} holds packets 1 to ${packets.length}`,
     );
+  }
+  const bench = await Workbench.open(context.registry, {
+    executor: options.executor,
+    verifiers: options.verifier.split(','),
+  });
+  try {
+    const session = await ProgramSession.open(bench.party, object, spec);
+    if ('code' in session) {
+      context.terminal.err(renderVerification(session.programName, session, { complexity: false }));
+      return EXIT.CHECK_FAILED;
+    }
+    const faulted = traceRun(session, packet.data, packet.timestampNs, Number(options.limit), (line) =>
+      context.terminal.out(`${line}\n`),
+    );
+    session.close();
+    return faulted ? EXIT.CHECK_FAILED : EXIT.OK;
+  } finally {
+    await bench.close();
+  }
 }
 
 /** Prints each insn with what it changed; whether the run ended in a fault. */

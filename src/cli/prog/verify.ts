@@ -1,5 +1,4 @@
-import type { Command } from 'commander';
-import { EXIT, XdpbedError } from '../../core/diagnostic.js';
+import { EXIT, type ExitCode, XdpbedError } from '../../core/diagnostic.js';
 import { linkProgram } from '../../bpf/link.js';
 import { requiredMaps } from '../../bpf/elf/object-closure.js';
 import type { Verification, Verifier, VerifierMap, VerifyRequest } from '../../core/contract/verifier.js';
@@ -11,58 +10,50 @@ import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import type { MapSpec } from '../../bpf/map-spec.js';
 import { BPF_PROG_TYPE_XDP, type ProgramSpec } from '../../bpf/program.js';
 import type { CliContext } from '../cli-context.js';
-import { addProgramOptions, openObject, openProgram, type ProgramOptions } from './prog-object.js';
+import { openObject, openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
 import { choose } from './workbench.js';
 
 /** `xdpbed prog verify`: what one or several verifiers say of a program, and where they differ. */
-export function addVerifyVerb(prog: Command, context: CliContext): void {
-  addProgramOptions(prog.command('verify'))
-    .description('judge a program, or all of an object’s, without loading it, and explain a rejection')
-    .option('--verifier <names>', 'verifiers, comma-separated: abstract, structural, kernel', 'abstract')
-    .option('--log', 'print the state before each insn, in the kernel’s notation')
-    .option('--complexity', 'show where states multiply')
-    .option('--format <format>', 'text or json', 'text')
-    .action(
-      context.verb(async (path: string, options: ProgramOptions & VerifyOptions) => {
-        const named = options.program !== undefined || options.section !== undefined;
-        const object = await openObject(path);
-        const programs = named
-          ? [(await openProgram(path, options)).spec]
-          : object.programs.filter((program) => program.type === BPF_PROG_TYPE_XDP);
-        if (programs.length === 0) throw new XdpbedError('usage', `${path} holds no XDP program`);
-        const results: ProgramResult[] = [];
-        const lifecycle = new LifecycleManager();
-        const instances = new PluginInstances(new Scope('verify'), lifecycle);
-        try {
-          const verifiers: Verifier[] = [];
-          for (const name of options.verifier.split(',')) {
-            verifiers.push(
-              await instances.instantiate(await choose(context.registry, 'verifier', name), VERIFIER),
-            );
-          }
-          for (const spec of programs) {
-            if (spec.unsupported !== undefined) {
-              results.push({ program: spec.name, verifications: [], unsupported: spec.unsupported });
-              continue;
-            }
-            results.push({
-              program: spec.name,
-              verifications: await verifyBy(verifiers, object, spec, options.log === true),
-            });
-          }
-        } finally {
-          await lifecycle.stop();
-        }
-        if (options.format === 'json') context.terminal.out(`${toJson(results)}\n`);
-        else context.terminal.out(results.map((result) => renderText(result, options)).join('\n'));
-        const accepted = results.every(
-          ({ verifications, unsupported }) =>
-            unsupported === undefined && verifications.every((each) => each.accepted),
-        );
-        return accepted ? EXIT.OK : EXIT.CHECK_FAILED;
-      }),
-    );
+export async function verifyProgram(
+  context: CliContext,
+  path: string,
+  options: ProgramOptions & VerifyOptions,
+): Promise<ExitCode> {
+  const named = options.program !== undefined || options.section !== undefined;
+  const object = await openObject(path);
+  const programs = named
+    ? [(await openProgram(path, options)).spec]
+    : object.programs.filter((program) => program.type === BPF_PROG_TYPE_XDP);
+  if (programs.length === 0) throw new XdpbedError('usage', `${path} holds no XDP program`);
+  const results: ProgramResult[] = [];
+  const lifecycle = new LifecycleManager();
+  const instances = new PluginInstances(new Scope('verify'), lifecycle);
+  try {
+    const verifiers: Verifier[] = [];
+    for (const name of options.verifier.split(',')) {
+      verifiers.push(await instances.instantiate(await choose(context.registry, 'verifier', name), VERIFIER));
+    }
+    for (const spec of programs) {
+      if (spec.unsupported !== undefined) {
+        results.push({ program: spec.name, verifications: [], unsupported: spec.unsupported });
+        continue;
+      }
+      results.push({
+        program: spec.name,
+        verifications: await verifyBy(verifiers, object, spec, options.log === true),
+      });
+    }
+  } finally {
+    await lifecycle.stop();
+  }
+  if (options.format === 'json') context.terminal.out(`${toJson(results)}\n`);
+  else context.terminal.out(results.map((result) => renderText(result, options)).join('\n'));
+  const accepted = results.every(
+    ({ verifications, unsupported }) =>
+      unsupported === undefined && verifications.every((each) => each.accepted),
+  );
+  return accepted ? EXIT.OK : EXIT.CHECK_FAILED;
 }
 
 /** What each verifier said of one program. */

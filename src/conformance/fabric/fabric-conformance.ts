@@ -1,13 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import type { Plugin } from '../../core/contract/plugin.js';
 import type { ResultDocument, RunResult } from '../../core/contract/result.js';
-import { PluginRegistry } from '../../core/plugin/plugin-registry.js';
+import { PluginRegistry, type PluginEntry } from '../../core/plugin/plugin-registry.js';
 import { runTestbed } from '../../core/run/run-testbed.js';
 import { resolveTestbed } from '../../core/testbed/resolve-testbed.js';
 
 export interface FabricConformanceOptions {
   /** The fabric under test, and plugins for every other role. */
-  readonly plugins: readonly Plugin[];
+  readonly plugins: readonly (PluginEntry | Plugin)[];
   /** Its name. */
   readonly fabric: string;
   /** Folder of the sample programs (`testbeds/programs/` of this package), with a slash at its end. */

@@ -8,7 +8,8 @@ import { FrameRing } from '../../bpf/runtime/xdp-frame.js';
 import { ENCODING_FORMS, type EncodingForm } from '../../bpf/valid-encodings.js';
 import { InterpreterExecutor } from '../../../plugins/executor-interpreter/index.js';
 import { MemoryMapBackend } from '../../../plugins/map-backend-memory/index.js';
-import { AbstractVerifier, DEFAULT_CONFIG } from '../../../plugins/verifier-abstract/index.js';
+import { AbstractVerifier } from '../../../plugins/verifier-abstract/abstract-verifier.js';
+import { DEFAULT_CONFIG } from '../../../plugins/verifier-abstract/config.js';
 import { generateCase, loadCase, type GeneratedCase, type GeneratorOptions } from './index.js';
 
 function* cases(count: number, options: GeneratorOptions = {}): Generator<GeneratedCase> {

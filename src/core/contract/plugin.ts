@@ -44,9 +44,10 @@ export interface Plugin<Schema extends TSchema = TSchema> extends PluginManifest
   files?(config: Static<Schema>): readonly string[];
   /**
    * Binds the role's token (and whatever else the implementation injects) in a scope of its own. Must have no
-   * side effects: the core may register a plugin and never use it.
+   * side effects: the core may register a plugin and never use it. May be asynchronous, to import here what the
+   * implementation is made of: whoever only checks a config then does not load it.
    */
-  register(scope: PluginScope, config: Static<Schema>): void;
+  register(scope: PluginScope, config: Static<Schema>): void | Promise<void>;
 }
 
 /** Where a plugin binds its tokens. Binding a token twice throws `plugin-conflict`. */

@@ -1,12 +1,25 @@
 import { statSync } from 'node:fs';
 import { isAbsolute, resolve as resolvePath } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { resolve as resolveModule } from 'import-meta-resolve';
-import { satisfies, validRange } from 'semver';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 import { PLUGIN_API_VERSION, ROLES, type Plugin, type Role } from '../contract/plugin.js';
 import { PHASE_TIMEOUT_MS, withTimeLimit } from './lifecycle.js';
+
+/** A plugin whose module has not been imported yet: what a list shows of it, and the way to it. */
+export interface PluginEntry {
+  readonly role: Role;
+  readonly name: string;
+  /** One sentence for `plugins list`, the same as in the plugin's manifest. */
+  readonly description: string;
+  load(): Promise<Plugin>;
+}
+
+/** Where the word behind `use:` leads: to a plugin of this package, or to a module from elsewhere. */
+export type PluginLocation =
+  | { readonly kind: 'built-in'; readonly entry: PluginEntry }
+  /** `url` is that of an existing file. Importing it runs its code with all the rights of this process. */
+  | { readonly kind: 'module'; readonly url: string };
 
 /**
  * Finds plugins by the words a testbed uses:
@@ -19,10 +32,11 @@ import { PHASE_TIMEOUT_MS, withTimeLimit } from './lifecycle.js';
  * searched for what might be there.
  */
 export class PluginRegistry {
-  readonly #builtIn = new Map<string, Plugin>();
+  readonly #builtIn = new Map<string, PluginEntry>();
 
+  /** @param builtIn entries whose module is imported when they are used, or plugins that are there already. */
   constructor(
-    builtIn: readonly Plugin[],
+    builtIn: readonly (PluginEntry | Plugin)[],
     /** Milliseconds a module may take to load. */
     readonly importTimeoutMs = PHASE_TIMEOUT_MS,
   ) {
@@ -30,25 +44,37 @@ export class PluginRegistry {
       const key = `${plugin.role}/${plugin.name}`;
       if (this.#builtIn.has(key))
         throw new XdpbedError('plugin-conflict', `two built-in plugins are called ${key}`);
-      this.#builtIn.set(key, plugin);
+      this.#builtIn.set(
+        key,
+        'register' in plugin ? { ...entryOf(plugin), load: async () => plugin } : plugin,
+      );
     }
   }
 
-  builtIn(role?: Role): Plugin[] {
+  builtIn(role?: Role): PluginEntry[] {
     return [...this.#builtIn.values()].filter((plugin) => role === undefined || plugin.role === role);
   }
 
   /** Throws `plugin-not-found` (with the nearest names and the install command) or `plugin-invalid`. */
   async find(role: Role, use: string, folder: string): Promise<Plugin> {
-    const builtIn = this.#builtIn.get(`${role}/${use}`);
-    if (builtIn !== undefined) return builtIn;
+    return this.load(role, use, await this.locate(role, use, folder));
+  }
+
+  /**
+   * Where a name leads, without running any of what is there. Throws `plugin-not-found`.
+   *
+   * @param folder of the testbed file: where packages and paths are looked up from.
+   */
+  async locate(role: Role, use: string, folder: string): Promise<PluginLocation> {
+    const entry = this.#builtIn.get(`${role}/${use}`);
+    if (entry !== undefined) return { kind: 'built-in', entry };
     const isPath = use.startsWith('./') || use.startsWith('../') || isAbsolute(use);
     const specifier = isPath || use.startsWith('@') ? use : `xdpbed-plugin-${role}-${use}`;
     let url: string;
     try {
       url = isPath
         ? pathToFileURL(resolvePath(folder, use)).href
-        : resolveModule(specifier, pathToFileURL(`${folder}/testbed.yaml`).href);
+        : await resolvePackage(specifier, pathToFileURL(`${folder}/testbed.yaml`).href);
     } catch (cause) {
       throw this.#notFound(role, use, specifier, isPath, cause);
     }
@@ -56,11 +82,17 @@ export class PluginRegistry {
     if (!url.startsWith('file:') || !isFile(fileURLToPath(url))) {
       throw this.#notFound(role, use, specifier, isPath, undefined);
     }
+    return { kind: 'module', url };
+  }
+
+  /** Imports what was located: the code of a module runs here. Throws `plugin-invalid`. */
+  async load(role: Role, use: string, location: PluginLocation): Promise<Plugin> {
+    if (location.kind === 'built-in') return location.entry.load();
     const fail = (reason: string, cause?: unknown): XdpbedError =>
       new XdpbedError('plugin-invalid', `the module of ${role} '${use}' ${reason}`, { cause });
     let module: { default?: unknown };
     try {
-      module = await withTimeLimit(this.importTimeoutMs, importModule(url), () =>
+      module = await withTimeLimit(this.importTimeoutMs, importModule(location.url), () =>
         fail(`did not load within ${this.importTimeoutMs} ms`),
       );
     } catch (cause) {
@@ -68,7 +100,7 @@ export class PluginRegistry {
       throw fail(`failed to load: ${messageOf(cause)}`, cause);
     }
     try {
-      return checkPlugin(module.default, role, use);
+      return await checkPlugin(module.default, role, use);
     } catch (cause) {
       if (cause instanceof XdpbedError) throw cause;
       throw fail(`has a manifest that cannot be read: ${messageOf(cause)}`, cause);
@@ -89,7 +121,19 @@ function isFile(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isFile() === true;
 }
 
+function entryOf({ role, name, description }: Plugin): Omit<PluginEntry, 'load'> {
+  return { role, name, description };
+}
+
+/** Imported when a name is not built in: most command lines name no package. */
+async function resolvePackage(specifier: string, from: string): Promise<string> {
+  const { resolve } = await import('import-meta-resolve');
+  return resolve(specifier, from);
+}
+
 async function importModule(url: string): Promise<{ default?: unknown }> {
+  // A plugin that brings a tsyringe of its own could not load it without this polyfill.
+  await import('reflect-metadata');
   return (await import(url)) as { default?: unknown };
 }
 
@@ -97,7 +141,8 @@ function isPlainObject(value: unknown): boolean {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function checkPlugin(candidate: unknown, role: Role, use: string): Plugin {
+async function checkPlugin(candidate: unknown, role: Role, use: string): Promise<Plugin> {
+  const { satisfies, validRange } = await import('semver');
   const fail = (reason: string, hint?: string): never => {
     throw new XdpbedError('plugin-invalid', `'${use}' is not a usable ${role} plugin: ${reason}`, { hint });
   };

@@ -40,7 +40,7 @@ export class PluginInstances {
     const scope = parent.child(`${parent.label}, ${name}`);
     let instance: T;
     try {
-      choice.plugin.register(scope, choice.config);
+      await choice.plugin.register(scope, choice.config);
       instance = scope.resolve(token);
     } catch (error) {
       throw pluginFailure(name, 'register', error);

@@ -3,6 +3,9 @@ import type { Assignment } from './matrix.js';
 import type { Violation } from './schema-validator.js';
 import type { Problem, YamlPath, YamlSource } from './yaml-source.js';
 
+/** Problems that are told of one testbed. */
+const MAX_PROBLEMS = 100;
+
 /**
  * Collects the problems of a testbed and gives each its place: in the file, at the matrix entry that set the
  * value, or in the `--set` argument. A problem that several variants share is told once.
@@ -19,6 +22,11 @@ export class ProblemList {
     return this.#problems.size;
   }
 
+  /** No more are taken: whoever looks for problems can stop. */
+  get full(): boolean {
+    return this.#problems.size >= MAX_PROBLEMS;
+  }
+
   /** In the order of the file. */
   get problems(): Problem[] {
     return [...this.#problems.values()].sort((a, b) => a.at.line - b.at.line || a.at.col - b.at.col);
@@ -30,6 +38,7 @@ export class ProblemList {
   }
 
   report(path: YamlPath, message: string, hint?: string, onKey = false): void {
+    if (this.full) return;
     this.#add({ at: this.#locate(path, onKey), message, ...(hint === undefined ? {} : { hint }) });
   }
 
@@ -44,7 +53,7 @@ export class ProblemList {
   /** Throws `testbed-invalid` with every problem as one line each, if there are any. */
   throwIfAny(): void {
     if (this.#problems.size === 0) return;
-    throw new TestbedError(this.problems);
+    throw new TestbedError(this.problems, this.full);
   }
 
   #locate(path: YamlPath, onKey: boolean): Problem['at'] {
@@ -66,13 +75,16 @@ export class ProblemList {
 
   #add(problem: Problem): void {
     const key = `${formatLocation(problem.at)} ${problem.message}`;
-    if (!this.#problems.has(key)) this.#problems.set(key, problem);
+    if (!this.full && !this.#problems.has(key)) this.#problems.set(key, problem);
   }
 }
 
-/** All problems of a testbed file at once. */
+/** All problems of a testbed file at once; `truncated`: there may be more than these. */
 export class TestbedError extends XdpbedError {
-  constructor(readonly problems: readonly Problem[]) {
+  constructor(
+    readonly problems: readonly Problem[],
+    readonly truncated = false,
+  ) {
     super('testbed-invalid', problems.map(formatProblem).join('\n'), { at: problems[0]!.at });
   }
 }

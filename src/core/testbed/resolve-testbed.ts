@@ -31,9 +31,17 @@ import { encodePreset, type PresetNames } from './preset-value.js';
 import { ProblemList } from './problem-list.js';
 import { SchemaValidator, type Violation } from './schema-validator.js';
 import { CHECKS, TestbedSchema, type CheckSection, type PluginUse, type Testbed } from './testbed-schema.js';
+import { SoundParts } from './sound-parts.js';
 import { attachedPrograms, buildHostPlan, buildGuestPlans, presetNames } from './run-plan.js';
 import { checkWiring, suggest } from './wiring.js';
 import { YamlSource, type YamlPath } from './yaml-source.js';
+
+/** A plugin from elsewhere whose module was found and not run. */
+export interface UnreadPlugin {
+  readonly role: Role;
+  /** What the testbed says behind `use:`. */
+  readonly use: string;
+}
 
 interface Chosen extends PluginChoice {
   readonly reference: PluginReference;
@@ -60,6 +68,8 @@ export interface ResolvedTestbed {
   readonly checks: readonly CheckSection[];
   /** `--only` left out some of the runs. */
   readonly narrowed: boolean;
+  /** Plugins whose config was not checked, because `trust` is false. With any, the testbed cannot be run. */
+  readonly unread: readonly UnreadPlugin[];
 }
 
 export interface ResolveOptions {
@@ -68,6 +78,11 @@ export interface ResolveOptions {
   /** `axis=variant` arguments. */
   readonly only?: readonly string[] | undefined;
   readonly seed?: bigint | undefined;
+  /**
+   * Run the modules of plugins that are not built in, as running the testbed does, to check their config by their
+   * own schema (the default). False: they are only looked up; `unread` then names them.
+   */
+  readonly trust?: boolean | undefined;
 }
 
 /** Reads a testbed file. Throws `file-unreadable`, or `testbed-invalid` with all problems at once. */
@@ -94,7 +109,7 @@ export async function resolveTestbed(
   const source = new YamlSource(file, text);
   const problems = new ProblemList(source);
   problems.throwIfAny();
-  return new Resolver(source, problems, registry).resolve(options);
+  return new Resolver(source, problems, registry, options.trust !== false).resolve(options);
 }
 
 /** Paths of the testbed that are read once, whatever the matrix. */
@@ -108,6 +123,12 @@ const ONE_FOR_ALL_RUNS = [
   'plugins.reporter',
 ] as const;
 
+/**
+ * Values of all runs together that a testbed may expand to: validating and wiring take one or two microseconds
+ * for each.
+ */
+const MAX_VALUES = 500_000;
+
 class Resolver {
   readonly #validator = new SchemaValidator();
   readonly #folder: string;
@@ -115,11 +136,13 @@ class Resolver {
   readonly #files = new Map<string, Promise<FileRead | XdpbedError>>();
   readonly #specs = new Map<string, ObjectSpec | XdpbedError>();
   readonly #bytes = new Map<Sha256, Uint8Array>();
+  readonly #unread = new Map<string, UnreadPlugin>();
 
   constructor(
     readonly source: YamlSource,
     readonly problems: ProblemList,
     readonly registry: PluginRegistry,
+    readonly trust: boolean,
   ) {
     this.#folder = resolvePath(dirname(source.file));
   }
@@ -131,9 +154,9 @@ class Resolver {
     this.problems.within(fromCommandLine);
 
     // The file by itself first: a mistake in it is told once, not once for each variant.
-    const validated = this.#validate(structuredClone(base));
-    if (validated === undefined) this.problems.throwIfAny();
-    const testbed = validated!;
+    const parts = this.#validate(structuredClone(base));
+    if (!parts.hasKeysOf() || !parts.has('matrix')) this.problems.throwIfAny();
+    const { testbed } = parts;
     const matrix = testbed.matrix ?? {};
     const only = parseOnlyArguments(options.only ?? [], matrix);
     if (combinationCount(matrix) > MAX_RUNS) {
@@ -150,13 +173,25 @@ class Resolver {
     const runs: RunSpec[] = [];
     const combinations = expandMatrix(matrix, only);
     this.#checkMatrixPaths(combinations, fromCommandLine);
+    const shared = withoutMatrix(base);
+    const values = countValues(shared);
+    if (values * combinations.length > MAX_VALUES) {
+      this.problems.report(
+        ['matrix'],
+        `${combinations.length} runs of a testbed of ${values} values exceed the limit of ${MAX_VALUES} values in all`,
+        undefined,
+        true,
+      );
+      this.problems.throwIfAny();
+    }
     for (const combination of combinations) {
-      const run = await this.#resolveVariant(base, fromCommandLine, combination, seed);
+      if (this.problems.full) break;
+      const run = await this.#resolveVariant(shared, parts, fromCommandLine, combination, seed);
       if (run !== undefined) runs.push(run);
     }
     this.problems.within(fromCommandLine);
-    const checks = this.#resolveChecks(testbed, Object.keys(matrix), matrix);
-    const reporter = await this.#choose('reporter', testbed.plugins.reporter, ['plugins', 'reporter']);
+    const checks = parts.hasKeysOf('checks') ? this.#resolveChecks(parts, Object.keys(matrix), matrix) : [];
+    const reporter = await this.#chooseOf(parts, 'reporter', ['plugins', 'reporter']);
     this.problems.throwIfAny();
     return {
       name: testbed.name,
@@ -168,6 +203,7 @@ class Resolver {
       registry: this.registry,
       folder: this.#folder,
       checks,
+      unread: [...this.#unread.values()],
       narrowed: combinations.length < combinationCount(matrix),
     };
   }
@@ -194,57 +230,61 @@ class Resolver {
     }
   }
 
-  #apply(data: unknown, assignments: readonly Assignment[]): void {
+  /** @param into what is known of the data already: of a section that cannot be read nothing more is said. */
+  #apply(data: unknown, assignments: readonly Assignment[], into?: SoundParts): void {
     for (const assignment of assignments) {
       const problem = assign(data, assignment.path, assignment.value, TestbedSchema);
-      if (problem !== undefined) this.problems.reportAssignment(assignment, problem);
+      const readable = into === undefined || into.hasKeysOf(...assignment.path.split('.').slice(0, -1));
+      if (problem !== undefined && readable) this.problems.reportAssignment(assignment, problem);
     }
   }
 
-  /** The testbed with defaults filled in, or undefined after reporting why it is none. */
-  #validate(data: unknown): Testbed | undefined {
-    const violations = this.#validator.validate(TestbedSchema, data);
-    for (const violation of violations) this.problems.reportViolation(violation);
-    return violations.length === 0 ? (data as Testbed) : undefined;
+  /** The testbed with defaults filled in, after reporting where it is none. */
+  #validate(data: unknown): SoundParts {
+    const parts = new SoundParts(this.#validator, data);
+    for (const violation of parts.violations) this.problems.reportViolation(violation);
+    return parts;
   }
 
+  /** The run of one combination, or undefined after reporting why there is none. */
   async #resolveVariant(
-    base: unknown,
+    shared: unknown,
+    whole: SoundParts,
     fromCommandLine: readonly Assignment[],
     combination: Combination,
     seed: bigint,
   ): Promise<RunSpec | undefined> {
-    const data = structuredClone(base);
-    this.#apply(data, combination.assignments);
+    const data = structuredClone(shared);
+    this.#apply(data, combination.assignments, whole);
     this.problems.within([...fromCommandLine, ...combination.assignments]);
-    const testbed = this.#validate(data);
-    if (testbed === undefined) return undefined;
+    const parts = this.#validate(data);
+    if (!parts.hasKeysOf()) return undefined;
+    const { testbed } = parts;
 
-    const before = this.problems.count;
-    checkWiring(testbed, (path, message, hint, onKey) => this.problems.report(path, message, hint, onKey));
-    const { plugins } = testbed;
-    const fabric = await this.#choose('fabric', plugins.fabric, ['plugins', 'fabric']);
-    const transport = await this.#choose('transport', plugins.transport, ['plugins', 'transport']);
-    const executor = await this.#choose('executor', plugins.executor, ['plugins', 'executor']);
-    const mapBackend = await this.#choose('map-backend', plugins['map-backend'], ['plugins', 'map-backend']);
-    const workload = await this.#choose('workload', testbed.workload, ['workload']);
-    const verifiers = await this.#chooseVerifiers(testbed);
-    const policies = await this.#chooseAll('policy', testbed.policies, ['policies']);
+    // Each of these looks for problems whatever the others found.
+    if (parts.has('host') && parts.hasKeysOf('programs')) {
+      checkWiring(parts.withSoundNics(), (path, message, hint, onKey) =>
+        this.problems.report(path, message, hint, onKey),
+      );
+    }
+    const fabric = await this.#chooseOf(parts, 'fabric', ['plugins', 'fabric']);
+    const transport = await this.#chooseOf(parts, 'transport', ['plugins', 'transport']);
+    const executor = await this.#chooseOf(parts, 'executor', ['plugins', 'executor']);
+    const mapBackend = await this.#chooseOf(parts, 'map-backend', ['plugins', 'map-backend']);
+    const workload = await this.#chooseOf(parts, 'workload', ['workload']);
+    const verifiers = parts.has('plugins', 'verifier') ? await this.#chooseVerifiers(testbed) : undefined;
+    const policies = await this.#choosePolicies(parts);
     const objects: Record<string, Sha256> = {};
     await this.#readPluginFiles(workload, ['workload', 'config'], objects);
-    const programs = await this.#resolvePrograms(testbed, presetNames(testbed), objects);
+    const programs = await this.#resolvePrograms(parts, objects);
     if (
-      this.problems.count > before ||
+      this.problems.count > 0 ||
       fabric === undefined ||
       transport === undefined ||
-      executor === undefined
-    )
-      return undefined;
-    if (
+      executor === undefined ||
       mapBackend === undefined ||
       workload === undefined ||
-      verifiers === undefined ||
-      policies === undefined
+      verifiers === undefined
     )
       return undefined;
 
@@ -272,10 +312,22 @@ class Resolver {
     };
   }
 
+  /** The plugin of a section that may be unsound; then there is none, and nothing more to say. */
+  async #chooseOf(parts: SoundParts, role: Role, path: readonly string[]): Promise<Chosen | undefined> {
+    if (!parts.has(...path)) return undefined;
+    const use = path.reduce<unknown>((node, step) => (node as Record<string, unknown>)[step], parts.testbed);
+    return this.#choose(role, use as PluginUse, path);
+  }
+
   async #choose(role: Role, { use, config = {} }: PluginUse, path: YamlPath): Promise<Chosen | undefined> {
     let plugin: Plugin;
     try {
-      plugin = await this.registry.find(role, use, this.#folder);
+      const location = await this.registry.locate(role, use, this.#folder);
+      if (location.kind === 'module' && !this.trust) {
+        this.#unread.set(`${role}/${use}`, { role, use });
+        return { plugin: unreadPlugin(role, use), config, reference: { role, use, config } };
+      }
+      plugin = await this.registry.load(role, use, location);
     } catch (error) {
       if (!(error instanceof XdpbedError)) throw error;
       this.problems.report([...path, 'use'], error.message, error.hint);
@@ -299,10 +351,23 @@ class Resolver {
   async #chooseAll(role: Role, uses: readonly PluginUse[], path: YamlPath): Promise<Chosen[] | undefined> {
     const choices: Chosen[] = [];
     for (const [index, use] of uses.entries()) {
+      if (this.problems.full) break;
       const choice = await this.#choose(role, use, [...path, index]);
       if (choice !== undefined) choices.push(choice);
     }
     return choices.length === uses.length ? choices : undefined;
+  }
+
+  async #choosePolicies(parts: SoundParts): Promise<Chosen[]> {
+    const policies = parts.hasKeysOf('policies') ? parts.testbed.policies : [];
+    const choices: Chosen[] = [];
+    for (const index of policies.keys()) {
+      if (this.problems.full) break;
+      if (!parts.has('policies', index)) continue;
+      const choice = await this.#choose('policy', policies[index]!, ['policies', index]);
+      if (choice !== undefined) choices.push(choice);
+    }
+    return choices;
   }
 
   async #chooseVerifiers(
@@ -337,16 +402,20 @@ class Resolver {
     }
   }
 
-  /** Programs by name; what they are read from is entered in `objects`. */
+  /** Programs by name; what those that are attached are read from is entered in `objects`. */
   async #resolvePrograms(
-    testbed: Testbed,
-    names: PresetNames,
+    parts: SoundParts,
     objects: Record<string, Sha256>,
   ): Promise<Record<string, ProgramPlan>> {
-    const attached = attachedPrograms(testbed);
     const programs: Record<string, ProgramPlan> = {};
-    for (const [name, section] of Object.entries(testbed.programs)) {
+    if (!parts.hasKeysOf('programs')) return programs;
+    const wired = parts.has('host') && parts.has('guests');
+    const names = wired ? presetNames(parts.testbed) : undefined;
+    const attached = wired ? attachedPrograms(parts.testbed) : new Set<string>();
+    for (const [name, section] of Object.entries(parts.testbed.programs)) {
       const at = ['programs', name];
+      if (this.problems.full) break;
+      if (!parts.has(...at)) continue;
       const file = await this.#readFile(section.object);
       const object = file instanceof XdpbedError ? file : this.#parseObject(section.object, file.bytes);
       if (object instanceof XdpbedError) {
@@ -379,6 +448,8 @@ class Resolver {
           );
           continue;
         }
+        // Presets name interfaces; without those, nothing can be said of them.
+        if (names === undefined) continue;
         presets[mapName] = entries.flatMap((entry, index) => {
           const where = [...at, 'maps', mapName, index];
           const key = this.#encode(entry.key, map.keySize, map.keyType, names, [...where, 'key']);
@@ -438,12 +509,13 @@ class Resolver {
   }
 
   #resolveChecks(
-    testbed: Testbed,
+    parts: SoundParts,
     axes: readonly string[],
     matrix: NonNullable<Testbed['matrix']>,
   ): CheckSection[] {
-    return testbed.checks.flatMap((section, index) => {
+    return parts.testbed.checks.flatMap((section, index) => {
       const path = ['checks', index];
+      if (!parts.has(...path) || !Object.hasOwn(CHECKS, section.kind)) return [];
       const checked = structuredClone(section);
       const violations = this.#validator.validate(CHECKS[section.kind], checked);
       for (const violation of violations) this.problems.reportViolation(violation, path);
@@ -478,6 +550,33 @@ class Resolver {
       return [check];
     });
   }
+}
+
+/** The testbed as its runs see it. They cannot set the matrix, and it may be larger than all the rest. */
+function withoutMatrix(base: unknown): unknown {
+  if (typeof base !== 'object' || base === null) return base;
+  const { matrix: _, ...rest } = base as { matrix?: unknown };
+  return rest;
+}
+
+function countValues(data: unknown): number {
+  if (typeof data !== 'object' || data === null) return 1;
+  return Object.values(data).reduce((count: number, value) => count + countValues(value), 1);
+}
+
+/** Stands for a plugin whose module was not run. */
+function unreadPlugin(role: Role, use: string): Plugin {
+  return {
+    name: use,
+    version: 'unread',
+    role,
+    api: '*',
+    description: 'a plugin from elsewhere whose module was not run',
+    configSchema: {} as Plugin['configSchema'],
+    register() {
+      throw new XdpbedError('plugin-invalid', `the module of ${role} '${use}' was looked up and not run`);
+    },
+  };
 }
 
 function asXdpbedError(error: unknown): XdpbedError {

@@ -10,7 +10,17 @@ export interface Violation {
   readonly onKey: boolean;
   readonly message: string;
   readonly hint?: string | undefined;
+  /** What is wrong, or missing. */
+  readonly subject: YamlPath;
+  /**
+   * What a reader of the data would stumble over at `subject`: a plain value of another type, a map or list that
+   * is none or was not looked into, or nothing at all.
+   */
+  readonly breaks?: 'value' | 'content' | 'presence';
 }
+
+/** Violations that are worded of one document. */
+const MAX_VIOLATIONS = 1000;
 
 /**
  * Validates data against a schema, fills in its defaults, and words each violation so that a person knows what
@@ -23,6 +33,8 @@ export class SchemaValidator {
     verbose: true,
     strict: false,
     ownProperties: true,
+    // Each schema sees a handful of documents: compiling it costs more than running it.
+    code: { optimize: false },
   });
   readonly #compiled = new Map<TSchema, ValidateFunction>();
 
@@ -45,30 +57,50 @@ export class SchemaValidator {
     );
     return errors
       .filter(({ keyword, instancePath }) => keyword === 'type' || !mistyped.has(instancePath))
-      .map(describe);
+      .slice(0, MAX_VIOLATIONS)
+      .map((error) => {
+        const violation = describe(error);
+        return { subject: violation.path, ...violation };
+      });
   }
 }
 
-function describe(error: ErrorObject): Violation {
+function describe(error: ErrorObject): Omit<Violation, 'subject'> & { subject?: YamlPath } {
   const path = error.instancePath.split('/').slice(1).map(unescapePointer);
   const parent = error.parentSchema as
-    { properties?: Record<string, unknown>; expects?: string; description?: string } | undefined;
+    | {
+        properties?: Record<string, unknown>;
+        patternProperties?: object;
+        expects?: string;
+        description?: string;
+      }
+    | undefined;
   const params = error.params as Record<string, unknown>;
   switch (error.keyword) {
     case 'additionalProperties': {
       const key = String(params.additionalProperty);
+      if (parent?.patternProperties !== undefined) {
+        return {
+          path: [...path, key],
+          // What stands behind a name that is none was not validated.
+          breaks: 'content',
+          onKey: true,
+          message: `'${shorten(key)}' cannot be used as a name here`,
+          hint: 'names are made of a-z, 0-9, - and _',
+        };
+      }
       const known = Object.keys(parent?.properties ?? {});
       const near = nearest(key, known);
       return {
         path: [...path, key],
         onKey: true,
-        message: known.length > 0 ? `unknown key '${key}'` : `'${key}' cannot be used as a name here`,
+        message: `unknown key '${shorten(key)}'`,
         hint:
           near !== undefined
             ? `did you mean '${near}'?`
             : known.length > 0
               ? `known keys: ${known.join(', ')}`
-              : 'names are made of a-z, 0-9, - and _',
+              : 'no keys are known here',
       };
     }
     case 'required': {
@@ -76,6 +108,8 @@ function describe(error: ErrorObject): Violation {
       const property = parent?.properties?.[key] as { description?: string } | undefined;
       return {
         path,
+        subject: [...path, key],
+        breaks: 'presence',
         onKey: true,
         message: `'${key}' is missing${within(path)}`,
         hint: property?.description,
@@ -84,6 +118,7 @@ function describe(error: ErrorObject): Violation {
     case 'type':
       return {
         path,
+        breaks: params.type === 'object' || params.type === 'array' ? 'content' : 'value',
         onKey: false,
         message: `expected ${article(String(params.type))}, found ${show(error.data)}`,
         hint: parent?.description,
@@ -152,11 +187,15 @@ function article(type: string): string {
 /** The offending text, short. */
 function show(value: unknown): string {
   if (value === null || value === undefined) return 'nothing';
-  if (typeof value === 'string') return `'${value.length > 60 ? `${value.slice(0, 57)}…` : value}'`;
+  if (typeof value === 'string') return `'${shorten(value)}'`;
   if (Array.isArray(value)) return 'a list';
   if (typeof value === 'object') return 'a map';
   // JSON has no word for .inf and .nan.
   return typeof value === 'number' ? String(value) : JSON.stringify(value);
+}
+
+function shorten(text: string): string {
+  return text.length > 60 ? `${text.slice(0, 57)}…` : text;
 }
 
 /** As many words as a line holds. */

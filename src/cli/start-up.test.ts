@@ -1,0 +1,65 @@
+import { spawnSync } from 'node:child_process';
+import { describe, expect, it } from 'vitest';
+
+const root = new URL('../../', import.meta.url);
+
+/** Writes the URL of each ES module to file descriptor 3, from the thread that Node runs module hooks in. */
+const HOOKS = `
+  import { writeSync } from 'node:fs';
+  export async function load(url, context, next) {
+    if (url.startsWith('file:')) writeSync(3, url + '\\n');
+    return next(url, context);
+  }`;
+const asModule = (text: string): string => `data:text/javascript,${encodeURIComponent(text)}`;
+const REGISTER = asModule(
+  `import { register } from 'node:module'; register(${JSON.stringify(asModule(HOOKS))});`,
+);
+
+/** Modules that the built command imports: the package for a library's, the path for one of ours. */
+function modulesOf(...args: string[]): Set<string> {
+  const command = ['--import', REGISTER, new URL('dist/src/cli/main.js', root).pathname, ...args];
+  const { status, output, stderr } = spawnSync(process.execPath, command, {
+    cwd: root,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+  });
+  expect(status, stderr).toBe(0);
+  const urls = output[3]!.trimEnd().split('\n');
+  return new Set(
+    urls.map((url) => {
+      const [, library] = /\/node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(url) ?? [];
+      return library ?? url.slice(url.indexOf('/dist/') + '/dist/'.length);
+    }),
+  );
+}
+
+const libraries = (modules: Set<string>): string[] =>
+  [...modules].filter((module) => !module.endsWith('.js') && module !== 'commander').sort();
+const plugins = (modules: Set<string>): string[] =>
+  [...modules].filter((module) => module.startsWith('plugins/'));
+
+describe('a command imports what it runs (of the built package: npm run build)', () => {
+  it.each([['--help'], ['--version'], ['prog', '--help'], ['run', '--help'], ['plugins', 'list']])(
+    '%s %s: no plugin, no core beyond its words, and no library but the parser of command lines',
+    (...args) => {
+      const modules = modulesOf(...args.filter((each) => each !== undefined));
+      expect(modules).toContain('src/cli/command-line.js');
+      expect(modules).toContain('commander');
+      // For «did you mean …?»; one small file.
+      expect(libraries(modules)).toEqual(['fastest-levenshtein']);
+      expect(plugins(modules)).toEqual([]);
+      expect([...modules].filter((module) => /^src\/(bpf|virtio|packet|linux)\//.test(module))).toEqual([]);
+    },
+  );
+
+  it('validate: the manifests of the plugins that are named, not the fabric and the verifier behind them', () => {
+    const modules = modulesOf('validate', 'testbeds/rfc-2019.testbed.yaml');
+    expect(modules).toContain('plugins/fabric-model/index.js');
+    expect(modules).toContain('plugins/verifier-abstract/index.js');
+    expect(plugins(modules)).not.toContain('plugins/fabric-model/model-fabric.js');
+    expect(plugins(modules)).not.toContain('plugins/verifier-abstract/simulation.js');
+    expect(plugins(modules)).not.toContain('plugins/verifier-kernel/index.js');
+    expect(libraries(modules)).not.toContain('koffi');
+    expect([...modules].filter((module) => module.startsWith('src/linux/'))).toEqual([]);
+  });
+});

@@ -1,0 +1,75 @@
+import type { Command } from 'commander';
+import { ROLES } from '../core/contract/plugin.js';
+import type { CliContext } from './cli-context.js';
+import { addProgVerbs } from './prog/prog.js';
+
+/**
+ * Every command line there is. A verb is only declared here, with its arguments and options; what it does, and
+ * all that this needs, is imported when it runs, so that `--help` and a small verb start at once.
+ */
+export function addVerbs(program: Command, context: CliContext): void {
+  addTestbedOptions(program.command('run'))
+    .description('run a testbed and check it')
+    .option(
+      '--format <reporter>',
+      'render the result with this reporter: table, json, ndjson, … (default: the testbed’s)',
+    )
+    .action(context.verb(async () => (await import('./run.js')).run));
+  addTestbedOptions(program.command('validate'))
+    .description('check a testbed file and everything it names; starts nothing')
+    .option(...TRUST)
+    .action(context.verb(async () => (await import('./validate.js')).validate));
+  addTestbedOptions(program.command('plan'))
+    .description('print the runs that a testbed expands to, every default filled in')
+    .option(...TRUST)
+    .action(context.verb(async () => (await import('./plan.js')).plan));
+  addPluginsVerbs(program, context);
+  addProgVerbs(program, context);
+  program
+    .command('conformance')
+    .description('run one program by the plugin protocol of bpf_conformance')
+    .argument('[memory]', 'hex bytes that R1 points to, their length in R2')
+    .option('--executor <name>', 'interpreter or wasm', 'interpreter')
+    .option('--elf', 'accepted and refused: programs come as raw insns')
+    .action(context.verb(async () => (await import('./conformance.js')).conformance));
+}
+
+const TRUST = [
+  '--trust',
+  'run the modules of plugins that are not built in, to check their config; `run` always does',
+] as const;
+
+function addPluginsVerbs(program: Command, context: CliContext): void {
+  const plugins = program.command('plugins').description('the built-in plugins, and those a name leads to');
+  plugins
+    .command('list')
+    .description('list the built-in plugins, a line each')
+    .option('--role <role>', `only this role: ${ROLES.join(', ')}`)
+    .option('--format <format>', 'table or json', 'table')
+    .action(context.verb(async () => (await import('./plugins.js')).listPlugins));
+  plugins
+    .command('show')
+    .description('show a plugin’s manifest and the JSON Schema of its config')
+    .argument('<role>', ROLES.join(', '))
+    .argument('<use>', 'what a testbed would write behind `use:`')
+    .action(context.verb(async () => (await import('./plugins.js')).showPlugin));
+}
+
+const collect = (value: string, previous: string[] = []): string[] => [...previous, value];
+
+/** Options of every verb that reads a testbed. */
+function addTestbedOptions(command: Command): Command {
+  return command
+    .argument('<testbed>', 'testbed file, e.g. testbeds/rfc-2019.testbed.yaml')
+    .option(
+      '--set <path=value>',
+      'set a value of the testbed, e.g. workload.config.frames=100 (may be repeated)',
+      collect,
+    )
+    .option(
+      '--only <axis=variant>',
+      'only these variants of a matrix axis, comma-separated (may be repeated)',
+      collect,
+    )
+    .option('--seed <number>', 'draw everything random from this seed');
+}

@@ -1,0 +1,11 @@
+/**
+ * bpf(2) on the running kernel, for plugins that ask it: feature probes, kernel maps and programs, test runs. Needs
+ * Linux and the optional dependency koffi, which is loaded at the first call; without them a call throws
+ * `host-unsupported`.
+ */
+export * from './bpf-probe.js';
+export * from './bpf-syscall.js';
+export * from './kernel-map.js';
+export * from './kernel-object.js';
+export * from './kernel-program.js';
+export * from './test-run.js';
