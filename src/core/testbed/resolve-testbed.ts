@@ -9,7 +9,7 @@ import { readObject } from '../../bpf/elf/object-spec.js';
 import { selectProgram } from '../offload/select-program.js';
 import type { Plugin, Role } from '../contract/plugin.js';
 import type { MapPreset, PresetValue, ProgramPlan, RunPlan } from '../contract/plan.js';
-import type { PluginRegistry } from '../plugin/plugin-registry.js';
+import type { PluginLocation, PluginRegistry } from '../plugin/plugin-registry.js';
 import {
   assign,
   combinationCount,
@@ -299,12 +299,14 @@ class Resolver {
     path: YamlPath,
   ): Promise<PluginChoice | undefined> {
     let plugin: Plugin;
+    let origin: 'own' | 'foreign';
     try {
       const location = await this.registry.locate(role, use, this.#folder);
       if (location.kind === 'module' && !this.trust) {
         this.#unread.set(`${role}/${use}`, { role, use });
         return { plugin: unreadPlugin(role, use), config };
       }
+      origin = originOf(location);
       plugin = await this.registry.load(role, use, location);
     } catch (error) {
       if (!(error instanceof XdpbedError)) throw error;
@@ -314,7 +316,7 @@ class Resolver {
     const checked = structuredClone(config);
     let violations: Violation[];
     try {
-      violations = this.#validator.validate(plugin.configSchema, checked);
+      violations = this.#validator.validate(plugin.configSchema, checked, origin);
     } catch (error) {
       if (!(error instanceof XdpbedError)) throw error;
       this.problems.report([...path, 'use'], `'${use}' is not a usable ${role} plugin: ${error.message}`);
@@ -504,6 +506,11 @@ function countValues(data: unknown): number {
   return Object.values(data).reduce((count: number, value) => count + countValues(value), 1);
 }
 
+/** Whose schema a plugin's is. */
+function originOf(location: PluginLocation): 'own' | 'foreign' {
+  return location.kind === 'module' ? 'foreign' : 'own';
+}
+
 /** Stands for a plugin whose module was not run. */
 function unreadPlugin(role: Role, use: string): Plugin {
   return {
@@ -529,9 +536,10 @@ export async function choosePlugin(
   folder: string,
   config: unknown = {},
 ): Promise<PluginChoice> {
-  const plugin = await registry.find(role, name, folder);
+  const location = await registry.locate(role, name, folder);
+  const plugin = await registry.load(role, name, location);
   const checked = structuredClone(config);
-  const violations = new SchemaValidator().validate(plugin.configSchema, checked);
+  const violations = new SchemaValidator().validate(plugin.configSchema, checked, originOf(location));
   if (violations.length > 0) {
     const { path, message } = violations[0]!;
     throw new XdpbedError('usage', `${role} ${name}: ${path.join('.')}: ${message}`);
