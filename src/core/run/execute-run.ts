@@ -23,9 +23,8 @@ import { TRANSPORT } from '../contract/transport.js';
 import { WORKLOAD, type Workload, type WorkloadContext, type WorkloadFrame } from '../contract/workload.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import { LifecycleManager, PHASE_TIMEOUT_MS, withTimeLimit } from '../plugin/lifecycle.js';
-import type { PluginRegistry } from '../plugin/plugin-registry.js';
 import { Scope } from '../plugin/scope.js';
-import { choosePlugin, type PluginChoice } from '../testbed/choose-plugin.js';
+import { choosePlugin, type PluginChoice, type PluginSource } from '../testbed/choose-plugin.js';
 import { SchemaValidator } from '../testbed/schema-validator.js';
 import { assembleResult } from './assemble-result.js';
 import { EventStream } from './event-stream.js';
@@ -48,7 +47,7 @@ const SENDER_MAC = parseMac('52:54:00:ff:00:01');
 
 /** What a spec does not bring along: where it is run. */
 export interface RunEnvironment {
-  readonly registry: Pick<PluginRegistry, 'find'>;
+  readonly registry: PluginSource;
   /** Where relative names of plugins start from. */
   readonly folder: string;
   /** The bytes of a file by their hash. */

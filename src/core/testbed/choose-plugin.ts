@@ -1,6 +1,6 @@
 import { XdpbedError } from '../diagnostic.js';
 import type { Plugin, Role } from '../contract/plugin.js';
-import type { PluginRegistry } from '../plugin/plugin-registry.js';
+import type { PluginLocation, PluginRegistry } from '../plugin/plugin-registry.js';
 import { SchemaValidator } from './schema-validator.js';
 
 /** A plugin that a testbed names, with its checked config (defaults filled in). */
@@ -9,17 +9,26 @@ export interface PluginChoice {
   readonly config: unknown;
 }
 
+/** Where plugins are found. */
+export type PluginSource = Pick<PluginRegistry, 'locate' | 'load'>;
+
+/** Whose schema a plugin's is. */
+export function schemaOrigin(location: PluginLocation): 'own' | 'foreign' {
+  return location.kind === 'module' ? 'foreign' : 'own';
+}
+
 /** A plugin by the name a testbed file in `folder` would use. Throws `usage` for a config it does not take. */
 export async function choosePlugin(
-  registry: Pick<PluginRegistry, 'find'>,
+  registry: PluginSource,
   role: Role,
   name: string,
   folder: string,
   config: unknown = {},
 ): Promise<PluginChoice> {
-  const plugin = await registry.find(role, name, folder);
+  const location = await registry.locate(role, name, folder);
+  const plugin = await registry.load(role, name, location);
   const checked = structuredClone(config);
-  const violations = new SchemaValidator().validate(plugin.configSchema, checked);
+  const violations = new SchemaValidator().validate(plugin.configSchema, checked, schemaOrigin(location));
   if (violations.length > 0) {
     const { path, message } = violations[0]!;
     throw new XdpbedError('usage', `${role} ${name}: ${path.join('.')}: ${message}`);

@@ -17,7 +17,7 @@ import {
 } from '../contract/run-spec.js';
 import type { MapPreset, PresetValue, ProgramPlan, RunPlan } from '../contract/plan.js';
 import type { PluginRegistry } from '../plugin/plugin-registry.js';
-import type { PluginChoice } from './choose-plugin.js';
+import { schemaOrigin, type PluginChoice, type PluginSource } from './choose-plugin.js';
 import {
   assign,
   combinationCount,
@@ -62,7 +62,7 @@ export interface ResolvedTestbed {
   /** The bytes of the files that the runs name by their hash. */
   readonly objects: ReadonlyMap<Sha256, Uint8Array>;
   /** Where its plugins were found. */
-  readonly registry: Pick<PluginRegistry, 'find'>;
+  readonly registry: PluginSource;
   /** Absolute path of the testbed's folder, which relative names of plugins start from. */
   readonly folder: string;
   readonly checks: readonly CheckSection[];
@@ -321,12 +321,14 @@ class Resolver {
 
   async #choose(role: Role, { use, config = {} }: PluginUse, path: YamlPath): Promise<Chosen | undefined> {
     let plugin: Plugin;
+    let origin: 'own' | 'foreign';
     try {
       const location = await this.registry.locate(role, use, this.#folder);
       if (location.kind === 'module' && !this.trust) {
         this.#unread.set(`${role}/${use}`, { role, use });
         return { plugin: unreadPlugin(role, use), config, reference: { role, use, config } };
       }
+      origin = schemaOrigin(location);
       plugin = await this.registry.load(role, use, location);
     } catch (error) {
       if (!(error instanceof XdpbedError)) throw error;
@@ -336,7 +338,7 @@ class Resolver {
     const checked = structuredClone(config);
     let violations: Violation[];
     try {
-      violations = this.#validator.validate(plugin.configSchema, checked);
+      violations = this.#validator.validate(plugin.configSchema, checked, origin);
     } catch (error) {
       if (!(error instanceof XdpbedError)) throw error;
       this.problems.report([...path, 'use'], `'${use}' is not a usable ${role} plugin: ${error.message}`);

@@ -1,4 +1,4 @@
-import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
+import { Ajv, type ErrorObject, type Options, type ValidateFunction } from 'ajv';
 import type { TSchema } from '@sinclair/typebox';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
@@ -19,6 +19,16 @@ export interface Violation {
   readonly breaks?: 'value' | 'content' | 'presence';
 }
 
+const OPTIONS: Options = {
+  allErrors: true,
+  useDefaults: true,
+  verbose: true,
+  strict: false,
+  ownProperties: true,
+  // Each schema sees a handful of documents: compiling it costs more than running it.
+  code: { optimize: false },
+};
+
 /** Violations that are worded of one document. */
 const MAX_VIOLATIONS = 1000;
 
@@ -27,23 +37,22 @@ const MAX_VIOLATIONS = 1000;
  * to type instead.
  */
 export class SchemaValidator {
-  readonly #ajv = new Ajv({
-    allErrors: true,
-    useDefaults: true,
-    verbose: true,
-    strict: false,
-    ownProperties: true,
-    // Each schema sees a handful of documents: compiling it costs more than running it.
-    code: { optimize: false },
-  });
+  /** Schemas of this package. Their form is held by tests, so it costs no command the schema of schemas. */
+  readonly #own = new Ajv({ ...OPTIONS, meta: false, validateSchema: false });
+  #foreign: Ajv | undefined;
   readonly #compiled = new Map<TSchema, ValidateFunction>();
 
-  /** All violations; `data` gets the defaults of the schema. Throws `plugin-invalid` for a schema that is none. */
-  validate(schema: TSchema, data: unknown): Violation[] {
+  /**
+   * All violations; `data` gets the defaults of the schema. Throws `plugin-invalid` for a schema that is none.
+   *
+   * @param origin of the schema: that of a plugin from elsewhere is looked at before it is used.
+   */
+  validate(schema: TSchema, data: unknown, origin: 'own' | 'foreign' = 'own'): Violation[] {
     let check = this.#compiled.get(schema);
     if (check === undefined) {
+      const ajv = origin === 'own' ? this.#own : (this.#foreign ??= new Ajv(OPTIONS));
       try {
-        check = this.#ajv.compile(schema);
+        check = ajv.compile(schema);
       } catch (cause) {
         throw new XdpbedError('plugin-invalid', `the config schema is none: ${messageOf(cause)}`, { cause });
       }

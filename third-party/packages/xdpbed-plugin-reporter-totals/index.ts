@@ -29,10 +29,8 @@ export default definePlugin({
   name: 'totals',
   version: '1.0.0',
   role: 'reporter',
-  api: '^1',
+  api: '^2',
   description: 'one line for the whole result',
-  requires: [],
-  capabilities: [],
   configSchema: Type.Object(
     { unit: Type.String({ default: 'frames', description: 'what frames are called' }) },
     { additionalProperties: false },

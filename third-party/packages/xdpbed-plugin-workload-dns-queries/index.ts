@@ -20,7 +20,8 @@ export class DnsQueries implements Workload {
         udp: { srcPort: 1024 + (index % 1000), dstPort: 53 },
         payload: Uint8Array.from(query),
       });
-      yield { bytes, at: BigInt(index) * 1000n };
+      // A microsecond apart.
+      yield { bytes, at: index * 1_000_000 };
     }
   }
 }
@@ -29,10 +30,8 @@ export default definePlugin({
   name: 'dns-queries',
   version: '1.0.0',
   role: 'workload',
-  api: '^1',
+  api: '^2',
   description: 'DNS queries to each target in turn',
-  requires: [],
-  capabilities: [],
   configSchema: Type.Object(
     { count: Type.Integer({ minimum: 1, default: 100, description: 'queries' }) },
     { additionalProperties: false },
