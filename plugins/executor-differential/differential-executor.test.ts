@@ -367,7 +367,9 @@ describe('the plugin', () => {
       host: { trace() {} },
       programId: party.runtime.allocateProgramId(),
     });
-    expect(loaded.run(new FrameRing(party.runtime.space, 1), 0).verdict).toBe(2);
+    const frames = new FrameRing(party.runtime.space, 1);
+    frames.load(0, new Uint8Array(60));
+    expect(loaded.run(frames, 0).verdict).toBe(2);
     await lifecycle.stop();
     return party.executor;
   }
