@@ -404,7 +404,9 @@ describe('the plugin', () => {
       maps: new Map(),
       world: { trace() {} },
     });
-    expect(loaded.run(loaded.openFrames(1), 0).verdict).toBe(2);
+    const frames = loaded.openFrames(1);
+    frames.load(0, new Uint8Array(60));
+    expect(loaded.run(frames, 0).verdict).toBe(2);
     await lifecycle.stop();
     return party.executor;
   }

@@ -17,7 +17,7 @@ import type { Program } from '../../src/bpf/program.js';
 import { XDP_ABORTED } from '../../src/bpf/xdp.js';
 import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { createHelpers, TAIL_CALL } from '../../src/bpf/runtime/helpers/helper-table.js';
-import { FRAME_SLOT, FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { FRAME_SLOT, frameIntact, FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import { decodeProgram } from './decode-program.js';
 import { ProgramDebugger } from './program-debugger.js';
 import type { DecodedProgram } from './decoded-program.js';
@@ -185,8 +185,10 @@ export class InterpretedProgram implements LoadedProgram {
     const { machine, decoded } = this;
     this.prepareFrame(frame);
     let verdict = XDP_ABORTED;
-    if (interpret(machine, decoded, 0, 0) === Stop.EXIT) verdict = machine.program.registers[0]!;
-    else this.lastFault = machine.fault;
+    if (interpret(machine, decoded, 0, 0) !== Stop.EXIT) this.lastFault = machine.fault;
+    else if (frameIntact(machine.i32, frame)) verdict = machine.program.registers[0]!;
+    // Of no insn in particular.
+    else this.lastFault = machine.fault = { insn: -1, reason: 'the bounds of the frame were overwritten' };
     machine.i32[(frame + FRAME_SLOT.verdict) >> 2] = verdict;
     return verdict >>> 0;
   }

@@ -6,7 +6,7 @@ import {
   packetAccessFault,
 } from '../../src/bpf/runtime/helpers/helper-table.js';
 import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
-import { FRAME_SLOT } from '../../src/bpf/runtime/xdp-frame.js';
+import { FRAME_SLOT, packetEnd, packetStart } from '../../src/bpf/runtime/xdp-frame.js';
 import {
   BPF_ADD,
   BPF_AND,
@@ -141,11 +141,11 @@ export class Machine {
   }
 
   packetStart(): number {
-    return this.frame === 0 ? 0 : this.i32[(this.frame >> 2) + 2]!;
+    return this.frame === 0 ? 0 : packetStart(this.i32, this.frame);
   }
 
   packetEnd(): number {
-    return this.frame === 0 ? 0 : this.i32[(this.frame >> 2) + 1]!;
+    return this.frame === 0 ? 0 : packetEnd(this.i32, this.frame);
   }
 
   /**

@@ -35,7 +35,7 @@ export function defineBatchEntry(
   if (resetTailCalls) out.i32(environment.tailCalls).i32(0).memory(OP.i32_store);
   if (dynamicFrame !== undefined) out.i32(environment.dynamicFrame).i32(dynamicFrame).memory(OP.i32_store);
   if (insnLimit !== undefined) {
-    out.i32(environment.budget).i64(BigInt(insnLimit)).memory(OP.i64_store);
+    out.i64(BigInt(insnLimit)).globalSet(environment.budget);
   }
   const done = out.block();
   const translator = body(out, slot, (pushVerdict) => {

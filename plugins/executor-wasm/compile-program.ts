@@ -132,7 +132,7 @@ class ProgramCompiler {
       runState: options.runtime.state.address,
       tailCalls: options.table.tailCalls,
       dynamicFrame: options.table.dynamicFrame,
-      budget: options.table.budget,
+      budget: options.insnLimit === undefined ? -1 : module.importGlobal('x', 'budget', I64),
       directory: options.table.directory,
       helper: (id) => helperIndices.get(id)!,
       localFunction: (slot) => this.#wasmFunctions.get(slot)!,

@@ -122,8 +122,11 @@ function emitHashLookup(site: LookupSite, layout: InlineLayout & { kind: 'hash' 
   out.memory(OP.i32_load, layout.buckets).set(element);
   const done = out.block();
   const found = out.block();
-  // The first element of a chain is the common case: outside the loop it costs no loop's stack check.
+  // The first element of a chain is the common case: outside the loop it costs no loop's stack check. In it, a
+  // chain that memory closes to a ring must end all the same.
+  const left = site.scratch('elements left');
   for (const first of [true, false]) {
+    if (!first) out.i32(layout.maxEntries).set(left);
     const again = first ? undefined : out.loop();
     out.get(element).op(OP.i32_eqz).brIf(done);
     const next = compareHash ? out.block() : undefined;
@@ -135,11 +138,11 @@ function emitHashLookup(site: LookupSite, layout: InlineLayout & { kind: 'hash' 
     if (next !== undefined) out.end();
     out.get(element).memory(OP.i32_load).set(element);
     if (again !== undefined) {
-      out.br(again);
+      out.get(left).i32(1).op(OP.i32_sub).tee(left).brIf(again);
       out.end();
     }
   }
-  out.op(OP.unreachable);
+  out.i32(0).set(element).br(done);
   out.end();
   if (layout.usedOffset >= 0) out.get(element).i32(1).memory(OP.i32_store, layout.usedOffset);
   out.get(element).i32(layout.valueOffset).op(OP.i32_add);

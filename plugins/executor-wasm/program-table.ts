@@ -8,7 +8,7 @@ const DIRECTORY_ENTRIES = 4096;
 export const MAX_PROGRAMS = DIRECTORY_ENTRIES / 2;
 
 /** Byte offsets of the executor's own cells. */
-const CELL = { tailCalls: 0, dynamicFrame: 4, budget: 8, size: 16 } as const;
+const CELL = { tailCalls: 0, dynamicFrame: 4, size: 16 } as const;
 
 /** From one stack frame to the next; what lies between belongs to none, so that an overrun is noticed. */
 export const FRAME_STRIDE = 2 * MAX_BPF_STACK;
@@ -39,13 +39,19 @@ interface Entry {
  * ```
  *   directory + 8 * n:  u32 program id (0: free), u32 table index
  * ```
- * An id starts at entry `id & mask` and moves on to the next free one.
+ * An id starts at entry `id & mask` and moves on to the next free one. The directory is written anew whenever a
+ * program comes or goes; a program that overwrites it reaches others of its runtime, and no further.
  *
  * V8 keeps every instance that ever imported a table alive as long as the table lives. So the table is replaced,
  * and the programs that are still loaded are instantiated anew, once enough dead instances hang on it.
  */
 export class ProgramTable {
   table: WebAssembly.Table;
+  /**
+   * Insns that the run may still execute, an i64. Not in memory, where a program that a verifier wrongly let pass
+   * could give itself more.
+   */
+  readonly budget = new WebAssembly.Global({ value: 'i64', mutable: true }, 0n);
   readonly stack: Region;
   readonly #cells: Region;
   readonly #directory: Region;
@@ -78,10 +84,6 @@ export class ProgramTable {
     return this.#cells.start + CELL.dynamicFrame;
   }
 
-  get budget(): number {
-    return this.#cells.start + CELL.budget;
-  }
-
   get directory(): { readonly address: number; readonly mask: number } {
     return { address: this.#directory.start, mask: DIRECTORY_ENTRIES - 1 };
   }
@@ -112,7 +114,7 @@ export class ProgramTable {
     if (index >= this.table.length) this.table.grow(this.table.length);
     this.#enter(index, member);
     this.#entries.set(programId, { member, index });
-    this.#place(programId, index);
+    this.#writeDirectory();
   }
 
   remove(programId: number): void {
@@ -121,8 +123,7 @@ export class ProgramTable {
     this.#entries.delete(programId);
     this.table.set(entry.index, null);
     this.#freeIndices.push(entry.index);
-    this.runtime.space.u8.fill(0, this.#directory.start, this.#directory.start + this.#directory.size);
-    for (const [id, { index }] of this.#entries) this.#place(id, index);
+    this.#writeDirectory();
     this.#replaceIfLeaking();
   }
 
@@ -144,13 +145,16 @@ export class ProgramTable {
     this.table.set(index, member.instantiate(this.table));
   }
 
-  #place(programId: number, index: number): void {
+  #writeDirectory(): void {
     const { i32 } = this.runtime.space;
     const start = this.#directory.start >> 2;
-    let at = programId & (DIRECTORY_ENTRIES - 1);
-    while (i32[start + 2 * at] !== 0) at = (at + 1) & (DIRECTORY_ENTRIES - 1);
-    i32[start + 2 * at] = programId;
-    i32[start + 2 * at + 1] = index;
+    i32.fill(0, start, start + 2 * DIRECTORY_ENTRIES);
+    for (const [programId, { index }] of this.#entries) {
+      let at = programId & (DIRECTORY_ENTRIES - 1);
+      while (i32[start + 2 * at] !== 0) at = (at + 1) & (DIRECTORY_ENTRIES - 1);
+      i32[start + 2 * at] = programId;
+      i32[start + 2 * at + 1] = index;
+    }
   }
 
   #replaceIfLeaking(): void {

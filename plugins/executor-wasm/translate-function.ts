@@ -56,6 +56,7 @@ export interface CodeEnvironment {
   /** Addresses of the executor's own cells: see program-table.ts. */
   readonly tailCalls: number;
   readonly dynamicFrame: number;
+  /** Index of the imported global that counts insns down, -1 without a limit. */
   readonly budget: number;
   readonly directory: { readonly address: number; readonly mask: number };
   /** Index of the imported function of a helper. */
@@ -323,9 +324,8 @@ export class FunctionTranslator implements NodeEmitter, Operands, Translation {
       count++;
     }
     const budget = this.scratch(I64, 'budget');
-    this.out.i32(environment.budget);
-    this.out.i32(environment.budget).memory(OP.i64_load).i64(BigInt(count)).op(OP.i64_sub).tee(budget);
-    this.out.memory(OP.i64_store).get(budget).i64(0n).op(OP.i64_lt_s);
+    this.out.globalGet(environment.budget).i64(BigInt(count)).op(OP.i64_sub).tee(budget);
+    this.out.globalSet(environment.budget).get(budget).i64(0n).op(OP.i64_lt_s);
     this.out.if();
     this.out.i32(start).call(environment.limitReached!).op(OP.unreachable);
     this.out.end();

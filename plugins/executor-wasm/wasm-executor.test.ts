@@ -432,6 +432,86 @@ describe('load', () => {
   });
 });
 
+/** Writes a large positive number to every word of the address space again and again. */
+const WRITE_EVERYWHERE = `
+  again:
+  r2 = 65536
+  next:
+  *(u32 *)(r2 +0) = 0x7f7f7f7f
+  r2 += 4
+  if r2 < 0x200000 goto next
+  goto again`;
+
+describe('memory that a program has overwritten', () => {
+  it.each([4, 36])('ends a look-up in chains closed to rings, keys of %i bytes', async (keySize) => {
+    const bench = new Bench();
+    const map = bench.hashMap(keySize, {});
+    for (let i = 0; i < 16; i++) bench.insert(map, key(keySize, i));
+    const loaded = await bench.load(`
+      r2 = r1
+      r1 = map[m]
+      call bpf_map_lookup_elem
+      exit`);
+    const { i32 } = bench.runtime.space;
+    for (let bucket = 0; bucket < map.bucketCount; bucket++) {
+      const head = i32[(map.buckets >> 2) + bucket]!;
+      if (head !== 0) i32[head >> 2] = head;
+    }
+    const at = bench.scratch(keySize);
+    for (let i = 16; i < 48; i++) {
+      bench.runtime.space.write(at, key(keySize, i));
+      expect(loaded.call!(BigInt(at), 0n)).toEqual({ r0: 0n });
+    }
+  });
+
+  it('gives no program more insns than its limit', async () => {
+    const bench = new Bench();
+    const loaded = await bench.load(WRITE_EVERYWHERE, { insnLimit: 2_000_000 });
+    expect(loaded.run(bench.ring, 0)).toMatchObject({
+      verdict: 0,
+      fault: { reason: 'the limit of 2000000 insns is used up' },
+    });
+  });
+
+  it('stops no batch', async () => {
+    const bench = new Bench();
+    const loaded = await bench.load(WRITE_EVERYWHERE, { insnLimit: 2_000_000 });
+    // The first frame's fault leaves no word of which frame it was.
+    expect(loaded.runBatch(bench.ring, 0, 8)).toBe(8);
+    for (let slot = 0; slot < 8; slot++) expect(bench.ring.verdict(slot)).toBe(0);
+  });
+
+  it('keeps no program from being loaded and found by a tail call', async () => {
+    const bench = new Bench();
+    const slots = bench.scratch(8);
+    bench.addMap({ kind: 'slots', slots, maxEntries: 2 }, 4, 'progs');
+    const first = await bench.load(WRITE_EVERYWHERE, { insnLimit: 2_000_000 });
+    first.run(bench.ring, 0);
+    await bench.load('r0 = 3\nexit');
+    const target = bench.lastId;
+    const caller = await bench.load(`
+      r2 = map[progs]
+      r3 = 1
+      call bpf_tail_call
+      r0 = 1
+      exit`);
+    bench.setSlot(slots, 1, target);
+    bench.ring.load(1, new Uint8Array(60));
+    expect(caller.run(bench.ring, 1)).toEqual({ verdict: 3 });
+  });
+
+  it('makes no packet of a context that was written to', async () => {
+    const bench = new Bench();
+    const loaded = await bench.load('*(u32 *)(r1 +4) = 0x7fffffff\nr0 = 2\nexit');
+    expect(loaded.run(bench.ring, 0)).toMatchObject({
+      verdict: 0,
+      fault: { reason: 'the bounds of the frame were overwritten' },
+    });
+    loaded.runBatch(bench.ring, 1, 1);
+    expect([bench.ring.verdict(1), bench.ring.packet(1).length]).toEqual([0, 0]);
+  });
+});
+
 const LOOKUP_OF_R1 = `
   *(u32 *)(r10 -4) = r1
   r2 = r10
@@ -514,6 +594,10 @@ class Bench {
       kind: 'hash',
       buckets: this.scratch(4 * 8),
       bucketCount: 8,
+      // The elements lie about; only their greatest number matters to compiled code.
+      elements: 0,
+      stride: 0,
+      maxEntries: 1000,
       keySize,
       seed: 0xdeadbeef,
       valueOffset,

@@ -165,7 +165,10 @@ class WasmProgram implements LoadedProgram, TableMember {
       i32[verdict] = XDP_ABORTED;
       return { verdict: XDP_ABORTED, fault: this.#faulted(error) };
     }
-    return { verdict: i32[verdict]! >>> 0 };
+    if (frames.intact(slot)) return { verdict: i32[verdict]! >>> 0 };
+    i32[verdict] = XDP_ABORTED;
+    this.lastFault = { insn: UNKNOWN_INSN, reason: 'the bounds of the frame were overwritten' };
+    return { verdict: XDP_ABORTED, fault: this.lastFault };
   }
 
   runBatch(slots: FrameSlots, first: number, count: number): number {
@@ -181,10 +184,18 @@ class WasmProgram implements LoadedProgram, TableMember {
         this.#batch(frame, done);
       } catch (error) {
         this.#faulted(error);
-        aborted++;
-        i32[(state.context + FRAME_SLOT.verdict) >> 2] = XDP_ABORTED;
-        // Go on behind the frame that faulted.
-        done = (state.context - frame) / FRAME_SLOT_SIZE + 1;
+        const before = (state.context - frame) / FRAME_SLOT_SIZE;
+        if (Number.isInteger(before) && before >= 0 && before < done) {
+          aborted++;
+          i32[(state.context + FRAME_SLOT.verdict) >> 2] = XDP_ABORTED;
+          // Go on behind the frame that faulted.
+          done = before + 1;
+        } else {
+          // The program overwrote which frame that was. None may run twice, so all of the call have faulted.
+          aborted += done;
+          for (let i = 0; i < done; i++)
+            i32[(frames.address(slot + i) + FRAME_SLOT.verdict) >> 2] = XDP_ABORTED;
+        }
       }
       slot = (slot + done) % frames.slots;
       left -= done;
@@ -232,8 +243,7 @@ class WasmProgram implements LoadedProgram, TableMember {
     space.i32[this.table.tailCalls >> 2] = 0;
     if (this.#module.compiled.importsTable)
       space.i32[this.table.dynamicFrame >> 2] = this.table.dynamicStack().start;
-    if (this.#insnLimit !== undefined)
-      space.view.setBigInt64(this.table.budget, BigInt(this.#insnLimit), true);
+    if (this.#insnLimit !== undefined) this.table.budget.value = BigInt(this.#insnLimit);
   }
 
   #loadForValues(): { module: WasmModule; main: MainFunction; exports: WebAssembly.Exports } {
@@ -268,6 +278,7 @@ class WasmProgram implements LoadedProgram, TableMember {
     return new WebAssembly.Instance(module, {
       x: {
         memory: runtime.space.memory,
+        budget: this.table.budget,
         table,
         find: (programId: number) => this.table.find(programId),
         resolve: () => this.#resolveTailCall(),

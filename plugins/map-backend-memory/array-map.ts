@@ -26,6 +26,7 @@ import {
   MAX_UPDATE_FLAG,
   MemoryMap,
   cpuWordOf,
+  currentLane,
   indexAfter,
   indexOf,
   loadU32,
@@ -177,6 +178,7 @@ export class ArrayMap extends MemoryMap {
 
   #valueAt(index: number): number {
     const value = this.#values + index * this.#stride;
-    return this.#cpuStride === 0 ? value : value + this.space.i32[this.#cpuWord]! * this.#cpuStride;
+    if (this.#cpuStride === 0) return value;
+    return value + currentLane(this.space.i32, this.#cpuWord, this.#lanes) * this.#cpuStride;
   }
 }

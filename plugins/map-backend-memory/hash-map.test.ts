@@ -3,7 +3,9 @@ import { describe, expect, it } from 'vitest';
 import { E2BIG, EEXIST, ENOENT } from '../../src/bpf/errno.js';
 import { BPF_EXIST, BPF_MAP_TYPE, BPF_NOEXIST } from '../../src/bpf/map-spec.js';
 import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
+import { helperId } from '../../src/bpf/helper-ids.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
+import { createHelpers, FUNCTION_POINTER_HIGH } from '../../src/bpf/runtime/helpers/helper-table.js';
 import { allKeys, u32 } from '../../src/conformance/map-backend/map-backend-suite.js';
 import { MemoryMapBackend } from './memory-map-backend.js';
 
@@ -171,5 +173,68 @@ describe('LRU_HASH against a clock', () => {
       }),
       { numRuns: 300 },
     );
+  });
+});
+
+describe('bpf_for_each_map_elem', () => {
+  /** Walks over a HASH of keys 0 … 5 whose callback gets the number of the key that it is given. */
+  function walk(callback: (key: number, map: ResidentMap) => void): number[] {
+    const runtime = new BpfRuntime({ memoryBytes: 1 << 20 });
+    // Room for more than the walk finds.
+    const attributes = {
+      type: BPF_MAP_TYPE.BPF_MAP_TYPE_HASH,
+      keySize: 4,
+      valueSize: 4,
+      maxEntries: 64,
+      flags: 0,
+    };
+    const map = new MemoryMapBackend(runtime).create(attributes, { name: 'm' }) as ResidentMap;
+    for (let n = 0; n < 6; n++) map.update(u32(n), u32(n), 0n);
+    const { state, space } = runtime;
+    const visited: number[] = [];
+    const helpers = createHelpers(
+      runtime,
+      { trace() {} },
+      {
+        check: false,
+        invoke: () => {
+          const key = space.view.getUint32(state.argLow(2), true);
+          visited.push(key);
+          callback(key, map);
+          state.setResult(0);
+        },
+      },
+    );
+    [map.address, 0, 0, 0].forEach((value, i) => state.setArg(1 + i, value, 0));
+    state.setArg(2, 0, FUNCTION_POINTER_HIGH);
+    helpers.call(helperId('bpf_for_each_map_elem')!);
+    expect(state.resultLow).toBe(visited.length);
+    return visited;
+  }
+
+  const sorted = (keys: number[]): number[] => keys.sort((a, b) => a - b);
+
+  it('visits each element once although the callback deletes it and puts it back', () => {
+    const keys = walk((key, map) => {
+      map.delete(u32(key));
+      map.update(u32(key), u32(key), 0n);
+    });
+    expect(sorted(keys)).toEqual([0, 1, 2, 3, 4, 5]);
+  });
+
+  it('visits nothing that the callback deleted', () => {
+    const keys = walk((_key, map) => {
+      for (const key of allKeys(map)) map.delete(key);
+    });
+    expect(keys).toHaveLength(1);
+  });
+
+  it('ends although the callback never stops to insert', () => {
+    let next = 6;
+    const keys = walk((_key, map) => {
+      for (let n = 0; n < 20; n++) map.update(u32(next++), u32(0), 0n);
+    });
+    expect(keys.length).toBeLessThanOrEqual(64);
+    expect(keys).toEqual(expect.arrayContaining([0, 1, 2, 3, 4, 5]));
   });
 });

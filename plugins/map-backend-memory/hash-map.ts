@@ -22,7 +22,15 @@ import {
   onlyFlags,
 } from './kernel-limits.js';
 import { HEADER_WORD, type MapKind } from './map-plan.js';
-import { MAX_UPDATE_FLAG, MemoryMap, cpuWordOf, indexKey, indexOf, type MapPlacement } from './memory-map.js';
+import {
+  MAX_UPDATE_FLAG,
+  MemoryMap,
+  cpuWordOf,
+  currentLane,
+  indexKey,
+  indexOf,
+  type MapPlacement,
+} from './memory-map.js';
 
 /** `sizeof(struct htab_elem)` of the kernel, which counts against the largest element. */
 const KERNEL_ELEMENT_SIZE = 48;
@@ -154,6 +162,8 @@ export class HashMap extends MemoryMap {
   readonly #buckets: number;
   readonly #bucketMask: number;
   readonly #elements: number;
+  /** Offset of the last element from the first: an address further on, or before the first, is none. */
+  readonly #lastOffset: number;
   readonly #maxEntries: number;
   readonly #cpuWord: number;
   /** `usedOffset` as a word offset, -1 for a map that is not LRU. */
@@ -176,12 +186,16 @@ export class HashMap extends MemoryMap {
     this.#bucketMask = bucketCount - 1;
     this.#elements = regions[2]!.start;
     this.#maxEntries = attributes.maxEntries;
+    this.#lastOffset = shape.stride * (attributes.maxEntries - 1);
     this.#cpuWord = cpuWordOf(runtime);
     this.#usedWord = shape.usedOffset < 0 ? -1 : shape.usedOffset >>> 2;
     this.layout = this.describeLayout({
       kind: 'hash',
       buckets: this.#buckets,
       bucketCount,
+      elements: this.#elements,
+      stride: shape.stride,
+      maxEntries: attributes.maxEntries,
       keySize: attributes.keySize,
       seed: this.#seed,
       valueOffset: shape.valueOffset,
@@ -230,7 +244,7 @@ export class HashMap extends MemoryMap {
   lookupPercpuElem(keyAddress: number, cpu: number): number {
     if (this.#shape.cpuStride === 0 || cpu >= this.#shape.lanes) return 0;
     const value = this.lookupElem(keyAddress);
-    return value === 0 ? 0 : value + (cpu - this.#i32[this.#cpuWord]!) * this.#shape.cpuStride;
+    return value === 0 ? 0 : value + (cpu - this.#lane()) * this.#shape.cpuStride;
   }
 
   /** What executors are told; a subclass whose lookups mean something else hides it. */
@@ -281,12 +295,18 @@ export class HashMap extends MemoryMap {
     let bucket = 0;
     const element = key === null ? 0 : this.#findKey(key);
     if (element !== 0) {
-      const next = this.#i32[(element >>> 2) + NEXT]! >>> 0;
-      if (next !== 0) return this.#readKey(next);
-      bucket = (this.#i32[(element >>> 2) + HASH]! & this.#bucketMask) + 1;
+      bucket = this.#i32[(element >>> 2) + HASH]! & this.#bucketMask;
+      const next = this.#after(element);
+      if (next !== 0 && !this.#isBefore(bucket, next, element) && this.#isFoundIn(bucket, next)) {
+        return this.#readKey(next);
+      }
+      bucket++;
     }
-    const first = this.#firstFrom(bucket);
-    return first === 0 ? -ENOENT : this.#readKey(first);
+    for (; bucket <= this.#bucketMask; bucket++) {
+      const first = this.#head(bucket);
+      if (first !== 0 && this.#isFoundIn(bucket, first)) return this.#readKey(first);
+    }
+    return -ENOENT;
   }
 
   /**
@@ -300,13 +320,11 @@ export class HashMap extends MemoryMap {
     if (bucket > this.#bucketMask) return -ENOENT;
     const entries: { key: Uint8Array; value: Uint8Array }[] = [];
     for (; bucket <= this.#bucketMask; bucket++) {
-      const size = this.#chainLength(bucket);
-      if (entries.length + size > count) {
+      const chain = this.#chain(bucket, this.#maxEntries - entries.length);
+      if (entries.length + chain.length > count) {
         return entries.length === 0 && count > 0 ? -ENOSPC : { entries, next: indexKey(bucket) };
       }
-      for (let at = this.#head(bucket); at !== 0; at = this.#i32[(at >>> 2) + NEXT]! >>> 0) {
-        entries.push({ key: this.#readKey(at), value: this.#readValue(at) });
-      }
+      for (const at of chain) entries.push({ key: this.#readKey(at), value: this.#readValue(at) });
     }
     return { entries, next: null };
   }
@@ -328,7 +346,8 @@ export class HashMap extends MemoryMap {
     const i32 = this.#i32;
     let element = i32[(this.#buckets >>> 2) + (hash & this.#bucketMask)]!;
     const aligned = this.#keyWords !== 0 && (keyAddress & 3) === 0;
-    while (element !== 0) {
+    for (let left = this.#maxEntries; left > 0; left--) {
+      if ((element - this.#elements) >>> 0 > this.#lastOffset) return 0;
       const word = element >>> 2;
       if (i32[word + HASH] === hash) {
         const equal = aligned
@@ -343,7 +362,8 @@ export class HashMap extends MemoryMap {
 
   #findKey(key: Uint8Array, hash = hashKey(key, 0, this.#keySize, this.#seed)): number {
     const i32 = this.#i32;
-    for (let at = this.#head(hash & this.#bucketMask); at !== 0; at = i32[(at >>> 2) + NEXT]! >>> 0) {
+    let left = this.#maxEntries;
+    for (let at = this.#head(hash & this.#bucketMask); at !== 0 && left > 0; at = this.#after(at), left--) {
       if (
         i32[(at >>> 2) + HASH] === hash &&
         bytesEqual(this.#u8, at + HASH_ELEMENT_KEY, key, 0, this.#keySize)
@@ -358,7 +378,8 @@ export class HashMap extends MemoryMap {
   #take(): number {
     const i32 = this.#i32;
     const free = i32[this.header + OWN.free]! >>> 0;
-    if (free !== 0) {
+    const offset = free - this.#elements;
+    if (offset >= 0 && offset <= this.#lastOffset && offset % this.#shape.stride === 0) {
       i32[this.header + OWN.free] = i32[(free >>> 2) + NEXT]!;
       return free;
     }
@@ -374,6 +395,7 @@ export class HashMap extends MemoryMap {
   #evict(): number {
     const i32 = this.#i32;
     let hand = i32[this.header + OWN.hand]! >>> 0;
+    if (hand >= this.#maxEntries) hand = 0;
     for (;;) {
       const element = this.#elements + hand * this.#shape.stride;
       hand = hand + 1 === this.#maxEntries ? 0 : hand + 1;
@@ -404,7 +426,11 @@ export class HashMap extends MemoryMap {
     const word = element >>> 2;
     // A word that holds an address: first the bucket, then the `next` of each element before ours.
     let link = (this.#buckets >>> 2) + (i32[word + HASH]! & this.#bucketMask);
-    while (i32[link]! >>> 0 !== element) link = (i32[link]! >>> 2) + NEXT;
+    for (let left = this.#maxEntries; i32[link]! >>> 0 !== element; left--) {
+      const before = this.#elementIn(link);
+      if (before === 0 || left === 0) return;
+      link = (before >>> 2) + NEXT;
+    }
     i32[link] = i32[word + NEXT]!;
     i32[this.header + HEADER_WORD.count]!--;
   }
@@ -412,6 +438,8 @@ export class HashMap extends MemoryMap {
   /** The value's bytes stay as they are until an insert reuses the element, as a program may still hold them. */
   #remove(element: number): void {
     this.#unlink(element);
+    // Its hash leads to no bucket of its own any more: so a walk that holds it sees that it was deleted.
+    this.#i32[(element >>> 2) + HASH] = ~this.#i32[(element >>> 2) + HASH]!;
     this.#i32[(element >>> 2) + NEXT] = this.#i32[this.header + OWN.free]!;
     this.#i32[this.header + OWN.free] = element;
   }
@@ -419,7 +447,7 @@ export class HashMap extends MemoryMap {
   /** A program's insert gives its own CPU the value and all others zero, as the kernel does. */
   #initialisePerCpuValue(element: number, valueAddress: number): void {
     const { valueOffset, cpuStride, lanes } = this.#shape;
-    const cpu = this.#i32[this.#cpuWord]!;
+    const cpu = this.#lane();
     // Own value first: its source may lie in the element, if that was just evicted.
     copyBytes(this.space, valueAddress, element + valueOffset + cpu * cpuStride, this.#valueSize);
     for (let lane = 0; lane < lanes; lane++) {
@@ -430,7 +458,11 @@ export class HashMap extends MemoryMap {
 
   #valueOf(element: number): number {
     const value = element + this.#shape.valueOffset;
-    return this.#shape.cpuStride === 0 ? value : value + this.#i32[this.#cpuWord]! * this.#shape.cpuStride;
+    return this.#shape.cpuStride === 0 ? value : value + this.#lane() * this.#shape.cpuStride;
+  }
+
+  #lane(): number {
+    return currentLane(this.#i32, this.#cpuWord, this.#shape.lanes);
   }
 
   #readKey(element: number): Uint8Array {
@@ -441,22 +473,38 @@ export class HashMap extends MemoryMap {
     return this.space.read(element + this.#shape.valueOffset, this.syscallValueSize);
   }
 
+  /** The element that a word of `space.i32` leads to, or 0. */
+  #elementIn(word: number): number {
+    const address = this.#i32[word]! >>> 0;
+    return (address - this.#elements) >>> 0 > this.#lastOffset ? 0 : address;
+  }
+
   #head(bucket: number): number {
-    return this.#i32[(this.#buckets >>> 2) + bucket]! >>> 0;
+    return this.#elementIn((this.#buckets >>> 2) + bucket);
   }
 
-  #firstFrom(bucket: number): number {
-    for (let at = bucket; at <= this.#bucketMask; at++) {
-      const head = this.#head(at);
-      if (head !== 0) return head;
-    }
-    return 0;
+  #after(element: number): number {
+    return this.#elementIn((element >>> 2) + NEXT);
   }
 
-  #chainLength(bucket: number): number {
-    let length = 0;
-    for (let at = this.#head(bucket); at !== 0; at = this.#i32[(at >>> 2) + NEXT]! >>> 0) length++;
-    return length;
+  /** Whether a look-up of an element's key finds it, in this bucket. */
+  #isFoundIn(bucket: number, element: number): boolean {
+    const hash = hashKey(this.#u8, element + HASH_ELEMENT_KEY, this.#keySize, this.#seed);
+    return (hash & this.#bucketMask) === bucket && this.#find(element + HASH_ELEMENT_KEY, hash) === element;
+  }
+
+  /** Whether the bucket's chain comes to one element before it comes to another that is in it. */
+  #isBefore(bucket: number, element: number, other: number): boolean {
+    let at = this.#head(bucket);
+    while (at !== element && at !== other) at = this.#after(at);
+    return at === element;
+  }
+
+  /** The elements of a bucket, `limit` at most. */
+  #chain(bucket: number, limit: number): number[] {
+    const chain: number[] = [];
+    for (let at = this.#head(bucket); at !== 0 && chain.length < limit; at = this.#after(at)) chain.push(at);
+    return chain;
   }
 }
 

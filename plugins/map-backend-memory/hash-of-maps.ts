@@ -3,7 +3,7 @@ import type { MapAttributes } from '../../src/bpf/map-spec.js';
 import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
 import { HASH_KIND, HashMap } from './hash-map.js';
-import { acceptInnerMap, checkInnerTemplate, releaseInnerMap } from './inner-map.js';
+import { acceptInnerMap, checkInnerTemplate, InnerMapReferences } from './inner-map.js';
 import { U32_SIZE } from './kernel-limits.js';
 import type { MapKind } from './map-plan.js';
 import { indexKey, type MapPlacement } from './memory-map.js';
@@ -27,6 +27,8 @@ export const HASH_OF_MAPS_KIND: MapKind = {
  */
 export class HashOfMaps extends HashMap {
   readonly #template: MapAttributes;
+  /** By the address of the element's value. */
+  readonly #references = new InnerMapReferences();
 
   constructor(placement: MapPlacement) {
     super(placement);
@@ -51,11 +53,8 @@ export class HashOfMaps extends HashMap {
     if (key.length !== this.attributes.keySize) return -EINVAL;
     const accepted = acceptInnerMap(this.runtime, this.#template, inner);
     if (typeof accepted === 'number') return accepted;
-    const value = this.valueAddressOf(key);
-    const previous = value === 0 ? 0 : this.space.i32[value >>> 2]! >>> 0;
     if (super.writeEntry(key, indexKey(accepted.address), 0) !== 0) return -E2BIG;
-    accepted.retain();
-    releaseInnerMap(this.runtime, previous);
+    this.#references.hold(this.valueAddressOf(key), accepted);
     return 0;
   }
 
@@ -70,9 +69,8 @@ export class HashOfMaps extends HashMap {
 
   protected override removeEntry(key: Uint8Array): number {
     const value = this.valueAddressOf(key);
-    const address = value === 0 ? 0 : this.space.i32[value >>> 2]! >>> 0;
     const result = super.removeEntry(key);
-    releaseInnerMap(this.runtime, address);
+    this.#references.letGo(value);
     return result;
   }
 
@@ -81,8 +79,6 @@ export class HashOfMaps extends HashMap {
   }
 
   protected override dropEntries(): void {
-    for (let key = this.keyAfter(null); typeof key !== 'number'; key = this.keyAfter(null)) {
-      this.removeEntry(key);
-    }
+    this.#references.letAllGo();
   }
 }

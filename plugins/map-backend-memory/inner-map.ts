@@ -50,8 +50,28 @@ export function acceptInnerMap(
   return matchesTemplate(template, inner.attributes) ? inner : -EINVAL;
 }
 
-/** Drops the reference that a slot holds on the map at an address; 0 is an empty slot. */
-export function releaseInnerMap(runtime: BpfRuntime, address: number): void {
-  const inner = address === 0 ? undefined : runtime.maps.get(address);
-  if (inner instanceof MemoryMap) inner.release();
+/**
+ * Which inner map each place of a map-in-map holds a reference on. A place is whatever numbers the outer map's
+ * entries. Kept beside the addresses in memory, which say what programs find: were references dropped by what
+ * memory says, who spoils it could free a map that others still use.
+ */
+export class InnerMapReferences {
+  readonly #held = new Map<number, MemoryMap>();
+
+  /** Puts a map in a place; what was there is let go of. */
+  hold(place: number, inner: MemoryMap): void {
+    inner.retain();
+    this.letGo(place);
+    this.#held.set(place, inner);
+  }
+
+  letGo(place: number): void {
+    const inner = this.#held.get(place);
+    this.#held.delete(place);
+    inner?.release();
+  }
+
+  letAllGo(): void {
+    for (const place of [...this.#held.keys()]) this.letGo(place);
+  }
 }

@@ -24,7 +24,6 @@ const MAX_VALUE_SIZE = KMALLOC_MAX_SIZE - MAX_KEY_SIZE - 20;
 /** Word offsets in a node. */
 const CHILD = 0;
 const PREFIX_LENGTH = 2;
-const HAS_VALUE = 3;
 /** Byte offset of the key's data in a node. */
 const DATA = 16;
 
@@ -56,10 +55,12 @@ function nodeShape({ keySize, valueSize }: MapAttributes): NodeShape {
  * ```
  *   node:  +0   u32 child[2]      address of the subtree whose next bit is 0 or 1, 0 for none
  *          +8   u32 prefixlen     in bits
- *          +12  u32 has_value     1 for an entry, 0 for a fork
+ *          +12  4 bytes unused
  *          +16  data              the key's bytes
  *          +valueOffset           entries only: the value, 8-byte aligned
  * ```
+ * Which of the two a node is, its address says. A link counts only if it leads to a node with a longer prefix, so
+ * that whoever follows links is at the end after as many steps as a key has bits, whatever memory says.
  */
 export const LPM_TRIE_KIND: MapKind = {
   check({ keySize, valueSize, maxEntries, flags }) {
@@ -114,6 +115,9 @@ export class LpmTrie extends MemoryMap {
   readonly #maxPrefix: number;
   readonly #values: number;
   readonly #forks: number;
+  /** Offsets of the last entry and the last fork from the first; that of the forks is negative without any. */
+  readonly #lastValue: number;
+  readonly #lastFork: number;
   readonly #i32: Int32Array;
   readonly #u8: Uint8Array;
   /** The result of `#walk`, reused because walks must not allocate; meaningless between calls. */
@@ -125,6 +129,8 @@ export class LpmTrie extends MemoryMap {
     this.#maxPrefix = this.#shape.dataSize * 8;
     this.#values = placement.regions[1]!.start;
     this.#forks = placement.regions[2]!.start;
+    this.#lastValue = this.#shape.valueStride * (this.attributes.maxEntries - 1);
+    this.#lastFork = this.#shape.forkStride * (this.attributes.maxEntries - 2);
     this.#i32 = this.space.i32;
     this.#u8 = this.space.u8;
   }
@@ -163,23 +169,24 @@ export class LpmTrie extends MemoryMap {
 
   /**
    * Post-order, as in the kernel: longer prefixes before the shorter ones that contain them, and those whose
-   * next bit is 0 before those whose next bit is 1. A key that is not there starts over.
+   * next bit is 0 before those whose next bit is 1. A key that is not there starts over. A key that does not come
+   * later in that order, or that a look-up would not find, ends the walk.
    */
   protected keyAfter(key: Uint8Array | null): Uint8Array | number {
-    const i32 = this.#i32;
     const path = key === null ? [] : this.#pathTo(key);
-    let next = path.length === 0 ? this.#firstBelow(i32[this.header + ROOT]! >>> 0) : 0;
+    let next = path.length === 0 ? this.#firstBelow(this.#nodeIn(this.header + ROOT, -1)) : 0;
     for (let depth = path.length - 1; next === 0 && depth > 0; depth--) {
-      const parent = path[depth - 1]! >>> 2;
-      const sibling = i32[parent + CHILD + 1]! >>> 0;
+      const parent = path[depth - 1]!;
+      const sibling = this.#child(parent, 1);
       if (sibling !== 0 && sibling !== path[depth]) next = this.#firstBelow(sibling);
-      else if (i32[parent + HAS_VALUE] !== 0) next = path[depth - 1]!;
+      else if (this.#isEntry(parent)) next = parent;
     }
-    if (next === 0) return -ENOENT;
+    if (!this.#isEntry(next)) return -ENOENT;
     const result = new Uint8Array(this.attributes.keySize);
-    new DataView(result.buffer).setUint32(0, i32[(next >>> 2) + PREFIX_LENGTH]!, true);
+    new DataView(result.buffer).setUint32(0, this.#i32[(next >>> 2) + PREFIX_LENGTH]!, true);
     result.set(this.#u8.subarray(next + DATA, next + DATA + this.#shape.dataSize), U32_SIZE);
-    return result;
+    const inOrder = path.length === 0 || comesBefore(key!, result);
+    return inOrder && this.#pathTo(result).at(-1) === next ? result : -ENOENT;
   }
 
   protected override readBatch(cursor: Uint8Array | null, count: number): MapBatch | number {
@@ -191,14 +198,14 @@ export class LpmTrie extends MemoryMap {
     if (length > this.#maxPrefix) return 0;
     const i32 = this.#i32;
     let found = 0;
-    let node = i32[this.header + ROOT]! >>> 0;
+    let node = this.#nodeIn(this.header + ROOT, -1);
     while (node !== 0) {
       const word = node >>> 2;
       const nodeLength = i32[word + PREFIX_LENGTH]!;
       if (this.#commonBits(node, bytes, at, length) < nodeLength) break;
-      if (i32[word + HAS_VALUE] !== 0) found = node;
+      if (this.#isEntry(node)) found = node;
       if (nodeLength >= length) break;
-      node = i32[word + CHILD + bitAt(bytes, at, nodeLength)]! >>> 0;
+      node = this.#nodeIn(word + CHILD + bitAt(bytes, at, nodeLength), nodeLength);
     }
     return found === 0 ? 0 : found + this.#shape.valueOffset;
   }
@@ -210,7 +217,7 @@ export class LpmTrie extends MemoryMap {
     this.#walk(bytes, at, length);
     const { link, node, matched } = this.#at;
     const exact = node !== 0 && matched === length && i32[(node >>> 2) + PREFIX_LENGTH] === length;
-    if (exact && i32[(node >>> 2) + HAS_VALUE] !== 0) {
+    if (exact && this.#isEntry(node)) {
       if (flags === BPF_NOEXIST) return -EEXIST;
       // Bits beyond the prefix do not count, but the kernel keeps those of the last update.
       this.#setData(node, bytes, at);
@@ -219,12 +226,16 @@ export class LpmTrie extends MemoryMap {
     if (flags === BPF_EXIST) return -ENOENT;
     const entry = this.#take(FREE_VALUE, this.#values, this.#shape.valueStride, this.attributes.maxEntries);
     if (entry === 0) return -ENOSPC;
+    const fork = exact || node === 0 || matched === length ? 0 : this.#newFork(bytes, at, matched);
+    if (fork === undefined) {
+      this.#give(FREE_VALUE, entry);
+      return -ENOSPC;
+    }
     this.#setData(entry, bytes, at);
     const word = entry >>> 2;
     i32[word + CHILD] = 0;
     i32[word + CHILD + 1] = 0;
     i32[word + PREFIX_LENGTH] = length;
-    i32[word + HAS_VALUE] = 1;
     i32[this.header + HEADER_WORD.count]!++;
     if (exact) {
       // A fork stands where the entry belongs.
@@ -238,7 +249,6 @@ export class LpmTrie extends MemoryMap {
       i32[word + CHILD + bitAt(this.#u8, node + DATA, matched)] = node;
       i32[link] = entry;
     } else {
-      const fork = this.#newFork(entry, matched);
       const bit = bitAt(this.#u8, entry + DATA, matched);
       i32[(fork >>> 2) + CHILD + bit] = entry;
       i32[(fork >>> 2) + CHILD + (1 - bit)] = node;
@@ -254,20 +264,21 @@ export class LpmTrie extends MemoryMap {
     const { link, node, matched, parentLink } = this.#at;
     const word = node >>> 2;
     const exact = node !== 0 && matched === length && i32[word + PREFIX_LENGTH] === length;
-    if (!exact || i32[word + HAS_VALUE] === 0) return -ENOENT;
-    const left = i32[word + CHILD]!;
-    const right = i32[word + CHILD + 1]!;
+    if (!exact || !this.#isEntry(node)) return -ENOENT;
+    const left = this.#child(node, 0);
+    const right = this.#child(node, 1);
     if (left !== 0 && right !== 0) {
-      const fork = this.#newFork(node, length);
+      const fork = this.#newFork(this.#u8, node + DATA, length);
+      if (fork === undefined) return -ENOSPC;
       i32[(fork >>> 2) + CHILD] = left;
       i32[(fork >>> 2) + CHILD + 1] = right;
       i32[link] = fork;
     } else {
       i32[link] = left === 0 ? right : left;
       const parent = parentLink === 0 ? 0 : i32[parentLink]! >>> 0;
-      if (i32[link] === 0 && parent !== 0 && i32[(parent >>> 2) + HAS_VALUE] === 0) {
+      if (i32[link] === 0 && parent !== 0 && !this.#isEntry(parent)) {
         // The fork above lost one of its two children: the other takes its place.
-        i32[parentLink] = i32[(parent >>> 2) + CHILD]! || i32[(parent >>> 2) + CHILD + 1]!;
+        i32[parentLink] = this.#child(parent, 0) || this.#child(parent, 1);
         this.#give(FREE_FORK, parent);
       }
     }
@@ -283,11 +294,11 @@ export class LpmTrie extends MemoryMap {
     position.link = this.header + ROOT;
     position.parentLink = 0;
     position.matched = 0;
-    for (;;) {
-      position.node = i32[position.link]! >>> 0;
+    for (let nodeLength = -1; ;) {
+      position.node = this.#nodeIn(position.link, nodeLength);
       if (position.node === 0) return;
       const word = position.node >>> 2;
-      const nodeLength = i32[word + PREFIX_LENGTH]!;
+      nodeLength = i32[word + PREFIX_LENGTH]!;
       position.matched = this.#commonBits(position.node, bytes, at, length);
       if (position.matched < nodeLength || nodeLength === length) return;
       position.parentLink = position.link;
@@ -300,26 +311,49 @@ export class LpmTrie extends MemoryMap {
     const i32 = this.#i32;
     const length = indexOf(key);
     const path: number[] = [];
-    let node = length > this.#maxPrefix ? 0 : i32[this.header + ROOT]! >>> 0;
+    let node = length > this.#maxPrefix ? 0 : this.#nodeIn(this.header + ROOT, -1);
     while (node !== 0) {
       const word = node >>> 2;
       const nodeLength = i32[word + PREFIX_LENGTH]!;
       path.push(node);
       if (this.#commonBits(node, key, U32_SIZE, length) < nodeLength) return [];
-      if (nodeLength === length) return i32[word + HAS_VALUE] === 0 ? [] : path;
-      node = i32[word + CHILD + bitAt(key, U32_SIZE, nodeLength)]! >>> 0;
+      if (nodeLength === length) return this.#isEntry(node) ? path : [];
+      node = this.#nodeIn(word + CHILD + bitAt(key, U32_SIZE, nodeLength), nodeLength);
     }
     return [];
   }
 
   /** The first entry of a subtree in post-order, 0 for an empty one. */
   #firstBelow(root: number): number {
-    const i32 = this.#i32;
     for (let node = root; ;) {
-      const next = (i32[(node >>> 2) + CHILD]! || i32[(node >>> 2) + CHILD + 1]!) >>> 0;
-      if (node === 0 || next === 0) return node;
+      const next = node === 0 ? 0 : this.#child(node, 0) || this.#child(node, 1);
+      if (next === 0) return node;
       node = next;
     }
+  }
+
+  #child(node: number, bit: number): number {
+    const word = node >>> 2;
+    return this.#nodeIn(word + CHILD + bit, this.#i32[word + PREFIX_LENGTH]!);
+  }
+
+  /** The node that a word of `space.i32` leads to if its prefix is longer than `above` bits, else 0. */
+  #nodeIn(word: number, above: number): number {
+    const i32 = this.#i32;
+    const node = i32[word]! >>> 0;
+    if (!this.#isEntry(node) && !this.#isFork(node)) return 0;
+    const length = i32[(node >>> 2) + PREFIX_LENGTH]!;
+    return length > above && length <= this.#maxPrefix ? node : 0;
+  }
+
+  #isEntry(node: number): boolean {
+    const offset = node - this.#values;
+    return offset >= 0 && offset <= this.#lastValue && offset % this.#shape.valueStride === 0;
+  }
+
+  #isFork(node: number): boolean {
+    const offset = node - this.#forks;
+    return offset >= 0 && offset <= this.#lastFork && offset % this.#shape.forkStride === 0;
   }
 
   /** How many leading bits a node's prefix and the first `length` bits of a key have in common. */
@@ -333,12 +367,15 @@ export class LpmTrie extends MemoryMap {
     return limit;
   }
 
-  /** A fork at the first `length` bits of a node. There is always one left; see LPM_TRIE_KIND. */
-  #newFork(node: number, length: number): number {
+  /**
+   * A fork at the first `length` bits of a key. There is one left (see LPM_TRIE_KIND) unless memory was
+   * overwritten: then undefined.
+   */
+  #newFork(bytes: Uint8Array, at: number, length: number): number | undefined {
     const fork = this.#take(FREE_FORK, this.#forks, this.#shape.forkStride, this.attributes.maxEntries - 1);
-    this.#setData(fork, this.#u8, node + DATA);
+    if (fork === 0) return undefined;
+    this.#setData(fork, bytes, at);
     this.#i32[(fork >>> 2) + PREFIX_LENGTH] = length;
-    this.#i32[(fork >>> 2) + HAS_VALUE] = 0;
     return fork;
   }
 
@@ -350,7 +387,7 @@ export class LpmTrie extends MemoryMap {
   #take(freeWord: number, nodes: number, stride: number, count: number): number {
     const i32 = this.#i32;
     const free = i32[this.header + freeWord]! >>> 0;
-    if (free !== 0) {
+    if (freeWord === FREE_VALUE ? this.#isEntry(free) : this.#isFork(free)) {
       i32[this.header + freeWord] = i32[(free >>> 2) + CHILD]!;
       return free;
     }
@@ -364,6 +401,16 @@ export class LpmTrie extends MemoryMap {
     this.#i32[(node >>> 2) + CHILD] = this.#i32[this.header + freeWord]!;
     this.#i32[this.header + freeWord] = node;
   }
+}
+
+/** Whether a key comes before another in post-order: longer prefixes first, then the next bit 0 before 1. */
+function comesBefore(key: Uint8Array, other: Uint8Array): boolean {
+  const [length, otherLength] = [indexOf(key), indexOf(other)];
+  for (let n = 0; n < length && n < otherLength; n++) {
+    const difference = bitAt(other, U32_SIZE, n) - bitAt(key, U32_SIZE, n);
+    if (difference !== 0) return difference > 0;
+  }
+  return length > otherLength;
 }
 
 /** Bit `n` of a key's data, the most significant bit of the first byte being bit 0. */

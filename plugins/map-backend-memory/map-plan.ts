@@ -36,14 +36,14 @@ export interface PlanEnvironment {
  * The header, the region whose address is the map's `address`. Words of 32 bits:
  *
  * ```
- *   +0   references   1 for the map's own handle, + 1 for each slot of a map-in-map that holds it
- *   +4   frozen       1 after BPF_MAP_FREEZE
- *   +8   count        elements in use
- *   +12  5 words of the map type's own, described with it
+ *   +0   count        elements in use
+ *   +4   7 words of the map type's own, described with it
  * ```
+ * Who may free the memory and whether the map is frozen is not among them: programs change neither, so both are
+ * kept where a program that a verifier wrongly let pass cannot change them either.
  */
 export const HEADER_SIZE = 32;
-export const HEADER_WORD = { references: 0, frozen: 1, count: 2, own: 3 } as const;
+export const HEADER_WORD = { count: 0, own: 1 } as const;
 
 export function headerRegion(label: string): PlannedRegion {
   return { size: HEADER_SIZE, description: { kind: 'map', label, access: 'none' } };

@@ -26,8 +26,19 @@ export const MAX_UPDATE_FLAG = 2;
  * What all maps of this backend share: the header, the permissions of the system call side, freezing, and the
  * life of the memory. A subclass implements the element operations without looking at permissions.
  *
- * Everything that may change while programs run lies in the address space, the frozen flag and the reference
- * count included; the fields of these objects are fixed once built.
+ * Everything that may change while programs run lies in the address space. What only the system call side changes
+ * (the frozen flag, references, which inner maps are held) is kept in these objects.
+ *
+ * The memory may have been overwritten by a program that a verifier wrongly let pass, so nothing read from it is
+ * trusted before it is checked against the map's geometry, which is kept here. All maps go by these rules:
+ * - A link that does not lead to an element of the map ends its chain, free list or tree; an index, position or
+ *   CPU number that is out of range is taken for 0, a count for as many as fit.
+ * - A walk takes at most as many steps as the map has entries (a trie: bits in a key).
+ * - `nextKey` hands out only keys that a look-up finds, in a fixed order, so that a walk over keys ends.
+ * - What a record's header says is believed if the record ends within what was written; else all that was
+ *   written is dropped.
+ * So a spoilt map loses elements or shows the wrong ones of its own: an operation finds nothing or has no room,
+ * with the errno that says so, and touches no memory but the map's.
  */
 export abstract class MemoryMap implements ResidentMap {
   readonly name: string;
@@ -43,6 +54,9 @@ export abstract class MemoryMap implements ResidentMap {
   protected readonly header: number;
   /** Whether `close` was called: a fact about the handle, not about the map. */
   #closed = false;
+  /** 1 for the map's own handle, + 1 for each slot of a map-in-map that holds it. */
+  #references = 1;
+  #frozen = false;
 
   constructor(placement: MapPlacement, syscallValueSize: number) {
     this.name = placement.name;
@@ -53,7 +67,6 @@ export abstract class MemoryMap implements ResidentMap {
     this.address = placement.regions[0]!.start;
     this.header = this.address >>> 2;
     this.syscallValueSize = syscallValueSize;
-    this.space.i32[this.header + HEADER_WORD.references] = 1;
     this.runtime.maps.set(this.address, this);
   }
 
@@ -99,7 +112,7 @@ export abstract class MemoryMap implements ResidentMap {
 
   freeze(): number {
     if (!this.mayWrite) return -EPERM;
-    this.space.i32[this.header + HEADER_WORD.frozen] = 1;
+    this.#frozen = true;
     return 0;
   }
 
@@ -111,13 +124,12 @@ export abstract class MemoryMap implements ResidentMap {
 
   /** A map-in-map holds this map: it lives until that lets go, even when its own handle is closed. */
   retain(): void {
-    this.space.i32[this.header + HEADER_WORD.references]!++;
+    this.#references++;
   }
 
   /** Drops one reference; the last one frees the memory. */
   release(): void {
-    const { i32 } = this.space;
-    if (--i32[this.header + HEADER_WORD.references]! > 0) return;
+    if (--this.#references > 0) return;
     this.dropEntries();
     this.runtime.maps.delete(this.address);
     for (const region of this.regions) this.space.free(region);
@@ -153,9 +165,7 @@ export abstract class MemoryMap implements ResidentMap {
   }
 
   protected get mayWrite(): boolean {
-    return (
-      (this.attributes.flags & BPF_F_RDONLY) === 0 && this.space.i32[this.header + HEADER_WORD.frozen] === 0
-    );
+    return (this.attributes.flags & BPF_F_RDONLY) === 0 && !this.#frozen;
   }
 
   /**
@@ -196,6 +206,12 @@ export function indexAfter(key: Uint8Array | null, maxEntries: number): Uint8Arr
 /** Index in `space.i32` of the number of the CPU that runs: what per-CPU maps go by. */
 export function cpuWordOf(runtime: BpfRuntime): number {
   return (runtime.state.address + RUN_STATE.cpu) >>> 2;
+}
+
+/** The number of the CPU that runs, when the map has that many values of an element, else 0. */
+export function currentLane(i32: Int32Array, cpuWord: number, lanes: number): number {
+  const cpu = i32[cpuWord]! >>> 0;
+  return cpu < lanes ? cpu : 0;
 }
 
 /** A u32 at any address of a space, aligned or not. */

@@ -84,7 +84,7 @@ export class PerfEventArray extends MemoryMap {
     if (i32[this.#events + index] === 0) return -ENOENT;
     if (index !== i32[this.#cpuWord]! || index >= this.#bufferCount) return -EOPNOTSUPP;
     const buffer = this.#bufferWord(index);
-    const used = i32[buffer + USED]!;
+    const used = this.#used(buffer);
     const total = roundUp(RECORD_HEADER_SIZE + data.length, 8);
     if (used + total > this.#bufferBytes) {
       i32[buffer + LOST]!++;
@@ -166,16 +166,31 @@ export class PerfEventArray extends MemoryMap {
 
   #takeRecord(buffer: number, cpu: number): (MapRecord & { sequence: number }) | undefined {
     const { i32 } = this.space;
-    const used = i32[buffer + USED]!;
+    const used = this.#used(buffer);
     if (used === 0) return undefined;
     const oldest = i32[buffer + OLDEST]!;
     const header = new Uint32Array(this.#load(buffer, oldest, RECORD_HEADER_SIZE).buffer);
     const [size, lost, sequence] = [header[0]!, header[1]!, header[2]!];
-    const data = this.#load(buffer, oldest + RECORD_HEADER_SIZE, size);
     const total = roundUp(RECORD_HEADER_SIZE + size, 8);
+    if (total > used) {
+      i32[buffer + USED] = 0;
+      return undefined;
+    }
+    const data = this.#load(buffer, oldest + RECORD_HEADER_SIZE, size);
     i32[buffer + OLDEST] = (oldest + total) % this.#bufferBytes;
     i32[buffer + USED] = used - total;
     return { cpu, data, lost, sequence };
+  }
+
+  /** Bytes in use of a CPU's buffer, which is emptied when its words cannot be true. */
+  #used(buffer: number): number {
+    const { i32 } = this.space;
+    const oldest = i32[buffer + OLDEST]! >>> 0;
+    const used = i32[buffer + USED]! >>> 0;
+    if (oldest < this.#bufferBytes && used <= this.#bufferBytes && ((oldest | used) & 7) === 0) return used;
+    i32[buffer + OLDEST] = 0;
+    i32[buffer + USED] = 0;
+    return 0;
   }
 
   /** Copies into a CPU's buffer from a position that counts on past its end. */

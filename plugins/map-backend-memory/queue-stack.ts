@@ -104,27 +104,32 @@ export class QueueStack extends MemoryMap {
     if (flags < 0 || flags > MAX_UPDATE_FLAG || flags === BPF_NOEXIST) return -EINVAL;
     const { i32 } = this.space;
     const { maxEntries } = this.attributes;
-    if (this.entryCount === maxEntries) {
+    const count = this.#count;
+    if (count === maxEntries) {
       if (flags !== BPF_EXIST) return -E2BIG;
       i32[this.header + OLDEST] = ((i32[this.header + OLDEST]! >>> 0) + 1) % maxEntries;
     } else {
-      i32[this.header + HEADER_WORD.count]!++;
+      i32[this.header + HEADER_WORD.count] = count + 1;
     }
-    return this.#elementAt(this.entryCount - 1);
+    return this.#elementAt(Math.min(count, maxEntries - 1));
   }
 
   /** Address of the element that pop would return, 0 when empty. */
   #front(): number {
-    const count = this.entryCount;
+    const count = this.#count;
     return count === 0 ? 0 : this.#elementAt(this.#isStack ? count - 1 : 0);
   }
 
   #drop(): void {
     const { i32 } = this.space;
-    i32[this.header + HEADER_WORD.count]!--;
+    i32[this.header + HEADER_WORD.count] = this.#count - 1;
     if (!this.#isStack) {
       i32[this.header + OLDEST] = ((i32[this.header + OLDEST]! >>> 0) + 1) % this.attributes.maxEntries;
     }
+  }
+
+  get #count(): number {
+    return Math.min(this.entryCount, this.attributes.maxEntries);
   }
 
   /** Address of the n-th oldest element. */

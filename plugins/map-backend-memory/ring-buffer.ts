@@ -110,6 +110,7 @@ export class RingBuffer extends MemoryMap {
   drainRecords(): MapRecord[] {
     const { i32 } = this.space;
     const records: MapRecord[] = [];
+    if (this.#used() > this.#size) this.#advance(CONSUMER, this.#used());
     for (let used = this.#used(); used > 0; used = this.#used()) {
       const record = this.#recordAt(CONSUMER);
       const header = i32[record >>> 2]! >>> 0;
@@ -124,7 +125,8 @@ export class RingBuffer extends MemoryMap {
       if ((header & BPF_RINGBUF_DISCARD_BIT) === 0) {
         const origin = i32[(record >>> 2) + 1]!;
         const data = this.space.read(record + RINGBUF_HEADER_SIZE, length);
-        records.push({ cpu: origin & 0xffff, data, lost: origin >>> 16 });
+        const cpu = origin & 0xffff;
+        records.push({ cpu: cpu < this.runtime.cpus ? cpu : 0, data, lost: origin >>> 16 });
       }
       this.#advance(CONSUMER, total);
     }
@@ -171,8 +173,9 @@ export class RingBuffer extends MemoryMap {
     return (i32[this.header + PRODUCER]! - i32[this.header + CONSUMER]!) >>> 0;
   }
 
+  /** Records start at multiples of 8. */
   #recordAt(position: number): number {
-    return this.#data + (this.space.i32[this.header + position]! & (this.#size - 1));
+    return this.#data + (this.space.i32[this.header + position]! & (this.#size - 8));
   }
 
   #advance(position: number, bytes: number): void {

@@ -2,7 +2,7 @@ import { E2BIG, EBADF, EINVAL, ENOENT, EPERM } from '../../src/bpf/errno.js';
 import { BPF_MAP_TYPE, type MapAttributes } from '../../src/bpf/map-spec.js';
 import type { MapBatch, ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
-import { acceptInnerMap, checkInnerTemplate, releaseInnerMap } from './inner-map.js';
+import { acceptInnerMap, checkInnerTemplate, InnerMapReferences } from './inner-map.js';
 import { NUMA_AND_SYSCALL_ACCESS, U32_SIZE, accessFlagsOk, onlyFlags } from './kernel-limits.js';
 import { HEADER_WORD, type MapKind } from './map-plan.js';
 import { MemoryMap, indexAfter, indexKey, indexOf, loadU32, type MapPlacement } from './memory-map.js';
@@ -58,7 +58,7 @@ abstract class SlotMap extends MemoryMap {
   }
 
   /** Lets go of what a slot held. */
-  protected drop(_content: number): void {}
+  protected drop(_index: number): void {}
 
   protected readEntry(key: Uint8Array): Uint8Array | number {
     const content = this.slot(indexOf(key));
@@ -76,19 +76,12 @@ abstract class SlotMap extends MemoryMap {
     if (index >= this.attributes.maxEntries) return -E2BIG;
     const previous = this.exchange(index, 0);
     if (previous === 0) return -ENOENT;
-    this.drop(previous);
+    this.drop(index);
     return 0;
   }
 
   protected keyAfter(key: Uint8Array | null): Uint8Array | number {
     return indexAfter(key, this.attributes.maxEntries);
-  }
-
-  protected override dropEntries(): void {
-    for (let index = 0; index < this.attributes.maxEntries && this.entryCount > 0; index++) {
-      const previous = this.exchange(index, 0);
-      if (previous !== 0) this.drop(previous);
-    }
   }
 }
 
@@ -114,6 +107,8 @@ export class ProgramArray extends SlotMap {
 /** ARRAY_OF_MAPS: addresses of inner maps, each of which lives at least as long as it is in here. */
 export class ArrayOfMaps extends SlotMap {
   readonly #template: MapAttributes;
+  /** By index. */
+  readonly #references = new InnerMapReferences();
 
   constructor(placement: MapPlacement) {
     super(placement);
@@ -131,13 +126,17 @@ export class ArrayOfMaps extends SlotMap {
     if (index >= this.attributes.maxEntries) return -E2BIG;
     const accepted = acceptInnerMap(this.runtime, this.#template, inner);
     if (typeof accepted === 'number') return accepted;
-    accepted.retain();
-    this.drop(this.exchange(index, accepted.address));
+    this.exchange(index, accepted.address);
+    this.#references.hold(index, accepted);
     return 0;
   }
 
-  protected override drop(address: number): void {
-    releaseInnerMap(this.runtime, address);
+  protected override drop(index: number): void {
+    this.#references.letGo(index);
+  }
+
+  protected override dropEntries(): void {
+    this.#references.letAllGo();
   }
 
   protected override readBatch(cursor: Uint8Array | null, count: number): MapBatch | number {

@@ -41,7 +41,11 @@ export interface MapBatch {
  * A map whose elements lie in an address space, so that a program running in this process can hold a pointer
  * to a value. Values never move while the map lives. Addresses are those of `space`.
  * All that changes while programs run lies in the address space, bookkeeping included, so that a snapshot of
- * the space is a snapshot of its maps.
+ * the space is a snapshot of its maps. What only the system call side changes does not (the frozen flag, what keeps
+ * inner maps alive).
+ * A program that a verifier wrongly let pass may have overwritten the space. No operation may then throw, take more
+ * steps than the map's size calls for, or touch memory that is not the map's or named by an argument; what it
+ * finds may be wrong.
  */
 export interface ResidentMap extends BpfMap {
   readonly space: AddressSpace;

@@ -12,7 +12,7 @@
  * ```
  *   buckets + 4 * (hash & (bucketCount - 1))   u32 address of the first element, 0 for none
  *   element:  +0   u32 next         address of the next element in the chain, 0 for none
- *             +4   u32 hash         the full hash, compared before the key
+ *             +4   u32 hash         the full hash, compared before the key; its complement once deleted
  *             +8   key              keySize bytes
  *             +valueOffset          the value, 8-byte aligned: roundUp(8 + keySize, 8)
  *                                   per-CPU: CPU n's value at valueOffset + n * cpuStride
@@ -35,6 +35,11 @@ export type MapLayout =
       readonly buckets: number;
       /** A power of two. */
       readonly bucketCount: number;
+      /** The first of `maxEntries` elements, which lie `stride` bytes apart. */
+      readonly elements: number;
+      readonly stride: number;
+      /** Also the most elements a chain has, which bounds whoever follows one. */
+      readonly maxEntries: number;
       readonly keySize: number;
       /** Start value of `hashKey` for this map. */
       readonly seed: number;
@@ -50,6 +55,28 @@ export type MapLayout =
   | { readonly kind: 'slots'; readonly slots: number; readonly maxEntries: number }
   /** The map is served by calls only. */
   | { readonly kind: 'opaque' };
+
+/**
+ * The elements in a bucket, at most `limit`. A link that leads to no element ends the chain: memory may have been
+ * overwritten.
+ */
+export function hashChain(
+  i32: Int32Array,
+  layout: Extract<MapLayout, { kind: 'hash' }>,
+  bucket: number,
+  limit: number,
+): number[] {
+  const chain: number[] = [];
+  let element = i32[(layout.buckets >>> 2) + bucket]! >>> 0;
+  while (
+    chain.length < limit &&
+    (element - layout.elements) >>> 0 <= layout.stride * (layout.maxEntries - 1)
+  ) {
+    chain.push(element);
+    element = i32[element >>> 2]! >>> 0;
+  }
+  return chain;
+}
 
 /** Offset of the key in a hash element. */
 export const HASH_ELEMENT_KEY = 8;

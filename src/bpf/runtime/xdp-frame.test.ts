@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { XDP_PACKET_HEADROOM } from '../xdp.js';
+import { XDP_ABORTED, XDP_PACKET_HEADROOM, XDP_PASS } from '../xdp.js';
 import { AddressSpace } from './address-space.js';
 import {
   FRAME_SLOT,
@@ -87,5 +87,32 @@ describe('FrameRing', () => {
     const { space, frames } = setUp();
     frames.close();
     expect(space.bytesInUse).toBe(0);
+  });
+});
+
+describe('a frame whose context was overwritten', () => {
+  const AREA = { start: FRAME_SLOT.buffer, end: FRAME_SLOT.buffer + 3776 };
+
+  it.each([
+    ['data before the slot', { data: AREA.start - 1, dataMeta: AREA.start - 1 }],
+    ['data behind data_end', { dataEnd: AREA.start + XDP_PACKET_HEADROOM - 1 }],
+    ['data_end behind the tailroom', { dataEnd: AREA.end + 1 }],
+    ['data_end beyond all memory', { dataEnd: 0xffff_ff00 }],
+    ['data_meta behind data', { dataMeta: AREA.start + XDP_PACKET_HEADROOM + 1 }],
+    ['data_meta before the slot', { dataMeta: -4 }],
+    ['a headroom that starts elsewhere', { hardStart: 0 }],
+    ['a tailroom that ends elsewhere', { hardEnd: AREA.end + 4 }],
+  ])('has no packet, no metadata and no verdict: %s', (_name, offsets) => {
+    const { space, frames } = setUp();
+    frames.load(1, frame);
+    const at = frames.address(1);
+    space.view.setUint32(at + FRAME_SLOT.verdict, XDP_PASS, true);
+    expect([frames.intact(1), frames.verdict(1), frames.packet(1)]).toEqual([true, XDP_PASS, frame]);
+    const fields = { data: 0, dataEnd: 4, dataMeta: 8, hardStart: 24, hardEnd: 28 };
+    for (const [name, offset] of Object.entries(offsets)) {
+      space.view.setUint32(at + fields[name as keyof typeof fields], at + offset, true);
+    }
+    expect([frames.intact(1), frames.verdict(1)]).toEqual([false, XDP_ABORTED]);
+    expect([frames.packet(1).length, frames.metadata(1).length]).toEqual([0, 0]);
   });
 });

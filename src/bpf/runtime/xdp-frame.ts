@@ -1,4 +1,4 @@
-import { XDP_PACKET_HEADROOM } from '../xdp.js';
+import { XDP_ABORTED, XDP_PACKET_HEADROOM } from '../xdp.js';
 import { XdpbedError } from '../../core/diagnostic.js';
 import type { AddressSpace, Region } from './address-space.js';
 import type { BpfMap } from './bpf-map.js';
@@ -46,6 +46,42 @@ const SKB_SHARED_INFO = 320;
  * the same cache sets.
  */
 export const FRAME_SLOT_SIZE = FRAME_SLOT.buffer + 4096 + 64;
+
+/** Where in a slot a packet and its metadata may lie: from the first byte of headroom to the tailroom's last. */
+const PACKET_AREA = { start: FRAME_SLOT.buffer, end: FRAME_SLOT.buffer + 4096 - SKB_SHARED_INFO } as const;
+
+/**
+ * Address of the first byte of metadata, or of the packet if there is none, as the frame at `frame` has it; never
+ * before the slot's room for it, whatever the context says.
+ */
+export function packetStart(i32: Int32Array, frame: number): number {
+  return Math.max(i32[(frame >>> 2) + 2]! >>> 0, frame + PACKET_AREA.start);
+}
+
+/** One past the packet's last byte; never beyond the slot's room for it. */
+export function packetEnd(i32: Int32Array, frame: number): number {
+  return Math.min(i32[(frame >>> 2) + 1]! >>> 0, frame + PACKET_AREA.end);
+}
+
+/**
+ * Whether metadata and packet lie in this order in the slot's room for them, whose bounds beside them hold too.
+ * They do unless a program that a
+ * verifier wrongly let pass wrote to its context: what is read from there is a length only after this.
+ */
+export function frameIntact(i32: Int32Array, frame: number): boolean {
+  const word = frame >>> 2;
+  const data = i32[word]! >>> 0;
+  const dataEnd = i32[word + 1]! >>> 0;
+  const dataMeta = i32[word + 2]! >>> 0;
+  return (
+    i32[word + 6]! >>> 0 === frame + PACKET_AREA.start &&
+    i32[word + 7]! >>> 0 === frame + PACKET_AREA.end &&
+    frame + PACKET_AREA.start <= dataMeta &&
+    dataMeta <= data &&
+    data <= dataEnd &&
+    dataEnd <= frame + PACKET_AREA.end
+  );
+}
 
 /** What `struct xdp_md` says of where a frame came from. */
 export interface FrameMetadata {
@@ -104,25 +140,33 @@ export class FrameRing {
     i32[word + 4] = metadata.rxQueueIndex ?? 0;
     i32[word + 5] = metadata.egressIfindex ?? 0;
     i32[word + 6] = hardStart;
-    i32[word + 7] = hardStart + 4096 - SKB_SHARED_INFO;
+    i32[word + 7] = at + PACKET_AREA.end;
     i32.fill(0, word + 8, word + 16);
   }
 
-  /** The packet as it lies now, a copy. */
+  /** Whether the context still describes a packet in its slot; see `frameIntact`. */
+  intact(index: number): boolean {
+    return frameIntact(this.space.i32, this.address(index));
+  }
+
+  /** The packet as it lies now, a copy; empty for a frame that is not intact. */
   packet(index: number): Uint8Array {
+    if (!this.intact(index)) return new Uint8Array();
     const word = this.address(index) >> 2;
     return this.space.read(this.space.i32[word]! >>> 0, this.space.i32[word + 1]! - this.space.i32[word]!);
   }
 
-  /** The metadata in front of the packet (bpf_xdp_adjust_meta), a copy; empty when there is none. */
+  /** The metadata in front of the packet (bpf_xdp_adjust_meta), a copy; empty when there is none, as above. */
   metadata(index: number): Uint8Array {
+    if (!this.intact(index)) return new Uint8Array();
     const word = this.address(index) >> 2;
-    const meta = this.space.i32[word + 2]!;
-    const data = this.space.i32[word]!;
-    return meta < data ? this.space.read(meta, data - meta) : new Uint8Array();
+    const meta = this.space.i32[word + 2]! >>> 0;
+    return this.space.read(meta, this.space.i32[word]! - (meta | 0));
   }
 
+  /** What the program returned; XDP_ABORTED for a frame that is not intact. */
   verdict(index: number): number {
+    if (!this.intact(index)) return XDP_ABORTED;
     return this.space.i32[(this.address(index) + FRAME_SLOT.verdict) >> 2]! >>> 0;
   }
 
@@ -141,8 +185,9 @@ export class FrameRing {
   redirectWords(index: number): RedirectWords {
     const word = (this.address(index) + FRAME_SLOT.redirectKind) >> 2;
     const { i32 } = this.space;
+    const kind = i32[word]!;
     return {
-      kind: i32[word]! as RedirectWords['kind'],
+      kind: kind === REDIRECT_IFINDEX || kind === REDIRECT_MAP ? kind : REDIRECT_NONE,
       target: i32[word + 1]! >>> 0,
       mapAddress: i32[word + 2]! >>> 0,
       flags: i32[word + 3]! >>> 0,

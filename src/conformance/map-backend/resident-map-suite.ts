@@ -148,13 +148,22 @@ export function residentMapConformance(
             ),
             map.delete(key),
             map.update(new Uint8Array(key.length).fill(1), value, 0n),
-            map.freeze(),
             state(),
           ];
           const outcome = mutate();
           runtime.space.restore(snapshot);
           expect(state()).toEqual(before);
           expect(mutate()).toEqual(outcome);
+        });
+
+        it('stays frozen whatever its memory says', () => {
+          const map = createPlain(typeName);
+          const snapshot = runtime.space.snapshot();
+          expect(map.freeze()).toBe(0);
+          runtime.space.restore(snapshot);
+          const key = new Uint8Array(map.attributes.keySize);
+          expect(map.update(key, new Uint8Array(map.syscallValueSize), 0n)).toBe(-EPERM);
+          expect(map.delete(key)).toBe(-EPERM);
         });
       });
 

@@ -1,6 +1,8 @@
-import { E2BIG, EINVAL, ENOTSUPP } from '../../errno.js';
+import { E2BIG, EINVAL, ENOMEM, ENOTSUPP } from '../../errno.js';
+import type { Region } from '../address-space.js';
 import type { ResidentMap } from '../bpf-map.js';
-import { HASH_ELEMENT_KEY } from '../map-layout.js';
+import { XdpbedError } from '../../../core/diagnostic.js';
+import { HASH_ELEMENT_KEY, hashChain } from '../map-layout.js';
 import { HelperFault, mapArgument, type HelperContext, type HelperGroup } from './helper-context.js';
 
 /** Most rounds of one bpf_loop (kernel BPF_MAX_LOOPS). */
@@ -36,7 +38,8 @@ export const CALLBACK_HELPERS: HelperGroup = {
 
   /**
    * long (map, callback, callback_ctx, flags): calls `callback(map, key, value, ctx)` for each element until it
-   * returns non-zero. Returns the number of elements visited, or -EINVAL for flags.
+   * returns non-zero. Returns the number of elements visited, -EINVAL for flags, or -ENOMEM when there is no
+   * room for a copy of a key.
    */
   bpf_for_each_map_elem(context) {
     const { state } = context;
@@ -64,17 +67,23 @@ function forEachArrayElement(
   callback: number,
   ctx: Word64,
 ): number {
-  const { runtime, state } = context;
+  const { runtime } = context;
+  const cpuOffset = currentCpu(context) * layout.cpuStride;
   return withKey(context, map, (key) => {
     for (let index = 0; index < layout.maxEntries; index++) {
       runtime.space.i32[key >> 2] = index;
-      const value = layout.values + state.cpu * layout.cpuStride + index * layout.stride;
+      const value = layout.values + cpuOffset + index * layout.stride;
       if (callForElement(context, map, callback, key, value, ctx)) return index + 1;
     }
     return layout.maxEntries;
   });
 }
 
+/**
+ * Visits each bucket once, and in it the elements that it has when the walk comes to it, so that the walk ends
+ * whatever the callback does: an element that the callback puts in front is not visited, nor one that it
+ * deleted. At most `maxEntries` elements are visited.
+ */
 function forEachHashElement(
   context: HelperContext,
   map: ResidentMap,
@@ -83,20 +92,17 @@ function forEachHashElement(
   ctx: Word64,
 ): number {
   const { i32, u8 } = context.runtime.space;
-  const cpuOffset = context.state.cpu * layout.cpuStride;
+  const cpuOffset = currentCpu(context) * layout.cpuStride;
   return withKey(context, map, (key) => {
     let visited = 0;
     for (let bucket = 0; bucket < layout.bucketCount; bucket++) {
-      let element = i32[(layout.buckets >> 2) + bucket]! >>> 0;
-      while (element !== 0) {
-        // Read first: the callback may delete the element it is given.
-        const next = i32[element >> 2]! >>> 0;
+      for (const element of hashChain(i32, layout, bucket, layout.maxEntries - visited)) {
+        if ((i32[(element >>> 2) + 1]! & (layout.bucketCount - 1)) !== bucket) continue;
         const from = element + HASH_ELEMENT_KEY;
         u8.copyWithin(key, from, from + layout.keySize);
         visited++;
         const value = element + layout.valueOffset + cpuOffset;
         if (callForElement(context, map, callback, key, value, ctx)) return visited;
-        element = next;
       }
     }
     return visited;
@@ -110,12 +116,23 @@ function forEachHashElement(
 function withKey(context: HelperContext, map: ResidentMap, visit: (key: number) => number): number {
   const { space } = context.runtime;
   const label = `a key of map ${map.name}`;
-  const key = space.allocate(map.attributes.keySize, { kind: 'map-element', label, access: 'read' });
+  let key: Region;
+  try {
+    key = space.allocate(map.attributes.keySize, { kind: 'map-element', label, access: 'read' });
+  } catch (error) {
+    if (error instanceof XdpbedError && error.code === 'out-of-memory') return -ENOMEM;
+    throw error;
+  }
   try {
     return visit(key.start);
   } finally {
     space.free(key);
   }
+}
+
+/** The CPU that runs: 0 if memory names one that does not exist. */
+function currentCpu({ runtime, state }: HelperContext): number {
+  return state.cpu < runtime.cpus ? state.cpu : 0;
 }
 
 function callForElement(

@@ -2,7 +2,7 @@ import type { BpfRuntime } from '../bpf-runtime.js';
 import type { ResidentMap } from '../bpf-map.js';
 import type { HelperWorld } from '../helper-world.js';
 import type { RunState } from '../run-state.js';
-import { FRAME_SLOT } from '../xdp-frame.js';
+import { FRAME_SLOT, frameIntact } from '../xdp-frame.js';
 
 /**
  * Judges an access that a helper makes for a program: undefined, or why the program may not have it. `size` is
@@ -53,16 +53,23 @@ export type HelperImplementation = (context: HelperContext) => void;
 /** A group of helpers by the name the kernel gives them. */
 export type HelperGroup = Readonly<Record<string, HelperImplementation>>;
 
+/** Without checks, sizes up to this are taken as they come: no helper gets slow or greedy by them. */
+const MAX_UNCHECKED_SIZE = 4096;
+
 /**
- * Argument `n` as the address of `size` bytes that the program may read or write. Throws HelperFault otherwise.
+ * Argument `n` as the address of `size` bytes that the program may read or write. Throws HelperFault otherwise;
+ * where checks are left out, only if the size is large and no object has it there.
  */
 export function pointerArgument(context: HelperContext, n: number, size: number, write: boolean): number {
   const address = context.state.argLow(n) >>> 0;
-  if (context.check !== undefined && size > 0) {
+  if (size > (context.check === undefined ? MAX_UNCHECKED_SIZE : 0)) {
     if (context.state.argHigh(n) !== 0) {
       throw new HelperFault(`r${n} = 0x${context.state.arg(n).toString(16)} is not an address`);
     }
-    const fault = context.check(address, size, write);
+    const fault =
+      context.check === undefined
+        ? context.runtime.space.accessFault(address, size, write)
+        : context.check(address, size, write);
     if (fault !== undefined) throw new HelperFault(`argument r${n}: ${fault}`);
   }
   return address;
@@ -81,7 +88,16 @@ export function mapArgument(context: HelperContext, n: number): ResidentMap {
 export function frameWord(context: HelperContext): number {
   const frame = context.state.context;
   if (frame === 0) throw new HelperFault('the helper needs an XDP frame and there is none');
-  return frame >> 2;
+  return frame >>> 2;
+}
+
+/** `frameWord` of a frame whose bounds may be used. Throws HelperFault if they were overwritten. */
+export function intactFrameWord(context: HelperContext): number {
+  const word = frameWord(context);
+  if (!frameIntact(context.runtime.space.i32, 4 * word)) {
+    throw new HelperFault('the bounds of the frame were overwritten');
+  }
+  return word;
 }
 
 /** Word offsets of the frame slot's fields, to go with `frameWord`. */

@@ -2,7 +2,7 @@ import { helperId, helperName } from '../../helper-ids.js';
 import type { BpfRuntime } from '../bpf-runtime.js';
 import type { HelperWorld } from '../helper-world.js';
 import type { RunState } from '../run-state.js';
-import { FRAME_SLOT } from '../xdp-frame.js';
+import { FRAME_SLOT, packetEnd, packetStart } from '../xdp-frame.js';
 import {
   HelperFault,
   type AccessCheck,
@@ -139,8 +139,8 @@ export function packetAccessFault(
   const verb = write ? 'write' : 'read';
   if (frame === 0) return `${verb} of ${size} bytes in a frame while none is being processed`;
   const { i32 } = runtime.space;
-  const word = frame >> 2;
-  const [data, dataEnd, dataMeta] = [i32[word]!, i32[word + 1]!, i32[word + 2]!];
+  const dataEnd = packetEnd(i32, frame);
+  const dataMeta = packetStart(i32, frame);
   if (address >= dataMeta && address + size <= dataEnd) return undefined;
   if (address >= frame && address < frame + FRAME_SLOT.hardStart) {
     if (address + size > frame + FRAME_SLOT.hardStart) {
@@ -148,6 +148,7 @@ export function packetAccessFault(
     }
     return write ? `write to offset ${address - frame} of the read-only context` : undefined;
   }
+  const data = i32[frame >>> 2]! >>> 0;
   const place = address < data ? `${data - address} bytes before` : `at offset ${address - data} of`;
   const meta = data === dataMeta ? '' : ` and ${data - dataMeta} bytes of metadata`;
   return `${verb} of ${size} bytes ${place} the packet, which has ${dataEnd - data} bytes${meta}`;

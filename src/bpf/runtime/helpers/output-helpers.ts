@@ -2,7 +2,7 @@ import { EAGAIN, EFAULT, EINVAL, EOPNOTSUPP } from '../../errno.js';
 import { packetLength } from './packet-helpers.js';
 import {
   FRAME_WORD,
-  frameWord,
+  intactFrameWord,
   HelperFault,
   mapArgument,
   pointerArgument,
@@ -31,7 +31,7 @@ export const OUTPUT_HELPERS: HelperGroup = {
   bpf_perf_event_output(context) {
     const { state } = context;
     const { space } = context.runtime;
-    const frame = frameWord(context);
+    const frame = intactFrameWord(context);
     const map = mapArgument(context, 2);
     const packetBytes = state.argHigh(3) >>> 0;
     const size = sizeArgument(context, 5);

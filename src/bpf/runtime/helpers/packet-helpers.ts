@@ -2,7 +2,7 @@ import { EACCES, EFAULT, EINVAL } from '../../errno.js';
 import { XDP_FRAME_RESERVED } from '../../xdp.js';
 import {
   FRAME_WORD,
-  frameWord,
+  intactFrameWord,
   pointerArgument,
   type HelperContext,
   type HelperGroup,
@@ -21,7 +21,7 @@ export const PACKET_HELPERS: HelperGroup = {
   /** long (ctx, int delta): moves the start of the packet, and the metadata in front of it along. */
   bpf_xdp_adjust_head(context) {
     const { i32, u8 } = context.runtime.space;
-    const frame = frameWord(context);
+    const frame = intactFrameWord(context);
     const delta = context.state.argLow(2);
     const oldData = i32[frame + FRAME_WORD.data]!;
     const oldMeta = i32[frame + FRAME_WORD.dataMeta]!;
@@ -41,7 +41,7 @@ export const PACKET_HELPERS: HelperGroup = {
   /** long (ctx, int delta): moves the end of the packet; bytes that it gains are zero. */
   bpf_xdp_adjust_tail(context) {
     const { i32, u8 } = context.runtime.space;
-    const frame = frameWord(context);
+    const frame = intactFrameWord(context);
     const delta = context.state.argLow(2);
     const oldEnd = i32[frame + FRAME_WORD.dataEnd]!;
     const end = oldEnd + delta;
@@ -57,7 +57,7 @@ export const PACKET_HELPERS: HelperGroup = {
   /** long (ctx, int delta): moves the start of the metadata. */
   bpf_xdp_adjust_meta(context) {
     const { i32 } = context.runtime.space;
-    const frame = frameWord(context);
+    const frame = intactFrameWord(context);
     const data = i32[frame + FRAME_WORD.data]!;
     const meta = i32[frame + FRAME_WORD.dataMeta]! + context.state.argLow(2);
     const length = data - meta;
@@ -115,14 +115,14 @@ export const PACKET_HELPERS: HelperGroup = {
 /** Length in bytes of the packet being processed. */
 export function packetLength(context: HelperContext): number {
   const { i32 } = context.runtime.space;
-  const frame = frameWord(context);
+  const frame = intactFrameWord(context);
   return i32[frame + FRAME_WORD.dataEnd]! - i32[frame + FRAME_WORD.data]!;
 }
 
 function copyBytes(context: HelperContext, fromPacket: boolean): void {
   const { state } = context;
   const { i32, u8 } = context.runtime.space;
-  const frame = frameWord(context);
+  const frame = intactFrameWord(context);
   const offset = state.argLow(2) >>> 0;
   const length = state.argLow(4) >>> 0;
   const buffer = pointerArgument(context, 3, length, fromPacket);

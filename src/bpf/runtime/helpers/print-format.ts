@@ -3,6 +3,9 @@ import { EINVAL } from '../../errno.js';
 /** Most arguments one format may name (kernel MAX_BPRINTF_VARARGS). */
 export const MAX_BPRINTF_VARARGS = 12;
 
+/** The widest field, in characters (lib/vsprintf.c): wider ones are cut to it. */
+const FIELD_WIDTH_MAX = (1 << 23) - 1;
+
 /** Reads for `%s` and `%pI4`: the bytes a program's pointer names, or undefined where there are none. */
 export interface FormatMemory {
   /** The zero-terminated string at `address`, without the terminator. */
@@ -42,7 +45,7 @@ export function formatForProgram(
     const argument = args[next++]!;
     const [, flags, width] = /^([0+ -]*)([1-9][0-9]*)?/.exec(format.slice(i + 1))!;
     i += 1 + flags!.length + (width?.length ?? 0);
-    const spec: FieldSpec = { flags: flags!, width: Number(width ?? 0) };
+    const spec: FieldSpec = { flags: flags!, width: Math.min(Number(width ?? 0), FIELD_WIDTH_MAX) };
     const converted = convert(format, i, spec, argument, memory);
     if (converted === undefined) return -EINVAL;
     text += converted.text;
