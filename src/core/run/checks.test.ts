@@ -1,0 +1,449 @@
+import { describe, expect, it } from 'vitest';
+import {
+  emptyVerdictCounts,
+  HOOK_SITES,
+  type CheckResult,
+  type HookResult,
+  type RunResult,
+  type VerdictCounts,
+} from '../contract/result.js';
+import { CHECKS, COUNTERS, type CheckSection } from '../testbed/testbed-schema.js';
+import { effectiveChecks, evaluateCheck, evaluateChecks } from './checks.js';
+
+/** A run of one guest whose program is attached and to which nothing has been sent. */
+function runResult(changes: Partial<RunResult> = {}): RunResult {
+  return {
+    id: 'default',
+    axes: {},
+    fabric: 'by-hand',
+    framesSent: 0,
+    framesCopied: 0,
+    attachments: [{ node: 'g0.eth0', program: 'count', placement: 'host', attached: true }],
+    hooks: [],
+    ends: [],
+    maps: [],
+    control: [],
+    links: [],
+    rulings: [],
+    audit: [],
+    ...changes,
+  };
+}
+
+/** A hook that ran on as many frames as it returned verdicts. */
+function hook(
+  site: HookResult['site'],
+  node: string,
+  verdicts: Partial<VerdictCounts>,
+  program = 'count',
+): HookResult {
+  const frames = Object.values(verdicts).reduce((total, count) => total + count, 0);
+  return { site, node, program, frames, verdicts: { ...emptyVerdictCounts(), ...verdicts } };
+}
+
+function link(nic: string, framesToGuest: number, guest = 'g0'): RunResult['links'][number] {
+  return {
+    guest,
+    nic,
+    framesToGuest,
+    framesFromGuest: 0,
+    kicks: 0,
+    interrupts: 0,
+    suppressedNotifications: 0,
+    violations: 0,
+  };
+}
+
+/** Content of map `rxcnt` of g0.eth0, hex key by hex value. */
+function rxcnt(entries: Record<string, string>): RunResult['maps'] {
+  return [
+    {
+      guest: 'g0',
+      nic: 'eth0',
+      name: 'rxcnt',
+      type: 'BPF_MAP_TYPE_ARRAY',
+      readFrom: 'device',
+      entries: Object.entries(entries).map(([key, value]) => ({ key, value })),
+    },
+  ];
+}
+
+const passed = { passed: true, problems: [] };
+const failed = (...problems: string[]) => ({ passed: false, problems });
+
+/** What a check says when it is left no run. */
+const NO_RUN = 'no run of this testbed is one that the check could look at';
+
+describe('conservation', () => {
+  const check = { kind: 'conservation' } as const;
+  const ends: RunResult['ends'] = [
+    { place: 'g0.eth0', fate: 'guest-stack', frames: 7 },
+    { place: 'host.tap0', fate: 'xdp-drop', frames: 5 },
+  ];
+
+  it('passes when as many frames ended as were sent and copied', () => {
+    expect(evaluateCheck(check, [runResult({ framesSent: 10, framesCopied: 2, ends })])).toEqual({
+      check: 'conservation',
+      description: 'every frame is accounted for exactly once',
+      runs: ['default'],
+      ...passed,
+    });
+  });
+
+  it.each([
+    ['was lost', 11, 2],
+    ['ended twice', 9, 2],
+    ['was copied without being counted', 10, 1],
+  ])('fails when a frame %s', (_, framesSent, framesCopied) => {
+    expect(evaluateCheck(check, [runResult({ framesSent, framesCopied, ends })])).toMatchObject(
+      failed(`default: ${framesSent} sent + ${framesCopied} copied, but 12 ended`),
+    );
+  });
+
+  it('fails when a program saw more frames than it returned verdicts, and names each run', () => {
+    const short = { ...hook('offload', 'g0.eth0', { XDP_DROP: 3, XDP_PASS: 4 }), frames: 8 };
+    const result = evaluateCheck(check, [
+      runResult({ id: 'a', hooks: [short] }),
+      runResult({ id: 'b', hooks: [hook('offload', 'g0.eth0', { XDP_DROP: 8 })] }),
+      runResult({ id: 'c', framesSent: 1, hooks: [short] }),
+    ]);
+    expect(result).toMatchObject({
+      runs: ['a', 'b', 'c'],
+      ...failed(
+        'a: count at g0.eth0 saw 8 frames but returned 7 verdicts',
+        'c: 1 sent + 0 copied, but 0 ended',
+        'c: count at g0.eth0 saw 8 frames but returned 7 verdicts',
+      ),
+    });
+  });
+});
+
+describe('same-across', () => {
+  const inGuest = (changes: Partial<RunResult>, program = 'count') =>
+    runResult({ id: `${program}/guest`, axes: { program, placement: 'guest' }, ...changes });
+  const onHost = (changes: Partial<RunResult>, program = 'count') =>
+    runResult({ id: `${program}/host`, axes: { program, placement: 'host' }, ...changes });
+  const check = (...compare: ('verdicts' | 'maps')[]) =>
+    ({ kind: 'same-across', axis: 'placement', compare }) as const;
+
+  it('on verdicts: passes when the guest’s program returned the same at either place', () => {
+    const result = evaluateCheck(check('verdicts'), [
+      inGuest({
+        hooks: [
+          hook('host-nic', 'host.eth0', { XDP_REDIRECT: 9 }),
+          hook('guest-driver', 'g0.eth0', { XDP_DROP: 9 }),
+        ],
+      }),
+      // What the host's own programs return, and content of maps, is not asked for.
+      onHost({
+        hooks: [hook('offload', 'g0.eth0', { XDP_DROP: 9 }), hook('tap-rx', 'host.tap0', { XDP_PASS: 1 })],
+        maps: rxcnt({ '11000000': '01' }),
+      }),
+    ]);
+    expect(result).toEqual({
+      check: 'same-across',
+      description: 'verdicts are the same across placement',
+      runs: ['count/guest', 'count/host'],
+      ...passed,
+    });
+  });
+
+  it('on verdicts: fails when one frame met another verdict', () => {
+    const result = evaluateCheck(check('verdicts'), [
+      inGuest({ hooks: [hook('guest-driver', 'g0.eth0', { XDP_DROP: 9 })] }),
+      onHost({ hooks: [hook('offload', 'g0.eth0', { XDP_DROP: 8, XDP_PASS: 1 })] }),
+    ]);
+    expect(result).toMatchObject(
+      failed(
+        'count/host differs from count/guest in verdicts: g0.eth0 count is XDP_DROP 8, XDP_PASS 1, not XDP_DROP 9',
+      ),
+    );
+  });
+
+  it('on verdicts: fails when one of the runs has no program, or one that saw nothing', () => {
+    const ran = inGuest({ hooks: [hook('guest-driver', 'g0.eth0', { XDP_TX: 2 })] });
+    expect(evaluateCheck(check('verdicts'), [ran, onHost({})])).toMatchObject(
+      failed('count/host differs from count/guest in verdicts: g0.eth0 count is absent, not XDP_TX 2'),
+    );
+    expect(
+      evaluateCheck(check('verdicts'), [onHost({ hooks: [hook('offload', 'g0.eth0', {})] }), ran]),
+    ).toMatchObject(
+      failed('count/guest differs from count/host in verdicts: g0.eth0 count is XDP_TX 2, not none'),
+    );
+  });
+
+  it('on maps: passes on the same content, read from wherever it lies', () => {
+    const kept = rxcnt({ '06000000': '02', '11000000': '09' });
+    const result = evaluateCheck(check('maps'), [
+      inGuest({
+        maps: kept.map((map) => ({ ...map, readFrom: 'guest-kernel' as const })),
+        hooks: [hook('guest-driver', 'g0.eth0', { XDP_DROP: 9 })],
+      }),
+      // Verdicts are not asked for.
+      onHost({ maps: kept }),
+    ]);
+    expect(result).toEqual({
+      check: 'same-across',
+      description: 'maps are the same across placement',
+      runs: ['count/guest', 'count/host'],
+      ...passed,
+    });
+  });
+
+  it.each([
+    ['another value', { '06000000': '03', '11000000': '09' }, '[06000000] is 03, not 02'],
+    ['an element too few', { '11000000': '09' }, '[06000000] is absent, not 02'],
+    [
+      'an element too many',
+      { '06000000': '02', '11000000': '09', '01000000': '01' },
+      '[01000000] is 01, not absent',
+    ],
+  ])('on maps: fails on %s', (_, entries, difference) => {
+    const result = evaluateCheck(check('verdicts', 'maps'), [
+      inGuest({ maps: rxcnt({ '06000000': '02', '11000000': '09' }) }),
+      onHost({ maps: rxcnt(entries) }),
+    ]);
+    expect(result).toMatchObject({
+      description: 'verdicts and maps are the same across placement',
+      ...failed(`count/host differs from count/guest in maps: g0.eth0 rxcnt${difference}`),
+    });
+  });
+
+  it('compares runs that differ on no other axis, and each of them with the first', () => {
+    const saw = (frames: number) => ({ hooks: [hook('offload', 'g0.eth0', { XDP_DROP: frames })] });
+    const third = runResult({ id: 'count/both', axes: { program: 'count', placement: 'both' }, ...saw(6) });
+    const result = evaluateCheck(check('verdicts'), [
+      inGuest(saw(5)),
+      inGuest(saw(1), 'drop'),
+      onHost(saw(5)),
+      onHost(saw(1), 'drop'),
+      inGuest(saw(3), 'alone'),
+      third,
+    ]);
+    expect(result.runs).toEqual(['count/guest', 'count/host', 'count/both', 'drop/guest', 'drop/host']);
+    expect(result.problems).toEqual([
+      'count/both differs from count/guest in verdicts: g0.eth0 count is XDP_DROP 6, not XDP_DROP 5',
+    ]);
+  });
+
+  it('fails when no run has another to be compared with', () => {
+    expect(evaluateCheck(check('verdicts'), [inGuest({}), inGuest({}, 'drop')])).toMatchObject({
+      runs: [],
+      ...failed(NO_RUN),
+    });
+  });
+});
+
+describe('offload-shields-guest', () => {
+  const check = { kind: 'offload-shields-guest' } as const;
+  const offloaded = (reached: number, changes: Partial<RunResult> = {}) =>
+    runResult({
+      hooks: [hook('offload', 'g0.eth0', { XDP_DROP: 6, XDP_PASS: 4 })],
+      links: [link('eth0', reached)],
+      ...changes,
+    });
+
+  it.each([0, 3, 4])('passes when %i of the 4 frames that were passed reached the virtqueue', (reached) => {
+    expect(evaluateCheck(check, [offloaded(reached)])).toEqual({
+      check: 'offload-shields-guest',
+      description: 'frames that an offloaded program did not pass never reach the guest’s virtqueue',
+      runs: ['default'],
+      ...passed,
+    });
+  });
+
+  it('fails when one frame more reached it than was passed', () => {
+    expect(evaluateCheck(check, [offloaded(5)])).toMatchObject(
+      failed('default: count passed 4 frames, but 5 reached the virtqueue of g0.eth0'),
+    );
+  });
+
+  it('looks at each nic by itself, and not at nics without an offloaded program', () => {
+    const hooks = [
+      hook('offload', 'g0.eth1', { XDP_TX: 2 }, 'reflect'),
+      hook('guest-driver', 'g0.eth0', { XDP_DROP: 9 }),
+      hook('offload', 'g1.eth0', { XDP_PASS: 9 }),
+    ];
+    const links = [link('eth0', 9), link('eth1', 1), link('eth0', 9, 'g1')];
+    expect(evaluateCheck(check, [offloaded(0, { hooks, links })])).toMatchObject(
+      failed('default: reflect passed 0 frames, but 1 reached the virtqueue of g0.eth1'),
+    );
+  });
+
+  it('looks at no run in which nothing is offloaded, and fails when there is no other', () => {
+    const inGuest = runResult({
+      id: 'guest',
+      hooks: [hook('guest-driver', 'g0.eth0', { XDP_DROP: 9 })],
+      links: [link('eth0', 9)],
+    });
+    expect(evaluateCheck(check, [inGuest, offloaded(4)])).toMatchObject({ runs: ['default'], ...passed });
+    expect(evaluateCheck(check, [inGuest])).toMatchObject({ runs: [], ...failed(NO_RUN) });
+  });
+});
+
+describe('expect', () => {
+  /** Something of each group of counters, in numbers that occur once, and beside it what does not count. */
+  const run = runResult({
+    framesSent: 1009,
+    attachments: [
+      { node: 'g0.eth0', program: 'count', placement: 'host', attached: true },
+      { node: 'g1.eth0', program: 'count', placement: 'host', attached: false, reason: 'denied' },
+      { node: 'g2.eth0', program: 'count', placement: 'guest', attached: false, reason: 'rejected' },
+    ],
+    hooks: [
+      hook('offload', 'g0.eth0', { XDP_DROP: 11, XDP_PASS: 13 }),
+      hook('offload', 'g1.eth0', { XDP_DROP: 17 }),
+      hook('guest-driver', 'g0.eth0', { XDP_DROP: 19 }),
+    ],
+    ends: [
+      { place: 'host.tap0', fate: 'xdp-drop', frames: 23 },
+      { place: 'host.tap1', fate: 'xdp-drop', frames: 29 },
+      { place: 'host.tap1', fate: 'ring-full', frames: 31 },
+    ],
+    control: [
+      { guest: 'g0', nic: 'eth0', commands: { 'EBPF_MAP/CREATE_MAP': 78 }, acks: { ok: 37, err: 41 } },
+      { guest: 'g1', nic: 'eth0', commands: { 'EBPF_MAP/CREATE_MAP': 90 }, acks: { ok: 43, err: 47 } },
+    ],
+    rulings: [
+      { guest: 'g0', operation: 'map-create', policy: 'quota', ruling: 'allow', reason: '', count: 53 },
+      { guest: 'g0', operation: 'map-create', policy: 'quota', ruling: 'deny', reason: '', count: 59 },
+      { guest: 'g1', operation: 'program-load', policy: 'limits', ruling: 'allow', reason: '', count: 61 },
+    ],
+    audit: [1, 2, 3, 4, 5].map((index) => ({
+      guest: 'g0',
+      nic: 'eth0',
+      command: 'EBPF_MAP/CREATE_MAP',
+      outcome: 'error-ack' as const,
+      reason: `denied for the time ${index}`,
+    })),
+  });
+
+  const expected: [string, number][] = [
+    ['frames-sent', 1009],
+    ['attachments.refused', 2],
+    ['audit', 5],
+    ['control.ok', 37 + 43],
+    ['control.err', 41 + 47],
+    ['rulings.allow', 53 + 61],
+    ['rulings.deny', 59],
+    ['ends.xdp-drop', 23 + 29],
+    ['ends.ring-full', 31],
+    ['ends.transmitted', 0],
+    ['verdicts.offload.XDP_DROP', 11 + 17],
+    ['verdicts.offload.XDP_PASS', 13],
+    ['verdicts.guest-driver.XDP_DROP', 19],
+    ['verdicts.guest-driver.XDP_PASS', 0],
+    ['verdicts.tap-rx.XDP_DROP', 0],
+  ];
+
+  it.each(expected)('%s is %i, and nothing else', (value, actual) => {
+    expect(evaluateCheck({ kind: 'expect', value, equals: actual }, [run])).toEqual({
+      check: 'expect',
+      description: `${value} is ${actual}`,
+      runs: ['default'],
+      ...passed,
+    });
+    expect(evaluateCheck({ kind: 'expect', value, equals: actual + 1 }, [run])).toMatchObject(
+      failed(`default: ${value} is ${actual}, not ${actual + 1}`),
+    );
+  });
+
+  it('knows every counter that a testbed may name, and says so of another', () => {
+    // Nothing in the run is 7777, so each counter that is read says its value.
+    for (const value of COUNTERS) {
+      const [problem] = evaluateCheck({ kind: 'expect', value, equals: 7777 }, [run]).problems;
+      expect(problem).toMatch(new RegExp(`^default: ${value.replaceAll('.', '\\.')} is \\d+, not 7777$`));
+    }
+    for (const value of ['control.late', 'frames-lost']) {
+      expect(evaluateCheck({ kind: 'expect', value, equals: 0 }, [run])).toMatchObject(
+        failed(`default: '${value}' is not a counter`),
+      );
+    }
+  });
+
+  it('every group of counters that the language has is among those looked at here', () => {
+    const group = (value: string) => value.split('.')[0];
+    expect(new Set(expected.map(([value]) => group(value)))).toEqual(new Set(COUNTERS.map(group)));
+    expect(HOOK_SITES.every((site) => COUNTERS.includes(`verdicts.${site}.XDP_DROP`))).toBe(true);
+  });
+
+  it('looks at the runs that it is for, each by itself', () => {
+    const on = (hostCase: string, placement: string, framesSent: number) =>
+      runResult({ id: `${hostCase}/${placement}`, axes: { case: hostCase, placement }, framesSent });
+    const runs = [on('bridge', 'guest', 4), on('bridge', 'host', 5), on('redirect', 'host', 6)];
+    const value = 'frames-sent';
+    const where = { case: 'bridge', placement: 'host' };
+    expect(evaluateCheck({ kind: 'expect', where, value, equals: 5 }, runs)).toEqual({
+      check: 'expect',
+      description: 'frames-sent is 5 where case=bridge, placement=host',
+      runs: ['bridge/host'],
+      ...passed,
+    });
+    expect(
+      evaluateCheck({ kind: 'expect', where: { placement: 'host' }, value, equals: 5 }, runs),
+    ).toMatchObject({
+      runs: ['bridge/host', 'redirect/host'],
+      ...failed('redirect/host: frames-sent is 6, not 5'),
+    });
+    expect(evaluateCheck({ kind: 'expect', where: { case: 'none' }, value, equals: 5 }, runs)).toMatchObject({
+      runs: [],
+      ...failed(NO_RUN),
+    });
+  });
+});
+
+describe('all checks of a testbed', () => {
+  const checks: CheckSection[] = [
+    { kind: 'conservation' },
+    { kind: 'same-across', axis: 'placement', compare: ['verdicts', 'maps'] },
+    { kind: 'offload-shields-guest' },
+    { kind: 'expect', where: { placement: 'host' }, value: 'audit', equals: 0 },
+  ];
+  const states = (results: readonly CheckResult[]) =>
+    results.map(({ check, passed, problems }) => [check, passed, problems]);
+
+  it('are one of each kind that the language has', () => {
+    expect(checks.map((check) => check.kind).sort()).toEqual(Object.keys(CHECKS).sort());
+  });
+
+  it('fail without a run, whichever they are', () => {
+    expect(states(evaluateChecks(checks, [], false))).toEqual(
+      checks.map((check) => [check.kind, false, [NO_RUN]]),
+    );
+  });
+
+  it('narrowed by --only, are not made where no run is left, and made where one is', () => {
+    const lossy = runResult({ id: 'guest', axes: { placement: 'guest' }, framesSent: 3 });
+    const results = evaluateChecks(checks, [lossy], true);
+    expect(states(results)).toEqual([
+      ['conservation', false, ['guest: 3 sent + 0 copied, but 0 ended']],
+      ['same-across', true, []],
+      ['offload-shields-guest', true, []],
+      ['expect', true, []],
+    ]);
+    expect(results.map((result) => result.description)).toEqual([
+      'every frame is accounted for exactly once',
+      'verdicts and maps are the same across placement: not looked at, --only left no run for it',
+      'frames that an offloaded program did not pass never reach the guest’s virtqueue: not looked at, --only left no run for it',
+      'audit is 0 where placement=host: not looked at, --only left no run for it',
+    ]);
+  });
+
+  it('demand that every program was attached, unless one says how many are refused', () => {
+    const refused = runResult({
+      attachments: [
+        { node: 'g0.eth0', program: 'count', placement: 'host', attached: false, reason: 'denied' },
+      ],
+    });
+    const conservation = { kind: 'conservation' } as const;
+    expect(states(evaluateChecks(effectiveChecks([conservation]), [refused], false))).toEqual([
+      ['expect', false, ['default: attachments.refused is 1, not 0']],
+      ['conservation', true, []],
+    ]);
+    const one = { kind: 'expect', value: 'attachments.refused', equals: 1 } as const;
+    expect(states(evaluateChecks(effectiveChecks([conservation, one]), [refused], false))).toEqual([
+      ['conservation', true, []],
+      ['expect', true, []],
+    ]);
+  });
+});
