@@ -344,10 +344,12 @@ export class HashMap extends MemoryMap {
   /** The element of the key at an address, or 0. */
   #find(keyAddress: number, hash: number): number {
     const i32 = this.#i32;
+    const first = this.#elements;
+    const lastOffset = this.#lastOffset;
     let element = i32[(this.#buckets >>> 2) + (hash & this.#bucketMask)]!;
     const aligned = this.#keyWords !== 0 && (keyAddress & 3) === 0;
-    for (let left = this.#maxEntries; left > 0; left--) {
-      if ((element - this.#elements) >>> 0 > this.#lastOffset) return 0;
+    let left = this.#maxEntries;
+    while ((element - first) >>> 0 <= lastOffset) {
       const word = element >>> 2;
       if (i32[word + HASH] === hash) {
         const equal = aligned
@@ -356,6 +358,7 @@ export class HashMap extends MemoryMap {
         if (equal) return element >>> 0;
       }
       element = i32[word + NEXT]!;
+      if (--left === 0) return 0;
     }
     return 0;
   }
@@ -489,8 +492,9 @@ export class HashMap extends MemoryMap {
 
   /** Whether a look-up of an element's key finds it, in this bucket. */
   #isFoundIn(bucket: number, element: number): boolean {
-    const hash = hashKey(this.#u8, element + HASH_ELEMENT_KEY, this.#keySize, this.#seed);
-    return (hash & this.#bucketMask) === bucket && this.#find(element + HASH_ELEMENT_KEY, hash) === element;
+    const key = element + HASH_ELEMENT_KEY;
+    const hash = this.#hash(key);
+    return (hash & this.#bucketMask) === bucket && this.#find(key, hash) === element;
   }
 
   /** Whether the bucket's chain comes to one element before it comes to another that is in it. */

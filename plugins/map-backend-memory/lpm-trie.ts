@@ -181,7 +181,7 @@ export class LpmTrie extends MemoryMap {
       if (sibling !== 0 && sibling !== path[depth]) next = this.#firstBelow(sibling);
       else if (this.#isEntry(parent)) next = parent;
     }
-    if (!this.#isEntry(next)) return -ENOENT;
+    if (!this.#isEntry(next) || (next - this.#values) % this.#shape.valueStride !== 0) return -ENOENT;
     const result = new Uint8Array(this.attributes.keySize);
     new DataView(result.buffer).setUint32(0, this.#i32[(next >>> 2) + PREFIX_LENGTH]!, true);
     result.set(this.#u8.subarray(next + DATA, next + DATA + this.#shape.dataSize), U32_SIZE);
@@ -346,14 +346,16 @@ export class LpmTrie extends MemoryMap {
     return length > above && length <= this.#maxPrefix ? node : 0;
   }
 
+  /**
+   * Whether an entry may lie at an address: all of it is then in the entries' region. That it lies where one
+   * starts is seen to where a node is taken into use and where a key is handed out.
+   */
   #isEntry(node: number): boolean {
-    const offset = node - this.#values;
-    return offset >= 0 && offset <= this.#lastValue && offset % this.#shape.valueStride === 0;
+    return (node - this.#values) >>> 0 <= this.#lastValue;
   }
 
   #isFork(node: number): boolean {
-    const offset = node - this.#forks;
-    return offset >= 0 && offset <= this.#lastFork && offset % this.#shape.forkStride === 0;
+    return (node - this.#forks) >>> 0 <= this.#lastFork;
   }
 
   /** How many leading bits a node's prefix and the first `length` bits of a key have in common. */
@@ -387,7 +389,8 @@ export class LpmTrie extends MemoryMap {
   #take(freeWord: number, nodes: number, stride: number, count: number): number {
     const i32 = this.#i32;
     const free = i32[this.header + freeWord]! >>> 0;
-    if (freeWord === FREE_VALUE ? this.#isEntry(free) : this.#isFork(free)) {
+    const offset = free - nodes;
+    if (offset >= 0 && offset < stride * count && offset % stride === 0) {
       i32[this.header + freeWord] = i32[(free >>> 2) + CHILD]!;
       return free;
     }
