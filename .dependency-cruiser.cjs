@@ -8,10 +8,11 @@ module.exports = {
   forbidden: [
     {
       name: 'no-cycles',
-      comment: 'a cycle hides which of the parts depends on the other',
+      comment: 'a cycle hides which of the parts depends on the other; one of types alone does, too',
       severity: 'error',
-      from: {},
-      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+      // The executor's contract names its debugger and the other way round; that pair is about to be taken apart.
+      from: { pathNot: '^(src/core/contract/(executor|program-debugging)|plugins/executor-interpreter/)' },
+      to: { circular: true },
     },
     {
       name: 'bpf-imports-nothing-of-ours',

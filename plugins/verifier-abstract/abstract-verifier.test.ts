@@ -5,8 +5,9 @@ import type { Program } from '../../src/bpf/program.js';
 import { verifierConformance } from '../../src/conformance/verifier/verifier-conformance.js';
 import type { Acceptance, Rejection, Verification } from '../../src/core/contract/verifier.js';
 import { AbstractVerifier } from './abstract-verifier.js';
-import { DEFAULT_CONFIG, type AbstractVerifierConfig } from './config.js';
-import { TWINS, TWIN_MAPS } from './twins/index.js';
+import { type AbstractVerifierConfig, DEFAULT_CONFIG } from './config.js';
+import { TWINS } from './twins/index.js';
+import { TWIN_MAPS } from './twins/twin.js';
 
 const HANDLES = new Map(TWIN_MAPS.map((map, index) => [map.name, index + 1]));
 const MAPS = new Map(TWIN_MAPS.map((map, index) => [index + 1, map]));

@@ -1,23 +1,22 @@
 import type { Insn } from '../../src/bpf/insn.js';
 import * as op from '../../src/bpf/opcodes.js';
-import { sameMemory } from './alu.js';
 import { isUnconditional, jumpTarget } from './control-flow.js';
 import { OriginKind } from './origin.js';
-import {
-  Kind,
-  NULL_VALUE,
-  RANGE_AT_END,
-  RANGE_BEYOND_END,
-  constantValue,
-  describeKind,
-  isPacketFamily,
-  scalarValue,
-  type Value,
-} from './register-state.js';
+import { isPacketFamily, sameMemory } from './pointer-kinds.js';
 import { arithmetic } from './scalar/scalar-arithmetic.js';
 import { narrow } from './scalar/scalar-comparison.js';
 import { Scalar } from './scalar/scalar.js';
 import type { Simulation } from './simulation.js';
+import { describeKind } from './value-format.js';
+import {
+  constantValue,
+  Kind,
+  NULL_VALUE,
+  RANGE_AT_END,
+  RANGE_BEYOND_END,
+  scalarValue,
+  type Value,
+} from './value.js';
 
 /** Farthest byte of a packet that a comparison can prove to be there (kernel MAX_PACKET_OFF). */
 const MAX_PACKET_OFFSET = 0xffff;

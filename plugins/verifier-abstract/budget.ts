@@ -1,4 +1,5 @@
-import { RejectSignal, type RejectionCode } from './rejection-codes.js';
+import { RejectSignal } from './reject-signal.js';
+import type { RejectionCode } from './rejection-codes.js';
 
 /** What one verification may use. The defaults of insns and branches are the kernel's. */
 export interface Limits {

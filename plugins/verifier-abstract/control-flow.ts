@@ -2,7 +2,7 @@ import { XDP_HELPER_PROTOTYPES } from '../../src/bpf/helper-prototypes.js';
 import { checkInsn } from '../../src/bpf/insn-validity.js';
 import { isLddw, type Insn } from '../../src/bpf/insn.js';
 import * as op from '../../src/bpf/opcodes.js';
-import { RejectSignal, type Finding } from './rejection-codes.js';
+import { type Finding, RejectSignal } from './reject-signal.js';
 
 /** What is known of the program as a graph, before any value is looked at. */
 export interface ControlFlow {

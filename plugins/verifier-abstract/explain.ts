@@ -1,4 +1,14 @@
 import { formatInsn } from '../../src/bpf/disassembler.js';
+import { findLine } from './complexity-report.js';
+import { type ControlFlow, isConditional, jumpTarget } from './control-flow.js';
+import type { Origin } from './origin.js';
+import { type Finding, RejectSignal } from './reject-signal.js';
+import { REJECTION_HELP } from './rejection-codes.js';
+import { type Driver, Simulation, type SimulationOptions } from './simulation.js';
+import { step } from './step.js';
+import { formatValue } from './value-format.js';
+import { Kind, type Value } from './value.js';
+import type { Choice, VerifierState } from './verifier-state.js';
 import type { Program } from '../../src/bpf/program.js';
 import type {
   PathStep,
@@ -6,13 +16,6 @@ import type {
   VerifierMap,
   VerifierStatistics,
 } from '../../src/core/contract/verifier.js';
-import { findLine } from './complexity-report.js';
-import { isConditional, jumpTarget, type ControlFlow } from './control-flow.js';
-import type { Origin } from './origin.js';
-import { Kind, formatValue, type Value } from './register-state.js';
-import { REJECTION_HELP, RejectSignal, type Finding } from './rejection-codes.js';
-import { Simulation, type Driver, type SimulationOptions } from './simulation.js';
-import type { Choice, State } from './verifier-state.js';
 
 /** Most steps that a path is told in; people read from the end. */
 const MAX_STEPS = 14;
@@ -33,7 +36,7 @@ class Replay implements Driver {
 
   constructor(readonly choices: readonly boolean[]) {}
 
-  fork(_firstPc: number, _second: State, _secondPc: number): boolean {
+  fork(_firstPc: number, _second: VerifierState, _secondPc: number): boolean {
     this.forked = this.choices[this.#next++] ?? false;
     return this.forked;
   }
@@ -122,7 +125,7 @@ function runAgain(again: Case, watch: Watch): Simulation | undefined {
       const before = frame.regs.slice();
       const { depth } = simulation.state;
       replay.forked = undefined;
-      if (!simulation.step()) return undefined;
+      if (!step(simulation)) return undefined;
       watch(simulation, pc, before, depth, replay.forked !== undefined);
     }
     // A limit was exceeded between two insns.

@@ -1,12 +1,14 @@
-import { BYTES_OF, type Budget } from './budget.js';
-import { callsBack, isJump, type ControlFlow } from './control-flow.js';
+import { type Budget, BYTES_OF } from './budget.js';
+import { callsBack, type ControlFlow, isJump } from './control-flow.js';
+import type { Frame } from './frame.js';
 import { DROPPED, NOWHERE, Origin, OriginKind, PRECISE, undropped } from './origin.js';
 import { Comparison, covers, inheritMarks, markEverything } from './pruning.js';
-import { Kind, UNKNOWN_NUMBER } from './register-state.js';
-import { RejectSignal } from './rejection-codes.js';
+import { RejectSignal } from './reject-signal.js';
 import type { Driver, Simulation } from './simulation.js';
 import type { StateLog } from './state-log.js';
-import type { Choice, Frame, State } from './verifier-state.js';
+import { step } from './step.js';
+import { Kind, UNKNOWN_NUMBER } from './value.js';
+import type { Choice, VerifierState } from './verifier-state.js';
 
 /** A state that paths passed through, kept so that later paths can end where they repeat it. */
 class Stored {
@@ -21,7 +23,7 @@ class Stored {
 
   constructor(
     readonly pc: number,
-    readonly state: State,
+    readonly state: VerifierState,
     readonly parent: Stored | undefined,
     readonly bytes: number,
   ) {}
@@ -33,7 +35,7 @@ class Stored {
 
 interface Pending {
   readonly pc: number;
-  readonly state: State;
+  readonly state: VerifierState;
   readonly parent: Stored | undefined;
 }
 
@@ -77,7 +79,7 @@ export class Exploration implements Driver {
     this.#simulation = simulation;
   }
 
-  fork(_firstPc: number, second: State, secondPc: number): boolean {
+  fork(_firstPc: number, second: VerifierState, secondPc: number): boolean {
     const { state } = this.#simulation;
     second.choices = { second: true, previous: state.choices };
     state.choices = { second: false, previous: state.choices };
@@ -105,7 +107,7 @@ export class Exploration implements Driver {
       log?.before(simulation);
       const insn = simulation.insns[pc]!;
       if (isJump(insn)) this.#jumps++;
-      const goesOn = simulation.step();
+      const goesOn = step(simulation);
       log?.after(simulation, pc);
       if (goesOn) continue;
       this.#endPath(simulation.state.cost);
@@ -218,7 +220,7 @@ export class Exploration implements Driver {
     });
   }
 
-  #store(pc: number, state: State): void {
+  #store(pc: number, state: VerifierState): void {
     this.#jumpsAtLastState = this.#jumps;
     this.#insnsAtLastState = this.budget.processedInsns;
     const { liveRegisters } = this.flow;

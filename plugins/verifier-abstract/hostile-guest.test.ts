@@ -10,7 +10,8 @@ import { InterpreterExecutor } from '../executor-interpreter/interpreter-executo
 import { MemoryMapBackend } from '../map-backend-memory/memory-map-backend.js';
 import { AbstractVerifier } from './abstract-verifier.js';
 import { DEFAULT_CONFIG } from './config.js';
-import { TWIN_MAPS, TWINS } from './twins/index.js';
+import { TWINS } from './twins/index.js';
+import { TWIN_MAPS } from './twins/twin.js';
 
 /** Map types that a device creates for its guest (RFC 2019, guest driver rules). */
 const OFFERED = new Set<number>([BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE.BPF_MAP_TYPE_HASH]);

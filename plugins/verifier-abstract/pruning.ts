@@ -1,8 +1,9 @@
-import { LIVE, PRECISE, RETURNED, markLive, markPrecise, markReturned, type Origin } from './origin.js';
-import { Kind, type Value } from './register-state.js';
-import { UNKNOWN as UNKNOWN_RESULT, type Scalar } from './scalar/scalar.js';
-import { Byte, EMPTY_SLOT, type Slot } from './stack-state.js';
-import type { Frame, State } from './verifier-state.js';
+import type { Frame } from './frame.js';
+import { LIVE, markLive, markPrecise, markReturned, type Origin, PRECISE, RETURNED } from './origin.js';
+import { type Scalar, UNKNOWN } from './scalar/scalar.js';
+import { Byte, EMPTY_SLOT, type Slot } from './slot.js';
+import { Kind, type Value } from './value.js';
+import type { VerifierState } from './verifier-state.js';
 
 /**
  * When a path comes to a state that an earlier one covers, whatever can happen from here on has been seen. What
@@ -69,7 +70,7 @@ class Renaming {
 const renaming = new Renaming();
 
 /** Whether `old`, a stored state, covers `current` at the same insn. */
-export function covers(old: State, current: State, comparison: Comparison): boolean {
+export function covers(old: VerifierState, current: VerifierState, comparison: Comparison): boolean {
   const depth = old.frames.length;
   if (depth !== current.frames.length || old.references.length !== current.references.length) return false;
   for (let i = 0; i < depth; i++) {
@@ -194,7 +195,11 @@ function coversNumber(old: Scalar, current: Scalar, comparison: Comparison): boo
  * The current path ends at a state that it shares with `old`: what mattered after that one matters to this path as
  * well, and whatever `old` could return, it can.
  */
-export function inheritMarks(old: State, current: State, returns: (scalar: Scalar) => void): void {
+export function inheritMarks(
+  old: VerifierState,
+  current: VerifierState,
+  returns: (scalar: Scalar) => void,
+): void {
   for (let i = 0; i < old.frames.length; i++) {
     const a = old.frames[i]!;
     const b = current.frames[i]!;
@@ -213,7 +218,7 @@ export function inheritMarks(old: State, current: State, returns: (scalar: Scala
         inheritNumber(value, origin, currentValue, target, returns);
       } else if ((origin.marks & RETURNED) !== 0 && value?.kind === Kind.Scalar) {
         // Whatever bytes are there now may be returned.
-        returns(UNKNOWN_RESULT);
+        returns(UNKNOWN);
       }
     }
   }
@@ -235,7 +240,7 @@ function inheritNumber(
 }
 
 /** Ends a path on a state whose own paths have not ended: what they will need is not known, so it is everything. */
-export function markEverything(state: State): void {
+export function markEverything(state: VerifierState): void {
   for (const frame of state.frames) {
     for (const origin of frame.origins) {
       markPrecise(origin);

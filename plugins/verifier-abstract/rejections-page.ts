@@ -1,5 +1,6 @@
 import { REJECTION_CODES, REJECTION_HELP, type RejectionCode } from './rejection-codes.js';
-import { TWINS, type Twin } from './twins/index.js';
+import { TWINS } from './twins/index.js';
+import type { Twin } from './twins/twin.js';
 
 /** Where the page is, from the root of the repository. */
 export const REJECTIONS_PAGE = 'docs/verifier/rejections.md';

@@ -1,19 +1,14 @@
 import { formatInsn } from '../../src/bpf/disassembler.js';
 import type { Insn } from '../../src/bpf/insn.js';
-import { lddwImmediate } from '../../src/bpf/insn.js';
-import * as op from '../../src/bpf/opcodes.js';
 import type { Program } from '../../src/bpf/program.js';
 import type { VerifierMap } from '../../src/core/contract/verifier.js';
-import { stepArithmetic } from './alu.js';
-import { stepJump } from './branches.js';
-import { stepCall, stepExit } from './calls.js';
 import type { ControlFlow } from './control-flow.js';
-import { stepAtomic, stepLoad, stepStore } from './memory-access.js';
-import { Origin, OriginKind, markPrecise } from './origin.js';
-import { FactCollector } from './program-facts.js';
-import { Kind, NOT_INIT, constantValue, pointer, type KnownMap, type Value } from './register-state.js';
-import { RejectSignal, type Finding, type RejectionCode } from './rejection-codes.js';
-import { State } from './verifier-state.js';
+import { FactCollector } from './fact-collector.js';
+import { markPrecise, Origin, OriginKind } from './origin.js';
+import { type Finding, RejectSignal } from './reject-signal.js';
+import type { RejectionCode } from './rejection-codes.js';
+import { Kind, type KnownMap, NOT_INIT, type Value } from './value.js';
+import { VerifierState } from './verifier-state.js';
 
 export interface SimulationOptions {
   readonly allowPointerLeaks: boolean;
@@ -26,16 +21,16 @@ export interface Driver {
    * The path can go on in two ways. `second` starts at `secondPc`, the simulation's own state at `firstPc`; returns
    * whether the simulation is to go on with the second one.
    */
-  fork(firstPc: number, second: State, secondPc: number): boolean;
+  fork(firstPc: number, second: VerifierState, secondPc: number): boolean;
 }
 
-/** One insn at a time: what it does to the state, and whether it may. */
+/** The state of the path that is running, and what the rules of the insns (step.ts) need to read and change it. */
 export class Simulation {
   readonly insns: readonly Insn[];
   readonly facts: FactCollector;
   /** By start of function: bytes of stack used. */
   readonly stackDepth = new Map<number, number>();
-  state: State;
+  state: VerifierState;
   pc = 0;
   #nextId = 1;
   readonly #innerMaps = new Map<KnownMap, KnownMap | undefined>();
@@ -51,86 +46,18 @@ export class Simulation {
     this.insns = program.insns;
     this.facts = new FactCollector(program.insns.length);
     for (const [handle, spec] of maps) this.#maps.set(handle, { handle, spec });
-    this.state = State.initial();
+    this.state = VerifierState.initial();
   }
 
   newId(): number {
     return this.#nextId++;
   }
 
-  /** Runs the insn at `pc`. False when the path has ended. Throws RejectSignal. */
-  step(): boolean {
-    const insn = this.insns[this.pc]!;
-    this.state.steps++;
-    this.state.cost++;
-    switch (insn.opcode & op.BPF_CLASS_MASK) {
-      case op.BPF_ALU:
-      case op.BPF_ALU64:
-        stepArithmetic(this, insn);
-        this.pc++;
-        return true;
-      case op.BPF_LDX:
-        stepLoad(this, insn);
-        this.pc++;
-        return true;
-      case op.BPF_ST:
-        stepStore(this, insn);
-        this.pc++;
-        return true;
-      case op.BPF_STX:
-        if ((insn.opcode & op.BPF_MODE_MASK) === op.BPF_ATOMIC) stepAtomic(this, insn);
-        else stepStore(this, insn);
-        this.pc++;
-        return true;
-      case op.BPF_LD:
-        this.#loadImmediate(insn);
-        this.pc += 2;
-        return true;
-      default: {
-        const code = insn.opcode & op.BPF_OP_MASK;
-        if (insn.opcode === op.OP_CALL) return stepCall(this, insn);
-        if (insn.opcode === op.OP_EXIT) return stepExit(this);
-        stepJump(this, insn, code);
-        return true;
-      }
-    }
-  }
-
-  #loadImmediate(insn: Insn): void {
-    switch (insn.src) {
-      case op.BPF_PSEUDO_MAP_FD:
-        this.set(insn.dst, pointer(Kind.Map, { map: this.#mapOf(insn) }));
-        return;
-      case op.BPF_PSEUDO_MAP_VALUE: {
-        const map = this.#mapOf(insn);
-        const off = this.insns[this.pc + 1]!.imm >>> 0;
-        if (map.spec.type !== 2 || map.spec.maxEntries !== 1) {
-          this.reject(
-            'helper-argument',
-            `map ${map.spec.name} is not an array of one element, so its value has no fixed address`,
-          );
-        }
-        if (off >= map.spec.valueSize) {
-          this.reject(
-            'map-value-bounds',
-            `offset ${off} is outside the ${map.spec.valueSize} bytes of map ${map.spec.name}`,
-          );
-        }
-        this.set(insn.dst, pointer(Kind.MapValue, { map, off }));
-        return;
-      }
-      case op.BPF_PSEUDO_FUNC:
-        this.set(insn.dst, pointer(Kind.Function, { size: this.pc + 1 + insn.imm }));
-        return;
-      default:
-        this.set(insn.dst, constantValue(lddwImmediate(this.insns, this.pc)));
-    }
-  }
-
-  #mapOf(insn: Insn): KnownMap {
+  /** The map that a `lddw` names. */
+  mapNamed(handle: number): KnownMap {
     return (
-      this.#maps.get(insn.imm) ??
-      this.reject('map-unknown', `the lddw names map ${insn.imm}, which does not exist`)
+      this.#maps.get(handle) ??
+      this.reject('map-unknown', `the lddw names map ${handle}, which does not exist`)
     );
   }
 

@@ -1,7 +1,7 @@
 import { isLddw, type Insn } from '../../src/bpf/insn.js';
 import * as op from '../../src/bpf/opcodes.js';
-import { isLocalCall, type ControlFlow } from './control-flow.js';
-import { RejectSignal } from './rejection-codes.js';
+import { type ControlFlow, isLocalCall } from './control-flow.js';
+import { RejectSignal } from './reject-signal.js';
 
 /** The kernel's JIT rounds each frame up to this. */
 const ROUNDING = 16;

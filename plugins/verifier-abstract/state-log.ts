@@ -1,9 +1,11 @@
 import { formatInsn } from '../../src/bpf/disassembler.js';
 import type { Program } from '../../src/bpf/program.js';
-import { Kind, formatValue } from './register-state.js';
-import { Byte } from './stack-state.js';
+import type { Frame } from './frame.js';
 import type { Simulation } from './simulation.js';
-import type { Frame, State } from './verifier-state.js';
+import { Byte } from './slot.js';
+import { formatValue } from './value-format.js';
+import { Kind } from './value.js';
+import type { VerifierState } from './verifier-state.js';
 
 /** Largest log in characters; the rest is left out, with a note. */
 const MAX_LENGTH = 8 * 1024 * 1024;
@@ -95,7 +97,7 @@ export class StateLog {
 }
 
 /** All that a state knows, in one line. */
-export function formatState(state: State): string {
+export function formatState(state: VerifierState): string {
   return formatFrame(state.top).join(' ');
 }
 

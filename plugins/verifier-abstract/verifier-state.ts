@@ -1,62 +1,7 @@
+import { type CallbackFrame, emptyFrame, Frame, type Rounds } from './frame.js';
 import { NOWHERE, Origin, OriginKind, undropped } from './origin.js';
-import { CONTEXT, FRAME_POINTERS, Kind, NOT_INIT, type KnownMap, type Value } from './register-state.js';
-import { StackState } from './stack-state.js';
-
-/** What a frame calls back to: the helper's call insn runs the function again and again. */
-export interface CallbackFrame {
-  readonly helper: number;
-  readonly map: KnownMap | undefined;
-  /** Most calls there can be, when the helper's arguments tell. */
-  readonly limit: number | undefined;
-  /** Steps of the path when the function was entered, to bound the longest run. */
-  readonly enteredAt: number;
-}
-
-/** The rounds of a helper that calls back, kept in the frame that calls it. */
-export interface Rounds {
-  /** Tells one run of the call insn from another. */
-  readonly invocation: number;
-  readonly count: number;
-  /** Cost of the longest round so far, which the state's cost includes as often as there may be rounds. */
-  readonly charged: number;
-}
-
-/** Registers and stack of one call of a function. Written through `State.writable`. */
-export class Frame {
-  constructor(
-    /** Slot of the function's first insn. */
-    readonly start: number,
-    /** Slot of the call insn; -1 for the main program. */
-    readonly callsite: number,
-    readonly callback: CallbackFrame | undefined,
-    /** Set while a helper that this frame called is calling back. */
-    readonly rounds: Rounds | undefined,
-    readonly regs: Value[],
-    readonly origins: (Origin | undefined)[],
-    public stack: StackState,
-    public owner: object,
-    public stackOwner: object,
-  ) {}
-
-  copy(owner: object): Frame {
-    return this.copyWith(owner, this.rounds);
-  }
-
-  copyWith(owner: object, rounds: Rounds | undefined): Frame {
-    return new Frame(
-      this.start,
-      this.callsite,
-      this.callback,
-      rounds,
-      this.regs.slice(),
-      this.origins.slice(),
-      this.stack,
-      owner,
-      // The stack stays with whoever owns it until it is written.
-      this.stackOwner,
-    );
-  }
-}
+import type { StackState } from './stack-state.js';
+import { CONTEXT, Kind, NOT_INIT, type Value } from './value.js';
 
 /** Something that has to be given back before the program ends, e.g. a ring buffer record. */
 export interface Reference {
@@ -73,7 +18,7 @@ export interface Choice {
 }
 
 /** The state of a path between two insns. */
-export class State {
+export class VerifierState {
   #token = {};
   frames: Frame[];
   references: readonly Reference[];
@@ -97,8 +42,8 @@ export class State {
     this.cost = cost;
   }
 
-  static initial(): State {
-    const state = new State([], [], undefined, 0, 0);
+  static initial(): VerifierState {
+    const state = new VerifierState([], [], undefined, 0, 0);
     const frame = emptyFrame(0, -1, 0, undefined, state.#token);
     frame.regs[1] = CONTEXT;
     frame.origins[1] = new Origin(0, 0, undefined, undefined, OriginKind.Value);
@@ -135,9 +80,9 @@ export class State {
   }
 
   /** A second state that is equal to this one; both copy a frame when they next write it. */
-  fork(): State {
+  fork(): VerifierState {
     this.#token = {};
-    return new State(this.frames.slice(), this.references, this.choices, this.steps, this.cost);
+    return new VerifierState(this.frames.slice(), this.references, this.choices, this.steps, this.cost);
   }
 
   pushFrame(start: number, callsite: number, callback?: CallbackFrame): Frame {
@@ -162,7 +107,7 @@ export class State {
    * path does next can be read off the stored copy. `live[i]` tells which registers of frame i are read later; the
    * others do not count and are dropped from the copy.
    */
-  checkpoint(live: readonly number[]): State {
+  checkpoint(live: readonly number[]): VerifierState {
     this.#token = {};
     const stored: Frame[] = [];
     for (let index = 0; index < this.frames.length; index++) {
@@ -182,22 +127,9 @@ export class State {
       stored.push(new Frame(...parts, kept, origins, stack, NOBODY, NOBODY));
       this.frames[index] = new Frame(...parts, frame.regs, origins, stack, NOBODY, NOBODY);
     }
-    return new State(stored, this.references, undefined, this.steps, this.cost);
+    return new VerifierState(stored, this.references, undefined, this.steps, this.cost);
   }
 }
 
 /** Owner of frames that nobody may write. */
 const NOBODY = {};
-
-function emptyFrame(
-  start: number,
-  callsite: number,
-  depth: number,
-  callback: CallbackFrame | undefined,
-  owner: object,
-): Frame {
-  const regs: Value[] = new Array<Value>(11).fill(NOT_INIT);
-  regs[10] = FRAME_POINTERS[depth]!;
-  const origins = new Array<Origin | undefined>(11).fill(undefined);
-  return new Frame(start, callsite, callback, undefined, regs, origins, new StackState(), owner, owner);
-}

@@ -13,7 +13,7 @@ import {
   UDP_HEADER_BYTES,
   VLAN_TAG_BYTES,
 } from '../../src/packet/index.js';
-import type { MixEntry } from './imix.js';
+import type { MixEntry } from './mix-entry.js';
 
 /** Type, code, checksum, identifier and sequence number (RFC 792, RFC 4443 section 4.1). */
 const ICMP_ECHO_BYTES = 8;

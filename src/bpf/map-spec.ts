@@ -1,4 +1,4 @@
-import type { BtfTypeRef } from './btf/btf-type.js';
+import type { BtfTypeRef } from './btf/btf-type-ref.js';
 
 /** Map types by their kernel number (`enum bpf_map_type`, include/uapi/linux/bpf.h). */
 export const BPF_MAP_TYPE = {

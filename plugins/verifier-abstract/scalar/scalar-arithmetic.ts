@@ -1,11 +1,10 @@
 import * as op from '../../../src/bpf/opcodes.js';
 import { Scalar, ScalarDraft, UNKNOWN, ZERO } from './scalar.js';
 import {
+  bitLength,
   LOW32,
   S64_MAX,
   S64_MIN,
-  U64_MAX,
-  bitLength,
   swapBytes,
   tnumAdd,
   tnumAnd,
@@ -18,6 +17,7 @@ import {
   tnumSwapBytes,
   tnumTruncate,
   tnumXor,
+  U64_MAX,
 } from './tnum.js';
 
 /**

@@ -1,7 +1,6 @@
 import * as op from '../../../src/bpf/opcodes.js';
 import { meet, signExtend, truncate } from './scalar-arithmetic.js';
-import type { Scalar } from './scalar.js';
-import { ScalarDraft } from './scalar.js';
+import { type Scalar, ScalarDraft } from './scalar.js';
 import { LOW32, U64_MAX } from './tnum.js';
 
 /**

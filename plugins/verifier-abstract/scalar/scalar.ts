@@ -1,4 +1,4 @@
-import { LOW32, S64_MAX, S64_MIN, SIGN_BIT, U64_MAX, type Tnum } from './tnum.js';
+import { LOW32, S64_MAX, S64_MIN, SIGN_BIT, type Tnum, U64_MAX } from './tnum.js';
 
 const U32_MAX = 0xffff_ffff;
 const S32_MIN = -0x8000_0000;

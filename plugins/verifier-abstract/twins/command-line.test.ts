@@ -5,7 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BPF_MAP_TYPE } from '../../../src/bpf/map-spec.js';
 import { runForTest } from '../../../src/cli/testing-terminal.js';
 import type { VerifierMap } from '../../../src/core/contract/verifier.js';
-import { TWIN_MAPS, TWINS, type Twin } from './index.js';
+import { TWINS } from './index.js';
+import { type Twin, TWIN_MAPS } from './twin.js';
 
 let folder: string;
 beforeAll(() => {

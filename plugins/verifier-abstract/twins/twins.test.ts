@@ -4,7 +4,8 @@ import type { Program } from '../../../src/bpf/program.js';
 import { AbstractVerifier } from '../abstract-verifier.js';
 import { DEFAULT_CONFIG } from '../config.js';
 import { REJECTION_CODES } from '../rejection-codes.js';
-import { TWINS, TWIN_MAPS, type Twin } from './index.js';
+import { TWINS } from './index.js';
+import { type Twin, TWIN_MAPS } from './twin.js';
 
 const HANDLES = new Map(TWIN_MAPS.map((map, index) => [map.name, index + 1]));
 const MAPS = new Map(TWIN_MAPS.map((map, index) => [index + 1, map]));

@@ -1,12 +1,3 @@
-import type { Btf } from './btf.js';
-
-/** A type of one BTF section. */
-export interface BtfTypeRef {
-  readonly btf: Btf;
-  /** Type id; 0 is void. */
-  readonly id: number;
-}
-
 /** Kinds by their number in BTF (`BTF_KIND_*`, include/uapi/linux/btf.h). */
 export const BTF_KINDS = [
   'VOID',

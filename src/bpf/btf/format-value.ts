@@ -1,4 +1,5 @@
-import type { BtfMember, BtfTypeRef } from './btf-type.js';
+import type { BtfMember } from './btf-type.js';
+import type { BtfTypeRef } from './btf-type-ref.js';
 import type { Btf } from './btf.js';
 
 /** Values as JSON knows them; integers past 2^53 are decimal strings. */

@@ -1,5 +1,6 @@
 import { XdpbedError } from '../../core/diagnostic.js';
-import type { BtfComposite, BtfEnum, BtfInt, BtfMember, BtfTypeRef } from './btf-type.js';
+import type { BtfComposite, BtfEnum, BtfInt, BtfMember } from './btf-type.js';
+import type { BtfTypeRef } from './btf-type-ref.js';
 import type { Btf } from './btf.js';
 import { isCharacter } from './format-value.js';
 

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readObject } from '../elf/object-spec.js';
-import type { BtfTypeRef } from './btf-type.js';
+import type { BtfTypeRef } from './btf-type-ref.js';
 import { formatBytes, formatValue, valueToJson } from './format-value.js';
 import { parseBytes, parseValue } from './parse-value.js';
 

@@ -1,6 +1,6 @@
 import { formatValue } from '../../bpf/btf/format-value.js';
 import { parseBytes, parseValue } from '../../bpf/btf/parse-value.js';
-import type { BtfTypeRef } from '../../bpf/btf/btf-type.js';
+import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
 import { mapTypeName, type MapInitialEntry, type MapSpec } from '../../bpf/map-spec.js';
 import { isResidentMap, type BpfMap } from '../../bpf/runtime/bpf-map.js';
 import { XdpbedError } from '../diagnostic.js';

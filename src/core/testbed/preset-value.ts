@@ -1,5 +1,5 @@
 import { parseMac } from '../../packet/mac-address.js';
-import type { BtfTypeRef } from '../../bpf/btf/btf-type.js';
+import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
 import { parseValue } from '../../bpf/btf/parse-value.js';
 import { XdpbedError } from '../diagnostic.js';
 import type { PresetValue } from '../contract/plan.js';

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { dirname, resolve as resolvePath } from 'node:path';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
-import type { BtfTypeRef } from '../../bpf/btf/btf-type.js';
+import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import { parseObjectFile } from '../../bpf/object-file.js';
 import { selectProgram } from '../offload/select-program.js';

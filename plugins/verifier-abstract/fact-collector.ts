@@ -22,6 +22,9 @@ interface MutableCall {
   visits: number;
 }
 
+/** Of a call whose arguments are not looked at. */
+export const NO_CONSTANTS: ReadonlyMap<number, bigint> = new Map();
+
 /** Gathers what holds at an insn on every path. What paths disagree on is dropped for good. */
 export class FactCollector {
   readonly #accesses = new Map<number, MutableAccess | 'disagree'>();

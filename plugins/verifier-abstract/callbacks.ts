@@ -1,0 +1,108 @@
+import type { HelperPrototype } from '../../src/bpf/helper-prototypes.js';
+import type { CallbackFrame } from './frame.js';
+import { leaveCall, rejectDeepCall } from './local-calls.js';
+import { markPrecise, type Origin } from './origin.js';
+import type { Simulation } from './simulation.js';
+import { describeKind } from './value-format.js';
+import { Kind, type KnownMap, pointer, UNKNOWN_NUMBER, type Value } from './value.js';
+
+/** bpf_loop runs at most this often (kernel BPF_MAX_LOOPS). */
+const MAX_LOOPS = 1 << 23;
+
+/**
+ * A helper that calls back is simulated as the kernel does: at its call insn the path forks into one that goes on
+ * behind the call and one that runs the function once and comes back to the call insn. Pruning ends this when
+ * another round changes nothing.
+ */
+export function callBack(sim: Simulation, prototype: HelperPrototype, map: KnownMap | undefined): void {
+  const { state } = sim;
+  const next = sim.pc + 1;
+  const caller = state.top;
+  const isLoop = prototype.id === 181;
+  const count = caller.regs[1]!;
+  const bound =
+    isLoop && count.kind === Kind.Scalar ? count.scalar.umax : BigInt(map?.spec.maxEntries ?? MAX_LOOPS);
+  const limit = bound < BigInt(MAX_LOOPS) ? Number(bound) : MAX_LOOPS;
+  if (isLoop) sim.precise(1);
+  const rounds = caller.rounds ?? { invocation: sim.newId(), count: 0, charged: 0 };
+  const again = rounds.count < limit;
+  if (!again) {
+    finishCallbacks(sim);
+    sim.pc = next;
+    return;
+  }
+  rejectDeepCall(sim);
+  const functionPointer = caller.regs[2]!;
+  const second = state.fork();
+  // First: no further round.
+  finishCallbacks(sim);
+  // Second: one more.
+  sim.state = second;
+  const callsite = sim.pc;
+  second.setRounds({ ...rounds, count: rounds.count + 1 });
+  const outer = second.top;
+  const frame = second.pushFrame(functionPointer.size, callsite, {
+    helper: prototype.id,
+    map,
+    limit,
+    enteredAt: second.cost,
+  });
+  const context = outer.regs[3]!;
+  const contextOrigin = outer.origins[3];
+  const provide = (register: number, value: Value, origin?: Origin): void => {
+    frame.regs[register] = value;
+    frame.origins[register] = origin ?? sim.madeHere();
+  };
+  if (isLoop) {
+    provide(1, UNKNOWN_NUMBER);
+    provide(2, context, contextOrigin);
+  } else {
+    provide(1, pointer(Kind.Map, { map }));
+    provide(2, pointer(Kind.MapKey, { map }));
+    provide(3, pointer(Kind.MapValue, { map }));
+    provide(4, context, contextOrigin);
+  }
+  sim.state = state;
+  if (sim.driver.fork(next, second, functionPointer.size)) {
+    sim.state = second;
+    sim.pc = functionPointer.size;
+  } else sim.pc = next;
+}
+
+function finishCallbacks(sim: Simulation): void {
+  sim.state.setRounds(undefined);
+  leaveCall(sim, UNKNOWN_NUMBER, sim.madeHere());
+}
+
+export function exitCallback(
+  sim: Simulation,
+  callback: CallbackFrame,
+  result: Value,
+  origin: Origin | undefined,
+): void {
+  const ok = result.kind === Kind.Scalar && result.scalar.umax <= 1n;
+  if (!ok) {
+    sim.reject(
+      'callback-invalid',
+      `the callback returns ${describeKind(result)}, but has to return 0 (go on) or 1 (stop)`,
+      {
+        registers: [0],
+        suggestion: 'return 0 or 1 from the callback',
+      },
+    );
+  }
+  markPrecise(origin);
+  const { state } = sim;
+  const { callsite } = state.top;
+  state.popFrame();
+  // The longest run repeats the longest round as often as the helper may call back.
+  const round = state.cost - callback.enteredAt;
+  const rounds = state.top.rounds!;
+  if (round > rounds.charged) {
+    state.cost += (round - rounds.charged) * ((callback.limit ?? MAX_LOOPS) - 1);
+    state.setRounds({ ...rounds, charged: round });
+  }
+  // Back to the call insn, which decides whether there is another round; it is not executed again.
+  state.cost--;
+  sim.pc = callsite;
+}

@@ -1,0 +1,64 @@
+import { BPF_F_RDONLY_PROG } from '../../src/bpf/map-spec.js';
+import { bytes } from './access.js';
+import type { Simulation } from './simulation.js';
+import { Kind, type Value } from './value.js';
+
+export function checkBounds(
+  sim: Simulation,
+  register: number,
+  base: Value,
+  min: number,
+  max: number,
+  size: number,
+  limit: number,
+  code: 'map-value-bounds' | 'memory-bounds',
+  what: string,
+): void {
+  if (min >= 0 && max + size <= limit) return;
+  const variable = !base.scalar.isConst;
+  if (min < 0) {
+    sim.reject(
+      code,
+      `${bytes(size)} ${variable ? `as low as ${-min} bytes` : `${-min} bytes`} before the start of ${what} would be accessed`,
+      {
+        registers: [register],
+        suggestion: variable
+          ? 'make sure that the index is not negative: use an unsigned type, or mask it'
+          : `use offsets from 0 to ${limit - size}`,
+      },
+    );
+  }
+  if (max === Infinity) {
+    sim.reject(code, `the offset into ${what} of ${limit} bytes has no upper bound`, {
+      registers: [register],
+      suggestion: `bound the index before it is added: mask it, or compare it as unsigned; the last offset that fits is ${limit - size}`,
+    });
+  }
+  sim.reject(
+    code,
+    `${bytes(size)} at offset ${variable ? `up to ${max}` : max} would be accessed, but ${what} has ${limit} bytes`,
+    {
+      registers: [register],
+      suggestion: variable
+        ? `bound the index so that the offset is at most ${limit - size}${isMaskOffByOne(base, max, limit) ? ': a power of two minus one as mask, not the size itself' : ''}`
+        : `use offsets from 0 to ${Math.max(0, limit - size)}`,
+    },
+  );
+}
+
+function isMaskOffByOne(base: Value, max: number, limit: number): boolean {
+  return max === limit && !base.scalar.isConst;
+}
+
+/** The bytes of a frozen map at a constant offset. */
+export function frozenContent(base: Value, off: number, size: number): bigint | undefined {
+  if (base.kind !== Kind.MapValue) return undefined;
+  const content = base.map!.spec.frozenValue;
+  if (content === undefined || (base.map!.spec.flags & BPF_F_RDONLY_PROG) === 0 || !base.scalar.isConst)
+    return undefined;
+  const at = base.off + off + Number(base.scalar.smin);
+  if (at < 0 || at + size > content.length) return undefined;
+  let value = 0n;
+  for (let i = size - 1; i >= 0; i--) value = (value << 8n) | BigInt(content[at + i]!);
+  return value;
+}
