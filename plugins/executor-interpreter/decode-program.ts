@@ -11,7 +11,7 @@ import {
   type HelperTable,
 } from '../../src/bpf/runtime/helpers/helper-table.js';
 import { CONSTANTS, FP, type DecodedProgram } from './decoded-program.js';
-import { Op } from './run-loop.js';
+import { Op } from './op.js';
 
 /** Indices of registers and constants have 16 bits in a decoded insn. */
 const MAX_REGISTER_INDEX = 0xffff;

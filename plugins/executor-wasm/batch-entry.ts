@@ -1,6 +1,7 @@
 import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import { FRAME_SLOT, FRAME_SLOT_SIZE } from '../../src/bpf/runtime/xdp-frame.js';
-import type { CodeEnvironment, Translation } from './translate-function.js';
+import type { CodeEnvironment } from './code-environment.js';
+import type { Translation } from './function-translator.js';
 import { FunctionWriter, I32, OP } from './wasm-encoder.js';
 
 export interface BatchOptions {

@@ -1,20 +1,9 @@
+import { BPF_FUNC } from '../../src/bpf/helper-ids.js';
 import type { Insn } from '../../src/bpf/insn.js';
 import { BPF_PSEUDO_CALL } from '../../src/bpf/opcodes.js';
 import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
 import { constantAddress, type KnownValue } from './known-value.js';
-
-/** Helpers that are compiled into the program, by their number. */
-export const HELPER = {
-  mapLookupElem: 1,
-  ktimeGetNs: 5,
-  getPrandomU32: 7,
-  getSmpProcessorId: 8,
-  tailCall: 12,
-  redirect: 23,
-  ktimeGetBootNs: 125,
-  ktimeGetTaiNs: 208,
-} as const;
 
 /** Keys longer than this are looked up by the helper: the code for one would grow out of proportion. */
 export const MAX_INLINE_KEY = 64;
@@ -46,14 +35,14 @@ export interface CallPlanning {
 export function planCall(insn: Insn, registers: readonly KnownValue[], planning: CallPlanning): CallPlan {
   if (insn.src === BPF_PSEUDO_CALL) return { kind: 'local' };
   const id = insn.imm;
-  if (id === HELPER.tailCall) {
+  if (id === BPF_FUNC.tail_call) {
     const layout = mapOf(registers[2]!, planning)?.layout;
     return { kind: 'tail-call', layout: layout?.kind === 'slots' ? layout : undefined };
   }
   const byCall: CallPlan = { kind: 'helper', id };
   if (planning.overridden.has(id)) return byCall;
   switch (id) {
-    case HELPER.mapLookupElem: {
+    case BPF_FUNC.map_lookup_elem: {
       const map = mapOf(registers[1]!, planning);
       if (planning.checked || map === undefined || map.layout.kind === 'opaque') return byCall;
       if (map.layout.kind === 'hash' && map.layout.keySize > MAX_INLINE_KEY) return byCall;
@@ -61,15 +50,15 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
       if (map.layout.kind === 'slots' && map.programAt !== undefined) return byCall;
       return { kind: 'lookup', map, layout: map.layout };
     }
-    case HELPER.ktimeGetNs:
-    case HELPER.ktimeGetBootNs:
-    case HELPER.ktimeGetTaiNs:
+    case BPF_FUNC.ktime_get_ns:
+    case BPF_FUNC.ktime_get_boot_ns:
+    case BPF_FUNC.ktime_get_tai_ns:
       return { kind: 'time' };
-    case HELPER.getPrandomU32:
+    case BPF_FUNC.get_prandom_u32:
       return { kind: 'random' };
-    case HELPER.getSmpProcessorId:
+    case BPF_FUNC.get_smp_processor_id:
       return { kind: 'cpu' };
-    case HELPER.redirect:
+    case BPF_FUNC.redirect:
       return planning.xdp ? { kind: 'redirect' } : byCall;
     default:
       return byCall;
@@ -78,40 +67,56 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
 
 /** How many arguments the usual helpers take; the rest are given all five registers. */
 const ARITY: Readonly<Record<number, number>> = {
-  1: 2,
-  2: 4,
-  3: 2,
-  5: 0,
-  7: 0,
-  8: 0,
-  23: 2,
-  44: 2,
-  51: 3,
-  54: 2,
-  65: 2,
-  69: 4,
-  87: 3,
-  88: 2,
-  89: 2,
-  118: 0,
-  125: 0,
-  131: 3,
-  132: 2,
-  133: 2,
-  208: 0,
+  [BPF_FUNC.map_lookup_elem]: 2,
+  [BPF_FUNC.map_update_elem]: 4,
+  [BPF_FUNC.map_delete_elem]: 2,
+  [BPF_FUNC.ktime_get_ns]: 0,
+  [BPF_FUNC.get_prandom_u32]: 0,
+  [BPF_FUNC.get_smp_processor_id]: 0,
+  [BPF_FUNC.redirect]: 2,
+  [BPF_FUNC.xdp_adjust_head]: 2,
+  [BPF_FUNC.redirect_map]: 3,
+  [BPF_FUNC.xdp_adjust_meta]: 2,
+  [BPF_FUNC.xdp_adjust_tail]: 2,
+  [BPF_FUNC.fib_lookup]: 4,
+  [BPF_FUNC.map_push_elem]: 3,
+  [BPF_FUNC.map_pop_elem]: 2,
+  [BPF_FUNC.map_peek_elem]: 2,
+  [BPF_FUNC.jiffies64]: 0,
+  [BPF_FUNC.ktime_get_boot_ns]: 0,
+  [BPF_FUNC.ringbuf_reserve]: 3,
+  [BPF_FUNC.ringbuf_submit]: 2,
+  [BPF_FUNC.ringbuf_discard]: 2,
+  [BPF_FUNC.ktime_get_tai_ns]: 0,
 };
 
 export function helperArity(id: number, planning: CallPlanning): number {
   return planning.overridden.has(id) ? 5 : (ARITY[id] ?? 5);
 }
 
-/**
- * Helpers that write to no memory a program gave them: map_lookup_elem, map_update_elem, map_delete_elem,
- * clocks and random numbers, redirect, csum_diff, perf_event_output, adjust_*, map_push_elem, ringbuf_output,
- * ringbuf_reserve, ringbuf_submit, ringbuf_discard.
- */
-const LEAVES_MEMORY = new Set([
-  1, 2, 3, 5, 7, 8, 12, 23, 25, 28, 44, 51, 54, 65, 87, 118, 125, 130, 131, 132, 133,
+/** Helpers that write to no memory a program gave them. */
+const LEAVES_MEMORY: ReadonlySet<number> = new Set<number>([
+  BPF_FUNC.map_lookup_elem,
+  BPF_FUNC.map_update_elem,
+  BPF_FUNC.map_delete_elem,
+  BPF_FUNC.ktime_get_ns,
+  BPF_FUNC.get_prandom_u32,
+  BPF_FUNC.get_smp_processor_id,
+  BPF_FUNC.tail_call,
+  BPF_FUNC.redirect,
+  BPF_FUNC.perf_event_output,
+  BPF_FUNC.csum_diff,
+  BPF_FUNC.xdp_adjust_head,
+  BPF_FUNC.redirect_map,
+  BPF_FUNC.xdp_adjust_meta,
+  BPF_FUNC.xdp_adjust_tail,
+  BPF_FUNC.map_push_elem,
+  BPF_FUNC.jiffies64,
+  BPF_FUNC.ktime_get_boot_ns,
+  BPF_FUNC.ringbuf_output,
+  BPF_FUNC.ringbuf_reserve,
+  BPF_FUNC.ringbuf_submit,
+  BPF_FUNC.ringbuf_discard,
 ]);
 
 export function writesProgramMemory(id: number, planning: CallPlanning): boolean {

@@ -26,12 +26,8 @@ import { functionsOf, type BpfFunction } from './control-flow-graph.js';
 import { constant, wide, word, type KnownValue } from './known-value.js';
 import { FRAME_STRIDE, type ProgramTable } from './program-table.js';
 import { emitStructured, flowShape, type FlowShape } from './structured-control-flow.js';
-import {
-  FunctionTranslator,
-  type CodeEnvironment,
-  type FunctionExit,
-  type Translation,
-} from './translate-function.js';
+import type { CodeEnvironment, FunctionExit } from './code-environment.js';
+import { FunctionTranslator, type Translation } from './function-translator.js';
 import { unrollLoops } from './unroll-loops.js';
 import { analyzeFunction, type AnalysisInput, type FunctionAnalysis } from './value-analysis.js';
 import { FunctionWriter, I32, I64, ModuleWriter, OP, type FunctionType } from './wasm-encoder.js';

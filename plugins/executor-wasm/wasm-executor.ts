@@ -25,7 +25,7 @@ import { messageOf } from '../../src/core/diagnostic.js';
 import { compileProgram, type CompiledProgram } from './compile-program.js';
 import { ProgramTable, type TableMember } from './program-table.js';
 import { wasmPlace } from './wasm-place.js';
-import { WRITE_FLAG } from './translate-function.js';
+import { WRITE_FLAG } from './code-environment.js';
 
 export interface WasmExecutorOptions {
   /** Check every access against the bounds of the object it is for, and count insns. */

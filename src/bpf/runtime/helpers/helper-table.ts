@@ -1,4 +1,4 @@
-import { helperId, helperName } from '../../helper-ids.js';
+import { BPF_FUNC, helperId, helperName } from '../../helper-ids.js';
 import type { BpfRuntime } from '../bpf-runtime.js';
 import type { HelperWorld } from '../helper-world.js';
 import type { RunState } from '../run-state.js';
@@ -26,7 +26,7 @@ export { HelperFault, helperFaultReason } from './helper-context.js';
 export type { AccessCheck, CallbackInvoker } from './helper-context.js';
 
 /** bpf_tail_call ends the program that calls it, so it is the executor's own. */
-export const TAIL_CALL = 12;
+export const TAIL_CALL: number = BPF_FUNC.tail_call;
 
 /** The helpers one executor calls. Made once per loaded program or once per executor and runtime. */
 export interface HelperTable {

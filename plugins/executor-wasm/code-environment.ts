@@ -1,0 +1,35 @@
+/** Fixed addresses and function indices that translated code refers to. */
+export interface CodeEnvironment {
+  /** Address of the run state. */
+  readonly runState: number;
+  /** Addresses of the executor's own cells: see program-table.ts. */
+  readonly tailCalls: number;
+  readonly dynamicFrame: number;
+  /** Index of the imported global that counts insns down, -1 without a limit. */
+  readonly budget: number;
+  readonly directory: { readonly address: number; readonly mask: number };
+  /** Index of the imported function of a helper. */
+  helper(id: number): number;
+  /** Index of the wasm function for the BPF function at a slot. */
+  localFunction(slot: number): number;
+  /** `(id: i32) → i32`: table index of a program that is not in its own place of the directory, or 0. */
+  readonly findProgram: number;
+  /** `() → i32`: table index of what a tail call through a map that is not known in advance selects, or 0. */
+  readonly resolveTailCall: number;
+  /** Type index of a program's main function, for the table. */
+  readonly mainType: number;
+  /** `(address low, address high, size and write flag, insn)`: throws if the access is not allowed. */
+  readonly checkAccess: number | undefined;
+  /** `(insn)`: throws because the insn limit is used up; undefined where insns are not counted. */
+  readonly limitReached: number | undefined;
+}
+
+/** How a function hands back its result. */
+export type FunctionExit =
+  /** Returns R0 as an i64. */
+  | { readonly kind: 'return' }
+  /** Hands the verdict to whoever inlined the function; control must leave. */
+  | { readonly kind: 'inlined'; verdict(pushVerdict: () => void): void };
+
+/** Bit in `checkAccess`'s third argument. */
+export const WRITE_FLAG = 0x1_0000;

@@ -1,0 +1,221 @@
+import type { Insn } from '../../src/bpf/insn.js';
+import { MAX_TAIL_CALL_CNT } from '../../src/bpf/opcodes.js';
+import { PRNG_INCREMENT, PRNG_MULTIPLIER, RUN_STATE } from '../../src/bpf/runtime/run-state.js';
+import { FRAME_SLOT, REDIRECT_IFINDEX } from '../../src/bpf/runtime/xdp-frame.js';
+import { XDP_ABORTED, XDP_REDIRECT } from '../../src/bpf/xdp.js';
+import { helperArity, planCall, writesProgramMemory, type CallPlan } from './call-plan.js';
+import type { CodeEnvironment, FunctionExit } from './code-environment.js';
+import { callTarget } from './control-flow-graph.js';
+import { emitLookup, type KeyWord } from './inline-map-lookup.js';
+import type { KnownValue } from './known-value.js';
+import { FRAME_STRIDE } from './program-table.js';
+import type { Operands } from './translate-insn.js';
+import { callResult, cellOf, readCell, type AnalysisInput, type ProgramState } from './value-analysis.js';
+import { I32, I64, OP } from './wasm-encoder.js';
+
+export interface CallSiteOptions {
+  readonly input: AnalysisInput;
+  readonly environment: CodeEnvironment;
+  readonly exit: FunctionExit;
+  /** The local with the frame's low end, where frames are not at fixed addresses. */
+  readonly frameLocal?: number | undefined;
+}
+
+/** What the code of a call is made from: the function under translation, at one insn. */
+export interface CallSite extends Operands {
+  readonly options: CallSiteOptions;
+  /** What registers and stack cells hold before the call. */
+  readonly state: ProgramState;
+  /** Set when the code reads stack memory that stores must have reached. */
+  readsStackMemory: boolean;
+  /** Pushes the stack cell of that index as an i32 (i64 where it is held wide). */
+  pushCell(index: number, value: KnownValue): void;
+}
+
+/** Writes the call at `slot`: of a local function, of a helper (inlined where `planCall` says so), or a tail call. */
+export function emitCall(at: CallSite, insn: Insn, slot: number): void {
+  const { input, environment, frameLocal } = at.options;
+  const plan = planCall(insn, at.state.registers, input);
+  const result = callResult(input, plan, at.state);
+  const { out } = at;
+  switch (plan.kind) {
+    case 'local':
+      at.readsStackMemory = true;
+      for (let r = 1; r <= 5; r++) at.pushWide(r);
+      if (frameLocal !== undefined) out.get(frameLocal).i32(FRAME_STRIDE).op(OP.i32_add);
+      out.call(environment.localFunction(callTarget(input.insns, slot)));
+      at.set(0, result!);
+      return;
+    case 'lookup':
+      emitMapLookup(at, plan, result!);
+      return;
+    case 'time':
+      out.i32(environment.runState).memory(OP.i64_load, RUN_STATE.now);
+      at.set(0, result!);
+      return;
+    case 'cpu':
+      out.i32(environment.runState).memory(OP.i32_load, RUN_STATE.cpu);
+      at.set(0, result!);
+      return;
+    case 'random': {
+      const next = at.scratch(I64, 'random');
+      out.i32(environment.runState).i32(environment.runState).memory(OP.i64_load, RUN_STATE.prng);
+      out.i64(PRNG_MULTIPLIER).op(OP.i64_mul).i64(PRNG_INCREMENT).op(OP.i64_add).tee(next);
+      out.memory(OP.i64_store, RUN_STATE.prng);
+      out.get(next).i64(32n).op(OP.i64_shr_u).op(OP.i32_wrap_i64);
+      at.set(0, result!);
+      return;
+    }
+    case 'redirect':
+      emitRedirect(at, result!);
+      return;
+    case 'tail-call':
+      emitTailCall(at, plan);
+      return;
+    case 'helper':
+      emitHelperCall(at, plan.id, result!);
+  }
+}
+
+function emitHelperCall(at: CallSite, id: number, result: KnownValue): void {
+  const { environment, input } = at.options;
+  const { out } = at;
+  for (let r = 1; r <= helperArity(id, input); r++) {
+    if (at.known(r).stack) at.readsStackMemory = true;
+    out.i32(environment.runState);
+    at.pushWide(r);
+    out.memory(OP.i64_store, RUN_STATE.r0 + 8 * r);
+  }
+  // A helper of unknown habits may follow a pointer that it finds in memory.
+  if (writesProgramMemory(id, input)) at.readsStackMemory = true;
+  out.call(environment.helper(id));
+  if (result.form === 'const') return;
+  out.i32(environment.runState);
+  out.memory(result.form === 'word' ? OP.i32_load : OP.i64_load, RUN_STATE.r0);
+  at.set(0, result);
+}
+
+function emitMapLookup(at: CallSite, plan: CallPlan & { kind: 'lookup' }, result: KnownValue): void {
+  const { input, environment } = at.options;
+  const keySize = plan.map.attributes.keySize;
+  if (result.form === 'const') return;
+  const base = at.known(2);
+  const keyWord = (index: number): KeyWord => {
+    const size = Math.min(4, keySize - 4 * index);
+    const offset = cellOf(input, base, 4 * index);
+    const held = offset === undefined ? undefined : readCell(at.state, offset, 4);
+    if (held !== undefined && offset !== undefined && (offset & 3) === 0) {
+      return {
+        size,
+        known: held,
+        push: () => {
+          at.pushCell(offset >> 2, held);
+          // What lies behind the key in the cell is not part of it.
+          if (size < 4) at.out.i32(2 ** (8 * size) - 1).op(OP.i32_and);
+        },
+      };
+    }
+    if (base.stack) at.readsStackMemory = true;
+    const load = (opcode: number, within: number): void => {
+      if (base.form === 'const') at.out.i32(base.low + 4 * index + within).memory(opcode);
+      else {
+        at.pushWord(2);
+        at.out.memory(opcode, 4 * index + within);
+      }
+    };
+    return {
+      size,
+      known: undefined,
+      push: () => {
+        if (size === 4) load(OP.i32_load, 0);
+        else if (size === 1) load(OP.i32_load8_u, 0);
+        else load(OP.i32_load16_u, 0);
+        if (size !== 3) return;
+        load(OP.i32_load8_u, 2);
+        at.out.i32(16).op(OP.i32_shl).op(OP.i32_or);
+      },
+    };
+  };
+  emitLookup({
+    out: at.out,
+    layout: plan.layout,
+    keyWord,
+    keySize,
+    cpuAddress: environment.runState + RUN_STATE.cpu,
+    scratch: (purpose) => at.scratch(I32, purpose),
+  });
+  at.set(0, result);
+}
+
+function emitRedirect(at: CallSite, result: KnownValue): void {
+  const { out } = at;
+  const frame = at.scratch(I32, 'frame');
+  const ifindex = at.scratch(I32, 'ifindex');
+  // R0 may not be written before its arguments are read, and XDP takes no flags.
+  at.pushWord(1);
+  out.set(ifindex);
+  at.pushWide(2);
+  out.op(OP.i64_eqz).if();
+  out.i32(at.options.environment.runState).memory(OP.i32_load, RUN_STATE.context).tee(frame);
+  out.i32(REDIRECT_IFINDEX).memory(OP.i32_store, FRAME_SLOT.redirectKind);
+  out.get(frame).get(ifindex).memory(OP.i32_store, FRAME_SLOT.redirectTarget);
+  out.get(frame).i32(0).memory(OP.i32_store, FRAME_SLOT.redirectMap);
+  out.get(frame).i32(0).memory(OP.i32_store, FRAME_SLOT.redirectFlags);
+  out.i32(XDP_REDIRECT);
+  at.set(0, result);
+  out.else().i32(XDP_ABORTED);
+  at.set(0, result);
+  out.end();
+}
+
+function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }): void {
+  const { environment, exit, frameLocal } = at.options;
+  const { out } = at;
+  const target = at.scratch(I32, 'target');
+  const count = at.scratch(I32, 'tail calls');
+  const miss = out.block();
+  out.i32(environment.tailCalls).memory(OP.i32_load).tee(count);
+  out.i32(MAX_TAIL_CALL_CNT).op(OP.i32_ge_u).brIf(miss);
+  if (plan.layout === undefined) {
+    for (let r = 1; r <= 3; r++) {
+      out.i32(environment.runState);
+      at.pushWide(r);
+      out.memory(OP.i64_store, 8 * r);
+    }
+    out.call(environment.resolveTailCall).tee(target).op(OP.i32_eqz).brIf(miss);
+  } else {
+    const index = at.scratch(I32, 'index');
+    const program = at.scratch(I32, 'program');
+    const entry = at.scratch(I32, 'entry');
+    // The helper takes the index as a u32.
+    at.pushWord(3);
+    out.tee(index).i32(plan.layout.maxEntries).op(OP.i32_ge_u).brIf(miss);
+    out.get(index).i32(2).op(OP.i32_shl).memory(OP.i32_load, plan.layout.slots);
+    out.tee(program).op(OP.i32_eqz).brIf(miss);
+    const { address, mask } = environment.directory;
+    out.get(program).i32(mask).op(OP.i32_and).i32(3).op(OP.i32_shl).tee(entry);
+    out.memory(OP.i32_load, address).get(program).op(OP.i32_eq).if();
+    out
+      .get(entry)
+      .memory(OP.i32_load, address + 4)
+      .set(target);
+    out.else();
+    out.get(program).call(environment.findProgram).tee(target).op(OP.i32_eqz).brIf(miss);
+    out.end();
+  }
+  out.i32(environment.tailCalls).get(count).i32(1).op(OP.i32_add).memory(OP.i32_store);
+  if (frameLocal !== undefined) {
+    // This frame is dead; the target may have it.
+    out.i32(environment.dynamicFrame).get(frameLocal).memory(OP.i32_store);
+  }
+  at.pushWide(1);
+  out.i64(0n).get(target);
+  if (exit.kind === 'return') {
+    out.returnCallIndirect(environment.mainType);
+  } else {
+    const result = at.scratch(I64, 'tail result');
+    out.callIndirect(environment.mainType).set(result);
+    exit.verdict(() => out.get(result).op(OP.i32_wrap_i64));
+  }
+  out.end();
+}
