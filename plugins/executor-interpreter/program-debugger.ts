@@ -15,14 +15,26 @@ import type {
   Location,
   ProgramDebugging,
 } from '../../src/core/contract/program-debugging.js';
+import type { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import type { FrameSlots } from '../../src/core/contract/executor.js';
 import type { DecodedProgram } from './decoded-program.js';
-import type { InterpretedProgram } from './interpreter-executor.js';
 import { Stop, type Machine, type RunLoop } from './machine.js';
 import { interpret } from './run-loop.js';
 import { wide } from './wide-arithmetic.js';
 
 const SIZE_BYTES = [4, 2, 1, 8] as const;
+
+/** What a debugger needs of the program that it steps through. */
+export interface SteppableProgram {
+  readonly decoded: DecodedProgram;
+  readonly machine: Machine;
+  /** Sets the clock, and sees that the frames lie where the program can reach them. */
+  enter(frames: FrameSlots): FrameRing;
+  /** Sets up a run on the frame at this address, without running. */
+  prepareFrame(frame: number): void;
+  /** Sets up a run with R1 and R2 given. */
+  prepareCall(r1: bigint, r2: bigint): void;
+}
 
 /**
  * Runs a loaded program step by step: the interface behind `prog trace`.
@@ -39,7 +51,7 @@ export class ProgramDebugger implements ProgramDebugging {
   #pc = 0;
 
   constructor(
-    readonly loaded: InterpretedProgram,
+    readonly loaded: SteppableProgram,
     readonly observer: DebuggerObserver = {},
   ) {
     this.#program = loaded.decoded;

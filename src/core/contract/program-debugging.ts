@@ -1,5 +1,5 @@
 import type { Program } from '../../bpf/program.js';
-import type { FrameSlots, ProgramFault } from './executor.js';
+import type { FrameSlots, ProgramFault } from './program-run.js';
 
 /** Where a program is while a debugger has control: `insn` is about to be executed. */
 export interface Location {

@@ -11,7 +11,8 @@ export const DEFAULT_RECORD_LIMIT = 1024;
  * A ruling that equals the policy's last on the same operation and guest is counted, not repeated.
  */
 export class OffloadRecords {
-  readonly #rulings: RulingRecord[] = [];
+  /** Ours: the counts go up. */
+  readonly #rulings: Mutable<RulingRecord>[] = [];
   readonly #audit: AuditRecord[] = [];
   readonly #guests = new Map<string, GuestRecords>();
   #droppedRulings = 0;
@@ -34,11 +35,11 @@ export class OffloadRecords {
 
   addRuling(record: RulingRecord): void {
     const guest = this.#guest(record.guest);
-    const key = `${record.operation} ${record.policy}`;
-    const at = guest.last.get(key);
-    const last = at === undefined ? undefined : this.#rulings[at]!;
-    if (at !== undefined && last?.ruling === record.ruling && last.reason === record.reason) {
-      this.#rulings[at] = { ...last, count: last.count + record.count };
+    let byPolicy = guest.last.get(record.operation);
+    if (byPolicy === undefined) guest.last.set(record.operation, (byPolicy = new Map()));
+    const last = byPolicy.get(record.policy);
+    if (last !== undefined && last.ruling === record.ruling && last.reason === record.reason) {
+      last.count += record.count;
       return;
     }
     if (guest.rulings >= this.limit) {
@@ -46,8 +47,9 @@ export class OffloadRecords {
       return;
     }
     guest.rulings++;
-    guest.last.set(key, this.#rulings.length);
-    this.#rulings.push(record);
+    const kept = { ...record };
+    byPolicy.set(record.policy, kept);
+    this.#rulings.push(kept);
   }
 
   addAudit(record: AuditRecord): void {
@@ -70,6 +72,8 @@ export class OffloadRecords {
 interface GuestRecords {
   rulings: number;
   audit: number;
-  /** Where the last ruling of a policy on an operation is. */
-  readonly last: Map<string, number>;
+  /** The last ruling that was kept, by operation and policy. */
+  readonly last: Map<string, Map<string, Mutable<RulingRecord>>>;
 }
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };

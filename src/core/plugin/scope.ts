@@ -61,10 +61,6 @@ export class Scope implements PluginScope {
     return this.#container.resolve<T>(token);
   }
 
-  has(token: Token<unknown>): boolean {
-    return this.#container.isRegistered(token, true);
-  }
-
   #claim(token: Token<unknown>): void {
     if (this.#bound.has(token)) {
       throw new XdpbedError('plugin-conflict', `${this.label}: ${String(token.description)} is bound twice`);
