@@ -9,7 +9,7 @@
  * ```
  *
  * How the parts are spread over descriptors means nothing (virtio 1.3, 2.7.4). The result exists only for
- * the commands of control-ebpf.ts; for them this project puts the ack **last**. virtio 1.3 has since given
+ * the commands of RFC 2019; for them this project puts the ack **last**. virtio 1.3 has since given
  * its own commands with a result (VIRTIO_NET_CTRL_STATS) the ack first; for a command without a result
  * there is no difference. {@link joinResponse} and {@link splitResponse} are the only place that knows.
  */
