@@ -231,6 +231,16 @@ export class FunctionWriter {
     return this;
   }
 
+  globalGet(index: number): this {
+    this.code.byte(0x23).u32(index);
+    return this;
+  }
+
+  globalSet(index: number): this {
+    this.code.byte(0x24).u32(index);
+    return this;
+  }
+
   /** A load or store with its constant offset. No alignment is promised: the hint has no effect on x86 or Arm. */
   memory(opcode: number, offset = 0): this {
     this.code.byte(opcode).byte(0).u32(offset);
@@ -321,6 +331,7 @@ export class ModuleWriter {
   readonly #functions: { type: number; body: FunctionWriter | undefined }[] = [];
   readonly #exports: { name: string; index: number }[] = [];
   #importedFunctions = 0;
+  #importedGlobals = 0;
 
   /** @param name shown in stack traces, and thereby how a trap finds its way back to a program. */
   constructor(readonly name: string) {}
@@ -338,6 +349,12 @@ export class ModuleWriter {
 
   importTable(module: string, name: string): void {
     this.#imports.push(new ByteWriter().name(module).name(name).byte(0x01).byte(FUNCREF).byte(0x00).u32(0));
+  }
+
+  /** Imports a mutable global; its index. There are no others. */
+  importGlobal(module: string, name: string, type: number): number {
+    this.#imports.push(new ByteWriter().name(module).name(name).byte(0x03).byte(type).byte(0x01));
+    return this.#importedGlobals++;
   }
 
   /** All imported functions come before the first defined one. */

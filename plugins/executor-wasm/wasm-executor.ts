@@ -7,6 +7,7 @@ import {
   helperFaultReason,
   type HelperTable,
 } from '../../src/bpf/runtime/helpers/helper-table.js';
+import { insnLimitOf, insnLimitReason } from '../../src/bpf/runtime/insn-budget.js';
 import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import { FRAME_SLOT, FRAME_SLOT_SIZE, type FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import { XDP_ABORTED } from '../../src/bpf/xdp.js';
@@ -26,14 +27,11 @@ import { wasmPlace } from './wasm-place.js';
 import { WRITE_FLAG } from './code-environment.js';
 
 export interface WasmExecutorOptions {
-  /** Check every access against the bounds of the object it is for, and count insns. */
+  /** Check every access against the bounds of the object it is for. */
   readonly checked?: boolean | undefined;
 }
 
 export const WASM_EXECUTOR_OPTIONS = token<WasmExecutorOptions>('executor-wasm.options');
-
-/** What insnLimit is when the environment names none. */
-const DEFAULT_INSN_LIMIT = 2 ** 32 - 1;
 
 /**
  * Frames in one call of a batch. V8 replaces code by its optimised form only from one call to the next, so a
@@ -97,6 +95,7 @@ class WasmProgram implements LoadedProgram, TableMember {
   lastFault: ProgramFault | undefined;
   readonly #helpers: HelperTable;
   readonly #module: WasmModule;
+  readonly #insnLimit: number;
   #batch!: BatchFunction;
   /** The program compiled for arguments that are not a context, made when first asked for. */
   #values:
@@ -115,10 +114,12 @@ class WasmProgram implements LoadedProgram, TableMember {
     readonly release: () => void,
   ) {
     this.name = program.name;
+    this.#insnLimit = insnLimitOf(environment.insnLimit);
     const { runtime, host } = environment;
     this.#helpers = createHelpers(runtime, host, {
       check: options.checked === true ? undefined : false,
       invoke: (slot) => (this.#running[`callback ${slot}`] as () => void)(),
+      charge: (insns) => this.#charge(insns),
       overrides: environment.helperOverrides,
     });
     this.#module = this.#compile('packet');
@@ -129,10 +130,6 @@ class WasmProgram implements LoadedProgram, TableMember {
       modulesByName.delete(this.#module.name);
       throw error;
     }
-  }
-
-  get #insnLimit(): number | undefined {
-    return this.environment.insnLimit ?? (this.options.checked === true ? DEFAULT_INSN_LIMIT : undefined);
   }
 
   instantiate(table: WebAssembly.Table): WebAssembly.ExportValue {
@@ -168,10 +165,15 @@ class WasmProgram implements LoadedProgram, TableMember {
         this.#batch(frame, done);
       } catch (error) {
         this.#faulted(error);
-        aborted++;
-        i32[(state.context + FRAME_SLOT.verdict) >> 2] = XDP_ABORTED;
-        // Go on behind the frame that faulted.
-        done = (state.context - frame) / FRAME_SLOT_SIZE + 1;
+        const at = (state.context - frame) / FRAME_SLOT_SIZE;
+        // A program that no verifier should have passed may have overwritten the run state: then none of these frames
+        // is known to have come to its end.
+        const known = Number.isInteger(at) && at >= 0 && at < done;
+        if (known) done = at + 1;
+        for (let behind = known ? at : 0; behind < done; behind++) {
+          i32[(frame + behind * FRAME_SLOT_SIZE + FRAME_SLOT.verdict) >> 2] = XDP_ABORTED;
+        }
+        aborted += known ? 1 : done;
       }
       slot = (slot + done) % frames.slots;
       left -= done;
@@ -216,8 +218,7 @@ class WasmProgram implements LoadedProgram, TableMember {
     space.i32[this.table.tailCalls >> 2] = 0;
     if (this.#module.compiled.importsTable)
       space.i32[this.table.dynamicFrame >> 2] = this.table.dynamicStack().start;
-    if (this.#insnLimit !== undefined)
-      space.view.setBigInt64(this.table.budget, BigInt(this.#insnLimit), true);
+    this.table.budget.value = this.#insnLimit;
   }
 
   #loadForValues(): { module: WasmModule; main: MainFunction; exports: WebAssembly.Exports } {
@@ -253,15 +254,23 @@ class WasmProgram implements LoadedProgram, TableMember {
       x: {
         memory: runtime.space.memory,
         table,
+        budget: this.table.budget,
         find: (programId: number) => this.table.find(programId),
         resolve: () => this.#resolveTailCall(),
         check: this.#accessCheck(),
         limit: (insn: number) => {
-          throw new Fault(`the limit of ${this.#insnLimit} insns is used up`, insn);
+          throw new Fault(insnLimitReason(this.#insnLimit), insn);
         },
       },
       h: helpers,
     });
+  }
+
+  #charge(insns: number): void {
+    const { budget } = this.table;
+    const left = budget.value - insns;
+    budget.value = Math.max(left, -1);
+    if (left < 0) throw new HelperFault(insnLimitReason(this.#insnLimit));
   }
 
   #accessCheck(): (low: number, high: number, size: number, insn: number) => void {
@@ -291,6 +300,7 @@ class WasmProgram implements LoadedProgram, TableMember {
 
   #faulted(error: unknown): ProgramFault {
     this.lastFault = faultOf(error, this.program.name);
+    this.environment.runtime.discardReservations();
     return this.lastFault;
   }
 }

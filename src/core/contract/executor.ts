@@ -32,7 +32,10 @@ export interface ExecutionEnvironment {
   readonly programId: number;
   /** What the verifier learnt; an executor may use it to leave out checks. */
   readonly facts?: ProgramFacts | undefined;
-  /** Aborts a program after this many insns (a guard against an unverified loop); default 2^32 - 1. */
+  /**
+   * Insns after which a run ends in a fault, whatever a verifier said of the program: 1 to MAX_INSN_LIMIT, by default
+   * DEFAULT_INSN_LIMIT. How it is counted: src/bpf/runtime/insn-budget.ts.
+   */
   readonly insnLimit?: number | undefined;
   /**
    * Replaces helpers by number, or adds to them: the function reads its arguments from the run state and

@@ -42,7 +42,7 @@ export function formatForProgram(
     const argument = args[next++]!;
     const [, flags, width] = /^([0+ -]*)([1-9][0-9]*)?/.exec(format.slice(i + 1))!;
     i += 1 + flags!.length + (width?.length ?? 0);
-    const spec: FieldSpec = { flags: flags!, width: Number(width ?? 0) };
+    const spec: FieldSpec = { flags: flags!, width: Math.min(Number(width ?? 0), FIELD_WIDTH_MAX) };
     const converted = convert(format, i, spec, argument, memory);
     if (converted === undefined) return -EINVAL;
     text += converted.text;
@@ -50,6 +50,9 @@ export function formatForProgram(
   }
   return text;
 }
+
+/** The widest field there is (lib/vsprintf.c). */
+const FIELD_WIDTH_MAX = 2 ** 23 - 1;
 
 interface FieldSpec {
   readonly flags: string;
