@@ -30,7 +30,7 @@ function party(name: string): Party {
 /** Lookups one after the other, as a guest makes them: the next is sent when the last is answered. */
 interface Contender {
   readonly name: string;
-  round(lookups: number): Promise<void> | void;
+  readonly round: (lookups: number) => Promise<void> | void;
 }
 
 /**

@@ -1,4 +1,5 @@
 import type { HelperWorld } from '../../src/bpf/runtime/helper-world.js';
+import { insnLimitOf, isInsnLimitReason } from '../../src/bpf/runtime/insn-budget.js';
 import type { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import type {
   ExecutionEnvironment,
@@ -18,15 +19,30 @@ export interface Member {
   readonly traces: string[];
 }
 
-/** The environment of one member: what its program prints is held back. */
-export function environmentFor(environment: ExecutionEnvironment, traces: string[]): ExecutionEnvironment {
+/**
+ * How far beyond the first one's insn limit that of the others lies, as a factor and in insns: executors may count a
+ * run differently by some times the length of its programs.
+ */
+const LIMIT_FACTOR = 2;
+const LIMIT_MARGIN = 2 ** 20;
+
+/**
+ * The environment of one member: what its program prints is held back. The first, which counts as right, decides
+ * whether a run exceeds its insn limit; the others are stopped only where they go on far longer.
+ */
+export function environmentFor(
+  environment: ExecutionEnvironment,
+  traces: string[],
+  isFirst: boolean,
+): ExecutionEnvironment {
   const world: HelperWorld = {
     trace: (text) => void traces.push(text),
     get network() {
       return environment.world.network;
     },
   };
-  return { ...environment, world };
+  const limit = insnLimitOf(environment.insnLimit);
+  return { ...environment, world, insnLimit: isFirst ? limit : LIMIT_FACTOR * limit + LIMIT_MARGIN };
 }
 
 /** How one executor ran. */
@@ -103,7 +119,8 @@ export function perform<Outcome>(member: Member, action: Action<Outcome>): Resul
 
 /**
  * In what a result differs from the first. Two faults are the same wherever and why ever they happened: compiled
- * code need not know, and what was done before is then of no account.
+ * code need not know, and what was done before is then of no account. So is how far another came where the first
+ * used up its insns.
  */
 function differenceBetween<Outcome>(
   members: readonly Member[],
@@ -113,7 +130,9 @@ function differenceBetween<Outcome>(
 ): string | undefined {
   const [right, wrong] = [results[0]!, results[index]!];
   if (right.outcome === undefined) return `${members[0]!.executor.name} ${right.text}`;
-  if (right.fault !== undefined && wrong.fault !== undefined) return undefined;
+  if (right.fault !== undefined) {
+    if (wrong.fault !== undefined || isInsnLimitReason(right.fault.reason)) return undefined;
+  }
   if (right.text !== wrong.text) return `${right.text} against ${wrong.text}`;
   const traces = right.traces.findIndex((text, line) => text !== wrong.traces[line]);
   if (traces >= 0)

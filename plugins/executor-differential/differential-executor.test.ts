@@ -70,6 +70,7 @@ class Bench {
   readonly ring = new FrameRing(this.runtime.space, 4);
   readonly map: ResidentMap;
   readonly traces: string[] = [];
+  insnLimit: number | undefined;
 
   constructor() {
     const map = new MemoryMapBackend(this.runtime).create(
@@ -96,6 +97,7 @@ class Bench {
     return executor.load(programOf(text), {
       maps: new Map([[1, this.map]]),
       world: { trace: (line) => void this.traces.push(line) },
+      insnLimit: this.insnLimit,
     });
   }
 
@@ -328,6 +330,33 @@ describe('a disagreement', () => {
     const error = disagreementOf(() => program.run(bench.ring, 0));
     expect(error.summary).toContain('fault at insn 3: ');
     expect(error.summary).toContain('against verdict 1');
+  });
+
+  it('is found when one goes on and on', async () => {
+    const bench = new Bench();
+    bench.insnLimit = 1000;
+    // R7 is never -1.
+    const wrong = new WrongExecutor(bench.runtime, (insn) =>
+      insn.opcode === 0x55 && insn.imm === 0 ? { ...insn, imm: -1 } : insn,
+    );
+    const text = 'r7 = 4\nagain: r7 &= 1\nif r7 != 0 goto again\nr0 = 2\nexit';
+    const program = await bench.program(text, new InterpreterExecutor(bench.runtime), wrong);
+    const { summary } = disagreementOf(() => program.run(bench.ring, 0));
+    expect(summary).toMatch(
+      /verdict \d \(XDP_\w+\) against fault at insn \d+: the limit of \d+ insns is used up/,
+    );
+  });
+
+  it('is none where the first has used up its insns and another comes to its end', async () => {
+    const bench = new Bench();
+    bench.insnLimit = 1000;
+    const shorter = new WrongExecutor(bench.runtime, (insn) => (insn.imm === 5000 ? { ...insn, imm: 1 } : insn));
+    const text = 'r7 = 5000\nagain: r7 += -1\nif r7 != 0 goto again\nr0 = 2\nexit';
+    const program = await bench.program(text, new InterpreterExecutor(bench.runtime), shorter);
+    const { verdict, fault } = program.run(bench.ring, 0);
+    expect(verdict).toBe(0);
+    expect(fault?.reason).toBe('the limit of 1000 insns is used up');
+    expect(program.runBatch(bench.ring, 0, 2)).toBe(2);
   });
 
   it('is found in a batch, and traced to its frame', async () => {

@@ -27,7 +27,7 @@ import {
   type Result,
 } from './comparison.js';
 import { describeMap } from './describe-memory.js';
-import { ExecutorDisagreement, type DisagreementParts, type Scene } from './disagreement.js';
+import { ExecutorDisagreement, type DisagreementParts, type Scene } from './executor-disagreement.js';
 import { MemoryImage } from './memory-image.js';
 import { shrinkDisagreement } from './shrink-disagreement.js';
 
@@ -94,7 +94,7 @@ async function loadEach(
   try {
     for (const executor of executors) {
       const traces: string[] = [];
-      const loaded = await executor.load(program, environmentFor(environment, traces));
+      const loaded = await executor.load(program, environmentFor(environment, traces, members.length === 0));
       members.push({ executor, traces, program: loaded });
     }
   } catch (error) {

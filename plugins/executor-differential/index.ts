@@ -38,5 +38,10 @@ export {
   DifferentialProgram,
   type DifferentialConfig,
 } from './differential-executor.js';
-export { ExecutorDisagreement, type DisagreementParts, type Opinion, type Scene } from './disagreement.js';
+export {
+  ExecutorDisagreement,
+  type DisagreementParts,
+  type Opinion,
+  type Scene,
+} from './executor-disagreement.js';
 export { shrinkProgram } from './shrink-program.js';

@@ -2,7 +2,7 @@ import type { Program } from '../../src/bpf/program.js';
 import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import type { ExecutionEnvironment, Executor } from '../../src/core/contract/executor.js';
 import { compare, environmentFor, perform, type Action, type Member } from './comparison.js';
-import type { DisagreementParts } from './disagreement.js';
+import type { DisagreementParts } from './executor-disagreement.js';
 import { MemoryImage } from './memory-image.js';
 import { shrinkProgram } from './shrink-program.js';
 
@@ -58,20 +58,24 @@ function disagreeOn<Outcome>(
   program: Program,
 ): Pick<DisagreementParts, 'difference' | 'opinions'> | undefined {
   const members: Member[] = [];
-  const load = (executor: PromptExecutor, insnLimit: number | undefined): Member => {
+  const load = (executor: PromptExecutor, insnLimit: number | undefined, isFirst: boolean): Member => {
     const traces: string[] = [];
     // What a verifier learnt of the original does not hold for the candidate.
     const own = { ...environment, facts: undefined, programId: runtime.allocateProgramId(), insnLimit };
-    const member = { executor, traces, program: executor.loadNow(program, environmentFor(own, traces)) };
+    const member = {
+      executor,
+      traces,
+      program: executor.loadNow(program, environmentFor(own, traces, isFirst)),
+    };
     members.push(member);
     return member;
   };
   try {
-    const trial = load(executors[0]!, INSN_LIMIT);
+    const trial = load(executors[0]!, INSN_LIMIT, true);
     before.restore();
     const { outcome, fault } = perform(trial, action);
     if (outcome === undefined || fault !== undefined) return undefined;
-    const pair = executors.map((executor) => load(executor, environment.insnLimit));
+    const pair = executors.map((executor, index) => load(executor, environment.insnLimit, index === 0));
     before.restore();
     const { difference, results } = compare(
       pair,

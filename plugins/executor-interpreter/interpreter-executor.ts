@@ -17,6 +17,7 @@ import type { Program } from '../../src/bpf/program.js';
 import { XDP_ABORTED } from '../../src/bpf/xdp.js';
 import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { createHelpers, TAIL_CALL } from '../../src/bpf/runtime/helpers/helper-table.js';
+import { insnLimitOf } from '../../src/bpf/runtime/insn-budget.js';
 import { FRAME_SLOT, frameIntact, FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import { decodeProgram } from './decode-program.js';
 import { ProgramDebugger } from './program-debugger.js';
@@ -26,7 +27,6 @@ import { interpret } from './run-loop.js';
 import { wide } from './wide-arithmetic.js';
 
 const MAX_SPACE = 2 ** 31;
-const DEFAULT_INSN_LIMIT = 2 ** 32 - 1;
 
 /**
  * The reference executor: an interpreter that checks every access. What it does is by definition what a program
@@ -67,6 +67,7 @@ export class InterpreterExecutor implements Executor {
           return machine.accessFault(address, size, write);
         },
         invoke: (slot) => invokeCallback(machine, slot),
+        charge: (insns) => machine.charge(insns),
         overrides: environment.helperOverrides,
       });
       decoded = decodeProgram(program, environment, helpers);
@@ -104,10 +105,10 @@ export class InterpretedProgram implements LoadedProgram {
     const { world } = decoded.environment;
     this.#now = world.now?.bind(world);
     this.name = decoded.program.name;
-    this.#limit = 2 * (decoded.environment.insnLimit ?? DEFAULT_INSN_LIMIT);
+    this.#limit = 2 * insnLimitOf(decoded.environment.insnLimit);
   }
 
-  /** Insns that the last run executed, those of callbacks and tail-called programs included. */
+  /** Insns that the last run executed, callbacks, tail-called programs and the charges of helpers included. */
   get executedInsns(): number {
     return this.machine.executed / 2;
   }

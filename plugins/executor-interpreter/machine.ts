@@ -5,6 +5,7 @@ import {
   helperFaultReason,
   packetAccessFault,
 } from '../../src/bpf/runtime/helpers/helper-table.js';
+import { insnLimitReason } from '../../src/bpf/runtime/insn-budget.js';
 import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import { FRAME_SLOT, packetEnd, packetStart } from '../../src/bpf/runtime/xdp-frame.js';
 import {
@@ -67,7 +68,7 @@ export class Machine {
   /** Number of frames below the current one. */
   depth = 0;
   tailCalls = 0;
-  /** Words of insns executed in this run, two per insn; `limit` is in the same unit. */
+  /** Words of insns executed in this run, two per insn, and what helpers charged; `limit` is in the same unit. */
   executed = 0;
   limit = 0;
   fault: ProgramFault | undefined;
@@ -138,6 +139,12 @@ export class Machine {
     this.fault = undefined;
     this.program = program;
     this.#enterStack(program, 0);
+  }
+
+  /** Counts work that is worth so many insns. Throws HelperFault when that is more than the run has left. */
+  charge(insns: number): void {
+    this.executed += 2 * insns;
+    if (this.executed > this.limit) throw new HelperFault(insnLimitReason(this.limit / 2));
   }
 
   packetStart(): number {
@@ -298,6 +305,7 @@ export function failWith(machine: Machine, program: DecodedProgram, pc: number):
 
 function recordFault(machine: Machine, program: DecodedProgram, pc: number): void {
   machine.fault ??= { insn: pc >> 1, reason: machine.reason };
+  machine.runtime.discardReservations();
   machine.program = program;
 }
 
@@ -363,6 +371,8 @@ export function lookupElem(machine: Machine, regs: Int32Array): boolean {
 export function invokeCallback(machine: Machine, slot: number): void {
   const { i32, runtime, program } = machine;
   const { registers } = program;
+  // A callback without a jump backwards would not be stopped otherwise.
+  machine.charge(0);
   if (slot * 2 >= program.code.length) throw new HelperFault(`there is no function at insn ${slot}`);
   if (!machine.pushFrame(program, 0)) throw new HelperFault(machine.reason);
   const state = runtime.state.address >> 2;

@@ -8,6 +8,7 @@ import {
   tailCall,
   type Machine,
 } from './machine.js';
+import { insnLimitReason } from '../../src/bpf/runtime/insn-budget.js';
 import { FRAME_SLOT } from '../../src/bpf/runtime/xdp-frame.js';
 import { FP, type DecodedProgram } from './decoded-program.js';
 import type { Op } from './op.js';
@@ -21,7 +22,7 @@ import {
   signedModulo64,
 } from './wide-arithmetic.js';
 
-/** Words after which `runSlice` returns at the next jump back. */
+/** Words after which `runSlice` returns at the next jump back or local call. */
 const SLICE = 1 << 16;
 
 /**
@@ -37,7 +38,7 @@ export function interpret(machine: Machine, entry: DecodedProgram, start: number
       program = machine.program;
       pc = machine.resumeAt;
       if (machine.executed > machine.limit) {
-        machine.reason = `more than ${machine.limit / 2} insns were executed`;
+        machine.reason = insnLimitReason(machine.limit / 2);
         return failWith(machine, program, pc);
       }
     } else {
@@ -746,6 +747,12 @@ function runSlice(
         executed = (executed + pc - from + 2) | 0;
         if (!machine.pushFrame(program, pc + 2)) return failWith(machine, program, pc);
         pc = from = code[pc + 1]! | 0;
+        if (executed > sliceEnd) {
+          machine.executed += executed;
+          machine.program = program;
+          machine.resumeAt = pc;
+          return CONTINUE;
+        }
         readStart = readEnd = writeStart = writeEnd = 0;
         continue;
       case 5 satisfies typeof Op.TAIL_CALL: {

@@ -10,7 +10,7 @@ export interface BatchOptions {
   readonly resetTailCalls: boolean;
   /** Where the stack of a program with movable frames starts; undefined for other programs. */
   readonly dynamicFrame: number | undefined;
-  readonly insnLimit: number | undefined;
+  readonly insnLimit: number;
 }
 
 /** Leaves the program for this frame with the verdict that `pushVerdict` pushes. */
@@ -35,9 +35,7 @@ export function defineBatchEntry(
   out.i32(environment.runState).get(slot).memory(OP.i32_store, RUN_STATE.context);
   if (resetTailCalls) out.i32(environment.tailCalls).i32(0).memory(OP.i32_store);
   if (dynamicFrame !== undefined) out.i32(environment.dynamicFrame).i32(dynamicFrame).memory(OP.i32_store);
-  if (insnLimit !== undefined) {
-    out.i64(BigInt(insnLimit)).globalSet(environment.budget);
-  }
+  out.i32(insnLimit).globalSet(environment.budget);
   const done = out.block();
   const translator = body(out, slot, (pushVerdict) => {
     out.get(slot);

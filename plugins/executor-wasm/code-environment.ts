@@ -1,3 +1,5 @@
+import { OP, type FunctionWriter } from './wasm-encoder.js';
+
 /** Fixed addresses and function indices that translated code refers to. */
 export interface CodeEnvironment {
   /** Address of the run state. */
@@ -5,8 +7,6 @@ export interface CodeEnvironment {
   /** Addresses of the executor's own cells: see program-table.ts. */
   readonly tailCalls: number;
   readonly dynamicFrame: number;
-  /** Index of the imported global that counts insns down, -1 without a limit. */
-  readonly budget: number;
   readonly directory: { readonly address: number; readonly mask: number };
   /** Index of the imported function of a helper. */
   helper(id: number): number;
@@ -20,8 +20,10 @@ export interface CodeEnvironment {
   readonly mainType: number;
   /** `(address low, address high, size and write flag, insn)`: throws if the access is not allowed. */
   readonly checkAccess: number | undefined;
-  /** `(insn)`: throws because the insn limit is used up; undefined where insns are not counted. */
-  readonly limitReached: number | undefined;
+  /** Index of the i32 global with the insns that the run has left. */
+  readonly budget: number;
+  /** `(insn)`: throws because the insn limit is used up. */
+  readonly limitReached: number;
 }
 
 /** How a function hands back its result. */
@@ -33,3 +35,17 @@ export type FunctionExit =
 
 /** Bit in `checkAccess`'s third argument. */
 export const WRITE_FLAG = 0x1_0000;
+
+/** Takes `insns` off the run's budget; ends the run at `slot` when that uses it up and `check` is set. */
+export function emitCharge(
+  out: FunctionWriter,
+  { budget, limitReached }: CodeEnvironment,
+  insns: number,
+  check: { readonly slot: number } | undefined,
+): void {
+  if (insns > 0) out.globalGet(budget).i32(insns).op(OP.i32_sub).globalSet(budget);
+  if (check === undefined) return;
+  out.globalGet(budget).i32(0).op(OP.i32_lt_s).if();
+  out.i32(check.slot).call(limitReached).op(OP.unreachable);
+  out.end();
+}

@@ -23,6 +23,7 @@ import { helperName } from '../../src/bpf/helper-ids.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import { defineBatchEntry } from './batch-entry.js';
 import { functionsOf, type BpfFunction } from './control-flow-graph.js';
+import { chargeInsns, type InsnCharges } from './insn-charges.js';
 import { constant, wide, word, type KnownValue } from './known-value.js';
 import { FRAME_STRIDE, type ProgramTable } from './program-table.js';
 import { emitStructured, flowShape, type FlowShape } from './structured-control-flow.js';
@@ -41,8 +42,8 @@ export interface CompileOptions {
   /** Helpers that were replaced, so that nothing is known of them. */
   readonly overriddenHelpers: ReadonlySet<number>;
   readonly checked: boolean;
-  /** Count insns and stop when `ProgramTable.budget` is used up; the limit to count from. */
-  readonly insnLimit: number | undefined;
+  /** What a run's `ProgramTable.budget` starts from. */
+  readonly insnLimit: number;
   /**
    * `packet`: R1 is the context, there is a batch entry. `values`: R1 and R2 are whatever the caller passes.
    */
@@ -76,6 +77,7 @@ interface AnalyzedFunction {
   readonly input: AnalysisInput;
   readonly analysis: FunctionAnalysis;
   readonly shape: FlowShape;
+  readonly charges: InsnCharges;
 }
 
 class ProgramCompiler {
@@ -128,7 +130,7 @@ class ProgramCompiler {
       runState: options.runtime.state.address,
       tailCalls: options.table.tailCalls,
       dynamicFrame: options.table.dynamicFrame,
-      budget: options.insnLimit === undefined ? -1 : module.importGlobal('x', 'budget', I64),
+      budget: module.importGlobal('x', 'budget', I32),
       directory: options.table.directory,
       helper: (id) => helperIndices.get(id)!,
       localFunction: (slot) => this.#wasmFunctions.get(slot)!,
@@ -138,10 +140,7 @@ class ProgramCompiler {
         : -1,
       mainType: module.typeIndex(MAIN_TYPE),
       checkAccess: options.checked ? module.importFunction('x', 'check', checks) : undefined,
-      limitReached:
-        options.insnLimit === undefined
-          ? undefined
-          : module.importFunction('x', 'limit', { parameters: [I32], results: [] }),
+      limitReached: module.importFunction('x', 'limit', { parameters: [I32], results: [] }),
     };
     for (const fn of this.#functions) {
       this.#wasmFunctions.set(fn.start, module.declare(fn.start === 0 ? MAIN_TYPE : this.#localType()));
@@ -285,10 +284,11 @@ class ProgramCompiler {
     frameLocal: number | undefined,
     elideStackStores: boolean,
   ): FunctionTranslator {
-    const { input, analysis, shape } = this.#analyze(fn);
+    const { input, analysis, shape, charges } = this.#analyze(fn);
     const translator = new FunctionTranslator({
       input,
       analysis,
+      charges,
       environment,
       out,
       exit,
@@ -307,10 +307,20 @@ class ProgramCompiler {
       const input = this.#analysisInput(fn);
       const order = flowShape(fn.blocks.map((block) => block.successors)).nodes;
       const analysis = analyzeFunction(input, order);
-      analyzed = { input, analysis, shape: flowShape(analysis.successors) };
+      const shape = flowShape(analysis.successors);
+      const charges = chargeInsns(analysis.successors, shape, this.#insnCounts(fn), fn.start === 0);
+      analyzed = { input, analysis, shape, charges };
       this.#analyses.set(fn, analyzed);
     }
     return analyzed;
+  }
+
+  #insnCounts({ blocks }: BpfFunction): number[] {
+    return blocks.map(({ start, end }) => {
+      let count = 0;
+      for (let slot = start; slot < end; slot++, count++) if (this.#insns[slot]!.opcode === OP_LDDW) slot++;
+      return count;
+    });
   }
 
   #analysisInput(fn: BpfFunction): AnalysisInput {

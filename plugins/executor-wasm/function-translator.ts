@@ -17,7 +17,8 @@ import {
 } from '../../src/bpf/opcodes.js';
 import { constant, type KnownValue } from './known-value.js';
 import { emitCall, type CallSite, type CallSiteOptions } from './translate-call.js';
-import { WRITE_FLAG } from './code-environment.js';
+import { emitCharge, WRITE_FLAG } from './code-environment.js';
+import type { InsnCharges } from './insn-charges.js';
 import type { NodeEmitter } from './structured-control-flow.js';
 import { emitAlu, emitAtomic, emitCondition, loadOpcode, storeOpcode } from './translate-insn.js';
 import {
@@ -35,6 +36,7 @@ import { I32, I64, OP, type FunctionWriter } from './wasm-encoder.js';
 
 export interface TranslationOptions extends CallSiteOptions {
   readonly analysis: FunctionAnalysis;
+  readonly charges: InsnCharges;
   readonly out: FunctionWriter;
   /** Leave out stores to stack cells that locals hold; see `Translation.readsStackMemory`. */
   readonly elideStackStores: boolean;
@@ -92,10 +94,15 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
   // What emitStructured asks for.
 
   body(node: number): void {
-    const { input, analysis, environment } = this.options;
+    const { input, analysis, charges, environment } = this.options;
     const block = input.function.blocks[node]!;
     this.state = copyState(analysis.before[node]!);
-    if (environment.limitReached !== undefined) this.#countInsns(block.start, block.end);
+    emitCharge(
+      this.out,
+      environment,
+      charges.insns[node]!,
+      charges.checked[node] === 1 ? { slot: block.start } : undefined,
+    );
     for (let slot = block.start; slot < block.end; slot++) {
       this.out.mark(slot);
       this.#insn(slot);
@@ -257,21 +264,6 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
   pushCell(index: number, value: KnownValue): void {
     if (value.form === 'const') this.out.i32(Number(BigInt.asIntN(32, value.constant)));
     else this.out.get(this.#cellLocal(index, value));
-  }
-
-  #countInsns(start: number, end: number): void {
-    const { environment, input } = this.options;
-    let count = 0;
-    for (let slot = start; slot < end; slot++) {
-      if (input.insns[slot]!.opcode === OP_LDDW) slot++;
-      count++;
-    }
-    const budget = this.scratch(I64, 'budget');
-    this.out.globalGet(environment.budget).i64(BigInt(count)).op(OP.i64_sub).tee(budget);
-    this.out.globalSet(environment.budget).get(budget).i64(0n).op(OP.i64_lt_s);
-    this.out.if();
-    this.out.i32(start).call(environment.limitReached!).op(OP.unreachable);
-    this.out.end();
   }
 
   #insn(slot: number): void {

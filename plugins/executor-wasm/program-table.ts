@@ -8,7 +8,7 @@ const DIRECTORY_ENTRIES = 4096;
 export const MAX_PROGRAMS = DIRECTORY_ENTRIES / 2;
 
 /** Byte offsets of the executor's own cells. */
-const CELL = { tailCalls: 0, dynamicFrame: 4, size: 16 } as const;
+const CELL = { tailCalls: 0, dynamicFrame: 4, size: 8 } as const;
 
 /** From one stack frame to the next; what lies between belongs to none, so that an overrun is noticed. */
 export const FRAME_STRIDE = 2 * MAX_BPF_STACK;
@@ -47,11 +47,8 @@ interface Entry {
  */
 export class ProgramTable {
   table: WebAssembly.Table;
-  /**
-   * Insns that the run may still execute, an i64. Not in memory, where a program that a verifier wrongly let pass
-   * could give itself more.
-   */
-  readonly budget = new WebAssembly.Global({ value: 'i64', mutable: true }, 0n);
+  /** Insns that the run under way has left. Not in memory, where a program might reach it. */
+  readonly budget = new WebAssembly.Global({ value: 'i32', mutable: true }, 0);
   readonly stack: Region;
   readonly #cells: Region;
   readonly #directory: Region;

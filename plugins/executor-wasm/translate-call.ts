@@ -4,7 +4,7 @@ import { PRNG_INCREMENT, PRNG_MULTIPLIER, RUN_STATE } from '../../src/bpf/runtim
 import { FRAME_SLOT, REDIRECT_IFINDEX } from '../../src/bpf/runtime/xdp-frame.js';
 import { XDP_ABORTED, XDP_REDIRECT } from '../../src/bpf/xdp.js';
 import { helperArity, planCall, writesProgramMemory, type CallPlan } from './call-plan.js';
-import type { CodeEnvironment, FunctionExit } from './code-environment.js';
+import { emitCharge, type CodeEnvironment, type FunctionExit } from './code-environment.js';
 import { callTarget } from './control-flow-graph.js';
 import { emitLookup, type KeyWord } from './inline-map-lookup.js';
 import type { KnownValue } from './known-value.js';
@@ -70,7 +70,7 @@ export function emitCall(at: CallSite, insn: Insn, slot: number): void {
       emitRedirect(at, result!);
       return;
     case 'tail-call':
-      emitTailCall(at, plan);
+      emitTailCall(at, plan, slot);
       return;
     case 'helper':
       emitHelperCall(at, plan.id, result!);
@@ -168,8 +168,8 @@ function emitRedirect(at: CallSite, result: KnownValue): void {
   out.end();
 }
 
-function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }): void {
-  const { environment, exit, frameLocal } = at.options;
+function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }, slot: number): void {
+  const { input, environment, exit, frameLocal } = at.options;
   const { out } = at;
   const target = at.scratch(I32, 'target');
   const count = at.scratch(I32, 'tail calls');
@@ -204,6 +204,9 @@ function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }): voi
     out.end();
   }
   out.i32(environment.tailCalls).get(count).i32(1).op(OP.i32_add).memory(OP.i32_store);
+  // A local function is charged for as it goes; of a main program, this is about what came before the call.
+  const { start } = input.function;
+  emitCharge(out, environment, start === 0 ? slot + 1 : 0, { slot });
   if (frameLocal !== undefined) {
     // This frame is dead; the target may have it.
     out.i32(environment.dynamicFrame).get(frameLocal).memory(OP.i32_store);

@@ -231,13 +231,13 @@ export class FunctionWriter {
     return this;
   }
 
-  globalGet(global: number): this {
-    this.code.byte(0x23).u32(global);
+  globalGet(index: number): this {
+    this.code.byte(0x23).u32(index);
     return this;
   }
 
-  globalSet(global: number): this {
-    this.code.byte(0x24).u32(global);
+  globalSet(index: number): this {
+    this.code.byte(0x24).u32(index);
     return this;
   }
 
@@ -351,7 +351,7 @@ export class ModuleWriter {
     this.#imports.push(new ByteWriter().name(module).name(name).byte(0x01).byte(FUNCREF).byte(0x00).u32(0));
   }
 
-  /** Index of an imported global that may be written. */
+  /** Imports a mutable global; its index. There are no others. */
   importGlobal(module: string, name: string, type: number): number {
     this.#imports.push(new ByteWriter().name(module).name(name).byte(0x03).byte(type).byte(0x01));
     return this.#importedGlobals++;

@@ -7,6 +7,7 @@ import {
   helperFaultReason,
   type HelperTable,
 } from '../../src/bpf/runtime/helpers/helper-table.js';
+import { insnLimitOf, insnLimitReason } from '../../src/bpf/runtime/insn-budget.js';
 import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import { FRAME_SLOT, FRAME_SLOT_SIZE, FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import { XDP_ABORTED } from '../../src/bpf/xdp.js';
@@ -28,14 +29,11 @@ import { wasmPlace } from './wasm-place.js';
 import { WRITE_FLAG } from './code-environment.js';
 
 export interface WasmExecutorOptions {
-  /** Check every access against the bounds of the object it is for, and count insns. */
+  /** Check every access against the bounds of the object it is for. */
   readonly checked?: boolean | undefined;
 }
 
 export const WASM_EXECUTOR_OPTIONS = token<WasmExecutorOptions>('executor-wasm.options');
-
-/** What insnLimit is when the environment names none. */
-const DEFAULT_INSN_LIMIT = 2 ** 32 - 1;
 
 /**
  * Frames in one call of a batch. V8 replaces code by its optimised form only from one call to the next, so a
@@ -102,6 +100,7 @@ class WasmProgram implements LoadedProgram, TableMember {
   readonly #helpers: HelperTable;
   readonly #now: (() => bigint) | undefined;
   readonly #module: WasmModule;
+  readonly #insnLimit: number;
   #batch!: BatchFunction;
   /** The program compiled for arguments that are not a context, made when first asked for. */
   #values:
@@ -123,9 +122,11 @@ class WasmProgram implements LoadedProgram, TableMember {
     this.name = program.name;
     this.id = environment.programId ?? runtime.allocateProgramId();
     this.#now = environment.world.now?.bind(environment.world);
+    this.#insnLimit = insnLimitOf(environment.insnLimit);
     this.#helpers = createHelpers(runtime, environment.world, {
       check: options.checked === true ? undefined : false,
       invoke: (slot) => (this.#running[`callback ${slot}`] as () => void)(),
+      charge: (insns) => this.#charge(insns),
       overrides: environment.helperOverrides,
     });
     this.#module = this.#compile('packet');
@@ -136,10 +137,6 @@ class WasmProgram implements LoadedProgram, TableMember {
       modulesByName.delete(this.#module.name);
       throw error;
     }
-  }
-
-  get #insnLimit(): number | undefined {
-    return this.environment.insnLimit ?? (this.options.checked === true ? DEFAULT_INSN_LIMIT : undefined);
   }
 
   instantiate(table: WebAssembly.Table): WebAssembly.ExportValue {
@@ -243,7 +240,7 @@ class WasmProgram implements LoadedProgram, TableMember {
     space.i32[this.table.tailCalls >> 2] = 0;
     if (this.#module.compiled.importsTable)
       space.i32[this.table.dynamicFrame >> 2] = this.table.dynamicStack().start;
-    if (this.#insnLimit !== undefined) this.table.budget.value = BigInt(this.#insnLimit);
+    this.table.budget.value = this.#insnLimit;
   }
 
   #loadForValues(): { module: WasmModule; main: MainFunction; exports: WebAssembly.Exports } {
@@ -278,17 +275,24 @@ class WasmProgram implements LoadedProgram, TableMember {
     return new WebAssembly.Instance(module, {
       x: {
         memory: runtime.space.memory,
-        budget: this.table.budget,
         table,
+        budget: this.table.budget,
         find: (programId: number) => this.table.find(programId),
         resolve: () => this.#resolveTailCall(),
         check: this.#accessCheck(),
         limit: (insn: number) => {
-          throw new Fault(`the limit of ${this.#insnLimit} insns is used up`, insn);
+          throw new Fault(insnLimitReason(this.#insnLimit), insn);
         },
       },
       h: helpers,
     });
+  }
+
+  #charge(insns: number): void {
+    const { budget } = this.table;
+    const left = budget.value - insns;
+    budget.value = Math.max(left, -1);
+    if (left < 0) throw new HelperFault(insnLimitReason(this.#insnLimit));
   }
 
   #accessCheck(): (low: number, high: number, size: number, insn: number) => void {
@@ -318,6 +322,7 @@ class WasmProgram implements LoadedProgram, TableMember {
 
   #faulted(error: unknown): ProgramFault {
     this.lastFault = faultOf(error, this.program.name);
+    this.runtime.discardReservations();
     return this.lastFault;
   }
 }

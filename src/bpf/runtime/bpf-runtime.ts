@@ -22,6 +22,11 @@ export class BpfRuntime {
   readonly cpus: number;
   /** Live maps by their `address`: how helpers find the map that a program passes them. */
   readonly maps = new Map<number, ResidentMap>();
+  /**
+   * Ring buffer records that the run under way has reserved and neither submitted nor discarded, by their address,
+   * with their map.
+   */
+  readonly reservations = new Map<number, ResidentMap>();
   readonly #seed: bigint;
   #lastProgramId = 0;
   #mapSeeds = 0n;
@@ -37,6 +42,15 @@ export class BpfRuntime {
   /** A number for a program that is about to be loaded, never 0 and never used twice. */
   allocateProgramId(): number {
     return ++this.#lastProgramId;
+  }
+
+  /**
+   * Discards what a run that ended in a fault had reserved: a record that stays reserved would hide all that follow
+   * it from the reader.
+   */
+  discardReservations(): void {
+    for (const [record, map] of this.reservations) map.ringDiscard?.(record, 0);
+    this.reservations.clear();
   }
 
   /**

@@ -38,7 +38,10 @@ export interface ExecutionEnvironment {
   readonly world: HelperWorld;
   /** What the verifier learnt; an executor may use it to leave out checks. */
   readonly facts?: ProgramFacts | undefined;
-  /** Aborts a program after this many insns (a guard against an unverified loop); default 2^32 - 1. */
+  /**
+   * Insns after which a run ends in a fault, whatever a verifier said of the program: 1 to MAX_INSN_LIMIT, by default
+   * DEFAULT_INSN_LIMIT. How it is counted: src/bpf/runtime/insn-budget.ts.
+   */
   readonly insnLimit?: number | undefined;
   /**
    * For an executor that is made of others, which must know a program by the same id (`LoadedProgram.id`); by

@@ -36,7 +36,8 @@ export class OffloadRecords {
   addRuling(record: RulingRecord): void {
     const guest = this.#guest(record.guest);
     let byPolicy = guest.last.get(record.operation);
-    if (byPolicy === undefined) guest.last.set(record.operation, (byPolicy = new Map()));
+    if (byPolicy === undefined)
+      guest.last.set(record.operation, (byPolicy = new Map<string, Mutable<RulingRecord>>()));
     const last = byPolicy.get(record.policy);
     if (last !== undefined && last.ruling === record.ruling && last.reason === record.reason) {
       last.count += record.count;

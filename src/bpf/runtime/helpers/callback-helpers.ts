@@ -3,12 +3,25 @@ import type { Region } from '../address-space.js';
 import type { ResidentMap } from '../bpf-map.js';
 import { XdpbedError } from '../../../core/diagnostic.js';
 import { HASH_ELEMENT_KEY, hashChain } from '../map-layout.js';
-import { HelperFault, mapArgument, type HelperContext, type HelperGroup } from './helper-context.js';
+import {
+  chargeBytes,
+  HelperFault,
+  mapArgument,
+  type HelperContext,
+  type HelperGroup,
+} from './helper-context.js';
 
 /** Most rounds of one bpf_loop (kernel BPF_MAX_LOOPS). */
 const BPF_MAX_LOOPS = 8 * 1024 * 1024;
 
-/** Helpers that call back into the program; the executor supplies `HelperContext.invoke`. */
+/** Empty buckets that a walk passes for the price of one insn, and how many are charged for at once. */
+const BUCKETS_PER_INSN = 4;
+const BUCKETS_CHARGED_TOGETHER = 256;
+
+/**
+ * Helpers that call back into the program; the executor supplies `HelperContext.invoke`, and counts the insns of each
+ * call, so that rounds and elements need no charge of their own.
+ */
 export const CALLBACK_HELPERS: HelperGroup = {
   /**
    * long (nr_loops, callback, callback_ctx, flags): calls `callback(index, ctx)` until it returns non-zero.
@@ -96,9 +109,13 @@ function forEachHashElement(
   return withKey(context, map, (key) => {
     let visited = 0;
     for (let bucket = 0; bucket < layout.bucketCount; bucket++) {
+      if (bucket % BUCKETS_CHARGED_TOGETHER === BUCKETS_CHARGED_TOGETHER - 1) {
+        context.charge(BUCKETS_CHARGED_TOGETHER / BUCKETS_PER_INSN);
+      }
       for (const element of hashChain(i32, layout, bucket, layout.maxEntries - visited)) {
         if ((i32[(element >>> 2) + 1]! & (layout.bucketCount - 1)) !== bucket) continue;
         const from = element + HASH_ELEMENT_KEY;
+        chargeBytes(context, layout.keySize);
         u8.copyWithin(key, from, from + layout.keySize);
         visited++;
         const value = element + layout.valueOffset + cpuOffset;

@@ -1,6 +1,7 @@
 import { E2BIG, EINVAL } from '../../errno.js';
 import type { ResidentMap } from '../bpf-map.js';
 import {
+  chargeBytes,
   HelperFault,
   mapArgument,
   pointerArgument,
@@ -50,7 +51,7 @@ export const DYNPTR_HELPERS: HelperGroup = {
     else {
       record = map.ringReserve?.(size) ?? 0;
       if (record === 0) result = -EINVAL;
-      else context.reservations.set(record, map);
+      else context.runtime.reservations.set(record, map);
     }
     writeDynptr(context, dynptr, record, record === 0 ? 0 : size | TYPE_RINGBUF);
     state.setResult(result);
@@ -77,6 +78,7 @@ export const DYNPTR_HELPERS: HelperGroup = {
     } else if (!withinDynptr(context, source.length, 4, length)) {
       state.setResult(-E2BIG);
     } else {
+      chargeBytes(context, length);
       const at = source.data + (state.argLow(4) >>> 0);
       context.runtime.space.u8.copyWithin(destination, at, at + length);
       state.setResult(0);
@@ -94,6 +96,7 @@ export const DYNPTR_HELPERS: HelperGroup = {
     } else if (!withinDynptr(context, destination.length, 2, length)) {
       state.setResult(-E2BIG);
     } else {
+      chargeBytes(context, length);
       const at = destination.data + (state.argLow(2) >>> 0);
       context.runtime.space.u8.copyWithin(at, source, source + length);
       state.setResult(0);
@@ -141,9 +144,9 @@ function finishRecord(
   const dynptr = readDynptr(context, 1);
   // A reservation that failed leaves an empty dynptr, which must still be submitted or discarded: to no effect.
   if (dynptr.data !== 0) {
-    const map = context.reservations.get(dynptr.data);
+    const map = context.runtime.reservations.get(dynptr.data);
     if (map === undefined) throw new HelperFault('argument r1: the dynptr holds no reserved record');
-    context.reservations.delete(dynptr.data);
+    context.runtime.reservations.delete(dynptr.data);
     finish(map, dynptr.data, context.state.argLow(2) >>> 0);
     writeDynptr(context, dynptr.address, 0, 0);
   }

@@ -1,6 +1,8 @@
+import { messageOf } from '../../../core/diagnostic.js';
 import type { BpfRuntime } from '../bpf-runtime.js';
 import type { ResidentMap } from '../bpf-map.js';
 import type { HelperWorld } from '../helper-world.js';
+import { BYTES_PER_INSN, BYTES_WITHIN_CALL } from '../insn-budget.js';
 import type { RunState } from '../run-state.js';
 import { FRAME_SLOT, frameIntact } from '../xdp-frame.js';
 
@@ -25,12 +27,21 @@ export class HelperFault extends Error {
   override readonly name = 'HelperFault';
 }
 
-/** Why a helper did not return: the text for `ProgramFault.reason`. */
+/**
+ * Takes `insns` off what the run under way may still execute. Throws HelperFault with `insnLimitReason` when that
+ * uses it up.
+ */
+export type InsnCharge = (insns: number) => void;
+
+/**
+ * Why a helper did not return: the text for `ProgramFault.reason`. Whatever a helper throws ends the run and nothing
+ * else, since a program can bring it about (a full address space, say) and others run beside it.
+ */
 export function helperFaultReason(error: unknown): string {
   if (error instanceof HelperFault) return error.message;
   // Without checks, an address beyond the memory ends in a RangeError of the view that was asked for it.
   if (error instanceof RangeError) return `a helper was given a bad pointer: ${error.message}`;
-  throw error;
+  return `a helper failed: ${messageOf(error)}`;
 }
 
 /** What the helpers of one executor work on. */
@@ -40,8 +51,7 @@ export interface HelperContext {
   readonly state: RunState;
   readonly check: AccessCheck | undefined;
   readonly invoke: CallbackInvoker | undefined;
-  /** Ring buffer records that were reserved and neither submitted nor discarded, with their map. */
-  readonly reservations: Map<number, ResidentMap>;
+  readonly charge: InsnCharge;
 }
 
 /**
@@ -73,6 +83,11 @@ export function pointerArgument(context: HelperContext, n: number, size: number,
     if (fault !== undefined) throw new HelperFault(`argument r${n}: ${fault}`);
   }
   return address;
+}
+
+/** Charges for work on so many bytes, before it is done. */
+export function chargeBytes(context: HelperContext, bytes: number): void {
+  if (bytes > BYTES_WITHIN_CALL) context.charge(Math.ceil(bytes / BYTES_PER_INSN));
 }
 
 /** Argument `n` as a map. Throws HelperFault when it names none. */

@@ -8,6 +8,7 @@ import {
   type AccessCheck,
   type CallbackInvoker,
   type HelperContext,
+  type InsnCharge,
   type HelperGroup,
   type HelperImplementation,
 } from './helper-context.js';
@@ -23,7 +24,7 @@ import { TIME_AND_RANDOM_HELPERS } from './time-and-random-helpers.js';
 
 export { FUNCTION_POINTER_HIGH } from './callback-helpers.js';
 export { HelperFault, helperFaultReason } from './helper-context.js';
-export type { AccessCheck, CallbackInvoker } from './helper-context.js';
+export type { AccessCheck, CallbackInvoker, InsnCharge } from './helper-context.js';
 
 /** bpf_tail_call ends the program that calls it, so it is the executor's own. */
 export const TAIL_CALL: number = BPF_FUNC.tail_call;
@@ -34,8 +35,8 @@ export interface HelperTable {
   readonly supported: ReadonlySet<number>;
   /**
    * Calls a helper: it reads R1 … R5 from `RunState`, the frame from `RunState.context`, and writes R0 to
-   * `RunState`. Throws HelperFault when the program did what no verified program can; the executor ends the run
-   * with that reason (`helperFaultReason`). Any other exception is a bug.
+   * `RunState`. Throws HelperFault when the program did what no verified program can or used up its insns, and other
+   * errors when the host has not enough for it; the executor ends the run in either case (`helperFaultReason`).
    */
   call(id: number): void;
   /** The helper alone, for an executor that binds call sites once; undefined when it is not supported. */
@@ -51,6 +52,8 @@ export interface HelperOptions {
   readonly check?: AccessCheck | false | undefined;
   /** Needed for bpf_loop and bpf_for_each_map_elem, which are unsupported without it. */
   readonly invoke?: CallbackInvoker | undefined;
+  /** How the work of helpers is counted towards the insns of the run. Absent: it is not. */
+  readonly charge?: InsnCharge | undefined;
   /** Replaces helpers, or adds to them; bpf_conformance asks for a helper 5 of its own. */
   readonly overrides?: ReadonlyMap<number, (state: RunState) => void> | undefined;
 }
@@ -86,7 +89,7 @@ export function createHelpers(
     state,
     check: options.check === false ? undefined : (options.check ?? defaultAccessCheck(runtime)),
     invoke: options.invoke,
-    reservations: new Map(),
+    charge: options.charge ?? (() => {}),
   };
   const functions: (HelperImplementation | undefined)[] = [];
   for (const [id, implementation] of IMPLEMENTATIONS) functions[id] = implementation;

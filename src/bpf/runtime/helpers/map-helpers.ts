@@ -1,6 +1,12 @@
 import { EINVAL, EOPNOTSUPP } from '../../errno.js';
 import type { ResidentMap } from '../bpf-map.js';
-import { mapArgument, pointerArgument, type HelperContext, type HelperGroup } from './helper-context.js';
+import {
+  chargeBytes,
+  mapArgument,
+  pointerArgument,
+  type HelperContext,
+  type HelperGroup,
+} from './helper-context.js';
 
 /**
  * Helpers on maps (kernel/bpf/helpers.c). The maps themselves are the map backend's; here the arguments are
@@ -19,6 +25,8 @@ export const MAP_HELPERS: HelperGroup = {
     const map = mapArgument(context, 1);
     const key = keyArgument(context, map);
     const value = pointerArgument(context, 3, map.attributes.valueSize, false);
+    // A per-CPU element that is new is cleared for all CPUs.
+    chargeBytes(context, map.syscallValueSize);
     // The highest flag any map knows is bit 2; with upper bits set, every map type answers -EINVAL.
     state.setResult(state.argHigh(4) === 0 ? map.updateElem(key, value, state.argLow(4) >>> 0) : -EINVAL);
   },
@@ -34,6 +42,7 @@ export const MAP_HELPERS: HelperGroup = {
     const { state } = context;
     const map = mapArgument(context, 1);
     const value = pointerArgument(context, 2, map.attributes.valueSize, false);
+    chargeBytes(context, map.attributes.valueSize);
     if (map.pushElem === undefined) state.setResult(-EOPNOTSUPP);
     else state.setResult(state.argHigh(3) === 0 ? map.pushElem(value, state.argLow(3) >>> 0) : -EINVAL);
   },
@@ -42,6 +51,7 @@ export const MAP_HELPERS: HelperGroup = {
   bpf_map_pop_elem(context) {
     const map = mapArgument(context, 1);
     const value = pointerArgument(context, 2, map.attributes.valueSize, true);
+    chargeBytes(context, map.attributes.valueSize);
     context.state.setResult(map.popElem === undefined ? -EOPNOTSUPP : map.popElem(value));
   },
 
@@ -49,6 +59,7 @@ export const MAP_HELPERS: HelperGroup = {
   bpf_map_peek_elem(context) {
     const map = mapArgument(context, 1);
     const value = pointerArgument(context, 2, map.attributes.valueSize, true);
+    chargeBytes(context, map.attributes.valueSize);
     context.state.setResult(map.peekElem === undefined ? -EOPNOTSUPP : map.peekElem(value));
   },
 
@@ -73,5 +84,6 @@ export const MAP_HELPERS: HelperGroup = {
 };
 
 function keyArgument(context: HelperContext, map: ResidentMap): number {
+  chargeBytes(context, map.attributes.keySize);
   return pointerArgument(context, 2, map.attributes.keySize, false);
 }

@@ -1,6 +1,7 @@
 import { EAGAIN, EFAULT, EINVAL, EOPNOTSUPP } from '../../errno.js';
 import { packetLength } from './packet-helpers.js';
 import {
+  chargeBytes,
   FRAME_WORD,
   intactFrameWord,
   HelperFault,
@@ -22,6 +23,8 @@ const RING_FLAGS = BPF_RB_NO_WAKEUP | BPF_RB_FORCE_WAKEUP;
 
 /** Arguments that bpf_trace_printk takes in registers. */
 const MAX_TRACE_PRINTK_VARARGS = 3;
+/** Characters that are charged for at once, an insn each; a shorter string is part of the call. */
+const CHARGED_TOGETHER = 64;
 /** Bytes of one line in the trace buffer, its terminator included. */
 const MAX_BPRINTF_BUF = 1024;
 
@@ -44,6 +47,7 @@ export const OUTPUT_HELPERS: HelperGroup = {
       state.setResult(-EFAULT);
       return;
     }
+    chargeBytes(context, size + packetBytes);
     const record = new Uint8Array(size + packetBytes);
     record.set(space.u8.subarray(at, at + size));
     const data = space.i32[frame + FRAME_WORD.data]!;
@@ -59,6 +63,7 @@ export const OUTPUT_HELPERS: HelperGroup = {
     const map = mapArgument(context, 1);
     const size = sizeArgument(context, 3);
     const at = pointerArgument(context, 2, size, false);
+    chargeBytes(context, size);
     const flags = state.argLow(4) >>> 0;
     if ((flags & ~RING_FLAGS) !== 0 || state.argHigh(4) !== 0) {
       state.setResult(-EINVAL);
@@ -79,7 +84,7 @@ export const OUTPUT_HELPERS: HelperGroup = {
     const map = mapArgument(context, 1);
     const noFlags = state.argLow(3) === 0 && state.argHigh(3) === 0;
     const record = noFlags ? (map.ringReserve?.(sizeArgument(context, 2)) ?? 0) : 0;
-    if (record !== 0) context.reservations.set(record, map);
+    if (record !== 0) context.runtime.reservations.set(record, map);
     state.setResultUnsigned(record);
   },
 
@@ -136,6 +141,7 @@ export const OUTPUT_HELPERS: HelperGroup = {
       state.setResult(text);
       return;
     }
+    chargeBytes(context, text.length);
     if (size > 0) {
       const bytes = Buffer.from(text, 'latin1').subarray(0, size - 1);
       u8.set(bytes, at);
@@ -153,11 +159,11 @@ function sizeArgument(context: HelperContext, n: number): number {
 
 function reservedRecord(context: HelperContext) {
   const record = context.state.argLow(1) >>> 0;
-  const map = context.reservations.get(record);
+  const map = context.runtime.reservations.get(record);
   if (map === undefined || context.state.argHigh(1) !== 0) {
     throw new HelperFault(`r1 = 0x${context.state.arg(1).toString(16)} is no reserved record`);
   }
-  context.reservations.delete(record);
+  context.runtime.reservations.delete(record);
   return { record, map, flags: context.state.argLow(2) >>> 0 };
 }
 
@@ -171,6 +177,7 @@ function traceFormatted(context: HelperContext, args: readonly bigint[]): void {
     state.setResult(text);
     return;
   }
+  chargeBytes(context, text.length);
   context.host.trace(text.slice(0, MAX_BPRINTF_BUF - 1));
   state.setResult(text.length);
 }
@@ -191,6 +198,7 @@ function zeroTerminated(context: HelperContext, address: number, limit: number):
   const { u8 } = context.runtime.space;
   for (let length = 0; length < limit && length < 4096; length++) {
     if (context.check?.(address + length, 1, false) !== undefined) return undefined;
+    if (length % CHARGED_TOGETHER === CHARGED_TOGETHER - 1) context.charge(CHARGED_TOGETHER);
     if (u8[address + length] === 0) {
       return Buffer.from(u8.buffer, u8.byteOffset + address, length).toString('latin1');
     }

@@ -1,6 +1,7 @@
 import { EACCES, EFAULT, EINVAL } from '../../errno.js';
 import { XDP_FRAME_RESERVED } from '../../xdp.js';
 import {
+  chargeBytes,
   FRAME_WORD,
   intactFrameWord,
   pointerArgument,
@@ -49,6 +50,7 @@ export const PACKET_HELPERS: HelperGroup = {
       context.state.setResult(-EINVAL);
       return;
     }
+    chargeBytes(context, delta);
     if (delta > 0) u8.fill(0, oldEnd, end);
     i32[frame + FRAME_WORD.dataEnd] = end;
     context.state.setResult(0);
@@ -96,6 +98,7 @@ export const PACKET_HELPERS: HelperGroup = {
     const toSize = state.argLow(4) >>> 0;
     const from = fromSize === 0 ? 0 : pointerArgument(context, 1, fromSize, false);
     const to = toSize === 0 ? 0 : pointerArgument(context, 3, toSize, false);
+    chargeBytes(context, fromSize + toSize);
     const { u8 } = context.runtime.space;
     let sum = state.argLow(5) >>> 0;
     if (toSize !== 0) sum = onesComplementSum(u8, to, toSize, sum);
@@ -134,6 +137,7 @@ function copyBytes(context: HelperContext, fromPacket: boolean): void {
     state.setResult(-EINVAL);
     return;
   }
+  chargeBytes(context, length);
   const at = i32[frame + FRAME_WORD.data]! + offset;
   if (fromPacket) u8.copyWithin(buffer, at, at + length);
   else u8.copyWithin(at, buffer, buffer + length);

@@ -6,6 +6,9 @@ const BPF_STRTOX_BASE_MASK = 0x1f;
 /** Bytes of the number's text that are looked at (kernel/bpf/helpers.c copies that many). */
 const STRTOX_LENGTH = 63;
 
+/** Characters that are charged for at once, an insn each; a shorter string is part of the call. */
+const CHARGED_TOGETHER = 64;
+
 /** Helpers on strings (kernel/bpf/helpers.c). */
 export const STRING_HELPERS: HelperGroup = {
   /** long (buf, buf_len, flags, s64 *res): characters consumed, -EINVAL or -ERANGE. */
@@ -35,6 +38,8 @@ export const STRING_HELPERS: HelperGroup = {
     const s2 = state.argLow(3) >>> 0;
     let result = 0;
     for (let i = 0; i < size; i++) {
+      // Byte by byte, each with a check: dearer than a copy.
+      if (i % CHARGED_TOGETHER === CHARGED_TOGETHER - 1) context.charge(CHARGED_TOGETHER);
       const a = u8[s1 + i]!;
       const fault = context.check?.(s2 + i, 1, false);
       if (fault !== undefined) throw new HelperFault(`argument r3: ${fault}`);
@@ -65,7 +70,9 @@ function parse(context: HelperContext): ParsedNumber | number {
   if (flags !== base || state.argHigh(3) !== 0) return -EINVAL;
   if (length === 0 || ![0, 8, 10, 16].includes(base)) return -EINVAL;
 
-  let text = String.fromCharCode(...u8.subarray(buffer, buffer + Math.min(length, 4096)));
+  const looked = Math.min(length, 4096);
+  if (looked >= CHARGED_TOGETHER) context.charge(looked);
+  let text = String.fromCharCode(...u8.subarray(buffer, buffer + looked));
   const blanks = /^[ \t\n\v\f\r\xa0]*/.exec(text)![0].length;
   const negative = text[blanks] === '-';
   let consumed = blanks + (negative ? 1 : 0);

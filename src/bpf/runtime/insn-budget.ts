@@ -1,0 +1,41 @@
+/**
+ * How long one run of a program may be. A run that a verifier let pass need not be short: eight million rounds of
+ * bpf_loop may be nested, and a callback of bpf_for_each_map_elem may put elements in front of the walk. So every
+ * executor counts the insns of a run, and helpers add what their work is worth (`HelperContext.charge`).
+ *
+ * A run that exceeds its limit ends as a fault does, with XDP_ABORTED and the reason of `insnLimitReason`. The limit
+ * is looked at where a run can grow (jumps backwards, calls, helpers that go through something), so that a run may
+ * exceed it by about the length of the program.
+ */
+
+/**
+ * The limit of a run for which nothing else is said, in insns. Sixteen times the million insns that the kernel's
+ * verifier follows (BPF_COMPLEXITY_LIMIT_INSNS). What a run of that length costs is in docs/engine-differences.md.
+ */
+export const DEFAULT_INSN_LIMIT = 2 ** 24;
+
+/** The highest limit there is: executors count in 31 bits. */
+export const MAX_INSN_LIMIT = 2 ** 31 - 1;
+
+/** Bytes that a helper copies, compares or searches for the price of one insn. */
+export const BYTES_PER_INSN = 8;
+
+/** Work on so few bytes is part of the call: nothing is charged for it. */
+export const BYTES_WITHIN_CALL = 256;
+
+/** The limit in force when `limit` was asked for. Throws RangeError when that is no number of insns. */
+export function insnLimitOf(limit: number | undefined): number {
+  if (limit === undefined) return DEFAULT_INSN_LIMIT;
+  if (!Number.isSafeInteger(limit) || limit < 1) throw new RangeError(`${limit} is no limit of insns`);
+  return Math.min(limit, MAX_INSN_LIMIT);
+}
+
+/** `ProgramFault.reason` of a run that exceeded `limit` insns. */
+export function insnLimitReason(limit: number): string {
+  return `the limit of ${limit} insns is used up`;
+}
+
+/** Whether a fault's reason is that of `insnLimitReason`; an executor may have added a program's name to it. */
+export function isInsnLimitReason(reason: string): boolean {
+  return /^the limit of \d+ insns is used up/.test(reason);
+}
