@@ -10,6 +10,20 @@ import { step } from './step.js';
 import { Kind, UNKNOWN_NUMBER } from './value.js';
 import type { Choice, VerifierState } from './verifier-state.js';
 
+/** Sees every state that is explored, before the insn at `pc`; may keep a fork of it. */
+export interface StateObserver {
+  before(pc: number, state: VerifierState): void;
+}
+
+/** For tools that check the exploration itself; verdicts do not depend on them while limits are not reached. */
+export interface ExplorationTools {
+  readonly observer?: StateObserver;
+  /** False: no path ends early at a state that was there before. */
+  readonly prune?: boolean;
+  /** False: numbers that change from round to round of a callback are kept. */
+  readonly widen?: boolean;
+}
+
 /** A state that paths passed through, kept so that later paths can end where they repeat it. */
 class Stored {
   /** Paths from here that have not ended. */
@@ -71,6 +85,7 @@ export class Exploration implements Driver {
     readonly flow: ControlFlow,
     readonly budget: Budget,
     readonly log: StateLog | undefined,
+    readonly tools: ExplorationTools = {},
   ) {
     const slots = flow.prunePoints.length;
     this.visits = new Uint32Array(slots);
@@ -108,6 +123,7 @@ export class Exploration implements Driver {
       visits[pc]!++;
       simulation.facts.visit(pc);
       log?.before(simulation);
+      this.tools.observer?.before(pc, simulation.state);
       const insn = simulation.insns[pc]!;
       if (isJump(insn)) this.#jumps++;
       const goesOn = step(simulation);
@@ -167,11 +183,10 @@ export class Exploration implements Driver {
     const newInsns = this.budget.processedInsns - this.#insnsAtLastState;
     const newJumps = this.#jumps - this.#jumpsAtLastState;
     let store = calls || (newJumps >= 2 && newInsns >= 8);
-    if (calls) this.#widen(pc);
+    if (calls && this.tools.widen !== false) this.#widen(pc);
     const list = this.#stored[pc];
-    if (list !== undefined) {
-      // The newest first: it has most in common with what comes now.
-      for (let i = list.length - 1; i >= 0; i--) {
+    if (list !== undefined && this.tools.prune !== false) {
+      for (let i = 0; i < list.length; i++) {
         const stored = list[i]!;
         if (!stored.explored) {
           if (calls && this.#isEarlierRound(stored) && covers(stored.state, state, Comparison.Within)) {
@@ -188,11 +203,13 @@ export class Exploration implements Driver {
           this.#endPath(state.cost + costOfRounds(stored.state, state) + costFrom(stored));
           return true;
         }
-        // What keeps failing is not worth the comparison. As in the kernel, only where one more would be stored.
-        if (store) stored.misses++;
+        // What keeps failing is not worth the comparison. As in the kernel a failure counts only where one more state
+        // would be stored; but a state inside a loop keeps others from being stored, and has to go in time.
+        if (store || !stored.explored) stored.misses++;
         const patience = calls ? 64 : 3;
         if (stored.misses > stored.hits * patience + patience) {
           list.splice(i, 1);
+          i--;
           this.#forget(stored);
         }
       }
