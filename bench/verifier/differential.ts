@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { messageOf } from '../../src/core/diagnostic.js';
 import { Campaign, type CampaignOptions } from './campaign.js';
 import { campaignReport } from './campaign-report.js';
+import { ContainmentCampaign } from './containment-campaign.js';
 import { MODES, openJudges, type Mode } from './judges.js';
 
 const USAGE = `fuzz:verifier [options]: random programs, some of them made unsafe, to verifier \`abstract\`
@@ -19,6 +20,7 @@ The report is Markdown on stdout; docs/verifier/differential.md holds one.
   --kernel         ask the verifier of this kernel as well; needs root
   --shrink N       how many programs of each kind of disagreement are shrunk and printed (0)
   --only CODE      shrink only disagreements of this code
+  --containment    instead: step through runs, and hold registers, stack and packet against the states explored
   --stop-after N   misses to stop after (10)
 
 Exit code 1: something that was accepted faulted or contradicted the verifier, or the kernel rejects it for safety.
@@ -31,6 +33,7 @@ async function main(): Promise<number> {
     return 0;
   }
   const { options, stopAfter } = parsed;
+  if (parsed.containment) return searchOutside(options, stopAfter);
   const judges = {
     guest: await openJudges('guest', options.kernel),
     root: await openJudges('root', options.kernel),
@@ -57,7 +60,24 @@ async function main(): Promise<number> {
   return campaign.misses.length + campaign.safetyMisses > 0 ? 1 : 0;
 }
 
-function readOptions(): { readonly options: CampaignOptions; readonly stopAfter: number } | undefined {
+async function searchOutside(options: CampaignOptions, stopAfter: number): Promise<number> {
+  const campaign = new ContainmentCampaign(options.generator);
+  for (let done = 0; done < options.programs && campaign.misses.length < stopAfter;) {
+    await campaign.try(options.seed + done);
+    showProgress(++done, options.programs);
+  }
+  console.log(campaign.report());
+  for (const { seed, text } of campaign.misses) console.log(`\n--- seed ${seed}: ${text}`);
+  return campaign.misses.length > 0 ? 1 : 0;
+}
+
+interface ParsedOptions {
+  readonly options: CampaignOptions;
+  readonly stopAfter: number;
+  readonly containment: boolean;
+}
+
+function readOptions(): ParsedOptions | undefined {
   const { values } = parseArgs({
     options: {
       programs: { type: 'string', default: '2000' },
@@ -69,6 +89,7 @@ function readOptions(): { readonly options: CampaignOptions; readonly stopAfter:
       kernel: { type: 'boolean', default: false },
       shrink: { type: 'string', default: '0' },
       only: { type: 'string' },
+      containment: { type: 'boolean', default: false },
       'stop-after': { type: 'string', default: '10' },
       help: { type: 'boolean', default: false },
     },
@@ -94,7 +115,7 @@ function readOptions(): { readonly options: CampaignOptions; readonly stopAfter:
     shrink: number('shrink'),
     only: values.only,
   };
-  return { options, stopAfter: number('stop-after') };
+  return { options, stopAfter: number('stop-after'), containment: values.containment };
 }
 
 function modeOf(name: string): Mode {

@@ -225,6 +225,141 @@ describe('what an acceptance tells', () => {
     expect(callback.properties!.worstCaseInsns).toBeGreaterThanOrEqual(200);
   });
 
+  it('counts callbacks as often as they may be called', async () => {
+    /** Worst case without what the callback itself takes, and a few insns that are counted twice. */
+    const worstCase = async (call: string, callback: string): Promise<number> => {
+      const { properties } = await accept(`${call}\nr0 = 2\nexit\ncb: ${callback}\nr0 = 0\nexit`);
+      return properties!.worstCaseInsns;
+    };
+    const loop = (rounds: string): string => `${rounds}\nr2 = subprog[cb]\nr3 = 0\nr4 = 0\ncall bpf_loop`;
+    const forEach = (map: string): string =>
+      `r1 = map[${map}]\nr2 = subprog[cb]\nr3 = 0\nr4 = 0\ncall bpf_for_each_map_elem`;
+    const body = 'r5 = 1\n'.repeat(98);
+    const close = (worst: number, rounds: number): void => {
+      expect(worst).toBeGreaterThanOrEqual(7 + 100 * rounds);
+      expect(worst).toBeLessThanOrEqual(7 + 100 * (rounds + 2));
+    };
+    close(await worstCase(loop('r1 = 50'), body), 50);
+    close(await worstCase(loop('r1 = *(u32 *)(r1 +12)\nr1 &= 0x7f'), body), 127);
+    close(await worstCase(loop('r1 = *(u32 *)(r1 +12)'), body), 1 << 23);
+    // Arrays and hashes have as many elements as they may have.
+    close(await worstCase(forEach('values'), body), 4);
+    close(await worstCase(forEach('flows'), body), 16);
+    // The longer way through the callback counts, though it meets the shorter one, which is explored first.
+    const ways = `r1 = *(u64 *)(r10 -8)\n${'r5 = 1\n'.repeat(8)}`;
+    const short = `*(u64 *)(r10 -8) = 0\n if r1 == 0 goto long\ngoto join\nlong: ${body}\njoin: ${ways}\ngoto a\na: goto b\nb: ${ways}`;
+    const both = await worstCase(loop('r1 = 50'), short);
+    expect(both).toBeGreaterThanOrEqual(7 + 50 * (98 + 20));
+    // Rounds of both ways one after the other are counted as if each way were always taken.
+    expect(both).toBeLessThanOrEqual(2 * (7 + 50 * (98 + 30)));
+    // One loop in the other: 10 rounds of 20.
+    const nested = await accept(`${loop('r1 = 10')}
+      r0 = 2
+      exit
+    cb: r1 = 20
+      r2 = subprog[inner]
+      r3 = 0
+      r4 = 0
+      call bpf_loop
+      r0 = 0
+      exit
+    inner: ${body}
+      r0 = 0
+      exit`);
+    expect(nested.properties!.worstCaseInsns).toBeGreaterThanOrEqual(7 + 10 * (7 + 20 * 100));
+    expect(nested.properties!.worstCaseInsns).toBeLessThanOrEqual(2.2 * (7 + 10 * (7 + 20 * 100)));
+  });
+
+  it('knows no worst case where elements may come while they are visited', async () => {
+    const update =
+      '*(u32 *)(r10 -4) = 1\n*(u64 *)(r10 -16) = 0\nr2 = r10\nr2 += -4\nr3 = r10\nr3 += -16\nr4 = 0';
+    const program = (map: string): string => `r1 = map[flows]
+      r2 = subprog[cb]
+      r3 = 0
+      r4 = 0
+      call bpf_for_each_map_elem
+      r0 = 2
+      exit
+    cb: r1 = map[${map}]
+      ${update}
+      call bpf_map_update_elem
+      r0 = 0
+      exit`;
+    expect((await accept(program('pair'))).properties!.worstCaseInsns).toBeLessThan(1000);
+    expect((await accept(program('flows'))).properties!.worstCaseInsns).toBe(Infinity);
+    const inner = await accept(`*(u32 *)(r10 -4) = 0
+      r2 = r10
+      r2 += -4
+      r1 = map[tables]
+      call bpf_map_lookup_elem
+      if r0 == 0 goto out
+      r1 = r0
+      r2 = subprog[cb]
+      r3 = 0
+      r4 = 0
+      call bpf_for_each_map_elem
+    out: r0 = 2
+      exit
+    cb: r0 = 0
+      exit`);
+    expect(inner.properties!.worstCaseInsns).toBe(Infinity);
+  });
+
+  it('names no map where facts would speak of one that a lookup gave', async () => {
+    const { facts } = await accept(`*(u32 *)(r10 -4) = 0
+      r2 = r10
+      r2 += -4
+      r1 = map[nested]
+      call bpf_map_lookup_elem
+      if r0 == 0 goto out
+      r1 = r0
+      r2 = r10
+      r2 += -4
+      call bpf_map_lookup_elem
+      if r0 == 0 goto out
+      r0 = *(u8 *)(r0 +0)
+    out: r0 = 2
+      exit`);
+    expect(facts!.calls.get(5)!.map).toBe(HANDLES.get('nested'));
+    expect(facts!.calls.get(10)!.map).toBeUndefined();
+    expect(facts!.accesses.has(12)).toBe(false);
+  });
+
+  it('does not take for a constant what was computed from a number that paths disagree on', async () => {
+    const { facts } = await accept(`
+      r6 = *(u32 *)(r1 +12)
+      r7 = *(u32 *)(r1 +16)
+      r9 = 1
+      if r6 == 1 goto a
+      r9 = 2
+    a: if r7 == 1 goto b
+      r7 = 9
+    b: r8 = 0
+      r8 = 1
+      r8 = 2
+      r8 = 3
+      if r7 == 7 goto c
+      r8 = 4
+    c: r9 += 1
+      r1 = map[devices]
+      r2 = 0
+      r3 = r9
+      call bpf_redirect_map
+      exit`);
+    const call = [...facts!.calls.values()].find(({ helper }) => helper === 51)!;
+    expect(call.constants.has(3)).toBe(false);
+    expect(call.constants.get(2)).toBe(0n);
+  });
+
+  it('says of the context what is read: a field in another width, or none', async () => {
+    expect((await reject(programOf('r0 = *(u64 *)(r1 +0)\nexit'))).reason).toMatch(
+      /^data of xdp_md is read as 8 bytes/,
+    );
+    expect((await reject(programOf('r0 = *(u32 *)(r1 +2)\nexit'))).reason).toMatch(
+      /^offset 2 is no field of xdp_md/,
+    );
+  });
+
   it('reports where the states are', async () => {
     const text = `r6 = *(u32 *)(r1 +12)\nr7 = 0\nagain: r7 += 1\nr2 = map[wide][0]+0\nr2 += r7\nr3 = *(u8 *)(r2 +0)\nif r3 == 5 goto again2\nr6 += 1\nagain2: if r7 < 100 goto again\nr0 = 2\nexit`;
     const { statistics } = await accept(text);

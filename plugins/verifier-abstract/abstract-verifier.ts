@@ -6,7 +6,7 @@ import { complexityReport } from './complexity-report.js';
 import type { AbstractVerifierConfig } from './config.js';
 import { analyseControlFlow, type ControlFlow } from './control-flow.js';
 import { makeRejection, trace, type Trace } from './explain.js';
-import { Exploration } from './exploration.js';
+import { Exploration, type ExplorationTools } from './exploration.js';
 import { programProperties } from './properties.js';
 import { type Finding, RejectSignal } from './reject-signal.js';
 import type { RejectionCode } from './rejection-codes.js';
@@ -28,7 +28,10 @@ const UNTRACED: Trace = { registers: [], path: [] };
 export class AbstractVerifier implements Verifier {
   readonly name = NAME;
 
-  constructor(readonly config: AbstractVerifierConfig) {}
+  constructor(
+    readonly config: AbstractVerifierConfig,
+    readonly tools: ExplorationTools = {},
+  ) {}
 
   async verify(request: VerifyRequest): Promise<Verification> {
     const { program } = request;
@@ -40,7 +43,7 @@ export class AbstractVerifier implements Verifier {
     try {
       this.#checkProgram(request);
       flow = analyseControlFlow(program.insns);
-      exploration = new Exploration(flow, budget, log);
+      exploration = new Exploration(flow, budget, log, this.tools);
       simulation = new Simulation(program, flow, request.maps, this.config, exploration);
       exploration.attach(simulation);
       while (exploration.run(SLICE)) await new Promise((resolve) => setImmediate(resolve));

@@ -2,12 +2,21 @@ import type { Insn } from '../../src/bpf/insn.js';
 import * as op from '../../src/bpf/opcodes.js';
 import { withIdentity } from './identity.js';
 import { pointerArithmetic, rejectPointerOperation } from './pointer-arithmetic.js';
-import { isPacketFamily } from './pointer-kinds.js';
+import { isNeverNull, isPacketFamily, staysLow } from './pointer-kinds.js';
 import { arithmetic, byteOrder, negate, signExtend, truncate } from './scalar/scalar-arithmetic.js';
 import { Scalar, ZERO } from './scalar/scalar.js';
 import type { Simulation } from './simulation.js';
+import { rejectStale } from './stale-pointers.js';
 import { describeKind } from './value-format.js';
-import { constantValue, PACKET_LOW, scalarValue, UNKNOWN_NUMBER, type Value } from './value.js';
+import {
+  constantValue,
+  Kind,
+  PACKET_LOW,
+  PACKET_LOW_MOVED,
+  scalarValue,
+  UNKNOWN_NUMBER,
+  type Value,
+} from './value.js';
 
 /** Classes ALU and ALU64. */
 export function stepArithmetic(sim: Simulation, insn: Insn): void {
@@ -42,9 +51,11 @@ function move(sim: Simulation, insn: Insn, is32: boolean): void {
     return;
   }
   if (source.isPointer) {
+    if (source.kind === Kind.Stale) rejectStale(sim, insn.src);
     // Compilers take lengths as `w2 = w3 (data_end); w2 -= w1 (data)`.
     if (is32 && insn.off === 0 && isPacketFamily(source)) {
-      sim.set(insn.dst, PACKET_LOW, origin);
+      // Moved by a constant up it is as good as unmoved; elsewhere it may have come round.
+      sim.set(insn.dst, isNeverNull(source) && staysLow(source) ? PACKET_LOW : PACKET_LOW_MOVED, origin);
       return;
     }
     if (!sim.options.allowPointerLeaks) {

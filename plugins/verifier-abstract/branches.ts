@@ -2,10 +2,11 @@ import type { Insn } from '../../src/bpf/insn.js';
 import * as op from '../../src/bpf/opcodes.js';
 import { isUnconditional, jumpTarget } from './control-flow.js';
 import { OriginKind } from './origin.js';
-import { isPacketFamily, sameMemory } from './pointer-kinds.js';
+import { isNeverNull, isPacketFamily, sameMemory, staysLow } from './pointer-kinds.js';
 import { arithmetic } from './scalar/scalar-arithmetic.js';
 import { narrow } from './scalar/scalar-comparison.js';
 import { Scalar } from './scalar/scalar.js';
+import { rejectStale } from './stale-pointers.js';
 import type { Simulation } from './simulation.js';
 import { describeKind } from './value-format.js';
 import {
@@ -34,6 +35,8 @@ export function stepJump(sim: Simulation, insn: Insn, code: number): void {
   const right = fromRegister ? sim.get(insn.src) : constantValue(insn.imm);
   const sourceRegister = fromRegister ? insn.src : undefined;
   if (left.isPointer || right.isPointer) {
+    if (left.kind === Kind.Stale) rejectStale(sim, insn.dst);
+    if (right.kind === Kind.Stale) rejectStale(sim, insn.src);
     comparePointers(sim, insn, code, is32, left, right, sourceRegister, target);
     return;
   }
@@ -131,8 +134,7 @@ function comparePointers(
   if (!is32 && isEquality) {
     const subject = left.isPointer ? left : right;
     const other = left.isPointer ? right : left;
-    // The low half of an address may well be 0.
-    if (other.isZero && subject.kind !== Kind.PacketLow) {
+    if (other.isZero && subject.kind !== Kind.PacketLow && (subject.maybeNull || isNeverNull(subject))) {
       // Whether this is a NULL check hangs on the number being 0.
       if (sourceRegister !== undefined) sim.precise(left.isPointer ? sourceRegister : insn.dst);
       compareWithNull(sim, subject, code, target);
@@ -142,16 +144,23 @@ function comparePointers(
   if (
     !is32 &&
     sourceRegister !== undefined &&
+    (sim.options.allowPointerLeaks || (isNeverNull(left) && isNeverNull(right))) &&
     comparePacketPointers(sim, code, left, right, insn.dst, sourceRegister, target)
   ) {
     return;
   }
   const isHalf = (left.kind === Kind.PacketLow) !== (right.kind === Kind.PacketLow);
   // Compilers narrow the NULL check of a pointer they loaded as the 32 bits of `ctx->data`.
+  const checked = left.isPointer ? left : right;
   const isNullCheck =
     isEquality &&
-    (left.isPointer ? right.isZero && isPacketFamily(left) : left.isZero && isPacketFamily(right));
-  const harmless = isNullCheck || (sameMemory(left, right) && (is32 ? isPacketFamily(left) : !isHalf));
+    (left.isPointer ? right : left).isZero &&
+    isPacketFamily(checked) &&
+    isNeverNull(checked) &&
+    staysLow(checked);
+  // Which of two is above the other tells no address as long as neither can have wrapped around.
+  const isOfOneMemory = sameMemory(left, right) && isNeverNull(left) && isNeverNull(right);
+  const harmless = isNullCheck || (isOfOneMemory && (is32 ? isPacketFamily(left) : !isHalf));
   if (isNullCheck && sourceRegister !== undefined) sim.precise(left.isPointer ? sourceRegister : insn.dst);
   if (!sim.options.allowPointerLeaks && !harmless) {
     const registers = sourceRegister === undefined ? [insn.dst] : [insn.dst, sourceRegister];
@@ -168,9 +177,9 @@ function comparePointers(
   branch(sim, target, undefined, undefined);
 }
 
+/** Comparison of a pointer that may be NULL, or that cannot be, with 0. */
 function compareWithNull(sim: Simulation, subject: Value, code: number, target: number): void {
   if (!subject.maybeNull) {
-    // Other pointers are never NULL.
     sim.pc = code === op.BPF_JEQ ? sim.pc + 1 : target;
     return;
   }

@@ -1,10 +1,11 @@
+import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import type { HelperPrototype } from '../../src/bpf/helper-prototypes.js';
 import type { CallbackFrame } from './frame.js';
 import { leaveCall, rejectDeepCall } from './local-calls.js';
 import { markPrecise, type Origin } from './origin.js';
 import type { Simulation } from './simulation.js';
 import { describeKind } from './value-format.js';
-import { Kind, type KnownMap, pointer, UNKNOWN_NUMBER, type Value } from './value.js';
+import { Kind, type KnownMap, PAST_ELEMENT, pointer, UNKNOWN_NUMBER, type Value } from './value.js';
 
 /** bpf_loop runs at most this often (kernel BPF_MAX_LOOPS). */
 const MAX_LOOPS = 1 << 23;
@@ -20,13 +21,10 @@ export function callBack(sim: Simulation, prototype: HelperPrototype, map: Known
   const caller = state.top;
   const isLoop = prototype.id === 181;
   const count = caller.regs[1]!;
-  const bound =
-    isLoop && count.kind === Kind.Scalar ? count.scalar.umax : BigInt(map?.spec.maxEntries ?? MAX_LOOPS);
-  const limit = bound < BigInt(MAX_LOOPS) ? Number(bound) : MAX_LOOPS;
+  const limit = isLoop ? mostLoops(count) : mostElements(map!);
   if (isLoop) sim.precise(1);
   const rounds = caller.rounds ?? { invocation: sim.newId(), count: 0, charged: 0 };
-  const again = rounds.count < limit;
-  if (!again) {
+  if (rounds.count >= limit.certain) {
     finishCallbacks(sim);
     sim.pc = next;
     return;
@@ -44,8 +42,9 @@ export function callBack(sim: Simulation, prototype: HelperPrototype, map: Known
   const frame = second.pushFrame(functionPointer.size, callsite, {
     helper: prototype.id,
     map,
-    limit,
+    limit: limit.counted,
     enteredAt: second.cost,
+    element: isLoop ? 0 : sim.newId(),
   });
   const context = outer.regs[3]!;
   const contextOrigin = outer.origins[3];
@@ -58,8 +57,9 @@ export function callBack(sim: Simulation, prototype: HelperPrototype, map: Known
     provide(2, context, contextOrigin);
   } else {
     provide(1, pointer(Kind.Map, { map }));
-    provide(2, pointer(Kind.MapKey, { map }));
-    provide(3, pointer(Kind.MapValue, { map }));
+    const { element } = frame.callback!;
+    provide(2, pointer(Kind.MapKey, { map, ref: element }));
+    provide(3, pointer(Kind.MapValue, { map, ref: element }));
     provide(4, context, contextOrigin);
   }
   sim.state = state;
@@ -67,6 +67,33 @@ export function callBack(sim: Simulation, prototype: HelperPrototype, map: Known
     sim.state = second;
     sim.pc = functionPointer.size;
   } else sim.pc = next;
+}
+
+/** How often a helper calls back at most. */
+interface RoundLimit {
+  /** Rounds beyond this are not explored: there are none. Infinity when it takes more than the arguments to know. */
+  readonly certain: number;
+  /** What the worst case counts with. */
+  readonly counted: number;
+}
+
+/** bpf_loop is given the number, and refuses more than MAX_LOOPS. */
+function mostLoops(count: Value): RoundLimit {
+  const bound = count.kind === Kind.Scalar ? count.scalar.umax : BigInt(MAX_LOOPS);
+  const limit = bound < BigInt(MAX_LOOPS) ? Number(bound) : MAX_LOOPS;
+  return { certain: limit, counted: limit };
+}
+
+/**
+ * bpf_for_each_map_elem visits all of an array's elements. The elements of other maps come and go, while it runs as
+ * well (Simulation.changesIteratedMap), so that only the worst case of callbacks that leave the map alone counts with
+ * the map's size; and what a map of maps holds may be of another size than the map it was created with.
+ */
+function mostElements({ spec, handle }: KnownMap): RoundLimit {
+  const isArray =
+    spec.type === BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY || spec.type === BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY;
+  if (handle < 0) return { certain: Infinity, counted: Infinity };
+  return { certain: isArray ? spec.maxEntries : Infinity, counted: spec.maxEntries };
 }
 
 function finishCallbacks(sim: Simulation): void {
@@ -92,6 +119,10 @@ export function exitCallback(
     );
   }
   markPrecise(origin);
+  // The key is a copy that the next round overwrites, and a map backend need not keep the value where it was.
+  if (callback.element !== 0) {
+    sim.updateAll((candidate) => (candidate.ref === callback.element ? PAST_ELEMENT : undefined), undefined);
+  }
   const { state } = sim;
   const { callsite } = state.top;
   state.popFrame();
@@ -99,7 +130,8 @@ export function exitCallback(
   const round = state.cost - callback.enteredAt;
   const rounds = state.top.rounds!;
   if (round > rounds.charged) {
-    state.cost += (round - rounds.charged) * ((callback.limit ?? MAX_LOOPS) - 1);
+    // `limit` is Infinity where nothing bounds the rounds, and then so is the cost.
+    state.cost += (round - rounds.charged) * (callback.limit - 1);
     state.setRounds({ ...rounds, charged: round });
   }
   // Back to the call insn, which decides whether there is another round; it is not executed again.

@@ -1,10 +1,10 @@
 import { exitCallback } from './callbacks.js';
 import { leaveCall } from './local-calls.js';
-import { markReturned } from './origin.js';
+import { markReturned, type Origin } from './origin.js';
 import { rejectHeldReferences } from './references.js';
 import type { Simulation } from './simulation.js';
 import { describeKind } from './value-format.js';
-import { Kind } from './value.js';
+import { Kind, type Value } from './value.js';
 
 /** EXIT: of the program, of a function, or of a callback. */
 export function stepExit(sim: Simulation): boolean {
@@ -16,9 +16,17 @@ export function stepExit(sim: Simulation): boolean {
   const frame = state.top;
   const result = frame.regs[0]!;
   const resultOrigin = frame.origins[0];
+  leaveFunction(sim, result, resultOrigin);
+  return true;
+}
+
+/** The running function, which has a caller or is called back, ends with `result` in R0. */
+export function leaveFunction(sim: Simulation, result: Value, origin: Origin | undefined): void {
+  const { state } = sim;
+  const frame = state.top;
   if (frame.callback !== undefined) {
-    exitCallback(sim, frame.callback, result, resultOrigin);
-    return true;
+    exitCallback(sim, frame.callback, result, origin);
+    return;
   }
   if (result.kind === Kind.Stack && result.size === state.depth) {
     sim.reject('return-value', 'the function returns a pointer to its own stack, which is gone then', {
@@ -28,9 +36,8 @@ export function stepExit(sim: Simulation): boolean {
   }
   state.popFrame();
   const { callsite } = frame;
-  leaveCall(sim, result, resultOrigin);
+  leaveCall(sim, result, origin);
   sim.pc = callsite + 1;
-  return true;
 }
 
 function exitProgram(sim: Simulation): void {

@@ -10,6 +10,20 @@ import { step } from './step.js';
 import { Kind, UNKNOWN_NUMBER } from './value.js';
 import type { Choice, VerifierState } from './verifier-state.js';
 
+/** Sees every state that is explored, before the insn at `pc`; may keep a fork of it. */
+export interface StateObserver {
+  before(pc: number, state: VerifierState): void;
+}
+
+/** For tools that check the exploration itself; verdicts do not depend on them while limits are not reached. */
+export interface ExplorationTools {
+  readonly observer?: StateObserver;
+  /** False: no path ends early at a state that was there before. */
+  readonly prune?: boolean;
+  /** False: numbers that change from round to round of a callback are kept. */
+  readonly widen?: boolean;
+}
+
 /** A state that paths passed through, kept so that later paths can end where they repeat it. */
 class Stored {
   /** Paths from here that have not ended. */
@@ -18,8 +32,8 @@ class Stored {
   hits = 0;
   /** Cost of the longest run through here, from the start of the program. */
   longest = 0;
-  /** Cost at which paths from here came back here in a later round. */
-  late = 0;
+  /** At the call of a helper that calls back: cost of the longest run from here on without a further round. */
+  costWithoutRound = 0;
 
   constructor(
     readonly pc: number,
@@ -37,6 +51,8 @@ interface Pending {
   readonly pc: number;
   readonly state: VerifierState;
   readonly parent: Stored | undefined;
+  /** Whether it starts with a round of a callback; its parent is then the state at the call. */
+  readonly isRound: boolean;
 }
 
 /**
@@ -69,6 +85,7 @@ export class Exploration implements Driver {
     readonly flow: ControlFlow,
     readonly budget: Budget,
     readonly log: StateLog | undefined,
+    readonly tools: ExplorationTools = {},
   ) {
     const slots = flow.prunePoints.length;
     this.visits = new Uint32Array(slots);
@@ -84,7 +101,8 @@ export class Exploration implements Driver {
     second.choices = { second: true, previous: state.choices };
     state.choices = { second: false, previous: state.choices };
     if (this.#parent !== undefined) this.#parent.branches++;
-    this.#pending.push({ pc: secondPc, state: second, parent: this.#parent });
+    const isRound = second.depth > state.depth;
+    this.#pending.push({ pc: secondPc, state: second, parent: this.#parent, isRound });
     this.budget.checkPending(this.#simulation.pc, this.#pending.length);
     return false;
   }
@@ -105,6 +123,7 @@ export class Exploration implements Driver {
       visits[pc]!++;
       simulation.facts.visit(pc);
       log?.before(simulation);
+      this.tools.observer?.before(pc, simulation.state);
       const insn = simulation.insns[pc]!;
       if (isJump(insn)) this.#jumps++;
       const goesOn = step(simulation);
@@ -126,6 +145,8 @@ export class Exploration implements Driver {
     this.#simulation.state = next.state;
     this.#simulation.pc = next.pc;
     this.#parent = next.parent;
+    // The round comes after all that there is to explore without it.
+    if (next.isRound) next.parent!.costWithoutRound = costFrom(next.parent!);
     this.log?.resume(this.#simulation);
   }
 
@@ -146,9 +167,6 @@ export class Exploration implements Driver {
 
   /** All paths from the state have ended: its marks are final, and what it was computed from is of no more use. */
   #complete(stored: Stored): void {
-    if (stored.late > 0) {
-      stored.longest = Math.max(stored.longest, stored.late + stored.longest - stored.state.cost);
-    }
     const { parent, longest } = stored;
     if (parent === undefined) this.longestRun = Math.max(this.longestRun, longest);
     else parent.longest = Math.max(parent.longest, longest);
@@ -165,29 +183,29 @@ export class Exploration implements Driver {
     const newInsns = this.budget.processedInsns - this.#insnsAtLastState;
     const newJumps = this.#jumps - this.#jumpsAtLastState;
     let store = calls || (newJumps >= 2 && newInsns >= 8);
-    if (calls) this.#widen(pc);
+    if (calls && this.tools.widen !== false) this.#widen(pc);
     const list = this.#stored[pc];
-    if (list !== undefined) {
+    if (list !== undefined && this.tools.prune !== false) {
       for (let i = 0; i < list.length; i++) {
         const stored = list[i]!;
         if (!stored.explored) {
           if (calls && this.#isEarlierRound(stored) && covers(stored.state, state, Comparison.Within)) {
-            stored.late = Math.max(stored.late, state.cost);
             markEverything(state);
-            this.#endPath(state.cost);
+            this.#endPath(state.cost + costOfRounds(stored.state, state) + stored.costWithoutRound);
             return true;
           }
           if (!calls && covers(stored.state, state, Comparison.Same)) this.#rejectLoop(pc);
           // Inside a loop, states are stored less often: each is compared with all later rounds.
           if (!calls && newJumps < 20 && newInsns < 100) store = false;
-          stored.misses++;
         } else if (covers(stored.state, state, Comparison.Explored)) {
           stored.hits++;
           inheritMarks(stored.state, state, (scalar) => this.#simulation.facts.returns(scalar));
-          this.#endPath(state.cost + Math.max(0, stored.longest - stored.state.cost));
+          this.#endPath(state.cost + costOfRounds(stored.state, state) + costFrom(stored));
           return true;
-        } else stored.misses++;
-        // What keeps failing is not worth the comparison.
+        }
+        // What keeps failing is not worth the comparison. As in the kernel a failure counts only where one more state
+        // would be stored; but a state inside a loop keeps others from being stored, and has to go in time.
+        if (store || !stored.explored) stored.misses++;
         const patience = calls ? 64 : 3;
         if (stored.misses > stored.hits * patience + patience) {
           list.splice(i, 1);
@@ -303,6 +321,28 @@ export class Exploration implements Driver {
       stack.set(i, slots[i]!.withValue(UNKNOWN_NUMBER), origin);
     }
   }
+}
+
+/**
+ * What a path that ends at `old` costs beyond what went on from there, because its rounds of callbacks took longer
+ * until here: what was counted with the rounds of `old`, as often as the helper may call back, has to be more by the
+ * difference. From the innermost callback outwards, each adds to the round of the next.
+ */
+function costOfRounds(old: VerifierState, current: VerifierState): number {
+  let more = 0;
+  for (let index = current.frames.length - 1; index > 0; index--) {
+    const { callback } = current.frames[index]!;
+    if (callback === undefined) continue;
+    const roundOfOld = old.cost - old.frames[index]!.callback!.enteredAt;
+    const longer = current.cost - callback.enteredAt + more - roundOfOld;
+    if (longer > 0) more += longer * (callback.limit - 1);
+  }
+  return more;
+}
+
+/** Cost of the longest run from the state on. Where a run before it had no bound, nor has one from it. */
+function costFrom(stored: Stored): number {
+  return stored.state.cost === Infinity ? Infinity : Math.max(0, stored.longest - stored.state.cost);
 }
 
 function drop(origins: readonly (Origin | undefined)[], step: number): void {

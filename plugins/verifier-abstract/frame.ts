@@ -6,8 +6,10 @@ import { FRAME_POINTERS, type KnownMap, NOT_INIT, type Value } from './value.js'
 export interface CallbackFrame {
   readonly helper: number;
   readonly map: KnownMap | undefined;
-  /** Most calls there can be, when the helper's arguments tell. */
-  readonly limit: number | undefined;
+  /** Most calls that the worst case counts with; Infinity when nothing bounds them. */
+  readonly limit: number;
+  /** `ref` of the pointers to the element that the function was called for, which end with it; 0 for none. */
+  readonly element: number;
   /** Steps of the path when the function was entered, to bound the longest run. */
   readonly enteredAt: number;
 }

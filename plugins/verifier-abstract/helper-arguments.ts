@@ -6,7 +6,8 @@ import {
   MAP_TYPES_OF_HELPER,
   type MemoryAccess,
 } from '../../src/bpf/helper-prototypes.js';
-import { BPF_F_RDONLY_PROG, mapTypeName } from '../../src/bpf/map-spec.js';
+import { BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, mapTypeName } from '../../src/bpf/map-spec.js';
+import { frozenValueOf } from './map-access.js';
 import { checkAccess } from './region-access.js';
 import type { Simulation } from './simulation.js';
 import { requireInitialised, stackRange, writeUntracked } from './stack-access.js';
@@ -56,13 +57,7 @@ function rejectArgument(
   );
 }
 
-export function checkArgument(
-  sim: Simulation,
-  call: Call,
-  arg: HelperArgument,
-  register: number,
-  next: HelperArgument | undefined,
-): void {
+export function checkArgument(sim: Simulation, call: Call, arg: HelperArgument, register: number): void {
   const value = sim.get(register);
   switch (arg.kind) {
     case 'scalar':
@@ -120,12 +115,8 @@ export function checkArgument(
       checkMemory(sim, call, register, arg.bytes, arg.access, `memory of ${arg.bytes} bytes`);
       return;
     case 'memory':
-      // Checked with its size, which is the next argument.
-      if (arg.orNull === true && value.isZero) {
-        sim.precise(register);
-        return;
-      }
-      if (next?.kind !== 'size') rejectArgument(sim, call, register, 'memory');
+      // Checked with its size, which is the next argument in every prototype.
+      if (arg.orNull === true && value.isZero) sim.precise(register);
       return;
     case 'size':
       checkSizedMemory(sim, call, register, value, arg.zero);
@@ -221,10 +212,14 @@ function checkMapType(sim: Simulation, call: Call, register: number, map: KnownM
   if (writes && (map.spec.flags & BPF_F_RDONLY_PROG) !== 0) {
     sim.reject('read-only', `map ${map.spec.name} may only be read by programs`, { registers: [register] });
   }
+  // bpf_map_pop_elem and bpf_map_peek_elem copy what the map holds.
+  if ((id === 88 || id === 89) && (map.spec.flags & BPF_F_WRONLY_PROG) !== 0) {
+    sim.reject('write-only', `map ${map.spec.name} may not be read by programs`, { registers: [register] });
+  }
 }
 
 function checkString(sim: Simulation, call: Call, register: number, value: Value): void {
-  const content = value.map?.spec.frozenValue;
+  const content = value.map === undefined ? undefined : frozenValueOf(value.map);
   const isReadOnly = value.kind === Kind.MapValue && content !== undefined && !value.maybeNull;
   const at = value.off + Number(value.scalar.constant ?? 0n);
   const terminated =

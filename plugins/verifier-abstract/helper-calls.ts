@@ -8,6 +8,8 @@ import { invalidatePacketPointers, returnValue } from './helper-results.js';
 import { leaveCall } from './local-calls.js';
 import { NOWHERE, type Origin, OriginKind, PRECISE } from './origin.js';
 import { rejectHeldReferences, release } from './references.js';
+import { leaveFunction } from './exits.js';
+import { UNKNOWN_NUMBER, isInnerMap, type KnownMap, type Value } from './value.js';
 import type { Simulation } from './simulation.js';
 
 export function callHelper(sim: Simulation, insn: Insn): void {
@@ -21,7 +23,7 @@ export function callHelper(sim: Simulation, insn: Insn): void {
     released: 0,
   };
   const { args } = prototype;
-  for (let i = 0; i < args.length; i++) checkArgument(sim, call, args[i]!, i + 1, args[i + 1]);
+  for (let i = 0; i < args.length; i++) checkArgument(sim, call, args[i]!, i + 1);
   recordCall(sim, call);
   if (args.some((arg) => arg.kind === 'callback')) {
     callBack(sim, prototype, call.map);
@@ -32,8 +34,30 @@ export function callHelper(sim: Simulation, insn: Insn): void {
   if (call.released !== 0) release(sim, call.released);
   if (prototype.changesPacket === true) invalidatePacketPointers(sim);
   const madeOf = prototype.returns.kind === 'redirect-map' ? sim.origin(3) : undefined;
+  if (prototype.returns.kind === 'tail-call' && sim.state.depth > 0) {
+    tailCallFromFunction(sim, returned);
+    return;
+  }
   leaveCall(sim, returned, sim.madeHere(madeOf));
   sim.pc++;
+}
+
+/**
+ * A tail call in a local function that succeeds: the other program takes the function's place, and what it returns,
+ * its caller gets. One that fails goes on behind the call. (In the main program nothing comes after one that succeeds.)
+ */
+function tailCallFromFunction(sim: Simulation, failed: Value): void {
+  const { pc, state } = sim;
+  const second = state.fork();
+  sim.state = second;
+  leaveFunction(sim, UNKNOWN_NUMBER, sim.madeHere());
+  const secondPc = sim.pc;
+  sim.state = state;
+  leaveCall(sim, failed, sim.madeHere());
+  if (sim.driver.fork(pc + 1, second, secondPc)) {
+    sim.state = second;
+    sim.pc = secondPc;
+  } else sim.pc = pc + 1;
 }
 
 function findPrototype(sim: Simulation, id: number): HelperPrototype {
@@ -79,7 +103,26 @@ function recordCall(sim: Simulation, call: Call): void {
     if (exact) (constants ??= new Map()).set(register, constant);
   }
   if (call.map !== undefined) sim.facts.mapType(call.map.spec.type);
-  sim.facts.call(sim.pc, call.prototype.id, call.map?.handle, constants ?? NO_CONSTANTS);
+  if (call.map !== undefined && CHANGE_ELEMENTS.has(call.prototype.id))
+    noteChangeWhileIterated(sim, call.map);
+  sim.facts.call(sim.pc, call.prototype.id, handleOf(call.map), constants ?? NO_CONSTANTS);
+}
+
+/** bpf_map_update_elem and bpf_map_delete_elem. */
+const CHANGE_ELEMENTS: ReadonlySet<number> = new Set([2, 3]);
+
+/** A callback of bpf_for_each_map_elem that adds elements to what is iterated may be called without end. */
+function noteChangeWhileIterated(sim: Simulation, map: KnownMap): void {
+  for (const { callback } of sim.state.frames) {
+    const iterated = callback?.map;
+    if (iterated === undefined) continue;
+    if (iterated === map || isInnerMap(iterated) || isInnerMap(map)) sim.changesIteratedMap = true;
+  }
+}
+
+/** What of a map facts can name: what a lookup in a map of maps gave has no handle. */
+function handleOf(map: KnownMap | undefined): number | undefined {
+  return map === undefined || isInnerMap(map) ? undefined : map.handle;
 }
 
 function isMadeOfConstants(origin: Origin): boolean {

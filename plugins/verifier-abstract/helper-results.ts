@@ -9,6 +9,7 @@ import { Scalar } from './scalar/scalar.js';
 import type { Simulation } from './simulation.js';
 import { spilledNumber } from './stack-access.js';
 import {
+  isInnerMap,
   Kind,
   type KnownMap,
   NOT_INIT,
@@ -85,7 +86,8 @@ function looked(sim: Simulation, call: Call): Value {
 
 /** An array has every element up to its size, so a known index below it is always found. */
 function keyIsInside(sim: Simulation, call: Call, map: KnownMap): boolean {
-  if (call.keyRegister === undefined) return false;
+  // What a map of maps holds may be of another size than the map it was created with.
+  if (call.keyRegister === undefined || isInnerMap(map)) return false;
   const key = spilledNumber(sim, sim.peek(call.keyRegister), 4);
   const index = key?.scalar.constant;
   if (index === undefined || index >= BigInt(map.spec.maxEntries)) return false;

@@ -1,7 +1,7 @@
-import { BPF_F_RDONLY_PROG } from '../../src/bpf/map-spec.js';
+import { BPF_F_RDONLY_PROG, BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { bytes } from './access.js';
 import type { Simulation } from './simulation.js';
-import { Kind, type Value } from './value.js';
+import { isInnerMap, Kind, type KnownMap, type Value } from './value.js';
 
 export function checkBounds(
   sim: Simulation,
@@ -50,12 +50,18 @@ function isMaskOffByOne(base: Value, max: number, limit: number): boolean {
   return max === limit && !base.scalar.isConst;
 }
 
+/** The content of a map whose one value never changes. */
+export function frozenValueOf(map: KnownMap): Uint8Array | undefined {
+  const { type, maxEntries, flags, frozenValue } = map.spec;
+  const isOneValue = type === BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY && maxEntries === 1 && !isInnerMap(map);
+  return isOneValue && (flags & BPF_F_RDONLY_PROG) !== 0 ? frozenValue : undefined;
+}
+
 /** The bytes of a frozen map at a constant offset. */
 export function frozenContent(base: Value, off: number, size: number): bigint | undefined {
   if (base.kind !== Kind.MapValue) return undefined;
-  const content = base.map!.spec.frozenValue;
-  if (content === undefined || (base.map!.spec.flags & BPF_F_RDONLY_PROG) === 0 || !base.scalar.isConst)
-    return undefined;
+  const content = frozenValueOf(base.map!);
+  if (content === undefined || !base.scalar.isConst) return undefined;
   const at = base.off + off + Number(base.scalar.smin);
   if (at < 0 || at + size > content.length) return undefined;
   let value = 0n;

@@ -8,7 +8,7 @@ import { S64_MIN } from './scalar/tnum.js';
 import type { Simulation } from './simulation.js';
 import { rejectStale } from './stale-pointers.js';
 import { describeKind } from './value-format.js';
-import { Kind, PACKET_LOW, scalarValue, UNKNOWN_NUMBER, type Value } from './value.js';
+import { Kind, PACKET_LOW_MOVED, scalarValue, UNKNOWN_NUMBER, type Value } from './value.js';
 
 /** Largest offset a pointer may get (kernel BPF_MAX_VAR_OFF). */
 const MAX_POINTER_OFFSET = 1 << 29;
@@ -70,7 +70,12 @@ export function pointerArithmetic(
     is32 &&
     (code === op.BPF_ADD || code === op.BPF_SUB)
   ) {
-    sim.set(insn.dst, PACKET_LOW, sim.origin(insn.dst), fromRegister ? sim.origin(insn.src) : undefined);
+    sim.set(
+      insn.dst,
+      PACKET_LOW_MOVED,
+      sim.origin(insn.dst),
+      fromRegister ? sim.origin(insn.src) : undefined,
+    );
     return;
   }
   if (is32 && code === op.BPF_SUB && sim.options.allowPointerLeaks) {
@@ -103,7 +108,7 @@ function movedPointer(
   pointerRegister: number,
   numberRegister: number | undefined,
 ): Value {
-  if (base.kind === Kind.Stale) return base;
+  if (base.kind === Kind.Stale) rejectStale(sim, pointerRegister);
   const registers = numberRegister === undefined ? [pointerRegister] : [pointerRegister, numberRegister];
   if (base.maybeNull) {
     sim.reject(
@@ -201,6 +206,8 @@ function difference(
   left: Value,
   right: Value,
 ): void {
+  if (left.kind === Kind.Stale) rejectStale(sim, insn.dst);
+  if (right.kind === Kind.Stale) rejectStale(sim, insn.src);
   if (code !== op.BPF_SUB) {
     sim.reject(
       'pointer-arithmetic',

@@ -1,4 +1,4 @@
-import { Kind, RELEASED, type Value } from './value.js';
+import { Kind, PACKET_LOW_MOVED, isInnerMap, type Value } from './value.js';
 
 /** Anything whose distance to other such pointers is a property of the packet, and tells no address. */
 export function isPacketFamily(value: Value): boolean {
@@ -9,7 +9,7 @@ export function isPacketFamily(value: Value): boolean {
     case Kind.PacketLow:
       return true;
     default:
-      return value.kind === Kind.Stale && value.size !== RELEASED.size;
+      return false;
   }
 }
 
@@ -28,6 +28,29 @@ export function isMemoryPointer(value: Value): boolean {
   }
 }
 
+/**
+ * Bytes below every object's address (AddressSpace). Addresses in a program's memory are small numbers: 2^29 bytes,
+ * which a pointer may be moved either way, bring it to 0 and beyond. The kernel's are far from there.
+ */
+const NULL_PAGE_BYTES = 0x1_0000;
+
+/**
+ * Whether the number that a pointer is can be neither 0 nor, by wrapping around, a large one: nothing moved it so far
+ * below what it points into. Moved up by less than 2^63, an address of 32 bits does not come round.
+ */
+export function isNeverNull(value: Value): boolean {
+  if (!value.isPointer) return false;
+  if (value.maybeNull || value.kind === Kind.Stale) return false;
+  if (value.kind === Kind.PacketLow) return value.size !== PACKET_LOW_MOVED.size;
+  return value.scalar.smin + BigInt(value.off) > BigInt(-NULL_PAGE_BYTES);
+}
+
+/** Whether the low 32 bits do not come round to 0 either: the pointer was moved up by less than 2^31. */
+export function staysLow(value: Value): boolean {
+  return value.scalar.smax + BigInt(value.off) < 0x8000_0000n;
+}
+
+/** Whether two pointers are into the same object, so that their order and distance tell no address. */
 export function sameMemory(a: Value, b: Value): boolean {
   if (a.maybeNull || b.maybeNull) return false;
   if (isPacketFamily(a)) return isPacketFamily(b);
@@ -37,7 +60,8 @@ export function sameMemory(a: Value, b: Value): boolean {
       return a.size === b.size;
     case Kind.MapValue:
     case Kind.MapKey:
-      return a.map === b.map;
+      // Two lookups in a map of maps give two maps, of which only the type is the same.
+      return a.map === b.map && !isInnerMap(a.map!);
     case Kind.Memory:
       return a.ref === b.ref;
     case Kind.Context:

@@ -14,7 +14,7 @@ export function programProperties(
     mapTypes: facts.mapTypes,
     writesPacket: facts.writesPacket || facts.helpers.some((id) => PACKET_WRITERS.has(id)),
     verdicts: facts.verdicts,
-    worstCaseInsns: exploration.longestRun,
+    worstCaseInsns: simulation.changesIteratedMap ? Infinity : exploration.longestRun,
     stackBytes,
   };
 }

@@ -1,9 +1,9 @@
-import type { Frame } from './frame.js';
+import type { CallbackFrame, Frame, Rounds } from './frame.js';
 import { LIVE, markLive, markPrecise, markReturned, type Origin, PRECISE, RETURNED } from './origin.js';
 import { type Scalar, UNKNOWN } from './scalar/scalar.js';
 import { Byte, EMPTY_SLOT, type Slot } from './slot.js';
 import { Kind, type Value } from './value.js';
-import type { VerifierState } from './verifier-state.js';
+import type { Reference, VerifierState } from './verifier-state.js';
 
 /**
  * When a path comes to a state that an earlier one covers, whatever can happen from here on has been seen. What
@@ -23,21 +23,109 @@ export enum Comparison {
   Within,
 }
 
-/** Which id of the current state an id of the earlier one stands for. */
+/** Names of the data fields of a class: methods and accessors are not spread. */
+type FieldOf<T extends object> = keyof {
+  [K in keyof T as T[K] extends (...args: never[]) => unknown ? never : K]: T[K];
+};
+
+type Compared =
+  /** Both have the same. */
+  | 'equal'
+  /** What the current one may be, the old one may be. */
+  | 'contained'
+  /** The same after renaming: ids only say what belongs together. */
+  | 'renamed';
+
+/**
+ * How each part of a state takes part in the comparison, or why it need not. A field that is added to one of these
+ * classes does not compile until it is named here; pruning.test.ts changes each in turn and looks whether the
+ * comparison takes notice.
+ */
+export const COMPARISONS = {
+  value: {
+    kind: 'equal',
+    scalar: 'contained',
+    id: 'renamed',
+    off: 'equal',
+    range: 'contained',
+    maybeNull: 'equal',
+    ref: 'renamed',
+    map: 'equal',
+    size: 'equal',
+    socket: 'equal',
+  },
+  slot: { types: 'contained', value: 'contained', spillSize: 'equal' },
+  frame: {
+    start: 'equal',
+    callsite: 'equal',
+    callback: 'equal',
+    rounds: 'contained',
+    regs: 'contained',
+    stack: 'contained',
+    origins: { not: 'tell what mattered after the old state; of the current one, nothing has happened yet' },
+    owner: { not: 'who may write the frame' },
+    stackOwner: { not: 'who may write the stack' },
+  },
+  callback: {
+    helper: { not: 'is what the call insn says, which is the same (callsite)' },
+    map: 'equal',
+    limit: { not: 'follows from R1 of the caller, which is compared, or from the map' },
+    element: 'renamed',
+    enteredAt: { not: 'counts the cost of the path (exploration.ts)' },
+  },
+  rounds: {
+    invocation: { not: 'tells the calls of one insn apart; what they may do does not depend on it' },
+    count: 'contained',
+    charged: 'contained',
+  },
+  reference: {
+    id: 'renamed',
+    insn: { not: 'is for messages' },
+    what: { not: 'is for messages' },
+  },
+  state: {
+    frames: 'contained',
+    references: 'renamed',
+    choices: { not: 'how the path came here' },
+    steps: { not: 'how long the path is' },
+    cost: { not: 'how long the path is at most' },
+  },
+} as const satisfies {
+  readonly value: Record<Exclude<FieldOf<Value>, 'isScalar' | 'isPointer' | 'constant' | 'isZero'>, Compared>;
+  readonly slot: Record<FieldOf<Slot>, Compared>;
+  readonly frame: Record<FieldOf<Frame>, Compared | { readonly not: string }>;
+  readonly callback: Record<FieldOf<CallbackFrame>, Compared | { readonly not: string }>;
+  readonly rounds: Record<FieldOf<Rounds>, Compared | { readonly not: string }>;
+  readonly reference: Record<FieldOf<Reference>, Compared | { readonly not: string }>;
+  readonly state: Record<
+    Exclude<FieldOf<VerifierState>, 'depth' | 'top'>,
+    Compared | { readonly not: string }
+  >;
+};
+
+/** What a number with an id stands for in the current state: a number with an id there plus a constant, or a constant. */
+interface Counterpart {
+  /** Id in the current state; 0 when the number is a constant. */
+  readonly id: number;
+  /** What is added to the number of that id, or the constant itself; modulo 2^64. */
+  readonly plus: bigint;
+}
+
+/** Which id of the current state an id of the earlier one stands for: in each comparison one to one. */
 class Renaming {
   readonly #forward = new Map<number, number>();
   readonly #backward = new Map<number, number>();
-  readonly #numbers = new Map<number, string>();
-  #anonymous = 0;
+  readonly #numbers = new Map<number, Counterpart>();
+  readonly #numberOf = new Map<number, number>();
 
   clear(): void {
     this.#forward.clear();
     this.#backward.clear();
     this.#numbers.clear();
-    this.#anonymous = 0;
+    this.#numberOf.clear();
   }
 
-  /** Ids of pointers and references: one to one. */
+  /** Ids of pointers and references. */
   matches(old: number, current: number): boolean {
     if (old === 0 || current === 0) return old === current;
     const known = this.#forward.get(old);
@@ -49,23 +137,35 @@ class Renaming {
   }
 
   /**
-   * Numbers that were the same before have to be the same now; the other way round does no harm. `token` names the
-   * number that the current value is: by its id and offset from the old value's, or by its value.
+   * Numbers that were the same, plus a constant, have to be so now. A number that is alone in the old state, which
+   * has no id or whose id nothing else has, may be anything; and so may be a constant in the current one.
    */
   matchesNumber(old: Value, current: Value): boolean {
     if (old.id === 0) return true;
-    let token: string;
-    if (current.scalar.isConst) token = `=${BigInt.asUintN(64, current.scalar.value - BigInt(old.off))}`;
-    else if (current.id !== 0) token = `#${current.id}${current.off - old.off}`;
-    else token = `?${this.#anonymous++}`;
+    const id = current.scalar.isConst ? 0 : current.id;
+    // Without an id it is no other number: only the id's first appearance can agree with it.
+    const isAlone = id === 0 && !current.scalar.isConst;
+    const plus = BigInt.asUintN(
+      64,
+      current.scalar.isConst ? current.scalar.value - BigInt(old.off) : BigInt(current.off - old.off),
+    );
     const known = this.#numbers.get(old.id);
-    if (known === undefined) {
-      this.#numbers.set(old.id, token);
+    if (known !== undefined) return !isAlone && known.id === id && known.plus === plus;
+    if (isAlone) {
+      // No id is negative, so that nothing agrees with it later.
+      this.#numbers.set(old.id, ALONE);
       return true;
     }
-    return known === token;
+    if (id !== 0) {
+      if (this.#numberOf.has(id)) return false;
+      this.#numberOf.set(id, old.id);
+    }
+    this.#numbers.set(old.id, { id, plus });
+    return true;
   }
 }
+
+const ALONE: Counterpart = { id: -1, plus: 0n };
 
 const renaming = new Renaming();
 
@@ -81,10 +181,16 @@ export function covers(old: VerifierState, current: VerifierState, comparison: C
     const done = a.rounds?.count ?? 0;
     const doneNow = b.rounds?.count ?? 0;
     if (comparison === Comparison.Same ? done !== doneNow : done > doneNow) return false;
+    // Later rounds cost no more than was found after the old state only if as much is paid for already.
+    if ((a.rounds?.charged ?? 0) > (b.rounds?.charged ?? 0)) return false;
   }
   renaming.clear();
   for (let i = 0; i < old.references.length; i++) {
     if (!renaming.matches(old.references[i]!.id, current.references[i]!.id)) return false;
+  }
+  for (let i = 0; i < depth; i++) {
+    const element = old.frames[i]!.callback?.element ?? 0;
+    if (!renaming.matches(element, current.frames[i]!.callback?.element ?? 0)) return false;
   }
   for (let i = depth - 1; i >= 0; i--) {
     if (!coversFrame(old.frames[i]!, current.frames[i]!, comparison)) return false;
@@ -118,7 +224,7 @@ function hasMoreSlots(old: Frame, current: Frame): boolean {
 }
 
 function coversSlot(old: Slot, origin: Origin | undefined, current: Slot, comparison: Comparison): boolean {
-  if (old === current && (old.value === undefined || old.value.id === 0)) return true;
+  if (old === current && old.value === undefined) return true;
   const oldValue = old.value;
   if (
     comparison === Comparison.Same &&

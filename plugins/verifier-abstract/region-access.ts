@@ -6,7 +6,7 @@ import type { Simulation } from './simulation.js';
 import { checkSocketAccess } from './socket-access.js';
 import { rejectStale } from './stale-pointers.js';
 import { describeKind } from './value-format.js';
-import { Kind, type Value } from './value.js';
+import { isInnerMap, Kind, type KnownMap, type Value } from './value.js';
 
 /**
  * Checks that `size` bytes at register + off are inside what the register points to and may be accessed so.
@@ -47,11 +47,7 @@ export function checkAccess(
         map.spec.type === BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP ||
         map.spec.type === BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP_HASH;
       if (write && isDeviceMap) rejectReadOnly(sim, register, `the value of device map ${map.spec.name}`);
-      if (access !== 'write' && (map.spec.flags & BPF_F_WRONLY_PROG) !== 0) {
-        sim.reject('write-only', `map ${map.spec.name} may not be read by programs`, {
-          registers: [register],
-        });
-      }
+      if (access !== 'write') rejectWriteOnly(sim, register, map);
       checkBounds(
         sim,
         register,
@@ -63,11 +59,12 @@ export function checkAccess(
         'map-value-bounds',
         `a value of map ${map.spec.name}`,
       );
-      if (record) sim.facts.access(sim.pc, 'map-value', write, size, min, max, map.handle);
+      if (record) recordMapAccess(sim, map, write, size, min, max);
       return;
     }
     case Kind.MapKey:
       if (write) rejectReadOnly(sim, register, 'the key of a map');
+      rejectWriteOnly(sim, register, base.map!);
       checkBounds(sim, register, base, min, max, size, base.map!.spec.keySize, 'memory-bounds', 'the key');
       if (record) sim.facts.access(sim.pc, 'memory', write, size, min, max);
       return;
@@ -124,4 +121,22 @@ function rejectNotAccessible(sim: Simulation, register: number, base: Value, wri
         'memory is reached through pointers that the verifier knows: from the context, the stack, a map lookup or a helper; arithmetic other than + and - turns a pointer into a number',
     },
   );
+}
+
+function rejectWriteOnly(sim: Simulation, register: number, { spec }: KnownMap): void {
+  if ((spec.flags & BPF_F_WRONLY_PROG) === 0) return;
+  sim.reject('write-only', `map ${spec.name} may not be read by programs`, { registers: [register] });
+}
+
+/** Facts name maps by handle, which what a lookup in a map of maps gave has none of. */
+function recordMapAccess(
+  sim: Simulation,
+  map: KnownMap,
+  write: boolean,
+  size: number,
+  min: number,
+  max: number,
+): void {
+  if (isInnerMap(map)) sim.facts.accessElsewhere(sim.pc);
+  else sim.facts.access(sim.pc, 'map-value', write, size, min, max, map.handle);
 }

@@ -32,6 +32,8 @@ export class Simulation {
   readonly stackDepth = new Map<number, number>();
   state: VerifierState;
   pc = 0;
+  /** A callback may change the map that it is called for, so that nothing bounds how often it is. */
+  changesIteratedMap = false;
   #nextId = 1;
   readonly #innerMaps = new Map<KnownMap, KnownMap | undefined>();
   readonly #maps = new Map<number, KnownMap>();
@@ -69,7 +71,19 @@ export class Simulation {
       if (spec === undefined) {
         this.reject('helper-argument', `it is not known what maps ${outer.spec.name} holds`);
       }
-      inner = { handle: -1 - this.#innerMaps.size, spec: { ...spec, name: `${outer.spec.name}[]` } };
+      const { type, keySize, valueSize, maxEntries, flags } = spec;
+      inner = {
+        handle: -1 - this.#innerMaps.size,
+        spec: {
+          name: `${outer.spec.name}[]`,
+          type,
+          keySize,
+          valueSize,
+          maxEntries,
+          flags,
+          inner: spec.inner,
+        },
+      };
       this.#innerMaps.set(outer, inner);
     }
     return inner;

@@ -1,5 +1,5 @@
 import { type Scalar, UNKNOWN } from './scalar/scalar.js';
-import { Kind, RANGE_AT_END, RELEASED, type Value } from './value.js';
+import { Kind, RANGE_AT_END, PAST_ELEMENT, RELEASED, type Value } from './value.js';
 
 /** What people call it, for messages: "a packet pointer". */
 export function describeKind(value: Value): string {
@@ -35,6 +35,7 @@ export function describeKind(value: Value): string {
     case Kind.PacketLow:
       return 'the low half of a packet pointer';
     case Kind.Stale:
+      if (value.size === PAST_ELEMENT.size) return 'a pointer to the element of a callback that has returned';
       return value.size === RELEASED.size
         ? 'a pointer to something that was given back'
         : 'a packet pointer from before the packet was moved';
@@ -102,6 +103,7 @@ export function formatValue(value: Value): string {
     case Kind.PacketLow:
       return 'pkt_low()';
     case Kind.Stale:
+      if (value.size === PAST_ELEMENT.size) return 'past_elem()';
       return value.size === RELEASED.size ? 'released()' : 'stale_pkt()';
   }
 }

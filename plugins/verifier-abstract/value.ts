@@ -35,6 +35,11 @@ export interface KnownMap {
   readonly spec: VerifierMap;
 }
 
+/** Whether all that is known of the map is what the map of maps may hold. */
+export function isInnerMap(map: KnownMap): boolean {
+  return map.handle < 0;
+}
+
 /** Packet pointers that a comparison found to be past the end carry these in place of a range. */
 export const RANGE_BEYOND_END = -2;
 
@@ -71,10 +76,10 @@ export class Value {
     /** Bytes from the pointer's base (with its variable offset) that are inside the packet. */
     readonly range: number,
     readonly maybeNull: boolean,
-    /** Id of the reference that has to be given back; 0 for none. */
+    /** Id of what the pointer ends with: a reference that has to be given back, or a callback's element; 0 for none. */
     readonly ref: number,
     readonly map: KnownMap | undefined,
-    /** Memory: bytes. Stack: frame. Function: slot of its first insn. */
+    /** Memory: bytes. Stack: frame. Function: slot of its first insn. PacketLow and Stale: which of their constants. */
     readonly size: number,
     readonly socket: SocketKind | undefined,
   ) {}
@@ -165,6 +170,8 @@ export const PACKET_META = pointer(Kind.PacketMeta);
 export const PACKET_END = pointer(Kind.PacketEnd);
 
 export const PACKET_LOW = pointer(Kind.PacketLow);
+/** The same after arithmetic: may be any number, 0 among them. */
+export const PACKET_LOW_MOVED = pointer(Kind.PacketLow, { size: 1 });
 
 /** A packet pointer of before a helper moved the packet. */
 export const STALE_PACKET = pointer(Kind.Stale);
@@ -172,6 +179,8 @@ export const STALE_PACKET = pointer(Kind.Stale);
 /** A pointer that was given back to a helper. */
 export const RELEASED = pointer(Kind.Stale, { size: 1 });
 
+/** A pointer to the element that a callback was called for, after it has returned. */
+export const PAST_ELEMENT = pointer(Kind.Stale, { size: 2 });
 export const NULL_VALUE = scalarValue(ZERO);
 
 /** The frame pointer of each frame. */

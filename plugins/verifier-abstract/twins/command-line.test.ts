@@ -19,7 +19,7 @@ function write(twin: Twin, form: 'rejected' | 'accepted'): string {
   const lines = [`.license ${twin.gpl === false ? 'Proprietary' : 'GPL'}`];
   for (const map of TWIN_MAPS)
     if (map.inner !== undefined)
-      lines.push(directive({ ...map, ...map.inner, name: 'inner', inner: undefined }));
+      lines.push(directive({ ...map, ...map.inner, name: `inner_of_${map.name}`, inner: undefined }));
   for (const map of TWIN_MAPS) lines.push(directive(map));
   const file = join(folder, `${form}.s`);
   writeFileSync(file, `${lines.join('\n')}\n.program twin\n${twin[form]}\n`);
@@ -38,7 +38,7 @@ function directive({
 }: VerifierMap): string {
   const typeName = Object.entries(BPF_MAP_TYPE).find(([, number]) => number === type)![0];
   const rest = [
-    ...(inner === undefined ? [] : ['inner=inner']),
+    ...(inner === undefined ? [] : [`inner=inner_of_${name}`]),
     ...(frozenValue === undefined ? [] : ['frozen', `data=${Buffer.from(frozenValue).toString('hex')}`]),
   ];
   return [

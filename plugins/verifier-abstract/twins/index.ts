@@ -1,5 +1,8 @@
+import { ADDRESS_TWINS } from './address-twins.js';
+import { BOUNDARY_TWINS } from './boundary-twins.js';
 import { CALL_TWINS, FLOW_TWINS } from './call-and-flow-twins.js';
 import { PACKET_TWINS } from './packet-twins.js';
+import { PRUNING_TWINS } from './pruning-twins.js';
 import { STACK_TWINS } from './stack-and-leak-twins.js';
 import type { Twin } from './twin.js';
 import { VALUE_TWINS } from './value-twins.js';
@@ -13,4 +16,7 @@ export const TWINS: readonly Twin[] = [
   ...STACK_TWINS,
   ...CALL_TWINS,
   ...FLOW_TWINS,
+  ...PRUNING_TWINS,
+  ...ADDRESS_TWINS,
+  ...BOUNDARY_TWINS,
 ];

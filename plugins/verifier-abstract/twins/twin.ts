@@ -1,4 +1,9 @@
-import { BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, BPF_MAP_TYPE } from '../../../src/bpf/map-spec.js';
+import {
+  BPF_F_INNER_MAP,
+  BPF_F_RDONLY_PROG,
+  BPF_F_WRONLY_PROG,
+  BPF_MAP_TYPE,
+} from '../../../src/bpf/map-spec.js';
 import type { VerifierMap } from '../../../src/core/contract/verifier.js';
 import type { RejectionCode } from '../rejection-codes.js';
 
@@ -26,7 +31,13 @@ const map = (
   rest: Partial<VerifierMap> = {},
 ): VerifierMap => ({ name, type, keySize, valueSize, maxEntries, flags: 0, ...rest });
 
-const inner = { type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, keySize: 4, valueSize: 8, maxEntries: 4, flags: 0 };
+const inner = {
+  type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
+  keySize: 4,
+  valueSize: 8,
+  maxEntries: 4,
+  flags: BPF_F_INNER_MAP,
+};
 
 const rodata = new Uint8Array(32);
 rodata.set(new TextEncoder().encode('hello'), 0);
@@ -48,6 +59,14 @@ export const TWIN_MAPS: readonly VerifierMap[] = [
   map('sink', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, 4, 8, 4, { flags: BPF_F_WRONLY_PROG }),
   map('queue', BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE, 0, 8, 4),
   map('events', BPF_MAP_TYPE.BPF_MAP_TYPE_PERF_EVENT_ARRAY, 4, 4, 4),
+  // What is not what it seems: inner hashes may be larger, arrays of a flag as well; elements come while one iterates.
+  map('tables', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY_OF_MAPS, 4, 4, 4, {
+    inner: { ...inner, type: BPF_MAP_TYPE.BPF_MAP_TYPE_HASH, maxEntries: 2 },
+  }),
+  map('pair', BPF_MAP_TYPE.BPF_MAP_TYPE_HASH, 4, 8, 2),
+  map('texts', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, 4, 32, 2, { flags: BPF_F_RDONLY_PROG, frozenValue: rodata }),
+  map('outbox', BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE, 0, 8, 4, { flags: BPF_F_WRONLY_PROG }),
+  map('empty', BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH, 4, 0, 4),
 ];
 
 /** R2 = data, R3 = data_end. */

@@ -23,7 +23,7 @@ export function renderVerification(
     if (properties !== undefined) {
       lines.push(
         `  may return ${properties.verdicts.join(', ') || 'nothing'}; ${properties.writesPacket ? 'writes' : 'does not write'} the packet; ` +
-          `at most ${properties.worstCaseInsns} insns for a packet; ${properties.stackBytes} bytes of stack`,
+          `${mostInsns(properties.worstCaseInsns)} for a packet; ${properties.stackBytes} bytes of stack`,
       );
     }
   } else {
@@ -34,6 +34,10 @@ export function renderVerification(
   }
   if (options.complexity) lines.push(...complexityLines(statistics));
   return `${lines.join('\n')}\n`;
+}
+
+function mostInsns(count: number): string {
+  return count === Infinity ? 'no bound of insns' : `at most ${count} insns`;
 }
 
 function rejectionLines(rejection: Rejection): string[] {

@@ -92,7 +92,10 @@ export interface ProgramProperties {
   readonly writesPacket: boolean;
   /** Verdicts the program can return, `XDP_REDIRECT` among them only if R0 may hold it. */
   readonly verdicts: readonly string[];
-  /** Upper bound of insns executed for one packet along any explored path; tail calls not followed. */
+  /**
+   * Upper bound of insns executed for one packet, those of callbacks as often as they may be called; a helper counts
+   * as one, tail calls are not followed. Infinity when nothing bounds it.
+   */
   readonly worstCaseInsns: number;
   readonly stackBytes: number;
 }

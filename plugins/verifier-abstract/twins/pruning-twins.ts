@@ -1,0 +1,42 @@
+import { PASS, type Twin } from './twin.js';
+
+/** Insns and jumps enough that a state is stored in them (exploration.ts). */
+const stored = (name: string): string =>
+  `${'r0 = 0\n '.repeat(9)} goto ${name}1\n ${name}1: goto ${name}2\n ${name}2: ${'r0 = 0\n '.repeat(9)} goto ${name}3\n ${name}3: goto ${name}4\n ${name}4:`;
+
+/** R9 = a packet of 40 bytes, R5 = data_end; leaves for `out` when there are fewer. */
+const BYTES_40 = `r9 = *(u32 *)(r1 +0)\n r5 = *(u32 *)(r1 +4)\n r2 = r9\n r2 += 40\n if r2 > r5 goto out\n`;
+
+const RESERVE = `r1 = map[ring]\n r2 = 16\n r3 = 0\n call bpf_ringbuf_reserve\n`;
+
+/**
+ * Two ways lead to the same insns, and the first one is safe: the second may end where it meets what the first one
+ * left only if it is the same in everything that matters. The way that is not jumped to is explored first.
+ */
+export const PRUNING_TWINS: readonly Twin[] = [
+  {
+    name: 'two numbers that are the same on the other way only',
+    code: 'pointer-offset-unbounded',
+    rejected: `${BYTES_40} r1 = *(u8 *)(r9 +0)\n if r1 == 0 goto B\n r6 = *(u64 *)(r9 +8)\n r7 = r6\n goto join\n B: r6 = *(u64 *)(r9 +8)\n r3 = r6\n r7 = *(u64 *)(r9 +16)\n r3 = r7\n join: ${stored('j')} r0 = 2\n if r6 > 63 goto out\n r2 = map[wide][0]+0\n r2 += r7\n r0 = *(u8 *)(r2 +0)\n r0 = 2\n out: ${PASS}`,
+    accepted: `${BYTES_40} r1 = *(u8 *)(r9 +0)\n if r1 == 0 goto B\n r6 = *(u64 *)(r9 +8)\n r7 = r6\n goto join\n B: r6 = *(u64 *)(r9 +8)\n r3 = r6\n r7 = r6\n join: ${stored('j')} r0 = 2\n if r6 > 63 goto out\n r2 = map[wide][0]+0\n r2 += r7\n r0 = *(u8 *)(r2 +0)\n r0 = 2\n out: ${PASS}`,
+  },
+  {
+    // With ids written side by side as text, number 2 plus 31 would have been number 23 plus 1.
+    name: 'ids and offsets that look alike when written one after the other',
+    code: 'pointer-offset-unbounded',
+    rejected: `${BYTES_40} r1 = *(u8 *)(r9 +0)\n if r1 == 0 goto B\n r6 = *(u64 *)(r9 +8)\n r7 = r6\n goto join\n B: r6 = *(u64 *)(r9 +8)\n r3 = r6\n r6 += 31\n ${'r1 = *(u8 *)(r9 +0)\n r2 = r1\n '.repeat(20)} r7 = *(u64 *)(r9 +16)\n r3 = r7\n r7 += 1\n join: ${stored('j')} r0 = 2\n if r6 > 63 goto out\n r2 = map[wide][0]+0\n r2 += r7\n r0 = *(u8 *)(r2 +0)\n r0 = 2\n out: ${PASS}`,
+    accepted: `${BYTES_40} r1 = *(u8 *)(r9 +0)\n if r1 == 0 goto B\n r6 = *(u64 *)(r9 +8)\n r7 = r6\n goto join\n B: r6 = *(u64 *)(r9 +8)\n r6 += 31\n r7 = r6\n join: ${stored('j')} r0 = 2\n if r6 > 63 goto out\n r2 = map[wide][0]+0\n r2 += r7\n r0 = *(u8 *)(r2 +0)\n r0 = 2\n out: ${PASS}`,
+  },
+  {
+    name: 'fewer bytes proved on the second way',
+    code: 'packet-bounds',
+    rejected: `r9 = *(u32 *)(r1 +0)\n r5 = *(u32 *)(r1 +4)\n r1 = *(u32 *)(r1 +12)\n r2 = r9\n if r1 == 0 goto B\n r2 += 34\n if r2 > r5 goto out\n goto join\n B: r2 += 14\n if r2 > r5 goto out\n join: r2 = 0\n ${stored('j')} r0 = *(u8 *)(r9 +33)\n out: ${PASS}`,
+    accepted: `r9 = *(u32 *)(r1 +0)\n r5 = *(u32 *)(r1 +4)\n r1 = *(u32 *)(r1 +12)\n r2 = r9\n if r1 == 0 goto B\n r2 += 34\n if r2 > r5 goto out\n goto join\n B: r2 += 40\n if r2 > r5 goto out\n join: r2 = 0\n ${stored('j')} r0 = *(u8 *)(r9 +33)\n out: ${PASS}`,
+  },
+  {
+    name: 'a spilled record that is the only one left on the second way',
+    code: 'use-after-release',
+    rejected: `r8 = *(u32 *)(r1 +12)\n ${RESERVE} if r0 == 0 goto out\n r6 = r0\n ${RESERVE} if r0 == 0 goto one\n *(u64 *)(r10 -8) = r0\n if r8 == 0 goto B\n goto join\n B: r1 = r6\n r2 = 0\n call bpf_ringbuf_submit\n ${RESERVE} if r0 == 0 goto spilled\n r6 = *(u64 *)(r10 -8)\n join: r8 = 0\n ${stored('j')} r1 = r6\n r2 = 0\n call bpf_ringbuf_submit\n r1 = *(u64 *)(r10 -8)\n r2 = 0\n call bpf_ringbuf_submit\n goto out\n spilled: r6 = *(u64 *)(r10 -8)\n one: r1 = r6\n r2 = 0\n call bpf_ringbuf_submit\n out: ${PASS}`,
+    accepted: `r8 = *(u32 *)(r1 +12)\n ${RESERVE} if r0 == 0 goto out\n r6 = r0\n ${RESERVE} if r0 == 0 goto one\n *(u64 *)(r10 -8) = r0\n if r8 == 0 goto B\n goto join\n B: r1 = r6\n r2 = 0\n call bpf_ringbuf_submit\n ${RESERVE} if r0 == 0 goto spilled\n r6 = r0\n join: r8 = 0\n ${stored('j')} r1 = r6\n r2 = 0\n call bpf_ringbuf_submit\n r1 = *(u64 *)(r10 -8)\n r2 = 0\n call bpf_ringbuf_submit\n goto out\n spilled: r6 = *(u64 *)(r10 -8)\n one: r1 = r6\n r2 = 0\n call bpf_ringbuf_submit\n out: ${PASS}`,
+  },
+];
