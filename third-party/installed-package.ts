@@ -1,9 +1,24 @@
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const root = new URL('..', import.meta.url).pathname;
+
+/** Of vitest's JSON report: how many tests there are, and how many of them were run and passed. */
+export interface TestReport {
+  readonly numTotalTests: number;
+  readonly numPassedTests: number;
+}
 
 /**
  * A folder in which xdpbed is installed as from a registry: what `npm pack` would publish, unpacked into
@@ -61,18 +76,25 @@ export class InstalledPackage {
     this.#run(join(root, 'node_modules/.bin/tsc'), ['-p', 'tsconfig.json']);
   }
 
-  /** Runs the plugins' own tests, conformance suites among them. Returns what vitest prints; throws if one fails. */
-  test(): string {
-    return this.#run(process.execPath, [
+  /** Runs the plugins' own tests, conformance suites among them. Returns the report; throws if one fails. */
+  test(): TestReport {
+    const report = join(this.folder, 'report.json');
+    this.#run(process.execPath, [
       join(root, 'node_modules/vitest/vitest.mjs'),
       'run',
+      // What was compiled; the sources beside it are the same tests again.
+      '.test.js',
       '--root',
       this.folder,
       '--dir',
       'packages',
       '--maxWorkers=1',
+      // For people, when one fails; and for us.
+      '--reporter=dot',
       '--reporter=json',
+      `--outputFile.json=${report}`,
     ]);
+    return JSON.parse(readFileSync(report, 'utf8')) as TestReport;
   }
 
   /** What the installed command prints. Throws if it fails. */

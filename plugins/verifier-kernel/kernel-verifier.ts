@@ -37,7 +37,7 @@ import type {
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import { probeBpf } from '../../src/linux/bpf-probe.js';
 import { BPF_LOG_LEVEL2, BPF_LOG_STATS, closeFd, mapFreeze, mapUpdate } from '../../src/linux/bpf-syscall.js';
-import { createKernelMap, mapCreationProblem } from '../../src/linux/kernel-map.js';
+import { createKernelMap, kernelValue, mapCreationProblem } from '../../src/linux/kernel-map.js';
 import { loadKernelProgram, type KernelVerdict } from '../../src/linux/kernel-program.js';
 import { causalPath, operands, PACKET_MOVERS } from './causal-path.js';
 import { readKernelLog, type KernelLog } from './kernel-log.js';
@@ -192,7 +192,7 @@ function createMap(map: VerifierMap): number {
   if (fd === -EPERM) throw new XdpbedError('host-unsupported', mapCreationProblem(map, fd));
   const { frozenValue } = map;
   if (fd < 0 || frozenValue?.length !== map.valueSize) return fd;
-  const status = mapUpdate(fd, new Uint8Array(map.keySize), frozenValue) || mapFreeze(fd);
+  const status = mapUpdate(fd, new Uint8Array(map.keySize), kernelValue(map, frozenValue)) || mapFreeze(fd);
   if (status === 0) return fd;
   closeFd(fd);
   return status;

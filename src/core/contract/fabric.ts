@@ -14,16 +14,19 @@ import { token } from './injection.js';
  */
 export interface Fabric {
   readonly name: string;
-  /** Builds everything the plan names, without any program. Whatever it made is gone when it throws. */
+  /**
+   * Builds everything the plan names, without any program. Throws `host-unsupported` for a plan with something in it
+   * that this fabric does not have. Whatever it made is gone when it throws.
+   */
   deploy(plan: RunPlan): Promise<Deployment>;
 }
 
 export interface Deployment {
-  /** Where programs of the host's own are put: for each NIC and tap of the plan that has one. */
+  /** Where programs of the host's own are put: at least for each NIC and tap of the plan that has one. */
   readonly hostPlaces: readonly HostPlace[];
   /** In the order of the plan. */
   readonly nics: readonly NicPlaces[];
-  /** Sends the frames and waits until each has ended somewhere. */
+  /** Sends the frames in by the first NIC of the plan and waits until each has ended somewhere. */
   traffic(frames: Iterable<WorkloadFrame>): Promise<TrafficReport>;
   /** Removes everything, programs that are still in their places included; may be called at any time and more than once. */
   down(): Promise<void>;
@@ -83,7 +86,10 @@ export interface TrafficReport {
   readonly framesSent: number;
   /** Copies made on the way, by flooding. */
   readonly framesCopied: number;
-  /** Where they ended, sorted by place, then fate; together as many as were sent and copied. */
+  /**
+   * Where they ended, sorted by place, then fate; together as many as were sent and copied. A place goes by the
+   * plan's names: `host.` and a NIC, tap or bridge; a guest, a dot and its nic.
+   */
   readonly ends: readonly EndResult[];
 }
 
