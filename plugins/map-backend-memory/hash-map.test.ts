@@ -4,7 +4,7 @@ import { E2BIG, EEXIST, ENOENT } from '../../src/bpf/errno.js';
 import { BPF_EXIST, BPF_MAP_TYPE, BPF_NOEXIST } from '../../src/bpf/map-spec.js';
 import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { allKeys, u32 } from '../../src/conformance/map-backend/map-backend-suite.js';
+import { allKeys, u32 } from '../../src/conformance/map-backend/map-samples.js';
 import { MemoryMapBackend } from './memory-map-backend.js';
 
 const MAX_ENTRIES = 6;

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { u32 } from '../../src/conformance/map-backend/map-backend-suite.js';
+import { u32 } from '../../src/conformance/map-backend/map-samples.js';
 import { MemoryMapBackend } from './memory-map-backend.js';
 import type { DevMap, XskMap } from './redirect-maps.js';
 
