@@ -8,7 +8,7 @@ import { DEFAULT_INSN_LIMIT } from '../../src/bpf/runtime/insn-budget.js';
 import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import { XDP_ABORTED, XDP_PASS } from '../../src/bpf/xdp.js';
 import type { Executor, LoadedProgram } from '../../src/core/contract/executor.js';
-import { InterpreterExecutor } from '../executor-interpreter/index.js';
+import { InterpretedProgram, InterpreterExecutor } from '../executor-interpreter/interpreter-executor.js';
 import { WasmExecutor } from '../executor-wasm/wasm-executor.js';
 import { MemoryMapBackend } from '../map-backend-memory/index.js';
 import { DifferentialExecutor } from './differential-executor.js';
@@ -265,6 +265,22 @@ describe.each(Object.entries(EXECUTORS))('the insn limit of %s', (_, makeExecuto
     const loaded = await load('r7 = 400\nagain: r7 += -1\nif r7 != 0 goto again\nr0 = 2\nexit', 1000);
     expect(loaded.runBatch(ring, 0, 2)).toBe(0);
     expect([ring.verdict(0), ring.verdict(1)]).toEqual([XDP_PASS, XDP_PASS]);
+    loaded.close();
+  });
+
+  it('does not take the work of helpers for insns of the program', async () => {
+    const loaded = await load(`${LONG_VALUE}
+      r3 = r0
+      r4 = 65536
+      r1 = 0
+      r2 = 0
+      r5 = 0
+      call bpf_csum_diff
+      r0 = 2
+      exit`);
+    expect(loaded.run(ring, 0).verdict).toBe(XDP_PASS);
+    // Six up to the branch and eight behind it.
+    if (loaded instanceof InterpretedProgram) expect(loaded.executedInsns).toBe(6 + 8);
     loaded.close();
   });
 
