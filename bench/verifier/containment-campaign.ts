@@ -1,5 +1,5 @@
 import { generateCase, generatePruningCase } from '../../src/conformance/program-generator/index.js';
-import { type AbstractVerifierConfig, DEFAULT_CONFIG } from '../../plugins/verifier-abstract/index.js';
+import { type AbstractVerifierConfig, DEFAULT_CONFIG } from '../../plugins/verifier-abstract/config.js';
 import type { CampaignOptions } from './campaign.js';
 import { findOutsideOf, type ContainmentMiss } from './containment.js';
 import { markdownTable } from './markdown-table.js';

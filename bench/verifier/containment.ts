@@ -8,7 +8,8 @@ import {
   InterpreterExecutor,
 } from '../../plugins/executor-interpreter/interpreter-executor.js';
 import { MemoryMapBackend } from '../../plugins/map-backend-memory/index.js';
-import { AbstractVerifier, type AbstractVerifierConfig } from '../../plugins/verifier-abstract/index.js';
+import { AbstractVerifier } from '../../plugins/verifier-abstract/abstract-verifier.js';
+import type { AbstractVerifierConfig } from '../../plugins/verifier-abstract/config.js';
 import {
   StateRecorder,
   type ConcreteFrame,
@@ -67,7 +68,7 @@ export async function findOutsideOf(
   const loaded = await loadCase(generated, {
     runtime,
     backend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(),
+    executor: new InterpreterExecutor(runtime),
     insnLimit: 1_000_000,
   });
   try {

@@ -10,7 +10,7 @@ import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import { XDP_ABORTED, XDP_PASS } from '../../src/bpf/xdp.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import type { Executor, LoadedProgram } from '../../src/core/contract/executor.js';
-import { InterpreterExecutor } from '../executor-interpreter/index.js';
+import { InterpretedProgram, InterpreterExecutor } from '../executor-interpreter/interpreter-executor.js';
 import { WasmExecutor } from '../executor-wasm/wasm-executor.js';
 import { MemoryMapBackend } from '../map-backend-memory/index.js';
 import { DifferentialExecutor } from './differential-executor.js';
@@ -279,6 +279,22 @@ describe.each(Object.entries(EXECUTORS))('the insn limit of %s', (_, makeExecuto
     const { verdict, fault } = loaded.run(ring, 0);
     expect(verdict).toBe(XDP_ABORTED);
     expect(fault?.reason).toBe('a helper failed: no room');
+    loaded.close();
+  });
+
+  it('does not take the work of helpers for insns of the program', async () => {
+    const loaded = await load(`${LONG_VALUE}
+      r3 = r0
+      r4 = 65536
+      r1 = 0
+      r2 = 0
+      r5 = 0
+      call bpf_csum_diff
+      r0 = 2
+      exit`);
+    expect(loaded.run(ring, 0).verdict).toBe(XDP_PASS);
+    // Six up to the branch and eight behind it.
+    if (loaded instanceof InterpretedProgram) expect(loaded.executedInsns).toBe(6 + 8);
     loaded.close();
   });
 

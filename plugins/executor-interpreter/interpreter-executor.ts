@@ -108,9 +108,9 @@ export class InterpretedProgram implements LoadedProgram {
     this.#limit = 2 * insnLimitOf(decoded.environment.insnLimit);
   }
 
-  /** Insns that the last run executed, callbacks, tail-called programs and the charges of helpers included. */
+  /** Insns that the last run executed, those of callbacks and tail-called programs included. */
   get executedInsns(): number {
-    return this.machine.executed / 2;
+    return (this.machine.executed - this.machine.charged) / 2;
   }
 
   debug(observer?: DebuggerObserver): ProgramDebugging {

@@ -71,6 +71,8 @@ export class Machine {
   /** Words of insns executed in this run, two per insn, and what helpers charged; `limit` is in the same unit. */
   executed = 0;
   limit = 0;
+  /** How much of `executed` helpers charged. */
+  charged = 0;
   fault: ProgramFault | undefined;
   /** Why the access, call or insn under way is at fault, until `failWith` makes a fault of it. */
   reason = '';
@@ -135,6 +137,7 @@ export class Machine {
     this.#base = 0;
     this.tailCalls = 0;
     this.executed = 0;
+    this.charged = 0;
     this.limit = limit;
     this.fault = undefined;
     this.program = program;
@@ -144,6 +147,7 @@ export class Machine {
   /** Counts work that is worth so many insns. Throws HelperFault when that is more than the run has left. */
   charge(insns: number): void {
     this.executed += 2 * insns;
+    this.charged += 2 * insns;
     if (this.executed > this.limit) throw new HelperFault(insnLimitReason(this.limit / 2));
   }
 

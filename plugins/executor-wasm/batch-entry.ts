@@ -6,11 +6,13 @@ import { FunctionWriter, I32, OP } from './wasm-encoder.js';
 
 export interface BatchOptions {
   readonly environment: CodeEnvironment;
-  /** The program makes tail calls, so that each frame starts with none made. */
-  readonly resetTailCalls: boolean;
-  /** Where the stack of a program with movable frames starts; undefined for other programs. */
+  /**
+   * Where the stack of a program with movable frames starts; undefined for other programs. Only such a program reads
+   * the count of tail calls.
+   */
   readonly dynamicFrame: number | undefined;
-  readonly insnLimit: number;
+  /** What each frame's budget starts from; undefined for a program that nothing is charged for. */
+  readonly insnLimit: number | undefined;
 }
 
 /** Leaves the program for this frame with the verdict that `pushVerdict` pushes. */
@@ -24,7 +26,7 @@ export type LeaveWithVerdict = (pushVerdict: () => void) => void;
  * @param body writes the program's code; control must leave through the function it is given
  */
 export function defineBatchEntry(
-  { environment, resetTailCalls, dynamicFrame, insnLimit }: BatchOptions,
+  { environment, dynamicFrame, insnLimit }: BatchOptions,
   body: (out: FunctionWriter, slot: number, leave: LeaveWithVerdict) => Translation | undefined,
 ): Translation {
   const out = new FunctionWriter({ parameters: [I32, I32], results: [] });
@@ -33,9 +35,11 @@ export function defineBatchEntry(
   out.get(count).i32(FRAME_SLOT_SIZE).op(OP.i32_mul).get(slot).op(OP.i32_add).set(end);
   const frames = out.loop();
   out.i32(environment.runState).get(slot).memory(OP.i32_store, RUN_STATE.context);
-  if (resetTailCalls) out.i32(environment.tailCalls).i32(0).memory(OP.i32_store);
-  if (dynamicFrame !== undefined) out.i32(environment.dynamicFrame).i32(dynamicFrame).memory(OP.i32_store);
-  out.i32(insnLimit).globalSet(environment.budget);
+  if (dynamicFrame !== undefined) {
+    out.i32(environment.dynamicFrame).i32(dynamicFrame).memory(OP.i32_store);
+    out.i32(environment.tailCalls).i32(0).memory(OP.i32_store);
+  }
+  if (insnLimit !== undefined) out.i32(insnLimit).globalSet(environment.budget);
   const done = out.block();
   const translator = body(out, slot, (pushVerdict) => {
     out.get(slot);

@@ -29,6 +29,7 @@ import { FRAME_STRIDE, type ProgramTable } from './program-table.js';
 import { emitStructured, flowShape, type FlowShape } from './structured-control-flow.js';
 import type { CodeEnvironment, FunctionExit } from './code-environment.js';
 import { FunctionTranslator, type Translation } from './function-translator.js';
+import type { CallSiteOptions } from './translate-call.js';
 import { unrollLoops } from './unroll-loops.js';
 import { analyzeFunction, type AnalysisInput, type FunctionAnalysis } from './value-analysis.js';
 import { FunctionWriter, I32, I64, ModuleWriter, OP, type FunctionType } from './wasm-encoder.js';
@@ -66,6 +67,10 @@ export interface CompiledProgram {
 /** Programs up to this size are compiled twice, once into the batch loop; a larger one is called from it. */
 const MAX_INLINED_INSNS = 1024;
 
+/**
+ * `(r1, r2)` of a program that is called with values. For one that runs on a packet the second is how many tail calls
+ * the run has made.
+ */
 const MAIN_TYPE: FunctionType = { parameters: [I64, I64], results: [I64] };
 
 /** Translates a program to the bytes of a wasm module. */
@@ -93,6 +98,8 @@ class ProgramCompiler {
   /** Local functions make tail calls: frames cannot be at fixed addresses. */
   readonly #dynamicFrames: boolean;
   readonly #tailCalls: boolean;
+  /** A helper is called that is not compiled into the program. */
+  #callsHelpers = false;
 
   constructor(
     readonly program: Program,
@@ -132,7 +139,10 @@ class ProgramCompiler {
       dynamicFrame: options.table.dynamicFrame,
       budget: module.importGlobal('x', 'budget', I32),
       directory: options.table.directory,
-      helper: (id) => helperIndices.get(id)!,
+      helper: (id) => {
+        this.#callsHelpers = true;
+        return helperIndices.get(id)!;
+      },
       localFunction: (slot) => this.#wasmFunctions.get(slot)!,
       findProgram: this.#tailCalls ? module.importFunction('x', 'find', toIndex) : -1,
       resolveTailCall: this.#tailCalls
@@ -207,7 +217,7 @@ class ProgramCompiler {
         out,
         parameters,
         { kind: 'return' },
-        frameLocal,
+        { frameLocal, chainLocal: main && this.options.entry === 'packet' ? 1 : undefined },
         elideStackStores,
       );
       out.op(OP.unreachable);
@@ -221,9 +231,8 @@ class ProgramCompiler {
       defineBatchEntry(
         {
           environment,
-          resetTailCalls: this.#tailCalls,
           dynamicFrame: this.#dynamicFrames ? this.options.table.dynamicStack().start : undefined,
-          insnLimit: this.options.insnLimit,
+          insnLimit: this.#isCharged() ? this.options.insnLimit : undefined,
         },
         (out, slot, verdict) => {
           if (!inlined) {
@@ -249,7 +258,7 @@ class ProgramCompiler {
             out,
             parameters,
             exit,
-            frameLocal,
+            { frameLocal },
             elideStackStores,
           );
         },
@@ -281,7 +290,7 @@ class ProgramCompiler {
     out: FunctionWriter,
     parameters: readonly (readonly [number, number, number])[],
     exit: FunctionExit,
-    frameLocal: number | undefined,
+    locals: Pick<CallSiteOptions, 'frameLocal' | 'chainLocal'>,
     elideStackStores: boolean,
   ): FunctionTranslator {
     const { input, analysis, shape, charges } = this.#analyze(fn);
@@ -292,7 +301,7 @@ class ProgramCompiler {
       environment,
       out,
       exit,
-      frameLocal,
+      ...locals,
       elideStackStores,
     });
     translator.enter(parameters);
@@ -313,6 +322,12 @@ class ProgramCompiler {
       this.#analyses.set(fn, analyzed);
     }
     return analyzed;
+  }
+
+  /** Whether a run may be charged for anything. Known once the functions are written. */
+  #isCharged(): boolean {
+    if (this.#tailCalls || this.#functions.length > 1 || this.#callsHelpers) return true;
+    return this.#analyze(this.#functions[0]!).charges.insns.some((insns) => insns > 0);
   }
 
   #insnCounts({ blocks }: BpfFunction): number[] {

@@ -19,6 +19,8 @@ export interface CallSiteOptions {
   readonly exit: FunctionExit;
   /** The local with the frame's low end, where frames are not at fixed addresses. */
   readonly frameLocal?: number | undefined;
+  /** The i64 local with how many tail calls led to a main program, which nothing but another can have made. */
+  readonly chainLocal?: number | undefined;
 }
 
 /** What the code of a call is made from: the function under translation, at one insn. */
@@ -169,13 +171,13 @@ function emitRedirect(at: CallSite, result: KnownValue): void {
 }
 
 function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }, slot: number): void {
-  const { input, environment, exit, frameLocal } = at.options;
+  const { environment, exit, frameLocal } = at.options;
   const { out } = at;
   const target = at.scratch(I32, 'target');
   const count = at.scratch(I32, 'tail calls');
   const miss = out.block();
-  out.i32(environment.tailCalls).memory(OP.i32_load).tee(count);
-  out.i32(MAX_TAIL_CALL_CNT).op(OP.i32_ge_u).brIf(miss);
+  pushTailCallCount(at);
+  out.tee(count).i32(MAX_TAIL_CALL_CNT).op(OP.i32_ge_u).brIf(miss);
   if (plan.layout === undefined) {
     for (let r = 1; r <= 3; r++) {
       out.i32(environment.runState);
@@ -204,15 +206,15 @@ function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }, slot
     out.end();
   }
   out.i32(environment.tailCalls).get(count).i32(1).op(OP.i32_add).memory(OP.i32_store);
-  // A local function is charged for as it goes; of a main program, this is about what came before the call.
-  const { start } = input.function;
-  emitCharge(out, environment, start === 0 ? slot + 1 : 0, { slot });
   if (frameLocal !== undefined) {
+    // Of a main program, about what came before the call; a local function is charged for as it goes.
+    const { start } = at.options.input.function;
+    emitCharge(out, environment, start === 0 ? slot + 1 : 0, { slot });
     // This frame is dead; the target may have it.
     out.i32(environment.dynamicFrame).get(frameLocal).memory(OP.i32_store);
   }
   at.pushWide(1);
-  out.i64(0n).get(target);
+  out.get(count).i32(1).op(OP.i32_add).op(OP.i64_extend_i32_u).get(target);
   if (exit.kind === 'return') {
     out.returnCallIndirect(environment.mainType);
   } else {
@@ -221,4 +223,16 @@ function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }, slot
     exit.verdict(() => out.get(result).op(OP.i32_wrap_i64));
   }
   out.end();
+}
+
+/**
+ * Pushes how many tail calls the run has made, an i32. It is a parameter of the program that was called, where no
+ * program can overwrite it. Only local functions that made tail calls and went on after them must look in memory;
+ * what they do is counted as insns, so that they do not go on for ever either.
+ */
+function pushTailCallCount({ out, options }: CallSite): void {
+  const { environment, frameLocal, chainLocal } = options;
+  if (frameLocal !== undefined) out.i32(environment.tailCalls).memory(OP.i32_load);
+  else if (chainLocal !== undefined) out.get(chainLocal).op(OP.i32_wrap_i64);
+  else out.i32(0);
 }

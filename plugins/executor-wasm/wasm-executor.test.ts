@@ -7,6 +7,7 @@ import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
 import type { BpfMap, ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { HASH_ELEMENT_KEY, hashKey, type MapLayout } from '../../src/bpf/runtime/map-layout.js';
+import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
 import type { ExecutionEnvironment, LoadedProgram } from '../../src/core/contract/executor.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
@@ -282,6 +283,49 @@ describe('the checked build', () => {
     const loaded = await bench.load('again:\nr2 = 1\ngoto again', { insnLimit: 1000 });
     expect(loaded.run(bench.ring, 0).fault?.reason).toBe('the limit of 1000 insns is used up');
     expect(loaded.runBatch(bench.ring, 0, 2)).toBe(2);
+  });
+});
+
+describe('a program that no verifier should have passed', () => {
+  /** Address of what the executor keeps in memory beside programs. */
+  function cells(bench: Bench): number {
+    return bench.runtime.space.regions.find(({ label }) => label === 'state of the wasm executor')!.start;
+  }
+
+  it.each([
+    ['the main program', 'r2 = map[m]\nr3 = 0\ncall bpf_tail_call\nr0 = 2\nexit'],
+    ['a local function', 'call f\nr0 = 2\nexit\nf: r2 = map[m]\nr3 = 0\ncall bpf_tail_call\nr0 = 1\nexit'],
+    [
+      'the main program beside a local function that makes one',
+      'r6 = r1\nr2 = map[m]\nr3 = 0\ncall bpf_tail_call\nr1 = r6\ncall f\nr0 = 2\nexit\nf: r2 = map[m]\nr3 = 1\ncall bpf_tail_call\nr0 = 1\nexit',
+    ],
+  ])('does not run for ever by wiping out the count of tail calls of %s', async (_, text) => {
+    const bench = new Bench();
+    const slots = bench.programArray(2);
+    // Loads the executor, so that its memory is there to be found.
+    await bench.load('r0 = 0\nexit');
+    // The count and the frame of programs with movable frames lie side by side; only the count is overwritten.
+    const wipe = `r5 = ${cells(bench)}\n*(u32 *)(r5 +0) = 0\n`;
+    const loaded = await bench.load(wipe + text.replace('f: ', `f: ${wipe}`), { insnLimit: 10_000 });
+    bench.setSlot(slots, 0, bench.lastId);
+    const { fault } = loaded.run(bench.ring, 0);
+    if (fault !== undefined) expect(fault.reason).toMatch(/insns is used up|nested too deeply/);
+    expect(loaded.runBatch(bench.ring, 0, 3)).toBe(fault === undefined ? 0 : 3);
+  });
+
+  it('does not lead a batch astray by overwriting which frame is under way', async () => {
+    const bench = new Bench();
+    for (const value of [0, 1, 0x7fffffff, bench.ring.address(7)]) {
+      const loaded = await bench.load(
+        `
+        r5 = ${bench.runtime.state.address + RUN_STATE.context}
+        *(u32 *)(r5 +0) = ${value}
+        again: goto again`,
+        { insnLimit: 1000 },
+      );
+      expect(loaded.runBatch(bench.ring, 0, 4)).toBe(4);
+      for (let slot = 0; slot < 4; slot++) expect(bench.ring.verdict(slot)).toBe(0);
+    }
   });
 });
 

@@ -6,7 +6,7 @@ import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import { helperId } from '../../src/bpf/helper-ids.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { createHelpers, FUNCTION_POINTER_HIGH } from '../../src/bpf/runtime/helpers/helper-table.js';
-import { allKeys, u32 } from '../../src/conformance/map-backend/map-backend-suite.js';
+import { allKeys, u32 } from '../../src/conformance/map-backend/map-samples.js';
 import { MemoryMapBackend } from './memory-map-backend.js';
 
 const MAX_ENTRIES = 6;

@@ -4,7 +4,7 @@ import { EEXIST, EINVAL, ENOENT, ENOSPC } from '../../src/bpf/errno.js';
 import { BPF_EXIST, BPF_F_NO_PREALLOC, BPF_MAP_TYPE, BPF_NOEXIST } from '../../src/bpf/map-spec.js';
 import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { allKeys, u32 } from '../../src/conformance/map-backend/map-backend-suite.js';
+import { allKeys, u32 } from '../../src/conformance/map-backend/map-samples.js';
 import { MemoryMapBackend } from './memory-map-backend.js';
 
 describe('LPM_TRIE against a list of prefixes', () => {

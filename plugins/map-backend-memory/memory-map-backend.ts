@@ -12,18 +12,14 @@ import { allocatePlan, headerRegion, planCost, type MapKind, type PlannedRegion 
 import type { MapPlacement, MemoryMap } from './memory-map.js';
 import { PERF_EVENT_ARRAY_KIND, PerfEventArray } from './perf-event-array.js';
 import { QUEUE_STACK_KIND, QueueStack } from './queue-stack.js';
-import {
-  CPUMAP_KIND,
-  CpuMap,
-  DEVMAP_HASH_KIND,
-  DEVMAP_KIND,
-  DevMap,
-  DevMapHash,
-  XSKMAP_KIND,
-  XskMap,
-} from './redirect-maps.js';
+import { CPUMAP_KIND, CpuMap } from './cpu-map.js';
+import { DEVMAP_KIND, DevMap } from './dev-map.js';
+import { DEVMAP_HASH_KIND, DevMapHash } from './dev-map-hash.js';
+import { XSKMAP_KIND, XskMap } from './xsk-map.js';
 import { RINGBUF_KIND, RingBuffer } from './ring-buffer.js';
-import { ArrayOfMaps, ProgramArray, SLOT_KIND } from './slot-map.js';
+import { ArrayOfMaps } from './array-of-maps.js';
+import { ProgramArray } from './program-array.js';
+import { SLOT_KIND } from './slot-map.js';
 
 interface MapType {
   readonly kind: MapKind;

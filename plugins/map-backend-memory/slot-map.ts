@@ -1,11 +1,10 @@
-import { E2BIG, EBADF, EINVAL, ENOENT, EPERM } from '../../src/bpf/errno.js';
-import { BPF_MAP_TYPE, type MapAttributes } from '../../src/bpf/map-spec.js';
-import type { MapBatch, ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
+import { E2BIG, EBADF, EINVAL, ENOENT } from '../../src/bpf/errno.js';
+import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
-import { acceptInnerMap, checkInnerTemplate, InnerMapReferences } from './inner-map.js';
+import { checkInnerTemplate } from './inner-map.js';
 import { NUMA_AND_SYSCALL_ACCESS, U32_SIZE, accessFlagsOk, onlyFlags } from './kernel-limits.js';
 import { HEADER_WORD, type MapKind } from './map-plan.js';
-import { MemoryMap, indexAfter, indexKey, indexOf, loadU32, type MapPlacement } from './memory-map.js';
+import { MemoryMap, indexAfter, indexKey, indexOf, type MapPlacement } from './memory-map.js';
 
 /** PROG_ARRAY and ARRAY_OF_MAPS: `maxEntries` words of 32 bits, 0 for an empty slot. */
 export const SLOT_KIND: MapKind = {
@@ -22,7 +21,7 @@ export const SLOT_KIND: MapKind = {
 };
 
 /** An array of references that only the system call side changes: what a slot means is the subclass's. */
-abstract class SlotMap extends MemoryMap {
+export abstract class SlotMap extends MemoryMap {
   readonly layout: MapLayout & { kind: 'slots' };
   /** Index of the first slot in `space.i32`. */
   readonly #slots: number;
@@ -82,64 +81,5 @@ abstract class SlotMap extends MemoryMap {
 
   protected keyAfter(key: Uint8Array | null): Uint8Array | number {
     return indexAfter(key, this.attributes.maxEntries);
-  }
-}
-
-/** PROG_ARRAY: program ids, for tail calls. */
-export class ProgramArray extends SlotMap {
-  lookupElem(): number {
-    return 0;
-  }
-
-  programAt(index: number): number {
-    return this.slot(index);
-  }
-
-  setProgram(index: number, programId: number): number {
-    if (!this.mayWrite) return -EPERM;
-    if (index >= this.attributes.maxEntries) return -E2BIG;
-    if (programId === 0) return -EBADF;
-    this.exchange(index, programId);
-    return 0;
-  }
-}
-
-/** ARRAY_OF_MAPS: addresses of inner maps, each of which lives at least as long as it is in here. */
-export class ArrayOfMaps extends SlotMap {
-  readonly #template: MapAttributes;
-  /** By index. */
-  readonly #references = new InnerMapReferences();
-
-  constructor(placement: MapPlacement) {
-    super(placement);
-    this.#template = this.attributes.inner!;
-  }
-
-  lookupElem(keyAddress: number): number {
-    return this.slot(loadU32(this.space, keyAddress));
-  }
-
-  setInnerMap(key: Uint8Array, inner: ResidentMap): number {
-    if (!this.mayWrite) return -EPERM;
-    if (key.length !== U32_SIZE) return -EINVAL;
-    const index = indexOf(key);
-    if (index >= this.attributes.maxEntries) return -E2BIG;
-    const accepted = acceptInnerMap(this.runtime, this.#template, inner);
-    if (typeof accepted === 'number') return accepted;
-    this.exchange(index, accepted.address);
-    this.#references.hold(index, accepted);
-    return 0;
-  }
-
-  protected override drop(index: number): void {
-    this.#references.letGo(index);
-  }
-
-  protected override dropEntries(): void {
-    this.#references.letAllGo();
-  }
-
-  protected override readBatch(cursor: Uint8Array | null, count: number): MapBatch | number {
-    return this.readBatchByKey(cursor, count);
   }
 }

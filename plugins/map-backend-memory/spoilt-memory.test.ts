@@ -11,7 +11,7 @@ import {
 } from '../../src/bpf/runtime/helpers/helper-table.js';
 import { helperId } from '../../src/bpf/helper-ids.js';
 import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
-import { plainAttributes } from '../../src/conformance/map-backend/map-backend-suite.js';
+import { plainAttributes } from '../../src/conformance/map-backend/map-samples.js';
 import { SeededRandom } from '../../src/conformance/verifier/seeded-random.js';
 import { MemoryMapBackend, SUPPORTED_MAP_TYPES } from './memory-map-backend.js';
 

@@ -5,6 +5,8 @@
 export * from './executor/index.js';
 export * from './fabric/fabric-conformance.js';
 export * from './map-backend/map-backend-suite.js';
+export type { MapBackendUnderTest, MapConformanceOptions } from './map-backend/map-bench.js';
+export { CONFORMANCE_MAP_TYPES, allKeys, lpmKey, plainAttributes, u32 } from './map-backend/map-samples.js';
 export * from './map-backend/resident-map-suite.js';
 export * from './policy/index.js';
 export * from './program-generator/index.js';

@@ -4,8 +4,8 @@
  * executor counts the insns of a run, and helpers add what their work is worth (`HelperContext.charge`).
  *
  * A run that exceeds its limit ends as a fault does, with XDP_ABORTED and the reason of `insnLimitReason`. The limit
- * is looked at where a run can grow (jumps backwards, calls, helpers that go through something), so that a run may
- * exceed it by about the length of the program.
+ * is looked at where a run can grow (jumps backwards, local calls, callbacks, helpers that go through something), so
+ * that a run may exceed it by some times the length of its programs.
  */
 
 /**

@@ -5,7 +5,6 @@ import {
   BPF_F_RDONLY_PROG,
   BPF_MAP_TYPE,
   BPF_NOEXIST,
-  mapTypeName,
   type MapAttributes,
   type MapTypeName,
 } from '../../bpf/map-spec.js';
@@ -14,14 +13,16 @@ import { isResidentMap, type ResidentMap } from '../../bpf/runtime/bpf-map.js';
 import type { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { HASH_ELEMENT_KEY, hashKey } from '../../bpf/runtime/map-layout.js';
 import type { MapBackend } from '../../core/contract/map-backend.js';
+import type { MapConformanceOptions } from './map-bench.js';
 import {
   CONFORMANCE_MAP_TYPES,
+  EVERY_TYPE,
+  HASHES,
   allKeys,
   lpmKey,
   plainAttributes,
   u32,
-  type MapConformanceOptions,
-} from './map-backend-suite.js';
+} from './map-samples.js';
 
 /** A backend whose maps lie in a runtime's address space. The runtime must have at least two CPUs. */
 export interface ResidentBackendUnderTest {
@@ -79,16 +80,9 @@ export function residentMapConformance(
     const describeTypes = (names: readonly MapTypeName[], body: (typeName: MapTypeName) => void): void => {
       for (const typeName of names) describe.runIf(types.has(T[typeName]))(typeName, () => body(typeName));
     };
-    const everyType = [...CONFORMANCE_MAP_TYPES].map((type) => mapTypeName(type) as MapTypeName);
-    const HASHES: readonly MapTypeName[] = [
-      'BPF_MAP_TYPE_HASH',
-      'BPF_MAP_TYPE_PERCPU_HASH',
-      'BPF_MAP_TYPE_LRU_HASH',
-      'BPF_MAP_TYPE_LRU_PERCPU_HASH',
-    ];
 
     describe('every type', () => {
-      describeTypes(everyType, (typeName) => {
+      describeTypes(EVERY_TYPE, (typeName) => {
         it('costs what memoryCost says, and gives all of it back', () => {
           for (const changes of [{}, { maxEntries: 8192 }]) {
             const attributes = plainAttributes(typeName, changes);
@@ -169,9 +163,9 @@ export function residentMapConformance(
 
       it('leaves nothing behind after 10 000 lives', () => {
         const before = runtime.space.bytesInUse;
-        const attributes = everyType
-          .filter((typeName) => types.has(T[typeName]))
-          .map((typeName) => plainAttributes(typeName));
+        const attributes = EVERY_TYPE.filter((typeName) => types.has(T[typeName])).map((typeName) =>
+          plainAttributes(typeName),
+        );
         for (let i = 0; i < 10_000; i++) create(attributes[i % attributes.length]!).close();
         expect(runtime.space.bytesInUse).toBe(before);
         expect(runtime.maps.size).toBe(0);

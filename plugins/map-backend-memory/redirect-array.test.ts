@@ -1,9 +1,10 @@
 import { expect, it } from 'vitest';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { u32 } from '../../src/conformance/map-backend/map-backend-suite.js';
+import { u32 } from '../../src/conformance/map-backend/map-samples.js';
 import { MemoryMapBackend } from './memory-map-backend.js';
-import type { DevMap, XskMap } from './redirect-maps.js';
+import type { DevMap } from './dev-map.js';
+import type { XskMap } from './xsk-map.js';
 
 const backend = new MemoryMapBackend(new BpfRuntime({ memoryBytes: 1 << 20 }));
 
