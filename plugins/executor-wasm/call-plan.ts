@@ -2,6 +2,7 @@ import { BPF_FUNC } from '../../src/bpf/helper-ids.js';
 import type { Insn } from '../../src/bpf/insn.js';
 import { BPF_PSEUDO_CALL } from '../../src/bpf/opcodes.js';
 import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
+import { BYTES_WITHIN_CALL } from '../../src/bpf/runtime/insn-budget.js';
 import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
 import { constantAddress, type KnownValue } from './known-value.js';
 
@@ -121,6 +122,20 @@ const LEAVES_MEMORY: ReadonlySet<number> = new Set<number>([
 
 export function writesProgramMemory(id: number, planning: CallPlanning): boolean {
   return planning.overridden.has(id) || !LEAVES_MEMORY.has(id);
+}
+
+/** Helpers on elements, whose work depends on nothing but their map. */
+const ON_ELEMENTS: ReadonlySet<number> = new Set<number>([
+  BPF_FUNC.map_lookup_elem,
+  BPF_FUNC.map_update_elem,
+  BPF_FUNC.map_delete_elem,
+]);
+
+/** Whether a helper may take insns off the run's budget: not if it is known to work on few bytes (`chargeBytes`). */
+export function mayCharge(id: number, registers: readonly KnownValue[], planning: CallPlanning): boolean {
+  const map =
+    ON_ELEMENTS.has(id) && !planning.overridden.has(id) ? mapOf(registers[1]!, planning) : undefined;
+  return map === undefined || Math.max(map.attributes.keySize, map.syscallValueSize) > BYTES_WITHIN_CALL;
 }
 
 function mapOf(value: KnownValue, planning: CallPlanning): ResidentMap | undefined {

@@ -98,8 +98,8 @@ class ProgramCompiler {
   /** Local functions make tail calls: frames cannot be at fixed addresses. */
   readonly #dynamicFrames: boolean;
   readonly #tailCalls: boolean;
-  /** A helper is called that is not compiled into the program. */
-  #callsHelpers = false;
+  /** A helper is called that may charge for its work. */
+  #helpersCharge = false;
 
   constructor(
     readonly program: Program,
@@ -139,8 +139,8 @@ class ProgramCompiler {
       dynamicFrame: options.table.dynamicFrame,
       budget: module.importGlobal('x', 'budget', I32),
       directory: options.table.directory,
-      helper: (id) => {
-        this.#callsHelpers = true;
+      helper: (id, mayCharge) => {
+        this.#helpersCharge ||= mayCharge;
         return helperIndices.get(id)!;
       },
       localFunction: (slot) => this.#wasmFunctions.get(slot)!,
@@ -326,7 +326,7 @@ class ProgramCompiler {
 
   /** Whether a run may be charged for anything. Known once the functions are written. */
   #isCharged(): boolean {
-    if (this.#tailCalls || this.#functions.length > 1 || this.#callsHelpers) return true;
+    if (this.#tailCalls || this.#functions.length > 1 || this.#helpersCharge) return true;
     return this.#analyze(this.#functions[0]!).charges.insns.some((insns) => insns > 0);
   }
 

@@ -3,7 +3,7 @@ import { MAX_TAIL_CALL_CNT } from '../../src/bpf/opcodes.js';
 import { PRNG_INCREMENT, PRNG_MULTIPLIER, RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import { FRAME_SLOT, REDIRECT_IFINDEX } from '../../src/bpf/runtime/xdp-frame.js';
 import { XDP_ABORTED, XDP_REDIRECT } from '../../src/bpf/xdp.js';
-import { helperArity, planCall, writesProgramMemory, type CallPlan } from './call-plan.js';
+import { helperArity, mayCharge, planCall, writesProgramMemory, type CallPlan } from './call-plan.js';
 import { emitCharge, type CodeEnvironment, type FunctionExit } from './code-environment.js';
 import { callTarget } from './control-flow-graph.js';
 import { emitLookup, type KeyWord } from './inline-map-lookup.js';
@@ -90,7 +90,7 @@ function emitHelperCall(at: CallSite, id: number, result: KnownValue): void {
   }
   // A helper of unknown habits may follow a pointer that it finds in memory.
   if (writesProgramMemory(id, input)) at.readsStackMemory = true;
-  out.call(environment.helper(id));
+  out.call(environment.helper(id, mayCharge(id, at.state.registers, input)));
   if (result.form === 'const') return;
   out.i32(environment.runState);
   out.memory(result.form === 'word' ? OP.i32_load : OP.i64_load, RUN_STATE.r0);
