@@ -305,6 +305,74 @@ describe('what an acceptance tells', () => {
     expect(inner.properties!.worstCaseInsns).toBe(Infinity);
   });
 
+  it('knows the verdicts behind a callback that stores in its caller', async () => {
+    const { properties } = await accept(`*(u64 *)(r10 -16) = r1
+      *(u64 *)(r10 -8) = 0
+      r1 = 1500
+      r2 = subprog[cb]
+      r3 = r10
+      r3 += -16
+      r4 = 0
+      call bpf_loop
+      r0 = 2
+      r1 = *(u64 *)(r10 -8)
+      if r1 == 0 goto out
+      r0 = 1
+    out: exit
+    cb: r5 = *(u64 *)(r2 +0)
+      r3 = *(u32 *)(r5 +0)
+      r4 = *(u32 *)(r5 +4)
+      r0 = 1
+      r5 = r3
+      r5 += 2
+      if r5 > r4 goto stop
+      r0 = 0
+      r4 = *(u8 *)(r3 +0)
+      if r4 != 13 goto stop
+      *(u64 *)(r2 +8) = r1
+      r0 = 1
+    stop: exit`);
+    expect(properties!.verdicts).toEqual(['XDP_DROP', 'XDP_PASS']);
+    // The same, but what the callback stored is returned.
+    const returned = await accept(`*(u64 *)(r10 -8) = 2
+      r1 = 4
+      r2 = subprog[cb]
+      r3 = r10
+      r3 += -8
+      r4 = 0
+      call bpf_loop
+      r0 = *(u64 *)(r10 -8)
+      exit
+    cb: *(u64 *)(r2 +0) = r1
+      r0 = 0
+      exit`);
+    expect(returned.properties!.verdicts).toHaveLength(5);
+  });
+
+  it('tells of a comparison that was made on another copy of the pointer', async () => {
+    const text = (end: string): string => `r2 = *(u32 *)(r1 +0)
+      r8 = *(u32 *)(r1 +4)
+      r3 = r2
+      r3 += 15
+      if r3 > r8 goto out
+      r7 = *(u8 *)(r2 +0)
+      r3 = r2
+      r3 += r7
+      r3 += 4
+      if r3 > r8 goto out
+      ${end}
+      r2 += r7
+      r0 = *(u32 *)(r2 +0)
+      out: r0 = 2
+      exit`;
+    const there = await reject(programOf(text('r4 = 0')));
+    expect(there.suggestion).toMatch(/^the bytes that were proved belong to R3/);
+    const gone = await reject(programOf(text('r3 = 0')));
+    expect(gone.suggestion).toMatch(
+      /^insn 9 compared R3, a pointer that was added up on its own and is gone by now/,
+    );
+  });
+
   it('names no map where facts would speak of one that a lookup gave', async () => {
     const { facts } = await accept(`*(u32 *)(r10 -4) = 0
       r2 = r10

@@ -237,7 +237,7 @@ function comparePacketPointers(
       branch(
         sim,
         target,
-        () => proveRange(sim, subject, false),
+        () => proveRange(sim, register, subject, false),
         () => markBeyond(sim, register, subject, RANGE_BEYOND_END),
       );
       break;
@@ -245,7 +245,7 @@ function comparePacketPointers(
       branch(
         sim,
         target,
-        () => proveRange(sim, subject, true),
+        () => proveRange(sim, register, subject, true),
         () => markBeyond(sim, register, subject, RANGE_AT_END),
       );
       break;
@@ -254,7 +254,7 @@ function comparePacketPointers(
         sim,
         target,
         () => markBeyond(sim, register, subject, RANGE_AT_END),
-        () => proveRange(sim, subject, true),
+        () => proveRange(sim, register, subject, true),
       );
       break;
     default:
@@ -262,7 +262,7 @@ function comparePacketPointers(
         sim,
         target,
         () => markBeyond(sim, register, subject, RANGE_BEYOND_END),
-        () => proveRange(sim, subject, false),
+        () => proveRange(sim, register, subject, false),
       );
   }
   return true;
@@ -283,12 +283,13 @@ function knownOutcome(pointer: Value, relation: number): boolean | undefined {
 }
 
 /** `pointer <= end` or, `strictly`, `pointer < end`: what lies before the pointer is inside the packet. */
-function proveRange(sim: Simulation, proved: Value, strictly: boolean): void {
+function proveRange(sim: Simulation, register: number, proved: Value, strictly: boolean): void {
   if (proved.off < 0 || (proved.off === 0 && strictly)) return;
   const { umax } = proved.scalar;
   // Beyond this, base + variable + off may have wrapped around.
   if (umax > BigInt(MAX_PACKET_OFFSET) || Number(umax) + proved.off > MAX_PACKET_OFFSET) return;
   const range = proved.off + (strictly ? 1 : 0);
+  if (proved.id !== 0) sim.state.proved = { insn: sim.pc, register, value: proved };
   sim.updateAll((candidate) => {
     if (candidate.kind !== proved.kind || candidate.id !== proved.id || candidate.range >= range)
       return undefined;

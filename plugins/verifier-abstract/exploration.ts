@@ -190,7 +190,7 @@ export class Exploration implements Driver {
         const stored = list[i]!;
         if (!stored.explored) {
           if (calls && this.#isEarlierRound(stored) && covers(stored.state, state, Comparison.Within)) {
-            markEverything(state);
+            markEverything(state, this.flow.returnedCopies);
             this.#endPath(state.cost + costOfRounds(stored.state, state) + stored.costWithoutRound);
             return true;
           }

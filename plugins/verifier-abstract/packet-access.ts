@@ -37,7 +37,7 @@ export function checkPacketAccess(
   }
   const proved = range <= 0 ? 'no byte' : `only ${bytes(range)}`;
   const far = scalar.umax > 0xffffn && !scalar.isConst;
-  const clue = packetClue(sim, base);
+  const clue = copyClue(sim, register, base) ?? packetClue(sim, base);
   sim.reject(
     'packet-bounds',
     `${bytes(size)} at ${start}${variable} + ${fixed} would be ${verb}, but this path proved ${proved}`,
@@ -48,6 +48,17 @@ export function checkPacketAccess(
         : `${clue}compare ${start}${variable} + ${fixed + size} against ${end} before this access${range > 0 ? ` (this path proved only ${bytes(range)})` : ''}, and leave if it is beyond: if (ptr + ${fixed + size} > ${end}) return XDP_DROP;`,
     },
   );
+}
+
+/** The comparison was made, but on a pointer that was computed a second time from the same parts, and is gone. */
+function copyClue(sim: Simulation, register: number, base: Value): string | undefined {
+  const { proved } = sim.state;
+  if (proved === undefined || base.id === 0 || proved.value.id === base.id) return undefined;
+  if (proved.value.kind !== base.kind || !proved.value.scalar.equals(base.scalar)) return undefined;
+  // What is still there, packetClue can name.
+  if (sim.state.top.regs.some(({ kind, id }) => kind === base.kind && id === proved.value.id))
+    return undefined;
+  return `insn ${proved.insn} compared R${proved.register}, a pointer that was added up on its own and is gone by now: it may have had another offset than R${register} as far as is tracked, so that what it proved does not count here. Add up one pointer, and compare and access that one, or `;
 }
 
 /** What the other packet pointers of the state tell of how the comparison may have gone wrong. */

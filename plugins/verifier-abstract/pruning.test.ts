@@ -311,7 +311,10 @@ describe('marks', () => {
     const slot = marked(0);
     state.writable().origins[6] = register;
     state.writableStack(0).set(0, spill(number), slot);
-    markEverything(state);
+    markEverything(state, { registers: 0, stack: false });
+    expect(register.marks).toBe(PRECISE);
+    expect(slot.marks).toBe(PRECISE | LIVE);
+    markEverything(state, { registers: 1 << 6, stack: true });
     expect(register.marks).toBe(PRECISE | RETURNED);
     expect(slot.marks).toBe(PRECISE | LIVE | RETURNED);
   });

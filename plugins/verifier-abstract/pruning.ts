@@ -1,3 +1,4 @@
+import type { ReturnedCopies } from './control-flow.js';
 import type { CallbackFrame, Frame, Rounds } from './frame.js';
 import { LIVE, markLive, markPrecise, markReturned, type Origin, PRECISE, RETURNED } from './origin.js';
 import { type Scalar, UNKNOWN } from './scalar/scalar.js';
@@ -86,6 +87,7 @@ export const COMPARISONS = {
   state: {
     frames: 'contained',
     references: 'renamed',
+    proved: { not: 'is for messages' },
     choices: { not: 'how the path came here' },
     steps: { not: 'how long the path is' },
     cost: { not: 'how long the path is at most' },
@@ -345,17 +347,21 @@ function inheritNumber(
   }
 }
 
-/** Ends a path on a state whose own paths have not ended: what they will need is not known, so it is everything. */
-export function markEverything(state: VerifierState): void {
+/**
+ * Ends a path on a state whose own paths have not ended: what they will need is not known, so it is everything. What
+ * they return is among what is returned anyway, as the state covers this one; but of an earlier state that this one
+ * was computed from, every number that copies can bring to R0 may be.
+ */
+export function markEverything(state: VerifierState, returned: ReturnedCopies): void {
   for (const frame of state.frames) {
-    for (const origin of frame.origins) {
+    frame.origins.forEach((origin, register) => {
       markPrecise(origin);
-      markReturned(origin);
-    }
+      if ((returned.registers & (1 << register)) !== 0) markReturned(origin);
+    });
     for (const origin of frame.stack.origins) {
       markLive(origin);
       markPrecise(origin);
-      markReturned(origin);
+      if (returned.stack) markReturned(origin);
     }
   }
 }

@@ -11,6 +11,13 @@ export interface Reference {
   readonly what: string;
 }
 
+/** A comparison that proved bytes of the packet through a pointer with a variable offset. */
+export interface ProvedPointer {
+  readonly insn: number;
+  readonly register: number;
+  readonly value: Value;
+}
+
 /** The choices that led here, newest first: at each fork, whether the path went on with the second branch. */
 export interface Choice {
   readonly second: boolean;
@@ -23,6 +30,8 @@ export class VerifierState {
   frames: Frame[];
   references: readonly Reference[];
   choices: Choice | undefined;
+  /** The latest on this path. */
+  proved: ProvedPointer | undefined;
   /** Insns this path has run. */
   steps: number;
   /** Upper bound of insns that a run along this path takes; more than `steps` after a callback helper. */
@@ -82,7 +91,15 @@ export class VerifierState {
   /** A second state that is equal to this one; both copy a frame when they next write it. */
   fork(): VerifierState {
     this.#token = {};
-    return new VerifierState(this.frames.slice(), this.references, this.choices, this.steps, this.cost);
+    const second = new VerifierState(
+      this.frames.slice(),
+      this.references,
+      this.choices,
+      this.steps,
+      this.cost,
+    );
+    second.proved = this.proved;
+    return second;
   }
 
   pushFrame(start: number, callsite: number, callback?: CallbackFrame): Frame {
