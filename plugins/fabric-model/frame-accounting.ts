@@ -8,6 +8,13 @@ export interface FrameIdentity {
   readonly born: Picoseconds;
   /** Hooks that may still run on it before it counts as caught in a loop. */
   readonly hopsLeft: number;
+  /** Shared by all that one frame that was sent has become. */
+  readonly lineage: Lineage;
+}
+
+/** Counts what one frame that was sent has become. */
+export interface Lineage {
+  copies: number;
 }
 
 /** A frame on its way. Whoever holds it either hands it on or ends it, exactly once. */
@@ -18,6 +25,12 @@ export interface Frame extends FrameIdentity {
 
 /** Hooks one frame may meet. A frame that meets more goes round between programs that send it to each other. */
 export const HOP_LIMIT = 16;
+
+/**
+ * Copies that may go on of one frame that was sent: beyond them what is copied ends at the next hook. Programs that
+ * send what is flooded to them back to be flooded again would else make more of it than anybody could wait for.
+ */
+export const COPY_LIMIT = 1024;
 
 /**
  * Counts where frames begin and end. The conservation check rests on it, so it counts nothing by itself: each
@@ -46,13 +59,14 @@ export class FrameAccounting {
 
   begin(bytes: Uint8Array, born: Picoseconds): Frame {
     this.#sent++;
-    return { bytes, born, hopsLeft: HOP_LIMIT };
+    return { bytes, born, hopsLeft: HOP_LIMIT, lineage: { copies: 0 } };
   }
 
-  /** A second frame with the same bytes, as flooding makes it. */
+  /** A second frame with the same bytes, as flooding makes it; no hook may run on one beyond the limit. */
   copy(frame: Frame): Frame {
     this.#copied++;
-    return { ...frame };
+    const beyond = ++frame.lineage.copies > COPY_LIMIT;
+    return beyond ? { ...frame, hopsLeft: 0 } : { ...frame };
   }
 
   end(place: string, fate: Fate): void {

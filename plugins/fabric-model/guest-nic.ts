@@ -58,8 +58,8 @@ export class GuestNic {
   }
 
   /** Queues a frame for transmission; it ends here when the queue is full. Not yet kicked. */
-  send({ bytes, born, hopsLeft }: Frame, queue: number): void {
-    if (!this.port.send(queue % this.queues, bytes, { born, hopsLeft })) {
+  send({ bytes, ...identity }: Frame, queue: number): void {
+    if (!this.port.send(queue % this.queues, bytes, identity)) {
       this.accounting.end(this.node, 'transmit-queue-full');
     }
   }

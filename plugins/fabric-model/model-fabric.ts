@@ -155,6 +155,9 @@ class DeploymentBuilder {
     // A nic is broken as a whole, whichever of its queues a rule was broken on (DEVICE_NEEDS_RESET).
     link.status.onBroken((reason) => channel.break(reason));
     channel.onBroken((reason) => link.status.break(reason));
+    link.onLost((frames) => {
+      for (let frame = 0; frame < frames; frame++) this.#accounting.end(label, 'link-broken');
+    });
 
     const tap = host.tap(plan.tap);
     const hook = this.#hook(label, plan.ifindex);

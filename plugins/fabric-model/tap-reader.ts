@@ -56,9 +56,9 @@ export class TapReader {
       const { took, frame } = this.tap.receiveMessage(queue);
       if (!took) break;
       if (frame === undefined) continue;
-      const { bytes, born, hopsLeft } = frame;
+      const { bytes, ...identity } = frame;
       if (this.isBroken()) this.accounting.end(this.node, 'link-broken');
-      else if (this.port.deliver(queue, bytes, { born, hopsLeft })) delivered++;
+      else if (this.port.deliver(queue, bytes, identity)) delivered++;
       // What is wrong with the guest's buffers shows when one is taken.
       else this.accounting.end(this.node, this.isBroken() ? 'link-broken' : 'no-receive-buffer');
     }

@@ -53,7 +53,8 @@ export const FATES = {
   'bridge-filtered': 'dropped by the bridge: the destination is behind the port it came from',
   'link-broken': 'dropped because the link to the guest is broken',
   'frame-too-long': 'dropped because a program made it longer than a receive buffer takes',
-  'hop-limit': 'dropped because it crossed more hooks than the limit: a forwarding loop',
+  'hop-limit':
+    'dropped because it crossed more hooks, or was copied more often, than the limit: a forwarding loop',
 } as const;
 export type Fate = keyof typeof FATES;
 

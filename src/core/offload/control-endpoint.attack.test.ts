@@ -392,6 +392,20 @@ describe('defect 9: no limit on maps, memory or commands', () => {
     expect(big.accounts.guests).toEqual([]);
   });
 
+  it('maps that only a program keeps alive count as well', async () => {
+    const r = rig({ device: { limits: { maxObjects: 4 } } });
+    const handles = [await r.createArray(), await r.createArray(), await r.createArray()];
+    const uses = handles.map((handle, i) => `r${i + 1} = map[m${handle}]`).join('\n');
+    const maps = new Map(handles.map((handle) => [`m${handle}`, handle]));
+    await r.send(setOffload(encodeInsns(assemble(`${uses}\nr0 = 2\nexit`, { maps }))));
+    for (const handle of handles) await r.send({ kind: 'free-map', handle });
+    await expect(r.createArray()).rejects.toThrow();
+    expect(r.device.objectCount).toBe(4);
+    await r.send({ kind: 'unset-offload' });
+    expect(r.device.objectCount).toBe(0);
+    await r.createArray();
+  });
+
   it('commands that pile up are refused', async () => {
     const host = party('host');
     const never: TestParty = { ...host, verifier: { name: 'never', verify: () => new Promise(() => {}) } };
@@ -508,6 +522,97 @@ describe('a place that takes its time', () => {
     expect(await detach).toEqual({ kind: 'done' });
     await create;
     expect(r.accounts.usageOf('guest0')).toMatchObject({ programs: 0, maps: 1 });
+  });
+});
+
+describe('a program that may still be called is not closed', () => {
+  /** Tells of every program that is closed while it is in its place. */
+  function watchedRig() {
+    const host = party('host');
+    const closedInPlace: string[] = [];
+    const watched: TestParty = {
+      ...host,
+      executor: {
+        name: 'watched',
+        load: async (program, environment) => {
+          const loaded = await host.executor.load(program, environment);
+          const close = loaded.close.bind(loaded);
+          loaded.close = () => {
+            if (r.place.program === loaded) closedInPlace.push(loaded.name);
+            close();
+          };
+          return loaded;
+        },
+      },
+    };
+    const r = rig({ host: watched });
+    return { r, closedInPlace };
+  }
+  const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+  it('by a reset in the middle of replacing, however long it takes to detach', async () => {
+    const { r, closedInPlace } = watchedRig();
+    await r.send(setOffload(PASS));
+    const steps: (() => void)[] = [];
+    const gate = (): Promise<void> => new Promise((resolve) => steps.push(resolve));
+    r.place.onReplace = gate;
+    r.place.onDetach = gate;
+    const pending = r.send(setOffload(PASS));
+    await turn();
+    const reset = r.device.reset();
+    steps.shift()!();
+    expect(await pending).toMatchObject({ kind: 'error' });
+    await turn();
+    expect(closedInPlace).toEqual([]);
+    steps.shift()!();
+    await reset;
+    expect(r.place.program).toBeUndefined();
+    expect(r.accounts.guests).toEqual([]);
+  });
+
+  it('by a reset when the place does not let go: it stays charged, and goes when it can be taken away', async () => {
+    for (const end of ['reset', 'unset-offload', 'set-offload'] as const) {
+      const { r, closedInPlace } = watchedRig();
+      const handle = await r.createArray();
+      await r.createArray();
+      await r.send(setOffload(useMap(handle)));
+      r.place.onDetach = () => Promise.reject(new Error('busy'));
+      await r.device.reset();
+      expect(closedInPlace).toEqual([]);
+      expect(r.audit.at(-1)).toMatchObject({ command: 'reset', reason: 'internal: busy' });
+      // The map that it uses stays with it, the other goes.
+      expect(r.accounts.usageOf('guest0')).toMatchObject({ maps: 1, programs: 1 });
+      expect(await r.send({ kind: 'free-map', handle })).toEqual({ kind: 'error' });
+      r.place.onDetach = undefined;
+      if (end === 'reset') await r.device.reset();
+      else if (end === 'unset-offload') expect(await r.send({ kind: end })).toEqual({ kind: 'done' });
+      else {
+        expect(await r.send(setOffload(PASS))).toEqual({ kind: 'done' });
+        expect(r.accounts.usageOf('guest0')).toMatchObject({ maps: 0, programs: 1 });
+        await r.device.reset();
+      }
+      expect(r.place.program).toBeUndefined();
+      expect(r.accounts.guests).toEqual([]);
+    }
+  });
+
+  it('by a reset in the middle of attaching to a place that then does not let go', async () => {
+    const { r, closedInPlace } = watchedRig();
+    let attach = (): void => {};
+    r.place.onAttach = () => new Promise((resolve) => (attach = resolve));
+    r.place.onDetach = () => Promise.reject(new Error('busy'));
+    const pending = r.send(setOffload(PASS));
+    await turn();
+    const reset = r.device.reset();
+    attach();
+    expect(await pending).toMatchObject({ kind: 'error' });
+    await reset;
+    expect(closedInPlace).toEqual([]);
+    expect(r.accounts.usageOf('guest0')).toMatchObject({ programs: 1 });
+    r.place.onDetach = undefined;
+    await r.device.unplug();
+    expect(r.place.program).toBeUndefined();
+    expect(r.accounts.guests).toEqual([]);
   });
 });
 

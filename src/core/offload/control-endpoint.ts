@@ -161,7 +161,8 @@ export class ControlEndpoint {
 
   /**
    * Device reset: no program is attached, no object is left, old handles mean nothing. A command that is under way
-   * has no effect any more; settles when nothing is attached.
+   * has no effect any more; settles when nothing is attached. A program that its place does not let go of stays there,
+   * with an audit record; reset again to try again.
    */
   reset(): Promise<void> {
     this.#epoch++;

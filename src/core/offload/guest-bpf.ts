@@ -157,17 +157,21 @@ export class GuestBpf {
     }
   }
 
-  /** As after a device reset: nothing is attached, no object is left, old handles mean nothing. */
-  async reset(): Promise<void> {
-    const attached = this.#attached;
-    this.#attached = undefined;
-    await this.#alone(async () => {
+  /**
+   * As after a device reset: nothing is attached, no object is left, old handles mean nothing. Only a program that its
+   * place does not let go of stays, in its place and charged for: the next reset, or who detaches or replaces it, tries
+   * again.
+   */
+  reset(): Promise<void> {
+    return this.#alone(async () => {
       try {
-        await attached?.attachment.detach();
+        await this.#attached?.attachment.detach();
+        this.#attached = undefined;
       } catch (error) {
         this.#options.onFailure('reset', error);
       }
-      this.#objects.freeAll();
+      // A program that may still be called must not be closed.
+      this.#objects.freeAll(this.#attached?.object);
     });
   }
 
@@ -258,8 +262,8 @@ export class GuestBpf {
     if (loaded.kind !== 'program') return loaded;
     const refusal = await this.#attach(loaded, context);
     if (refusal === undefined) return DONE;
-    // After a reset it is in no table any more, and gone.
-    this.#objects.free(loaded.handle);
+    // Attached though the device was reset meanwhile: the reset, which is waiting for its turn, detaches and frees it.
+    if (this.#attached?.object !== loaded) this.#objects.free(loaded.handle);
     return refusal;
   }
 
@@ -346,31 +350,27 @@ export class GuestBpf {
     }
   }
 
-  /** Why it could not be attached; what was attached before is then still there. */
+  /** Why it was not attached, or not for long; what was attached before is then still there unless a reset takes it away. */
   #attach(object: ProgramObject, { isStale }: CommandContext): Promise<Refusal | undefined> {
     return this.#alone(async () => {
       // A reset that came meanwhile has let go of the program, too.
       if (isStale()) return STALE;
       const previous = this.#attached;
+      let attachment: Attachment;
       try {
         if (previous === undefined) {
-          const attachment = await this.#options.place.attach(object.program);
-          if (isStale()) {
-            await attachment.detach();
-            return STALE;
-          }
-          this.#attached = { object, attachment };
+          attachment = await this.#options.place.attach(object.program);
         } else {
-          await previous.attachment.replace(object.program);
-          // The reset that came meanwhile waits for this, and then detaches.
-          if (isStale()) return STALE;
-          this.#attached = { object, attachment: previous.attachment };
+          attachment = previous.attachment;
+          await attachment.replace(object.program);
         }
       } catch (error) {
         return failed(EBUSY, messageOf(error));
       }
+      this.#attached = { object, attachment };
       if (previous !== undefined) this.#objects.free(previous.object.handle);
-      return undefined;
+      // A reset that came meanwhile is waiting for this, and takes it away again.
+      return isStale() ? STALE : undefined;
     });
   }
 

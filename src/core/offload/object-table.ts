@@ -5,7 +5,7 @@ import type { HostUsage, ProgramSummary } from '../contract/policy.js';
 import type { ProgramProperties } from '../contract/verifier.js';
 import { NO_USAGE, type Charge } from './quota-accounts.js';
 
-/** Slots of a device's table: how many objects it can hold at once. */
+/** Objects that a device's table can hold at once, those included that have no handle any more; also its slots. */
 export const MAX_OBJECTS = 4096;
 const INDEX_BITS = 12;
 const INDEX_MASK = MAX_OBJECTS - 1;
@@ -35,7 +35,7 @@ export interface ProgramObject {
 export type DeviceObject = MapObject | ProgramObject;
 
 export interface ObjectTableOptions {
-  /** Slots, at most MAX_OBJECTS. */
+  /** Objects at once, at most MAX_OBJECTS. */
   readonly capacity?: number | undefined;
   /** Objects that one slot may ever hold. */
   readonly generations?: number | undefined;
@@ -94,6 +94,8 @@ export class ObjectTable {
 
   /** Whether one more object can be put in. */
   get hasRoom(): boolean {
+    // What only a program keeps alive has no slot any more, and still counts.
+    if (this.#live.size >= this.#capacity) return false;
     return this.#free.length > 0 || this.#slots.length < this.#capacity;
   }
 
@@ -159,9 +161,12 @@ export class ObjectTable {
     return true;
   }
 
-  /** Takes away every name, programs first. What is held by an operation under way goes when that ends. */
-  freeAll(): void {
-    const named = [...this.#live].filter((entry) => entry.named);
+  /**
+   * Takes away every name, programs first, but that of `except`. What is held by an operation under way goes when
+   * that ends, and what `except` uses when it is freed.
+   */
+  freeAll(except?: DeviceObject): void {
+    const named = [...this.#live].filter((entry) => entry.named && entry.object !== except);
     for (const kind of ['program', 'map'] as const) {
       for (const entry of named) {
         if (entry.object.kind !== kind) continue;

@@ -66,4 +66,34 @@ describe('ControlLink', () => {
     await expect(link.send([Uint8Array.of(0, 0)], 1)).rejects.toThrow('the device answered 9 bytes into 1');
     expect(link.status.violations).toBe(1);
   });
+
+  it('leaves what waits behind a slow command to the next who serves, and blames nobody', async () => {
+    const link = new ControlLink({ label: 'g', features: FEATURES });
+    let finish = (_response: Uint8Array): void => {};
+    const stop = link.serve(() => new Promise((resolve) => (finish = resolve)));
+    const first = link.send([Uint8Array.of(1)], 1);
+    const second = link.send([Uint8Array.of(2)], 1);
+    stop();
+    finish(Uint8Array.of(10));
+    expect(await first).toEqual(Uint8Array.of(10));
+    expect(link.status).toMatchObject({ violations: 0, isDown: false });
+    link.serve((request) => Uint8Array.of(request[0]! * 10));
+    expect(await second).toEqual(Uint8Array.of(20));
+  });
+
+  it('refuses a command that no queue can hold, also when its turn comes later', async () => {
+    const link = new ControlLink({ label: 'g', features: FEATURES, queueSize: 4 });
+    let finish = (_response: Uint8Array): void => {};
+    link.serve(() => new Promise((resolve) => (finish = resolve)));
+    const first = link.send([Uint8Array.of(1)], 1);
+    const five = Array.from({ length: 5 }, () => Uint8Array.of(1));
+    const impossible = Promise.allSettled([link.send([], 0), link.send(five, 1)]);
+    const last = link.send([Uint8Array.of(3)], 1);
+    finish(Uint8Array.of(10));
+    expect(await first).toEqual(Uint8Array.of(10));
+    const refused = { status: 'rejected', reason: { code: 'virtio-violation' } };
+    expect(await impossible).toMatchObject([refused, refused]);
+    finish(Uint8Array.of(30));
+    expect(await last).toEqual(Uint8Array.of(30));
+  });
 });

@@ -1,4 +1,4 @@
-import { messageOf } from '../../core/diagnostic.js';
+import { messageOf, type XdpbedError } from '../../core/diagnostic.js';
 import type { DescriptorChain } from '../descriptor-chain.js';
 import { hasFeature, VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_NET_F_CTRL_VQ } from '../features.js';
 import { GuestAllocator, GuestMemory, roundUp } from '../guest-memory.js';
@@ -144,6 +144,12 @@ export class ControlLink {
     const { generation } = this.status;
     const { device } = ends;
     for (;;) {
+      const handler = this.#handler;
+      if (handler === undefined) {
+        // It stopped while a command was under way: what is behind that waits for the next who serves.
+        this.#serving = false;
+        return;
+      }
       const popped = device.popChain();
       if (popped.kind === 'violation') {
         this.status.violate(`control queue: ${popped.violation.message}`);
@@ -161,7 +167,7 @@ export class ControlLink {
       this.statistics.commands++;
       let answer: Uint8Array | Promise<Uint8Array>;
       try {
-        answer = this.#handler!(chain.readable, chain.writer.capacity);
+        answer = handler(chain.readable, chain.writer.capacity);
       } catch (error) {
         if (generation === this.status.generation)
           this.status.violate(`the device failed: ${messageOf(error)}`);
@@ -220,11 +226,18 @@ export class ControlLink {
       return command.reject(this.status.error(reason));
     }
     const readable = command.parts.filter((part) => part.length > 0);
-    const added = ends.submit({
-      readable,
-      writable: command.room > 0 ? [command.room] : [],
-      indirect: this.#indirect && readable.length > 1,
-    });
+    let added: ReturnType<QueueEnds['submit']>;
+    try {
+      added = ends.submit({
+        readable,
+        writable: command.room > 0 ? [command.room] : [],
+        indirect: this.#indirect && readable.length > 1,
+      });
+    } catch (error) {
+      // Without parts, or with more than the queue has entries. Whose turn it was must not pay for it: a queued
+      // command is submitted by the device's end, in the middle of its work.
+      return command.reject(error as XdpbedError);
+    }
     if (added.kind === 'full') {
       return command.reject(this.status.error('the command does not fit into the control queue'));
     }

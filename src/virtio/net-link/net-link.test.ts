@@ -6,6 +6,7 @@ import {
   VIRTIO_F_VERSION_1,
   VIRTIO_NET_F_MRG_RXBUF,
 } from '../index.js';
+import { splitLayoutAt } from '../split-layout.js';
 import { NetLink, receiveQueueIndex, transmitQueueIndex, type NetLinkState } from './net-link.js';
 
 const PLAIN = featureSet(VIRTIO_F_VERSION_1);
@@ -252,6 +253,40 @@ describe('opening', () => {
     link.reset();
     expect(link.device.deliver(0, frame(60, 1), 1)).toBe(false);
     expect(link.driver.receive(0, 8)).toEqual([]);
+  });
+
+  it('tells how many frames it lost when it went down, each once', () => {
+    const lost: number[] = [];
+    const link = open(PLAIN);
+    link.onLost((frames) => lost.push(frames));
+    link.driver.refill(0);
+    for (let i = 0; i < 3; i++) link.device.deliver(0, frame(60, i), i);
+    expect(link.driver.receive(0, 1)).toHaveLength(1);
+    for (let i = 0; i < 5; i++) link.driver.send(1, frame(60, i), i);
+    link.driver.kick(1);
+    expect(link.device.poll(1, 1)).toHaveLength(1);
+    link.status.violate('a test');
+    expect(lost).toEqual([2 + 4]);
+    link.reset();
+    link.driver.send(0, frame(60, 1), 1);
+    link.close();
+    expect(lost).toEqual([6, 1]);
+  });
+
+  it('counts a frame as lost that breaks the link in being received', () => {
+    const lost: number[] = [];
+    const link = open(FEATURES['MRG_RXBUF']!);
+    link.onLost((frames) => lost.push(frames));
+    link.driver.refill(0);
+    link.device.deliver(0, frame(60, 1), 1);
+    // num_buffers of the header: more than were used.
+    const { descriptorTable, usedRing } = splitLayoutAt(link.layout.receive[0]!, 8);
+    const id = new DataView(link.memory.read(Number(usedRing) + 4, 4)!.buffer).getUint32(0, true);
+    const descriptor = new DataView(link.memory.read(Number(descriptorTable) + 16 * id, 16)!.buffer);
+    link.memory.write(Number(descriptor.getBigUint64(0, true)) + 10, Uint8Array.of(2, 0));
+    expect(link.driver.receive(0, 8)).toEqual([]);
+    expect(link.status.violations).toBe(1);
+    expect(lost).toEqual([1]);
   });
 
   it('refuses saved state that is none, whichever field is wrong', () => {

@@ -18,6 +18,7 @@ import {
 import { SPLIT_QUEUE, type QueueFormat } from '../queue-format.js';
 import { concatenate } from '../concatenate.js';
 import type { DescriptorChain } from '../descriptor-chain.js';
+import type { BufferToken } from '../virtqueue.js';
 import { LinkStatus } from './link-status.js';
 import { QueueEnds, type NotificationCounts, type QueueEndsState } from './queue-ends.js';
 
@@ -143,6 +144,7 @@ export class NetLink<Tag = undefined> {
   readonly #mergeable: boolean;
   readonly #kickHandlers = new Map<number, () => void>();
   readonly #interruptHandlers = new Map<number, () => void>();
+  #lostHandler: ((frames: number) => void) | undefined;
   #allocator!: GuestAllocator;
   #queues: QueueSet<Tag>;
 
@@ -197,6 +199,14 @@ export class NetLink<Tag = undefined> {
   /** Called, at once, whenever the device interrupts for the queue of this index. */
   onInterrupt(queue: number, handler: () => void): void {
     this.#interruptHandlers.set(queue, handler);
+  }
+
+  /**
+   * Called with how many frames were on their way between the two ends when the link broke, was reset or closed, or
+   * when a hostile guest used a buffer anew before the frame in it was taken out. Only frames with a tag count.
+   */
+  onLost(handler: (frames: number) => void): void {
+    this.#lostHandler = handler;
   }
 
   /** Device reset: outstanding buffers are forgotten, a broken link works again. */
@@ -258,7 +268,6 @@ export class NetLink<Tag = undefined> {
   #receiveOne({ ends, tags }: TaggedQueue<Tag>): LinkFrame<Tag> | undefined {
     const first = this.#collect(ends);
     if (first?.kind !== 'used') return undefined;
-    const tag = take(tags, first.token);
     const header = decodeNetHeader(first.response);
     if (header === undefined) {
       this.status.violate(`driver: ${first.response.length} bytes in a receive buffer hold no net header`);
@@ -274,6 +283,8 @@ export class NetLink<Tag = undefined> {
       }
       parts.push(more.response);
     }
+    // Not before it is all there: a link that broke on the way has lost it, as all the others in it.
+    const tag = take(tags, first.token);
     return { bytes: count === 1 ? parts[0]! : concatenate(parts), tag };
   }
 
@@ -292,7 +303,7 @@ export class NetLink<Tag = undefined> {
     const added = ends.submit({ readable: [concatenate([SENT_HEADER, bytes])] });
     if (added.kind === 'violation') this.status.violate(`driver: ${added.violation.message}`);
     if (added.kind !== 'added') return false;
-    tags.set(added.token, tag);
+    this.#tag(tags, added.token, tag);
     return true;
   }
 
@@ -338,7 +349,7 @@ export class NetLink<Tag = undefined> {
       chain.writer.write(rest.subarray(0, count));
       rest = rest.subarray(count);
     }
-    tags.set(chains[0]!.head, tag);
+    this.#tag(tags, chains[0]!.head, tag);
     device.pushUsedBatch(chains);
     ends.returned();
     this.statistics.framesToGuest++;
@@ -399,12 +410,20 @@ export class NetLink<Tag = undefined> {
     return queue;
   }
 
+  #tag(tags: Map<number, Tag>, token: BufferToken, tag: Tag): void {
+    if (tags.has(token)) this.#lostHandler?.(1);
+    tags.set(token, tag);
+  }
+
   /** Revokes every chain that the device holds. */
   #forgetOutstanding(): void {
+    let lost = 0;
     for (const { ends, tags } of [...this.#queues.receive, ...this.#queues.transmit]) {
       ends.device.reset();
+      lost += tags.size;
       tags.clear();
     }
+    if (lost > 0) this.#lostHandler?.(lost);
   }
 
   #layOut(): { readonly memory: GuestMemory; readonly layout: NetLinkLayout } {
