@@ -4,7 +4,7 @@ import { WasmExecutor } from '../../plugins/executor-wasm/wasm-executor.js';
 import { MemoryMapBackend } from '../../plugins/map-backend-memory/memory-map-backend.js';
 import type { BpfMap } from '../../src/bpf/runtime/bpf-map.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import type { Executor, LoadedProgram } from '../../src/core/contract/executor.js';
 import { engineCases, type EngineCase } from './engine-case.js';
 import { kernelBodyProblem, KernelBody } from './kernel-body.js';

@@ -1,5 +1,5 @@
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import { messageOf } from '../../src/core/diagnostic.js';
 import type { Executor, ProgramFault } from '../../src/core/contract/executor.js';
 import {

@@ -4,7 +4,7 @@ import { disassemble } from '../../src/bpf/disassembler.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import type { BpfMap } from '../../src/bpf/runtime/bpf-map.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import {
   generateCase,
   loadCase,

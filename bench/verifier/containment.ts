@@ -1,12 +1,10 @@
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import { BPF_CALL_HELPER, OP_CALL, OP_EXIT } from '../../src/bpf/opcodes.js';
 import { clearSlot, loadCase, type GeneratedCase } from '../../src/conformance/program-generator/index.js';
 import type { Location } from '../../src/core/contract/program-debugging.js';
-import {
-  InterpretedProgram,
-  InterpreterExecutor,
-} from '../../plugins/executor-interpreter/interpreter-executor.js';
+import { InterpreterExecutor } from '../../plugins/executor-interpreter/interpreter-executor.js';
+import { InterpretedProgram } from '../../plugins/executor-interpreter/interpreted-program.js';
 import { MemoryMapBackend } from '../../plugins/map-backend-memory/index.js';
 import { AbstractVerifier } from '../../plugins/verifier-abstract/abstract-verifier.js';
 import type { AbstractVerifierConfig } from '../../plugins/verifier-abstract/config.js';

@@ -1,12 +1,10 @@
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import { xdpActionName } from '../../src/bpf/xdp.js';
 import type { Acceptance, ProgramFacts } from '../../src/core/contract/verifier.js';
 import { loadCase, type GeneratedCase } from '../../src/conformance/program-generator/index.js';
-import {
-  InterpretedProgram,
-  InterpreterExecutor,
-} from '../../plugins/executor-interpreter/interpreter-executor.js';
+import { InterpreterExecutor } from '../../plugins/executor-interpreter/interpreter-executor.js';
+import { InterpretedProgram } from '../../plugins/executor-interpreter/interpreted-program.js';
 import { MemoryMapBackend } from '../../plugins/map-backend-memory/index.js';
 
 /** What an accepted program did that it must not do. */

@@ -1,6 +1,6 @@
 import type { HelperWorld } from '../../src/bpf/runtime/helper-world.js';
 import { insnLimitOf, isInsnLimitReason } from '../../src/bpf/runtime/insn-budget.js';
-import type { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import type { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import type {
   ExecutionEnvironment,
   Executor,

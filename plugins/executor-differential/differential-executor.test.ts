@@ -6,7 +6,7 @@ import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { isResidentMap, type ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
-import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import type { ExecutionEnvironment, Executor, LoadedProgram } from '../../src/core/contract/executor.js';
 import { LifecycleManager } from '../../src/core/plugin/lifecycle.js';
 import { PluginRegistry } from '../../src/core/plugin/plugin-registry.js';
@@ -350,7 +350,9 @@ describe('a disagreement', () => {
   it('is none where the first has used up its insns and another comes to its end', async () => {
     const bench = new Bench();
     bench.insnLimit = 1000;
-    const shorter = new WrongExecutor(bench.runtime, (insn) => (insn.imm === 5000 ? { ...insn, imm: 1 } : insn));
+    const shorter = new WrongExecutor(bench.runtime, (insn) =>
+      insn.imm === 5000 ? { ...insn, imm: 1 } : insn,
+    );
     const text = 'r7 = 5000\nagain: r7 += -1\nif r7 != 0 goto again\nr0 = 2\nexit';
     const program = await bench.program(text, new InterpreterExecutor(bench.runtime), shorter);
     const { verdict, fault } = program.run(bench.ring, 0);

@@ -1,6 +1,6 @@
 import type { Program } from '../../src/bpf/program.js';
 import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import { XDP_MD, xdpActionName } from '../../src/bpf/xdp.js';
 import {
   EXECUTOR_FACTORY,

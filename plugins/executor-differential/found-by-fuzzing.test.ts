@@ -3,7 +3,7 @@ import { assemble } from '../../src/bpf/assembler.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import { loadCase, type GeneratedMap } from '../../src/conformance/program-generator/index.js';
 import type { Executor, RunOutcome } from '../../src/core/contract/executor.js';
 import { InterpreterExecutor } from '../executor-interpreter/index.js';

@@ -15,5 +15,6 @@ export default definePlugin({
   },
 });
 
-export { InterpretedProgram, InterpreterExecutor } from './interpreter-executor.js';
+export { InterpretedProgram } from './interpreted-program.js';
+export { InterpreterExecutor } from './interpreter-executor.js';
 export { ProgramDebugger } from './program-debugger.js';

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { assemble } from '../../src/bpf/assembler.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import { MemoryMapBackend } from '../map-backend-memory/memory-map-backend.js';
 import { isResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import { InterpreterExecutor } from './interpreter-executor.js';

@@ -15,7 +15,7 @@ import type {
   Location,
   ProgramDebugging,
 } from '../../src/core/contract/program-debugging.js';
-import type { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import type { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import type { FrameSlots } from '../../src/core/contract/executor.js';
 import type { DecodedProgram } from './decoded-program.js';
 import { Stop, type Machine, type RunLoop } from './machine.js';

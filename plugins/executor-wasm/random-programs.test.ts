@@ -3,7 +3,7 @@ import type { Insn } from '../../src/bpf/insn.js';
 import * as op from '../../src/bpf/opcodes.js';
 import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import type { ExecutionEnvironment } from '../../src/core/contract/executor.js';
 import { WasmExecutor } from './wasm-executor.js';
 

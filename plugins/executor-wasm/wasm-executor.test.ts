@@ -8,7 +8,7 @@ import type { BpfMap, ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { HASH_ELEMENT_KEY, hashKey, type MapLayout } from '../../src/bpf/runtime/map-layout.js';
 import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
-import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import type { ExecutionEnvironment, LoadedProgram } from '../../src/core/contract/executor.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import { WasmExecutor, type WasmExecutorOptions } from './wasm-executor.js';

@@ -9,7 +9,8 @@ import {
 } from '../../src/bpf/runtime/helpers/helper-table.js';
 import { insnLimitOf, insnLimitReason } from '../../src/bpf/runtime/insn-budget.js';
 import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
-import { FRAME_SLOT, FRAME_SLOT_SIZE, FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { FRAME_SLOT, FRAME_SLOT_SIZE } from '../../src/bpf/runtime/xdp-frame.js';
+import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import { XDP_ABORTED } from '../../src/bpf/xdp.js';
 import type {
   CallOutcome,

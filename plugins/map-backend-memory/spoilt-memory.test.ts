@@ -10,7 +10,7 @@ import {
   helperFaultReason,
 } from '../../src/bpf/runtime/helpers/helper-table.js';
 import { helperId } from '../../src/bpf/helper-ids.js';
-import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import { plainAttributes } from '../../src/conformance/map-backend/map-samples.js';
 import { SeededRandom } from '../../src/conformance/verifier/seeded-random.js';
 import { MemoryMapBackend, SUPPORTED_MAP_TYPES } from './memory-map-backend.js';

@@ -1,3 +1,4 @@
+import { BPF_FUNC } from '../../src/bpf/helper-ids.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import type { HelperPrototype } from '../../src/bpf/helper-prototypes.js';
 import type { CallbackFrame } from './frame.js';
@@ -19,7 +20,7 @@ export function callBack(sim: Simulation, prototype: HelperPrototype, map: Known
   const { state } = sim;
   const next = sim.pc + 1;
   const caller = state.top;
-  const isLoop = prototype.id === 181;
+  const isLoop = prototype.id === BPF_FUNC.loop;
   const count = caller.regs[1]!;
   const limit = isLoop ? mostLoops(count) : mostElements(map!);
   if (isLoop) sim.precise(1);

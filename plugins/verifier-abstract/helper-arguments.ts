@@ -1,4 +1,4 @@
-import { helperName } from '../../src/bpf/helper-ids.js';
+import { BPF_FUNC, helperName } from '../../src/bpf/helper-ids.js';
 import {
   type HelperArgument,
   type HelperPrototype,
@@ -17,6 +17,17 @@ import { Kind, type KnownMap, type Value } from './value.js';
 
 /** Largest size of memory that a helper may be given (kernel BPF_MAX_VAR_SIZ). */
 const MAX_MEMORY_SIZE = 1 << 29;
+
+/** Helpers that change a map's content. */
+const WRITES_MAP: ReadonlySet<number> = new Set([
+  BPF_FUNC.map_update_elem,
+  BPF_FUNC.map_delete_elem,
+  BPF_FUNC.map_push_elem,
+  BPF_FUNC.map_pop_elem,
+]);
+
+/** Helpers that copy to the program what a map holds. */
+const COPIES_OUT: ReadonlySet<number> = new Set([BPF_FUNC.map_pop_elem, BPF_FUNC.map_peek_elem]);
 
 /** What the arguments of one call tell each other. */
 export interface Call {
@@ -208,12 +219,10 @@ function checkMapType(sim: Simulation, call: Call, register: number, map: KnownM
       },
     );
   }
-  const writes = id === 2 || id === 3 || id === 87 || id === 88;
-  if (writes && (map.spec.flags & BPF_F_RDONLY_PROG) !== 0) {
+  if (WRITES_MAP.has(id) && (map.spec.flags & BPF_F_RDONLY_PROG) !== 0) {
     sim.reject('read-only', `map ${map.spec.name} may only be read by programs`, { registers: [register] });
   }
-  // bpf_map_pop_elem and bpf_map_peek_elem copy what the map holds.
-  if ((id === 88 || id === 89) && (map.spec.flags & BPF_F_WRONLY_PROG) !== 0) {
+  if (COPIES_OUT.has(id) && (map.spec.flags & BPF_F_WRONLY_PROG) !== 0) {
     sim.reject('write-only', `map ${map.spec.name} may not be read by programs`, { registers: [register] });
   }
 }

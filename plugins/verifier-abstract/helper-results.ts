@@ -1,3 +1,4 @@
+import { BPF_FUNC } from '../../src/bpf/helper-ids.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import * as op from '../../src/bpf/opcodes.js';
 import { XDP_ABORTED, XDP_REDIRECT } from '../../src/bpf/xdp.js';
@@ -77,7 +78,8 @@ function looked(sim: Simulation, call: Call): Value {
     }
     case BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY:
     case BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY:
-      if (call.prototype.id === 1 && keyIsInside(sim, call, map)) return pointer(Kind.MapValue, { map });
+      if (call.prototype.id === BPF_FUNC.map_lookup_elem && keyIsInside(sim, call, map))
+        return pointer(Kind.MapValue, { map });
       return pointer(Kind.MapValue, { ...parts, map });
     default:
       return pointer(Kind.MapValue, { ...parts, map });

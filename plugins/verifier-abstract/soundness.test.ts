@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { xdpActionName } from '../../src/bpf/xdp.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/xdp-frame.js';
+import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import { generateCase, loadCase } from '../../src/conformance/program-generator/index.js';
 import type { VerifierMap } from '../../src/core/contract/verifier.js';
 import { InterpreterExecutor } from '../executor-interpreter/interpreter-executor.js';

@@ -1,5 +1,5 @@
 import type { MapAttributes, MapTypeName } from '../../bpf/map-spec.js';
-import type { FrameMetadata, FrameRedirect } from '../../bpf/runtime/xdp-frame.js';
+import type { FrameMetadata, FrameRedirect } from '../../bpf/runtime/frame-ring.js';
 import type { HelperNetwork } from '../../bpf/runtime/helper-world.js';
 
 /**

@@ -4,7 +4,7 @@ import { isLddw, type Insn } from '../../bpf/insn.js';
 import * as op from '../../bpf/opcodes.js';
 import { BPF_MAP_TYPE } from '../../bpf/map-spec.js';
 import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../bpf/runtime/xdp-frame.js';
+import { FrameRing } from '../../bpf/runtime/frame-ring.js';
 import { ENCODING_FORMS, type EncodingForm } from '../../bpf/valid-encodings.js';
 import { InterpreterExecutor } from '../../../plugins/executor-interpreter/index.js';
 import { MemoryMapBackend } from '../../../plugins/map-backend-memory/index.js';

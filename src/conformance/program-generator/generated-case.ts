@@ -1,6 +1,6 @@
 import type { MapAttributes } from '../../bpf/map-spec.js';
 import type { Program } from '../../bpf/program.js';
-import type { FrameMetadata } from '../../bpf/runtime/xdp-frame.js';
+import type { FrameMetadata } from '../../bpf/runtime/frame-ring.js';
 
 /** A map of a generated case. Programs refer to it by its handle. */
 export interface GeneratedMap {

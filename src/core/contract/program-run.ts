@@ -1,4 +1,4 @@
-import type { FrameMetadata, FrameRedirect } from '../../bpf/runtime/xdp-frame.js';
+import type { FrameMetadata, FrameRedirect } from '../../bpf/runtime/frame-ring.js';
 
 export type { FrameMetadata, FrameRedirect };
 

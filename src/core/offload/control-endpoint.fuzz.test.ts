@@ -9,7 +9,7 @@ import { assemble } from '../../bpf/assembler.js';
 import { encodeInsns } from '../../bpf/insn.js';
 import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { randomProgram, SeededRandom } from '../../conformance/verifier/index.js';
-import { FrameRing } from '../../bpf/runtime/xdp-frame.js';
+import { FrameRing } from '../../bpf/runtime/frame-ring.js';
 import {
   CONTROL_QUEUE_SIZE,
   ControlLink,

@@ -6,7 +6,7 @@ import { StructuralVerifier } from '../../../plugins/verifier-structural/structu
 import { EACCES, EBUSY, EEXIST, EFAULT, EINVAL, ENODEV, ENOENT, EOPNOTSUPP } from '../../bpf/errno.js';
 import { BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_MAP_TYPE } from '../../bpf/map-spec.js';
 import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../bpf/runtime/xdp-frame.js';
+import { FrameRing } from '../../bpf/runtime/frame-ring.js';
 import { XDP_DROP } from '../../bpf/xdp.js';
 import {
   encodeControlCommand,

@@ -4,11 +4,11 @@ import { AddressSpace } from './address-space.js';
 import {
   FRAME_SLOT,
   FRAME_SLOT_SIZE,
-  FrameRing,
   MAX_FRAME_LENGTH,
   REDIRECT_IFINDEX,
   REDIRECT_NONE,
 } from './xdp-frame.js';
+import { FrameRing } from './frame-ring.js';
 
 function setUp(slots = 3) {
   const space = new AddressSpace(1 << 18);
