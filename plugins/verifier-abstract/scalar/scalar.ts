@@ -336,9 +336,8 @@ export class ScalarDraft {
     }
   }
 
-  /** Ranges tell the leading bits they have in common. */
+  /** Ranges tell the leading bits they have in common; empty ones stay empty, whatever they tell. */
   #toBits(): boolean {
-    if (this.umin > this.umax || this.u32min > this.u32max) return false;
     const difference = this.umin ^ this.umax;
     if (difference <= S64_MAX) {
       const mask = lowMask64(difference);

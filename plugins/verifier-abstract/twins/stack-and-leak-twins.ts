@@ -248,4 +248,10 @@ export const STACK_TWINS: readonly Twin[] = [
     rejected: `${LOOKUP.replace('map[values]', 'map[nested]')} if r0 == 0 goto out\n r1 = r0\n r2 = r10\n r2 += -4\n call bpf_map_lookup_elem\n if r0 == 0 goto out\n r1 = *(u64 *)(r0 +8)\n out: ${PASS}`,
     accepted: `${LOOKUP.replace('map[values]', 'map[nested]')} if r0 == 0 goto out\n r1 = r0\n r2 = r10\n r2 += -4\n call bpf_map_lookup_elem\n if r0 == 0 goto out\n r1 = *(u64 *)(r0 +0)\n out: ${PASS}`,
   },
+  {
+    name: 'number and constant offset that are aligned only together, on the stack',
+    code: 'stack-alignment',
+    rejected: `r4 = *(u32 *)(r1 +12)\n r4 &= 4\n r4 += 1\n *(u64 *)(r10 -8) = 0\n *(u64 *)(r10 -16) = 0\n r2 = r10\n r2 += r4\n r0 = *(u32 *)(r2 -15)\n ${PASS}`,
+    accepted: `r4 = *(u32 *)(r1 +12)\n r4 &= 4\n r4 += 1\n *(u64 *)(r10 -8) = 0\n *(u64 *)(r10 -16) = 0\n r2 = r10\n r2 += r4\n r0 = *(u32 *)(r2 -13)\n ${PASS}`,
+  },
 ];

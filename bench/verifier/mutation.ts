@@ -1,0 +1,201 @@
+import { spawnSync } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import ts from 'typescript';
+import { SeededRandom } from '../../src/conformance/verifier/seeded-random.js';
+
+const USAGE = `mutation [options]: weakens the verifier \`abstract\` at one place at a time, and looks whether a near test notices
+
+A mutant leaves a guard or a call out, or exchanges an operator. The tests run in a copy of the working tree. The report is
+Markdown on stdout: the score, and each mutant that no test noticed.
+
+  --mutants N   how many, at random (40)
+  --seed N      of the choice (1)
+  --only FILE   mutants of one file of plugins/verifier-abstract
+`;
+
+const PLUGIN = 'plugins/verifier-abstract';
+/** What explains and reports: a mutant there misleads people, but lets no program through. */
+const NOT_SOUNDNESS = new Set([
+  'complexity-report.ts',
+  'config.ts',
+  'explain.ts',
+  'index.ts',
+  'rejection-codes.ts',
+  'rejections-page.ts',
+  'state-log.ts',
+  'state-recorder.ts',
+  'value-format.ts',
+]);
+const TESTS = [
+  'pruning.test.ts',
+  'twins/twins.test.ts',
+  'abstract-verifier.test.ts',
+  'containment.test.ts',
+  'scalar/scalar.test.ts',
+  'soundness.test.ts',
+];
+const TIMEOUT_MS = 240_000;
+
+interface Mutant {
+  readonly file: string;
+  readonly line: number;
+  readonly from: string;
+  readonly to: string;
+  readonly text: string;
+}
+
+const EXCHANGED = new Map<ts.SyntaxKind, string>([
+  [ts.SyntaxKind.LessThanToken, '<='],
+  [ts.SyntaxKind.LessThanEqualsToken, '<'],
+  [ts.SyntaxKind.GreaterThanToken, '>='],
+  [ts.SyntaxKind.GreaterThanEqualsToken, '>'],
+  [ts.SyntaxKind.EqualsEqualsEqualsToken, '!=='],
+  [ts.SyntaxKind.ExclamationEqualsEqualsToken, '==='],
+  [ts.SyntaxKind.AmpersandAmpersandToken, '||'],
+  [ts.SyntaxKind.BarBarToken, '&&'],
+  [ts.SyntaxKind.PlusToken, '-'],
+  [ts.SyntaxKind.MinusToken, '+'],
+]);
+
+/** Every way to weaken a file: operators exchanged, guards and statements that only call left out. */
+function mutantsOf(file: string): Mutant[] {
+  const source = readFileSync(file, 'utf8');
+  const tree = ts.createSourceFile(file, source, ts.ScriptTarget.Latest, true);
+  const mutants: Mutant[] = [];
+  const add = (node: ts.Node, to: string): void => {
+    const from = node.getText(tree);
+    const start = node.getStart(tree);
+    const { line } = tree.getLineAndCharacterOfPosition(start);
+    const text = source.slice(0, start) + to + source.slice(node.getEnd());
+    mutants.push({ file, line: line + 1, from: from.replace(/\s+/g, ' ').slice(0, 90), to, text });
+  };
+  const visit = (node: ts.Node): void => {
+    if (ts.isBinaryExpression(node)) {
+      const to = EXCHANGED.get(node.operatorToken.kind);
+      // Text is put together with + as well.
+      const isText = node.getText(tree).includes('`') || node.getText(tree).includes("'");
+      if (to !== undefined && !isText) add(node.operatorToken, to);
+    }
+    if (ts.isExpressionStatement(node) && ts.isCallExpression(node.expression)) add(node, ';');
+    if (ts.isIfStatement(node) && node.elseStatement === undefined && leaves(node.thenStatement))
+      add(node, ';');
+    ts.forEachChild(node, visit);
+  };
+  visit(tree);
+  return mutants;
+}
+
+/** A guard: it returns, or rejects. */
+function leaves(statement: ts.Statement): boolean {
+  const last = ts.isBlock(statement) ? statement.statements.at(-1) : statement;
+  if (last === undefined) return false;
+  if (ts.isReturnStatement(last) || ts.isContinueStatement(last)) return true;
+  return (
+    ts.isExpressionStatement(last) &&
+    ts.isCallExpression(last.expression) &&
+    last.expression.expression.getText().toLowerCase().includes('reject')
+  );
+}
+
+function soundnessFiles(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    if (entry.isDirectory()) return entry.name === 'scalar' ? soundnessFiles(join(folder, entry.name)) : [];
+    const isCode = entry.name.endsWith('.ts') && !entry.name.endsWith('.test.ts');
+    return isCode && !NOT_SOUNDNESS.has(entry.name) ? [join(folder, entry.name)] : [];
+  });
+}
+
+/** A copy of what the tests need, which a mutant may spoil. */
+function copyOfTree(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'xdpbed-mutation-'));
+  for (const name of [
+    'src',
+    'plugins',
+    'bench',
+    'testbeds',
+    'docs',
+    'schemas',
+    'package.json',
+    'tsconfig.json',
+    'vitest.config.ts',
+  ]) {
+    if (existsSync(name)) cpSync(name, join(folder, name), { recursive: true });
+  }
+  symlinkSync(join(process.cwd(), 'node_modules'), join(folder, 'node_modules'));
+  return folder;
+}
+
+/** Whether a near test fails, or never ends, with what is in the folder. */
+function isNoticed(folder: string): boolean {
+  const tests = TESTS.map((test) => `${PLUGIN}/${test}`);
+  const { status } = spawnSync('npx', ['vitest', 'run', ...tests, '--bail', '1', '--maxWorkers=1'], {
+    cwd: folder,
+    stdio: 'ignore',
+    timeout: TIMEOUT_MS,
+    env: { ...process.env, SOUNDNESS_PROGRAMS: '60' },
+  });
+  return status !== 0;
+}
+
+function main(): number {
+  const { values } = parseArgs({
+    options: {
+      mutants: { type: 'string', default: '40' },
+      seed: { type: 'string', default: '1' },
+      only: { type: 'string' },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(USAGE);
+    return 0;
+  }
+  const files = soundnessFiles(PLUGIN).filter(
+    (file) => values.only === undefined || basename(file) === values.only,
+  );
+  const all = files.flatMap(mutantsOf);
+  const random = new SeededRandom(Number(values.seed));
+  const chosen: Mutant[] = [];
+  while (chosen.length < Number(values.mutants) && all.length > 0) {
+    chosen.push(...all.splice(random.below(all.length), 1));
+  }
+  const folder = copyOfTree();
+  const survivors: Mutant[] = [];
+  try {
+    if (isNoticed(folder)) throw new Error('the tests fail without a mutant');
+    for (const [index, mutant] of chosen.entries()) {
+      const path = join(folder, mutant.file);
+      const original = readFileSync(path, 'utf8');
+      writeFileSync(path, mutant.text);
+      const noticed = isNoticed(folder);
+      writeFileSync(path, original);
+      if (!noticed) survivors.push(mutant);
+      const what = `${mutant.file}:${mutant.line} ${mutant.from} -> ${mutant.to}`;
+      console.error(`${index + 1} of ${chosen.length}: ${noticed ? 'noticed' : 'SURVIVED'} ${what}`);
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+  const caught = chosen.length - survivors.length;
+  console.log(
+    `${caught} of ${chosen.length} mutants were noticed, out of ${all.length + chosen.length} there are.`,
+  );
+  for (const { file, line, from, to } of survivors) {
+    console.log(`- \`${basename(file)}:${line}\`: \`${from}\` → \`${to}\``);
+  }
+  return 0;
+}
+
+process.exitCode = main();
