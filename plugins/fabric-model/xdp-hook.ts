@@ -39,6 +39,12 @@ export class XdpHook implements HookPlace {
     this.#attached = attached;
     return {
       replace: async (other) => {
+        if (this.#attached !== attached) {
+          throw new XdpbedError(
+            'plugin-failed',
+            `${this.node}: the program to replace is not attached any more`,
+          );
+        }
         const frames = other.openFrames(1);
         attached.frames.close();
         attached.frames = frames;

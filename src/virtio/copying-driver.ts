@@ -5,7 +5,6 @@
 
 import type { GuestAllocator, GuestMemory } from './guest-memory.js';
 import type { DeviceViolation } from './violation.js';
-import { XdpbedError } from '../core/diagnostic.js';
 import { StateReader } from './state-reader.js';
 import type { AddResult, BufferPart, BufferToken, DriverQueue, QueueState } from './virtqueue.js';
 
@@ -52,18 +51,26 @@ export class CopyingDriver {
     };
   }
 
+  /** Holds exactly the queue's buffers, each in pieces of guest memory that nobody else holds. */
   #restore(state: StateReader): void {
     const parts = (item: StateReader, field: string): BufferPart[] =>
       item.list(field, this.#queue.size, (part) => {
         const address = part.integer('address', Number.MAX_SAFE_INTEGER);
         const length = part.integer('length', Number.MAX_SAFE_INTEGER);
-        if (!this.#memory.contains(address, length)) throw part.invalid('address');
+        if (!this.#buffers.claim(address, length)) throw part.invalid('address');
         return { address, length };
       });
+    const writableBytes = new Map(
+      this.#queue.buffers().map((buffer) => [buffer.token, buffer.writableBytes]),
+    );
     state.list('held', this.#queue.size, (item) => {
       const token = item.integer('token', this.#queue.size - 1);
-      this.#held.set(token, { readable: parts(item, 'readable'), writable: parts(item, 'writable') });
+      const buffer = { readable: parts(item, 'readable'), writable: parts(item, 'writable') };
+      const bytes = buffer.writable.reduce((total, part) => total + part.length, 0);
+      if (this.#held.has(token) || bytes !== writableBytes.get(token)) throw item.invalid('token');
+      this.#held.set(token, buffer);
     });
+    if (this.#held.size !== writableBytes.size) throw state.invalid('held');
   }
 
   get queue(): DriverQueue {
@@ -112,10 +119,7 @@ export class CopyingDriver {
   collect(): CollectResult {
     const used = this.#queue.getUsed();
     if (used.kind !== 'used') return used;
-    const buffer = this.#held.get(used.token);
-    // Only a restored state can disagree with the queue's about what is under way.
-    if (buffer === undefined)
-      throw new XdpbedError('virtio-violation', `no buffer is held for token ${used.token}`);
+    const buffer = this.#held.get(used.token)!;
     const response = new Uint8Array(used.written);
     let to = 0;
     for (const part of buffer.writable) {

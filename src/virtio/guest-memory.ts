@@ -118,6 +118,8 @@ export class GuestAllocator {
   /** Free ranges in address order; no two of them touch. */
   readonly #free: { address: number; length: number }[];
   readonly #allocated = new Map<number, number>();
+  /** What was restored and nobody has claimed yet. */
+  readonly #unclaimed = new Set<number>();
 
   /**
    * @param range the addresses to hand out, in bytes
@@ -153,7 +155,7 @@ export class GuestAllocator {
   }
 
   /**
-   * Hands out again what was handed out when it was saved; nothing may be handed out now.
+   * Hands out again what was handed out when it was saved; nothing may be handed out now. Who holds a piece claims it.
    * @throws XdpbedError `virtio-violation` for a piece that is not in the range, or not free
    */
   restore(saved: readonly (readonly [address: number, bytes: number])[]): void {
@@ -174,7 +176,22 @@ export class GuestAllocator {
       const at = this.#free.indexOf(range);
       this.#free.splice(at, 1, ...[range, rest].filter(({ length }) => length > 0));
       this.#allocated.set(address, bytes);
+      this.#unclaimed.add(address);
     }
+  }
+
+  /**
+   * Whether a piece of at least `length` bytes was restored at `address` and is held by nobody else: from then on it
+   * is the caller's, to be freed once.
+   */
+  claim(address: number, length: number): boolean {
+    const bytes = this.#allocated.get(address);
+    return bytes !== undefined && length <= bytes && this.#unclaimed.delete(address);
+  }
+
+  /** Pieces that were restored and that nobody holds. */
+  get unclaimed(): number {
+    return this.#unclaimed.size;
   }
 
   /** Bytes handed out and not yet freed, rounding included. */

@@ -153,8 +153,48 @@ export class SplitDriverQueue implements DriverQueue {
         published: item.boolean('published'),
       };
     });
-    for (const head of this.#added) {
-      if (this.#outstanding[head] === undefined) throw state.invalid('added');
+    this.#checkRestored(state);
+  }
+
+  /**
+   * Every descriptor is free or part of one chain, what was added is what was not published, and each indirect table
+   * is this queue's own: without that, later calls would write where they should not, or throw.
+   */
+  #checkRestored(state: StateReader): void {
+    const seen = new Set<number>();
+    /** The last of `count` descriptors from `first` on. */
+    const walk = (field: string, first: number, count: number): number | undefined => {
+      let last: number | undefined;
+      for (let index = first, visited = 0; visited < count; visited++) {
+        if (index >= this.size || seen.has(index)) throw state.invalid(field);
+        seen.add(index);
+        last = index;
+        index = this.#link[index]!;
+      }
+      return last;
+    };
+    walk('freeHead', this.#freeHead, this.#freeDescriptors);
+    let published = 0;
+    for (const [head, buffer] of this.#outstanding.entries()) {
+      if (buffer === undefined) continue;
+      if (walk('outstanding', head, buffer.descriptors) !== buffer.tail) throw state.invalid('outstanding');
+      if (buffer.published) published++;
+      const { indirectTable } = buffer;
+      if (
+        indirectTable !== undefined &&
+        this.#indirectTables?.claim(indirectTable, DESCRIPTOR_BYTES) !== true
+      ) {
+        throw state.invalid('outstanding');
+      }
+    }
+    if (seen.size !== this.size) throw state.invalid('link');
+    if (this.#inDevice !== published) throw state.invalid('inDevice');
+    const added = new Set(this.#added);
+    if (added.size !== this.#added.length || added.size !== this.buffers().length - published) {
+      throw state.invalid('added');
+    }
+    for (const head of added) {
+      if (this.#outstanding[head]?.published !== false) throw state.invalid('added');
     }
   }
 
@@ -184,6 +224,12 @@ export class SplitDriverQueue implements DriverQueue {
 
   get violation(): DeviceViolation | undefined {
     return this.#violation;
+  }
+
+  buffers(): { readonly token: number; readonly writableBytes: number }[] {
+    return this.#outstanding.flatMap((buffer, token) =>
+      buffer === undefined ? [] : [{ token, writableBytes: buffer.writableBytes }],
+    );
   }
 
   addBuffer(request: BufferRequest): AddResult {

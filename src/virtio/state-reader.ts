@@ -11,7 +11,14 @@ export class StateReader {
   /** An integer from 0 to `max`. */
   integer(field: string, max: number): number {
     const value = this.state[field];
-    if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= max) return value;
+    if (isInteger(value, max)) return value;
+    throw this.invalid(field);
+  }
+
+  /** State within the state. */
+  object(field: string): StateReader {
+    const value = this.state[field];
+    if (isObject(value)) return new StateReader(`${this.what}, ${field}`, value);
     throw this.invalid(field);
   }
 
@@ -26,8 +33,22 @@ export class StateReader {
     const value = this.state[field];
     if (!Array.isArray(value) || value.length > maxLength) throw this.invalid(field);
     return value.map((item: unknown, index) => {
-      if (typeof item !== 'object' || item === null || Array.isArray(item)) throw this.invalid(field);
-      return read(new StateReader(`${this.what}, ${field} ${index}`, item as QueueState));
+      if (!isObject(item)) throw this.invalid(field);
+      return read(new StateReader(`${this.what}, ${field} ${index}`, item));
+    });
+  }
+
+  /** A list of pairs, each of an integer from 0 to `max` that no other has and of anything. */
+  entries(field: string, maxLength: number, max: number): (readonly [number, unknown])[] {
+    const value = this.state[field];
+    if (!Array.isArray(value) || value.length > maxLength) throw this.invalid(field);
+    const numbers = new Set<number>();
+    return value.map((item: unknown) => {
+      if (!Array.isArray(item) || item.length !== 2) throw this.invalid(field);
+      const [number, other] = item as [unknown, unknown];
+      if (!isInteger(number, max) || numbers.has(number)) throw this.invalid(field);
+      numbers.add(number);
+      return [number, other];
     });
   }
 
@@ -35,11 +56,11 @@ export class StateReader {
   integers(field: string, maxLength: number, max: number): number[] {
     const value = this.state[field];
     if (!Array.isArray(value) || value.length > maxLength) throw this.invalid(field);
-    for (const item of value as unknown[]) {
-      if (typeof item !== 'number' || !Number.isInteger(item) || item < 0 || item > max)
-        throw this.invalid(field);
-    }
-    return value as number[];
+    // A copy: whoever gave the state may change it when it has been looked at.
+    return value.map((item: unknown) => {
+      if (!isInteger(item, max)) throw this.invalid(field);
+      return item;
+    });
   }
 
   /** Hex text as bytes. */
@@ -54,4 +75,12 @@ export class StateReader {
   invalid(field: string): XdpbedError {
     return new XdpbedError('virtio-violation', `the saved state of ${this.what} has no usable '${field}'`);
   }
+}
+
+function isInteger(value: unknown, max: number): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= max;
+}
+
+function isObject(value: unknown): value is QueueState {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -85,6 +85,8 @@ export interface DriverQueue {
   enableInterrupts(): boolean;
   /** Advises the device that interrupts are not needed. */
   disableInterrupts(): void;
+  /** Buffers that are in the queue, and how many bytes the device may write into each. */
+  buffers(): readonly { readonly token: BufferToken; readonly writableBytes: number }[];
   /** What this end knows; buffers that are with the device stay there. */
   save(): QueueState;
   /**

@@ -12,7 +12,10 @@ export interface HookPlace {
 
 /** A program in its place. */
 export interface Attachment {
-  /** Puts another program in its stead in one step: no frame meets neither or both. On a throw the old one stays. */
+  /**
+   * Puts another program in its stead in one step: no frame meets neither or both. On a throw the old one stays; after
+   * `detach` it throws.
+   */
   replace(program: LoadedProgram): Promise<void>;
   /** Takes the program away; the second and later calls do nothing. */
   detach(): Promise<void>;

@@ -7,6 +7,7 @@ import type { Party } from '../contract/party.js';
 import type { GuestNicPlan, ProgramPlan } from '../contract/plan.js';
 import type { Policy } from '../contract/policy.js';
 import type { AttachmentResult, VerdictCounts } from '../contract/result.js';
+import { messageOf } from '../diagnostic.js';
 import type { Closer } from '../contract/transport.js';
 import { ControlEndpoint, type DeviceEvents } from './control-endpoint.js';
 import { CountedPlace } from './counted-place.js';
@@ -101,14 +102,16 @@ export class NicSession {
       features: negotiatedFeatures(plan),
       queuePairs: plan.queues,
     });
-    const stopServing = await places.control.serve((request, room) => endpoint.handle(request, room));
     const { driver } = places;
+    // Before the device is served: a guest that there cannot be must not leave it behind.
+    const guestParty = driver.kind === 'remote' ? undefined : await options.guestParty();
+    const stopServing = await places.control.serve((request, room) => endpoint.handle(request, room));
     if (driver.kind === 'remote') return new NicSession(options, endpoint, offload, driver, stopServing);
     const local = new LocalGuestDriver({
       guest,
       nic: plan.name,
       driver,
-      party: await options.guestParty(),
+      party: guestParty!,
       world,
       hostile: plan.hostile,
       giveWay: options.giveWay,
@@ -118,7 +121,12 @@ export class NicSession {
       if (plan.queues > 1) await local.setQueuePairs(plan.queues);
       await driver.up();
     } catch (error) {
-      await session.close();
+      // What went wrong first comes first; what then could not be closed must not hide it.
+      const failures = await session.close().then(
+        () => [],
+        (failure: AggregateError) => failure.errors as unknown[],
+      );
+      if (failures.length > 0) throw new AggregateError([error, ...failures], messageOf(error));
       throw error;
     }
     return session;

@@ -39,7 +39,7 @@ import {
 import { randomStream } from './random.js';
 import { loadObjects } from './run-objects.js';
 
-/** Milliseconds an interrupted deployment gets to end before the run ends without it. */
+/** Milliseconds that deploying or attaching gets to end, once interrupted, before the run ends without it. */
 const INTERRUPTION_GRACE_MS = 5_000;
 
 /** MAC address of the traffic generator at the other end of the wire. */
@@ -95,6 +95,7 @@ class RunExecution {
     let result: RunResult | undefined;
     let run: { readonly name: string; readonly deploying: Promise<Deployment> } | undefined;
     let offloading: Offloading | undefined;
+    let attaching: Promise<void> | undefined;
     try {
       const { plan } = this.#spec;
       const fabricChoice = await this.#choose(this.#spec.plugins.fabric);
@@ -108,7 +109,8 @@ class RunExecution {
       run = { name, deploying };
       const deployment = await this.#guard(name, 'deploy', deploying);
       offloading = new Offloading({ plan, deployment, ...bindings });
-      await this.#guard(name, 'attach', offloading.attach());
+      attaching = offloading.attach();
+      await this.#guard(name, 'attach', attaching);
       const frames = this.#frames(workloadChoice, workload, bindings.random, bindings.objects);
       const traffic = await this.#guard(name, 'traffic', startTraffic(deployment, frames));
       check(name, 'a traffic report', TRAFFIC_REPORT, traffic);
@@ -118,7 +120,7 @@ class RunExecution {
     } catch (error) {
       failures.push(error);
     }
-    failures.push(...(await this.#takeDown(run, offloading)));
+    failures.push(...(await this.#takeDown(run, offloading, attaching)));
     if (failures.length === 1) throw failures[0];
     if (failures.length > 1) throw new AggregateError(failures, failures.map(messageOf).join('; '));
     return result!;
@@ -187,10 +189,11 @@ class RunExecution {
     return deployment as Deployment;
   }
 
-  /** Everything that was brought up, last first, whatever fails; also a deployment that an interruption left under way. */
+  /** Everything that was brought up, last first, whatever fails; also what an interruption left under way. */
   async #takeDown(
     run: { readonly name: string; readonly deploying: Promise<Deployment> } | undefined,
     offloading: Offloading | undefined,
+    attaching: Promise<void> | undefined,
   ): Promise<unknown[]> {
     const failures: unknown[] = [];
     const name = run?.name ?? '';
@@ -205,6 +208,12 @@ class RunExecution {
         );
       }
     };
+    // Nothing may be taken away from under what is still being attached.
+    if (attaching !== undefined)
+      await step(
+        'attach',
+        this.#ended(name, 'attach', attaching).then(() => undefined),
+      );
     if (offloading !== undefined) await step('detach', this.#within(name, offloading.close()));
     if (run !== undefined) await step('down', this.#comeDown(run.name, run.deploying));
     await step('stop', this.#instances.lifecycle.stop());
@@ -212,21 +221,23 @@ class RunExecution {
   }
 
   async #comeDown(name: string, deploying: Promise<Deployment>): Promise<void> {
+    const deployment = await this.#ended(name, 'deploy', deploying);
+    // In a function of its own, so that a throw is a rejection like any other.
+    if (deployment !== undefined) await this.#within(name, (async () => deployment.down())());
+  }
+
+  /** What came of work that an interruption may have left under way: undefined when it failed, which was told already. */
+  async #ended<T>(name: string, phase: string, work: Promise<T>): Promise<T | undefined> {
     const late = new XdpbedError(
       'plugin-timeout',
-      `plugin ${name} was interrupted in deploy and did not end`,
+      `plugin ${name} was interrupted in ${phase} and did not end`,
     );
-    const deployment = await withTimeLimit(
-      Math.min(INTERRUPTION_GRACE_MS, this.#phaseTimeoutMs),
-      deploying,
-      () => late,
-    ).catch((error: unknown) => {
-      // Any other error is the one that ended the run, and told already; a fabric that failed has left nothing.
+    const ms = Math.min(INTERRUPTION_GRACE_MS, this.#phaseTimeoutMs);
+    return withTimeLimit(ms, work, () => late).catch((error: unknown) => {
+      // What was deployed in part, the fabric has taken down before it failed.
       if (error === late) throw late;
       return undefined;
     });
-    // In a function of its own, so that a throw is a rejection like any other.
-    if (deployment !== undefined) await this.#within(name, (async () => deployment.down())());
   }
 
   #within(name: string, work: Promise<void>): Promise<void> {

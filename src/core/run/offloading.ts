@@ -30,6 +30,9 @@ export interface OffloadingOptions {
   readonly turns: EventLoopTurns;
 }
 
+/** Takes away what was brought up. */
+type Undo = () => void | Promise<void>;
+
 /** A program of the host's own, in its place. */
 interface HostProgram {
   readonly site: HostPlace['site'];
@@ -49,7 +52,8 @@ export class Offloading {
   readonly #hostPrograms: HostProgram[] = [];
   readonly #sessions: NicSession[] = [];
   /** What `close` calls, last first. */
-  readonly #undo: (() => void | Promise<void>)[] = [];
+  readonly #undo: Undo[] = [];
+  #closed = false;
 
   constructor(options: OffloadingOptions) {
     this.#options = options;
@@ -81,7 +85,7 @@ export class Offloading {
           giveWay: () => this.#options.turns.next(),
         });
         this.#sessions.push(session);
-        this.#undo.push(() => session.close());
+        await this.#keep(() => session.close());
         if (nic.program !== undefined) await this.#install(session, nic.program);
       }
     }
@@ -99,8 +103,12 @@ export class Offloading {
     return { nics, hostPrograms, rulings, audit, dropped };
   }
 
-  /** Takes everything away, last first; what fails does not keep the rest up. */
+  /**
+   * Takes everything away, last first; what fails does not keep the rest up. Called when `attach` has ended, unless
+   * that does not end: what it still brings up later is taken away at once.
+   */
   async close(): Promise<void> {
+    this.#closed = true;
     const failures: unknown[] = [];
     for (const step of this.#undo.splice(0).reverse()) {
       try {
@@ -111,6 +119,11 @@ export class Offloading {
     }
     if (failures.length > 0)
       throw new AggregateError(failures, 'not all that was attached could be taken away');
+  }
+
+  async #keep(undo: Undo): Promise<void> {
+    if (this.#closed) await undo();
+    else this.#undo.push(undo);
   }
 
   /** Without the host's programs the run makes no sense, so a rejection ends it. */
@@ -134,10 +147,10 @@ export class Offloading {
           initial: new Map(Object.entries(programPlan.presets)),
         }),
       );
-      this.#undo.push(() => loaded.close());
+      await this.#keep(() => loaded.close());
       const place = new CountedPlace(lent.place);
       const attachment = await place.attach(loaded.loaded);
-      this.#undo.push(() => attachment.detach());
+      await this.#keep(() => attachment.detach());
       this.#hostPrograms.push({ site, interface: name, program, place });
     }
   }

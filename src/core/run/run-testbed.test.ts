@@ -6,6 +6,7 @@ import { definePlugin, type Lifecycle, type Plugin } from '../contract/plugin.js
 import { POLICY, type Policy } from '../contract/policy.js';
 import { EXECUTOR } from '../contract/executor.js';
 import { FABRIC, type Fabric, type NicPlaces } from '../contract/fabric.js';
+import { emptyVerdictCounts } from '../contract/result.js';
 import { TRANSPORT } from '../contract/transport.js';
 import { VERIFIER } from '../contract/verifier.js';
 import { WORKLOAD, type Workload } from '../contract/workload.js';
@@ -220,6 +221,57 @@ describe('a plugin that throws', () => {
   });
 });
 
+describe('a guest that cannot be brought up', () => {
+  it.each(['party', 'up'] as const)('in %s: its device is not served any more', async (stage) => {
+    const events: string[] = [];
+    const fabric: Fabric = {
+      name: 'half',
+      deploy: async () => ({
+        hostPlaces: [],
+        nics: [
+          {
+            ...NIC_PLACES,
+            control: {
+              serve: async () => {
+                events.push('served');
+                return async () => void events.push('stopped');
+              },
+            },
+            driver: {
+              kind: 'local',
+              control: { send: async () => Uint8Array.of(0) },
+              hook: NIC_PLACES.offload,
+              up: stage === 'up' ? async () => fails() : async () => undefined,
+            },
+          },
+        ],
+        traffic: () => Promise.reject(new Error('not reached')),
+        down: async () => void events.push('down'),
+      }),
+    };
+    let loads = 0;
+    const executor = {
+      name: 'bad',
+      load: () => Promise.reject(new Error('not reached')),
+      // The host's party for this nic is opened first, then the guest's.
+      start: () => (stage === 'party' && ++loads === 2 ? fails() : undefined),
+    };
+    await expect(
+      run(testbed('plugins: { fabric: { use: half }, executor: { use: bad } }'), [
+        plugin('fabric', 'half', fabric),
+        plugin('executor', 'bad', executor),
+      ]),
+    ).rejects.toMatchObject({
+      code: 'plugin-failed',
+      message: expect.stringContaining('out of order') as string,
+    });
+    expect(events.filter((event) => event === 'served')).toHaveLength(
+      events.filter((event) => event === 'stopped').length,
+    );
+    expect(events.at(-1)).toBe('down');
+  });
+});
+
 describe('a plugin that does not keep to its contract', () => {
   it.each([
     ['policy', { name: 'odd' }, "plugin policy odd: its instance has no method 'rule'"],
@@ -317,6 +369,73 @@ describe('an interruption', () => {
       (thrown: AggregateError) => thrown,
     );
     expect(error!.errors).toMatchObject([{ code: 'interrupted' }, { code: 'plugin-timeout' }]);
+  });
+
+  /** A fabric with one place for a program of the host's, which takes its time. */
+  function slowPlace(interruption: AbortController, attach: () => Promise<void>) {
+    const events: string[] = [];
+    const fabric: Fabric = {
+      name: 'slow-place',
+      deploy: async () => ({
+        hostPlaces: [
+          {
+            site: 'tap-rx',
+            interface: 'tap0',
+            place: {
+              attach: async () => {
+                interruption.abort();
+                await attach();
+                events.push('attached');
+                return {
+                  replace: async () => undefined,
+                  detach: async () => void events.push('detached'),
+                  counters: async () => emptyVerdictCounts(),
+                };
+              },
+            },
+          },
+        ],
+        nics: [NIC_PLACES],
+        traffic: () => Promise.reject(new Error('not reached')),
+        down: async () => void events.push('down'),
+      }),
+    };
+    const executor = {
+      name: 'bad',
+      load: async () => ({ ...PROGRAM, close: () => void events.push('closed') }),
+    };
+    const text = testbed('plugins: { fabric: { use: slow-place }, executor: { use: bad } }').replace(
+      'tap0: {}',
+      'tap0: { rx-program: count }',
+    );
+    const plugins = [plugin('fabric', 'slow-place', fabric), plugin('executor', 'bad', executor)];
+    return { events, ended: run(text, plugins, interruption.signal) };
+  }
+
+  it('while something is being attached detaches it, and closes the program only then', async () => {
+    const interruption = new AbortController();
+    const { events, ended } = slowPlace(
+      interruption,
+      () => new Promise((resolve) => setTimeout(resolve, 50)),
+    );
+    await expect(ended).rejects.toMatchObject({ code: 'interrupted' });
+    expect(events).toEqual(['attached', 'detached', 'closed', 'down']);
+  });
+
+  it('does not wait for ever for what is being attached, and detaches it whenever that ends', async () => {
+    const interruption = new AbortController();
+    let finish = (): void => {};
+    const { events, ended } = slowPlace(interruption, () => new Promise((resolve) => (finish = resolve)));
+    const error = await ended.then(
+      () => undefined,
+      (thrown: AggregateError) => thrown,
+    );
+    expect(error!.errors).toMatchObject([{ code: 'interrupted' }, { code: 'plugin-timeout' }]);
+    expect(error!.message).toContain('interrupted in attach');
+    expect(events).toContain('down');
+    finish();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(events).toContain('detached');
   });
 
   it('ends the run with the code for it, and everything is stopped', async () => {

@@ -18,6 +18,7 @@ import {
 import { SPLIT_QUEUE, type QueueFormat } from '../queue-format.js';
 import { concatenate } from '../concatenate.js';
 import type { DescriptorChain } from '../descriptor-chain.js';
+import { StateReader } from '../state-reader.js';
 import type { BufferToken } from '../virtqueue.js';
 import { LinkStatus } from './link-status.js';
 import { QueueEnds, type NotificationCounts, type QueueEndsState } from './queue-ends.js';
@@ -454,7 +455,8 @@ export class NetLink<Tag = undefined> {
     const end = memory.base + memory.size;
     const range = { address: layout.buffers, length: end - layout.buffers };
     const allocator = new GuestAllocator(memory, range, BUFFER_ALIGNMENT);
-    if (state !== undefined) allocator.restore(state.allocated);
+    const saved = state === undefined ? undefined : this.#readState(state);
+    if (saved !== undefined) allocator.restore(saved.allocated);
     this.#allocator = allocator;
     const options = {
       format: this.#format,
@@ -470,15 +472,36 @@ export class NetLink<Tag = undefined> {
       return { ends, tags: new Map(saved?.tags) };
     };
     const transmit = layout.transmit.map((address, pair) =>
-      open(address, transmitQueueIndex(pair), state?.transmit[pair]),
+      open(address, transmitQueueIndex(pair), saved?.transmit[pair]),
     );
-    if (state === undefined) for (const { ends } of transmit) ends.driver.queue.disableInterrupts();
-    return {
-      receive: layout.receive.map((address, pair) =>
-        open(address, receiveQueueIndex(pair), state?.receive[pair]),
-      ),
-      transmit,
+    if (saved === undefined) for (const { ends } of transmit) ends.driver.queue.disableInterrupts();
+    const receive = layout.receive.map((address, pair) =>
+      open(address, receiveQueueIndex(pair), saved?.receive[pair]),
+    );
+    if (allocator.unclaimed > 0) throw this.status.error('the saved state has buffers that are in no queue');
+    return { receive, transmit };
+  }
+
+  /** Saved state may have come from anywhere: its form is looked at here, what it says by those who go on from it. */
+  #readState(state: NetLinkState<Tag>): NetLinkState<Tag> {
+    const { queuePairs, queueSize } = this.#options;
+    const link = new StateReader('the link', { state }).object('state');
+    const queues = (field: string): SavedQueue<Tag>[] => {
+      const read = link.list(field, queuePairs, (queue) => ({
+        ends: queue.object('ends').state as unknown as QueueEndsState,
+        tags: queue.entries('tags', queueSize, queueSize - 1) as [number, Tag][],
+      }));
+      if (read.length !== queuePairs) throw link.invalid(field);
+      return read;
     };
+    const most = this.memory.size / BUFFER_ALIGNMENT;
+    const allocated = link
+      .entries('allocated', most, Number.MAX_SAFE_INTEGER)
+      .map(([address, bytes]): [number, number] => {
+        if (typeof bytes !== 'number' || !Number.isSafeInteger(bytes)) throw link.invalid('allocated');
+        return [address, bytes];
+      });
+    return { allocated, receive: queues('receive'), transmit: queues('transmit') };
   }
 }
 

@@ -2,6 +2,7 @@ import { CopyingDriver, type CollectResult } from '../copying-driver.js';
 import type { GuestAllocator, GuestMemory } from '../guest-memory.js';
 import type { QueueFormat } from '../queue-format.js';
 import { XdpbedError } from '../../core/diagnostic.js';
+import { StateReader } from '../state-reader.js';
 import type { DeviceQueue, QueueState } from '../virtqueue.js';
 
 export interface QueueEndsOptions {
@@ -44,19 +45,26 @@ export class QueueEnds {
     state?: QueueEndsState,
   ) {
     const { format, memory, allocator, eventIdx, indirect } = options;
+    const saved = state === undefined ? undefined : new StateReader('the queue', { ...state });
     const driver = format.openDriver(
       memory,
       address,
       size,
       { eventIdx, indirectTables: indirect ? allocator : undefined },
-      state?.driver,
+      saved?.object('driver').state,
     );
-    const opened = format.openDevice(memory, address, size, { eventIdx, indirect }, state?.device);
+    const opened = format.openDevice(
+      memory,
+      address,
+      size,
+      { eventIdx, indirect },
+      saved?.object('device').state,
+    );
     if (!opened.ok) throw new XdpbedError('virtio-violation', opened.violation.message);
     this.device = opened.queue;
-    this.driver = new CopyingDriver(memory, driver, allocator, state?.buffers);
-    this.#unpublished = state?.unpublished === true;
-    this.#unannounced = state?.unannounced === true;
+    this.driver = new CopyingDriver(memory, driver, allocator, saved?.object('buffers').state);
+    this.#unpublished = saved?.boolean('unpublished') ?? false;
+    this.#unannounced = saved?.boolean('unannounced') ?? false;
   }
 
   save(): QueueEndsState {
