@@ -12,7 +12,7 @@ import { FRAME_SLOT, frameIntact } from '../../src/bpf/runtime/xdp-frame.js';
 import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import { ProgramDebugger } from './program-debugger.js';
 import type { DecodedProgram } from './decoded-program.js';
-import type { Machine} from './machine.js';
+import type { Machine } from './machine.js';
 import { Stop } from './machine.js';
 import { interpret } from './run-loop.js';
 import { wide } from './wide-arithmetic.js';
