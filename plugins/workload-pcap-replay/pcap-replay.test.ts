@@ -110,25 +110,25 @@ describe('pcap-replay', () => {
       'a frame longer than XDP takes',
       writePcapng([{ data: new Uint8Array(3521) }]),
       'pcap-invalid',
-      'given.pcap: packet 0 has 3521 bytes, more than the 3520',
+      'given.pcap: packet 1 has 3521 bytes, more than the 3520',
     ],
     [
       'a cut packet that claims to be huge',
       writePcapng([{ data: new Uint8Array(60), originalLength: 0xffff_ffff }]),
       'pcap-invalid',
-      'packet 0 has 4294967295 bytes',
+      'packet 1 has 4294967295 bytes',
     ],
     [
       'a packet shorter than an Ethernet header',
       writePcapng([THREE[0]!, { data: new Uint8Array(13) }]),
       'pcap-invalid',
-      'given.pcap: packet 1 has 13 bytes, less than the 14',
+      'given.pcap: packet 2 has 13 bytes, less than the 14',
     ],
     [
       'another link type',
       writePcapng([{ data: new Uint8Array(60) }], { interfaces: [{ linkType: 101 }] }),
       'pcap-invalid',
-      'given.pcap: packet 0 has link type 101',
+      'given.pcap: packet 1 has link type 101',
     ],
   ])('refuses %s', (_what, content, code, message) => {
     expect(() => framesOf(content)).toThrow(

@@ -90,7 +90,7 @@ export class PcapReplay implements Workload {
       const at = Number(packet.timestampNs - first) * PS_PER_NS;
       // Captures of several interfaces step back in time; the order of the file is what counts.
       if (at > latest) latest = at;
-      return { bytes: wholeFrame(packet, `${file}: packet ${index}`), at: latest };
+      return { bytes: wholeFrame(packet, `${file}: packet ${index + 1}`), at: latest };
     });
   }
 }

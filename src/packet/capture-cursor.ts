@@ -18,6 +18,17 @@ export class CaptureCursor {
     throw new XdpbedError('pcap-invalid', message, { at: { offset }, hint });
   }
 
+  /** Does a reader's work on all that is left: what is wrong with the file, if anything is. */
+  damageOf(read: () => void): XdpbedError | undefined {
+    try {
+      read();
+    } catch (error) {
+      if (error instanceof XdpbedError) return error;
+      throw error;
+    }
+    return undefined;
+  }
+
   /** @throws XdpbedError unless `length` bytes are left at `offset` */
   need(offset: number, length: number, what: string, hint?: string): void {
     const left = this.bytes.length - offset;
@@ -53,4 +64,10 @@ export class CaptureCursor {
     this.need(offset, length, what, hint);
     return this.bytes.subarray(offset, offset + length);
   }
+}
+
+/** What is still good about a file that is damaged behind so many packets. */
+export function hintOfWhole(packets: number): string | undefined {
+  if (packets === 0) return undefined;
+  return packets === 1 ? 'the packet before it is whole' : `the ${packets} packets before it are whole`;
 }

@@ -12,6 +12,7 @@ import {
   ethernetFrames,
   MAX_CAPTURED_BYTES,
   readCapture,
+  readWholePackets,
   writePcap,
   writePcapng,
 } from './index.js';
@@ -83,9 +84,9 @@ describe('pcap', () => {
       'a cut record header',
       PCAP_LE_US.subarray(0, 39),
       24,
-      'the header of record 0 needs 16 bytes, 15 are left',
+      'the record header of packet 1 needs 16 bytes, 15 are left',
     ],
-    ['a cut record', PCAP_LE_US.subarray(0, 42), 40, 'record 0 needs 3 bytes, 2 are left'],
+    ['a cut record', PCAP_LE_US.subarray(0, 42), 40, 'packet 1 needs 3 bytes, 2 are left'],
     [
       'a record of 4 GiB',
       PCAP_LE_US.with(35, 0xff),
@@ -98,9 +99,18 @@ describe('pcap', () => {
     expect(error).toMatchObject({ code: 'pcap-invalid', at: { offset } });
   });
 
+  it('gives the packets in front of what was cut off', () => {
+    const bytes = writePcap([{ data: new Uint8Array(60) }, { data: new Uint8Array(61) }]).subarray(0, -1);
+    const { packets, damage } = readWholePackets(bytes);
+    expect(packets.map(({ data }) => data.length)).toEqual([60]);
+    expect(damage).toMatchObject({ code: 'pcap-invalid', message: 'packet 2 needs 61 bytes, 60 are left' });
+    expect(readWholePackets(PCAP_LE_US).damage).toBeUndefined();
+    expect(() => readWholePackets(PCAP_LE_US.subarray(0, 23))).toThrow('a pcap file header');
+  });
+
   it('says how much of a cut file is whole', () => {
     const bytes = writePcap([{ data: new Uint8Array(60) }, { data: new Uint8Array(60) }]);
-    expect(failure(bytes.subarray(0, -1)).hint).toBe('the 1 records before it are whole');
+    expect(failure(bytes.subarray(0, -1)).hint).toBe('the packet before it is whole');
   });
 
   it.each([
@@ -199,13 +209,13 @@ describe('pcapng', () => {
       'a packet longer than its block',
       SHB_LE + IDB_LE + EPB.replace('02000000 02000000 aabb', 'f0000000 02000000 aabb'),
       76,
-      'packet 0 needs 240 bytes, its block has 4 left',
+      'packet 1 needs 240 bytes, its block has 4 left',
     ],
     [
       'a simple packet longer than its block',
       `${SHB_LE}${IDB_LE}03000000 10000000 3c000000 10000000`,
       60,
-      'packet 0 needs 4',
+      'packet 1 needs 4',
     ],
     [
       'an option longer than its block',
@@ -360,7 +370,7 @@ describe('ethernetFrames', () => {
 
   it('refuses other link types', () => {
     const bytes = writePcap([{ data: new Uint8Array(20) }], { linkType: 101 });
-    expect(() => ethernetFrames(readCapture(bytes))).toThrow('packet 0 has link type 101, not Ethernet (1)');
+    expect(() => ethernetFrames(readCapture(bytes))).toThrow('packet 1 has link type 101, not Ethernet (1)');
   });
 
   it('has nothing to refuse in an empty capture', () => {

@@ -28,6 +28,17 @@ export function detectCaptureFormat(bytes: Uint8Array): 'pcap' | 'pcapng' | unde
  * @throws XdpbedError `pcap-invalid` with the offset
  */
 export function readCapture(bytes: Uint8Array): Capture {
+  const capture = readWholePackets(bytes);
+  if (capture.damage !== undefined) throw capture.damage;
+  return capture;
+}
+
+/**
+ * As `readCapture`, but of a file that was cut off or spoilt gives the packets in front of that: a capture whose
+ * writer was killed ends in mid-record. What is wrong is the result's `damage`.
+ * @throws XdpbedError `pcap-invalid` for a file without a sound header
+ */
+export function readWholePackets(bytes: Uint8Array): Capture {
   switch (detectCaptureFormat(bytes)) {
     case 'pcap':
       return readPcap(bytes);
@@ -53,9 +64,13 @@ export function ethernetFrames(capture: Capture): CapturedPacket[] {
   return capture.packets.map((packet, index) => {
     const { linkType, fcsBytes } = capture.interfaces[packet.interfaceIndex]!;
     if (linkType !== LINKTYPE.ETHERNET) {
-      throw new XdpbedError('pcap-invalid', `packet ${index} has link type ${linkType}, not Ethernet (1)`, {
-        hint: 'XDP programs run on Ethernet frames; capture on the interface itself, not on "any"',
-      });
+      throw new XdpbedError(
+        'pcap-invalid',
+        `packet ${index + 1} has link type ${linkType}, not Ethernet (1)`,
+        {
+          hint: 'XDP programs run on Ethernet frames; capture on the interface itself, not on "any"',
+        },
+      );
     }
     const whole = packet.data.length === packet.originalLength;
     if (fcsBytes === 0 || !whole || packet.data.length < fcsBytes) return packet;

@@ -1,5 +1,7 @@
 /** What both capture formats hold, in one shape. */
 
+import type { XdpbedError } from '../core/diagnostic.js';
+
 /** Link types (the LINKTYPE registry of draft-ietf-opsawg-pcaplinktype) that xdpbed meets. */
 export const LINKTYPE = {
   NULL: 0,
@@ -40,6 +42,8 @@ export interface Capture {
   readonly format: 'pcap' | 'pcapng';
   readonly interfaces: readonly CaptureInterface[];
   readonly packets: readonly CapturedPacket[];
+  /** Why the file cannot be read on behind these packets: `pcap-invalid` with the offset. */
+  readonly damage?: XdpbedError | undefined;
 }
 
 /** A packet to be written. */

@@ -6,7 +6,7 @@
  */
 
 import { XdpbedError } from '../core/diagnostic.js';
-import { CaptureCursor, NS_PER_S } from './capture-cursor.js';
+import { CaptureCursor, hintOfWhole, NS_PER_S } from './capture-cursor.js';
 import {
   type Capture,
   type CapturedPacket,
@@ -25,8 +25,8 @@ export const PCAP_MAGIC = { US: 0xa1b2c3d4, NS: 0xa1b23c4d } as const;
 /**
  * Reads a capture in either byte order, with micro- or nanoseconds. Packets are views of `bytes`.
  * A record longer than the file's snaplen is kept whole (libpcap cuts it), one longer than
- * {@link MAX_CAPTURED_BYTES} is refused.
- * @throws XdpbedError `pcap-invalid` with the offset
+ * {@link MAX_CAPTURED_BYTES} is refused. What is wrong with a record is the result's `damage`.
+ * @throws XdpbedError `pcap-invalid` with the offset, for the file header
  */
 export function readPcap(bytes: Uint8Array): Capture {
   const cursor = new CaptureCursor(bytes);
@@ -48,25 +48,28 @@ export function readPcap(bytes: Uint8Array): Capture {
   const unit = magic === PCAP_MAGIC.NS ? 1n : 1000n;
 
   const packets: CapturedPacket[] = [];
-  let offset = PCAP_HEADER_BYTES;
-  while (offset < bytes.length) {
-    const what = `record ${packets.length}`;
-    const hint = packets.length > 0 ? `the ${packets.length} records before it are whole` : undefined;
-    cursor.need(offset, PCAP_RECORD_HEADER_BYTES, `the header of ${what}`, hint);
-    const capturedLength = cursor.u32(offset + 8);
-    const start = offset + PCAP_RECORD_HEADER_BYTES;
-    packets.push({
-      timestampNs: BigInt(cursor.u32(offset)) * NS_PER_S + BigInt(cursor.u32(offset + 4)) * unit,
-      data: cursor.packet(start, capturedLength, what, hint),
-      originalLength: cursor.u32(offset + 12),
-      interfaceIndex: 0,
-    });
-    offset = start + capturedLength;
-  }
+  const damage = cursor.damageOf(() => {
+    let offset = PCAP_HEADER_BYTES;
+    while (offset < bytes.length) {
+      const what = `packet ${packets.length + 1}`;
+      const hint = hintOfWhole(packets.length);
+      cursor.need(offset, PCAP_RECORD_HEADER_BYTES, `the record header of ${what}`, hint);
+      const capturedLength = cursor.u32(offset + 8);
+      const start = offset + PCAP_RECORD_HEADER_BYTES;
+      packets.push({
+        timestampNs: BigInt(cursor.u32(offset)) * NS_PER_S + BigInt(cursor.u32(offset + 4)) * unit,
+        data: cursor.packet(start, capturedLength, what, hint),
+        originalLength: cursor.u32(offset + 12),
+        interfaceIndex: 0,
+      });
+      offset = start + capturedLength;
+    }
+  });
   return {
     format: 'pcap',
     interfaces: [{ linkType: link & 0xffff, snapLength: cursor.u32(16), fcsBytes }],
     packets,
+    ...(damage !== undefined && { damage }),
   };
 }
 

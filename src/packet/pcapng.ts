@@ -7,7 +7,7 @@
  */
 
 import { XdpbedError } from '../core/diagnostic.js';
-import { CaptureCursor, NS_PER_S } from './capture-cursor.js';
+import { CaptureCursor, hintOfWhole, NS_PER_S } from './capture-cursor.js';
 import {
   type Capture,
   type CapturedPacket,
@@ -72,16 +72,26 @@ class PcapngReader {
     this.cursor = new CaptureCursor(bytes);
   }
 
-  read(): void {
-    const { cursor, bytes } = this;
+  read(): Capture {
+    const { cursor } = this;
     cursor.need(0, BLOCK_OVERHEAD, 'a pcapng block');
     if (cursor.u32(0) !== PCAPNG_BLOCK.SECTION_HEADER) {
       cursor.fail(0, 'a pcapng file does not start with a section header block');
     }
+    const damage = cursor.damageOf(() => this.readBlocks());
+    return {
+      format: 'pcapng',
+      interfaces: this.interfaces,
+      packets: this.packets,
+      ...(damage !== undefined && { damage }),
+    };
+  }
+
+  private readBlocks(): void {
+    const { cursor, bytes } = this;
     let offset = 0;
     while (offset < bytes.length) {
-      const hint =
-        this.packets.length > 0 ? `the ${this.packets.length} packets before it are whole` : undefined;
+      const hint = hintOfWhole(this.packets.length);
       cursor.need(offset, BLOCK_OVERHEAD, 'a pcapng block', hint);
       const type = cursor.u32(offset);
       // The length of a section header is in the byte order that it declares.
@@ -212,7 +222,7 @@ class PcapngReader {
     const units = (BigInt(cursor.u32(start + 4)) << 32n) | BigInt(cursor.u32(start + 8));
     const capturedLength = cursor.u32(start + 12);
     const dataStart = start + 20;
-    this.needInBlock(dataStart, capturedLength, end, `packet ${this.packets.length}`);
+    this.needInBlock(dataStart, capturedLength, end, `packet ${this.packets.length + 1}`);
 
     let comment: string | undefined;
     let xdpVerdict: number | undefined;
@@ -228,7 +238,7 @@ class PcapngReader {
     }
     this.packets.push({
       timestampNs: (units * NS_PER_S) / clock.unitsPerSecond + clock.offsetSeconds * NS_PER_S,
-      data: cursor.packet(dataStart, capturedLength, `packet ${this.packets.length}`),
+      data: cursor.packet(dataStart, capturedLength, `packet ${this.packets.length + 1}`),
       originalLength: cursor.u32(start + 16),
       interfaceIndex,
       ...(comment !== undefined && { comment }),
@@ -245,10 +255,10 @@ class PcapngReader {
     // The captured length is not in the file: the original's, cut to the snaplen (section 4.4).
     const snapLength = this.interfaces[interfaceIndex]!.snapLength;
     const capturedLength = snapLength === 0 ? originalLength : Math.min(originalLength, snapLength);
-    this.needInBlock(start + 4, capturedLength, end, `packet ${this.packets.length}`);
+    this.needInBlock(start + 4, capturedLength, end, `packet ${this.packets.length + 1}`);
     this.packets.push({
       timestampNs: 0n,
-      data: cursor.packet(start + 4, capturedLength, `packet ${this.packets.length}`),
+      data: cursor.packet(start + 4, capturedLength, `packet ${this.packets.length + 1}`),
       originalLength,
       interfaceIndex,
     });
@@ -262,13 +272,11 @@ function paddedTo4(length: number): number {
 /**
  * Reads all sections of a file, in either byte order. Packets are views of `bytes`; their interfaces are
  * numbered over all sections. Timestamps finer than a nanosecond are rounded down. Unknown blocks and
- * options are skipped.
- * @throws XdpbedError `pcap-invalid` with the offset
+ * options are skipped. What is wrong with a block is the result's `damage`.
+ * @throws XdpbedError `pcap-invalid` with the offset, for a file that does not start with a section header
  */
 export function readPcapng(bytes: Uint8Array): Capture {
-  const reader = new PcapngReader(bytes);
-  reader.read();
-  return { format: 'pcapng', interfaces: reader.interfaces, packets: reader.packets };
+  return new PcapngReader(bytes).read();
 }
 
 export interface PcapngOptions {

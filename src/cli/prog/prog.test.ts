@@ -2,8 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { readCapture } from '../../packet/index.js';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { readCapture, writePcap } from '../../packet/index.js';
 import { runForTest } from '../testing-terminal.js';
 
 const root = new URL('../../..', import.meta.url).pathname;
@@ -118,6 +118,65 @@ describe('prog run', () => {
     const file = join(folder, 'none.pcap');
     await prog('run', join(programs, 'xdp1.o'), '--pcap', mixed, '--pcap-out', file, '--quiet');
     expect(readCapture(readFileSync(file)).packets).toEqual([]);
+  });
+
+  describe('of a capture that is not all sound', () => {
+    let file: string;
+    beforeEach(() => {
+      file = join(folder, 'unsound.pcap');
+    });
+    // Minimal IPv4 over UDP, so that xdp1 counts it under 17.
+    const udp = new Uint8Array(60);
+    udp.set([0x08, 0x00, 0x45], 12);
+    udp[23] = 17;
+
+    it('runs the whole packets of one that was cut off, then says where', async () => {
+      writeFileSync(file, writePcap([{ data: udp }, { data: udp }, { data: udp }]).subarray(0, -1));
+      const { exit, out, err } = await prog('run', join(programs, 'xdp1.o'), '--pcap', file);
+      expect(exit).toBe(2);
+      expect(out).toContain('2 packets: XDP_DROP 2');
+      expect(out).toContain('[17] = 2');
+      // Header 24, two records of 16 + 60, record header 16.
+      expect(err).toContain(`${file}+0xc0: packet 3 needs 60 bytes, 59 are left`);
+      expect(err).toContain('the 2 packets before it are whole');
+    });
+
+    it('says which packets the capture cut, and how long they were', async () => {
+      writeFileSync(file, writePcap([{ data: udp }, { data: udp.subarray(0, 34), originalLength: 60 }]));
+      const passed = join(folder, 'passed.pcap');
+      const run = (...words: string[]): ReturnType<typeof prog> =>
+        prog('run', join(programs, 'xdp2.o'), '--pcap', file, ...words);
+      const text = await run('--pcap-out', passed);
+      expect(text.exit).toBe(0);
+      expect(text.out).toMatch(/^ +1 {2}XDP_TX +60 B/m);
+      expect(text.out).toMatch(/^ +2 {2}XDP_TX +34 of 60 B/m);
+      expect(text.out).toContain('cut short by the capture: 1');
+      const { packets } = JSON.parse((await run('--format', 'json')).out) as {
+        packets: { length: number; originalLength: number }[];
+      };
+      expect(packets.map(({ length, originalLength }) => [length, originalLength])).toEqual([
+        [60, 60],
+        [34, 60],
+      ]);
+      expect(readCapture(readFileSync(passed)).packets.map((packet) => packet.originalLength)).toEqual([
+        60, 60,
+      ]);
+    });
+
+    it('tells the packet that is too long, and runs the others', async () => {
+      writeFileSync(file, writePcap([{ data: udp }, { data: new Uint8Array(9000) }, { data: udp }]));
+      const { exit, out } = await prog('run', join(programs, 'xdp1.o'), '--pcap', file, '--quiet');
+      expect(exit).toBe(2);
+      expect(out).toMatch(/^ +2 {2}not run +9000 B {2}longer than the 3520 bytes/m);
+      expect(out).toContain('3 packets: XDP_DROP 2, not run 1');
+      expect(out).toContain('[17] = 2');
+      const json = await prog('run', join(programs, 'xdp1.o'), '--pcap', file, '--format', 'json');
+      expect((JSON.parse(json.out) as { packets: object[] }).packets[1]).toEqual({
+        notRun: 'longer than the 3520 bytes of an XDP frame in one page',
+        length: 9000,
+        originalLength: 9000,
+      });
+    });
   });
 
   it('starts from the maps that it is given', async () => {

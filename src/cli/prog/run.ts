@@ -10,10 +10,11 @@ import { YamlSource } from '../../core/testbed/yaml-source.js';
 import { formatProblem } from '../../core/testbed/problem-list.js';
 import { formatSourceLine, sourceLineAt, type ProgramSpec } from '../../bpf/program.js';
 import { writePcap, type CapturedPacket, type PacketToWrite } from '../../packet/index.js';
+import { MAX_FRAME_LENGTH } from '../../bpf/runtime/xdp-frame.js';
 import type { CliContext } from '../cli-context.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
-import { readFrames } from './capture-input.js';
+import { readWholeFrames } from './capture-input.js';
 import { Workbench } from './workbench.js';
 
 export interface RunOptions extends ProgramOptions {
@@ -27,10 +28,13 @@ export interface RunOptions extends ProgramOptions {
   readonly format: string;
 }
 
-/** `xdpbed prog run`: a program on the packets of a capture; no root, no kernel. */
+/**
+ * `xdpbed prog run`: a program on the packets of a capture; no root, no kernel. A packet that cannot be run is told and
+ * the rest run all the same, as are the whole packets of a capture that was cut off; both are bad input in the end.
+ */
 export async function runProgram(context: CliContext, path: string, options: RunOptions): Promise<ExitCode> {
   const { object, spec } = await openProgram(path, options);
-  const packets = await readFrames(options.pcap);
+  const { packets, damage } = await readWholeFrames(options.pcap);
   const initial =
     options.maps === undefined ? undefined : parseMapInput(object.maps, await readMapFile(options.maps));
   const bench = await Workbench.open(context.registry, {
@@ -50,14 +54,23 @@ export async function runProgram(context: CliContext, path: string, options: Run
     context.terminal.out(
       options.format === 'json' ? toJson(report) : renderText(spec, report, options.quiet !== true),
     );
-    return report.lines.some((line) => line.outcome.fault !== undefined) ? EXIT.CHECK_FAILED : EXIT.OK;
+    if (damage !== undefined) throw damage;
+    if (report.lines.some((line) => 'refused' in line)) return EXIT.BAD_INPUT;
+    return report.lines.some((line) => !('refused' in line) && line.outcome.fault !== undefined)
+      ? EXIT.CHECK_FAILED
+      : EXIT.OK;
   } finally {
     await bench.close();
   }
 }
 
+/** What came of one packet: what the program did, or why it was not run. */
+type PacketLine =
+  | { readonly before: CapturedPacket; readonly outcome: PacketOutcome }
+  | { readonly before: CapturedPacket; readonly refused: string };
+
 interface RunReport {
-  readonly lines: readonly { readonly before: Uint8Array; readonly outcome: PacketOutcome }[];
+  readonly lines: readonly PacketLine[];
   readonly passed: readonly PacketToWrite[];
   readonly maps: readonly MapDump[];
   readonly traces: readonly string[];
@@ -69,15 +82,24 @@ function runPackets(
   ifindex: number,
   signal: AbortSignal,
 ): RunReport {
-  const lines: { before: Uint8Array; outcome: PacketOutcome }[] = [];
+  const lines: PacketLine[] = [];
   const passed: PacketToWrite[] = [];
-  for (const { data, timestampNs } of packets) {
+  for (const before of packets) {
     if (signal.aborted) throw new XdpbedError('interrupted', 'interrupted');
+    const { data, timestampNs } = before;
+    if (data.length > MAX_FRAME_LENGTH) {
+      const refused = `longer than the ${MAX_FRAME_LENGTH} bytes of an XDP frame in one page`;
+      lines.push({ before, refused });
+      continue;
+    }
     const outcome = session.run(data, { ingressIfindex: ifindex }, timestampNs);
-    lines.push({ before: data, outcome });
+    lines.push({ before, outcome });
     const goesOn =
       outcome.verdict === 'XDP_PASS' || outcome.verdict === 'XDP_TX' || outcome.verdict === 'XDP_REDIRECT';
-    if (goesOn) passed.push({ timestampNs, data: outcome.packet });
+    // What the capture cut off is still missing.
+    const missing = before.originalLength - data.length;
+    if (goesOn)
+      passed.push({ timestampNs, data: outcome.packet, originalLength: outcome.packet.length + missing });
   }
   return { lines, passed, maps: session.dumpMaps(), traces: session.traces };
 }
@@ -85,19 +107,27 @@ function runPackets(
 function renderText(spec: ProgramSpec, report: RunReport, each: boolean): string {
   const lines: string[] = [];
   const counts = new Map<string, number>();
-  report.lines.forEach(({ before, outcome }, index) => {
-    counts.set(outcome.verdict, (counts.get(outcome.verdict) ?? 0) + 1);
-    if (!each) return;
-    lines.push(
-      `${String(index + 1).padStart(6)}  ${outcome.verdict.padEnd(12)} ${before.length} B${describe(before, outcome)}`,
-    );
+  report.lines.forEach((line, index) => {
+    const { before } = line;
+    const what = 'refused' in line ? 'not run' : line.outcome.verdict;
+    counts.set(what, (counts.get(what) ?? 0) + 1);
+    // What was not run is told in any case.
+    if (!each && !('refused' in line)) return;
+    const end = 'refused' in line ? `  ${line.refused}` : describe(before.data, line.outcome);
+    lines.push(`${String(index + 1).padStart(6)}  ${what.padEnd(12)} ${sizeOf(before)}${end}`);
+    if ('refused' in line) return;
+    const { outcome } = line;
     if (outcome.fault !== undefined)
       lines.push(
         `        aborted at insn ${outcome.fault.insn}${lineOf(spec, outcome.fault.insn)}: ${outcome.fault.reason}`,
       );
   });
   const summary = [...counts].map(([verdict, count]) => `${verdict} ${count}`).join(', ');
-  lines.push(`${report.lines.length} packets: ${summary || 'none'}`);
+  lines.push(
+    `${report.lines.length} ${report.lines.length === 1 ? 'packet' : 'packets'}: ${summary || 'none'}`,
+  );
+  const cut = report.lines.filter(({ before }) => isCut(before)).length;
+  if (cut > 0) lines.push(`cut short by the capture: ${cut}; the program saw only what was captured`);
   const isUntouched = (map: MapDump): boolean => map.entries.length === 0 && (map.records ?? []).length === 0;
   for (const map of report.maps) {
     if (isUntouched(map)) continue;
@@ -110,6 +140,16 @@ function renderText(spec: ProgramSpec, report: RunReport, each: boolean): string
   if (report.traces.length > 0)
     lines.push('', 'trace', ...report.traces.map((line) => `  ${line.replace(/\n$/, '')}`));
   return `${lines.join('\n')}\n`;
+}
+
+function isCut({ data, originalLength }: CapturedPacket): boolean {
+  return data.length < originalLength;
+}
+
+/** Bytes of a packet, and how many there were on the wire where the capture has less. */
+function sizeOf(packet: CapturedPacket): string {
+  const { length } = packet.data;
+  return isCut(packet) ? `${length} of ${packet.originalLength} B` : `${length} B`;
 }
 
 /** Hex of at most 32 bytes, with the length of the whole. */
@@ -139,16 +179,22 @@ function lineOf(spec: ProgramSpec, insn: number): string {
 }
 
 function toJson(report: RunReport): string {
-  const packets = report.lines.map(({ before, outcome }) => ({
-    verdict: outcome.verdict,
-    returned: outcome.returned,
-    length: before.length,
-    packet: hex(outcome.packet),
-    changed: changedRanges(before, outcome.packet),
-    ...(outcome.metadata.length === 0 ? {} : { metadata: hex(outcome.metadata) }),
-    ...(outcome.redirect === undefined ? {} : { redirect: outcome.redirect }),
-    ...(outcome.fault === undefined ? {} : { fault: outcome.fault }),
-  }));
+  const packets = report.lines.map((line) => {
+    const { data, originalLength } = line.before;
+    if ('refused' in line) return { notRun: line.refused, length: data.length, originalLength };
+    const { outcome } = line;
+    return {
+      verdict: outcome.verdict,
+      returned: outcome.returned,
+      length: data.length,
+      originalLength,
+      packet: hex(outcome.packet),
+      changed: changedRanges(data, outcome.packet),
+      ...(outcome.metadata.length === 0 ? {} : { metadata: hex(outcome.metadata) }),
+      ...(outcome.redirect === undefined ? {} : { redirect: outcome.redirect }),
+      ...(outcome.fault === undefined ? {} : { fault: outcome.fault }),
+    };
+  });
   return `${JSON.stringify({ schema: 'xdpbed.prog-run/1', packets, maps: report.maps, trace: report.traces }, null, 2)}\n`;
 }
 
