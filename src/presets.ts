@@ -8,7 +8,7 @@ export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
   {
     role: 'transport',
     name: 'virtqueue',
-    description: "split virtqueues (virtio 1.3) in a guest's memory, for control commands and frames",
+    description: "the control virtqueue (virtio 1.3), in a guest's memory",
     load: async () => (await import('../plugins/transport-virtqueue/index.js')).default,
   },
   {

@@ -30,6 +30,8 @@ export * from './runtime/helper-world.js';
 export * from './runtime/helpers/helper-table.js';
 export * from './runtime/map-layout.js';
 export * from './runtime/run-state.js';
+export * from './runtime/frame-ring.js';
+export * from './runtime/insn-budget.js';
 export * from './runtime/xdp-frame.js';
 export * from './valid-encodings.js';
 export * from './xdp.js';

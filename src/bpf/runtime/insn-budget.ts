@@ -1,7 +1,7 @@
 /**
  * How long one run of a program may be. A run that a verifier let pass need not be short: eight million rounds of
- * bpf_loop may be nested, and a callback of bpf_for_each_map_elem may put elements in front of the walk. So every
- * executor counts the insns of a run, and helpers add what their work is worth (`HelperContext.charge`).
+ * bpf_loop may be nested, walks of maps in them. So every executor counts the insns of a run, and helpers add what
+ * their work is worth (`HelperContext.charge`).
  *
  * A run that exceeds its limit ends as a fault does, with XDP_ABORTED and the reason of `insnLimitReason`. The limit
  * is looked at where a run can grow (jumps backwards, local calls, callbacks, helpers that go through something), so
