@@ -54,7 +54,9 @@ describe('linkProgram', () => {
     );
   });
 
-  it('takes a program of unknown type for XDP when told so', () => {
-    expect(linkProgram(spec({ type: 0, section: 'prog' }), handles, { assumeXdp: true }).type).toBe(6);
+  it('says what to do about a program of unknown type', () => {
+    expect(() => linkProgram(spec({ type: 0, section: 'prog' }), handles)).toThrow(
+      expect.objectContaining({ hint: expect.stringContaining('--type xdp') as string }),
+    );
   });
 });

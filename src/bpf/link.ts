@@ -2,6 +2,7 @@ import { XdpbedError } from '../core/diagnostic.js';
 import { isLddw, type Insn } from './insn.js';
 import { BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE } from './opcodes.js';
 import {
+  BPF_PROG_TYPE_UNSPEC,
   BPF_PROG_TYPE_XDP,
   isGplCompatible,
   programTypeName,
@@ -9,9 +10,21 @@ import {
   type ProgramSpec,
 } from './program.js';
 
-export interface LinkOptions {
-  /** Take a program for XDP whose section name does not say what it is. */
-  readonly assumeXdp?: boolean | undefined;
+/** What to do about a program whose section does not say what it is. */
+export const UNTYPED_HINT =
+  'if it is an XDP program all the same, say so: --type xdp on the command line, `type: xdp` in a testbed';
+
+/** Why a program is not run, when it is no XDP program. */
+export function whyNotXdp({
+  name,
+  section,
+  type,
+}: ProgramSpec): { readonly message: string; readonly hint?: string } | undefined {
+  if (type === BPF_PROG_TYPE_XDP) return undefined;
+  return {
+    message: `program ${name} in section ${section} is of type ${programTypeName(type)}; only XDP programs are run`,
+    ...(type === BPF_PROG_TYPE_UNSPEC && { hint: UNTYPED_HINT }),
+  };
 }
 
 /**
@@ -22,18 +35,9 @@ export interface LinkOptions {
  * Throws `object-unsupported` when the program is not XDP or cannot be linked, `map-invalid` when a map that it
  * names has no handle.
  */
-export function linkProgram(
-  spec: ProgramSpec,
-  handles: ReadonlyMap<string, number>,
-  options: LinkOptions = {},
-): Program {
-  if (spec.type !== BPF_PROG_TYPE_XDP && !(spec.type === 0 && options.assumeXdp === true)) {
-    throw new XdpbedError(
-      'object-unsupported',
-      `program ${spec.name} in section ${spec.section} is of type ${programTypeName(spec.type)}; only XDP programs are run`,
-      spec.type === 0 ? { hint: 'if it is an XDP program all the same, say so' } : {},
-    );
-  }
+export function linkProgram(spec: ProgramSpec, handles: ReadonlyMap<string, number>): Program {
+  const unfit = whyNotXdp(spec);
+  if (unfit !== undefined) throw new XdpbedError('object-unsupported', unfit.message, { hint: unfit.hint });
   if (spec.unsupported !== undefined) throw new XdpbedError('object-unsupported', spec.unsupported);
   const insns: Insn[] = [...spec.insns];
   for (const reference of spec.references) {

@@ -19,8 +19,6 @@ export interface KernelObjectOptions extends KernelProgramOptions {
   readonly initial?: ReadonlyMap<string, readonly MapInitialEntry[]> | undefined;
   /** Maps that are there already, by name: used as they are, and left open. */
   readonly maps?: ReadonlyMap<string, number> | undefined;
-  /** Take programs for XDP whose section names do not say what they are. */
-  readonly assumeXdp?: boolean | undefined;
 }
 
 /** A program in the kernel with everything that it needs. Nothing is pinned: closing is the end of it. */
@@ -111,7 +109,7 @@ function bringUp(
   const handles: KernelMapFds = new Map(names.map((name, index) => [index + 1, maps.get(name)!]));
   const loaded = new Map<string, number>();
   const load = (spec: ProgramSpec): { program: Program; verdict: KernelVerdict } => {
-    const program = linkProgram(spec, numbers, { assumeXdp: options.assumeXdp });
+    const program = linkProgram(spec, numbers);
     const verdict = loadKernelProgram(program, handles, options);
     if (verdict.accepted) {
       owned.push(verdict.programFd);

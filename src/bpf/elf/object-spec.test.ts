@@ -6,6 +6,7 @@ import { assemble } from '../assembler.js';
 import { disassemble, formatInsn } from '../disassembler.js';
 import { findInvalidInsn } from '../insn-validity.js';
 import { linkProgram } from '../link.js';
+import { takeForXdp } from '../object-file.js';
 import { BPF_MAP_TYPE, mapTypeName } from '../map-spec.js';
 import { readObject, type ObjectSpec } from './object-spec.js';
 
@@ -265,7 +266,8 @@ describe('legacy maps', () => {
     expect(program).toMatchObject({ section: 'prog', type: 0 });
     expect(object.notes).toEqual(['section prog does not say what type program unnamed_kind is']);
     expect(() => linkProgram(program, new Map())).toThrow(/section prog is of type unknown/);
-    expect(linkProgram(program, new Map(), { assumeXdp: true }).insns).toHaveLength(2);
+    const typed = programOf(takeForXdp(object), 'unnamed_kind');
+    expect(linkProgram(typed, new Map())).toMatchObject({ type: 6, insns: { length: 2 } });
   });
 });
 

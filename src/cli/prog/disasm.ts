@@ -11,7 +11,9 @@ export async function disassembleProgram(
   options: ProgramOptions & { source: boolean; opcodes?: boolean },
 ): Promise<ExitCode> {
   const one = options.program !== undefined || options.section !== undefined;
-  const programs = one ? [(await openProgram(path, options)).spec] : (await openObject(path)).programs;
+  const programs = one
+    ? [(await openProgram(path, options)).spec]
+    : (await openObject(path, options)).programs;
   context.terminal.out(programs.map((program) => listing(program, options)).join('\n'));
   return EXIT.OK;
 }

@@ -4,6 +4,7 @@ import { helperName } from '../../bpf/helper-ids.js';
 import { OP_CALL, BPF_CALL_HELPER } from '../../bpf/opcodes.js';
 import { mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
 import { programTypeName, type ProgramSpec } from '../../bpf/program.js';
+import type { ObjectFileOptions } from '../../bpf/object-file.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import type { CliContext } from '../cli-context.js';
 
@@ -11,9 +12,9 @@ import type { CliContext } from '../cli-context.js';
 export async function showInfo(
   context: CliContext,
   path: string,
-  options: { format: string },
+  options: ObjectFileOptions & { format: string },
 ): Promise<ExitCode> {
-  const info = describeObject(await openObject(path));
+  const info = describeObject(await openObject(path, options));
   const { terminal } = context;
   if (options.format === 'json') terminal.out(`${JSON.stringify(info, null, 2)}\n`);
   else terminal.out(renderText(path, info));

@@ -2,18 +2,19 @@ import { XdpbedError } from '../../core/diagnostic.js';
 import { selectProgram } from '../../core/offload/select-program.js';
 import { readObjectFile } from '../../core/testbed/object-file.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
+import type { ObjectFileOptions } from '../../bpf/object-file.js';
 import type { ProgramSpec } from '../../bpf/program.js';
 
 /** Options of every verb that takes one program of an object. */
-export interface ProgramOptions {
+export interface ProgramOptions extends ObjectFileOptions {
   readonly program?: string;
   readonly section?: string;
 }
 
 /** Reads an object. Throws what reading it throws, with the object's name in front. */
-export async function openObject(path: string): Promise<ObjectSpec> {
+export async function openObject(path: string, options: ObjectFileOptions): Promise<ObjectSpec> {
   try {
-    return await readObjectFile(path);
+    return await readObjectFile(path, options);
   } catch (error) {
     if (!(error instanceof XdpbedError)) throw error;
     // The offset is in the message already.
@@ -24,10 +25,10 @@ export async function openObject(path: string): Promise<ObjectSpec> {
 /** Reads the object and the program in it that the options name. Throws `usage` when they name none. */
 export async function openProgram(
   path: string,
-  { program, section }: ProgramOptions,
+  options: ProgramOptions,
 ): Promise<{ readonly object: ObjectSpec; readonly spec: ProgramSpec }> {
-  const object = await openObject(path);
-  const selection = selectProgram(object, program ?? section);
+  const object = await openObject(path, options);
+  const selection = selectProgram(object, options.program ?? options.section);
   if ('problem' in selection) {
     throw new XdpbedError('usage', `${path}: ${selection.problem}`, { hint: selection.hint });
   }

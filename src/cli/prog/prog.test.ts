@@ -120,6 +120,19 @@ describe('prog run', () => {
     expect(readCapture(readFileSync(file)).packets).toEqual([]);
   });
 
+  it('takes a program for XDP whose section does not say what it is, when told so', async () => {
+    const object = join(root, 'src/bpf/elf/fixtures/legacy_maps.o');
+    const run = (...words: string[]): ReturnType<typeof prog> =>
+      prog('run', object, '--program', 'unnamed_kind', '--pcap', mixed, '--quiet', ...words);
+    const refused = await run();
+    expect(refused.exit).toBe(2);
+    expect(refused.err).toContain('--type xdp');
+    const { exit, out } = await run('--type', 'xdp');
+    expect(exit).toBe(0);
+    expect(out).toContain('10 packets: XDP_DROP 10');
+    expect((await run('--type', 'tc')).exit).toBe(2);
+  });
+
   describe('of a capture that is not all sound', () => {
     let file: string;
     beforeEach(() => {

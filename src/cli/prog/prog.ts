@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import type { CliContext } from '../cli-context.js';
 
 /**
@@ -11,6 +11,7 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .command('info')
     .description('show the programs and maps of an object')
     .argument('<object>', 'ELF object')
+    .addOption(typeOption())
     .option('--format <format>', 'text or json', 'text')
     .action(context.verb(async () => (await import('./info.js')).showInfo));
   addProgramOptions(prog.command('disasm'))
@@ -49,6 +50,7 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .description('unit-test a program: given a packet and maps, expect a verdict, a packet and maps')
     .argument('<object>', 'ELF object')
     .argument('<cases>', 'YAML file of cases')
+    .addOption(typeOption())
     .option('--executor <name>', 'interpreter, wasm or differential', 'interpreter')
     .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
     .option('--format <format>', 'text or junit', 'text')
@@ -68,5 +70,13 @@ function addProgramOptions(command: Command): Command {
   return command
     .argument('<object>', 'ELF object, e.g. testbeds/programs/xdp1.o')
     .option('--program <name>', 'function name of the program; may be left out when there is one XDP program')
-    .option('--section <name>', 'section of the program, e.g. xdp/devmap');
+    .option('--section <name>', 'section of the program, e.g. xdp/devmap')
+    .addOption(typeOption());
+}
+
+function typeOption(): Option {
+  return new Option(
+    '--type <type>',
+    'what programs are whose section does not say it, e.g. section prog',
+  ).choices(['xdp']);
 }

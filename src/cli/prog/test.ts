@@ -1,5 +1,6 @@
 import { EXIT, type ExitCode } from '../../core/diagnostic.js';
 import { loadCases, runCases, type CaseResult } from '../../core/program-test/run-cases.js';
+import type { ObjectFileOptions } from '../../bpf/object-file.js';
 import { element } from '../../report/xml.js';
 import { openObject } from './prog-object.js';
 import type { CliContext } from '../cli-context.js';
@@ -10,9 +11,9 @@ export async function testProgram(
   context: CliContext,
   objectPath: string,
   casesPath: string,
-  options: { executor: string; verifier: string; format: string },
+  options: ObjectFileOptions & { executor: string; verifier: string; format: string },
 ): Promise<ExitCode> {
-  const object = await openObject(objectPath);
+  const object = await openObject(objectPath, options);
   const file = await loadCases(casesPath);
   const results = await runCases(object, file, () =>
     Workbench.open(context.registry, {

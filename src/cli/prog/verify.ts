@@ -1,4 +1,4 @@
-import { EXIT, type ExitCode, XdpbedError } from '../../core/diagnostic.js';
+import { EXIT, type ExitCode } from '../../core/diagnostic.js';
 import { linkProgram } from '../../bpf/link.js';
 import { requiredMaps } from '../../bpf/elf/object-closure.js';
 import type { Verification, Verifier, VerifierMap, VerifyRequest } from '../../core/contract/verifier.js';
@@ -21,11 +21,12 @@ export async function verifyProgram(
   options: ProgramOptions & VerifyOptions,
 ): Promise<ExitCode> {
   const named = options.program !== undefined || options.section !== undefined;
-  const object = await openObject(path);
+  const object = await openObject(path, options);
   const programs = named
     ? [(await openProgram(path, options)).spec]
     : object.programs.filter((program) => program.type === BPF_PROG_TYPE_XDP);
-  if (programs.length === 0) throw new XdpbedError('usage', `${path} holds no XDP program`);
+  // Throws, and says what there is.
+  if (programs.length === 0) await openProgram(path, options);
   const results: ProgramResult[] = [];
   const lifecycle = new LifecycleManager();
   const instances = new PluginInstances(new Scope('verify'), lifecycle);

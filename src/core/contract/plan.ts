@@ -99,6 +99,8 @@ export interface ProgramPlan {
   readonly object: string;
   /** Name of the function in the object. */
   readonly function: string;
+  /** What programs of the object are whose section does not say it. */
+  readonly type?: 'xdp' | undefined;
   /** Elements to place in maps before the program is attached, by map name. */
   readonly presets: Readonly<Record<string, readonly MapPreset[]>>;
 }

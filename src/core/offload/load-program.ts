@@ -21,8 +21,6 @@ export interface LoadObjectOptions {
    * two programs of an object share its maps.
    */
   readonly maps?: ReadonlyMap<string, BpfMap> | undefined;
-  /** Take programs for XDP whose section names do not say what they are. */
-  readonly assumeXdp?: boolean | undefined;
   /** Ask the verifier for its per-insn log. */
   readonly log?: boolean | undefined;
   /** As `ExecutionEnvironment.insnLimit`. */
@@ -110,7 +108,7 @@ class ObjectLoading {
 
     let main: { program: Program; verification: Acceptance } | undefined;
     for (const [name, programSpec] of this.#closure.programs) {
-      const program = linkProgram(programSpec, handles, { assumeXdp: this.options.assumeXdp });
+      const program = linkProgram(programSpec, handles);
       const verification = await this.party.verifier.verify({
         program,
         maps: verifierMaps,

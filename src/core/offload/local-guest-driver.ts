@@ -69,7 +69,7 @@ export class LocalGuestDriver implements GuestDriver {
   }
 
   async install({ program, object, placement }: InstallRequest): Promise<InstallAnswer> {
-    const spec = parseObjectFile(object, program.object);
+    const spec = parseObjectFile(object, program.object, program);
     const attached = await this.#netdev.install(
       spec,
       objectProgram(spec, program),

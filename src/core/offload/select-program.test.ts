@@ -50,6 +50,13 @@ describe('selectProgram', () => {
     expect(nameOf(selectProgram(several, 'xdp'))).toBe("section 'xdp' holds 2 programs; name one");
   });
 
+  it('says how to run a program whose section does not say what it is', () => {
+    expect(selectProgram(object(['first', 'prog', 0], ['other', 'kprobe/y', 2]), undefined)).toEqual({
+      problem: 'the object holds no XDP program',
+      hint: expect.stringMatching(/^first \(section prog\): if it is .* --type xdp/) as string,
+    });
+  });
+
   it('gives the nearest name, or all', () => {
     expect(selectProgram(several, 'dorp')).toMatchObject({ hint: "did you mean 'drop'?" });
     expect(selectProgram(object(), undefined)).toMatchObject({ hint: 'it holds no programs at all' });

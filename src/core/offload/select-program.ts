@@ -1,5 +1,6 @@
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
-import { BPF_PROG_TYPE_XDP, type ProgramSpec } from '../../bpf/program.js';
+import { UNTYPED_HINT } from '../../bpf/link.js';
+import { BPF_PROG_TYPE_UNSPEC, BPF_PROG_TYPE_XDP, type ProgramSpec } from '../../bpf/program.js';
 import { nearest } from '../nearest.js';
 
 export type Selection =
@@ -14,7 +15,11 @@ export function selectProgram(object: ObjectSpec, wanted: string | undefined): S
   if (wanted === undefined) {
     const xdp = programs.filter((program) => program.type === BPF_PROG_TYPE_XDP);
     if (xdp.length === 1) return { program: xdp[0]! };
-    if (xdp.length === 0) return { problem: 'the object holds no XDP program', hint: describe(programs) };
+    if (xdp.length === 0) {
+      const untyped = programs.filter((program) => program.type === BPF_PROG_TYPE_UNSPEC);
+      const hint = untyped.length === 0 ? describe(programs) : `${describe(untyped)}: ${UNTYPED_HINT}`;
+      return { problem: 'the object holds no XDP program', hint };
+    }
     return { problem: `the object holds ${xdp.length} XDP programs; name one`, hint: describe(xdp) };
   }
   const byName = programs.find((program) => program.name === wanted);

@@ -168,8 +168,8 @@ export class Offloading {
     return places;
   }
 
-  #readObject({ object }: ProgramPlan): ReturnType<typeof parseObjectFile> {
-    return parseObjectFile(this.#options.objects.get(object), object);
+  #readObject(program: ProgramPlan): ReturnType<typeof parseObjectFile> {
+    return parseObjectFile(this.#options.objects.get(program.object), program.object, program);
   }
 
   #world(node: string): HelperWorld {

@@ -6,7 +6,7 @@ import { definePlugin, type Lifecycle, type Plugin } from '../contract/plugin.js
 import { POLICY, type Policy } from '../contract/policy.js';
 import { EXECUTOR } from '../contract/executor.js';
 import { FABRIC, type Fabric, type NicPlaces } from '../contract/fabric.js';
-import { emptyVerdictCounts } from '../contract/result.js';
+import { emptyVerdictCounts, isGuestHook } from '../contract/result.js';
 import { TRANSPORT } from '../contract/transport.js';
 import { VERIFIER } from '../contract/verifier.js';
 import { WORKLOAD, type Workload } from '../contract/workload.js';
@@ -67,6 +67,25 @@ async function run(
   const resolved = await resolveTestbed('/nowhere/small.testbed.yaml', text, registry);
   return runTestbed(resolved, { version: '0.0.0', signal, onEvent, phaseTimeoutMs: 200 });
 }
+
+describe('a program whose section does not say what it is', () => {
+  const object = new URL('../../bpf/elf/fixtures/legacy_maps.o', import.meta.url).pathname;
+  const of = (type: string): string =>
+    testbed().replace(`${objects}xdp1.o`, `${object}, section: unnamed_kind${type}`);
+
+  it.each(['guest', 'host'])('runs as XDP when the testbed says so, in placement %s', async (placement) => {
+    const { runs } = await run(of(', type: xdp').replace('placement: host', `placement: ${placement}`));
+    const { verdicts } = runs[0]!.hooks.find((hook) => isGuestHook(hook))!;
+    expect(verdicts.XDP_DROP).toBeGreaterThan(0);
+    expect(verdicts.XDP_PASS).toBe(0);
+  });
+
+  it('is a problem of the testbed without', async () => {
+    await expect(run(of(''))).rejects.toThrow(
+      'program unnamed_kind in section prog is of type unknown; only XDP programs are run',
+    );
+  });
+});
 
 /** A program that does nothing. */
 const PROGRAM = {

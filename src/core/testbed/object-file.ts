@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
-import { parseObjectFile } from '../../bpf/object-file.js';
+import { parseObjectFile, type ObjectFileOptions } from '../../bpf/object-file.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 
 /** Throws `file-unreadable`. */
@@ -14,6 +14,6 @@ export async function readFileBytes(path: string): Promise<Uint8Array> {
 }
 
 /** Throws `file-unreadable`, and what `parseObjectFile` throws. */
-export async function readObjectFile(path: string): Promise<ObjectSpec> {
-  return parseObjectFile(await readFileBytes(path), path);
+export async function readObjectFile(path: string, options: ObjectFileOptions = {}): Promise<ObjectSpec> {
+  return parseObjectFile(await readFileBytes(path), path, options);
 }

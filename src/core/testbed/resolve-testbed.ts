@@ -5,7 +5,8 @@ import { XdpbedError, messageOf } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
-import { parseObjectFile } from '../../bpf/object-file.js';
+import { whyNotXdp } from '../../bpf/link.js';
+import { parseObjectFile, takeForXdp } from '../../bpf/object-file.js';
 import { selectProgram } from '../offload/select-program.js';
 import type { Plugin, Role } from '../contract/plugin.js';
 import {
@@ -424,13 +425,19 @@ class Resolver {
         this.problems.report([...at, 'object'], `${section.object}: ${object.message}`, object.hint);
         continue;
       }
-      const selected = selectProgram(object, section.section);
+      const typed = section.type === undefined ? object : takeForXdp(object);
+      const selected = selectProgram(typed, section.section);
       if ('problem' in selected) {
         this.problems.report(
           [...at, section.section === undefined ? 'object' : 'section'],
           selected.problem,
           selected.hint,
         );
+        continue;
+      }
+      const unfit = whyNotXdp(selected.program);
+      if (unfit !== undefined) {
+        this.problems.report([...at, 'section'], unfit.message, unfit.hint);
         continue;
       }
       if (selected.program.unsupported !== undefined) {
@@ -461,7 +468,13 @@ class Resolver {
       }
       if (!attached.has(name) || file instanceof XdpbedError) continue;
       objects[section.object] = file.hash;
-      programs[name] = { name, object: section.object, function: selected.program.name, presets };
+      programs[name] = {
+        name,
+        object: section.object,
+        function: selected.program.name,
+        ...(section.type !== undefined && { type: section.type }),
+        presets,
+      };
     }
     return programs;
   }

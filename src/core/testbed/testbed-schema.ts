@@ -99,6 +99,11 @@ export const ProgramSection = Type.Object(
         examples: ['xdp'],
       }),
     ),
+    type: Type.Optional(
+      Type.Literal('xdp', {
+        description: 'what programs of the object are whose section does not say it, e.g. section `prog`',
+      }),
+    ),
     maps: Type.Optional(
       Type.Record(Type.String(), Type.Array(Type.Object({ key: PresetValue, value: PresetValue }, closed)), {
         description: 'elements to place in the program’s maps before it is attached, by map name',
