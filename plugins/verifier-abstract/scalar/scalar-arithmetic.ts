@@ -2,7 +2,6 @@ import * as op from '../../../src/bpf/opcodes.js';
 import { Scalar, ScalarDraft, UNKNOWN, ZERO } from './scalar.js';
 import {
   bitLength,
-  LOW32,
   S64_MAX,
   S64_MIN,
   swapBytes,
@@ -430,6 +429,3 @@ function arsh64(a: Scalar, count: Scalar): Scalar {
   draft.smax = a.smax >> by;
   return finish(draft);
 }
-
-/** `LOW32` as a scalar, for masks. */
-export const LOW_HALF = Scalar.constant(LOW32);

@@ -365,7 +365,6 @@ const LOW_MASKS = Array.from({ length: 65 }, (_, bits) => (1n << BigInt(bits)) -
 export const UNKNOWN = new Scalar(0n, U64_MAX, 0n, U64_MAX, S64_MIN, S64_MAX, 0, U32_MAX, S32_MIN, S32_MAX);
 
 export const ZERO = Scalar.constant(0n);
-export const ONE = Scalar.constant(1n);
 
 const LOADED: (Scalar | undefined)[] = [];
 for (const bytes of [1, 2, 4]) LOADED[bytes] = Scalar.unsigned(0n, (1n << BigInt(8 * bytes)) - 1n);

@@ -28,14 +28,6 @@ export function tnumConst(value: bigint): Tnum {
   return { value, mask: 0n };
 }
 
-/** The smallest tnum that covers an unsigned range: the common leading bits are known. */
-export function tnumRange(min: bigint, max: bigint): Tnum {
-  const bits = bitLength(min ^ max);
-  if (bits > 63) return TNUM_UNKNOWN;
-  const mask = (1n << BigInt(bits)) - 1n;
-  return { value: min & ~mask, mask };
-}
-
 export function tnumAdd(a: Tnum, b: Tnum): Tnum {
   const masks = a.mask + b.mask;
   const values = a.value + b.value;
@@ -108,13 +100,6 @@ export function tnumShiftRightArithmetic(a: Tnum, shift: bigint): Tnum {
 /** Keeps the low `bits`; the rest becomes known zero. */
 export function tnumTruncate(a: Tnum, bits: number): Tnum {
   return { value: BigInt.asUintN(bits, a.value), mask: BigInt.asUintN(bits, a.mask) };
-}
-
-/** What both say; undefined when they contradict each other. */
-export function tnumIntersect(a: Tnum, b: Tnum): Tnum | undefined {
-  if (((a.value ^ b.value) & ~a.mask & ~b.mask) !== 0n) return undefined;
-  const mask = a.mask & b.mask;
-  return { value: (a.value | b.value) & ~mask, mask };
 }
 
 /** Reverses the low `bytes` bytes and clears the rest. */

@@ -185,7 +185,19 @@ class RunExecution {
 
   async #deploy(name: string, deploy: (plan: RunPlan) => Promise<Deployment>): Promise<Deployment> {
     const deployment: unknown = await deploy(this.#spec.plan);
-    requireMethods(name, 'deployment', deployment, ['traffic', 'down']);
+    try {
+      requireMethods(name, 'deployment', deployment, ['traffic', 'down']);
+    } catch (error) {
+      // What it brought up must not stay behind, if only it can be told to come down.
+      const { down } = Object(deployment) as Partial<Deployment>;
+      if (typeof down !== 'function') throw error;
+      try {
+        await down.call(deployment as Deployment);
+      } catch (failure) {
+        throw new AggregateError([error, failure], `${messageOf(error)}; ${messageOf(failure)}`);
+      }
+      throw error;
+    }
     return deployment as Deployment;
   }
 

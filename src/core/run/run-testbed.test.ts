@@ -332,6 +332,19 @@ describe('a plugin that does not keep to its contract', () => {
     await expect(run(testbed(section), [plugin(role, 'odd', instance)])).rejects.toMatchObject({ message });
   });
 
+  it('a deployment that cannot be used is taken down all the same', async () => {
+    const downs: string[] = [];
+    const odd = (down: () => Promise<void>): Plugin =>
+      plugin('fabric', 'odd', { name: 'odd', deploy: async () => ({ hostPlaces: [], nics: [], down }) });
+    const section = testbed('plugins: { fabric: { use: odd } }');
+    const reason = "plugin fabric odd: its deployment has no method 'traffic'";
+    await expect(run(section, [odd(async () => void downs.push('down'))])).rejects.toThrow(reason);
+    expect(downs).toEqual(['down']);
+    await expect(run(section, [odd(() => Promise.reject(new Error('a tap is busy')))])).rejects.toThrow(
+      `${reason}; a tap is busy`,
+    );
+  });
+
   it('a config schema that is none is a problem of the testbed', async () => {
     const odd = { ...plugin('policy', 'odd', {}), configSchema: { type: 'bogus' } as never };
     await expect(run(testbed('policies: [{ use: odd }]'), [odd])).rejects.toMatchObject({
