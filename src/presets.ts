@@ -16,18 +16,21 @@ export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
     name: 'structural',
     description:
       'judges a program by its form: encodings, jumps, calls, map references, helper numbers; tracks no values',
+    module: new URL('../plugins/verifier-structural/index.js', import.meta.url).href,
     load: async () => (await import('../plugins/verifier-structural/index.js')).default,
   },
   {
     role: 'verifier',
     name: 'abstract',
     description: 'judges programs by abstract interpretation, and explains what it rejects',
+    module: new URL('../plugins/verifier-abstract/index.js', import.meta.url).href,
     load: async () => (await import('../plugins/verifier-abstract/index.js')).default,
   },
   {
     role: 'verifier',
     name: 'kernel',
     description: 'asks the verifier of the kernel that this runs on, by BPF_PROG_LOAD; needs root',
+    module: new URL('../plugins/verifier-kernel/index.js', import.meta.url).href,
     load: async () => (await import('../plugins/verifier-kernel/index.js')).default,
   },
   {

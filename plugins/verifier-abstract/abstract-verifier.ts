@@ -1,7 +1,7 @@
 import { BPF_PROG_TYPE_XDP, programTypeName } from '../../src/bpf/program.js';
 import type { Hotspot, Verification, Verifier, VerifyRequest } from '../../src/core/contract/verifier.js';
 import { messageOf } from '../../src/core/diagnostic.js';
-import { Budget } from './budget.js';
+import { Budget, type Limits } from './budget.js';
 import { complexityReport } from './complexity-report.js';
 import type { AbstractVerifierConfig } from './config.js';
 import { analyseControlFlow, type ControlFlow } from './control-flow.js';
@@ -16,8 +16,8 @@ import { StateLog } from './state-log.js';
 
 const NAME = 'abstract';
 
-/** Insns between looks at the clock and turns of the event loop. */
-const SLICE = 10_000;
+/** Milliseconds between turns of the event loop. */
+const MS_PER_SLICE = 10;
 
 const UNTRACED: Trace = { registers: [], path: [] };
 
@@ -34,8 +34,8 @@ export class AbstractVerifier implements Verifier {
   ) {}
 
   async verify(request: VerifyRequest): Promise<Verification> {
-    const { program } = request;
-    const budget = new Budget(this.config);
+    const { program, signal } = request;
+    const budget = new Budget(this.#limits(request));
     const log = request.log === true ? new StateLog(program) : undefined;
     let exploration: Exploration | undefined;
     let simulation: Simulation | undefined;
@@ -46,7 +46,10 @@ export class AbstractVerifier implements Verifier {
       exploration = new Exploration(flow, budget, log, this.tools);
       simulation = new Simulation(program, flow, request.maps, this.config, exploration);
       exploration.attach(simulation);
-      while (exploration.run(SLICE)) await new Promise((resolve) => setImmediate(resolve));
+      while (exploration.run(MS_PER_SLICE)) {
+        await new Promise((resolve) => setImmediate(resolve));
+        signal?.throwIfAborted();
+      }
       const stackBytes = checkStackDepth(program.insns, flow, simulation.stackDepth);
       return {
         accepted: true,
@@ -57,13 +60,14 @@ export class AbstractVerifier implements Verifier {
         ...(log === undefined ? {} : { log: log.toString() }),
       };
     } catch (error) {
+      signal?.throwIfAborted();
       const finding = findingOf(error, simulation?.pc);
       log?.rejected(finding.reason);
       let traced = UNTRACED;
       if (simulation !== undefined && flow !== undefined && finding.insn === simulation.pc) {
         const { choices, steps } = simulation.state;
         try {
-          traced = trace(program, flow, request.maps, this.config, choices, steps, finding);
+          traced = trace(program, flow, request.maps, this.config, choices, steps, finding, budget);
         } catch {
           // The explanation is a service; the verdict stands without it.
         }
@@ -72,6 +76,16 @@ export class AbstractVerifier implements Verifier {
       const placed = atHotspot(finding, statistics.hotspots ?? []);
       return makeRejection(NAME, program, placed, traced, statistics, log?.toString());
     }
+  }
+
+  /** What the config allows, or less where the caller grants less. */
+  #limits({ limits }: VerifyRequest): Limits {
+    const { maxMilliseconds, maxMemoryMiB } = this.config;
+    return {
+      ...this.config,
+      maxMilliseconds: Math.min(maxMilliseconds, limits?.milliseconds ?? Infinity),
+      maxMemoryMiB: Math.min(maxMemoryMiB, limits?.memoryMiB ?? Infinity),
+    };
   }
 
   #checkProgram({ program }: VerifyRequest): void {

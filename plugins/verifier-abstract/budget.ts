@@ -27,6 +27,11 @@ export class Budget {
     return performance.now() - this.#started;
   }
 
+  /** Nothing that is of service only may go on. */
+  get timeIsUp(): boolean {
+    return this.milliseconds > this.limits.maxMilliseconds;
+  }
+
   get memoryLimit(): number {
     return this.limits.maxMemoryMiB * 1024 * 1024;
   }
@@ -41,8 +46,8 @@ export class Budget {
     );
   }
 
-  /** Asked now and then: time and memory change slowly. */
-  check(pc: number, pathSteps: number): void {
+  /** Asked now and then: time and memory change slowly. Returns the milliseconds so far. */
+  check(pc: number, pathSteps: number): number {
     const { limits } = this;
     const milliseconds = this.milliseconds;
     if (milliseconds > limits.maxMilliseconds) {
@@ -62,6 +67,7 @@ export class Budget {
         'simplify the hotspots of the complexity report, or raise maxMemoryMiB',
       );
     }
+    return milliseconds;
   }
 
   checkPending(pc: number, pending: number): void {

@@ -1,4 +1,5 @@
 import { formatInsn } from '../../src/bpf/disassembler.js';
+import type { Budget } from './budget.js';
 import { findLine } from './complexity-report.js';
 import { type ControlFlow, isConditional, jumpTarget } from './control-flow.js';
 import type { Origin } from './origin.js';
@@ -63,10 +64,14 @@ interface Case {
   readonly choices: readonly boolean[];
   readonly steps: number;
   readonly code: string;
+  readonly budget: Budget;
 }
 
+/** Steps between looks at the clock. */
+const STEPS_PER_LOOK = 256;
+
 /**
- * Runs the one path that led to the rejection again, twice: first to find the steps that the offending registers'
+ * Runs the one path that led to the rejection again, as long as there is time for it, twice: first to find the steps that the offending registers'
  * values came from, and the latest choices; then to see what each of these steps did.
  */
 export function trace(
@@ -77,9 +82,11 @@ export function trace(
   choices: Choice | undefined,
   steps: number,
   finding: Finding,
+  budget: Budget,
 ): Trace {
   if (steps > MAX_STEPS_AGAIN) return NO_TRACE;
-  const again: Case = { program, flow, maps, options, choices: inOrder(choices), steps, code: finding.code };
+  const { code } = finding;
+  const again: Case = { program, flow, maps, options, choices: inOrder(choices), steps, code, budget };
   const recent: number[] = [];
   const end = runAgain(again, (simulation, _pc, _before, _depth, wasChoice) => {
     if (!wasChoice) return;
@@ -119,6 +126,7 @@ function runAgain(again: Case, watch: Watch): Simulation | undefined {
   const simulation = new Simulation(again.program, again.flow, again.maps, again.options, replay);
   try {
     while (simulation.state.steps < again.steps) {
+      if (simulation.state.steps % STEPS_PER_LOOK === 0 && again.budget.timeIsUp) return undefined;
       const { pc } = simulation;
       const frame = simulation.state.top;
       // Insns write a frame in place; what they may change is kept.

@@ -10,6 +10,9 @@ import { step } from './step.js';
 import { Kind, UNKNOWN_NUMBER } from './value.js';
 import type { Choice, VerifierState } from './verifier-state.js';
 
+/** Insns, or ends of paths, between looks at the clock: comparing states can make one of them take a millisecond. */
+const INSNS_PER_LOOK = 32;
+
 /** Sees every state that is explored, before the insn at `pc`; may keep a fork of it. */
 export interface StateObserver {
   before(pc: number, state: VerifierState): void;
@@ -107,12 +110,16 @@ export class Exploration implements Driver {
     return false;
   }
 
-  /** Explores up to that many insns; false when there is nothing left. Throws RejectSignal. */
-  run(insns: number): boolean {
+  /** Explores for about that many milliseconds; false when there is nothing left. Throws RejectSignal. */
+  run(milliseconds: number): boolean {
     const simulation = this.#simulation;
     const { budget, flow, log, visits } = this;
-    for (let i = 0; i < insns; i++) {
+    const end = budget.milliseconds + milliseconds;
+    for (let i = 1; ; i++) {
       if (this.#finished) return false;
+      if (i % INSNS_PER_LOOK === 0) {
+        if (budget.check(simulation.pc, simulation.state.steps) >= end) return true;
+      }
       const { pc } = simulation;
       if (flow.prunePoints[pc] !== 0 && this.#arrive(pc)) {
         log?.pruned(pc);
@@ -132,8 +139,6 @@ export class Exploration implements Driver {
       this.#endPath(simulation.state.cost);
       this.#nextPath();
     }
-    budget.check(simulation.pc, simulation.state.steps);
-    return true;
   }
 
   #nextPath(): void {

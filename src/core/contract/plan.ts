@@ -32,6 +32,7 @@ export interface HostPlan {
   /** Those that are up: none in case `redirect`. */
   readonly bridges: readonly BridgePlan[];
   readonly reader: ReaderPlan;
+  readonly verification: VerificationPlan;
 }
 
 export interface HostNicPlan {
@@ -64,6 +65,18 @@ export interface ReaderPlan {
   readonly batch: number;
   /** vhost looks again before it sleeps. */
   readonly polling: boolean;
+}
+
+/** What the host grants to judging the programs that guests offload. */
+export interface VerificationPlan {
+  /** Wall-clock milliseconds of one program. */
+  readonly milliseconds: number;
+  /** MiB of heap for one program. */
+  readonly memoryMiB: number;
+  /** Programs judged at the same time, of all guests. */
+  readonly atOnce: number;
+  /** Of these, programs of one guest. */
+  readonly atOncePerGuest: number;
 }
 
 export interface GuestPlan {

@@ -38,6 +38,12 @@ export interface Plugin<Schema extends TSchema = TSchema> extends PluginManifest
    */
   readonly time?: 'virtual' | 'machine';
   /**
+   * For a verifier: `run` when it works only in the scope of its run, because it injects something. It then judges
+   * guests' programs on the run's own event loop, where nothing but itself keeps it within the host's limits.
+   * `process`, the default: it may be made in a process of its own, with nothing else bound there.
+   */
+  readonly judgesIn?: 'process' | 'run';
+  /**
    * Files that an instance with this config reads, relative to the testbed's folder. The core reads them, so that a
    * run's bytes can be named by their hash and be brought along to another machine.
    */

@@ -15,6 +15,20 @@ export interface VerifyRequest {
   readonly maps: ReadonlyMap<number, VerifierMap>;
   /** Ask for the per-insn state log (costly). */
   readonly log?: boolean | undefined;
+  /**
+   * What the caller grants, explaining a rejection included. A verifier ends by itself with a rejection, `out-of-time`
+   * or `out-of-memory`; where programs are hostile, the core does not rely on it (core/run/guest-verification.ts).
+   */
+  readonly limits?: VerificationLimits | undefined;
+  /** When it fires, nobody waits for the answer any more: the verifier stops soon and may answer or throw anything. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface VerificationLimits {
+  /** Wall-clock milliseconds of one verification. */
+  readonly milliseconds?: number | undefined;
+  /** MiB of heap that one verification may hold. */
+  readonly memoryMiB?: number | undefined;
 }
 
 export interface VerifierMap extends MapAttributes {
@@ -75,6 +89,8 @@ export interface VerifierStatistics {
   readonly hotspots?: readonly Hotspot[] | undefined;
   /** Wall-clock milliseconds; left out of anything that must be deterministic. */
   readonly milliseconds?: number | undefined;
+  /** MiB of heap that were held at most, where that is known; left out as well. */
+  readonly memoryMiB?: number | undefined;
 }
 
 export interface Hotspot {

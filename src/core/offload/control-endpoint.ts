@@ -96,8 +96,8 @@ export class ControlEndpoint {
     internal: 0,
   };
   #lastId = 0;
-  /** Goes up with every reset; a command belongs to the epoch in which it arrived. */
-  #epoch = 0;
+  /** Fires with the next reset; a command belongs to the epoch in which it arrived. */
+  #epoch = new AbortController();
   #unplugged = false;
   /** What the next command has to wait for: the last one that is not done, or a reset. */
   #tail: Promise<unknown> | undefined;
@@ -146,7 +146,7 @@ export class ControlEndpoint {
    * @returns what goes into the device-writable part, the ack last; empty when there is no room for an ack
    */
   handle(readable: Uint8Array, room: number): Uint8Array | Promise<Uint8Array> {
-    const epoch = this.#epoch;
+    const epoch = this.#epoch.signal;
     // What a reset has abandoned counts until it has ended: a guest must not pile it up.
     if (this.#underWay.size >= this.#maxPending) {
       const reason = `${this.#underWay.size} commands are waiting, the limit`;
@@ -165,7 +165,8 @@ export class ControlEndpoint {
    * with an audit record; reset again to try again.
    */
   reset(): Promise<void> {
-    this.#epoch++;
+    this.#epoch.abort(new Error(STALE.reason));
+    this.#epoch = new AbortController();
     const done = this.#bpf.reset();
     this.#waitFor(done);
     return done;
@@ -201,11 +202,11 @@ export class ControlEndpoint {
     });
   }
 
-  #answer(readable: Uint8Array, room: number, epoch: number): Uint8Array | Promise<Uint8Array> {
+  #answer(readable: Uint8Array, room: number, epoch: AbortSignal): Uint8Array | Promise<Uint8Array> {
     let name = 'unknown';
     try {
       name = nameOf(readable);
-      if (this.#isStale(epoch)) return this.#refuse(name, STALE, room);
+      if (this.#unplugged || epoch.aborted) return this.#refuse(name, STALE, room);
       const control = decodeControlCommand(readable);
       if (control === undefined) return this.#refuse(name, malformed('class and command are missing'), room);
       if (control.class !== this.#protocol.controlClass) {
@@ -218,7 +219,7 @@ export class ControlEndpoint {
       if (!decoded.ok) return this.#refuse(name, malformed(decoded.detail), room);
       const { request } = decoded;
       name = this.#protocol.requestName(request);
-      const outcome = this.#bpf.handle(request, { id: ++this.#lastId, isStale: () => this.#isStale(epoch) });
+      const outcome = this.#bpf.handle(request, { id: ++this.#lastId, epoch });
       if (!(outcome instanceof Promise)) return this.#finish(name, outcome, room, request);
       return outcome.then(
         (settled) => this.#finish(name, settled, room, request),
@@ -283,10 +284,6 @@ export class ControlEndpoint {
     } catch {
       // Who listens is not the guest's concern: the command is answered whatever becomes of its record.
     }
-  }
-
-  #isStale(epoch: number): boolean {
-    return this.#unplugged || epoch !== this.#epoch;
   }
 }
 

@@ -65,8 +65,8 @@ export interface GuestBpfOptions {
 export interface CommandContext {
   /** Its number on the nic, from 1. */
   readonly id: number;
-  /** The device was reset or unplugged since the command came. */
-  readonly isStale: () => boolean;
+  /** Fires when the device is reset or unplugged: the command must then not have any effect. */
+  readonly epoch: AbortSignal;
 }
 
 const STALE: Refusal = {
@@ -268,7 +268,7 @@ export class GuestBpf {
   }
 
   /** Translates, rules, verifies, rules, loads; then the program is in the table. */
-  async #load(command: SetOffload, { id, isStale }: CommandContext): Promise<ProgramObject | Refusal> {
+  async #load(command: SetOffload, { id, epoch }: CommandContext): Promise<ProgramObject | Refusal> {
     const { guest, nic, accounts, party, world } = this.#options;
     const references: MapReference[] = [];
     const maps = new Map<number, MapObject>();
@@ -313,8 +313,9 @@ export class GuestBpf {
             { ...attributes, name: `map 0x${handle.toString(16)}` },
           ]),
         ),
+        signal: epoch,
       });
-      if (isStale()) return STALE;
+      if (epoch.aborted) return STALE;
       if (!verification.accepted) return rejected(verification);
 
       const attachDenial = this.#rule(
@@ -333,7 +334,7 @@ export class GuestBpf {
       } catch (error) {
         return failed(EOPNOTSUPP, `the program cannot be loaded: ${messageOf(error)}`);
       }
-      if (isStale()) return STALE;
+      if (epoch.aborted) return STALE;
       const object = this.#objects.addProgram(
         { program: loaded, summary, properties: verification.properties, charge },
         references,
@@ -343,6 +344,10 @@ export class GuestBpf {
       loaded = undefined;
       charge = undefined;
       return object;
+    } catch (error) {
+      // Verifying was given up, which is what was wanted.
+      if (epoch.aborted) return STALE;
+      throw error;
     } finally {
       loaded?.close();
       charge?.release();
@@ -351,10 +356,10 @@ export class GuestBpf {
   }
 
   /** Why it was not attached, or not for long; what was attached before is then still there unless a reset takes it away. */
-  #attach(object: ProgramObject, { isStale }: CommandContext): Promise<Refusal | undefined> {
+  #attach(object: ProgramObject, { epoch }: CommandContext): Promise<Refusal | undefined> {
     return this.#alone(async () => {
       // A reset that came meanwhile has let go of the program, too.
-      if (isStale()) return STALE;
+      if (epoch.aborted) return STALE;
       const previous = this.#attached;
       let attachment: Attachment;
       try {
@@ -370,7 +375,7 @@ export class GuestBpf {
       this.#attached = { object, attachment };
       if (previous !== undefined) this.#objects.free(previous.object.handle);
       // A reset that came meanwhile is waiting for this, and takes it away again.
-      return isStale() ? STALE : undefined;
+      return epoch.aborted ? STALE : undefined;
     });
   }
 

@@ -12,6 +12,8 @@ export interface PluginEntry {
   readonly name: string;
   /** One sentence for `plugins list`, the same as in the plugin's manifest. */
   readonly description: string;
+  /** URL of the module whose default export it is, for who imports it elsewhere; undefined where there is none. */
+  readonly module?: string | undefined;
   load(): Promise<Plugin>;
 }
 
@@ -165,5 +167,7 @@ async function checkPlugin(candidate: unknown, role: Role, use: string): Promise
     return fail("its 'files' is no function");
   if (!['virtual', 'machine', undefined].includes(plugin.time))
     return fail(`its time '${plugin.time}' is no clock`);
+  if (!['process', 'run', undefined].includes(plugin.judgesIn))
+    return fail(`it judges in '${plugin.judgesIn}', which is no place`);
   return candidate as Plugin;
 }

@@ -26,6 +26,8 @@ import { LifecycleManager, PHASE_TIMEOUT_MS, withTimeLimit } from '../plugin/lif
 import { Scope } from '../plugin/scope.js';
 import { choosePlugin, type PluginChoice, type PluginSource } from '../testbed/choose-plugin.js';
 import { SchemaValidator } from '../testbed/schema-validator.js';
+import { GuestVerification } from '../verification/guest-verification.js';
+import type { JudgeRecipe } from '../verification/judge-messages.js';
 import { assembleResult } from './assemble-result.js';
 import { EventStream } from './event-stream.js';
 import { Offloading } from './offloading.js';
@@ -140,6 +142,7 @@ class RunExecution {
     this.#scope.bindValue(OBJECTS, objects);
 
     const choices = await this.#partyChoices();
+    const verification = new GuestVerification(this.#spec.plan.host.verification, judgeRecipe(choices));
     const parties: PartyFactory = {
       open: (name, options) => this.#instances.openParty(name, choices, { seed, ...options }),
     };
@@ -148,7 +151,8 @@ class RunExecution {
     for (const reference of plugins.policies) policies.push(await this.#instance(reference, POLICY));
     this.#scope.bindValue(POLICY_CHAIN, policies);
     this.#scope.bindValue(TRANSPORT, await this.#instance(plugins.transport, TRANSPORT));
-    return { clock, events, random, objects, parties, policies, turns: new EventLoopTurns(signal) };
+    const turns = new EventLoopTurns(signal);
+    return { clock, events, random, objects, parties, verification, policies, turns };
   }
 
   #bindClock(time: 'virtual' | 'machine'): Clock {
@@ -307,6 +311,16 @@ class RunExecution {
       throw pluginFailure(pluginName(choice), 'frames', error);
     }
   }
+}
+
+/** Undefined when a verifier works only in the scope of the run, or has no module that another process could import. */
+function judgeRecipe({ verifiers }: PartyChoices): JudgeRecipe | undefined {
+  const members: { module: string; config: unknown }[] = [];
+  for (const { plugin, config, module } of verifiers.choices) {
+    if (module === undefined || plugin.judgesIn === 'run') return undefined;
+    members.push({ module, config });
+  }
+  return { rule: verifiers.rule, verifiers: members };
 }
 
 // Asynchronous, so that a throw is a rejection like any other.

@@ -17,12 +17,14 @@ import { NicSession, type NicOutcome } from '../offload/nic-session.js';
 import { objectProgram } from '../offload/object-program.js';
 import { OffloadRecords } from '../offload/offload-records.js';
 import { QuotaAccounts } from '../offload/quota-accounts.js';
+import type { GuestVerification } from '../verification/guest-verification.js';
 import type { HostProgramOutcome, RunOutcomes } from './assemble-result.js';
 
 export interface OffloadingOptions {
   readonly plan: RunPlan;
   readonly deployment: Deployment;
   readonly parties: PartyFactory;
+  readonly verification: GuestVerification;
   readonly policies: readonly Policy[];
   readonly objects: Objects;
   readonly clock: Clock;
@@ -68,14 +70,18 @@ export class Offloading {
         (party ??= this.#options.parties.open(guest.name, { cpus: guest.cpus }));
       for (const nic of guest.nics) {
         const node = `${guest.name}.${nic.name}`;
+        // What a guest offloads runs in a party of its own: no other guest's memory is in reach.
+        const hostParty = await this.#options.parties.open(`host for ${node}`, {
+          cpus: this.#options.plan.host.cpus,
+        });
         const session = await NicSession.open({
           guest: guest.name,
           plan: nic,
           places: this.#nicPlaces(guest.name, nic.name),
-          // What a guest offloads runs in a party of its own: no other guest's memory is in reach.
-          hostParty: await this.#options.parties.open(`host for ${node}`, {
-            cpus: this.#options.plan.host.cpus,
-          }),
+          hostParty: {
+            ...hostParty,
+            verifier: this.#options.verification.for(guest.name, hostParty.verifier),
+          },
           guestParty,
           world: this.#world(node),
           policies: this.#options.policies,

@@ -7,6 +7,8 @@ import { SchemaValidator } from './schema-validator.js';
 export interface PluginChoice {
   readonly plugin: Plugin;
   readonly config: unknown;
+  /** URL of the plugin's module; undefined for one that has none, as in a test. */
+  readonly module?: string | undefined;
 }
 
 /** Where plugins are found. */
@@ -33,5 +35,6 @@ export async function choosePlugin(
     const { path, message } = violations[0]!;
     throw new XdpbedError('usage', `${role} ${name}: ${path.join('.')}: ${message}`);
   }
-  return { plugin, config: checked };
+  const module = location.kind === 'module' ? location.url : location.entry.module;
+  return { plugin, config: checked, module };
 }

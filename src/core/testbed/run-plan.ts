@@ -33,6 +33,12 @@ export function buildHostPlan(testbed: Testbed): HostPlan {
         ? Object.entries(host.bridges ?? {}).map(([name, { ports }]) => ({ name, ports }))
         : [],
     reader: host.reader,
+    verification: {
+      milliseconds: host.verification.milliseconds,
+      memoryMiB: host.verification['memory-mib'],
+      atOnce: host.verification['at-once'],
+      atOncePerGuest: host.verification['at-once-per-guest'],
+    },
   };
 }
 

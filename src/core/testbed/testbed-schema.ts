@@ -190,6 +190,39 @@ export const HostSection = Type.Object(
       },
       { ...closed, default: {}, description: 'who takes frames from the taps' },
     ),
+    verification: Type.Object(
+      {
+        milliseconds: Type.Integer({
+          minimum: 1,
+          maximum: 600_000,
+          default: 10_000,
+          description: 'wall-clock time of one program; then it is rejected, whatever the verifier is at',
+        }),
+        'memory-mib': Type.Integer({
+          minimum: 32,
+          maximum: 4096,
+          default: 256,
+          description: 'memory that judging one program may take',
+        }),
+        'at-once': Type.Integer({
+          minimum: 1,
+          maximum: 64,
+          default: 2,
+          description: 'programs judged at the same time; further ones wait, by turns of the guests',
+        }),
+        'at-once-per-guest': Type.Integer({
+          minimum: 1,
+          maximum: 64,
+          default: 1,
+          description: 'of these, programs of one guest',
+        }),
+      },
+      {
+        ...closed,
+        default: {},
+        description: 'what the host grants to judging the programs that guests offload',
+      },
+    ),
   },
   { ...closed, description: 'the host and how its parts are wired' },
 );

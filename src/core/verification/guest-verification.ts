@@ -1,0 +1,96 @@
+import type { Verification, Verifier, VerifyRequest } from '../contract/verifier.js';
+import type { VerificationPlan } from '../contract/plan.js';
+import { FairQueue } from './fair-queue.js';
+import { JUDGES } from './judge-pool.js';
+import type { JudgeRecipe } from './judge-messages.js';
+
+/** What judging guests' programs cost the host in one run, by the machine's clock. */
+export interface VerificationCost {
+  readonly verifications: number;
+  /** Ended by the host's limits. */
+  readonly outOfTime: number;
+  readonly outOfMemory: number;
+  /** Given up because of a reset. */
+  readonly cancelled: number;
+  readonly longestMs: number;
+  /** MiB that one verification held at most; 0 where none had a process of its own. */
+  readonly peakMemoryMiB: number;
+}
+
+/**
+ * The verifying that the host does on behalf of the guests of one run. What a guest sends is made to be slow, if need
+ * be, and to take memory: so each program is judged in a process of its own, under limits of time and memory that hold whatever the
+ * verifier does, only so many at once for one guest and in all, and the event loop, on which the other guests' commands
+ * are answered, does not take part.
+ */
+export class GuestVerification {
+  readonly #plan: VerificationPlan;
+  readonly #recipe: JudgeRecipe | undefined;
+  readonly #queue: FairQueue;
+  #cost: VerificationCost = {
+    verifications: 0,
+    outOfTime: 0,
+    outOfMemory: 0,
+    cancelled: 0,
+    longestMs: 0,
+    peakMemoryMiB: 0,
+  };
+
+  /**
+   * @param recipe the verifiers as another process makes them; undefined when one of them works only where the run is. It is
+   *   then asked there and has to keep the limits by itself.
+   */
+  constructor(plan: VerificationPlan, recipe: JudgeRecipe | undefined) {
+    this.#plan = plan;
+    this.#recipe = recipe;
+    this.#queue = new FairQueue({ atOnce: plan.atOnce, atOncePerName: plan.atOncePerGuest });
+  }
+
+  get cost(): VerificationCost {
+    return this.#cost;
+  }
+
+  /** The verifier that judges the programs of a guest. @param own the same verifier where the run is. */
+  for(guest: string, own: Verifier): Verifier {
+    return { name: own.name, verify: (request) => this.#verify(guest, own, request) };
+  }
+
+  async #verify(guest: string, own: Verifier, request: VerifyRequest): Promise<Verification> {
+    const { signal } = request;
+    try {
+      return await this.#queue.run(guest, signal, () => this.#judge(own, request));
+    } catch (error) {
+      if (signal?.aborted === true) this.#note({ cancelled: this.#cost.cancelled + 1 });
+      throw error;
+    }
+  }
+
+  async #judge(own: Verifier, request: VerifyRequest): Promise<Verification> {
+    const { milliseconds, memoryMiB } = this.#plan;
+    const limits = { milliseconds, memoryMiB };
+    const started = performance.now();
+    let held = 0;
+    let verification: Verification;
+    if (this.#recipe === undefined) {
+      verification = await own.verify({ ...request, limits });
+    } else {
+      const answer = await JUDGES.verify(this.#recipe, limits, request);
+      verification = answer.verification;
+      held = answer.memoryMiB;
+    }
+    const { verifications, outOfTime, outOfMemory, longestMs, peakMemoryMiB } = this.#cost;
+    const code = verification.accepted ? undefined : verification.code;
+    this.#note({
+      verifications: verifications + 1,
+      outOfTime: outOfTime + (code === 'out-of-time' ? 1 : 0),
+      outOfMemory: outOfMemory + (code === 'out-of-memory' ? 1 : 0),
+      longestMs: Math.max(longestMs, performance.now() - started),
+      peakMemoryMiB: Math.max(peakMemoryMiB, held),
+    });
+    return verification;
+  }
+
+  #note(change: Partial<VerificationCost>): void {
+    this.#cost = { ...this.#cost, ...change };
+  }
+}

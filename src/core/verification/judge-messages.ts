@@ -1,0 +1,38 @@
+import type { PanelRule } from '../contract/run-spec.js';
+import type { VerificationLimits, VerifierMap, Verification } from '../contract/verifier.js';
+import type { Program } from '../../bpf/program.js';
+
+/** What a judge is made of: the verifiers that it asks, as their modules and checked configs. */
+export interface JudgeRecipe {
+  readonly rule: PanelRule;
+  readonly verifiers: readonly { readonly module: string; readonly config: unknown }[];
+}
+
+/** A program with its insns as bytes: many objects take long to copy, and both ends have other things to do. */
+export type ProgramMessage = Omit<Program, 'insns'> & { readonly insns: Uint8Array };
+
+export type ToJudge =
+  /** The first message. */
+  | { readonly kind: 'recipe'; readonly recipe: JudgeRecipe }
+  | {
+      readonly kind: 'verify';
+      readonly id: number;
+      readonly program: ProgramMessage;
+      readonly maps: ReadonlyMap<number, VerifierMap>;
+      readonly log: boolean;
+      readonly limits: VerificationLimits | undefined;
+    }
+  | { readonly kind: 'cancel'; readonly id: number };
+
+export interface FailureMessage {
+  /** Of an XdpbedError. */
+  readonly code: string | undefined;
+  readonly message: string;
+  readonly hint: string | undefined;
+}
+
+export type FromJudge =
+  | { readonly kind: 'ready'; readonly name: string }
+  | { readonly kind: 'unusable'; readonly failure: FailureMessage }
+  | { readonly kind: 'verified'; readonly id: number; readonly verification: Verification }
+  | { readonly kind: 'failed'; readonly id: number; readonly failure: FailureMessage };

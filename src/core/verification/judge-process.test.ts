@@ -1,0 +1,222 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { assemble } from '../../bpf/assembler.js';
+import { BPF_PROG_TYPE_XDP } from '../../bpf/program.js';
+import { BUILT_IN_PLUGINS } from '../../presets.js';
+import type { VerifyRequest } from '../contract/verifier.js';
+import { JudgePool } from './judge-pool.js';
+import { JudgeProcess, type JudgeLimits } from './judge-process.js';
+import type { JudgeRecipe } from './judge-messages.js';
+
+const library = new URL('../../../dist/src/index.js', import.meta.url).href;
+const abstract = BUILT_IN_PLUGINS.find((plugin) => plugin.name === 'abstract')!.module!;
+const LIMITS: JudgeLimits = { milliseconds: 20_000, memoryMiB: 128 };
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'judge-'));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** A verifier whose `verify` has this body; `request` is what it is asked, `ACCEPTED` an acceptance. */
+function verifierThat(body: string): JudgeRecipe {
+  const path = join(folder, `${Math.random().toString(36).slice(2)}.mjs`);
+  writeFileSync(
+    path,
+    `import { definePlugin, VERIFIER } from ${JSON.stringify(library)};
+     const ACCEPTED = { accepted: true, verifier: 'made-up', statistics: { processedInsns: 1, peakStates: 0, totalStates: 0 } };
+     let calls = 0;
+     export default definePlugin({
+       name: 'made-up', version: '1.0.0', role: 'verifier', api: '^2', description: 'for a test',
+       configSchema: { type: 'object' },
+       register(scope) {
+         scope.bindValue(VERIFIER, { name: 'made-up', verify: async (request) => { calls++; ${body} } });
+       },
+     });`,
+  );
+  return { rule: 'all', verifiers: [{ module: pathToFileURL(path).href, config: {} }] };
+}
+
+function request(text: string, signal?: AbortSignal): VerifyRequest {
+  return {
+    program: {
+      name: 'p',
+      type: BPF_PROG_TYPE_XDP,
+      attachType: 'BPF_XDP',
+      gplCompatible: true,
+      insns: assemble(text),
+    },
+    maps: new Map(),
+    signal,
+  };
+}
+
+const PASS = request('r0 = 2\nexit');
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function judged(recipe: JudgeRecipe, limits: JudgeLimits = LIMITS) {
+  const judge = new JudgeProcess(recipe, limits);
+  try {
+    const { verification } = await judge.verify(PASS);
+    return verification.accepted ? 'accepted' : verification.code;
+  } finally {
+    judge.close();
+  }
+}
+
+describe('a verifier in a process of its own', () => {
+  it('says what it says in this process', async () => {
+    const { DEFAULT_CONFIG } = await import('../../../plugins/verifier-abstract/config.js');
+    const { AbstractVerifier } = await import('../../../plugins/verifier-abstract/abstract-verifier.js');
+    const config = { ...DEFAULT_CONFIG, deterministic: true };
+    const judge = new JudgeProcess({ rule: 'all', verifiers: [{ module: abstract, config }] }, LIMITS);
+    const here = new AbstractVerifier(config);
+    const unsafe = request('r2 = *(u32 *)(r1 + 0)\nr0 = *(u8 *)(r2 + 0)\nexit');
+    for (const each of [PASS, unsafe, { ...unsafe, log: true }]) {
+      expect((await judge.verify(each)).verification).toEqual(await here.verify(each));
+    }
+    judge.close();
+  });
+
+  it('is several verifiers where the testbed says so', async () => {
+    const of = (name: string) => BUILT_IN_PLUGINS.find((plugin) => plugin.name === name)!.module!;
+    const { DEFAULT_CONFIG } = await import('../../../plugins/verifier-abstract/config.js');
+    const recipe: JudgeRecipe = {
+      rule: 'all',
+      verifiers: [
+        { module: of('structural'), config: {} },
+        { module: of('abstract'), config: DEFAULT_CONFIG },
+      ],
+    };
+    const judge = new JudgeProcess(recipe, LIMITS);
+    const { verification } = await judge.verify(PASS);
+    judge.close();
+    expect(verification.opinions?.map((opinion) => opinion.verifier)).toEqual(['structural', 'abstract']);
+  });
+
+  it.each([
+    ['does not end', 'for (;;);', 'out-of-time'],
+    ['waits for ever', 'await new Promise(() => setInterval(() => {}, 1000));', 'out-of-time'],
+    ['keeps many small things', 'const kept = []; for (;;) kept.push({ a: [1] });', 'out-of-memory'],
+    ['grows one table', 'const kept = new Map(); for (let i = 0; ; i++) kept.set(i, i);', 'out-of-memory'],
+    [
+      'asks for much at once',
+      'const kept = []; for (;;) kept.push(new Array(2e7).fill(1.5));',
+      'out-of-memory',
+    ],
+    ['keeps buffers', 'const kept = []; for (;;) kept.push(new Uint8Array(2e7).fill(1));', 'out-of-memory'],
+  ])('that %s is ended, and this process does not notice', async (_, body, code) => {
+    let turns = 0;
+    const turning = setInterval(() => turns++, 5);
+    const limits = code === 'out-of-time' ? { ...LIMITS, milliseconds: 300 } : LIMITS;
+    const answer = await judged(verifierThat(body), limits);
+    clearInterval(turning);
+    expect(answer).toBe(code);
+    expect(turns).toBeGreaterThan(10);
+  });
+
+  it.each([
+    ['throws', 'throw new Error("not today");', 'not today'],
+    [
+      'throws when nobody looks',
+      'setTimeout(() => { throw new Error("late"); }); await new Promise(() => {});',
+      'ended with exit code 1',
+    ],
+    ['ends its process', 'process.exit(3);', 'ended with exit code 3'],
+    [
+      'kills its process',
+      'process.kill(process.pid, "SIGTERM"); await new Promise(() => {});',
+      'ended with SIGTERM',
+    ],
+    ['cannot be sent back', 'return { ...ACCEPTED, log: () => {} };', 'could not be cloned'],
+  ])('that %s is a failure', async (_, body, message) => {
+    await expect(judged(verifierThat(body))).rejects.toThrow(message);
+  });
+
+  it('that cannot be made is a failure, with what was wrong', async () => {
+    const recipe: JudgeRecipe = { rule: 'all', verifiers: [{ module: `${folder}/none.mjs`, config: {} }] };
+    await expect(judged(recipe)).rejects.toThrow('none.mjs');
+  });
+
+  it('gets the limits, so that it can end by itself', async () => {
+    const judge = new JudgeProcess(
+      verifierThat('return { ...ACCEPTED, log: JSON.stringify(request.limits) };'),
+      LIMITS,
+    );
+    const { verification } = await judge.verify(PASS);
+    judge.close();
+    expect(JSON.parse(verification.log!)).toEqual(LIMITS);
+  });
+
+  it('stops when nobody waits for it any more, and judges the next', async () => {
+    const judge = new JudgeProcess(
+      verifierThat(`if (calls !== 2) return ACCEPTED;
+        await new Promise((_, reject) => request.signal.addEventListener('abort', () => reject(new Error('stopped'))));`),
+      LIMITS,
+    );
+    await judge.verify(PASS);
+    const abort = new AbortController();
+    const given = judge.verify({ ...PASS, signal: abort.signal });
+    setTimeout(() => abort.abort(new Error('a reset')), 100);
+    await expect(given).rejects.toThrow('a reset');
+    expect(judge.usable).toBe(true);
+    expect((await judge.verify(PASS)).verification.accepted).toBe(true);
+    judge.close();
+  });
+
+  it('is ended when it does not stop', async () => {
+    const judge = new JudgeProcess(verifierThat('if (calls > 1) for (;;); return ACCEPTED;'), LIMITS);
+    await judge.verify(PASS);
+    const abort = new AbortController();
+    setTimeout(() => abort.abort(new Error('a reset')), 100);
+    await expect(judge.verify({ ...PASS, signal: abort.signal })).rejects.toThrow('a reset');
+    expect(judge.usable).toBe(false);
+    expect(isAlive(judge.pid!)).toBe(false);
+  });
+});
+
+describe('the pool of judges', () => {
+  it('uses a judge again, and none that was ended', async () => {
+    const pool = new JudgePool();
+    const recipe = verifierThat(
+      'if (request.program.name === "slow") for (;;); return { ...ACCEPTED, log: String(process.pid) };',
+    );
+    const limits = { ...LIMITS, milliseconds: 500 };
+    const pid = async () => (await pool.verify(recipe, limits, PASS)).verification.log;
+    const first = await pid();
+    expect(await pid()).toBe(first);
+    expect(pool.idle).toBe(1);
+    const slow = { ...PASS, program: { ...PASS.program, name: 'slow' } };
+    expect((await pool.verify(recipe, limits, slow)).verification).toMatchObject({ code: 'out-of-time' });
+    expect(pool.idle).toBe(0);
+    expect(isAlive(Number(first))).toBe(false);
+    expect(await pid()).not.toBe(first);
+    pool.close();
+    expect(pool.idle).toBe(0);
+  });
+
+  it('does not use a judge with other limits, and keeps few', async () => {
+    const pool = new JudgePool();
+    const recipe = verifierThat('return { ...ACCEPTED, log: String(process.pid) };');
+    const pids = new Set<unknown>();
+    for (const milliseconds of [1000, 2000, 3000, 4000]) {
+      pids.add(
+        (await pool.verify(recipe, { ...LIMITS, milliseconds: milliseconds * 10 }, PASS)).verification.log,
+      );
+    }
+    expect(pids.size).toBe(4);
+    expect(pool.idle).toBe(2);
+    pool.close();
+  });
+});

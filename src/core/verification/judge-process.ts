@@ -1,0 +1,290 @@
+import { fork, type ChildProcess } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { encodeInsns } from '../../bpf/insn.js';
+import type { Rejection, Verification, VerifyRequest } from '../contract/verifier.js';
+import { DIAGNOSTIC_CODES, XdpbedError, type DiagnosticCode } from '../diagnostic.js';
+import { PHASE_TIMEOUT_MS } from '../plugin/lifecycle.js';
+import type { FailureMessage, FromJudge, JudgeRecipe, ToJudge } from './judge-messages.js';
+
+/** How much more than it was granted a verification may take until it is ended: it should end by itself. */
+const GRACE = 1.05;
+/** Milliseconds that a verification has to stop when nobody waits for it any more. */
+const MS_TO_STOP = 200;
+/** Milliseconds between looks at the memory that the process holds. */
+const MS_PER_LOOK = 10;
+/** Signals by which V8 ends a process whose heap is full, by the way in which it comes to notice. */
+const ENDED_BY_V8: ReadonlySet<unknown> = new Set(['SIGABRT', 'SIGTRAP', 'SIGILL']);
+
+export interface JudgeLimits {
+  /** Wall-clock milliseconds of one verification. */
+  readonly milliseconds: number;
+  /** MiB that one verification may hold, beyond what the process held before its first. */
+  readonly memoryMiB: number;
+}
+
+/** What came of one verification, and what it cost. */
+export interface Judgement {
+  readonly verification: Verification;
+  /** MiB that were held at most, as far as was seen; 0 on systems without /proc. */
+  readonly memoryMiB: number;
+}
+
+type Settle = { readonly answer: Verification } | { readonly error: Error };
+
+/**
+ * A process with a verifier in it, which judges one program at a time. Wall clock and memory are bounded from outside:
+ * whatever the verifier does, its verification ends in a rejection, and with it the process when it did not end by
+ * itself. A process that has ended (`usable` is false) is not used again.
+ *
+ * A process and not a worker thread, because a thread whose heap is full takes the process down with it as soon as one
+ * large allocation is what fills it, and no limit of a thread holds array buffers (docs/decisions/0014).
+ */
+export class JudgeProcess {
+  readonly #child: ChildProcess;
+  readonly #limits: JudgeLimits;
+  readonly #ready: Promise<string>;
+  #becomeReady!: { readonly resolve: (name: string) => void; readonly reject: (error: Error) => void };
+  #lastId = 0;
+  #settle: ((settle: Settle) => void) | undefined;
+  /** MiB of the process before its first verification, and at most during the one under way. */
+  #heldBefore = 0;
+  #heldAtMost = 0;
+  /** Why it is no more. */
+  #ended: Error | undefined;
+
+  constructor(recipe: JudgeRecipe, limits: JudgeLimits) {
+    this.#limits = limits;
+    const main = compiled(new URL('./judge-main.js', import.meta.url).href);
+    const verifiers = recipe.verifiers.map(({ module, config }) => ({ module: compiled(module), config }));
+    this.#child = fork(fileURLToPath(main), {
+      // What a plugin prints there is not a part of anybody's output.
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+      serialization: 'advanced',
+      execArgv: [`--max-old-space-size=${limits.memoryMiB}`],
+      env: environment(),
+    });
+    this.#ready = new Promise((resolve, reject) => {
+      this.#becomeReady = { resolve, reject };
+    });
+    // Whoever verifies waits for it; until then a failure is nobody's.
+    this.#ready.catch(() => undefined);
+    const timer = setTimeout(
+      () =>
+        this.#end(new XdpbedError('plugin-timeout', `${NAME} did not start within ${PHASE_TIMEOUT_MS} ms`)),
+      PHASE_TIMEOUT_MS,
+    );
+    void this.#ready.catch(() => undefined).then(() => clearTimeout(timer));
+    this.#child.on('message', (message: FromJudge) => this.#receive(message));
+    this.#child.on('error', (error) => this.#end(error));
+    this.#child.on('exit', (code, signal) => {
+      this.#end(
+        ENDED_BY_V8.has(signal)
+          ? new Ended(
+              'out-of-memory',
+              `the verification filled the heap of ${limits.memoryMiB} MiB, the host's limit`,
+            )
+          : new Error(`${NAME} ended with ${signal ?? `exit code ${code}`}`),
+      );
+    });
+    this.#post({ kind: 'recipe', recipe: { ...recipe, verifiers } });
+  }
+
+  get usable(): boolean {
+    return this.#ended === undefined;
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  /**
+   * Judges a program. What the limits end is a rejection, `out-of-time` or `out-of-memory`; rejects when the verifier
+   * failed or when `request.signal` has fired, but only once the process is free again or gone.
+   */
+  async verify(request: VerifyRequest): Promise<Judgement> {
+    this.#keepProcessAlive(true);
+    try {
+      const name = await this.#ready;
+      if (this.#heldBefore === 0) this.#heldBefore = (await this.#residentMiB()) ?? 0;
+      request.signal?.throwIfAborted();
+      const started = performance.now();
+      this.#heldAtMost = 0;
+      const settled = await this.#judge(request);
+      request.signal?.throwIfAborted();
+      const memoryMiB = this.#heldAtMost;
+      if ('answer' in settled) return { verification: settled.answer, memoryMiB };
+      const { error } = settled;
+      if (!(error instanceof Ended)) throw error;
+      return { verification: rejection(name, error, performance.now() - started, memoryMiB), memoryMiB };
+    } finally {
+      this.#keepProcessAlive(false);
+    }
+  }
+
+  /** Ends the process; what it is at ends in an error. */
+  close(): void {
+    this.#end(new XdpbedError('interrupted', `${NAME} was closed`));
+  }
+
+  async #judge(request: VerifyRequest): Promise<Settle> {
+    if (this.#ended !== undefined) return { error: this.#ended };
+    const { milliseconds } = this.#limits;
+    const { program, maps, log, signal } = request;
+    const id = ++this.#lastId;
+    const settled = new Promise<Settle>((resolve) => {
+      this.#settle = resolve;
+    });
+    let timer = setTimeout(() => {
+      const reason = `the verification did not end within ${milliseconds} ms, the host's limit`;
+      this.#end(new Ended('out-of-time', reason));
+    }, milliseconds * GRACE);
+    const onAbort = (): void => {
+      clearTimeout(timer);
+      timer = setTimeout(() => this.#end(signal!.reason as Error), MS_TO_STOP);
+      this.#post({ kind: 'cancel', id });
+    };
+    signal?.addEventListener('abort', onAbort, { once: true });
+    const looking = setInterval(() => void this.#lookAtMemory(), MS_PER_LOOK);
+    this.#post({
+      kind: 'verify',
+      id,
+      program: { ...program, insns: encodeInsns(program.insns) },
+      maps,
+      log: log === true,
+      limits: this.#limits,
+    });
+    try {
+      return await settled;
+    } finally {
+      clearTimeout(timer);
+      clearInterval(looking);
+      signal?.removeEventListener('abort', onAbort);
+      this.#settle = undefined;
+    }
+  }
+
+  async #lookAtMemory(): Promise<void> {
+    const { memoryMiB } = this.#limits;
+    const resident = await this.#residentMiB();
+    if (resident === undefined) return;
+    this.#heldAtMost = Math.max(this.#heldAtMost, resident - this.#heldBefore);
+    if (this.#heldAtMost <= memoryMiB * GRACE) return;
+    const reason = `the verification held more than ${memoryMiB} MiB, the host's limit`;
+    this.#end(new Ended('out-of-memory', reason));
+  }
+
+  /** Of the process: proc(5), statm, second number, in pages. Undefined where there is no such file. */
+  async #residentMiB(): Promise<number | undefined> {
+    try {
+      const pages = (await readFile(`/proc/${this.#child.pid}/statm`, 'latin1')).split(' ')[1];
+      return (Number(pages) * PAGE_BYTES) / 1024 / 1024;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** An idle judge does not keep the process from ending; it ends itself when the channel goes. */
+  #keepProcessAlive(alive: boolean): void {
+    const { channel } = this.#child;
+    if (alive) {
+      this.#child.ref();
+      channel?.ref();
+    } else {
+      this.#child.unref();
+      channel?.unref();
+    }
+  }
+
+  #post(message: ToJudge): void {
+    // What goes wrong with the channel ends the process, which is told by its 'exit'.
+    this.#child.send(message, () => undefined);
+  }
+
+  #receive(message: FromJudge): void {
+    switch (message.kind) {
+      case 'ready':
+        this.#becomeReady.resolve(message.name);
+        return;
+      case 'unusable':
+        this.#end(errorOf(message.failure));
+        return;
+      // One verification at a time: an answer with an older number is that of one that was given up.
+      case 'verified':
+        if (message.id === this.#lastId) this.#settle?.({ answer: message.verification });
+        return;
+      case 'failed':
+        if (message.id === this.#lastId) this.#settle?.({ error: errorOf(message.failure) });
+        return;
+    }
+  }
+
+  /** The first reason counts. */
+  #end(error: Error): void {
+    if (this.#ended !== undefined) return;
+    this.#ended = error;
+    const tell = (): void => {
+      this.#becomeReady.reject(error);
+      this.#settle?.({ error });
+    };
+    const { exitCode, signalCode, pid } = this.#child;
+    if (exitCode !== null || signalCode !== null || pid === undefined) {
+      tell();
+      return;
+    }
+    // Its memory and its core are free when it is gone, and not before.
+    this.#child.once('exit', tell);
+    this.#child.kill('SIGKILL');
+  }
+}
+
+const NAME = "a verifier's process";
+
+/** Of every Linux that Node runs on but a few arm64 ones, where the limits are then kept too early. */
+const PAGE_BYTES = 4096;
+
+class Ended extends Error {
+  constructor(
+    readonly code: 'out-of-time' | 'out-of-memory',
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+function rejection(verifier: string, ended: Ended, milliseconds: number, memoryMiB: number): Rejection {
+  return {
+    accepted: false,
+    verifier,
+    code: ended.code,
+    reason: ended.message,
+    // What it had done until then went with it.
+    statistics: { processedInsns: 0, peakStates: 0, totalStates: 0, milliseconds, memoryMiB },
+  };
+}
+
+function errorOf({ code, message, hint }: FailureMessage): Error {
+  const known = code !== undefined && Object.hasOwn(DIAGNOSTIC_CODES, code);
+  return known ? new XdpbedError(code as DiagnosticCode, message, { hint }) : new Error(message);
+}
+
+/** What is meant for this process (an inspector, a loader of the sources) is not meant for that one. */
+function environment(): NodeJS.ProcessEnv {
+  const { NODE_OPTIONS: _, ...rest } = process.env;
+  return rest;
+}
+
+const SOURCES = new URL('../../../', import.meta.url).href;
+
+/**
+ * A module that another process can load. It runs without the loader that a test runner has put into this one, so from
+ * the sources (and only from there) a module leads to the same one as `npm run build` has made it.
+ */
+function compiled(url: string): string {
+  const isSource = url.startsWith(`${SOURCES}src/`) || url.startsWith(`${SOURCES}plugins/`);
+  if (!import.meta.url.endsWith('.ts') || !isSource) return url;
+  const built = url.replace(SOURCES, `${SOURCES}dist/`);
+  if (existsSync(fileURLToPath(built))) return built;
+  throw new Error(`${fileURLToPath(built)} is not there: npm run build`);
+}
