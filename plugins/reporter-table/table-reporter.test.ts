@@ -78,6 +78,42 @@ describe('table', () => {
     expect(render(exampleResult())).not.toContain('refused');
   });
 
+  it('says how long requests took, and what judging programs cost', () => {
+    const run: RunResult = {
+      ...exampleRun('redirect/xdp1/host'),
+      id: 'noisy',
+      requests: [
+        {
+          node: 'quiet.eth0',
+          request: 'lookup',
+          name: 'rxcnt',
+          sent: 16000,
+          refused: 0,
+          latency: { p50: 7.2, p90: 912.4, p99: 1040, max: 2_345_600 },
+        },
+        { node: 'noisy.eth0', request: 'load', name: 'slow', sent: 0, refused: 0 },
+      ],
+      verification: {
+        programs: 3,
+        outOfTime: 2,
+        outOfMemory: 1,
+        cancelled: 4,
+        longestMs: 2012.3,
+        peakMemoryMiB: 127.6,
+      },
+    };
+    const section = render(exampleResult([run]))
+      .split('\n\n')
+      .find((each) => each.startsWith('requests:'));
+    expect(section?.split('\n')).toEqual([
+      'requests:',
+      '  noisy: quiet.eth0 lookup rxcnt: 16000 sent, 0 refused; p50 7 µs, p90 912 µs, p99 1.0 ms, max 2.3 s',
+      '  noisy: noisy.eth0 load slow: 0 sent, 0 refused',
+      '  noisy: 3 programs judged, 2 out of time, 1 out of memory, 4 cancelled; longest 2.0 s, at most 128 MiB',
+    ]);
+    expect(render(exampleResult([exampleRun('redirect/xdp1/host')]))).not.toContain('requests:');
+  });
+
   it('leaves out the host’s own programs and empty places', () => {
     const run = exampleRun();
     const [hook] = run.hooks;

@@ -19,6 +19,7 @@ export class TableReporter implements Reporter {
     const sections = [
       title(result),
       ...(result.runs.length === 0 ? [] : [table(result.runs, color)]),
+      requests(result.runs),
       refusals(result.runs),
       result.checks.flatMap(checkLines),
       summary(result),
@@ -64,6 +65,32 @@ function table(runs: readonly RunResult[], color: boolean): string {
   // Each column has a blank on either side and a border, and there is one border more.
   const widths = fitColumns(natural, MAX_WIDTH - 3 * natural.length - 1);
   return drawTable([header!, ...rows], widths, color);
+}
+
+/** What guests kept asking for, how long it took, and what judging their programs cost the host. */
+function requests(runs: readonly RunResult[]): Line[] {
+  const listed = runs.flatMap((run): Line[] => {
+    const { requests = [], verification } = run;
+    const asked = requests.map(({ node, request, name, sent, refused, latency }): Line => {
+      const took =
+        latency === undefined
+          ? ''
+          : `; p50 ${duration(latency.p50)}, p90 ${duration(latency.p90)}, p99 ${duration(latency.p99)}, max ${duration(latency.max)}`;
+      return { text: `  ${run.id}: ${node} ${request} ${name}: ${sent} sent, ${refused} refused${took}` };
+    });
+    if (verification === undefined || verification.programs + verification.cancelled === 0) return asked;
+    const { programs, outOfTime, outOfMemory, cancelled, longestMs, peakMemoryMiB } = verification;
+    const cost = `longest ${duration(longestMs * 1000)}, at most ${Math.round(peakMemoryMiB)} MiB`;
+    const ends = `${outOfTime} out of time, ${outOfMemory} out of memory, ${cancelled} cancelled`;
+    return [...asked, { text: `  ${run.id}: ${quantity(programs, 'program')} judged, ${ends}; ${cost}` }];
+  });
+  return listed.length === 0 ? [] : [{ text: 'requests:' }, ...cut(listed, MAX_LISTED, more)];
+}
+
+/** Microseconds, as a person reads them. */
+function duration(us: number): string {
+  if (us < 1000) return `${us.toFixed(0)} µs`;
+  return us < 1e6 ? `${(us / 1000).toFixed(1)} ms` : `${(us / 1e6).toFixed(1)} s`;
 }
 
 /** What was refused, and why: programs that were not attached and commands that failed, equal ones counted. */

@@ -15,8 +15,41 @@ export interface GuestDriver {
   counters(): Promise<VerdictCounts | undefined>;
   /** Control commands sent and acks received so far. */
   control(): Promise<ControlCounts>;
+  /** Keeps asking the device for something. Absent where the guest cannot. Throws `host-unsupported` for what it cannot ask. */
+  sendRequests?(requests: RequestsOrder): Promise<RequestsReport>;
   /** Detaches and unloads everything. */
   close(): Promise<void>;
+}
+
+export interface RequestsOrder {
+  readonly ask:
+    /** Reads the first element of a map of the program that is attached. */
+    | { readonly kind: 'lookup'; readonly map: string }
+    /** Loads a program and offloads it, in place of the one before. */
+    | { readonly kind: 'load'; readonly install: InstallRequest };
+  /** When requests are due; undefined: each is sent when the one before is answered. */
+  readonly perSecond: number | undefined;
+  readonly seconds: number;
+  /** Fires when the run was interrupted. */
+  readonly signal: AbortSignal;
+}
+
+/** Microseconds from when a request was due to its answer, by the machine's clock. */
+export interface RequestLatency {
+  readonly p50: number;
+  readonly p90: number;
+  readonly p99: number;
+  readonly max: number;
+}
+
+export interface RequestsReport {
+  readonly sent: number;
+  /** Of these, those that the device or the guest's own driver refused. */
+  readonly refused: number;
+  /** The reason given most often. */
+  readonly refusal: string | undefined;
+  /** Undefined when none was sent. */
+  readonly latency: RequestLatency | undefined;
 }
 
 export interface InstallRequest {

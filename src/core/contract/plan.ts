@@ -104,6 +104,18 @@ export interface GuestNicPlan {
   readonly placement: Placement;
   /** The guest's kernel sends programs to the device as they are, without the checks of a well-behaved driver. */
   readonly hostile: boolean;
+  /** What the guest keeps asking of the device, once all programs are attached and before there is traffic. */
+  readonly requests: RequestsPlan | undefined;
+}
+
+export interface RequestsPlan {
+  /** `lookup`: the first element of this map of the nic's program. `load`: this program, again and again. */
+  readonly kind: 'lookup' | 'load';
+  /** Name of the map in the object, or of the program in the testbed. */
+  readonly name: string;
+  /** When requests are due; undefined: each is sent when the one before is answered. */
+  readonly perSecond: number | undefined;
+  readonly seconds: number;
 }
 
 export interface ProgramPlan {

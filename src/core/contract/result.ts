@@ -3,7 +3,7 @@ import { Type, type Static } from '@sinclair/typebox';
 /**
  * What a run of a testbed yields: the document that reporters render and `--format json` prints. Defined as
  * TypeBox so that `schemas/result.schema.json` cannot drift from it. The same testbed and seed give the same
- * bytes: nothing here depends on the machine's clock.
+ * bytes: nothing here depends on the machine's clock but `requests` and `verification`, which only runs with requests have.
  */
 export const RESULT_SCHEMA_VERSION = 'xdpbed.result/1';
 
@@ -168,6 +168,51 @@ export const LinkResult = Type.Object(
 );
 export type LinkResult = Static<typeof LinkResult>;
 
+const Microseconds = (description: string) => Type.Number({ minimum: 0, description: `µs; ${description}` });
+
+export const RequestsResult = Type.Object(
+  {
+    node: Type.String({ description: 'the nic that asked, e.g. `guest0.eth0`' }),
+    request: Type.Union([Type.Literal('lookup'), Type.Literal('load')]),
+    name: Type.String({ description: 'of the map that was read, or the program that was sent' }),
+    sent: Count('requests'),
+    refused: Count('of these, those that were refused'),
+    refusal: Type.Optional(Type.String({ description: 'the reason given most often' })),
+    latency: Type.Optional(
+      Type.Object(
+        {
+          p50: Microseconds('half of the requests took no longer'),
+          p90: Microseconds('nine of ten'),
+          p99: Microseconds('99 of 100'),
+          max: Microseconds('the longest'),
+        },
+        {
+          additionalProperties: false,
+          description: 'from when a request was due to its answer, by the machine’s clock',
+        },
+      ),
+    ),
+  },
+  { additionalProperties: false },
+);
+export type RequestsResult = Static<typeof RequestsResult>;
+
+export const VerificationResult = Type.Object(
+  {
+    programs: Count('programs of guests that the host judged'),
+    outOfTime: Count('of these, ended at the host’s limit of time'),
+    outOfMemory: Count('of these, ended at the host’s limit of memory'),
+    cancelled: Count('given up because the device was reset'),
+    longestMs: Type.Number({ minimum: 0, description: 'ms; by the machine’s clock' }),
+    peakMemoryMiB: Type.Number({
+      minimum: 0,
+      description: 'MiB that judging one program held at most, as far as was seen',
+    }),
+  },
+  { additionalProperties: false, description: 'what judging the guests’ programs cost the host' },
+);
+export type VerificationResult = Static<typeof VerificationResult>;
+
 export const RunResult = Type.Object(
   {
     id: Type.String({ description: 'the axes as one word, e.g. `redirect/xdp1/guest`' }),
@@ -183,6 +228,8 @@ export const RunResult = Type.Object(
     maps: Type.Array(MapResult),
     control: Type.Array(ControlResult),
     links: Type.Array(LinkResult),
+    requests: Type.Optional(Type.Array(RequestsResult)),
+    verification: Type.Optional(VerificationResult),
     rulings: Type.Array(RulingRecord),
     audit: Type.Array(AuditRecord),
     dropped: Type.Optional(

@@ -9,6 +9,8 @@ import type {
   GuestMapContent,
   InstallAnswer,
   InstallRequest,
+  RequestsOrder,
+  RequestsReport,
 } from '../contract/guest-driver.js';
 import type { Party } from '../contract/party.js';
 import type { VerdictCounts } from '../contract/result.js';
@@ -16,6 +18,7 @@ import { CountedPlace } from './counted-place.js';
 import { readGuestMap } from './guest-map.js';
 import { OffloadNetdev } from './offload-netdev.js';
 import { objectProgram } from './object-program.js';
+import { sendSeries, type RequestSeries } from './request-series.js';
 
 export interface LocalGuestDriverOptions {
   readonly guest: string;
@@ -91,6 +94,35 @@ export class LocalGuestDriver implements GuestDriver {
       });
     }
     return contents;
+  }
+
+  async sendRequests({ ask, perSecond, seconds, signal }: RequestsOrder): Promise<RequestsReport> {
+    const send = ask.kind === 'load' ? this.#loading(ask.install) : await this.#lookingUp(ask.map);
+    return sendSeries({ send, perSecond, seconds, signal });
+  }
+
+  #loading({ program, object }: InstallRequest): RequestSeries['send'] {
+    const spec = parseObjectFile(object, program.object, program);
+    const chosen = objectProgram(spec, program);
+    const initial = new Map(Object.entries(program.presets));
+    return async () => {
+      const attached = await this.#netdev.install(spec, chosen, 'offload', { initial });
+      return attached.ok ? undefined : attached.message;
+    };
+  }
+
+  async #lookingUp(name: string): Promise<RequestSeries['send']> {
+    const map = this.#netdev.query()?.program.maps.get(name);
+    if (map === undefined) {
+      // Its program was refused, say: whoever reads the result sees that nothing was asked.
+      return async () => `no map ${name} is attached`;
+    }
+    const key = await map.getFirst();
+    return async () => {
+      if (!key.ok) return key.message;
+      const value = await map.lookup(key.value);
+      return value.ok ? undefined : value.message;
+    };
   }
 
   counters(): Promise<VerdictCounts | undefined> {

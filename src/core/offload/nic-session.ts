@@ -2,12 +2,17 @@ import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import { FEATURE_BITS, featureSet, negotiateFeatures } from '../../virtio/features.js';
 import type { Clock } from '../contract/clock.js';
 import type { LinkStatistics, NicPlaces } from '../contract/fabric.js';
-import type { ControlCounts, GuestDriver, GuestMapContent } from '../contract/guest-driver.js';
+import type {
+  ControlCounts,
+  GuestDriver,
+  GuestMapContent,
+  InstallRequest,
+} from '../contract/guest-driver.js';
 import type { Party } from '../contract/party.js';
 import type { GuestNicPlan, ProgramPlan } from '../contract/plan.js';
 import type { Policy } from '../contract/policy.js';
-import type { AttachmentResult, VerdictCounts } from '../contract/result.js';
-import { messageOf } from '../diagnostic.js';
+import type { AttachmentResult, RequestsResult, VerdictCounts } from '../contract/result.js';
+import { messageOf, XdpbedError } from '../diagnostic.js';
 import type { Closer } from '../contract/transport.js';
 import { ControlEndpoint, type DeviceEvents } from './control-endpoint.js';
 import { CountedPlace } from './counted-place.js';
@@ -45,6 +50,8 @@ export interface NicOutcome {
     readonly driver: VerdictCounts | undefined;
   };
   readonly maps: readonly GuestMapContent[];
+  /** Undefined when the plan asks for none. */
+  readonly requests: RequestsResult | undefined;
   readonly control: ControlCounts;
   readonly link: LinkStatistics;
 }
@@ -66,6 +73,7 @@ export class NicSession {
   readonly #stopServing: Closer;
   #broken = false;
   #attachment: AttachmentResult | undefined;
+  #requests: RequestsResult | undefined;
 
   private constructor(
     options: NicSessionOptions,
@@ -144,6 +152,28 @@ export class NicSession {
     return this.#attachment;
   }
 
+  /** Has the guest keep asking for what the plan says; nothing when it says nothing. */
+  async sendRequests(load: InstallRequest | undefined, signal: AbortSignal): Promise<void> {
+    const plan = this.#options.plan.requests;
+    if (plan === undefined) return;
+    if (this.#driver.sendRequests === undefined) {
+      throw new XdpbedError('host-unsupported', `${this.node}: this guest cannot be told to send requests`);
+    }
+    const { kind, name, perSecond, seconds } = plan;
+    const ask = kind === 'load' ? { kind, install: load! } : { kind, map: name };
+    const report = await this.#driver.sendRequests({ ask, perSecond, seconds, signal });
+    const { sent, refused, refusal, latency } = report;
+    this.#requests = {
+      node: this.node,
+      request: kind,
+      name,
+      sent,
+      refused,
+      ...(refusal === undefined ? {} : { refusal }),
+      ...(latency === undefined ? {} : { latency }),
+    };
+  }
+
   /** Read when the traffic is over. */
   async outcome(): Promise<NicOutcome> {
     // Maps are read over the control channel too, so they come before its counters.
@@ -154,6 +184,7 @@ export class NicSession {
       attachment: this.#attachment,
       verdicts: { offload: await this.#offload.counters(), driver: await this.#driver.counters() },
       maps,
+      requests: this.#requests,
       control: await this.#driver.control(),
       link: await this.#options.places.statistics(),
     };

@@ -1,6 +1,6 @@
 import { mapTypeName } from '../../bpf/map-spec.js';
 import type { TrafficReport } from '../contract/fabric.js';
-import type { RunPlan } from '../contract/plan.js';
+import type { GuestNicPlan, RunPlan } from '../contract/plan.js';
 import type {
   AuditRecord,
   ControlResult,
@@ -10,6 +10,7 @@ import type {
   RulingRecord,
   RunResult,
   VerdictCounts,
+  VerificationResult,
 } from '../contract/result.js';
 import type { NicOutcome } from '../offload/nic-session.js';
 
@@ -28,6 +29,7 @@ export interface RunOutcomes {
   readonly hostPrograms: readonly HostProgramOutcome[];
   /** In the order of the plan. */
   readonly nics: readonly NicOutcome[];
+  readonly verification: VerificationResult;
   readonly rulings: readonly RulingRecord[];
   readonly audit: readonly AuditRecord[];
   /** Records of either kind that were not kept. */
@@ -37,6 +39,7 @@ export interface RunOutcomes {
 /** The result of a run, in the order of its plan whatever order things came in. */
 export function assembleResult(plan: RunPlan, outcomes: RunOutcomes): RunResult {
   const { traffic, nics, dropped } = outcomes;
+  const requests = nics.flatMap((nic) => (nic.requests === undefined ? [] : [nic.requests]));
   return {
     id: plan.id,
     axes: { ...plan.axes },
@@ -54,6 +57,7 @@ export function assembleResult(plan: RunPlan, outcomes: RunOutcomes): RunResult 
       acks: { ...control.acks },
     })),
     links: nics.map(({ guest, nic, link }): LinkResult => ({ guest, nic, ...link })),
+    ...(requests.length === 0 ? {} : { requests, verification: outcomes.verification }),
     rulings: [...outcomes.rulings],
     audit: [...outcomes.audit],
     ...(dropped.rulings + dropped.audit === 0 ? {} : { dropped }),
@@ -88,13 +92,18 @@ function hooks(plan: RunPlan, { hostPrograms, nics }: RunOutcomes): HookResult[]
     addHost('tap-rx', name);
     for (const { guest, nic } of planned) {
       if (nic.tap !== name) continue;
-      add('offload', `${guest}.${nic.name}`, nic.program, outcomeOf(guest, nic.name)?.verdicts.offload);
+      add('offload', `${guest}.${nic.name}`, offloaded(nic), outcomeOf(guest, nic.name)?.verdicts.offload);
     }
   }
   for (const { guest, nic } of planned) {
     add('guest-driver', `${guest}.${nic.name}`, nic.program, outcomeOf(guest, nic.name)?.verdicts.driver);
   }
   return results;
+}
+
+/** What a guest keeps loading is what is there in the end. */
+function offloaded({ program, requests }: GuestNicPlan): string | undefined {
+  return requests?.kind === 'load' ? requests.name : program;
 }
 
 function mapResults({ guest, nic, maps }: NicOutcome): MapResult[] {

@@ -118,6 +118,74 @@ describe('conservation', () => {
   });
 });
 
+describe('requests-undisturbed', () => {
+  const check: CheckSection = {
+    kind: 'requests-undisturbed',
+    node: 'quiet.eth0',
+    axis: 'neighbour',
+    baseline: 'silent',
+    percentile: 'p99',
+    'at-most-times': 2,
+  };
+  /** A run in which quiet.eth0 waited so long, all else being half or twice that. */
+  const run = (neighbour: string, p99: number | undefined, other = 'a'): RunResult =>
+    runResult({
+      id: `${neighbour}/${other}`,
+      axes: { neighbour, other },
+      requests: [
+        {
+          node: 'quiet.eth0',
+          request: 'lookup',
+          name: 'rxcnt',
+          sent: 10,
+          refused: 0,
+          ...(p99 === undefined ? {} : { latency: { p50: p99 / 2, p90: p99 / 2, p99, max: 20 * p99 } }),
+        },
+      ],
+    });
+
+  it('passes up to as many times the latency of the baseline, and not beyond', () => {
+    expect(evaluateCheck(check, [run('silent', 50), run('noisy', 100)])).toEqual({
+      check: 'requests-undisturbed',
+      description: 'p99 of quiet.eth0’s requests is at most 2 times that of neighbour=silent',
+      runs: ['noisy/a'],
+      passed: true,
+      problems: [],
+    });
+    expect(evaluateCheck(check, [run('silent', 50), run('noisy', 100.1)])).toMatchObject({
+      passed: false,
+      problems: ['noisy/a: quiet.eth0 waited 100.1 µs (p99), 50 µs in silent/a'],
+    });
+  });
+
+  it('looks at the percentile that it names', () => {
+    const runs = [run('silent', 50), run('noisy', 90)];
+    expect(evaluateCheck({ ...check, percentile: 'max', 'at-most-times': 1.5 }, runs).problems).toEqual([
+      'noisy/a: quiet.eth0 waited 1800 µs (max), 1000 µs in silent/a',
+    ]);
+  });
+
+  it('compares with the baseline that differs on the axis alone', () => {
+    const runs = [
+      run('silent', 10, 'a'),
+      run('silent', 90, 'b'),
+      run('noisy', 100, 'a'),
+      run('noisy', 100, 'b'),
+    ];
+    expect(evaluateCheck(check, runs)).toMatchObject({
+      runs: ['noisy/a', 'noisy/b'],
+      problems: ['noisy/a: quiet.eth0 waited 100 µs (p99), 10 µs in silent/a'],
+    });
+  });
+
+  it('fails where nothing was asked, or nothing is there to compare with', () => {
+    expect(evaluateCheck(check, [run('silent', 50), run('noisy', undefined)]).problems).toEqual([
+      'noisy/a: quiet.eth0 got no answer to compare with silent/a',
+    ]);
+    expect(evaluateCheck(check, [run('noisy', 50)]).passed).toBe(false);
+  });
+});
+
 describe('same-across', () => {
   const inGuest = (changes: Partial<RunResult>, program = 'count') =>
     runResult({ id: `${program}/guest`, axes: { program, placement: 'guest' }, ...changes });
@@ -316,6 +384,14 @@ describe('expect', () => {
       outcome: 'error-ack' as const,
       reason: `denied for the time ${index}`,
     })),
+    verification: {
+      programs: 71,
+      outOfTime: 67,
+      outOfMemory: 3,
+      cancelled: 79,
+      longestMs: 83,
+      peakMemoryMiB: 97,
+    },
   });
 
   const expected: [string, number][] = [
@@ -334,6 +410,10 @@ describe('expect', () => {
     ['verdicts.guest-driver.XDP_DROP', 19],
     ['verdicts.guest-driver.XDP_PASS', 0],
     ['verdicts.tap-rx.XDP_DROP', 0],
+    ['verification.programs', 71],
+    ['verification.out-of-time', 67],
+    ['verification.out-of-memory', 3],
+    ['verification.cancelled', 79],
   ];
 
   it.each(expected)('%s is %i, and nothing else', (value, actual) => {
@@ -356,7 +436,7 @@ describe('expect', () => {
     }
     for (const value of ['control.late', 'frames-lost']) {
       expect(evaluateCheck({ kind: 'expect', value, equals: 0 }, [run])).toMatchObject(
-        failed(`default: '${value}' is not a counter`),
+        failed(`default: '${value}' is not a counter of this run`),
       );
     }
   });
@@ -396,6 +476,14 @@ describe('all checks of a testbed', () => {
   const checks: CheckSection[] = [
     { kind: 'conservation' },
     { kind: 'same-across', axis: 'placement', compare: ['verdicts', 'maps'] },
+    {
+      kind: 'requests-undisturbed',
+      node: 'g0.eth0',
+      axis: 'placement',
+      baseline: 'guest',
+      percentile: 'p99',
+      'at-most-times': 2,
+    },
     { kind: 'offload-shields-guest' },
     { kind: 'expect', where: { placement: 'host' }, value: 'audit', equals: 0 },
   ];
@@ -418,12 +506,14 @@ describe('all checks of a testbed', () => {
     expect(states(results)).toEqual([
       ['conservation', false, ['guest: 3 sent + 0 copied, but 0 ended']],
       ['same-across', true, []],
+      ['requests-undisturbed', true, []],
       ['offload-shields-guest', true, []],
       ['expect', true, []],
     ]);
     expect(results.map((result) => result.description)).toEqual([
       'every frame is accounted for exactly once',
       'verdicts and maps are the same across placement: not looked at, --only left no run for it',
+      'p99 of g0.eth0’s requests is at most 2 times that of placement=guest: not looked at, --only left no run for it',
       'frames that an offloaded program did not pass never reach the guest’s virtqueue: not looked at, --only left no run for it',
       'audit is 0 where placement=host: not looked at, --only left no run for it',
     ]);

@@ -24,6 +24,8 @@ export function evaluateCheck(check: CheckSection, runs: readonly RunResult[]): 
       );
     case 'same-across':
       return sameAcross(check, runs);
+    case 'requests-undisturbed':
+      return requestsUndisturbed(check, runs);
     case 'offload-shields-guest': {
       const offloaded = runs.filter((run) => run.hooks.some((hook) => hook.site === 'offload'));
       return conclude(
@@ -43,7 +45,7 @@ export function evaluateCheck(check: CheckSection, runs: readonly RunResult[]): 
         chosen,
         chosen.flatMap((run) => {
           const actual = counter(run, check.value);
-          if (actual === undefined) return [`${run.id}: '${check.value}' is not a counter`];
+          if (actual === undefined) return [`${run.id}: '${check.value}' is not a counter of this run`];
           return actual === check.equals
             ? []
             : [`${run.id}: ${check.value} is ${actual}, not ${check.equals}`];
@@ -120,19 +122,58 @@ function shieldProblems(run: RunResult): string[] {
     });
 }
 
+function requestsUndisturbed(
+  check: Extract<CheckSection, { kind: 'requests-undisturbed' }>,
+  runs: readonly RunResult[],
+): CheckResult {
+  const { node, axis, baseline, percentile, 'at-most-times': times } = check;
+  const latencyOf = (run: RunResult): number | undefined =>
+    run.requests?.find((requests) => requests.node === node)?.latency?.[percentile];
+  const problems: string[] = [];
+  const compared: RunResult[] = [];
+  for (const group of groupsAcross(axis, runs)) {
+    const alone = group.find((run) => run.axes[axis] === baseline);
+    if (alone === undefined) continue;
+    const expected = latencyOf(alone);
+    for (const run of group) {
+      if (run === alone) continue;
+      compared.push(run);
+      const actual = latencyOf(run);
+      if (expected === undefined || actual === undefined) {
+        problems.push(`${run.id}: ${node} got no answer to compare with ${alone.id}`);
+      } else if (actual > expected * times) {
+        problems.push(
+          `${run.id}: ${node} waited ${actual} µs (${percentile}), ${expected} µs in ${alone.id}`,
+        );
+      }
+    }
+  }
+  return conclude(
+    check.kind,
+    `${percentile} of ${node}’s requests is at most ${times} times that of ${axis}=${baseline}`,
+    compared,
+    problems,
+  );
+}
+
+/** Runs that differ on this axis only, together. */
+function groupsAcross(axis: string, runs: readonly RunResult[]): RunResult[][] {
+  const groups = new Map<string, RunResult[]>();
+  for (const run of runs) {
+    const rest = Object.entries(run.axes).filter(([other]) => other !== axis);
+    const key = rest.map((pair) => pair.join('=')).join(', ');
+    groups.set(key, [...(groups.get(key) ?? []), run]);
+  }
+  return [...groups.values()];
+}
+
 function sameAcross(
   check: Extract<CheckSection, { kind: 'same-across' }>,
   runs: readonly RunResult[],
 ): CheckResult {
-  const groups = new Map<string, RunResult[]>();
-  for (const run of runs) {
-    const rest = Object.entries(run.axes).filter(([axis]) => axis !== check.axis);
-    const key = rest.map((pair) => pair.join('=')).join(', ');
-    groups.set(key, [...(groups.get(key) ?? []), run]);
-  }
   const problems: string[] = [];
   const compared: RunResult[] = [];
-  for (const [first, ...others] of groups.values()) {
+  for (const [first, ...others] of groupsAcross(check.axis, runs)) {
     if (first === undefined || others.length === 0) continue;
     compared.push(first, ...others);
     for (const other of others) {
@@ -211,6 +252,23 @@ function counter(run: RunResult, name: string): number | undefined {
         : undefined;
     case 'audit':
       return run.audit.length;
+    case 'verification':
+      return verificationCounter(run, a);
+    default:
+      return undefined;
+  }
+}
+
+function verificationCounter({ verification }: RunResult, name: string | undefined): number | undefined {
+  switch (name) {
+    case 'programs':
+      return verification?.programs;
+    case 'out-of-time':
+      return verification?.outOfTime;
+    case 'out-of-memory':
+      return verification?.outOfMemory;
+    case 'cancelled':
+      return verification?.cancelled;
     default:
       return undefined;
   }

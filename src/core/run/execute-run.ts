@@ -113,6 +113,7 @@ class RunExecution {
       offloading = new Offloading({ plan, deployment, ...bindings });
       attaching = offloading.attach();
       await this.#guard(name, 'attach', attaching);
+      await this.#guard(name, 'requests', offloading.requests(this.#signal));
       const frames = this.#frames(workloadChoice, workload, bindings.random, bindings.objects);
       const traffic = await this.#guard(name, 'traffic', startTraffic(deployment, frames));
       check(name, 'a traffic report', TRAFFIC_REPORT, traffic);

@@ -97,6 +97,22 @@ export class Offloading {
     }
   }
 
+  /** Has all guests keep asking for what their plans say, at the same time. */
+  async requests(signal: AbortSignal): Promise<void> {
+    const { plan, objects } = this.#options;
+    const nics = plan.guests.flatMap((guest) => guest.nics);
+    const ended = await Promise.allSettled(
+      this.#sessions.map((session, index) => {
+        const { requests, placement } = nics[index]!;
+        if (requests?.kind !== 'load') return session.sendRequests(undefined, signal);
+        const program = plan.programs[requests.name]!;
+        return session.sendRequests({ program, object: objects.get(program.object), placement }, signal);
+      }),
+    );
+    const failed = ended.find((end) => end.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+  }
+
   /** What was seen, read when the traffic is over. */
   async outcomes(): Promise<Omit<RunOutcomes, 'fabric' | 'traffic'>> {
     const nics: NicOutcome[] = [];
@@ -106,7 +122,7 @@ export class Offloading {
       hostPrograms.push({ ...program, verdicts: (await place.counters()) ?? emptyVerdictCounts() });
     }
     const { rulings, audit, dropped } = this.#records;
-    return { nics, hostPrograms, rulings, audit, dropped };
+    return { nics, hostPrograms, verification: this.#options.verification.cost, rulings, audit, dropped };
   }
 
   /**

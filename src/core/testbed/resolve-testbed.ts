@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { dirname, resolve as resolvePath } from 'node:path';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
+import type { MapSpec } from '../../bpf/map-spec.js';
 import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import { whyNotXdp } from '../../bpf/link.js';
@@ -466,6 +467,7 @@ class Resolver {
           return key === undefined || value === undefined ? [] : [{ key, value }];
         });
       }
+      if (wired) this.#checkLookups(parts.testbed, name, section.object, object.maps);
       if (!attached.has(name) || file instanceof XdpbedError) continue;
       objects[section.object] = file.hash;
       programs[name] = {
@@ -477,6 +479,22 @@ class Resolver {
       };
     }
     return programs;
+  }
+
+  /** What guests ask for by the name of a map of this program. */
+  #checkLookups(testbed: Testbed, program: string, file: string, maps: readonly MapSpec[]): void {
+    for (const [guest, { nics }] of Object.entries(testbed.guests)) {
+      for (const [name, nic] of Object.entries(nics)) {
+        const lookup = nic.program === program ? nic.requests?.lookup : undefined;
+        const declared = maps.map((map) => map.name);
+        if (lookup === undefined || declared.includes(lookup)) continue;
+        this.problems.report(
+          ['guests', guest, 'nics', name, 'requests', 'lookup'],
+          `${file} has no map '${lookup}'`,
+          suggest(lookup, declared, 'maps'),
+        );
+      }
+    }
   }
 
   #encode(
@@ -523,6 +541,17 @@ class Resolver {
     return object;
   }
 
+  /** The nic that a check names is there; whether it asks for anything a run may decide. */
+  #checkAsks(parts: SoundParts, node: string, path: YamlPath): void {
+    if (!parts.has('guests')) return;
+    const nodes = Object.entries(parts.testbed.guests).flatMap(([guest, { nics }]) =>
+      Object.keys(nics).map((nic) => `${guest}.${nic}`),
+    );
+    if (!nodes.includes(node)) {
+      this.problems.report(path, `there is no guest nic '${node}'`, suggest(node, nodes, 'nics'));
+    }
+  }
+
   #resolveChecks(
     parts: SoundParts,
     axes: readonly string[],
@@ -536,31 +565,36 @@ class Resolver {
       for (const violation of violations) this.problems.reportViolation(violation, path);
       if (violations.length > 0) return [];
       const check = checked as unknown as CheckSection;
-      if (check.kind === 'same-across' && !axes.includes(check.axis)) {
-        this.problems.report(
-          [...path, 'axis'],
-          `the matrix has no axis '${check.axis}'`,
-          suggest(check.axis, axes, 'axes'),
-        );
-      }
-      if (check.kind === 'expect') {
-        for (const [axis, variant] of Object.entries(check.where ?? {})) {
-          const variants = Object.hasOwn(matrix, axis) ? Object.keys(matrix[axis]!) : undefined;
-          if (variants === undefined) {
-            this.problems.report(
-              [...path, 'where', axis],
-              `the matrix has no axis '${axis}'`,
-              suggest(axis, axes, 'axes'),
-              true,
-            );
-          } else if (!variants.includes(variant)) {
-            this.problems.report(
-              [...path, 'where', axis],
-              `axis '${axis}' has no variant '${variant}'`,
-              suggest(variant, variants, 'variants'),
-            );
+      const hasAxis = (axis: string, at: YamlPath, onKey?: boolean): boolean => {
+        if (axes.includes(axis)) return true;
+        this.problems.report(at, `the matrix has no axis '${axis}'`, suggest(axis, axes, 'axes'), onKey);
+        return false;
+      };
+      const checkVariant = (axis: string, variant: string, at: YamlPath): void => {
+        const variants = Object.hasOwn(matrix, axis) ? Object.keys(matrix[axis]!) : [];
+        if (variants.includes(variant)) return;
+        const hint = suggest(variant, variants, 'variants');
+        this.problems.report(at, `axis '${axis}' has no variant '${variant}'`, hint);
+      };
+      switch (check.kind) {
+        case 'same-across':
+          hasAxis(check.axis, [...path, 'axis']);
+          break;
+        case 'requests-undisturbed':
+          if (hasAxis(check.axis, [...path, 'axis'])) {
+            checkVariant(check.axis, check.baseline, [...path, 'baseline']);
           }
-        }
+          this.#checkAsks(parts, check.node, [...path, 'node']);
+          break;
+        case 'expect':
+          for (const [axis, variant] of Object.entries(check.where ?? {})) {
+            if (hasAxis(axis, [...path, 'where', axis], true))
+              checkVariant(axis, variant, [...path, 'where', axis]);
+          }
+          break;
+        case 'conservation':
+        case 'offload-shields-guest':
+          break;
       }
       return [check];
     });

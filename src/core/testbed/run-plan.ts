@@ -1,7 +1,7 @@
-import type { GuestPlan, HostPlan } from '../contract/plan.js';
+import type { GuestPlan, HostPlan, RequestsPlan } from '../contract/plan.js';
 import { parseFeatureNames } from '../../virtio/features.js';
 import type { PresetNames } from './preset-value.js';
-import type { Testbed } from './testbed-schema.js';
+import type { RequestsSection, Testbed } from './testbed-schema.js';
 
 /**
  * Interface indexes: host NICs first, then taps, in the order of the file, from 2 on (1 is the loopback
@@ -63,8 +63,18 @@ export function buildGuestPlans(testbed: Testbed): GuestPlan[] {
       program: nic.program,
       placement: nic.placement,
       hostile: nic.hostile,
+      requests: requestsPlan(nic.requests),
     })),
   }));
+}
+
+/** That exactly one thing is asked for has been seen to with the wiring. */
+function requestsPlan(section: RequestsSection | undefined): RequestsPlan | undefined {
+  if (section === undefined) return undefined;
+  const { lookup, load, 'per-second': perSecond, seconds } = section;
+  return lookup === undefined
+    ? { kind: 'load', name: load ?? '', perSecond, seconds }
+    : { kind: 'lookup', name: lookup, perSecond, seconds };
 }
 
 /** Unknown names have been reported with the wiring's problems; they offer nothing. */
@@ -73,13 +83,15 @@ function featureBits(names: readonly string[]): bigint {
   return parsed.ok ? parsed.features : 0n;
 }
 
-/** Names of the programs that are attached somewhere, the host's and the guests'. */
+/** Names of the programs that are attached somewhere or offered to the host, the host's and the guests'. */
 export function attachedPrograms(testbed: Testbed): Set<string> {
   const { host, guests } = testbed;
   const names = [
     ...Object.values(host.nics).map((nic) => nicProgram(testbed, nic.program)),
     ...Object.values(host.taps).map((tap) => tap['rx-program']),
-    ...Object.values(guests).flatMap(({ nics }) => Object.values(nics).map((nic) => nic.program)),
+    ...Object.values(guests).flatMap(({ nics }) =>
+      Object.values(nics).flatMap((nic) => [nic.program, nic.requests?.load]),
+    ),
   ];
   return new Set(names.filter((name) => name !== undefined));
 }

@@ -234,6 +234,34 @@ const QueueSize = Type.Unsafe<number>({
   description: 'descriptors of each virtqueue, a power of two',
 });
 
+export const RequestsSection = Type.Object(
+  {
+    lookup: Type.Optional(
+      Type.String({ minLength: 1, description: 'map of the nic’s program whose first element is read' }),
+    ),
+    load: Type.Optional(Name('program that is sent to the host, in place of the one before')),
+    'per-second': Type.Optional(
+      Type.Number({
+        exclusiveMinimum: 0,
+        maximum: 100_000,
+        description: 'how many are due in a second; left out, each is sent when the one before is answered',
+      }),
+    ),
+    seconds: Type.Number({
+      minimum: 0,
+      maximum: 3600,
+      default: 1,
+      description: 'for how long, by the machine’s clock; what is under way then is waited for',
+    }),
+  },
+  {
+    ...closed,
+    description:
+      'what the guest keeps asking of the device (`lookup` or `load`), all guests at the same time, before there is traffic',
+  },
+);
+export type RequestsSection = Static<typeof RequestsSection>;
+
 export const GuestNicSection = Type.Object(
   {
     tap: Name('the tap that backs this nic'),
@@ -268,6 +296,7 @@ export const GuestNicSection = Type.Object(
       description:
         'the guest sends its program to the host without verifying it or looking at its helpers first',
     }),
+    requests: Type.Optional(RequestsSection),
   },
   closed,
 );
@@ -293,6 +322,10 @@ export const COUNTERS: readonly string[] = [
   ...HOOK_SITES.flatMap((site) =>
     Object.keys(emptyVerdictCounts()).map((verdict) => `verdicts.${site}.${verdict}`),
   ),
+  'verification.programs',
+  'verification.out-of-time',
+  'verification.out-of-memory',
+  'verification.cancelled',
 ];
 
 /** Checks by kind. Each demands something of the finished runs. */
@@ -332,12 +365,30 @@ export const CHECKS = {
       ),
       value: Words(COUNTERS, {
         description:
-          'what is looked at: `ends.<fate>`, `verdicts.<site>.<XDP_…>`, `control.ok`, `control.err`, `rulings.allow`, `rulings.deny`, `audit`, `attachments.refused`, `frames-sent`',
+          'what is looked at: `ends.<fate>`, `verdicts.<site>.<XDP_…>`, `control.ok`, `control.err`, `rulings.allow`, `rulings.deny`, `audit`, `attachments.refused`, `frames-sent`; `verification.<…>` of runs with requests',
         examples: ['ends.transmitted', 'verdicts.offload.XDP_TX', 'control.err'],
       }),
       equals: Type.Integer({ minimum: 0, description: 'the value it must have in each of those runs' }),
     },
     { ...closed, description: 'a counter has this value' },
+  ),
+  'requests-undisturbed': Type.Object(
+    {
+      kind: Type.Literal('requests-undisturbed'),
+      node: Type.String({ description: 'the nic that asks, e.g. `guest0.eth0`' }),
+      axis: Type.String({ description: 'axis of the matrix on which others disturb it' }),
+      baseline: Type.String({ description: 'variant of the axis in which nobody does' }),
+      percentile: Words(['p50', 'p90', 'p99', 'max'], { default: 'p99', description: 'of the latencies' }),
+      'at-most-times': Type.Number({
+        exclusiveMinimum: 0,
+        default: 2,
+        description: 'how many times as long as in the baseline it may take',
+      }),
+    },
+    {
+      ...closed,
+      description: 'a guest’s requests take about as long as when it is alone',
+    },
   ),
 } as const;
 export type CheckKind = keyof typeof CHECKS;

@@ -3,6 +3,8 @@ import { checkFeatures, parseFeatureNames, FEATURE_BITS } from '../../virtio/fea
 import type { Testbed } from './testbed-schema.js';
 import type { YamlPath } from './yaml-source.js';
 
+type GuestNic = Testbed['guests'][string]['nics'][string];
+
 export type Report = (path: YamlPath, message: string, hint?: string, onKey?: boolean) => void;
 
 /**
@@ -65,6 +67,7 @@ export function checkWiring(testbed: Testbed, report: Report): void {
         tapUsers.set(nic.tap, label);
       }
       program([...at, 'program'], nic.program);
+      checkRequests([...at, 'requests'], nic, program, report);
       checkFeatureNames(at, nic, report);
       if (nic.program !== undefined && nic.placement === 'host') {
         if (host.hook === 'tun_xdp_xmit' && host.case === 'bridge') {
@@ -86,11 +89,28 @@ export function checkWiring(testbed: Testbed, report: Report): void {
   }
 }
 
-function checkFeatureNames(
+function checkRequests(
   at: YamlPath,
-  nic: Testbed['guests'][string]['nics'][string],
+  nic: GuestNic,
+  program: (path: YamlPath, name: string | undefined) => void,
   report: Report,
 ): void {
+  if (nic.requests === undefined) return;
+  const { lookup, load } = nic.requests;
+  if ((lookup === undefined) === (load === undefined)) {
+    report(
+      at,
+      'requests are either `lookup` or `load`',
+      lookup === undefined ? 'add one of them' : undefined,
+    );
+  }
+  program([...at, 'load'], load);
+  if (lookup !== undefined && nic.program === undefined) {
+    report([...at, 'lookup'], 'a nic without a program has no map', 'give the nic a program');
+  }
+}
+
+function checkFeatureNames(at: YamlPath, nic: GuestNic, report: Report): void {
   const parsed = parseFeatureNames(nic.features);
   const path = [...at, 'features'];
   if (!parsed.ok) {
@@ -101,10 +121,10 @@ function checkFeatureNames(
     return;
   }
   for (const problem of checkFeatures(parsed.features)) report(path, problem.message);
-  if (nic.program !== undefined && nic.placement === 'host') {
+  if ((nic.program !== undefined && nic.placement === 'host') || nic.requests?.load !== undefined) {
     for (const needed of ['VIRTIO_NET_F_CTRL_VQ', 'VIRTIO_NET_F_XDP_OFFLOAD']) {
       if (!nic.features.includes(needed))
-        report(path, `placement host needs ${needed}, which the device does not offer`);
+        report(path, `offloading needs ${needed}, which the device does not offer`);
     }
   }
   if (nic.queues > 1 && !nic.features.includes('VIRTIO_NET_F_MQ')) {

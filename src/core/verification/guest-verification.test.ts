@@ -109,7 +109,7 @@ describe('verifying on behalf of guests', () => {
     expect(order).toHaveLength(4);
     expect(['slow', 'the other slow']).toContain(order[0]);
     expect(order.indexOf("the guest's second")).toBeGreaterThan(order.indexOf('slow'));
-    expect(verification.cost).toMatchObject({ verifications: 4, outOfTime: 2, outOfMemory: 0, cancelled: 0 });
+    expect(verification.cost).toMatchObject({ programs: 4, outOfTime: 2, outOfMemory: 0, cancelled: 0 });
   });
 
   it('ends with a reset, which does not wait; nothing of the program is left', async () => {
@@ -124,7 +124,7 @@ describe('verifying on behalf of guests', () => {
     await judged;
     expect(await rig.send(GOOD)).toEqual({ kind: 'done' });
     await rig.device.idle();
-    expect(verification.cost).toMatchObject({ verifications: 2, cancelled: 1 });
+    expect(verification.cost).toMatchObject({ programs: 2, cancelled: 1 });
     expect(rig.accounts.usageOf('guest')).toMatchObject({ programs: 1 });
     expect(rig.device.statistics.refusals).toMatchObject({ stale: 1 });
   });
@@ -154,6 +154,6 @@ describe('verifying on behalf of guests', () => {
     await judged;
     await rig.device.idle();
     expect(asked).toHaveLength(2);
-    expect(verification.cost).toMatchObject({ verifications: 1, cancelled: 1 });
+    expect(verification.cost).toMatchObject({ programs: 1, cancelled: 1 });
   });
 });

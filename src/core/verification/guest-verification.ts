@@ -1,21 +1,9 @@
 import type { Verification, Verifier, VerifyRequest } from '../contract/verifier.js';
 import type { VerificationPlan } from '../contract/plan.js';
+import type { VerificationResult } from '../contract/result.js';
 import { FairQueue } from './fair-queue.js';
 import { JUDGES } from './judge-pool.js';
 import type { JudgeRecipe } from './judge-messages.js';
-
-/** What judging guests' programs cost the host in one run, by the machine's clock. */
-export interface VerificationCost {
-  readonly verifications: number;
-  /** Ended by the host's limits. */
-  readonly outOfTime: number;
-  readonly outOfMemory: number;
-  /** Given up because of a reset. */
-  readonly cancelled: number;
-  readonly longestMs: number;
-  /** MiB that one verification held at most; 0 where none had a process of its own. */
-  readonly peakMemoryMiB: number;
-}
 
 /**
  * The verifying that the host does on behalf of the guests of one run. What a guest sends is made to be slow, if need
@@ -27,8 +15,8 @@ export class GuestVerification {
   readonly #plan: VerificationPlan;
   readonly #recipe: JudgeRecipe | undefined;
   readonly #queue: FairQueue;
-  #cost: VerificationCost = {
-    verifications: 0,
+  #cost: VerificationResult = {
+    programs: 0,
     outOfTime: 0,
     outOfMemory: 0,
     cancelled: 0,
@@ -46,7 +34,8 @@ export class GuestVerification {
     this.#queue = new FairQueue({ atOnce: plan.atOnce, atOncePerName: plan.atOncePerGuest });
   }
 
-  get cost(): VerificationCost {
+  /** What it cost so far. */
+  get cost(): VerificationResult {
     return this.#cost;
   }
 
@@ -78,10 +67,10 @@ export class GuestVerification {
       verification = answer.verification;
       held = answer.memoryMiB;
     }
-    const { verifications, outOfTime, outOfMemory, longestMs, peakMemoryMiB } = this.#cost;
+    const { programs, outOfTime, outOfMemory, longestMs, peakMemoryMiB } = this.#cost;
     const code = verification.accepted ? undefined : verification.code;
     this.#note({
-      verifications: verifications + 1,
+      programs: programs + 1,
       outOfTime: outOfTime + (code === 'out-of-time' ? 1 : 0),
       outOfMemory: outOfMemory + (code === 'out-of-memory' ? 1 : 0),
       longestMs: Math.max(longestMs, performance.now() - started),
@@ -90,7 +79,7 @@ export class GuestVerification {
     return verification;
   }
 
-  #note(change: Partial<VerificationCost>): void {
+  #note(change: Partial<VerificationResult>): void {
     this.#cost = { ...this.#cost, ...change };
   }
 }
