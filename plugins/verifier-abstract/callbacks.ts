@@ -2,6 +2,7 @@ import { BPF_FUNC } from '../../src/bpf/helper-ids.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import type { HelperPrototype } from '../../src/bpf/helper-prototypes.js';
 import type { CallbackFrame } from './frame.js';
+import { workOfRound } from './helper-work.js';
 import { leaveCall, rejectDeepCall } from './local-calls.js';
 import { markPrecise, type Origin } from './origin.js';
 import type { Simulation } from './simulation.js';
@@ -44,7 +45,8 @@ export function callBack(sim: Simulation, prototype: HelperPrototype, map: Known
     helper: prototype.id,
     map,
     limit: limit.counted,
-    enteredAt: second.cost,
+    // What the helper does for an element itself counts with its round.
+    enteredAt: isLoop ? second.cost : second.cost - workOfRound(map!.spec),
     element: isLoop ? 0 : sim.newId(),
   });
   const context = outer.regs[3]!;

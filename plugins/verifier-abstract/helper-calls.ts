@@ -5,6 +5,7 @@ import { callBack } from './callbacks.js';
 import { NO_CONSTANTS } from './fact-collector.js';
 import { type Call, checkArgument } from './helper-arguments.js';
 import { invalidatePacketPointers, returnValue } from './helper-results.js';
+import { mostWork } from './helper-work.js';
 import { leaveCall } from './local-calls.js';
 import { NOWHERE, type Origin, OriginKind, PRECISE } from './origin.js';
 import { rejectHeldReferences, release } from './references.js';
@@ -29,6 +30,7 @@ export function callHelper(sim: Simulation, insn: Insn): void {
     callBack(sim, prototype, call.map);
     return;
   }
+  sim.state.cost += mostWork(sim, call);
   if (prototype.returns.kind === 'tail-call') rejectHeldReferences(sim, 'the tail call replaces the program');
   const returned = returnValue(sim, call);
   if (call.released !== 0) release(sim, call.released);

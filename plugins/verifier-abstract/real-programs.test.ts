@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { readObject } from '../../src/bpf/elf/object-spec.js';
 import { linkProgram } from '../../src/bpf/link.js';
+import { BPF_FUNC } from '../../src/bpf/helper-ids.js';
 import { BPF_PROG_TYPE_XDP } from '../../src/bpf/program.js';
 import type { VerifierMap } from '../../src/core/contract/verifier.js';
 import { AbstractVerifier } from './abstract-verifier.js';
@@ -22,6 +23,13 @@ const files = FOLDERS.flatMap((folder) =>
 );
 
 const verifier = new AbstractVerifier(DEFAULT_CONFIG);
+
+const COSTLY: ReadonlySet<number> = new Set([
+  BPF_FUNC.trace_printk,
+  BPF_FUNC.perf_event_output,
+  BPF_FUNC.xdp_adjust_tail,
+  BPF_FUNC.csum_diff,
+]);
 
 describe('programs that the kernel accepts', () => {
   it.each(files)('%s', async (file) => {
@@ -42,7 +50,10 @@ describe('programs that the kernel accepts', () => {
         expect.fail(`${spec.name}: ${result.code} at insn ${result.insn}: ${result.reason}`);
       }
       expect(result.properties!.worstCaseInsns).toBeGreaterThan(0);
-      expect(result.properties!.worstCaseInsns).toBeLessThanOrEqual(result.statistics.processedInsns);
+      // Helpers that copy a packet or make text of arguments count for the most that they may do.
+      const { worstCaseInsns, helpers } = result.properties!;
+      const isCostly = helpers.some((helper) => COSTLY.has(helper));
+      if (!isCostly) expect(worstCaseInsns).toBeLessThanOrEqual(result.statistics.processedInsns);
     }
   });
 });

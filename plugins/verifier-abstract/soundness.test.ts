@@ -5,6 +5,7 @@ import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import { generateCase, loadCase } from '../../src/conformance/program-generator/index.js';
 import type { VerifierMap } from '../../src/core/contract/verifier.js';
 import { InterpreterExecutor } from '../executor-interpreter/interpreter-executor.js';
+import { WasmExecutor } from '../executor-wasm/wasm-executor.js';
 import { MemoryMapBackend } from '../map-backend-memory/memory-map-backend.js';
 import { AbstractVerifier } from './abstract-verifier.js';
 import { DEFAULT_CONFIG } from './config.js';
@@ -14,24 +15,28 @@ const PROGRAMS = Number(process.env['SOUNDNESS_PROGRAMS'] ?? 150);
 
 const runtime = new BpfRuntime();
 const backend = new MemoryMapBackend(runtime);
-const executor = new InterpreterExecutor(runtime);
+const executors = [new InterpreterExecutor(runtime), new WasmExecutor(runtime)];
 const ring = new FrameRing(runtime.space, 1);
 // What is too complex says nothing of soundness, and takes most of the time.
 const verifier = new AbstractVerifier({ ...DEFAULT_CONFIG, maxProcessedInsns: 50_000 });
 
-/** Verifies a case and, if it passes, runs it in the checked interpreter; tells whether it passed. */
+/** Verifies a case and, if it passes, runs it in one of the executors; tells whether it passed. */
 async function tryCase(seed: number, unsafePercent: number): Promise<string> {
   const generated = generateCase(seed, { unsafePercent, frames: 4 });
   const maps = new Map<number, VerifierMap>(
     generated.maps.map((map) => [map.handle, { ...map.attributes, name: map.name }]),
   );
   let verdicts: readonly string[] = [];
+  let insnLimit = 50_000_000;
   for (const program of generated.programs) {
     const result = await verifier.verify({ program, maps });
     if (!result.accepted) return result.code;
     if (program === generated.programs[0]) verdicts = result.properties!.verdicts;
+    // A run that takes more than the worst case ends in a fault, as one offloaded by a guest would.
+    const { worstCaseInsns } = result.properties!;
+    if (generated.programs.length === 1 && worstCaseInsns !== Infinity) insnLimit = worstCaseInsns;
   }
-  const loaded = await loadCase(generated, { runtime, backend, executor, insnLimit: 50_000_000 });
+  const loaded = await loadCase(generated, { runtime, backend, executor: executors[seed % 2]!, insnLimit });
   try {
     for (const frame of generated.frames) {
       const { fault, verdict } = loaded.run(ring, frame);

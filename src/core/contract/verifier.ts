@@ -109,8 +109,8 @@ export interface ProgramProperties {
   /** Verdicts the program can return, `XDP_REDIRECT` among them only if R0 may hold it. */
   readonly verdicts: readonly string[];
   /**
-   * Upper bound of insns executed for one packet, those of callbacks as often as they may be called; a helper counts
-   * as one, tail calls are not followed. Infinity when nothing bounds it.
+   * Upper bound of insns executed for one packet, those of callbacks as often as they may be called, and of what helpers
+   * charge for their work (src/bpf/runtime/insn-budget.ts); tail calls are not followed. Infinity when nothing bounds it.
    */
   readonly worstCaseInsns: number;
   readonly stackBytes: number;

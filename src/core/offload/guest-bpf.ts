@@ -10,11 +10,13 @@ import {
   EPERM,
   errnoName,
 } from '../../bpf/errno.js';
+import { BPF_FUNC } from '../../bpf/helper-ids.js';
 import { decodeInsns } from '../../bpf/insn.js';
 import { BPF_MAP_TYPE, mapTypeName, type MapAttributes } from '../../bpf/map-spec.js';
 import { BPF_PROG_TYPE_XDP, type Program } from '../../bpf/program.js';
 import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
+import { DEFAULT_INSN_LIMIT } from '../../bpf/runtime/insn-budget.js';
 import { messageOf } from '../diagnostic.js';
 import type { Clock } from '../contract/clock.js';
 import type { LoadedProgram } from '../contract/executor.js';
@@ -22,6 +24,7 @@ import type { Attachment, HookPlace } from '../contract/hook-place.js';
 import type { Party } from '../contract/party.js';
 import type { Policy, PolicyRequest } from '../contract/policy.js';
 import type { RulingRecord } from '../contract/result.js';
+import type { ProgramProperties } from '../contract/verifier.js';
 import { ObjectTable, type MapObject, type MapReference, type ProgramObject } from './object-table.js';
 import { ruleByChain } from './policy-chain.js';
 import { translateHandles } from './program-handles.js';
@@ -330,6 +333,7 @@ export class GuestBpf {
           maps: new Map([...maps].map(([number, object]) => [number, object.map])),
           world,
           facts: verification.facts,
+          insnLimit: insnLimitFor(verification.properties),
         });
       } catch (error) {
         return failed(EOPNOTSUPP, `the program cannot be loaded: ${messageOf(error)}`);
@@ -427,6 +431,15 @@ export class GuestBpf {
   #tableFull(): Refusal {
     return failed(ENOSPC, `the device's table is full: ${this.#limits.maxObjects} objects`);
   }
+}
+
+/**
+ * What the verifier found a run to take at most: one that takes more shows that it was mistaken, and ends. The host's
+ * limit holds where that is more, where it is not known, and for programs whose tail calls lead to others.
+ */
+function insnLimitFor(properties: ProgramProperties | undefined): number {
+  if (properties === undefined || properties.helpers.includes(BPF_FUNC.tail_call)) return DEFAULT_INSN_LIMIT;
+  return Math.min(Math.max(properties.worstCaseInsns, 1), DEFAULT_INSN_LIMIT);
 }
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
