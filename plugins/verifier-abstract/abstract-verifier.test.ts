@@ -1,9 +1,15 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { assemble } from '../../src/bpf/assembler.js';
+import { requiredMaps } from '../../src/bpf/elf/object-closure.js';
+import { readObject } from '../../src/bpf/elf/object-spec.js';
+import { linkProgram } from '../../src/bpf/link.js';
+import type { MapSpec } from '../../src/bpf/map-spec.js';
 import type { Insn } from '../../src/bpf/insn.js';
 import type { Program } from '../../src/bpf/program.js';
 import { verifierConformance } from '../../src/conformance/verifier/verifier-conformance.js';
-import type { Acceptance, Rejection, Verification } from '../../src/core/contract/verifier.js';
+import type { Acceptance, Rejection, Verification, VerifierMap } from '../../src/core/contract/verifier.js';
 import { AbstractVerifier } from './abstract-verifier.js';
 import { type AbstractVerifierConfig, DEFAULT_CONFIG } from './config.js';
 import { TWINS } from './twins/index.js';
@@ -439,6 +445,50 @@ describe('what an acceptance tells', () => {
     const program = programOf(TWINS[11]!.accepted);
     const first = await verify(program, { deterministic: true }, true);
     expect(await verify(program, { deterministic: true }, true)).toEqual(first);
+  });
+});
+
+describe('map values that are not all data', () => {
+  const object = readObject(
+    readFileSync(join(import.meta.dirname, '../../src/bpf/elf/fixtures/special_fields.o')),
+    'special_fields',
+  );
+  const judge = (
+    name: string,
+    change: (map: MapSpec) => VerifierMap = (map) => map,
+  ): Promise<Verification> => {
+    const spec = object.programs.find((program) => program.name === name)!;
+    const maps = requiredMaps(object, spec);
+    return new AbstractVerifier(DEFAULT_CONFIG).verify({
+      program: linkProgram(spec, new Map(maps.map((map, index) => [map.name, index + 1]))),
+      maps: new Map(maps.map((map, index) => [index + 1, change(map)])),
+    });
+  };
+
+  it.each(['lock', 'lock_global', 'read_deep'])('%s of a compiled object is accepted', async (name) => {
+    expect(await judge(name)).toMatchObject({ accepted: true });
+  });
+
+  it('says which field is not modelled, and what would have to be', async () => {
+    expect(await judge('start_timer')).toMatchObject({
+      code: 'helper-unsupported',
+      reason: expect.stringMatching(
+        /would run the timer.*expiry\[0\]\.timer of map deep, a bpf_timer/,
+      ) as string,
+    });
+    expect(await judge('read_list')).toMatchObject({
+      code: 'special-field',
+      reason: expect.stringContaining('head of map listed, a bpf_list_head') as string,
+    });
+  });
+
+  it('says of a map without BTF, such as a guest has on its device, that this is missing', async () => {
+    const plain = await judge('lock', ({ btf: _, ...map }) => map);
+    expect(plain).toMatchObject({
+      code: 'lock-argument',
+      reason: expect.stringContaining('map locked has no BTF') as string,
+      suggestion: expect.stringContaining('a guest creates on the device') as string,
+    });
   });
 });
 

@@ -10,6 +10,7 @@ import { BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, mapTypeName } from '../../src/bpf
 import { frozenValueOf } from './map-access.js';
 import { checkAccess } from './region-access.js';
 import type { Simulation } from './simulation.js';
+import { checkLockArgument } from './spin-locks.js';
 import { requireInitialised, stackRange, writeUntracked } from './stack-access.js';
 import { rejectStale } from './stale-pointers.js';
 import { describeKind } from './value-format.js';
@@ -179,6 +180,10 @@ export function checkArgument(sim: Simulation, call: Call, arg: HelperArgument, 
         'a pointer to the stack or NULL',
         'put what the callback needs in a struct on the stack',
       );
+      return;
+    case 'spin-lock':
+      if (value.maybeNull || value.kind === Kind.Stale) rejectArgument(sim, call, register, 'a lock');
+      checkLockArgument(sim, register, value, call.name);
       return;
     case 'unsupported':
       sim.reject('helper-unsupported', `${call.name} cannot be verified here: ${arg.what}`);

@@ -7,7 +7,7 @@ import { Scalar } from './scalar/scalar.js';
 import { Byte, Slot, byteMask } from './slot.js';
 import { StackState } from './stack-state.js';
 import { CONTEXT, Kind, pointer, type KnownMap, Value } from './value.js';
-import { VerifierState } from './verifier-state.js';
+import { type HeldLock, VerifierState } from './verifier-state.js';
 
 const map = (handle: number): KnownMap => ({
   handle,
@@ -19,6 +19,7 @@ const map = (handle: number): KnownMap => ({
     maxEntries: 4,
     flags: 0,
   },
+  special: { fields: [] },
 });
 const [MAP, OTHER_MAP] = [map(1), map(2)];
 const RANGE = Scalar.signed(0n, 255n);
@@ -154,6 +155,32 @@ describe('a field that is part of the comparison', () => {
     expect(covers(held([1, 2], 1), held([1, 2], 1), Comparison.Explored)).toBe(true);
     // The record that was 1 is now 2, so that the one that was 2 cannot be it as well.
     expect(covers(held([1, 2], 1), held([2, 3], 2), Comparison.Explored)).toBe(false);
+  });
+});
+
+describe('a lock', () => {
+  const value = pointer(Kind.MapValue, { map: MAP, id: 2 });
+  const holding = (lock: HeldLock | undefined, id = 2): VerifierState => {
+    const state = withRegisters(value.with({ id }));
+    state.lock = lock;
+    return state;
+  };
+  const held: HeldLock = { map: MAP, id: 2, insn: 4 };
+
+  it.each(ALL)('is held in both states, and the same one (%s)', (comparison) => {
+    const is = (old: VerifierState, current: VerifierState): boolean => covers(old, current, comparison);
+    expect(is(holding(held), holding(held))).toBe(true);
+    expect(is(holding(held), holding({ ...held, id: 7 }, 7))).toBe(true);
+    expect(is(holding(held), holding({ ...held, insn: 5 }))).toBe(true);
+    expect(is(holding(held), holding({ ...held, id: 7 }))).toBe(false);
+    expect(is(holding(held), holding({ ...held, map: OTHER_MAP }))).toBe(false);
+    expect(is(holding(held), holding(undefined))).toBe(false);
+    expect(is(holding(undefined), holding(held))).toBe(false);
+  });
+
+  it('is known of a stored state and of a second path', () => {
+    expect(holding(held).checkpoint([0]).lock).toBe(held);
+    expect(holding(held).fork().lock).toBe(held);
   });
 });
 

@@ -4,7 +4,7 @@ import { LIVE, markLive, markPrecise, markReturned, type Origin, PRECISE, RETURN
 import { type Scalar, UNKNOWN } from './scalar/scalar.js';
 import { Byte, EMPTY_SLOT, type Slot } from './slot.js';
 import { Kind, type Value } from './value.js';
-import type { Reference, VerifierState } from './verifier-state.js';
+import type { HeldLock, Reference, VerifierState } from './verifier-state.js';
 
 /**
  * When a path comes to a state that an earlier one covers, whatever can happen from here on has been seen. What
@@ -84,9 +84,11 @@ export const COMPARISONS = {
     insn: { not: 'is for messages' },
     what: { not: 'is for messages' },
   },
+  lock: { map: 'equal', id: 'renamed', insn: { not: 'is for messages' } },
   state: {
     frames: 'contained',
     references: 'renamed',
+    lock: 'renamed',
     proved: { not: 'is for messages' },
     choices: { not: 'how the path came here' },
     steps: { not: 'how long the path is' },
@@ -99,6 +101,7 @@ export const COMPARISONS = {
   readonly callback: Record<FieldOf<CallbackFrame>, Compared | { readonly not: string }>;
   readonly rounds: Record<FieldOf<Rounds>, Compared | { readonly not: string }>;
   readonly reference: Record<FieldOf<Reference>, Compared | { readonly not: string }>;
+  readonly lock: Record<FieldOf<HeldLock>, Compared | { readonly not: string }>;
   readonly state: Record<
     Exclude<FieldOf<VerifierState>, 'depth' | 'top'>,
     Compared | { readonly not: string }
@@ -187,6 +190,7 @@ export function covers(old: VerifierState, current: VerifierState, comparison: C
     if ((a.rounds?.charged ?? 0) > (b.rounds?.charged ?? 0)) return false;
   }
   renaming.clear();
+  if (!coversLock(old.lock, current.lock)) return false;
   for (let i = 0; i < old.references.length; i++) {
     if (!renaming.matches(old.references[i]!.id, current.references[i]!.id)) return false;
   }
@@ -198,6 +202,12 @@ export function covers(old: VerifierState, current: VerifierState, comparison: C
     if (!coversFrame(old.frames[i]!, current.frames[i]!, comparison)) return false;
   }
   return true;
+}
+
+/** What is held has to be given back: a path that holds a lock does not go on as one that holds none. */
+function coversLock(old: HeldLock | undefined, current: HeldLock | undefined): boolean {
+  if (old === undefined || current === undefined) return old === current;
+  return old.map === current.map && renaming.matches(old.id, current.id);
 }
 
 function coversFrame(old: Frame, current: Frame, comparison: Comparison): boolean {

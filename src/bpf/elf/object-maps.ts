@@ -1,5 +1,6 @@
 import { XdpbedError } from '../../core/diagnostic.js';
 import type { Btf } from '../btf/btf.js';
+import { MapBtfExtractor, type MapBtf } from '../btf/map-btf.js';
 import { BPF_F_RDONLY_PROG, BPF_MAP_TYPE, type MapInitialEntry, type MapSpec } from '../map-spec.js';
 import {
   SHN_LORESERVE,
@@ -26,17 +27,19 @@ export interface PlacedMap {
 
 /** All maps of an object: declared in `.maps`, in `maps` sections, and its global data. */
 export function readMaps(elf: ElfFile, btf: Btf | undefined): PlacedMap[] {
-  const maps: PlacedMap[] = [];
+  const declared: PlacedMap[] = [];
   for (const section of elf.sections) {
-    if (section.name === '.maps') maps.push(...readBtfMaps(elf, section, btf));
+    if (section.name === '.maps') declared.push(...readBtfMaps(elf, section, btf));
     else if (section.name === 'maps' || section.name.startsWith('maps/')) {
-      maps.push(...readLegacyMaps(elf, section, btf));
+      declared.push(...readLegacyMaps(elf, section, btf));
     }
   }
   for (const section of elf.sections) {
     const map = readGlobalData(elf, section, btf);
-    if (map !== undefined) maps.push(map);
+    if (map !== undefined) declared.push(map);
   }
+  const extractor = btf === undefined ? undefined : new MapBtfExtractor(btf);
+  const maps = declared.map((map) => ({ ...map, spec: withBtf(map.spec, extractor) }));
   const names = new Set<string>();
   for (const { spec, section, offset } of maps) {
     if (names.has(spec.name)) {
@@ -45,6 +48,40 @@ export function readMaps(elf: ElfFile, btf: Btf | undefined): PlacedMap[] {
     names.add(spec.name);
   }
   return maps;
+}
+
+/** Map types that libbpf creates without BTF: their values belong to the kernel, or to nobody in particular. */
+const WITHOUT_BTF: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PROG_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERF_EVENT_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_STACK_TRACE,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_CGROUP_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY_OF_MAPS,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_SOCKMAP,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_CPUMAP,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_XSKMAP,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_SOCKHASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_STACK,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF,
+]);
+
+/** The map with BTF of its own, where the object's tells of its value. */
+function withBtf(spec: MapSpec, extractor: MapBtfExtractor | undefined): MapSpec {
+  if (extractor === undefined) return spec;
+  const inner = spec.inner === undefined ? undefined : withBtf(spec.inner, extractor);
+  const btf: MapBtf | undefined =
+    spec.valueType === undefined || WITHOUT_BTF.has(spec.type)
+      ? undefined
+      : extractor.extract(spec.keyType?.id ?? 0, spec.valueType.id);
+  return {
+    ...spec,
+    ...(inner === undefined ? {} : { inner }),
+    ...(btf === undefined ? {} : { btf }),
+  };
 }
 
 /** Finds the map whose declaration or content covers a place in the object. */
