@@ -492,6 +492,37 @@ describe('map values that are not all data', () => {
   });
 });
 
+describe('a weak function that is not there', () => {
+  const object = readObject(
+    readFileSync(join(import.meta.dirname, '../../src/bpf/elf/fixtures/weak_symbols.o')),
+    'weak_symbols',
+  );
+  const judge = (name: string): Promise<Verification> => {
+    const spec = object.programs.find((program) => program.name === name)!;
+    const maps = requiredMaps(object, spec);
+    const frozenValue = new Uint8Array(32);
+    return new AbstractVerifier(DEFAULT_CONFIG).verify({
+      program: linkProgram(spec, new Map(maps.map((map, index) => [map.name, index + 1]))),
+      maps: new Map(maps.map((map, index) => [index + 1, { ...map, frozenValue }])),
+    });
+  };
+
+  it.each(['calls_if_there', 'calls_in_function', 'reads_weak_settings'])(
+    'is not called by %s, as the test is false: one verdict',
+    async (name) => {
+      expect(await judge(name)).toMatchObject({ accepted: true, properties: { verdicts: ['XDP_PASS'] } });
+    },
+  );
+
+  it('is named when a path comes to the call', async () => {
+    expect(await judge('calls_without_test')).toMatchObject({
+      code: 'helper-unknown',
+      reason: 'bpf_xdp_metadata_rx_hash is called, which is weak and not there',
+      suggestion: expect.stringContaining('bpf_ksym_exists(bpf_xdp_metadata_rx_hash)') as string,
+    });
+  });
+});
+
 describe('a trusted loader', () => {
   it('may see addresses when it is allowed to', async () => {
     const leak = 'r2 = r10\n*(u64 *)(r10 -8) = r2\nw2 = w2\nr0 = r2\nexit';

@@ -1,4 +1,4 @@
-import { BPF_FUNC, helperName, knownHelperName } from '../../src/bpf/helper-ids.js';
+import { BPF_FUNC, helperName, knownHelperName, MISSING_FUNCTION } from '../../src/bpf/helper-ids.js';
 import { type HelperPrototype, XDP_HELPER_PROTOTYPES } from '../../src/bpf/helper-prototypes.js';
 import type { Insn } from '../../src/bpf/insn.js';
 import { touchedField } from '../../src/bpf/special-fields.js';
@@ -66,6 +66,7 @@ function tailCallFromFunction(sim: Simulation, failed: Value): void {
 }
 
 function findPrototype(sim: Simulation, id: number): HelperPrototype {
+  if (id === MISSING_FUNCTION) rejectMissingFunction(sim);
   const prototype = XDP_HELPER_PROTOTYPES.get(id);
   const name = helperName(id);
   if (prototype === undefined) {
@@ -98,6 +99,14 @@ function findPrototype(sim: Simulation, id: number): HelperPrototype {
     );
   }
   return prototype;
+}
+
+function rejectMissingFunction(sim: Simulation): never {
+  const missing = sim.program.debug?.missing?.find(({ insn }) => insn === sim.pc);
+  const name = missing?.name ?? 'a function';
+  sim.reject('helper-unknown', `${name} is called, which is weak and not there`, {
+    suggestion: `call it only where bpf_ksym_exists(${missing?.name ?? '…'}) is true, which it is not here`,
+  });
 }
 
 /** The special field of a map's value that a pointer is to, e.g. `expiry of map flows, a bpf_timer`. */

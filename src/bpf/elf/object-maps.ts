@@ -4,7 +4,9 @@ import { MapBtfExtractor, type MapBtf } from '../btf/map-btf.js';
 import { BPF_F_RDONLY_PROG, BPF_MAP_TYPE, type MapInitialEntry, type MapSpec } from '../map-spec.js';
 import {
   SHN_LORESERVE,
+  SHN_UNDEF,
   SHT_NOBITS,
+  STB_WEAK,
   STT_SECTION,
   type ElfFile,
   type ElfRelocation,
@@ -23,6 +25,8 @@ export interface PlacedMap {
   readonly data: boolean;
   /** Number that iproute2's tail-call sections refer to (`2/0`: index 0 of map 2). */
   readonly id?: number | undefined;
+  /** Of the map of kernel settings: byte offset of each by the symbol's name. */
+  readonly settings?: ReadonlyMap<string, number> | undefined;
 }
 
 /** All maps of an object: declared in `.maps`, in `maps` sections, and its global data. */
@@ -38,6 +42,8 @@ export function readMaps(elf: ElfFile, btf: Btf | undefined): PlacedMap[] {
     const map = readGlobalData(elf, section, btf);
     if (map !== undefined) declared.push(map);
   }
+  const settings = readKernelSettings(elf, btf);
+  if (settings !== undefined) declared.push(settings);
   const extractor = btf === undefined ? undefined : new MapBtfExtractor(btf);
   const maps = declared.map((map) => ({ ...map, spec: withBtf(map.spec, extractor) }));
   const names = new Set<string>();
@@ -87,8 +93,10 @@ function withBtf(spec: MapSpec, extractor: MapBtfExtractor | undefined): MapSpec
 /** Finds the map whose declaration or content covers a place in the object. */
 export class MapPlaces {
   readonly #bySection = new Map<number, PlacedMap[]>();
+  readonly #settings: PlacedMap | undefined;
 
   constructor(maps: readonly PlacedMap[]) {
+    this.#settings = maps.find((map) => map.settings !== undefined);
     for (const map of maps) {
       const group = this.#bySection.get(map.section);
       if (group === undefined) this.#bySection.set(map.section, [map]);
@@ -99,6 +107,12 @@ export class MapPlaces {
 
   holds(section: number): boolean {
     return this.#bySection.has(section);
+  }
+
+  /** Where a weak setting of the kernel's lies, by the symbol's name. */
+  kernelSetting(symbol: string): { readonly map: PlacedMap; readonly offset: number } | undefined {
+    const offset = this.#settings?.settings?.get(symbol);
+    return offset === undefined ? undefined : { map: this.#settings!, offset };
   }
 
   at(section: number, offset: number): PlacedMap | undefined {
@@ -151,6 +165,53 @@ function readGlobalData(elf: ElfFile, section: ElfSection, btf: Btf | undefined)
       initial: section.type === SHT_NOBITS ? [] : [{ key: indexKey(0, 4), value: content.slice() }],
       ...(kind === 'rodata' ? { frozen: true } : {}),
       ...(btf !== undefined && typeId !== undefined ? { valueType: { btf, id: typeId } } : {}),
+    },
+  };
+}
+
+/**
+ * Weak settings of the kernel's (`extern bool CONFIG_X __kconfig __weak`): as in libbpf a map `.kconfig` that never
+ * changes holds them, and what is not set is 0. Nothing is set here, as there is no kernel to ask. Those that are not
+ * weak are left to the linker, which names them.
+ */
+function readKernelSettings(elf: ElfFile, btf: Btf | undefined): PlacedMap | undefined {
+  const section = btf?.find('DATASEC', '.kconfig')?.type;
+  if (btf === undefined || section === undefined) return undefined;
+  const weak = new Set(
+    elf.symbols
+      .filter(({ section: home, binding }) => home === SHN_UNDEF && binding === STB_WEAK)
+      .map(({ name }) => name),
+  );
+  const settings = new Map<string, number>();
+  let size = 0;
+  for (const { type } of section.variables) {
+    const variable = btf.type(type);
+    if (variable.kind !== 'VAR' || !weak.has(variable.name) || settings.has(variable.name)) continue;
+    const bytes = btf.sizeOf(variable.type) ?? 0;
+    if (bytes === 0) {
+      throw new XdpbedError('object-invalid', `setting ${variable.name} of the kernel has no size`);
+    }
+    settings.set(variable.name, size);
+    size += Math.ceil(bytes / 8) * 8;
+    if (size > MAX_VALUE) throw new XdpbedError('object-invalid', `the settings in .kconfig are too large`);
+  }
+  if (size === 0) return undefined;
+  return {
+    // In no section: programs refer to each by its symbol.
+    section: SHN_UNDEF,
+    offset: 0,
+    size: 0,
+    data: true,
+    settings,
+    spec: {
+      name: '.kconfig',
+      type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
+      keySize: 4,
+      valueSize: size,
+      maxEntries: 1,
+      flags: BPF_F_RDONLY_PROG,
+      initial: [{ key: indexKey(0, 4), value: new Uint8Array(size) }],
+      frozen: true,
     },
   };
 }
