@@ -7,6 +7,7 @@ import {
   type MemoryAccess,
 } from '../../src/bpf/helper-prototypes.js';
 import { BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, mapTypeName } from '../../src/bpf/map-spec.js';
+import { boundAdvice } from './bound-advice.js';
 import { frozenValueOf } from './map-access.js';
 import { checkAccess } from './region-access.js';
 import type { Simulation } from './simulation.js';
@@ -308,7 +309,7 @@ function checkSizedMemory(
   if (scalar.smin < 0n) {
     sim.reject('helper-size', `R${register} is the size of memory for ${call.name}, but may be negative`, {
       registers: [register, memoryRegister],
-      suggestion: `make it unsigned and bounded: mask it, or compare it as unsigned before the call`,
+      suggestion: boundAdvice(scalar, `R${register}`, 'a size of the memory, never negative'),
     });
   }
   const pointerValue = sim.peek(memoryRegister);
@@ -326,7 +327,7 @@ function checkSizedMemory(
   if (scalar.umax >= BigInt(MAX_MEMORY_SIZE)) {
     sim.reject('helper-size', `R${register} is the size of memory for ${call.name}, and has no upper bound`, {
       registers: [register, memoryRegister],
-      suggestion: `bound R${register} to the size of what R${memoryRegister} points to: mask it, or compare it as unsigned`,
+      suggestion: boundAdvice(scalar, `R${register}`, `no larger than what R${memoryRegister} points to`),
     });
   }
   const most = Number(scalar.umax);

@@ -1,4 +1,3 @@
-import type { ReturnedCopies } from './control-flow.js';
 import type { CallbackFrame, Frame, Rounds } from './frame.js';
 import { LIVE, markLive, markPrecise, markReturned, type Origin, PRECISE, RETURNED } from './origin.js';
 import { type Scalar, UNKNOWN } from './scalar/scalar.js';
@@ -350,7 +349,11 @@ function inheritNumber(
   returns: (scalar: Scalar) => void,
 ): void {
   if (old.kind !== Kind.Scalar || oldOrigin === undefined || oldOrigin.marks === 0) return;
-  if ((oldOrigin.marks & PRECISE) !== 0) markPrecise(origin);
+  if ((oldOrigin.marks & PRECISE) !== 0) {
+    // The current number is one that the old one was taken for: nothing more is returned.
+    markPrecise(origin);
+    return;
+  }
   if ((oldOrigin.marks & RETURNED) !== 0 && current.kind === Kind.Scalar) {
     returns(current.scalar);
     markReturned(origin);
@@ -358,20 +361,15 @@ function inheritNumber(
 }
 
 /**
- * Ends a path on a state whose own paths have not ended: what they will need is not known, so it is everything. What
- * they return is among what is returned anyway, as the state covers this one; but of an earlier state that this one
- * was computed from, every number that copies can bring to R0 may be.
+ * Ends a path on a state whose own paths have not ended: what they will need is not known, so it is everything, and
+ * exactly. Then what they return is among what is returned anyway, of this state and of those that it was computed from.
  */
-export function markEverything(state: VerifierState, returned: ReturnedCopies): void {
+export function markEverything(state: VerifierState): void {
   for (const frame of state.frames) {
-    frame.origins.forEach((origin, register) => {
-      markPrecise(origin);
-      if ((returned.registers & (1 << register)) !== 0) markReturned(origin);
-    });
+    frame.origins.forEach(markPrecise);
     for (const origin of frame.stack.origins) {
       markLive(origin);
       markPrecise(origin);
-      if (returned.stack) markReturned(origin);
     }
   }
 }
