@@ -319,16 +319,21 @@ describe('marks', () => {
 
   it('of a state that a path ends at pass to what the path holds, in registers and on the stack', () => {
     const old = withRegisters(number);
-    old.writableStack(0).set(0, spill(number), marked(EVERYTHING | RETURNED));
+    old.writableStack(0).set(0, spill(number), marked(LIVE | RETURNED));
+    // What is needed exactly is among what the old state returned.
+    old.writableStack(0).set(1, spill(number), marked(EVERYTHING | RETURNED));
     const current = withRegisters(number);
     const register = marked(0);
     const slot = marked(0);
     current.writable().origins[6] = register;
+    const exact = marked(0);
     current.writableStack(0).set(0, spill(number), slot);
+    current.writableStack(0).set(1, spill(number), exact);
     const returned: Scalar[] = [];
     inheritMarks(old, current, (scalar) => returned.push(scalar));
     expect(register.marks).toBe(PRECISE);
-    expect(slot.marks).toBe(PRECISE | LIVE | RETURNED);
+    expect(slot.marks).toBe(LIVE | RETURNED);
+    expect(exact.marks).toBe(PRECISE | LIVE);
     expect(returned).toEqual([RANGE]);
   });
 
