@@ -107,14 +107,16 @@ export class ArrayMap extends MemoryMap {
   }
 
   updateElem(keyAddress: number, valueAddress: number, flags: number): number {
-    // That there is no lock in the value is looked at last.
+    // Whether there is a lock in the value is looked at last.
     const plain = flags >= BPF_F_LOCK ? flags - BPF_F_LOCK : flags;
     if (plain < 0 || plain > MAX_UPDATE_FLAG) return -EINVAL;
     const index = loadU32(this.space, keyAddress);
     if (index >= this.#maxEntries) return -E2BIG;
     if (plain === BPF_NOEXIST) return -EEXIST;
-    if (plain !== flags) return -EINVAL;
-    copyBytes(this.space, valueAddress, this.#valueAt(index), this.#valueSize);
+    if (plain !== flags && !this.hasSpinLock) return -EINVAL;
+    const value = this.#valueAt(index);
+    copyBytes(this.space, valueAddress, value, this.#valueSize);
+    this.clearSpecial(value);
     return 0;
   }
 
@@ -144,7 +146,7 @@ export class ArrayMap extends MemoryMap {
       const from = this.#values + lane * this.#cpuStride + index * this.#stride;
       value.set(this.space.u8.subarray(from, from + size), lane * size);
     }
-    return value;
+    return this.withoutSpecial(value, size);
   }
 
   protected writeEntry(key: Uint8Array, value: Uint8Array, flags: number): number {
@@ -155,6 +157,7 @@ export class ArrayMap extends MemoryMap {
     for (let lane = 0; lane < this.#lanes; lane++) {
       const to = this.#values + lane * this.#cpuStride + index * this.#stride;
       this.space.u8.set(value.subarray(lane * size, (lane + 1) * size), to);
+      this.clearSpecial(to);
     }
     return 0;
   }

@@ -22,15 +22,7 @@ import {
   onlyFlags,
 } from './kernel-limits.js';
 import { HEADER_WORD, type MapKind } from './map-plan.js';
-import {
-  MAX_UPDATE_FLAG,
-  MemoryMap,
-  cpuWordOf,
-  currentLane,
-  indexKey,
-  indexOf,
-  type MapPlacement,
-} from './memory-map.js';
+import { MemoryMap, cpuWordOf, currentLane, indexKey, indexOf, type MapPlacement } from './memory-map.js';
 
 /** `sizeof(struct htab_elem)` of the kernel, which counts against the largest element. */
 const KERNEL_ELEMENT_SIZE = 48;
@@ -212,21 +204,26 @@ export class HashMap extends MemoryMap {
   }
 
   updateElem(keyAddress: number, valueAddress: number, flags: number): number {
-    if (flags < 0 || flags > MAX_UPDATE_FLAG) return -EINVAL;
+    const plain = this.plainFlags(flags);
+    if (plain < 0) return -EINVAL;
     const hash = this.#hash(keyAddress);
     let element = this.#find(keyAddress, hash);
     if (element !== 0) {
-      if (flags === BPF_NOEXIST) return -EEXIST;
+      if (plain === BPF_NOEXIST) return -EEXIST;
       if (this.#usedWord >= 0) this.#i32[(element >>> 2) + this.#usedWord] = 1;
-      copyBytes(this.space, valueAddress, this.#valueOf(element), this.#valueSize);
+      const value = this.#valueOf(element);
+      copyBytes(this.space, valueAddress, value, this.#valueSize);
+      this.clearSpecial(value);
       return 0;
     }
-    if (flags === BPF_EXIST) return -ENOENT;
+    if (plain === BPF_EXIST) return -ENOENT;
     element = this.#take();
     if (element === 0) return -E2BIG;
     copyBytes(this.space, keyAddress, element + HASH_ELEMENT_KEY, this.#keySize);
     if (this.#shape.cpuStride === 0) {
-      copyBytes(this.space, valueAddress, element + this.#shape.valueOffset, this.#valueSize);
+      const value = element + this.#shape.valueOffset;
+      copyBytes(this.space, valueAddress, value, this.#valueSize);
+      this.clearSpecial(value);
     } else {
       this.#initialisePerCpuValue(element, valueAddress);
     }
@@ -264,14 +261,14 @@ export class HashMap extends MemoryMap {
     if (element !== 0) {
       if (flags === BPF_NOEXIST) return -EEXIST;
       if (this.#usedWord >= 0) this.#i32[(element >>> 2) + this.#usedWord] = 1;
-      this.#u8.set(value, element + this.#shape.valueOffset);
+      this.#writeValue(element, value);
       return 0;
     }
     if (flags === BPF_EXIST) return -ENOENT;
     element = this.#take();
     if (element === 0) return -E2BIG;
     this.#u8.set(key, element + HASH_ELEMENT_KEY);
-    this.#u8.set(value, element + this.#shape.valueOffset);
+    this.#writeValue(element, value);
     this.#link(element, hash);
     return 0;
   }
@@ -452,7 +449,9 @@ export class HashMap extends MemoryMap {
     const { valueOffset, cpuStride, lanes } = this.#shape;
     const cpu = this.#lane();
     // Own value first: its source may lie in the element, if that was just evicted.
-    copyBytes(this.space, valueAddress, element + valueOffset + cpu * cpuStride, this.#valueSize);
+    const own = element + valueOffset + cpu * cpuStride;
+    copyBytes(this.space, valueAddress, own, this.#valueSize);
+    this.clearSpecial(own);
     for (let lane = 0; lane < lanes; lane++) {
       const at = element + valueOffset + lane * cpuStride;
       this.#u8.fill(0, lane === cpu ? at + this.#valueSize : at, at + cpuStride);
@@ -468,12 +467,19 @@ export class HashMap extends MemoryMap {
     return currentLane(this.#i32, this.#cpuWord, this.#shape.lanes);
   }
 
+  #writeValue(element: number, value: Uint8Array): void {
+    const at = element + this.#shape.valueOffset;
+    this.#u8.set(value, at);
+    for (let lane = 0; lane < this.#shape.lanes; lane++) this.clearSpecial(at + lane * this.#shape.cpuStride);
+  }
+
   #readKey(element: number): Uint8Array {
     return this.space.read(element + HASH_ELEMENT_KEY, this.#keySize);
   }
 
   #readValue(element: number): Uint8Array {
-    return this.space.read(element + this.#shape.valueOffset, this.syscallValueSize);
+    const bytes = this.space.read(element + this.#shape.valueOffset, this.syscallValueSize);
+    return this.withoutSpecial(bytes, this.#shape.cpuStride || bytes.length);
   }
 
   /** The element that a word of `space.i32` leads to, or 0. */

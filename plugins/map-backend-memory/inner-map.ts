@@ -1,5 +1,6 @@
 import { EINVAL, ENOTSUPP } from '../../src/bpf/errno.js';
 import { BPF_F_INNER_MAP, BPF_MAP_TYPE, type MapAttributes } from '../../src/bpf/map-spec.js';
+import { specialFields } from '../../src/bpf/special-fields.js';
 import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { MemoryMap } from './memory-map.js';
@@ -34,10 +35,20 @@ function matchesTemplate(template: MapAttributes, inner: MapAttributes): boolean
   ) {
     return false;
   }
+  if (!sameSpecialFields(template, inner)) return false;
   const sizeMatters =
     template.type === BPF_MAP_TYPE.BPF_MAP_TYPE_XSKMAP ||
     (template.type === BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY && (template.flags & BPF_F_INNER_MAP) === 0);
   return !sizeMatters || template.maxEntries === inner.maxEntries;
+}
+
+/** Where a lock is, a program was told by the template. */
+function sameSpecialFields(template: MapAttributes, inner: MapAttributes): boolean {
+  const places = (map: MapAttributes): string =>
+    specialFields(map)
+      .fields.map(({ type, offset }) => `${type}@${offset}`)
+      .join(' ');
+  return template.btf === inner.btf || places(template) === places(inner);
 }
 
 /** A map of this backend and runtime that the template allows, or -EINVAL. */

@@ -1,5 +1,6 @@
 import { EINVAL, ENOENT, ENOTSUPP, EPERM } from '../../src/bpf/errno.js';
-import { BPF_F_RDONLY, BPF_F_WRONLY, type MapAttributes } from '../../src/bpf/map-spec.js';
+import { BPF_F_LOCK, BPF_F_RDONLY, BPF_F_WRONLY, type MapAttributes } from '../../src/bpf/map-spec.js';
+import { specialFields, type SpecialField } from '../../src/bpf/special-fields.js';
 import type { AddressSpace, Region } from '../../src/bpf/runtime/address-space.js';
 import type { MapBatch, ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
@@ -16,10 +17,7 @@ export interface MapPlacement {
   readonly regions: readonly Region[];
 }
 
-/**
- * The largest update flag. BPF_F_LOCK needs a `struct bpf_spin_lock` in the value, of which BTF would tell;
- * MapAttributes carry none, so that it is refused as the kernel refuses it for a map without BTF.
- */
+/** The largest update flag without BPF_F_LOCK, which needs a `struct bpf_spin_lock` in the value. */
 export const MAX_UPDATE_FLAG = 2;
 
 /**
@@ -52,6 +50,13 @@ export abstract class MemoryMap implements ResidentMap {
   protected readonly regions: readonly Region[];
   /** Index of the header's first word in `space.i32`. */
   protected readonly header: number;
+  /**
+   * Parts of a value that nobody copies, in or out (kernel `copy_map_value`, `check_and_init_map_value`). No lock is
+   * held while elements are copied, and nothing else here ever sets such a field: what is there is all 0.
+   */
+  readonly #special: readonly SpecialField[];
+  /** Whether BPF_F_LOCK has something to lock. Under one thread of control it then changes nothing. */
+  protected readonly hasSpinLock: boolean;
   /** Whether `close` was called: a fact about the handle, not about the map. */
   #closed = false;
   /** 1 for the map's own handle, + 1 for each slot of a map-in-map that holds it. */
@@ -67,6 +72,8 @@ export abstract class MemoryMap implements ResidentMap {
     this.address = placement.regions[0]!.start;
     this.header = this.address >>> 2;
     this.syscallValueSize = syscallValueSize;
+    this.#special = specialFields(placement.attributes).fields;
+    this.hasSpinLock = this.#special.some((field) => field.type === 'bpf_spin_lock');
     this.runtime.maps.set(this.address, this);
   }
 
@@ -76,8 +83,8 @@ export abstract class MemoryMap implements ResidentMap {
   }
 
   lookup(key: Uint8Array, flags = 0n): Uint8Array | number {
-    // BPF_F_LOCK is the only flag bpf(2) knows here, and it needs a spin lock in the value.
-    if (flags !== 0n) return -EINVAL;
+    // BPF_F_LOCK is the only flag bpf(2) knows here.
+    if (flags !== 0n && !(flags === BigInt(BPF_F_LOCK) && this.hasSpinLock)) return -EINVAL;
     if (!this.mayRead) return -EPERM;
     return key.length === this.attributes.keySize ? this.readEntry(key) : -EINVAL;
   }
@@ -85,9 +92,9 @@ export abstract class MemoryMap implements ResidentMap {
   update(key: Uint8Array, value: Uint8Array, flags: bigint): number {
     if (!this.mayWrite) return -EPERM;
     if (key.length !== this.attributes.keySize || value.length !== this.syscallValueSize) return -EINVAL;
-    return flags < 0n || flags > BigInt(MAX_UPDATE_FLAG)
-      ? -EINVAL
-      : this.writeEntry(key, value, Number(flags));
+    const plain =
+      flags < 0n || flags > BigInt(BPF_F_LOCK + MAX_UPDATE_FLAG) ? -1 : this.plainFlags(Number(flags));
+    return plain < 0 ? -EINVAL : this.writeEntry(key, value, plain);
   }
 
   delete(key: Uint8Array): number {
@@ -159,6 +166,28 @@ export abstract class MemoryMap implements ResidentMap {
 
   /** Lets go of what the elements refer to; the memory itself goes with the regions. */
   protected dropEntries(): void {}
+
+  /** Update flags without BPF_F_LOCK, 0 … 2; -1 for flags that the map does not take. */
+  protected plainFlags(flags: number): number {
+    const plain = flags >= BPF_F_LOCK && this.hasSpinLock ? flags - BPF_F_LOCK : flags;
+    return plain >= 0 && plain <= MAX_UPDATE_FLAG ? plain : -1;
+  }
+
+  /** After a value was copied to an address of the space. */
+  protected clearSpecial(address: number): void {
+    for (const { offset, size } of this.#special) {
+      this.space.u8.fill(0, address + offset, address + offset + size);
+    }
+  }
+
+  /** What the system call side sees of values that lie `stride` bytes apart in `bytes`, or of the one that is it. */
+  protected withoutSpecial(bytes: Uint8Array, stride: number): Uint8Array {
+    if (this.#special.length === 0) return bytes;
+    for (let at = 0; at < bytes.length; at += stride) {
+      for (const { offset, size } of this.#special) bytes.fill(0, at + offset, at + offset + size);
+    }
+    return bytes;
+  }
 
   protected get mayRead(): boolean {
     return (this.attributes.flags & BPF_F_WRONLY) === 0;

@@ -1,9 +1,15 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { assemble } from '../../src/bpf/assembler.js';
+import { requiredMaps } from '../../src/bpf/elf/object-closure.js';
+import { readObject } from '../../src/bpf/elf/object-spec.js';
+import { linkProgram } from '../../src/bpf/link.js';
+import type { MapSpec } from '../../src/bpf/map-spec.js';
 import type { Insn } from '../../src/bpf/insn.js';
 import type { Program } from '../../src/bpf/program.js';
 import { verifierConformance } from '../../src/conformance/verifier/verifier-conformance.js';
-import type { Acceptance, Rejection, Verification } from '../../src/core/contract/verifier.js';
+import type { Acceptance, Rejection, Verification, VerifierMap } from '../../src/core/contract/verifier.js';
 import { AbstractVerifier } from './abstract-verifier.js';
 import { type AbstractVerifierConfig, DEFAULT_CONFIG } from './config.js';
 import { TWINS } from './twins/index.js';
@@ -349,6 +355,52 @@ describe('what an acceptance tells', () => {
     expect(returned.properties!.verdicts).toHaveLength(5);
   });
 
+  it('knows a verdict that a callback sets exactly, and does not count what the callback itself returns', async () => {
+    /** `s` is what the callback stores, in a slot of `size` bits; it returns 0 or 1. */
+    const captured = (size: 32 | 64, s: string, end = ''): string => `*(u64 *)(r10 -8) = 2
+      r1 = 1500
+      r2 = subprog[cb]
+      r3 = r10
+      r3 += -8
+      r4 = 0
+      call bpf_loop
+      r0 = *(u${size} *)(r10 -8)
+      ${end}
+      exit
+    cb: r0 = 0
+      if r1 != 7 goto out
+      *(u${size} *)(r2 +0) = ${s}
+      r0 = 1
+    out: exit`;
+    for (const size of [32, 64] as const) {
+      expect((await accept(captured(size, '1'))).properties!.verdicts).toEqual(['XDP_DROP', 'XDP_PASS']);
+      expect((await accept(captured(size, '3'))).properties!.verdicts).toEqual(['XDP_PASS', 'XDP_TX']);
+      const end = 'if r0 != 2 goto pc+1\nr0 = 4';
+      expect((await accept(captured(size, '1', end))).properties!.verdicts).toEqual([
+        'XDP_DROP',
+        'XDP_REDIRECT',
+      ]);
+    }
+    // Where there are more values than verdicts, all may be.
+    const counted = await accept(`*(u64 *)(r10 -8) = 0
+      r1 = 1 ll
+      r1 <<= 22
+      r2 = subprog[cb]
+      r3 = r10
+      r3 += -8
+      r4 = 0
+      call bpf_loop
+      r0 = *(u64 *)(r10 -8)
+      exit
+    cb: r1 = *(u64 *)(r2 +0)
+      r1 += 1
+      *(u64 *)(r2 +0) = r1
+      r0 = 0
+      exit`);
+    expect(counted.properties!.verdicts).toHaveLength(5);
+    expect(counted.statistics.processedInsns).toBeLessThan(500);
+  });
+
   it('tells of a comparison that was made on another copy of the pointer', async () => {
     const text = (end: string): string => `r2 = *(u32 *)(r1 +0)
       r8 = *(u32 *)(r1 +4)
@@ -442,6 +494,81 @@ describe('what an acceptance tells', () => {
   });
 });
 
+describe('map values that are not all data', () => {
+  const object = readObject(
+    readFileSync(join(import.meta.dirname, '../../src/bpf/elf/fixtures/special_fields.o')),
+    'special_fields',
+  );
+  const judge = (
+    name: string,
+    change: (map: MapSpec) => VerifierMap = (map) => map,
+  ): Promise<Verification> => {
+    const spec = object.programs.find((program) => program.name === name)!;
+    const maps = requiredMaps(object, spec);
+    return new AbstractVerifier(DEFAULT_CONFIG).verify({
+      program: linkProgram(spec, new Map(maps.map((map, index) => [map.name, index + 1]))),
+      maps: new Map(maps.map((map, index) => [index + 1, change(map)])),
+    });
+  };
+
+  it.each(['lock', 'lock_global', 'read_deep'])('%s of a compiled object is accepted', async (name) => {
+    expect(await judge(name)).toMatchObject({ accepted: true });
+  });
+
+  it('says which field is not modelled, and what would have to be', async () => {
+    expect(await judge('start_timer')).toMatchObject({
+      code: 'helper-unsupported',
+      reason: expect.stringMatching(
+        /would run the timer.*expiry\[0\]\.timer of map deep, a bpf_timer/,
+      ) as string,
+    });
+    expect(await judge('read_list')).toMatchObject({
+      code: 'special-field',
+      reason: expect.stringContaining('head of map listed, a bpf_list_head') as string,
+    });
+  });
+
+  it('says of a map without BTF, such as a guest has on its device, that this is missing', async () => {
+    const plain = await judge('lock', ({ btf: _, ...map }) => map);
+    expect(plain).toMatchObject({
+      code: 'lock-argument',
+      reason: expect.stringContaining('map locked has no BTF') as string,
+      suggestion: expect.stringContaining('a guest creates on the device') as string,
+    });
+  });
+});
+
+describe('a weak function that is not there', () => {
+  const object = readObject(
+    readFileSync(join(import.meta.dirname, '../../src/bpf/elf/fixtures/weak_symbols.o')),
+    'weak_symbols',
+  );
+  const judge = (name: string): Promise<Verification> => {
+    const spec = object.programs.find((program) => program.name === name)!;
+    const maps = requiredMaps(object, spec);
+    const frozenValue = new Uint8Array(32);
+    return new AbstractVerifier(DEFAULT_CONFIG).verify({
+      program: linkProgram(spec, new Map(maps.map((map, index) => [map.name, index + 1]))),
+      maps: new Map(maps.map((map, index) => [index + 1, { ...map, frozenValue }])),
+    });
+  };
+
+  it.each(['calls_if_there', 'calls_in_function', 'reads_weak_settings'])(
+    'is not called by %s, as the test is false: one verdict',
+    async (name) => {
+      expect(await judge(name)).toMatchObject({ accepted: true, properties: { verdicts: ['XDP_PASS'] } });
+    },
+  );
+
+  it('is named when a path comes to the call', async () => {
+    expect(await judge('calls_without_test')).toMatchObject({
+      code: 'helper-unknown',
+      reason: 'bpf_xdp_metadata_rx_hash is called, which is weak and not there',
+      suggestion: expect.stringContaining('bpf_ksym_exists(bpf_xdp_metadata_rx_hash)') as string,
+    });
+  });
+});
+
 describe('a trusted loader', () => {
   it('may see addresses when it is allowed to', async () => {
     const leak = 'r2 = r10\n*(u64 *)(r10 -8) = r2\nw2 = w2\nr0 = r2\nexit';
@@ -460,6 +587,85 @@ describe('log', () => {
       true,
     );
     await expect(result.log).toMatchFileSnapshot('golden/log.txt');
+  });
+});
+
+describe('advice on a number that is not bounded as it has to be', () => {
+  /** R6 = any number; R0 = a value of 16 bytes. */
+  const value = (checks: string): string => `*(u32 *)(r10 -4) = 0
+    r2 = r10
+    r2 += -4
+    r1 = map[values]
+    call bpf_map_lookup_elem
+    if r0 == 0 goto out
+    r6 = *(u64 *)(r0 +0)
+    ${checks}
+    r0 += r6
+    r1 = *(u8 *)(r0 +0)
+    out: r0 = 2
+    exit`;
+
+  it.each([
+    ['no comparison', '', /^nothing bounds R6 on this path: .*compare it as unsigned/],
+    [
+      'a signed one',
+      'if r6 s> 15 goto out',
+      /^the comparison that bounds R6 .* is a signed one.*as unsigned/,
+    ],
+    [
+      'signed ones on both sides',
+      'if r6 s> 15 goto out\nif r6 s< -4 goto out',
+      /may be negative, as low as -4/,
+    ],
+    [
+      'one for the sign alone',
+      'if r6 s< 0 goto out',
+      /known not to be negative, but nothing bounds it above/,
+    ],
+    ['one on 32 bits', 'if w6 > 15 goto out', /^only the low 32 bits of R6 are bounded/],
+    ['an unsigned one with too much', 'if r6 > 99 goto out', /at most 15|up to 99/],
+    ['a mask with too much', 'r6 &= 127', /at most 15|up to 127/],
+    ['an unsigned one, and something taken off', 'if r6 > 15 goto out\nr0 += -8', /at least 8 more/],
+  ])('takes account of %s', async (_, checks, advice) => {
+    const { suggestion } = await reject(programOf(value(checks)));
+    expect(suggestion).toMatch(advice);
+  });
+
+  it.each([
+    ['one for the sign alone', 'if r6 s< 0 goto out'],
+    ['an unsigned one with too much', 'if r6 > 99 goto out'],
+    ['a very large one', 'r1 = 0x7fffffffff ll\nif r6 > r1 goto out'],
+    ['a mask with too much', 'r6 &= 127'],
+    ['an unsigned one, and something taken off', 'if r6 > 15 goto out\nr0 += -8'],
+  ])('does not say to compare as unsigned after %s', async (_, checks) => {
+    const { suggestion } = await reject(programOf(value(checks)));
+    expect(suggestion).not.toMatch(/unsigned/);
+  });
+
+  it('does so for sizes that helpers are given', async () => {
+    const size = (checks: string): string => `*(u64 *)(r10 -8) = 0
+      *(u32 *)(r10 -12) = 0
+      r9 = r1
+      r2 = r10
+      r2 += -12
+      r1 = map[values]
+      call bpf_map_lookup_elem
+      if r0 == 0 goto out
+      r5 = *(u64 *)(r0 +0)
+      ${checks}
+      r1 = r9
+      r2 = map[events]
+      r3 = 0
+      r4 = r10
+      r4 += -8
+      call bpf_perf_event_output
+      out: r0 = 2
+      exit`;
+    const advice = async (checks: string): Promise<string> =>
+      (await reject(programOf(size(checks)))).suggestion ?? '';
+    expect(await advice('')).toMatch(/^nothing bounds R5/);
+    expect(await advice('if r5 s> 8 goto out')).toMatch(/signed one/);
+    expect(await advice('if r5 s< 1 goto out')).toMatch(/known not to be negative/);
   });
 });
 

@@ -8,6 +8,7 @@ import { narrow } from './scalar/scalar-comparison.js';
 import { Scalar } from './scalar/scalar.js';
 import { rejectStale } from './stale-pointers.js';
 import type { Simulation } from './simulation.js';
+import { holdsLock } from './spin-locks.js';
 import { describeKind } from './value-format.js';
 import {
   constantValue,
@@ -193,7 +194,9 @@ function compareWithNull(sim: Simulation, subject: Value, code: number, target: 
 function markNull(sim: Simulation, subject: Value, isNull: boolean): void {
   sim.updateAll((candidate) => {
     if (!candidate.maybeNull || candidate.id !== subject.id) return undefined;
-    return isNull ? NULL_VALUE : candidate.with({ maybeNull: false, id: 0 });
+    if (isNull) return NULL_VALUE;
+    const isLockable = candidate.kind === Kind.MapValue && holdsLock(candidate.map!);
+    return candidate.with({ maybeNull: false, id: isLockable ? candidate.id : 0 });
   }, undefined);
   // A cast that gave NULL takes nothing from the socket that it was asked of.
   if (isNull && subject.ref !== 0 && subject.id === subject.ref) {

@@ -6,6 +6,7 @@ import { workOfRound } from './helper-work.js';
 import { leaveCall, rejectDeepCall } from './local-calls.js';
 import { markPrecise, type Origin } from './origin.js';
 import type { Simulation } from './simulation.js';
+import { holdsLock, rejectEndWithLock } from './spin-locks.js';
 import { describeKind } from './value-format.js';
 import { Kind, type KnownMap, PAST_ELEMENT, pointer, UNKNOWN_NUMBER, type Value } from './value.js';
 
@@ -62,7 +63,8 @@ export function callBack(sim: Simulation, prototype: HelperPrototype, map: Known
     provide(1, pointer(Kind.Map, { map }));
     const { element } = frame.callback!;
     provide(2, pointer(Kind.MapKey, { map, ref: element }));
-    provide(3, pointer(Kind.MapValue, { map, ref: element }));
+    const id = holdsLock(map!) ? element : 0;
+    provide(3, pointer(Kind.MapValue, { map, ref: element, id }));
     provide(4, context, contextOrigin);
   }
   sim.state = state;
@@ -122,6 +124,8 @@ export function exitCallback(
     );
   }
   markPrecise(origin);
+  // The helper, which is called again and again, may not be called under a lock.
+  rejectEndWithLock(sim, 'the callback ends');
   // The key is a copy that the next round overwrites, and a map backend need not keep the value where it was.
   if (callback.element !== 0) {
     sim.updateAll((candidate) => (candidate.ref === callback.element ? PAST_ELEMENT : undefined), undefined);

@@ -4,14 +4,6 @@ import { isLddw, type Insn } from '../../src/bpf/insn.js';
 import * as op from '../../src/bpf/opcodes.js';
 import { type Finding, RejectSignal } from './reject-signal.js';
 
-/** A number in one of these may become a function's result without being computed with. */
-export interface ReturnedCopies {
-  /** Bit n stands for Rn. */
-  readonly registers: number;
-  /** By way of the stack as well. */
-  readonly stack: boolean;
-}
-
 /** What is known of the program as a graph, before any value is looked at. */
 export interface ControlFlow {
   /** Slots where functions start, the main program (0) first. */
@@ -24,8 +16,6 @@ export interface ControlFlow {
   readonly loopHeads: Uint8Array;
   /** By slot: bit n is set when Rn may be read before it is written from here on. */
   readonly liveRegisters: Uint16Array;
-  /** What R0 may come from by copies alone, anywhere in the program. */
-  readonly returnedCopies: ReturnedCopies;
 }
 
 /** Whether `insn` is a jump with two ways to go on. */
@@ -81,7 +71,6 @@ export function analyseControlFlow(insns: readonly Insn[]): ControlFlow {
     functionOf,
     ...findPrunePoints(insns, functions),
     liveRegisters: findLiveRegisters(insns, functionOf),
-    returnedCopies: findReturnedCopies(insns),
   };
 }
 
@@ -365,29 +354,6 @@ function findLiveRegisters(insns: readonly Insn[], functionOf: Int32Array): Uint
     callers.forEach(index, enqueue);
   }
   return live;
-}
-
-/** Backwards over moves, loads and stores, whatever their order: functions have the names of registers in common. */
-function findReturnedCopies(insns: readonly Insn[]): ReturnedCopies {
-  let registers = 1;
-  let stack = false;
-  for (;;) {
-    const before = registers;
-    const hadStack: boolean = stack;
-    for (let index = 0; index < insns.length; index++) {
-      const insn = insns[index]!;
-      const insnClass = insn.opcode & op.BPF_CLASS_MASK;
-      const isWanted = (registers & (1 << insn.dst)) !== 0;
-      const isMove =
-        (insnClass === op.BPF_ALU || insnClass === op.BPF_ALU64) &&
-        (insn.opcode & (op.BPF_OP_MASK | op.BPF_SRC_MASK)) === (op.BPF_MOV | op.BPF_X);
-      if (isMove && isWanted) registers |= 1 << insn.src;
-      if (insnClass === op.BPF_LDX && isWanted) stack = true;
-      if (insnClass === op.BPF_STX && stack) registers |= 1 << insn.src;
-      if (isLddw(insn)) index++;
-    }
-    if (registers === before && stack === hadStack) return { registers, stack };
-  }
 }
 
 /** Lists of numbers by slot, in typed arrays: a program may have a million slots. */

@@ -3,6 +3,7 @@ import { leaveCall } from './local-calls.js';
 import { markReturned, type Origin } from './origin.js';
 import { rejectHeldReferences } from './references.js';
 import type { Simulation } from './simulation.js';
+import { rejectEndWithLock } from './spin-locks.js';
 import { describeKind } from './value-format.js';
 import { Kind, type Value } from './value.js';
 
@@ -59,6 +60,7 @@ function exitProgram(sim: Simulation): void {
       },
     );
   }
+  rejectEndWithLock(sim, 'the program ends');
   rejectHeldReferences(sim, 'the program ends');
   sim.facts.returns(result.scalar);
   markReturned(sim.origin(0));

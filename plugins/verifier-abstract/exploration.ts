@@ -1,7 +1,7 @@
 import { type Budget, BYTES_OF } from './budget.js';
 import { callsBack, type ControlFlow, isJump } from './control-flow.js';
 import type { Frame } from './frame.js';
-import { DROPPED, NOWHERE, Origin, OriginKind, PRECISE, undropped } from './origin.js';
+import { DROPPED, NOWHERE, Origin, OriginKind, PRECISE, RETURNED, undropped } from './origin.js';
 import { Comparison, covers, inheritMarks, markEverything } from './pruning.js';
 import { RejectSignal } from './reject-signal.js';
 import type { Driver, Simulation } from './simulation.js';
@@ -195,7 +195,7 @@ export class Exploration implements Driver {
         const stored = list[i]!;
         if (!stored.explored) {
           if (calls && this.#isEarlierRound(stored) && covers(stored.state, state, Comparison.Within)) {
-            markEverything(state, this.flow.returnedCopies);
+            markEverything(state);
             this.#endPath(state.cost + costOfRounds(stored.state, state) + stored.costWithoutRound);
             return true;
           }
@@ -282,24 +282,28 @@ export class Exploration implements Driver {
 
   /**
    * A callback that counts would be simulated once for every count. Numbers that changed since the round before,
-   * and whose exact range has decided nothing so far, are let go: that only adds possibilities.
+   * and whose exact range has decided nothing so far, are let go: that only adds possibilities. What is returned in the
+   * end is let go only after some rounds, as it mostly is one of a few verdicts.
    */
   #widen(pc: number): void {
     const { state } = this.#simulation;
-    if (state.top.rounds === undefined) return;
+    const { rounds } = state.top;
+    if (rounds === undefined) return;
     let previous = this.#parent;
     while (previous !== undefined && !(previous.pc === pc && previous.state.depth === state.depth)) {
       previous = previous.parent;
     }
     if (previous === undefined) return;
+    const kept = rounds.count > ROUNDS_OF_VERDICTS ? PRECISE : PRECISE | RETURNED;
     for (let index = 0; index < state.frames.length; index++)
-      this.#widenFrame(index, previous.state.frames[index]!);
+      this.#widenFrame(index, previous.state.frames[index]!, kept);
   }
 
-  #widenFrame(index: number, previous: Frame): void {
+  /** `kept`: the marks of numbers that are not let go. */
+  #widenFrame(index: number, previous: Frame, kept: number): void {
     const { state, pc } = this.#simulation;
     const frame = state.frames[index]!;
-    const changed = (was: Origin | undefined): boolean => was === undefined || (was.marks & PRECISE) === 0;
+    const changed = (was: Origin | undefined): boolean => was === undefined || (was.marks & kept) === 0;
     for (let register = 0; register < 10; register++) {
       const old = previous.regs[register]!;
       const now = frame.regs[register]!;
@@ -327,6 +331,9 @@ export class Exploration implements Driver {
     }
   }
 }
+
+/** Rounds of a callback in which what is returned later is known exactly: more than there are verdicts. */
+const ROUNDS_OF_VERDICTS = 8;
 
 /**
  * What a path that ends at `old` costs beyond what went on from there, because its rounds of callbacks took longer

@@ -7,9 +7,11 @@ import {
   type MemoryAccess,
 } from '../../src/bpf/helper-prototypes.js';
 import { BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, mapTypeName } from '../../src/bpf/map-spec.js';
+import { boundAdvice } from './bound-advice.js';
 import { frozenValueOf } from './map-access.js';
 import { checkAccess } from './region-access.js';
 import type { Simulation } from './simulation.js';
+import { checkLockArgument } from './spin-locks.js';
 import { requireInitialised, stackRange, writeUntracked } from './stack-access.js';
 import { rejectStale } from './stale-pointers.js';
 import { describeKind } from './value-format.js';
@@ -180,6 +182,10 @@ export function checkArgument(sim: Simulation, call: Call, arg: HelperArgument, 
         'put what the callback needs in a struct on the stack',
       );
       return;
+    case 'spin-lock':
+      if (value.maybeNull || value.kind === Kind.Stale) rejectArgument(sim, call, register, 'a lock');
+      checkLockArgument(sim, register, value, call.name);
+      return;
     case 'unsupported':
       sim.reject('helper-unsupported', `${call.name} cannot be verified here: ${arg.what}`);
   }
@@ -303,7 +309,7 @@ function checkSizedMemory(
   if (scalar.smin < 0n) {
     sim.reject('helper-size', `R${register} is the size of memory for ${call.name}, but may be negative`, {
       registers: [register, memoryRegister],
-      suggestion: `make it unsigned and bounded: mask it, or compare it as unsigned before the call`,
+      suggestion: boundAdvice(scalar, `R${register}`, 'a size of the memory, never negative'),
     });
   }
   const pointerValue = sim.peek(memoryRegister);
@@ -321,7 +327,7 @@ function checkSizedMemory(
   if (scalar.umax >= BigInt(MAX_MEMORY_SIZE)) {
     sim.reject('helper-size', `R${register} is the size of memory for ${call.name}, and has no upper bound`, {
       registers: [register, memoryRegister],
-      suggestion: `bound R${register} to the size of what R${memoryRegister} points to: mask it, or compare it as unsigned`,
+      suggestion: boundAdvice(scalar, `R${register}`, `no larger than what R${memoryRegister} points to`),
     });
   }
   const most = Number(scalar.umax);

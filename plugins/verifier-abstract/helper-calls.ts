@@ -1,6 +1,7 @@
-import { helperName, knownHelperName } from '../../src/bpf/helper-ids.js';
+import { BPF_FUNC, helperName, knownHelperName, MISSING_FUNCTION } from '../../src/bpf/helper-ids.js';
 import { type HelperPrototype, XDP_HELPER_PROTOTYPES } from '../../src/bpf/helper-prototypes.js';
 import type { Insn } from '../../src/bpf/insn.js';
+import { touchedField } from '../../src/bpf/special-fields.js';
 import { callBack } from './callbacks.js';
 import { NO_CONSTANTS } from './fact-collector.js';
 import { type Call, checkArgument } from './helper-arguments.js';
@@ -10,10 +11,12 @@ import { leaveCall } from './local-calls.js';
 import { NOWHERE, type Origin, OriginKind, PRECISE } from './origin.js';
 import { rejectHeldReferences, release } from './references.js';
 import { leaveFunction } from './exits.js';
-import { UNKNOWN_NUMBER, isInnerMap, type KnownMap, type Value } from './value.js';
+import { rejectCallWithLock, releaseLock, takeLock } from './spin-locks.js';
+import { UNKNOWN_NUMBER, isInnerMap, Kind, type KnownMap, type Value } from './value.js';
 import type { Simulation } from './simulation.js';
 
 export function callHelper(sim: Simulation, insn: Insn): void {
+  rejectCallWithLock(sim, insn.imm);
   const prototype = findPrototype(sim, insn.imm);
   const call: Call = {
     prototype,
@@ -26,6 +29,8 @@ export function callHelper(sim: Simulation, insn: Insn): void {
   const { args } = prototype;
   for (let i = 0; i < args.length; i++) checkArgument(sim, call, args[i]!, i + 1);
   recordCall(sim, call);
+  if (prototype.id === BPF_FUNC.spin_lock) takeLock(sim, sim.peek(1));
+  if (prototype.id === BPF_FUNC.spin_unlock) releaseLock(sim, sim.peek(1));
   if (args.some((arg) => arg.kind === 'callback')) {
     callBack(sim, prototype, call.map);
     return;
@@ -63,6 +68,7 @@ function tailCallFromFunction(sim: Simulation, failed: Value): void {
 }
 
 function findPrototype(sim: Simulation, id: number): HelperPrototype {
+  if (id === MISSING_FUNCTION) rejectMissingFunction(sim);
   const prototype = XDP_HELPER_PROTOTYPES.get(id);
   const name = helperName(id);
   if (prototype === undefined) {
@@ -88,9 +94,29 @@ function findPrototype(sim: Simulation, id: number): HelperPrototype {
     );
   }
   if (prototype.unsupported !== undefined) {
-    sim.reject('helper-unsupported', `${name} cannot be verified here: ${prototype.unsupported}`);
+    const field = fieldOf(sim.peek(1));
+    sim.reject(
+      'helper-unsupported',
+      `${name} cannot be verified here: ${prototype.unsupported}${field === undefined ? '' : ` (R1 points to ${field})`}`,
+    );
   }
   return prototype;
+}
+
+function rejectMissingFunction(sim: Simulation): never {
+  const missing = sim.program.debug?.missing?.find(({ insn }) => insn === sim.pc);
+  const name = missing?.name ?? 'a function';
+  sim.reject('helper-unknown', `${name} is called, which is weak and not there`, {
+    suggestion: `call it only where bpf_ksym_exists(${missing?.name ?? '…'}) is true, which it is not here`,
+  });
+}
+
+/** The special field of a map's value that a pointer is to, e.g. `expiry of map flows, a bpf_timer`. */
+function fieldOf({ kind, map, off, scalar }: Value): string | undefined {
+  if (kind !== Kind.MapValue || map === undefined || !scalar.isConst) return undefined;
+  const at = off + Number(scalar.smin);
+  const field = touchedField(map.special, at, at + 1);
+  return field === undefined ? undefined : `${field.name} of map ${map.spec.name}, a ${field.type}`;
 }
 
 /** Facts may only name numbers that no other path can replace: see CallFact and origin.ts. */

@@ -8,6 +8,7 @@ import { acquire } from './references.js';
 import { arithmetic, join } from './scalar/scalar-arithmetic.js';
 import { Scalar } from './scalar/scalar.js';
 import type { Simulation } from './simulation.js';
+import { holdsLock } from './spin-locks.js';
 import { spilledNumber } from './stack-access.js';
 import {
   isInnerMap,
@@ -79,7 +80,7 @@ function looked(sim: Simulation, call: Call): Value {
     case BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY:
     case BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY:
       if (call.prototype.id === BPF_FUNC.map_lookup_elem && keyIsInside(sim, call, map))
-        return pointer(Kind.MapValue, { map });
+        return pointer(Kind.MapValue, { map, id: holdsLock(map) ? parts.id : 0 });
       return pointer(Kind.MapValue, { ...parts, map });
     default:
       return pointer(Kind.MapValue, { ...parts, map });

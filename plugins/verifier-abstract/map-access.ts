@@ -1,5 +1,6 @@
 import { BPF_F_RDONLY_PROG, BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { bytes } from './access.js';
+import { boundAdvice } from './bound-advice.js';
 import type { Simulation } from './simulation.js';
 import { isInnerMap, Kind, type KnownMap, type Value } from './value.js';
 
@@ -22,16 +23,18 @@ export function checkBounds(
       `${bytes(size)} ${variable ? `as low as ${-min} bytes` : `${-min} bytes`} before the start of ${what} would be accessed`,
       {
         registers: [register],
-        suggestion: variable
-          ? 'make sure that the index is not negative: use an unsigned type, or mask it'
-          : `use offsets from 0 to ${limit - size}`,
+        suggestion: !variable
+          ? `use offsets from 0 to ${limit - size}`
+          : base.scalar.smin < 0n
+            ? boundAdvice(base.scalar, 'the index', 'never negative')
+            : `make sure that the index is at least ${-min} more: so much is taken off it`,
       },
     );
   }
   if (max === Infinity) {
     sim.reject(code, `the offset into ${what} of ${limit} bytes has no upper bound`, {
       registers: [register],
-      suggestion: `bound the index before it is added: mask it, or compare it as unsigned; the last offset that fits is ${limit - size}`,
+      suggestion: boundAdvice(base.scalar, 'the index', `such that the offset is at most ${limit - size}`),
     });
   }
   sim.reject(

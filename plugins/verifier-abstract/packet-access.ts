@@ -1,4 +1,5 @@
 import { bytes } from './access.js';
+import { boundAdvice } from './bound-advice.js';
 import type { Simulation } from './simulation.js';
 import { Kind, type Value } from './value.js';
 
@@ -19,7 +20,7 @@ export function checkPacketAccess(
   if (scalar.smin < 0n) {
     sim.reject('packet-bounds', `R${register} may point ${-scalar.smin} bytes before ${start}`, {
       registers: [register],
-      suggestion: 'make the number that was added unsigned and bounded: mask it with & before the addition',
+      suggestion: boundAdvice(scalar, 'what was added', 'never negative'),
     });
   }
   if (fixed < 0) {

@@ -1,5 +1,6 @@
 import type { Insn } from '../../src/bpf/insn.js';
 import * as op from '../../src/bpf/opcodes.js';
+import { boundAdvice } from './bound-advice.js';
 import { type Origin, OriginKind } from './origin.js';
 import { isMemoryPointer, sameMemory } from './pointer-kinds.js';
 import { arithmetic } from './scalar/scalar-arithmetic.js';
@@ -192,8 +193,12 @@ function rejectUnbounded(
     registers: numberRegister === undefined ? [pointerRegister] : [numberRegister, pointerRegister],
     suggestion:
       numberRegister === undefined
-        ? 'bound the offset before it is added'
-        : `make R${numberRegister} unsigned and bounded before the addition: mask it (R${numberRegister} &= 0xff) or compare it (if R${numberRegister} > limit goto …); a signed comparison alone leaves negative numbers`,
+        ? boundAdvice(offset, 'the offset', 'small and not negative before it is added')
+        : boundAdvice(
+            sim.peek(numberRegister).scalar,
+            `R${numberRegister}`,
+            'small and not negative before it is added',
+          ),
   });
 }
 

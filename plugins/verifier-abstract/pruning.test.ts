@@ -7,7 +7,7 @@ import { Scalar } from './scalar/scalar.js';
 import { Byte, Slot, byteMask } from './slot.js';
 import { StackState } from './stack-state.js';
 import { CONTEXT, Kind, pointer, type KnownMap, Value } from './value.js';
-import { VerifierState } from './verifier-state.js';
+import { type HeldLock, VerifierState } from './verifier-state.js';
 
 const map = (handle: number): KnownMap => ({
   handle,
@@ -19,6 +19,7 @@ const map = (handle: number): KnownMap => ({
     maxEntries: 4,
     flags: 0,
   },
+  special: { fields: [] },
 });
 const [MAP, OTHER_MAP] = [map(1), map(2)];
 const RANGE = Scalar.signed(0n, 255n);
@@ -157,6 +158,32 @@ describe('a field that is part of the comparison', () => {
   });
 });
 
+describe('a lock', () => {
+  const value = pointer(Kind.MapValue, { map: MAP, id: 2 });
+  const holding = (lock: HeldLock | undefined, id = 2): VerifierState => {
+    const state = withRegisters(value.with({ id }));
+    state.lock = lock;
+    return state;
+  };
+  const held: HeldLock = { map: MAP, id: 2, insn: 4 };
+
+  it.each(ALL)('is held in both states, and the same one (%s)', (comparison) => {
+    const is = (old: VerifierState, current: VerifierState): boolean => covers(old, current, comparison);
+    expect(is(holding(held), holding(held))).toBe(true);
+    expect(is(holding(held), holding({ ...held, id: 7 }, 7))).toBe(true);
+    expect(is(holding(held), holding({ ...held, insn: 5 }))).toBe(true);
+    expect(is(holding(held), holding({ ...held, id: 7 }))).toBe(false);
+    expect(is(holding(held), holding({ ...held, map: OTHER_MAP }))).toBe(false);
+    expect(is(holding(held), holding(undefined))).toBe(false);
+    expect(is(holding(undefined), holding(held))).toBe(false);
+  });
+
+  it('is known of a stored state and of a second path', () => {
+    expect(holding(held).checkpoint([0]).lock).toBe(held);
+    expect(holding(held).fork().lock).toBe(held);
+  });
+});
+
 describe('ids', () => {
   const number = (id: number, off = 0): Value =>
     new Value(Kind.Scalar, Scalar.signed(0n, 1n << 40n), id, off, 0, false, 0, undefined, 0, undefined);
@@ -292,16 +319,21 @@ describe('marks', () => {
 
   it('of a state that a path ends at pass to what the path holds, in registers and on the stack', () => {
     const old = withRegisters(number);
-    old.writableStack(0).set(0, spill(number), marked(EVERYTHING | RETURNED));
+    old.writableStack(0).set(0, spill(number), marked(LIVE | RETURNED));
+    // What is needed exactly is among what the old state returned.
+    old.writableStack(0).set(1, spill(number), marked(EVERYTHING | RETURNED));
     const current = withRegisters(number);
     const register = marked(0);
     const slot = marked(0);
     current.writable().origins[6] = register;
+    const exact = marked(0);
     current.writableStack(0).set(0, spill(number), slot);
+    current.writableStack(0).set(1, spill(number), exact);
     const returned: Scalar[] = [];
     inheritMarks(old, current, (scalar) => returned.push(scalar));
     expect(register.marks).toBe(PRECISE);
-    expect(slot.marks).toBe(PRECISE | LIVE | RETURNED);
+    expect(slot.marks).toBe(LIVE | RETURNED);
+    expect(exact.marks).toBe(PRECISE | LIVE);
     expect(returned).toEqual([RANGE]);
   });
 
@@ -311,12 +343,9 @@ describe('marks', () => {
     const slot = marked(0);
     state.writable().origins[6] = register;
     state.writableStack(0).set(0, spill(number), slot);
-    markEverything(state, { registers: 0, stack: false });
+    markEverything(state);
     expect(register.marks).toBe(PRECISE);
     expect(slot.marks).toBe(PRECISE | LIVE);
-    markEverything(state, { registers: 1 << 6, stack: true });
-    expect(register.marks).toBe(PRECISE | RETURNED);
-    expect(slot.marks).toBe(PRECISE | LIVE | RETURNED);
   });
 
   it('decide what counts: a number that was not precise, a slot that was not read', () => {

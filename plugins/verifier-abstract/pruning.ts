@@ -1,10 +1,9 @@
-import type { ReturnedCopies } from './control-flow.js';
 import type { CallbackFrame, Frame, Rounds } from './frame.js';
 import { LIVE, markLive, markPrecise, markReturned, type Origin, PRECISE, RETURNED } from './origin.js';
 import { type Scalar, UNKNOWN } from './scalar/scalar.js';
 import { Byte, EMPTY_SLOT, type Slot } from './slot.js';
 import { Kind, type Value } from './value.js';
-import type { Reference, VerifierState } from './verifier-state.js';
+import type { HeldLock, Reference, VerifierState } from './verifier-state.js';
 
 /**
  * When a path comes to a state that an earlier one covers, whatever can happen from here on has been seen. What
@@ -84,9 +83,11 @@ export const COMPARISONS = {
     insn: { not: 'is for messages' },
     what: { not: 'is for messages' },
   },
+  lock: { map: 'equal', id: 'renamed', insn: { not: 'is for messages' } },
   state: {
     frames: 'contained',
     references: 'renamed',
+    lock: 'renamed',
     proved: { not: 'is for messages' },
     choices: { not: 'how the path came here' },
     steps: { not: 'how long the path is' },
@@ -99,6 +100,7 @@ export const COMPARISONS = {
   readonly callback: Record<FieldOf<CallbackFrame>, Compared | { readonly not: string }>;
   readonly rounds: Record<FieldOf<Rounds>, Compared | { readonly not: string }>;
   readonly reference: Record<FieldOf<Reference>, Compared | { readonly not: string }>;
+  readonly lock: Record<FieldOf<HeldLock>, Compared | { readonly not: string }>;
   readonly state: Record<
     Exclude<FieldOf<VerifierState>, 'depth' | 'top'>,
     Compared | { readonly not: string }
@@ -187,6 +189,7 @@ export function covers(old: VerifierState, current: VerifierState, comparison: C
     if ((a.rounds?.charged ?? 0) > (b.rounds?.charged ?? 0)) return false;
   }
   renaming.clear();
+  if (!coversLock(old.lock, current.lock)) return false;
   for (let i = 0; i < old.references.length; i++) {
     if (!renaming.matches(old.references[i]!.id, current.references[i]!.id)) return false;
   }
@@ -198,6 +201,12 @@ export function covers(old: VerifierState, current: VerifierState, comparison: C
     if (!coversFrame(old.frames[i]!, current.frames[i]!, comparison)) return false;
   }
   return true;
+}
+
+/** What is held has to be given back: a path that holds a lock does not go on as one that holds none. */
+function coversLock(old: HeldLock | undefined, current: HeldLock | undefined): boolean {
+  if (old === undefined || current === undefined) return old === current;
+  return old.map === current.map && renaming.matches(old.id, current.id);
 }
 
 function coversFrame(old: Frame, current: Frame, comparison: Comparison): boolean {
@@ -340,7 +349,11 @@ function inheritNumber(
   returns: (scalar: Scalar) => void,
 ): void {
   if (old.kind !== Kind.Scalar || oldOrigin === undefined || oldOrigin.marks === 0) return;
-  if ((oldOrigin.marks & PRECISE) !== 0) markPrecise(origin);
+  if ((oldOrigin.marks & PRECISE) !== 0) {
+    // The current number is one that the old one was taken for: nothing more is returned.
+    markPrecise(origin);
+    return;
+  }
   if ((oldOrigin.marks & RETURNED) !== 0 && current.kind === Kind.Scalar) {
     returns(current.scalar);
     markReturned(origin);
@@ -348,20 +361,15 @@ function inheritNumber(
 }
 
 /**
- * Ends a path on a state whose own paths have not ended: what they will need is not known, so it is everything. What
- * they return is among what is returned anyway, as the state covers this one; but of an earlier state that this one
- * was computed from, every number that copies can bring to R0 may be.
+ * Ends a path on a state whose own paths have not ended: what they will need is not known, so it is everything, and
+ * exactly. Then what they return is among what is returned anyway, of this state and of those that it was computed from.
  */
-export function markEverything(state: VerifierState, returned: ReturnedCopies): void {
+export function markEverything(state: VerifierState): void {
   for (const frame of state.frames) {
-    frame.origins.forEach((origin, register) => {
-      markPrecise(origin);
-      if ((returned.registers & (1 << register)) !== 0) markReturned(origin);
-    });
+    frame.origins.forEach(markPrecise);
     for (const origin of frame.stack.origins) {
       markLive(origin);
       markPrecise(origin);
-      if (returned.stack) markReturned(origin);
     }
   }
 }

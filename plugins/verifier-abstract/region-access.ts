@@ -1,4 +1,5 @@
 import { BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
+import { touchedField } from '../../src/bpf/special-fields.js';
 import { type Access, MAX_OFFSET, rejectReadOnly } from './access.js';
 import { checkBounds } from './map-access.js';
 import { checkPacketAccess } from './packet-access.js';
@@ -59,6 +60,7 @@ export function checkAccess(
         'map-value-bounds',
         `a value of map ${map.spec.name}`,
       );
+      rejectSpecialField(sim, register, map, min, max + size);
       if (record) recordMapAccess(sim, map, write, size, min, max);
       return;
     }
@@ -126,6 +128,30 @@ function rejectNotAccessible(sim: Simulation, register: number, base: Value, wri
 function rejectWriteOnly(sim: Simulation, register: number, { spec }: KnownMap): void {
   if ((spec.flags & BPF_F_WRONLY_PROG) === 0) return;
   sim.reject('write-only', `map ${spec.name} may not be read by programs`, { registers: [register] });
+}
+
+/** What only helpers may touch (kernel/bpf/verifier.c, `check_map_access`). */
+function rejectSpecialField(
+  sim: Simulation,
+  register: number,
+  { spec, special }: KnownMap,
+  first: number,
+  end: number,
+): void {
+  const field = touchedField(special, first, end);
+  if (field === undefined) return;
+  const what = `${field.name} of map ${spec.name}, a ${field.type}`;
+  sim.reject(
+    'special-field',
+    `bytes ${first} to ${end - 1} of the value touch ${what}, which only helpers may`,
+    {
+      registers: [register],
+      suggestion:
+        field.type === 'bpf_spin_lock'
+          ? 'access the other members one by one; take and release the lock with bpf_spin_lock and bpf_spin_unlock'
+          : `access the other members one by one; what works on a ${field.type} is not modelled here: nothing would act on it`,
+    },
+  );
 }
 
 /** Facts name maps by handle, which what a lookup in a map of maps gave has none of. */

@@ -57,6 +57,9 @@ export const REJECTION_CODES = {
   'packet-memory-argument': 'a helper is passed packet memory that it cannot take',
   'reference-leak': 'something acquired from a helper is not given back',
   'reference-release': 'something is given back that was not acquired, or with an offset',
+  'lock-argument': 'bpf_spin_lock or bpf_spin_unlock is given something else than the lock that it is for',
+  'lock-held': 'something is done that may not be done while a lock is held, or the program ends with it',
+  'special-field': "a lock, a timer or the like in a map's value is accessed as if it were data",
   'call-depth': 'local calls nest deeper than 8 frames',
   'stack-depth': 'the stacks of nested functions together exceed 512 bytes',
   'callback-invalid': 'a callback is not a local function or returns something else than 0 or 1',
@@ -136,6 +139,10 @@ export const REJECTION_HELP: Readonly<Record<RejectionCode, string>> = {
   'packet-memory-argument': 'copy the bytes to the stack first and pass that',
   'reference-leak': 'give it back on every path after the check for NULL',
   'reference-release': 'pass the pointer exactly as it was returned, once',
+  'lock-argument':
+    'pass the address of the struct bpf_spin_lock in a value that was looked up, and unlock what was locked',
+  'lock-held': 'call bpf_spin_unlock on every path before the end, and before any helper is called',
+  'special-field': 'access the members around it one by one',
   'call-depth': 'flatten the calls, or inline functions; recursion is not possible',
   'stack-depth':
     'move large buffers to a per-CPU array map, or inline functions so that they share the stack',

@@ -7,7 +7,7 @@ import { FactCollector } from './fact-collector.js';
 import { markPrecise, Origin, OriginKind } from './origin.js';
 import { type Finding, RejectSignal } from './reject-signal.js';
 import type { RejectionCode } from './rejection-codes.js';
-import { Kind, type KnownMap, NOT_INIT, type Value } from './value.js';
+import { Kind, knownMap, type KnownMap, NOT_INIT, type Value } from './value.js';
 import { VerifierState } from './verifier-state.js';
 
 export interface SimulationOptions {
@@ -47,7 +47,7 @@ export class Simulation {
   ) {
     this.insns = program.insns;
     this.facts = new FactCollector(program.insns.length);
-    for (const [handle, spec] of maps) this.#maps.set(handle, { handle, spec });
+    for (const [handle, spec] of maps) this.#maps.set(handle, knownMap(handle, spec));
     this.state = VerifierState.initial();
   }
 
@@ -71,19 +71,17 @@ export class Simulation {
       if (spec === undefined) {
         this.reject('helper-argument', `it is not known what maps ${outer.spec.name} holds`);
       }
-      const { type, keySize, valueSize, maxEntries, flags } = spec;
-      inner = {
-        handle: -1 - this.#innerMaps.size,
-        spec: {
-          name: `${outer.spec.name}[]`,
-          type,
-          keySize,
-          valueSize,
-          maxEntries,
-          flags,
-          inner: spec.inner,
-        },
-      };
+      const { type, keySize, valueSize, maxEntries, flags, btf } = spec;
+      inner = knownMap(-1 - this.#innerMaps.size, {
+        name: `${outer.spec.name}[]`,
+        type,
+        keySize,
+        valueSize,
+        maxEntries,
+        flags,
+        btf,
+        inner: spec.inner,
+      });
       this.#innerMaps.set(outer, inner);
     }
     return inner;

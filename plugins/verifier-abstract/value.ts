@@ -1,4 +1,5 @@
 import type { SocketKind } from '../../src/bpf/helper-prototypes.js';
+import { specialFields, type SpecialFields } from '../../src/bpf/special-fields.js';
 import type { VerifierMap } from '../../src/core/contract/verifier.js';
 import { Scalar, UNKNOWN, ZERO } from './scalar/scalar.js';
 
@@ -33,6 +34,12 @@ export enum Kind {
 export interface KnownMap {
   readonly handle: number;
   readonly spec: VerifierMap;
+  /** What of its values is not plain data. */
+  readonly special: SpecialFields;
+}
+
+export function knownMap(handle: number, spec: VerifierMap): KnownMap {
+  return { handle, spec, special: specialFields(spec) };
 }
 
 /** Whether all that is known of the map is what the map of maps may hold. */

@@ -1,7 +1,7 @@
 import { type CallbackFrame, emptyFrame, Frame, type Rounds } from './frame.js';
 import { NOWHERE, Origin, OriginKind, undropped } from './origin.js';
 import type { StackState } from './stack-state.js';
-import { CONTEXT, Kind, NOT_INIT, type Value } from './value.js';
+import { CONTEXT, Kind, type KnownMap, NOT_INIT, type Value } from './value.js';
 
 /** Something that has to be given back before the program ends, e.g. a ring buffer record. */
 export interface Reference {
@@ -9,6 +9,15 @@ export interface Reference {
   /** Slot of the call that acquired it. */
   readonly insn: number;
   readonly what: string;
+}
+
+/** The lock that a path holds: at most one (kernel/bpf/verifier.c, `process_spin_lock`). */
+export interface HeldLock {
+  readonly map: KnownMap;
+  /** Id of the pointer to the value that the lock is in; 0 for the one value of global data. */
+  readonly id: number;
+  /** Slot of the call that took it. */
+  readonly insn: number;
 }
 
 /** A comparison that proved bytes of the packet through a pointer with a variable offset. */
@@ -29,6 +38,7 @@ export class VerifierState {
   #token = {};
   frames: Frame[];
   references: readonly Reference[];
+  lock: HeldLock | undefined;
   choices: Choice | undefined;
   /** The latest on this path. */
   proved: ProvedPointer | undefined;
@@ -99,6 +109,7 @@ export class VerifierState {
       this.cost,
     );
     second.proved = this.proved;
+    second.lock = this.lock;
     return second;
   }
 
@@ -144,7 +155,9 @@ export class VerifierState {
       stored.push(new Frame(...parts, kept, origins, stack, NOBODY, NOBODY));
       this.frames[index] = new Frame(...parts, frame.regs, origins, stack, NOBODY, NOBODY);
     }
-    return new VerifierState(stored, this.references, undefined, this.steps, this.cost);
+    const copy = new VerifierState(stored, this.references, undefined, this.steps, this.cost);
+    copy.lock = this.lock;
+    return copy;
   }
 }
 

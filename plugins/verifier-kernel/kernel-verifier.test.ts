@@ -1,6 +1,8 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { assemble } from '../../src/bpf/assembler.js';
+import { readObject } from '../../src/bpf/elf/object-spec.js';
 import { BPF_F_RDONLY_PROG, BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { BPF_PROG_TYPE_XDP, type ProgramDebugInfo } from '../../src/bpf/program.js';
 import { verifierConformance } from '../../src/conformance/verifier/index.js';
@@ -22,6 +24,11 @@ const map = (name: string, type: number, extra: Partial<VerifierMap> = {}): Veri
   ...extra,
 });
 const { BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_RINGBUF } = BPF_MAP_TYPE;
+/** Bytes 0 to 3 of the value are a spin lock. */
+const LOCKED = readObject(
+  readFileSync(join(import.meta.dirname, '../../src/bpf/elf/fixtures/special_fields.o')),
+  'special_fields',
+).maps.find(({ name }) => name === 'locked')!.btf;
 const MAPS = [
   map('flows', BPF_MAP_TYPE_HASH, { maxEntries: 2 ** 30 }),
   map('config', BPF_MAP_TYPE_ARRAY, {
@@ -32,6 +39,9 @@ const MAPS = [
   map('ring', BPF_MAP_TYPE_RINGBUF, { keySize: 0, valueSize: 0, maxEntries: 4096 }),
   map('programs', BPF_MAP_TYPE_PROG_ARRAY, { valueSize: 4 }),
   map('bad', BPF_MAP_TYPE_ARRAY, { keySize: 3 }),
+  map('locked', BPF_MAP_TYPE_ARRAY, { maxEntries: 1, valueSize: 24, btf: LOCKED }),
+  // The kernel takes no lock there, and so no BTF.
+  map('recent', BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH, { valueSize: 24, btf: LOCKED }),
 ];
 const HANDLES = new Map(MAPS.map(({ name }, index) => [name, 100 + index]));
 const BY_HANDLE = new Map(MAPS.map((attributes, index) => [100 + index, attributes]));
@@ -115,6 +125,11 @@ const REJECTED: readonly (readonly [KernelCode, number | undefined, string])[] =
   ['insn-invalid', 0, '.quad 0x00000000000000ff\nr0 = 0\nexit'],
   ['division-by-zero', 1, 'r0 = 1\nr0 /= 0\nexit'],
   ['shift-too-far', 1, 'r0 = 1\nr0 <<= 64\nexit'],
+  ['lock-argument', 2, 'r1 = map[locked][0]+4\ncall bpf_spin_lock\nr0 = 0\nexit'],
+  ['lock-argument', 2, 'r1 = map[config][0]+0\ncall bpf_spin_lock\nr0 = 0\nexit'],
+  ['lock-held', 4, 'r1 = map[locked][0]+0\ncall bpf_spin_lock\nr0 = 0\nexit'],
+  ['lock-held', 3, 'r1 = map[locked][0]+0\ncall bpf_spin_lock\ncall bpf_ktime_get_ns\nr0 = 0\nexit'],
+  ['special-field', 2, 'r1 = map[locked][0]+0\nr0 = *(u32 *)(r1 +0)\nr0 = 0\nexit'],
   ['map-invalid', undefined, 'r1 = map[bad]\nr0 = 0\nexit'],
   ['map-unknown', 0, 'r1 = map[fd:1]\nr0 = 0\nexit'],
   ['insn-unsupported', 0, 'r1 = btf[id:1]\nr0 = 0\nexit'],
@@ -198,6 +213,13 @@ describe.skipIf(skipped !== '')(`verifier kernel${skipped}`, () => {
     expect(result).toMatchObject({ accepted: true, statistics: { processedInsns: 2 } });
     expect(result.log).toContain('0: (b7) r0 = 2');
     expect((await verify('r0 = 2\nexit')).log).toBeUndefined();
+  });
+
+  it('takes maps with their BTF, and without it where the kernel does not take that', async () => {
+    const locks = (name: string): string =>
+      `${LOOKUP.replace('flows', name)}\nif r0 == 0 goto out\nr6 = r0\nr1 = r6\ncall bpf_spin_lock\nr1 = r6\ncall bpf_spin_unlock\nout:\nr0 = 2\nexit`;
+    expect(await verify(locks('locked'))).toMatchObject({ accepted: true });
+    expect(await rejection(locks('recent'))).toMatchObject({ code: 'lock-argument' });
   });
 
   it('leaves nothing open', async () => {

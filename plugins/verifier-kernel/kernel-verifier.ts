@@ -235,7 +235,9 @@ class Explanation {
     const frame = log.frames[last?.frame ?? 0] ?? new Map<string, string>();
     const atLast = insn !== undefined && insn === last?.insn;
     if (atLast) code = refine(code, insns[insn!]!, message, frame, path, insns);
-    const explanation = this.of({ code, reason: reasonOf(messages, errno), insn }, statistics);
+    const missing = this.request.program.debug?.missing?.find((each) => each.insn === insn);
+    const reason = `${missing === undefined ? '' : `${missing.name} is called, which is weak and not there: `}${reasonOf(messages, errno)}`;
+    const explanation = this.of({ code, reason, insn }, statistics);
     if (insn === undefined) return explanation;
     const registers = atLast ? registersAtFault(insns[insn]!, messages, frame) : [];
     const values = registers.flatMap((register) => {

@@ -1,7 +1,13 @@
 import { Type, type Static } from '@sinclair/typebox';
 import type { LineInfo } from '../../src/bpf/btf/btf-ext.js';
 import { disassemble, formatInsn } from '../../src/bpf/disassembler.js';
-import { helperId, helperName, knownHelperName, HELPER_COUNT } from '../../src/bpf/helper-ids.js';
+import {
+  helperId,
+  helperName,
+  knownHelperName,
+  HELPER_COUNT,
+  MISSING_FUNCTION,
+} from '../../src/bpf/helper-ids.js';
 import { findInvalidInsn } from '../../src/bpf/insn-validity.js';
 import { isLddw, type Insn } from '../../src/bpf/insn.js';
 import { BPF_MAP_TYPE, mapTypeName } from '../../src/bpf/map-spec.js';
@@ -178,6 +184,8 @@ function checkCall(insn: Insn, gplCompatible: boolean): Problem | undefined {
     return { code: 'kfunc-call', reason: `call of the kernel function with BTF id ${insn.imm}` };
   }
   if (insn.src !== op.BPF_CALL_HELPER) return undefined;
+  // Whether a path comes there depends on values; a run that does ends.
+  if (insn.imm === MISSING_FUNCTION) return undefined;
   // 0 and the last are markers of the enumeration.
   if (insn.imm === 0 || insn.imm >= HELPER_COUNT - 1 || knownHelperName(insn.imm) === undefined) {
     return { code: 'helper-unknown', reason: `there is no helper ${insn.imm}` };

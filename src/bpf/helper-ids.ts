@@ -226,7 +226,15 @@ export const HELPER_COUNT = NAMES.length;
 const ID_BY_NAME = new Map<string, number>(NAMES.map((name, id) => [name, id]));
 
 /** `1` → `bpf_map_lookup_elem`; a number no kernel gave out → `helper 999`. */
+/**
+ * Number of the helper that a call of a missing function names: of a weak symbol that nobody defines. There is no such
+ * helper, now or later, so that a verifier rejects a path that comes to the call, and a run that does ends there.
+ * libbpf does likewise with numbers from 2002000000 on.
+ */
+export const MISSING_FUNCTION = 0x7fff;
+
 export function helperName(id: number): string {
+  if (id === MISSING_FUNCTION) return 'a function that is not there';
   return knownHelperName(id) ?? `helper ${id}`;
 }
 

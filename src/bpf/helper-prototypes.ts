@@ -34,6 +34,8 @@ export type HelperArgument =
   | { readonly kind: 'ringbuf-record' }
   /** A socket of any kind; `release` if the call takes the reference away. */
   | { readonly kind: 'socket'; readonly release?: boolean }
+  /** A `struct bpf_spin_lock` in a map's value. */
+  | { readonly kind: 'spin-lock' }
   /** A local function; `parameters` tells what it gets. */
   | { readonly kind: 'callback'; readonly parameters: CallbackParameters }
   /** What is passed through to a callback: a pointer to the stack, or NULL. */
@@ -85,7 +87,7 @@ export interface HelperPrototype {
   readonly packetMemory?: boolean;
   /** Reaches beyond the packet and the maps: kernel or user memory, or the task that happens to run. */
   readonly privileged?: boolean;
-  /** Has to do with a map or a value that only BTF describes, or with dynptrs: xdpbed's verifier refuses it. */
+  /** Has to do with something that is not modelled: why xdpbed's verifier refuses it. */
   readonly unsupported?: string;
 }
 
@@ -106,6 +108,7 @@ const address: HelperArgument = { kind: 'address' };
 const string: HelperArgument = { kind: 'constant-string' };
 const socket: HelperArgument = { kind: 'socket' };
 const releasedSocket: HelperArgument = { kind: 'socket', release: true };
+const spinLock: HelperArgument = { kind: 'spin-lock' };
 const callbackContext: HelperArgument = { kind: 'callback-context' };
 const fixed = (bytes: number, access: MemoryAccess = 'read'): HelperArgument => ({
   kind: 'fixed-memory',
@@ -116,7 +119,8 @@ const number: HelperReturn = { kind: 'scalar' };
 const nothing: HelperReturn = { kind: 'void' };
 
 const BTF = 'it needs the types of the running kernel';
-const VALUE_BTF = "it needs BTF of the map's value, which xdpbed's maps do not carry";
+const TIMER = 'nothing here would run the timer and call back';
+const KPTR = "pointers to the kernel's objects are not tracked here";
 const DYNPTR = 'dynptrs are not tracked yet';
 const CGROUP = 'it works on cgroups, which xdpbed does not have';
 
@@ -140,6 +144,8 @@ const PROTOTYPES: readonly HelperPrototype[] = [
     packetMemory: true,
   },
   { id: BPF_FUNC.map_delete_elem, args: [map, mapKey], returns: number, packetMemory: true },
+  { id: BPF_FUNC.spin_lock, args: [spinLock], returns: nothing },
+  { id: BPF_FUNC.spin_unlock, args: [spinLock], returns: nothing },
   { id: BPF_FUNC.map_push_elem, args: [map, mapValue, scalar], returns: number, packetMemory: true },
   { id: BPF_FUNC.map_pop_elem, args: [map, mapValueOut], returns: number },
   { id: BPF_FUNC.map_peek_elem, args: [map, mapValueOut], returns: number },
@@ -378,13 +384,11 @@ const PROTOTYPES: readonly HelperPrototype[] = [
   { id: BPF_FUNC.send_signal_thread, args: [scalar], returns: number, privileged: true },
 
   // Refused: what they work on is not modelled
-  { id: BPF_FUNC.spin_lock, args: [], returns: nothing, unsupported: VALUE_BTF },
-  { id: BPF_FUNC.spin_unlock, args: [], returns: nothing, unsupported: VALUE_BTF },
-  { id: BPF_FUNC.timer_init, args: [], returns: number, gplOnly: true, unsupported: VALUE_BTF },
-  { id: BPF_FUNC.timer_set_callback, args: [], returns: number, gplOnly: true, unsupported: VALUE_BTF },
-  { id: BPF_FUNC.timer_start, args: [], returns: number, gplOnly: true, unsupported: VALUE_BTF },
-  { id: BPF_FUNC.timer_cancel, args: [], returns: number, gplOnly: true, unsupported: VALUE_BTF },
-  { id: BPF_FUNC.kptr_xchg, args: [], returns: number, unsupported: VALUE_BTF },
+  { id: BPF_FUNC.timer_init, args: [], returns: number, gplOnly: true, unsupported: TIMER },
+  { id: BPF_FUNC.timer_set_callback, args: [], returns: number, gplOnly: true, unsupported: TIMER },
+  { id: BPF_FUNC.timer_start, args: [], returns: number, gplOnly: true, unsupported: TIMER },
+  { id: BPF_FUNC.timer_cancel, args: [], returns: number, gplOnly: true, unsupported: TIMER },
+  { id: BPF_FUNC.kptr_xchg, args: [], returns: number, unsupported: KPTR },
   { id: BPF_FUNC.get_task_stack, args: [], returns: number, unsupported: BTF },
   { id: BPF_FUNC.copy_from_user, args: [], returns: number, unsupported: 'it may sleep' },
   { id: BPF_FUNC.snprintf_btf, args: [], returns: number, unsupported: BTF },

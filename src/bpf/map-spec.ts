@@ -1,4 +1,5 @@
 import type { BtfTypeRef } from './btf/btf-type-ref.js';
+import type { MapBtf } from './btf/map-btf.js';
 
 /** Map types by their kernel number (`enum bpf_map_type`, include/uapi/linux/bpf.h). */
 export const BPF_MAP_TYPE = {
@@ -61,6 +62,8 @@ export interface MapAttributes {
   readonly valueSize: number;
   readonly maxEntries: number;
   readonly flags: number;
+  /** What keys and values are made of, where it is known; the sizes count all the same. */
+  readonly btf?: MapBtf | undefined;
   /** What an ARRAY_OF_MAPS or HASH_OF_MAPS may hold. */
   readonly inner?: MapAttributes | undefined;
 }

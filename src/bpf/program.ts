@@ -67,6 +67,15 @@ export type ProgramReference =
 export interface ProgramDebugInfo {
   readonly functions: readonly FunctionInfo[];
   readonly lines: readonly LineInfo[];
+  /** Calls of weak functions that nobody defines: insns that call helper MISSING_FUNCTION. */
+  readonly missing?: readonly MissingFunction[] | undefined;
+}
+
+export interface MissingFunction {
+  /** Slot of the call. */
+  readonly insn: number;
+  /** The symbol's name. */
+  readonly name: string;
 }
 
 /**

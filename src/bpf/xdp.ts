@@ -18,6 +18,9 @@ export const XDP_PACKET_HEADROOM = 256;
 /** Bytes at the start of the headroom that adjust_head and adjust_meta must leave (`sizeof(struct xdp_frame)`). */
 export const XDP_FRAME_RESERVED = 40;
 
+/** The longest metadata in front of a packet that arrives, in bytes: what is left of the headroom. */
+export const MAX_METADATA_LENGTH = XDP_PACKET_HEADROOM - XDP_FRAME_RESERVED;
+
 /** Byte offsets of `struct xdp_md`, the context of an XDP program; six u32 fields. */
 export const XDP_MD = {
   data: 0,

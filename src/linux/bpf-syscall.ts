@@ -98,13 +98,16 @@ export interface MapCreation {
   readonly flags: number;
   /** A map with the attributes of what an ARRAY_OF_MAPS or HASH_OF_MAPS may hold. */
   readonly innerMapFd?: number | undefined;
+  /** A loaded BTF and the types of key and value in it; a key of type 0 is that of global data. */
+  readonly btf?: { readonly fd: number; readonly keyType: number; readonly valueType: number } | undefined;
 }
 
 /**
  * BPF_MAP_CREATE: a file descriptor, or `-errno`.
  * ```
  * +0 map_type u32 · +4 key_size u32 · +8 value_size u32 · +12 max_entries u32 · +16 map_flags u32
- * +20 inner_map_fd u32 · +24 numa_node u32 · +28 map_name char[16]
+ * +20 inner_map_fd u32 · +24 numa_node u32 · +28 map_name char[16] · +48 btf_fd u32 · +52 btf_key_type_id u32
+ * +56 btf_value_type_id u32
  * ```
  */
 export function mapCreate(map: MapCreation): number {
@@ -116,6 +119,9 @@ export function mapCreate(map: MapCreation): number {
     .u32(16, map.flags)
     .u32(20, map.innerMapFd ?? 0)
     .name(28, map.name)
+    .u32(48, map.btf?.fd ?? 0)
+    .u32(52, map.btf?.keyType ?? 0)
+    .u32(56, map.btf?.valueType ?? 0)
     .call(BPF_MAP_CREATE);
 }
 

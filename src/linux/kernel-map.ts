@@ -1,6 +1,7 @@
+import type { MapBtf } from '../bpf/btf/map-btf.js';
 import { errnoName } from '../bpf/errno.js';
 import { BPF_MAP_TYPE, mapTypeName, type MapAttributes } from '../bpf/map-spec.js';
-import { closeFd, mapCreate, possibleCpus } from './bpf-syscall.js';
+import { btfLoad, closeFd, mapCreate, possibleCpus, type MapCreation } from './bpf-syscall.js';
 
 export interface NamedMapAttributes extends MapAttributes {
   readonly name: string;
@@ -8,8 +9,8 @@ export interface NamedMapAttributes extends MapAttributes {
 
 /**
  * Creates a map as libbpf does: a map of maps with a template of its inner map, a PERF_EVENT_ARRAY of no stated
- * size with a slot for each CPU, a RINGBUF rounded up to a power of two of whole pages. A file descriptor, or
- * `-errno`.
+ * size with a slot for each CPU, a RINGBUF rounded up to a power of two of whole pages; with its BTF, and without it
+ * where the kernel does not take that. A file descriptor, or `-errno`.
  */
 export function createKernelMap(map: NamedMapAttributes): number {
   const { name, type, keySize, valueSize, flags, inner } = map;
@@ -20,10 +21,23 @@ export function createKernelMap(map: NamedMapAttributes): number {
     if (innerMapFd < 0) return innerMapFd;
   }
   try {
-    return mapCreate({ name, type, keySize, valueSize, maxEntries, flags, innerMapFd });
+    return createWithBtf({ name, type, keySize, valueSize, maxEntries, flags, innerMapFd }, map.btf);
   } finally {
     // The kernel copies the attributes: the template itself is not in the map.
     if (innerMapFd !== undefined) closeFd(innerMapFd);
+  }
+}
+
+function createWithBtf(creation: MapCreation, btf: MapBtf | undefined): number {
+  if (btf === undefined) return mapCreate(creation);
+  const fd = btfLoad(btf.bytes);
+  if (fd < 0) return mapCreate(creation);
+  try {
+    const { keyType, valueType } = btf;
+    const map = mapCreate({ ...creation, btf: { fd, keyType, valueType } });
+    return map >= 0 ? map : mapCreate(creation);
+  } finally {
+    closeFd(fd);
   }
 }
 

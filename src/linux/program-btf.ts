@@ -1,13 +1,9 @@
+import { BtfEncoder, littleEndianWords } from '../bpf/btf/btf-encoder.js';
 import { isLddw, type Insn } from '../bpf/insn.js';
 import { BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC, OP_CALL } from '../bpf/opcodes.js';
 import type { ProgramDebugInfo } from '../bpf/program.js';
 import { btfLoad, type ProgramBtfRecords } from './bpf-syscall.js';
 
-const BTF_MAGIC = 0xeb9f;
-const BTF_HEADER_SIZE = 24;
-const BTF_KIND_INT = 1;
-const BTF_KIND_FUNC = 12;
-const BTF_KIND_FUNC_PROTO = 13;
 const BTF_INT_SIGNED = 1;
 
 /**
@@ -18,11 +14,6 @@ const BTF_INT_SIGNED = 1;
  * Every function is `static int name(void)`: the kernel then verifies each where it is called, with what its caller
  * knows, as it does for a program without BTF.
  *
- * ```
- * header   +0 magic u16 · +2 version u8 · +3 flags u8 · +4 hdr_len u32 · +8 type_off, type_len u32
- *          +16 str_off, str_len u32
- * type     +0 name_off u32 · +4 info u32 (kind << 24 | vlen) · +8 size or type u32; INT: +12 encoding << 24 | bits
- * ```
  * Returns undefined when the kernel has no use for it; the program loads without it all the same.
  */
 export function loadProgramBtf(
@@ -31,33 +22,18 @@ export function loadProgramBtf(
 ): ProgramBtfRecords | undefined {
   const starts = functionStarts(insns);
   const names = new Map(debug?.functions.map(({ insn, name }) => [insn, name]));
-  const strings = new StringTable();
-  const types: number[] = [];
-  types.push(strings.offset('int'), BTF_KIND_INT << 24, 4, (BTF_INT_SIGNED << 24) | 32);
-  types.push(0, BTF_KIND_FUNC_PROTO << 24, 1);
+  const btf = new BtfEncoder();
+  btf.type('INT', { name: 'int', sizeOrType: 4, body: [(BTF_INT_SIGNED << 24) | 32] });
+  const prototype = btf.type('FUNC_PROTO', { sizeOrType: 1 });
   const functions: number[] = [];
-  starts.forEach((start, index) => {
+  for (const start of starts) {
     const name = (names.get(start) ?? `fn_${start}`).replaceAll(/[^A-Za-z0-9_]/g, '_');
-    types.push(strings.offset(name), BTF_KIND_FUNC << 24, 2);
-    functions.push(start, index + 3);
-  });
-  const lines = lineRecords(insns, starts, debug, strings);
-
-  const typeBytes = words(types);
-  const stringBytes = strings.bytes();
-  const btf = new Uint8Array(BTF_HEADER_SIZE + typeBytes.length + stringBytes.length);
-  const header = new DataView(btf.buffer);
-  header.setUint16(0, BTF_MAGIC, true);
-  header.setUint8(2, 1);
-  header.setUint32(4, BTF_HEADER_SIZE, true);
-  header.setUint32(12, typeBytes.length, true);
-  header.setUint32(16, typeBytes.length, true);
-  header.setUint32(20, stringBytes.length, true);
-  btf.set(typeBytes, BTF_HEADER_SIZE);
-  btf.set(stringBytes, BTF_HEADER_SIZE + typeBytes.length);
-  const btfFd = btfLoad(btf);
+    functions.push(start, btf.type('FUNC', { name, sizeOrType: prototype }));
+  }
+  const lines = lineRecords(insns, starts, debug, btf);
+  const btfFd = btfLoad(btf.bytes());
   if (btfFd < 0) return undefined;
-  return { btfFd, functions: words(functions), lines: words(lines) };
+  return { btfFd, functions: littleEndianWords(functions), lines: littleEndianWords(lines) };
 }
 
 /** Slots where the main program and each function that is called or taken the address of begin, in order. */
@@ -78,7 +54,7 @@ function lineRecords(
   insns: readonly Insn[],
   starts: readonly number[],
   debug: ProgramDebugInfo | undefined,
-  strings: StringTable,
+  btf: BtfEncoder,
 ): number[] {
   // A line cannot begin in the second slot of an lddw.
   const lines = (debug?.lines ?? []).filter(({ insn }) => insn < insns.length && insns[insn]!.opcode !== 0);
@@ -86,35 +62,8 @@ function lineRecords(
   if (!starts.every((start) => withLine.has(start))) return [];
   return lines.flatMap(({ insn, file, text, line, column }) => [
     insn,
-    strings.offset(file),
-    strings.offset(text),
+    btf.string(file),
+    btf.string(text),
     (line << 10) | column,
   ]);
-}
-
-class StringTable {
-  readonly #offsets = new Map<string, number>([['', 0]]);
-  readonly #encoded: Uint8Array[] = [new Uint8Array(1)];
-  #size = 1;
-
-  offset(text: string): number {
-    const known = this.#offsets.get(text);
-    if (known !== undefined) return known;
-    const bytes = new TextEncoder().encode(`${text.replaceAll('\0', ' ')}\0`);
-    this.#offsets.set(text, this.#size);
-    this.#encoded.push(bytes);
-    this.#size += bytes.length;
-    return this.#size - bytes.length;
-  }
-
-  bytes(): Uint8Array {
-    return Buffer.concat(this.#encoded);
-  }
-}
-
-function words(values: readonly number[]): Uint8Array {
-  const bytes = new Uint8Array(values.length * 4);
-  const view = new DataView(bytes.buffer);
-  values.forEach((value, index) => view.setUint32(index * 4, value, true));
-  return bytes;
 }

@@ -76,7 +76,7 @@ export const CALL_TWINS: readonly Twin[] = [
   {
     name: 'helper on what only BTF describes',
     code: 'helper-unsupported',
-    rejected: `${KEY}\n r1 = map[values]\n call bpf_map_lookup_elem\n if r0 == 0 goto out\n r1 = r0\n call bpf_spin_lock\n out: ${PASS}`,
+    rejected: `${KEY}\n r1 = map[values]\n call bpf_map_lookup_elem\n if r0 == 0 goto out\n r1 = r0\n call bpf_timer_cancel\n out: ${PASS}`,
     accepted: `${KEY}\n r1 = map[values]\n call bpf_map_lookup_elem\n if r0 == 0 goto out\n r1 = 1\n lock *(u64 *)(r0 +0) += r1\n out: ${PASS}`,
   },
   {

@@ -1,6 +1,7 @@
 import { ADDRESS_TWINS } from './address-twins.js';
 import { BOUNDARY_TWINS } from './boundary-twins.js';
 import { CALL_TWINS, FLOW_TWINS } from './call-and-flow-twins.js';
+import { LOCK_TWINS } from './lock-twins.js';
 import { PACKET_TWINS } from './packet-twins.js';
 import { PRUNING_TWINS } from './pruning-twins.js';
 import { STACK_TWINS } from './stack-and-leak-twins.js';
@@ -19,4 +20,5 @@ export const TWINS: readonly Twin[] = [
   ...PRUNING_TWINS,
   ...ADDRESS_TWINS,
   ...BOUNDARY_TWINS,
+  ...LOCK_TWINS,
 ];

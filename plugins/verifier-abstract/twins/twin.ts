@@ -1,3 +1,5 @@
+import { BtfEncoder } from '../../../src/bpf/btf/btf-encoder.js';
+import type { MapBtf } from '../../../src/bpf/btf/map-btf.js';
 import {
   BPF_F_INNER_MAP,
   BPF_F_RDONLY_PROG,
@@ -39,6 +41,25 @@ const inner = {
   flags: BPF_F_INNER_MAP,
 };
 
+/** BTF of a u32 key and of a value of these members, each a u32 or a struct of that name. */
+function btf(...members: readonly (readonly [type: string, bytes: number])[]): MapBtf {
+  const encoder = new BtfEncoder();
+  const number = encoder.type('INT', { name: '__u32', sizeOrType: 4, body: [32] });
+  let at = 0;
+  const body = members.flatMap(([name, size], index) => {
+    const type = name === 'u32' ? number : encoder.type('STRUCT', { name, sizeOrType: size });
+    const member = [encoder.string(`m${index}`), type, at * 8];
+    at += size;
+    return member;
+  });
+  const valueType = encoder.type('STRUCT', { name: 'value', vlen: members.length, sizeOrType: at, body });
+  return { bytes: encoder.bytes(), keyType: number, valueType };
+}
+
+const LOCK = ['bpf_spin_lock', 4] as const;
+const WORD = ['u32', 4] as const;
+const lockBtf = btf(LOCK, WORD, WORD, WORD);
+
 const rodata = new Uint8Array(32);
 rodata.set(new TextEncoder().encode('hello'), 0);
 rodata.set([5, 0, 0, 0], 16);
@@ -66,6 +87,14 @@ export const TWIN_MAPS: readonly VerifierMap[] = [
   map('pair', BPF_MAP_TYPE.BPF_MAP_TYPE_HASH, 4, 8, 2),
   map('texts', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, 4, 32, 2, { flags: BPF_F_RDONLY_PROG, frozenValue: rodata }),
   map('outbox', BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE, 0, 8, 4, { flags: BPF_F_WRONLY_PROG }),
+  // What is not all data.
+  map('locks', BPF_MAP_TYPE.BPF_MAP_TYPE_HASH, 4, 16, 16, { btf: lockBtf }),
+  map('rooms', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, 4, 16, 4, { btf: lockBtf }),
+  map('gate', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, 4, 16, 1, { btf: lockBtf }),
+  map('door', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, 4, 16, 1, { btf: lockBtf }),
+  map('recent', BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH, 4, 16, 4, { btf: lockBtf }),
+  map('twolocks', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, 4, 16, 1, { btf: btf(LOCK, WORD, LOCK, WORD) }),
+  map('timers', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, 4, 24, 1, { btf: btf(['bpf_timer', 16], WORD, WORD) }),
   map('empty', BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH, 4, 0, 4),
 ];
 

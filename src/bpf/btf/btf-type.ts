@@ -23,6 +23,12 @@ export const BTF_KINDS = [
 ] as const;
 export type BtfKind = (typeof BTF_KINDS)[number];
 
+/** Linkage of functions and variables by its number (`BTF_FUNC_STATIC` …, `BTF_VAR_STATIC` …). */
+export const BTF_LINKAGES = ['static', 'global', 'extern'] as const;
+
+/** Encodings of an INT: the flags `BTF_INT_SIGNED`, `BTF_INT_CHAR`, `BTF_INT_BOOL`. */
+export const BTF_INT_ENCODINGS = { unsigned: 0, signed: 1, char: 2, bool: 4 } as const;
+
 export type BtfType =
   | { readonly kind: 'VOID'; readonly name: '' }
   | BtfInt

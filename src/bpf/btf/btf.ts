@@ -1,6 +1,7 @@
 import { BoundedReader, StringTable } from '../bounded-reader.js';
 import {
   BTF_KINDS,
+  BTF_LINKAGES,
   type BtfComposite,
   type BtfKind,
   type BtfMember,
@@ -258,7 +259,6 @@ const MAX_DEPTH = 64;
 const MAX_NESTING = 16;
 const MAX_PARAMETERS = 12;
 const MAX_SIZE = 0x7fffffff;
-const LINKAGES = ['static', 'global', 'extern'] as const;
 
 class TypeParser {
   readonly #types: BtfType[] = [VOID];
@@ -298,8 +298,8 @@ class TypeParser {
       if (size > end - body) reader.fail(`${what} (${kind}) is cut off`, at);
       return size;
     };
-    const linkage = (value: number): (typeof LINKAGES)[number] =>
-      LINKAGES[value] ?? reader.fail(`${what} has unknown linkage ${value}`, at);
+    const linkage = (value: number): (typeof BTF_LINKAGES)[number] =>
+      BTF_LINKAGES[value] ?? reader.fail(`${what} has unknown linkage ${value}`, at);
 
     switch (kind) {
       case 'INT': {

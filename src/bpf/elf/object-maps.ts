@@ -1,9 +1,12 @@
 import { XdpbedError } from '../../core/diagnostic.js';
 import type { Btf } from '../btf/btf.js';
+import { MapBtfExtractor, type MapBtf } from '../btf/map-btf.js';
 import { BPF_F_RDONLY_PROG, BPF_MAP_TYPE, type MapInitialEntry, type MapSpec } from '../map-spec.js';
 import {
   SHN_LORESERVE,
+  SHN_UNDEF,
   SHT_NOBITS,
+  STB_WEAK,
   STT_SECTION,
   type ElfFile,
   type ElfRelocation,
@@ -22,21 +25,27 @@ export interface PlacedMap {
   readonly data: boolean;
   /** Number that iproute2's tail-call sections refer to (`2/0`: index 0 of map 2). */
   readonly id?: number | undefined;
+  /** Of the map of kernel settings: byte offset of each by the symbol's name. */
+  readonly settings?: ReadonlyMap<string, number> | undefined;
 }
 
 /** All maps of an object: declared in `.maps`, in `maps` sections, and its global data. */
 export function readMaps(elf: ElfFile, btf: Btf | undefined): PlacedMap[] {
-  const maps: PlacedMap[] = [];
+  const declared: PlacedMap[] = [];
   for (const section of elf.sections) {
-    if (section.name === '.maps') maps.push(...readBtfMaps(elf, section, btf));
+    if (section.name === '.maps') declared.push(...readBtfMaps(elf, section, btf));
     else if (section.name === 'maps' || section.name.startsWith('maps/')) {
-      maps.push(...readLegacyMaps(elf, section, btf));
+      declared.push(...readLegacyMaps(elf, section, btf));
     }
   }
   for (const section of elf.sections) {
     const map = readGlobalData(elf, section, btf);
-    if (map !== undefined) maps.push(map);
+    if (map !== undefined) declared.push(map);
   }
+  const settings = readKernelSettings(elf, btf);
+  if (settings !== undefined) declared.push(settings);
+  const extractor = btf === undefined ? undefined : new MapBtfExtractor(btf);
+  const maps = declared.map((map) => ({ ...map, spec: withBtf(map.spec, extractor) }));
   const names = new Set<string>();
   for (const { spec, section, offset } of maps) {
     if (names.has(spec.name)) {
@@ -47,11 +56,47 @@ export function readMaps(elf: ElfFile, btf: Btf | undefined): PlacedMap[] {
   return maps;
 }
 
+/** Map types that libbpf creates without BTF: their values belong to the kernel, or to nobody in particular. */
+const WITHOUT_BTF: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PROG_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERF_EVENT_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_STACK_TRACE,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_CGROUP_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY_OF_MAPS,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_SOCKMAP,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_CPUMAP,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_XSKMAP,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_SOCKHASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_STACK,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF,
+]);
+
+/** The map with BTF of its own, where the object's tells of its value. */
+function withBtf(spec: MapSpec, extractor: MapBtfExtractor | undefined): MapSpec {
+  if (extractor === undefined) return spec;
+  const inner = spec.inner === undefined ? undefined : withBtf(spec.inner, extractor);
+  const btf: MapBtf | undefined =
+    spec.valueType === undefined || WITHOUT_BTF.has(spec.type)
+      ? undefined
+      : extractor.extract(spec.keyType?.id ?? 0, spec.valueType.id);
+  return {
+    ...spec,
+    ...(inner === undefined ? {} : { inner }),
+    ...(btf === undefined ? {} : { btf }),
+  };
+}
+
 /** Finds the map whose declaration or content covers a place in the object. */
 export class MapPlaces {
   readonly #bySection = new Map<number, PlacedMap[]>();
+  readonly #settings: PlacedMap | undefined;
 
   constructor(maps: readonly PlacedMap[]) {
+    this.#settings = maps.find((map) => map.settings !== undefined);
     for (const map of maps) {
       const group = this.#bySection.get(map.section);
       if (group === undefined) this.#bySection.set(map.section, [map]);
@@ -62,6 +107,12 @@ export class MapPlaces {
 
   holds(section: number): boolean {
     return this.#bySection.has(section);
+  }
+
+  /** Where a weak setting of the kernel's lies, by the symbol's name. */
+  kernelSetting(symbol: string): { readonly map: PlacedMap; readonly offset: number } | undefined {
+    const offset = this.#settings?.settings?.get(symbol);
+    return offset === undefined ? undefined : { map: this.#settings!, offset };
   }
 
   at(section: number, offset: number): PlacedMap | undefined {
@@ -114,6 +165,53 @@ function readGlobalData(elf: ElfFile, section: ElfSection, btf: Btf | undefined)
       initial: section.type === SHT_NOBITS ? [] : [{ key: indexKey(0, 4), value: content.slice() }],
       ...(kind === 'rodata' ? { frozen: true } : {}),
       ...(btf !== undefined && typeId !== undefined ? { valueType: { btf, id: typeId } } : {}),
+    },
+  };
+}
+
+/**
+ * Weak settings of the kernel's (`extern bool CONFIG_X __kconfig __weak`): as in libbpf a map `.kconfig` that never
+ * changes holds them, and what is not set is 0. Nothing is set here, as there is no kernel to ask. Those that are not
+ * weak are left to the linker, which names them.
+ */
+function readKernelSettings(elf: ElfFile, btf: Btf | undefined): PlacedMap | undefined {
+  const section = btf?.find('DATASEC', '.kconfig')?.type;
+  if (btf === undefined || section === undefined) return undefined;
+  const weak = new Set(
+    elf.symbols
+      .filter(({ section: home, binding }) => home === SHN_UNDEF && binding === STB_WEAK)
+      .map(({ name }) => name),
+  );
+  const settings = new Map<string, number>();
+  let size = 0;
+  for (const { type } of section.variables) {
+    const variable = btf.type(type);
+    if (variable.kind !== 'VAR' || !weak.has(variable.name) || settings.has(variable.name)) continue;
+    const bytes = btf.sizeOf(variable.type) ?? 0;
+    if (bytes === 0) {
+      throw new XdpbedError('object-invalid', `setting ${variable.name} of the kernel has no size`);
+    }
+    settings.set(variable.name, size);
+    size += Math.ceil(bytes / 8) * 8;
+    if (size > MAX_VALUE) throw new XdpbedError('object-invalid', `the settings in .kconfig are too large`);
+  }
+  if (size === 0) return undefined;
+  return {
+    // In no section: programs refer to each by its symbol.
+    section: SHN_UNDEF,
+    offset: 0,
+    size: 0,
+    data: true,
+    settings,
+    spec: {
+      name: '.kconfig',
+      type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
+      keySize: 4,
+      valueSize: size,
+      maxEntries: 1,
+      flags: BPF_F_RDONLY_PROG,
+      initial: [{ key: indexKey(0, 4), value: new Uint8Array(size) }],
+      frozen: true,
     },
   };
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { assemble } from '../assembler.js';
 import { disassemble, formatInsn } from '../disassembler.js';
+import { MISSING_FUNCTION } from '../helper-ids.js';
 import { findInvalidInsn } from '../insn-validity.js';
 import { linkProgram } from '../link.js';
 import { takeForXdp } from '../object-file.js';
@@ -290,6 +291,46 @@ describe('what an object alone does not have', () => {
       expect(programOf(object, name).unsupported).toBeUndefined();
     }
     expect(textsOf(object, 'tests_weak').some((text) => text.endsWith('= 0x0ll'))).toBe(true);
+  });
+});
+
+describe('what is weak', () => {
+  const object = fixture('weak_symbols');
+
+  it('keeps no program from running when it is not there', () => {
+    for (const name of ['calls_if_there', 'calls_without_test', 'calls_in_function', 'reads_weak_settings']) {
+      expect(programOf(object, name).unsupported, name).toBeUndefined();
+    }
+    expect(programOf(object, 'reads_setting').unsupported).toMatch(
+      /refers to CONFIG_BPF, which is outside the object/,
+    );
+  });
+
+  it('is a call of what is not there, by name, wherever the linker put it', () => {
+    for (const name of ['calls_if_there', 'calls_in_function']) {
+      const { insns, debug } = programOf(object, name);
+      expect(debug!.missing).toHaveLength(1);
+      const [{ insn, name: symbol }] = debug!.missing as [{ insn: number; name: string }];
+      expect(symbol).toBe('bpf_xdp_metadata_rx_hash');
+      expect(insns[insn]).toMatchObject({ opcode: 0x85, src: 0, imm: MISSING_FUNCTION });
+    }
+    expect(programOf(object, 'reads_weak_settings').debug!.missing).toBeUndefined();
+  });
+
+  it('is a setting that is 0 and never changes', () => {
+    expect(mapOf(object, '.kconfig')).toMatchObject({
+      type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
+      valueSize: 8 + 16 + 8,
+      maxEntries: 1,
+      frozen: true,
+      initial: [{ value: new Uint8Array(32) }],
+    });
+    const { references } = programOf(object, 'reads_weak_settings');
+    expect(references.map(({ mapName, offset }) => [mapName, offset])).toEqual([
+      ['.kconfig', 0],
+      ['.kconfig', 8],
+      ['.kconfig', 24],
+    ]);
   });
 });
 

@@ -1,8 +1,9 @@
 import type { Btf } from '../btf/btf.js';
 import type { BtfExt, CoreRelocation, FunctionInfo, LineInfo } from '../btf/btf-ext.js';
 import { decodeInsns, INSN_SIZE, isLddw, type Insn } from '../insn.js';
-import { BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC, OP_CALL } from '../opcodes.js';
-import type { ProgramDebugInfo, ProgramReference } from '../program.js';
+import { MISSING_FUNCTION } from '../helper-ids.js';
+import { BPF_CALL_HELPER, BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC, OP_CALL } from '../opcodes.js';
+import type { MissingFunction, ProgramDebugInfo, ProgramReference } from '../program.js';
 import { needsKernelTypes } from './core-relocation.js';
 import {
   R_BPF_64_32,
@@ -55,6 +56,8 @@ interface Analysis {
   readonly references: readonly ProgramReference[];
   /** Slots whose lddw becomes 0: a weak symbol that nobody defines. */
   readonly zeroed: readonly number[];
+  /** Calls of weak functions that nobody defines. */
+  readonly missing: readonly MissingFunction[];
   readonly problem: string | undefined;
 }
 
@@ -127,6 +130,7 @@ export class StaticLinker {
     const references: ProgramReference[] = [];
     const functions: FunctionInfo[] = [];
     const lines: LineInfo[] = [];
+    const missing: MissingFunction[] = [];
     for (const fn of order) {
       const base = insns.length;
       const analysis = this.#analyse(fn);
@@ -143,6 +147,10 @@ export class StaticLinker {
         insns[base + slot] = { ...insns[base + slot]!, src: 0, imm: 0 };
         insns[base + slot + 1] = { ...insns[base + slot + 1]!, imm: 0 };
       }
+      for (const { insn: slot, name } of analysis.missing) {
+        insns[base + slot] = { ...insns[base + slot]!, src: BPF_CALL_HELPER, imm: MISSING_FUNCTION };
+        missing.push({ insn: base + slot, name });
+      }
       for (const reference of analysis.references) {
         references.push({ ...reference, insn: reference.insn + base });
       }
@@ -151,7 +159,12 @@ export class StaticLinker {
         lines.push({ ...line, insn: line.insn - fn.start + base });
       }
     }
-    return { insns, references, debug: { functions, lines }, unsupported };
+    return {
+      insns,
+      references,
+      debug: { functions, lines, ...(missing.length > 0 && { missing }) },
+      unsupported,
+    };
   }
 
   #functionInfo(fn: ObjectFunction, insn: number): FunctionInfo {
@@ -200,6 +213,7 @@ class FunctionAnalysis {
   readonly #callees: { slot: number; callee: ObjectFunction; address: boolean }[] = [];
   readonly #references: ProgramReference[] = [];
   readonly #zeroed: number[] = [];
+  readonly #missing: MissingFunction[] = [];
   #problem: string | undefined;
 
   constructor(
@@ -238,6 +252,7 @@ class FunctionAnalysis {
       callees: this.#callees,
       references: this.#references,
       zeroed: this.#zeroed,
+      missing: this.#missing,
       problem: this.#problem,
     };
   }
@@ -331,6 +346,17 @@ class FunctionAnalysis {
         slot,
         `refers to ${symbol.name}, which is in no section (common symbols need -fno-common)`,
       );
+      return;
+    }
+    const setting = this.maps.kernelSetting(symbol.name);
+    if (relocation.type === R_BPF_64_64 && setting !== undefined && isLddw(this.#insns[slot])) {
+      const { map, offset } = setting;
+      this.#references.push({ kind: 'map', insn: slot, mapName: map.spec.name, value: true, offset });
+      return;
+    }
+    const isCall = relocation.type === R_BPF_64_32 && this.#insns[slot]!.opcode === OP_CALL;
+    if (isCall && symbol.binding === STB_WEAK) {
+      this.#missing.push({ insn: slot, name: symbol.name });
       return;
     }
     if (relocation.type === R_BPF_64_64 && symbol.binding === STB_WEAK && isLddw(this.#insns[slot])) {

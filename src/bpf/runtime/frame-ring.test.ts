@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { XDP_ABORTED, XDP_PACKET_HEADROOM, XDP_PASS } from '../xdp.js';
+import { MAX_METADATA_LENGTH, XDP_ABORTED, XDP_PACKET_HEADROOM, XDP_PASS } from '../xdp.js';
 import { AddressSpace } from './address-space.js';
 import {
   FRAME_SLOT,
@@ -26,6 +26,24 @@ describe('FrameRing', () => {
     expect(frames.address(2) - frames.address(0)).toBe(2 * FRAME_SLOT_SIZE);
     expect(FRAME_SLOT_SIZE % 8).toBe(0);
     expect(Number.isInteger(Math.log2(FRAME_SLOT_SIZE))).toBe(false);
+  });
+
+  it('puts metadata in front of the packet, and nothing of another length than there can be', () => {
+    const { frames, word } = setUp();
+    const dataMeta = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
+    frames.load(1, frame, { dataMeta });
+    expect(word(1, 0) - word(1, 8)).toBe(8);
+    expect(frames.metadata(1)).toEqual(dataMeta);
+    expect(frames.packet(1)).toEqual(frame);
+    frames.load(1, frame, { dataMeta: new Uint8Array(MAX_METADATA_LENGTH) });
+    expect(frames.metadata(1)).toHaveLength(216);
+    frames.load(1, frame);
+    expect(frames.metadata(1)).toHaveLength(0);
+    for (const length of [1, 6, MAX_METADATA_LENGTH + 4]) {
+      expect(() => frames.load(1, frame, { dataMeta: new Uint8Array(length) })).toThrow(
+        `metadata of ${length} bytes`,
+      );
+    }
   });
 
   it('lays a frame out as the kernel does', () => {

@@ -1,4 +1,4 @@
-import { XDP_ABORTED, XDP_PACKET_HEADROOM } from '../xdp.js';
+import { MAX_METADATA_LENGTH, XDP_ABORTED, XDP_PACKET_HEADROOM } from '../xdp.js';
 import { XdpbedError } from '../../core/diagnostic.js';
 import type { AddressSpace, Region } from './address-space.js';
 import type { BpfMap } from './bpf-map.js';
@@ -13,11 +13,13 @@ import {
   frameIntact,
 } from './xdp-frame.js';
 
-/** What `struct xdp_md` says of where a frame came from. */
+/** What a frame comes with besides its bytes: what `struct xdp_md` says of where from, and what lies before them. */
 export interface FrameMetadata {
   readonly ingressIfindex?: number;
   readonly rxQueueIndex?: number;
   readonly egressIfindex?: number;
+  /** From data_meta to data, as a driver may put there: a multiple of 4 bytes, MAX_METADATA_LENGTH at most. */
+  readonly dataMeta?: Uint8Array;
 }
 
 const NO_MAPS: ReadonlyMap<number, BpfMap> = new Map();
@@ -48,7 +50,7 @@ export class FrameRing {
 
   /**
    * Places a frame in a slot with full headroom and resets context and redirect state. Throws `packet-invalid`
-   * for a frame longer than MAX_FRAME_LENGTH.
+   * for a frame longer than MAX_FRAME_LENGTH, and for metadata of a length that there cannot be.
    */
   load(index: number, frame: Uint8Array, metadata: FrameMetadata = {}): void {
     if (frame.length > MAX_FRAME_LENGTH) {
@@ -57,15 +59,24 @@ export class FrameRing {
         `a frame of ${frame.length} bytes exceeds the limit of ${MAX_FRAME_LENGTH}`,
       );
     }
+    const { dataMeta } = metadata;
+    const metaLength = dataMeta?.length ?? 0;
+    if (metaLength % 4 !== 0 || metaLength > MAX_METADATA_LENGTH) {
+      throw new XdpbedError(
+        'packet-invalid',
+        `metadata of ${metaLength} bytes: it is a multiple of 4, ${MAX_METADATA_LENGTH} at most`,
+      );
+    }
     const { i32, u8 } = this.space;
     const at = this.address(index);
     const word = at >> 2;
     const hardStart = at + FRAME_SLOT.buffer;
     const data = hardStart + XDP_PACKET_HEADROOM;
     u8.set(frame, data);
+    if (dataMeta !== undefined) u8.set(dataMeta, data - metaLength);
     i32[word] = data;
     i32[word + 1] = data + frame.length;
-    i32[word + 2] = data;
+    i32[word + 2] = data - metaLength;
     i32[word + 3] = metadata.ingressIfindex ?? 0;
     i32[word + 4] = metadata.rxQueueIndex ?? 0;
     i32[word + 5] = metadata.egressIfindex ?? 0;

@@ -221,7 +221,7 @@ describe('prog test', () => {
   const packet =
     'packet: { eth: { src: 52:54:00:ff:00:01, dst: 52:54:00:00:01:00 }, ipv4: { src: 198.51.100.1, dst: 192.0.2.10 }, udp: { srcPort: 1, dstPort: 2 } }';
 
-  it.each(['xdp1', 'xdp2'])('the examples for %s pass', async (name) => {
+  it.each(['xdp1', 'xdp2', 'redirect_kinds', 'adjust'])('the examples for %s pass', async (name) => {
     const { exit, out } = await prog(
       'test',
       join(programs, `${name}.o`),
@@ -244,6 +244,125 @@ describe('prog test', () => {
     expect(out).toContain('packet bytes 3..5 are ff0001, not 000100');
     expect(out).toContain('rxcnt[17] is 1, not 2');
     expect(out).toContain('0 passed, 1 failed');
+  });
+
+  describe('of a program that counts per CPU', () => {
+    let object: string;
+    beforeAll(() => {
+      object = join(folder, 'per-cpu.s');
+      // Adds 1 to the value of the CPU that it runs on, under key 0.
+      writeFileSync(
+        object,
+        `.map counts percpu_array key=4 value=4 entries=2
+.map total array key=4 value=4 entries=1
+.program count
+  *(u32 *)(r10 -4) = 0
+  r2 = r10
+  r2 += -4
+  r1 = map[counts]
+  call bpf_map_lookup_elem
+  if r0 == 0 goto out
+  r1 = *(u32 *)(r0 +0)
+  r1 += 1
+  *(u32 *)(r0 +0) = r1
+out:
+  r0 = 2
+  exit
+`,
+      );
+    });
+    const run = (text: string, ...words: string[]): ReturnType<typeof prog> =>
+      prog('test', object, cases(text), ...words);
+
+    it.each(['interpreter', 'wasm', 'differential'])(
+      'values are given and expected by CPU (%s)',
+      async (name) => {
+        const { exit, out } = await run(
+          `cpus: 3
+cases:
+  - name: one by one
+    ${packet}
+    context: { cpu: 1 }
+    maps: { counts: [{ key: 0, cpus: { 0: 10, 1: 20 } }, { key: 1, value: 7 }] }
+    expect:
+      maps: { counts: [{ key: 0, cpus: { 0: 10, 1: 21, 2: 0 } }, { key: 1, cpus: { 0: 7, 1: 7, 2: 7 } }, { key: 0, value: 21 }] }
+`,
+          '--executor',
+          name,
+        );
+        expect(out).toContain('1 passed, 0 failed');
+        expect(exit).toBe(0);
+      },
+    );
+
+    it('says which CPU has another value', async () => {
+      const { exit, out } = await run(`cpus: 2
+cases:
+  - name: wrong
+    ${packet}
+    context: { cpu: 1 }
+    expect: { maps: { counts: [{ key: 0, cpus: { 0: 1, 1: 1 } }, { key: 0, value: 5 }] } }
+`);
+      expect(exit).toBe(1);
+      expect(out).toContain('counts[0] of CPU 0 is 0, not 1');
+      expect(out).toContain('counts[0] of CPU 1 is 1, not 5');
+      expect(out).not.toContain('CPU 1 is 1, not 1');
+    });
+
+    it.each([
+      ['{ counts: [{ key: 0, cpus: { 2: 1 } }] }', 'there is no CPU 2; there are 0 to 1'],
+      ['{ counts: [{ key: 0, cpus: { one: 1 } }] }', 'there is no CPU one'],
+      ['{ counts: [{ key: 0, cpus: [1, 2] }] }', 'not an object from CPUs to values'],
+      ['{ counts: [{ key: 0, cpus: { 0: 1 }, value: 1 }] }', 'neither { key: …, value: … } nor'],
+      ['{ total: [{ key: 0, cpus: { 0: 1 } }] }', 'is a BPF_MAP_TYPE_ARRAY, not per CPU'],
+    ])('fails where maps are %s', async (maps, message) => {
+      const { exit, out } = await run(
+        `cpus: 2\ncases:\n  - { name: a, ${packet}, maps: ${maps}, expect: { verdict: XDP_PASS } }\n`,
+      );
+      expect(exit).toBe(1);
+      expect(out).toContain(message);
+    });
+  });
+
+  it('says what differs of metadata and of where a packet goes', async () => {
+    const adjust = await prog(
+      'test',
+      join(programs, 'adjust.o'),
+      cases(`program: meta_roundtrip
+cases:
+  - { name: a, ${packet}, expect: { metadata: 'ef cd ab 89 67 45 23 02' } }
+  - { name: b, ${packet}, expect: { metadata: '' } }
+`),
+    );
+    expect(adjust.exit).toBe(1);
+    expect(adjust.out).toContain('metadata bytes 7..7 are 01, not 02');
+    expect(adjust.out).toContain('metadata has 8 bytes, not 0');
+    const one = (program: string, redirect: string): string =>
+      `  - { name: ${program}, program: ${program}, ${packet}, context: { ingress-ifindex: 3, rx-queue-index: 1 }, expect: { redirect: ${redirect} } }`;
+    const redirects = await prog(
+      'test',
+      join(programs, 'redirect_kinds.o'),
+      cases(`cpus: 4
+maps: { tx_hash: [{ key: 3, value: { ifindex: 7 } }], cpus: [{ key: 1, value: { qsize: 8 } }] }
+cases:
+${one('to_device', '{ ifindex: 8, key: 3 }')}
+${one('to_all_devices', '{ ifindex: 7 }')}
+${one('to_cpu', '{ cpu: 0 }')}
+${one('to_ifindex', '{ ifindex: 4 }')}
+${one('to_socket', '{ map: xsks }')}
+`),
+    );
+    expect(redirects.exit).toBe(1);
+    for (const line of [
+      'redirect goes to tx_hash[3] (ifindex 7): its ifindex is 7, not 8',
+      'redirect goes to every device of tx_hash: its ifindex is absent, not 7',
+      'redirect goes to cpus[1] (CPU 1): its cpu is 1, not 0',
+      'redirect goes to ifindex 3: its ifindex is 3, not 4',
+      'nothing is redirected: the verdict is XDP_PASS',
+    ]) {
+      expect(redirects.out).toContain(line);
+    }
+    expect(redirects.out).not.toContain('its key is');
   });
 
   it('each case starts from fresh maps', async () => {
@@ -279,6 +398,14 @@ describe('prog test', () => {
       /cases\.yaml:1:\d+: 'xyz' is not hex bytes/,
     ],
     ['cases: [{ name: a, packet: { hex: "00" }, expect: { verdict: XDP_PAS } }]', /did you mean 'XDP_PASS'/],
+    [
+      'cases: [{ name: a, packet: { hex: "00" }, metadata: "112233", expect: { metadata: "" } }]',
+      /:1:\d+: 3 bytes: metadata is a multiple of 4 bytes, 216 at most/,
+    ],
+    [
+      'cases: [{ name: a, packet: { hex: "00" }, context: { cpu: 1 }, expect: { metadata: "" } }]',
+      /:1:\d+: there is no CPU 1: cpus is 1/,
+    ],
     [
       'cases: [{ name: a, packet: { eth: { src: a, dst: b } }, expect: { verdict: XDP_PASS } }]',
       /cases\.yaml:1:\d+: /,

@@ -5,6 +5,7 @@ import {
   changedRanges,
   ProgramSession,
   type PacketOutcome,
+  describeRedirect,
 } from '../../core/program-test/program-session.js';
 import { YamlSource } from '../../core/testbed/yaml-source.js';
 import { formatProblem } from '../../core/testbed/problem-list.js';
@@ -166,10 +167,7 @@ function describe(before: Uint8Array, outcome: PacketOutcome): string {
   if (ranges.length > 0) parts.push(`bytes ${shown.join(', ')}${ranges.length > 4 ? ' …' : ''} changed`);
   if (outcome.metadata.length > 0) parts.push(`metadata ${hex(outcome.metadata)}`);
   const { redirect } = outcome;
-  if (redirect !== undefined)
-    parts.push(
-      'ifindex' in redirect ? `to ifindex ${redirect.ifindex}` : `to ${redirect.map}[${redirect.key}]`,
-    );
+  if (redirect !== undefined) parts.push(`to ${describeRedirect(redirect)}`);
   return parts.length === 0 ? '' : `  ${parts.join('; ')}`;
 }
 

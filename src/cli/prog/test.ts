@@ -15,12 +15,20 @@ export async function testProgram(
 ): Promise<ExitCode> {
   const object = await openObject(objectPath, options);
   const file = await loadCases(casesPath);
-  const results = await runCases(object, file, () =>
-    Workbench.open(context.registry, {
+  const results = await runCases(object, file, async (cpus) => {
+    const bench = await Workbench.open(context.registry, {
       executor: options.executor,
       verifiers: options.verifier.split(','),
-    }),
-  );
+      runtime: { cpus },
+    });
+    return {
+      party: bench.party,
+      runOn: (cpu) => {
+        bench.runtime.state.cpu = cpu;
+      },
+      close: () => bench.close(),
+    };
+  });
   context.terminal.out(options.format === 'junit' ? renderJunit(objectPath, results) : renderText(results));
   return results.every((result) => result.passed) ? EXIT.OK : EXIT.CHECK_FAILED;
 }

@@ -328,6 +328,7 @@ function makeMaps(
       maxEntries: rest.maxEntries ?? 1,
       flags: rest.flags ?? 0,
       type: BPF_MAP_TYPE[type],
+      btf: rest.btf,
       ...(template === undefined ? {} : { inner: template.attributes }),
     };
     const map = backend!.create(attributes, { name, innerTemplate: template });

@@ -1,3 +1,4 @@
+import { MISSING_FUNCTION } from '../../bpf/helper-ids.js';
 import { XDP_ABORTED } from '../../bpf/xdp.js';
 import { u32, u64, type XdpCase } from './executor-case.js';
 
@@ -31,6 +32,12 @@ function fault(
 
 /** Programs that a verifier would reject, for executors that check: XDP_ABORTED, the insn and the reason. */
 export const FAULT_CASES: readonly XdpCase[] = [
+  fault(
+    'a call of a weak function that is not there',
+    `r0 = 2\ncall ${MISSING_FUNCTION}\nexit`,
+    1,
+    /not there/,
+  ),
   fault('a read through NULL', 'r1 = 0\nr0 = *(u32 *)(r1 +8)\nexit', 1, /null pointer/),
   fault('a write through NULL', 'r1 = 0\n*(u64 *)(r1 +0) = 1\nr0 = 2\nexit', 1, /null pointer/),
   fault(

@@ -1,3 +1,5 @@
+import { BtfEncoder } from '../../bpf/btf/btf-encoder.js';
+import type { MapBtf } from '../../bpf/btf/map-btf.js';
 import { XDP_ABORTED, XDP_DROP, XDP_PASS } from '../../bpf/xdp.js';
 import { concat, u32, u64, type CaseMap, type XdpCase } from './executor-case.js';
 
@@ -48,7 +50,79 @@ function passIfErrno(errno: number): string {
     exit`;
 }
 
+/** A value of 16 bytes: `struct bpf_spin_lock lock; u32 hits; u64 bytes`. */
+function lockedValue(): MapBtf {
+  const btf = new BtfEncoder();
+  const u32Type = btf.type('INT', { name: '__u32', sizeOrType: 4, body: [32] });
+  const u64Type = btf.type('INT', { name: '__u64', sizeOrType: 8, body: [64] });
+  const lock = btf.type('STRUCT', { name: 'bpf_spin_lock', sizeOrType: 4 });
+  const body = [
+    btf.string('lock'),
+    lock,
+    0,
+    btf.string('hits'),
+    u32Type,
+    32,
+    btf.string('bytes'),
+    u64Type,
+    64,
+  ];
+  const valueType = btf.type('STRUCT', { name: 'value', vlen: 3, sizeOrType: 16, body });
+  return { bytes: btf.bytes(), keyType: u32Type, valueType };
+}
+
+const LOCKED: Omit<CaseMap, 'type'> = { keySize: 4, valueSize: 16, maxEntries: 4, btf: lockedValue() };
+
+/** Adds 1 to `bytes` of the value under key 1 while its lock is held; verdict 2, or 1 without the value. */
+const COUNT_UNDER_LOCK = `${lookup('counts', 1)}
+  r6 = r0
+  r0 = 1
+  if r6 == 0 goto out
+  r1 = r6
+  call bpf_spin_lock
+  r1 = *(u64 *)(r6 +8)
+  r1 += 1
+  *(u64 *)(r6 +8) = r1
+  r1 = r6
+  call bpf_spin_unlock
+  r0 = 2
+  out: exit`;
+
+const lockCases = (['BPF_MAP_TYPE_HASH', 'BPF_MAP_TYPE_ARRAY'] as const).flatMap((type): XdpCase[] => [
+  {
+    name: `${type.slice(13)}: what is done under a spin lock, and the lock that is not copied in`,
+    source: 'kernel/bpf/helpers.c, bpf_spin_lock; include/linux/bpf.h, copy_map_value',
+    maps: { counts: { type, ...LOCKED, entries: [[u32(1), concat(u32(0xffff_ffff), u32(3), u64(6n))]] } },
+    program: COUNT_UNDER_LOCK,
+    verdict: XDP_PASS,
+    mapsAfter: { counts: [[u32(1), concat(u32(0), u32(3), u64(7n))]] },
+  },
+  {
+    name: `${type.slice(13)}: an update by the program leaves the lock out, with BPF_F_LOCK as well`,
+    source: 'include/linux/bpf.h, copy_map_value',
+    maps: { counts: { type, ...LOCKED, entries: [[u32(1), concat(u32(0), u32(3), u64(6n))]] } },
+    program: `
+      *(u32 *)(r10 -4) = 1
+      *(u64 *)(r10 -24) = -1
+      *(u64 *)(r10 -16) = 9
+      r2 = r10
+      r2 += -4
+      r3 = r10
+      r3 += -24
+      r4 = 4
+      r1 = map[counts]
+      call bpf_map_update_elem
+      if r0 != 0 goto failed
+      ${COUNT_UNDER_LOCK}
+      failed: r0 = 0
+      exit`,
+    verdict: XDP_PASS,
+    mapsAfter: { counts: [[u32(1), concat(u32(0), u32(0xffff_ffff), u64(10n))]] },
+  },
+]);
+
 export const MAP_CASES: readonly XdpCase[] = [
+  ...lockCases,
   {
     name: 'ARRAY: lookup, and a write through the pointer stays',
     source: SOURCE,

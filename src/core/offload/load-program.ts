@@ -195,12 +195,12 @@ class ObjectLoading {
   }
 
   #createOne(spec: MapSpec, innerTemplate?: BpfMap): BpfMap {
-    const { name, type, keySize, valueSize, flags, inner } = spec;
+    const { name, type, keySize, valueSize, flags, inner, btf } = spec;
     // As libbpf does: an array of perf events without a size has an entry for each CPU.
     const perCpu = type === BPF_MAP_TYPE.BPF_MAP_TYPE_PERF_EVENT_ARRAY && spec.maxEntries === 0;
     const maxEntries = perCpu ? this.party.cpus : spec.maxEntries;
     const map = this.party.mapBackend.create(
-      { type, keySize, valueSize, maxEntries, flags, inner },
+      { type, keySize, valueSize, maxEntries, flags, inner, ...(btf === undefined ? {} : { btf }) },
       { name, innerTemplate },
     );
     if (typeof map !== 'number') return map;

@@ -1,5 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox';
-import { XDP_ACTION_NAMES } from '../../bpf/xdp.js';
+import { MAX_METADATA_LENGTH, XDP_ACTION_NAMES } from '../../bpf/xdp.js';
 import { TCP_FLAG, type TcpFlagName } from '../../packet/index.js';
 import { Words } from '../testbed/testbed-schema.js';
 
@@ -78,9 +78,16 @@ export const PacketSection = Type.Object(
 );
 export type PacketSection = Static<typeof PacketSection>;
 
+const Hex = (description: string) =>
+  Type.String({
+    pattern: '^([0-9a-fA-F]{2}[\\s:]*)*$',
+    description,
+    expects: 'hex bytes',
+  });
+
 const Maps = Type.Record(Type.String(), Type.Unknown(), {
   description:
-    'content by map name: a list of { key, value }, or an object by variable name for .data, .rodata and .bss',
+    'content by map name: a list of { key, value }, of per-CPU maps also of { key, cpus: { CPU: value } }; or an object by variable name for .data, .rodata and .bss',
 });
 
 export const CaseSection = Type.Object(
@@ -88,6 +95,11 @@ export const CaseSection = Type.Object(
     name: Type.String({ minLength: 1 }),
     program: Type.Optional(Type.String({ description: 'program or section, if not that of the file' })),
     packet: PacketSection,
+    metadata: Type.Optional(
+      Hex(
+        `bytes in front of the packet, from data_meta to data: a multiple of 4, ${MAX_METADATA_LENGTH} at most`,
+      ),
+    ),
     maps: Type.Optional(Maps),
     context: Type.Optional(
       Type.Object(
@@ -95,6 +107,12 @@ export const CaseSection = Type.Object(
           'ingress-ifindex': Type.Optional(Type.Integer({ minimum: 0 })),
           'rx-queue-index': Type.Optional(Type.Integer({ minimum: 0 })),
           'egress-ifindex': Type.Optional(Type.Integer({ minimum: 0 })),
+          cpu: Type.Optional(
+            Type.Integer({
+              minimum: 0,
+              description: 'number of the CPU that the program runs on; below cpus',
+            }),
+          ),
         },
         closed,
       ),
@@ -110,16 +128,25 @@ export const CaseSection = Type.Object(
       {
         verdict: Type.Optional(Words(XDP_ACTION_NAMES)),
         packet: Type.Optional(PacketSection),
+        metadata: Type.Optional(Hex('bytes from data_meta to data; empty for none')),
         unchanged: Type.Optional(Type.Boolean({ description: 'the packet is as it was sent' })),
         maps: Type.Optional(Maps),
         redirect: Type.Optional(
           Type.Object(
             {
-              ifindex: Type.Optional(Type.Integer()),
-              map: Type.Optional(Type.String()),
-              key: Type.Optional(Type.Integer()),
+              ifindex: Type.Optional(
+                Type.Integer({
+                  description: 'of bpf_redirect, or of what the entry of the device map names',
+                }),
+              ),
+              map: Type.Optional(Type.String({ description: 'the map of bpf_redirect_map' })),
+              key: Type.Optional(Type.Integer({ description: 'the key in that map' })),
+              cpu: Type.Optional(Type.Integer({ description: 'the CPU behind the key of a CPUMAP' })),
+              broadcast: Type.Optional(
+                Type.Boolean({ description: 'to every entry of the device map (BPF_F_BROADCAST)' }),
+              ),
             },
-            closed,
+            { ...closed, minProperties: 1, description: 'where XDP_REDIRECT leads' },
           ),
         ),
         trace: Type.Optional(
@@ -141,6 +168,12 @@ export const CaseFileSchema = Type.Object(
         description: 'program or section of the object; may be left out when there is one XDP program',
       }),
     ),
+    cpus: Type.Integer({
+      minimum: 1,
+      maximum: 64,
+      default: 1,
+      description: 'CPUs that per-CPU maps have values for',
+    }),
     maps: Type.Optional(Maps),
     cases: Type.Array(CaseSection, { minItems: 1 }),
   },

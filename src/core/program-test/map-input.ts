@@ -1,22 +1,27 @@
 import { formatValue } from '../../bpf/btf/format-value.js';
 import { parseBytes, parseValue } from '../../bpf/btf/parse-value.js';
 import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
-import { mapTypeName, type MapInitialEntry, type MapSpec } from '../../bpf/map-spec.js';
+import { BPF_MAP_TYPE, mapTypeName, type MapInitialEntry, type MapSpec } from '../../bpf/map-spec.js';
 import { isResidentMap, type BpfMap } from '../../bpf/runtime/bpf-map.js';
 import { XdpbedError } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 
 /**
  * Map content as people write it, by map name: a list of `{ key, value }`, or for the maps of global variables
- * (`.data`, `.rodata`, `.bss`) an object by variable name.
+ * (`.data`, `.rodata`, `.bss`) an object by variable name. A value of a per-CPU map stands for every CPU; `cpus` in its
+ * place gives each CPU its own: `{ key, cpus: { 0: 5, 3: 7 } }`, the others 0.
  */
 export type MapInput = Readonly<Record<string, unknown>>;
 
-/** Elements to place, by map name. Throws `map-invalid` naming the map and the member. */
-export function parseMapInput(maps: readonly MapSpec[], input: MapInput): Map<string, MapInitialEntry[]> {
+/** Elements to place, by map name, where there are `cpus` CPUs. Throws `map-invalid` naming the map and the member. */
+export function parseMapInput(
+  maps: readonly MapSpec[],
+  input: MapInput,
+  cpus = 1,
+): Map<string, MapInitialEntry[]> {
   const parsed = new Map<string, MapInitialEntry[]>();
   for (const [name, content] of Object.entries(input))
-    parsed.set(name, parseEntries(findMap(maps, name), content));
+    parsed.set(name, parseEntries(findMap(maps, name), content, cpus));
   return parsed;
 }
 
@@ -42,7 +47,58 @@ export function parseElement(
   return parseValue(type, input, base, what);
 }
 
-function parseEntries(map: MapSpec, content: unknown): MapInitialEntry[] {
+const PER_CPU_TYPES: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
+]);
+
+export function isPerCpu(map: MapSpec): boolean {
+  return PER_CPU_TYPES.has(map.type);
+}
+
+/** Bytes from one CPU's value to the next in what the system call passes. */
+export function cpuStride(map: MapSpec): number {
+  return Math.ceil(map.valueSize / 8) * 8;
+}
+
+/**
+ * Values by CPU as `cpus` of an entry has them. `base` gives what is left out of an object, by CPU. Throws
+ * `map-invalid` for a map that is not per CPU and for a CPU that there is not.
+ */
+export function parseCpuValues(
+  map: MapSpec,
+  input: unknown,
+  cpus: number,
+  what: string,
+  base?: (cpu: number) => Uint8Array,
+): Map<number, Uint8Array> {
+  if (!isPerCpu(map)) {
+    throw new XdpbedError(
+      'map-invalid',
+      `${what}: map ${map.name} is a ${mapTypeName(map.type)}, not per CPU`,
+      {
+        hint: "give 'value' instead of 'cpus'",
+      },
+    );
+  }
+  if (typeof input !== 'object' || input === null || Array.isArray(input)) {
+    throw new XdpbedError('map-invalid', `${what} is not an object from CPUs to values, { 0: …, 1: … }`);
+  }
+  const values = new Map<number, Uint8Array>();
+  for (const [name, value] of Object.entries(input)) {
+    const cpu = /^\d{1,4}$/.test(name) ? Number(name) : cpus;
+    if (cpu >= cpus) {
+      throw new XdpbedError('map-invalid', `${what}: there is no CPU ${name}; there are 0 to ${cpus - 1}`, {
+        hint: "set 'cpus' of the file",
+      });
+    }
+    values.set(cpu, parseElement(map.valueType, map.valueSize, value, `${what}.${name}`, base?.(cpu)));
+  }
+  return values;
+}
+
+function parseEntries(map: MapSpec, content: unknown, cpus: number): MapInitialEntry[] {
   if (!Array.isArray(content)) {
     const base = map.initial[0];
     const key = new Uint8Array(map.keySize);
@@ -51,12 +107,26 @@ function parseEntries(map: MapSpec, content: unknown): MapInitialEntry[] {
   }
   return content.map((entry: unknown, index) => {
     const what = `${map.name}[${index}]`;
-    if (typeof entry !== 'object' || entry === null || !('key' in entry) || !('value' in entry)) {
-      throw new XdpbedError('map-invalid', `${what} is not { key: …, value: … }`);
+    const isEntry = typeof entry === 'object' && entry !== null && 'key' in entry;
+    if (!isEntry || 'value' in entry === 'cpus' in entry) {
+      throw new XdpbedError('map-invalid', `${what} is neither { key: …, value: … } nor { key: …, cpus: … }`);
+    }
+    const key = parseElement(map.keyType, map.keySize, entry.key, `${what}.key`);
+    if ('cpus' in entry) {
+      const all = new Uint8Array(cpuStride(map) * cpus);
+      for (const [cpu, value] of parseCpuValues(map, entry.cpus, cpus, `${what}.cpus`)) {
+        all.set(value, cpu * cpuStride(map));
+      }
+      return { key, value: all };
     }
     return {
-      key: parseElement(map.keyType, map.keySize, entry.key, `${what}.key`),
-      value: parseElement(map.valueType, map.valueSize, entry.value, `${what}.value`),
+      key,
+      value: parseElement(
+        map.valueType,
+        map.valueSize,
+        (entry as { readonly value?: unknown }).value,
+        `${what}.value`,
+      ),
     };
   });
 }

@@ -1,6 +1,8 @@
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
-import type { MapInitialEntry } from '../../bpf/map-spec.js';
+import { BPF_MAP_TYPE, type MapInitialEntry } from '../../bpf/map-spec.js';
 import type { ProgramSpec } from '../../bpf/program.js';
+import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
+import { BPF_F_BROADCAST } from '../../bpf/runtime/helpers/redirect-helpers.js';
 import { xdpActionName, type XdpActionName } from '../../bpf/xdp.js';
 import type { FrameMetadata, FrameSlots, ProgramFault } from '../contract/executor.js';
 import type { Party } from '../contract/party.js';
@@ -11,6 +13,19 @@ import {
 } from '../offload/load-program.js';
 import { dumpMap, type MapDump } from './map-input.js';
 
+/** Where a packet was redirected to, as far as the program's maps tell. */
+export interface PacketRedirect {
+  /** Of bpf_redirect, or of the device in the map's entry, if there is one. */
+  readonly ifindex?: number;
+  /** Of bpf_redirect_map. */
+  readonly map?: string;
+  readonly key?: number;
+  /** CPUMAP: the CPU, which is the key. */
+  readonly cpu?: number;
+  /** To every device of the map instead of one. */
+  readonly broadcast?: true;
+}
+
 /** What one packet came to. */
 export interface PacketOutcome {
   readonly verdict: XdpActionName;
@@ -20,8 +35,7 @@ export interface PacketOutcome {
   /** Metadata in front of the packet (bpf_xdp_adjust_meta). */
   readonly metadata: Uint8Array;
   /** With XDP_REDIRECT: where to. */
-  readonly redirect?:
-    { readonly ifindex: number } | { readonly map: string; readonly key: number } | undefined;
+  readonly redirect?: PacketRedirect | undefined;
   readonly fault?: ProgramFault | undefined;
 }
 
@@ -80,17 +94,44 @@ export class ProgramSession {
     this.frames.close();
   }
 
-  #redirect(): PacketOutcome['redirect'] {
+  #redirect(): PacketRedirect | undefined {
     const redirect = this.frames.redirect(0);
     switch (redirect.kind) {
       case 'ifindex':
         return { ifindex: redirect.ifindex };
       case 'map':
-        return { map: redirect.map?.name ?? '?', key: redirect.index };
+        return redirectThrough(redirect.map, redirect.index, redirect.flags);
       case 'none':
         return undefined;
     }
   }
+}
+
+function redirectThrough(map: BpfMap | undefined, index: number, flags: number): PacketRedirect {
+  const place = { map: map?.name ?? '?', key: index };
+  switch (map?.attributes.type) {
+    case BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP:
+    case BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP_HASH: {
+      if ((flags & BPF_F_BROADCAST) !== 0) return { map: place.map, broadcast: true };
+      const key = new Uint8Array(map.attributes.keySize);
+      new DataView(key.buffer).setUint32(0, index, true);
+      const entry = map.lookup(key);
+      if (typeof entry === 'number') return place;
+      return { ...place, ifindex: new DataView(entry.buffer, entry.byteOffset).getUint32(0, true) };
+    }
+    case BPF_MAP_TYPE.BPF_MAP_TYPE_CPUMAP:
+      return { ...place, cpu: index };
+    default:
+      return place;
+  }
+}
+
+/** `ifindex 4`, `tx_port[1] (ifindex 4)`, `cpus[2] (CPU 2)`, `every device of tx_port`. */
+export function describeRedirect({ ifindex, map, key, cpu, broadcast }: PacketRedirect): string {
+  if (map === undefined) return `ifindex ${ifindex}`;
+  if (broadcast === true) return `every device of ${map}`;
+  const target = ifindex !== undefined ? ` (ifindex ${ifindex})` : cpu !== undefined ? ` (CPU ${cpu})` : '';
+  return `${map}[${key}]${target}`;
 }
 
 /** Byte ranges in which two packets differ, as `offset..end` (end exclusive); the longer one's tail counts. */

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
+import { MAX_METADATA_LENGTH } from '../../bpf/xdp.js';
 import { buildFrame } from '../../packet/index.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import type { Party } from '../contract/party.js';
@@ -8,8 +9,18 @@ import { ProblemList } from '../testbed/problem-list.js';
 import { SchemaValidator } from '../testbed/schema-validator.js';
 import { YamlSource } from '../testbed/yaml-source.js';
 import { CaseFileSchema, type CaseFile, type CaseSection, type PacketSection } from './case-schema.js';
-import { findMap, formatElement, hex, parseElement, parseMapInput, type MapInput } from './map-input.js';
-import { changedRanges, ProgramSession, type PacketOutcome } from './program-session.js';
+import {
+  cpuStride,
+  findMap,
+  formatElement,
+  hex,
+  isPerCpu,
+  parseCpuValues,
+  parseElement,
+  parseMapInput,
+  type MapInput,
+} from './map-input.js';
+import { changedRanges, describeRedirect, ProgramSession, type PacketOutcome } from './program-session.js';
 
 export interface CaseResult {
   readonly name: string;
@@ -45,22 +56,42 @@ export async function loadCases(file: string): Promise<CaseFile> {
         problems.report(path, messageOf(error));
       }
     }
+    for (const [path, text] of [
+      [['cases', index, 'metadata'], section.metadata],
+      [['cases', index, 'expect', 'metadata'], section.expect.metadata],
+    ] as const) {
+      const { length } = parseHex(text ?? '');
+      if (length % 4 === 0 && length <= MAX_METADATA_LENGTH) continue;
+      const limit = `metadata is a multiple of 4 bytes, ${MAX_METADATA_LENGTH} at most`;
+      problems.report(path, `${length} bytes: ${limit}`);
+    }
+    const cpu = section.context?.cpu ?? 0;
+    if (cpu >= cases.cpus)
+      problems.report(['cases', index, 'context', 'cpu'], `there is no CPU ${cpu}: cpus is ${cases.cpus}`);
   });
   problems.throwIfAny();
   return cases;
+}
+
+/** What one case runs on. */
+export interface CaseBench {
+  readonly party: Party;
+  /** Sets the number of the CPU that programs run on. */
+  runOn(cpu: number): void;
+  close(): Promise<void>;
 }
 
 /** Runs every case in a party of its own, so that none sees what another left in its maps. */
 export async function runCases(
   object: ObjectSpec,
   file: CaseFile,
-  openParty: () => Promise<{ readonly party: Party; close(): Promise<void> }>,
+  openBench: (cpus: number) => Promise<CaseBench>,
 ): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
   for (const section of file.cases) {
-    const bench = await openParty();
+    const bench = await openBench(file.cpus);
     try {
-      const problems = await runCase(object, file, section, bench.party);
+      const problems = await runCase(object, file, section, bench);
       results.push({ name: section.name, passed: problems.length === 0, problems });
     } catch (error) {
       // A case that cannot be run is a failed case; the others say what they have to say.
@@ -78,18 +109,20 @@ async function runCase(
   object: ObjectSpec,
   file: CaseFile,
   section: CaseSection,
-  party: Party,
+  bench: CaseBench,
 ): Promise<string[]> {
   const selection = selectProgram(object, section.program ?? file.program);
   if ('problem' in selection) throw new XdpbedError('usage', selection.problem, { hint: selection.hint });
   const input: MapInput = { ...file.maps, ...section.maps };
-  const initial = parseMapInput(object.maps, input);
-  const session = await ProgramSession.open(party, object, selection.program, initial);
+  const initial = parseMapInput(object.maps, input, file.cpus);
+  const session = await ProgramSession.open(bench.party, object, selection.program, initial);
   if ('code' in session)
     return [`rejected by verifier ${session.verifier}: ${session.reason} [${session.code}]`];
   try {
     const packet = buildPacket(section.packet);
     const { context = {} } = section;
+    bench.runOn(context.cpu ?? 0);
+    const dataMeta = parseHex(section.metadata ?? '');
     let outcome: PacketOutcome | undefined;
     for (let i = 0; i < section.repeat; i++) {
       outcome = session.run(
@@ -98,21 +131,23 @@ async function runCase(
           ingressIfindex: context['ingress-ifindex'] ?? 0,
           rxQueueIndex: context['rx-queue-index'] ?? 0,
           egressIfindex: context['egress-ifindex'] ?? 0,
+          dataMeta,
         },
         BigInt(section.time ?? 0),
       );
     }
-    return compare(section, packet, outcome!, session);
+    return compare(section, packet, outcome!, session, file.cpus);
   } finally {
     session.close();
   }
 }
 
 function compare(
-  { expect }: CaseSection,
+  { expect, context }: CaseSection,
   sent: Uint8Array,
   outcome: PacketOutcome,
   session: ProgramSession,
+  cpus: number,
 ): string[] {
   const problems: string[] = [];
   if (outcome.fault !== undefined)
@@ -122,16 +157,12 @@ function compare(
   }
   const wanted =
     expect.packet !== undefined ? buildPacket(expect.packet) : expect.unchanged === true ? sent : undefined;
-  if (wanted !== undefined) problems.push(...comparePackets(wanted, outcome.packet));
+  if (wanted !== undefined) problems.push(...compareBytes('packet', wanted, outcome.packet));
+  if (expect.metadata !== undefined)
+    problems.push(...compareBytes('metadata', parseHex(expect.metadata), outcome.metadata));
   if (expect.unchanged === false && changedRanges(sent, outcome.packet).length === 0)
     problems.push('the packet is unchanged');
-  if (expect.redirect !== undefined) {
-    const actual = (outcome.redirect ?? {}) as Record<string, unknown>;
-    for (const [key, value] of Object.entries(expect.redirect)) {
-      if (actual[key] !== value)
-        problems.push(`redirect ${key} is ${JSON.stringify(actual[key] ?? 'absent')}, not ${value}`);
-    }
-  }
+  if (expect.redirect !== undefined) problems.push(...compareRedirect(expect.redirect, outcome));
   if (expect.trace !== undefined) {
     const actual = session.traces.map((line) => line.replace(/\n$/, ''));
     if (actual.join('\n') !== expect.trace.join('\n')) {
@@ -139,29 +170,57 @@ function compare(
     }
   }
   for (const [name, content] of Object.entries(expect.maps ?? {}))
-    problems.push(...compareMap(name, content, session));
+    problems.push(...compareMap(name, content, session, cpus, context?.cpu ?? 0));
   return problems;
 }
 
-function comparePackets(expected: Uint8Array, actual: Uint8Array): string[] {
+function compareRedirect(
+  expected: NonNullable<CaseSection['expect']['redirect']>,
+  { verdict, redirect }: PacketOutcome,
+): string[] {
+  if (redirect === undefined) return [`nothing is redirected: the verdict is ${verdict}`];
+  const to = describeRedirect(redirect);
+  const actual: Readonly<Record<string, string | number | boolean | undefined>> = {
+    broadcast: false,
+    ...redirect,
+  };
+  return Object.entries(expected).flatMap(([what, value]) => {
+    const is = actual[what];
+    if (is === value) return [];
+    return [
+      `redirect goes to ${to}: its ${what} is ${is === undefined ? 'absent' : String(is)}, not ${value}`,
+    ];
+  });
+}
+
+function compareBytes(what: string, expected: Uint8Array, actual: Uint8Array): string[] {
   const problems: string[] = [];
   if (expected.length !== actual.length)
-    problems.push(`packet has ${actual.length} bytes, not ${expected.length}`);
+    problems.push(`${what} has ${actual.length} bytes, not ${expected.length}`);
   for (const { start, end } of changedRanges(expected, actual)) {
     problems.push(
-      `packet bytes ${start}..${end - 1} are ${hex(actual.subarray(start, end)) || 'absent'}, not ${hex(expected.subarray(start, end)) || 'absent'}`,
+      `${what} bytes ${start}..${end - 1} are ${hex(actual.subarray(start, end)) || 'absent'}, not ${hex(expected.subarray(start, end)) || 'absent'}`,
     );
   }
   return problems;
 }
 
-/** Every element that is named must have the value; elements that are not named may have any. */
-function compareMap(name: string, content: unknown, session: ProgramSession): string[] {
+/**
+ * Every element that is named must have the value; elements that are not named may have any. The `value` of a per-CPU
+ * element is that of the CPU that the case ran on; of `cpus`, only the CPUs that are named count.
+ */
+function compareMap(
+  name: string,
+  content: unknown,
+  session: ProgramSession,
+  cpus: number,
+  ranOn: number,
+): string[] {
   const spec = findMap(session.object.maps, name);
   const map = session.loaded.maps.get(name);
   if (map === undefined) return [`the program does not use map ${name}`];
-  const entries: { key: unknown; value: unknown }[] = Array.isArray(content)
-    ? (content as { key: unknown; value: unknown }[])
+  const entries: { key: unknown; value?: unknown; cpus?: unknown }[] = Array.isArray(content)
+    ? (content as { key: unknown; value?: unknown; cpus?: unknown }[])
     : [{ key: '0x00000000', value: content }];
   return entries.flatMap((entry, index) => {
     const what = `${name}[${index}]`;
@@ -172,24 +231,35 @@ function compareMap(name: string, content: unknown, session: ProgramSession): st
       return typeof actual === 'number' ? [] : [`${name}[${keyText}] is there, but should not be`];
     }
     if (typeof actual === 'number') return [`${name}[${keyText}] is not there`];
-    const expected = parseElement(
-      spec.valueType,
-      spec.valueSize,
-      entry.value,
-      `${what}.value`,
-      actual.subarray(0, spec.valueSize),
-    );
-    if (hex(expected) === hex(actual.subarray(0, expected.length))) return [];
-    return [
-      `${name}[${keyText}] is ${formatElement(spec.valueType, spec.valueSize, actual)}, not ${formatElement(spec.valueType, spec.valueSize, expected)}`,
-    ];
+    const ofCpu = (cpu: number): Uint8Array =>
+      isPerCpu(spec) ? actual.subarray(cpu * cpuStride(spec)).subarray(0, spec.valueSize) : actual;
+    const values =
+      entry.cpus === undefined
+        ? [
+            [
+              ranOn,
+              parseElement(spec.valueType, spec.valueSize, entry.value, `${what}.value`, ofCpu(ranOn)),
+            ] as const,
+          ]
+        : [...parseCpuValues(spec, entry.cpus, cpus, `${what}.cpus`, ofCpu)];
+    const format = (bytes: Uint8Array): string => formatElement(spec.valueType, spec.valueSize, bytes);
+    return values.flatMap(([cpu, expected]) => {
+      const is = ofCpu(cpu);
+      if (hex(expected) === hex(is)) return [];
+      const place = isPerCpu(spec) && cpus > 1 ? ` of CPU ${cpu}` : '';
+      return [`${name}[${keyText}]${place} is ${format(is)}, not ${format(expected)}`];
+    });
   });
+}
+
+function parseHex(text: string): Uint8Array {
+  return Uint8Array.from(Buffer.from(text.replace(/[\s:]/g, ''), 'hex'));
 }
 
 /** The frame that a section describes. Throws `packet-invalid`. */
 export function buildPacket(section: PacketSection): Uint8Array {
   const { hex: text, payload, eth, ...layers } = section;
-  if (text !== undefined) return Uint8Array.from(Buffer.from(text.replace(/[\s:]/g, ''), 'hex'));
+  if (text !== undefined) return parseHex(text);
   if (eth === undefined) throw new XdpbedError('packet-invalid', "a packet needs 'hex', or at least 'eth'");
   return buildFrame({
     eth,

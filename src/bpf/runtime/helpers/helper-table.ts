@@ -1,4 +1,4 @@
-import { BPF_FUNC, helperId, helperName } from '../../helper-ids.js';
+import { BPF_FUNC, helperId, helperName, MISSING_FUNCTION } from '../../helper-ids.js';
 import type { BpfRuntime } from '../bpf-runtime.js';
 import type { HelperWorld } from '../helper-world.js';
 import type { RunState } from '../run-state.js';
@@ -101,14 +101,20 @@ export function createHelpers(
   functions.forEach((implementation, id) => {
     if (implementation !== undefined) supported.add(id);
   });
+  const missing = (): never => {
+    throw new HelperFault('a function that is not there is called');
+  };
+  supported.add(MISSING_FUNCTION);
   return {
     supported,
     call(id) {
       const implementation = functions[id];
+      if (id === MISSING_FUNCTION) missing();
       if (implementation === undefined) throw new HelperFault(`${helperName(id)} is not supported`);
       implementation(context);
     },
     find(id) {
+      if (id === MISSING_FUNCTION) return missing;
       const implementation = functions[id];
       return implementation === undefined ? undefined : () => implementation(context);
     },
