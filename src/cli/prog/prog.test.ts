@@ -212,6 +212,110 @@ describe('prog run', () => {
   });
 });
 
+describe('--map NAME.max_entries=N', () => {
+  /** Looks up an element far out in an array whose size the object leaves to its loader. */
+  const source = `.license GPL
+.map big array key=4 value=4 entries=0
+.program far
+  *(u32 *)(r10 -4) = 33554943
+  r1 = map[big]
+  r2 = r10
+  r2 += -4
+  call bpf_map_lookup_elem
+  r1 = r0
+  r0 = 1
+  if r1 == 0 goto end
+  *(u32 *)(r1 +0) = 7
+  r0 = 2
+end:
+  exit
+`;
+  let object: string;
+  beforeAll(() => {
+    object = join(folder, 'far.s');
+    writeFileSync(object, source);
+  });
+  const size = ['--map', 'big.max_entries=33554944'];
+
+  it.each(['interpreter', 'wasm'])('sizes a map of 256 MiB for %s', async (executor) => {
+    const { exit, out } = await prog(
+      'run',
+      object,
+      '--pcap',
+      mixed,
+      '--executor',
+      executor,
+      '--quiet',
+      ...size,
+    );
+    expect([exit, out]).toEqual([
+      0,
+      '10 packets: XDP_PASS 10\n\nmap big (BPF_MAP_TYPE_ARRAY)\n  [33554943] = 7\n',
+    ]);
+    const smaller = await prog(
+      'run',
+      object,
+      '--pcap',
+      mixed,
+      '--quiet',
+      '--map',
+      'big.max_entries=33554943',
+    );
+    expect(smaller.out).toBe('10 packets: XDP_DROP 10\n\nempty or all zero: big\n');
+  });
+
+  it.each([
+    ['info', []],
+    ['disasm', []],
+    ['verify', []],
+    ['run', ['--pcap', mixed]],
+    ['trace', ['--pcap', mixed]],
+    ['bench', ['--pcap', mixed, '--rounds', '1', '--batch', '1']],
+  ])('is an option of prog %s, which knows the maps', async (verb, args) => {
+    const wrong = await prog(verb, object, ...args, '--map', 'bog.max_entries=4');
+    expect([wrong.exit, wrong.err]).toEqual([
+      2,
+      `xdpbed: ${object}: the object has no map 'bog' [map-invalid]\n  hint: did you mean 'big'?\n`,
+    ]);
+    expect((await prog(verb, object, ...args, ...size)).exit).toBe(0);
+  });
+
+  it('says what is missing without it, and where the limit is', async () => {
+    const without = await prog('run', object, '--pcap', mixed);
+    expect(without.exit).toBe(2);
+    expect(without.err).toContain('0 entries) cannot be created by memory: EINVAL [map-invalid]');
+    expect(without.err).toContain(
+      'hint: the object leaves the size to its loader: set --map big.max_entries=N, or max-entries in a testbed',
+    );
+    const huge = await prog('run', object, '--pcap', mixed, '--map', 'big.max_entries=4294967295');
+    expect(huge.exit).toBe(2);
+    expect(huge.err).toMatch(
+      /it wants 32769 MiB; the address space has \d+ MiB, of which [\d.]+ MiB are in use \(ENOMEM\) \[map-invalid\]/,
+    );
+    expect(huge.err).toContain('hint: set --map big.max_entries=N');
+  });
+
+  it('goes before what a file of cases says, and a case before the file', async () => {
+    const cases = join(folder, 'far.cases.yaml');
+    const packet = `{ hex: '${'00'.repeat(64)}' }`;
+    writeFileSync(
+      cases,
+      `max-entries: { big: 5 }
+cases:
+  - { name: file, packet: ${packet}, expect: { verdict: XDP_DROP } }
+  - { name: case, packet: ${packet}, max-entries: { big: 33554944 }, expect: { verdict: XDP_PASS } }
+`,
+    );
+    expect((await prog('test', object, cases)).out).toContain('2 passed, 0 failed');
+    expect((await prog('test', object, cases, ...size)).out).toContain('verdict is XDP_PASS, not XDP_DROP');
+    writeFileSync(
+      cases,
+      `cases: [{ name: a, packet: ${packet}, max-entries: { big: 0 }, expect: { verdict: XDP_DROP } }]`,
+    );
+    expect((await prog('test', object, cases)).err).toContain('far.cases.yaml:1:');
+  });
+});
+
 describe('prog test', () => {
   const cases = (text: string): string => {
     const file = join(folder, 'cases.yaml');

@@ -12,6 +12,7 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .description('show the programs and maps of an object')
     .argument('<object>', 'ELF object')
     .addOption(typeOption())
+    .addOption(mapOption())
     .option('--format <format>', 'text or json', 'text')
     .action(context.verb(async () => (await import('./info.js')).showInfo));
   addProgramOptions(prog.command('disasm'))
@@ -51,6 +52,7 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .argument('<object>', 'ELF object')
     .argument('<cases>', 'YAML file of cases')
     .addOption(typeOption())
+    .addOption(mapOption())
     .option('--executor <name>', 'interpreter, wasm or differential', 'interpreter')
     .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
     .option('--format <format>', 'text or junit', 'text')
@@ -71,7 +73,15 @@ function addProgramOptions(command: Command): Command {
     .argument('<object>', 'ELF object, e.g. testbeds/programs/xdp1.o')
     .option('--program <name>', 'function name of the program; may be left out when there is one XDP program')
     .option('--section <name>', 'section of the program, e.g. xdp/devmap')
-    .addOption(typeOption());
+    .addOption(typeOption())
+    .addOption(mapOption());
+}
+
+function mapOption(): Option {
+  return new Option(
+    '--map <NAME.max_entries=N>',
+    'entries of a map, where they are to be another number than the object’s (may be repeated)',
+  ).argParser((text: string, before: string[] = []) => [...before, text]);
 }
 
 function typeOption(): Option {

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
+import type { MapSizes } from '../../bpf/map-sizes.js';
 import { buildFrame } from '../../packet/index.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import type { Party } from '../contract/party.js';
@@ -8,6 +9,7 @@ import { ProblemList } from '../testbed/problem-list.js';
 import { SchemaValidator } from '../testbed/schema-validator.js';
 import { YamlSource } from '../testbed/yaml-source.js';
 import { CaseFileSchema, type CaseFile, type CaseSection, type PacketSection } from './case-schema.js';
+import { applyMapSizes } from './map-size-arguments.js';
 import { findMap, formatElement, hex, parseElement, parseMapInput, type MapInput } from './map-input.js';
 import { changedRanges, ProgramSession, type PacketOutcome } from './program-session.js';
 
@@ -50,17 +52,21 @@ export async function loadCases(file: string): Promise<CaseFile> {
   return cases;
 }
 
-/** Runs every case in a party of its own, so that none sees what another left in its maps. */
+/**
+ * Runs every case in a party of its own, so that none sees what another left in its maps. `sizes` of maps go before
+ * those of the file.
+ */
 export async function runCases(
   object: ObjectSpec,
   file: CaseFile,
   openParty: () => Promise<{ readonly party: Party; close(): Promise<void> }>,
+  sizes: MapSizes = {},
 ): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
   for (const section of file.cases) {
     const bench = await openParty();
     try {
-      const problems = await runCase(object, file, section, bench.party);
+      const problems = await runCase(sized(object, file, section, sizes), file, section, bench.party);
       results.push({ name: section.name, passed: problems.length === 0, problems });
     } catch (error) {
       // A case that cannot be run is a failed case; the others say what they have to say.
@@ -72,6 +78,10 @@ export async function runCases(
     }
   }
   return results;
+}
+
+function sized(object: ObjectSpec, file: CaseFile, section: CaseSection, sizes: MapSizes): ObjectSpec {
+  return applyMapSizes(object, { ...file['max-entries'], ...section['max-entries'], ...sizes });
 }
 
 async function runCase(

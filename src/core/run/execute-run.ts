@@ -1,4 +1,5 @@
 import { Type, type TSchema } from '@sinclair/typebox';
+import { MAX_ADDRESS_SPACE } from '../../bpf/runtime/address-space.js';
 import { parseIpv4Address, parseMac } from '../../packet/index.js';
 import { EventLoopTurns } from '../clock/event-loop-turns.js';
 import { MachineClock } from '../clock/machine-clock.js';
@@ -166,7 +167,8 @@ class RunExecution {
 
     const choices = await this.#partyChoices();
     const parties: PartyFactory = {
-      open: (name, options) => this.#instances.openParty(name, choices, { seed, ...options }),
+      open: (name, options) =>
+        this.#instances.openParty(name, choices, { seed, memoryBytes: MAX_ADDRESS_SPACE, ...options }),
     };
     this.#scope.bindValue(PARTY_FACTORY, parties);
     const policies: Policy[] = [];

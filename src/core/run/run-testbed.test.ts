@@ -97,6 +97,44 @@ describe('a program whose section does not say what it is', () => {
   });
 });
 
+describe('max-entries of a program', () => {
+  const of = (sizes: string, placement = 'guest'): string =>
+    testbed()
+      .replace(`${objects}xdp1.o`, `${objects}xdp1.o, max-entries: ${sizes}`)
+      .replace('placement: host', `placement: ${placement}`);
+
+  it.each(['guest', 'host'])('sizes its map in placement %s', async (placement) => {
+    // 17 is the protocol that the workload has: the last index there is, or one beyond.
+    const [fits, short] = [
+      await run(of('{ rxcnt: 18 }', placement)),
+      await run(of('{ rxcnt: 17 }', placement)),
+    ];
+    expect(fits.runs[0]!.maps[0]!.entries.map(({ key }) => key)).toEqual(['11000000']);
+    expect(short.runs[0]!.maps[0]!.entries).toEqual([]);
+  });
+
+  it('fails a run whose map is too big for the guest, and is refused by the device', async () => {
+    const { failures } = await run(of('{ rxcnt: 4294967295 }'));
+    expect(failures).toMatchObject([
+      { code: 'map-invalid', hint: expect.stringContaining('max-entries in a testbed') as string },
+    ]);
+    const { runs } = await run(of('{ rxcnt: 4294967295 }', 'host'));
+    expect(runs[0]!.attachments).toMatchObject([{ attached: false }]);
+    expect(runs[0]!.audit.at(-1)!.reason).toMatch(/wants 32769 MiB; the address space has 256 MiB/);
+  });
+
+  it.each([
+    ['{ rxcont: 4 }', `${objects}xdp1.o has no map 'rxcont' (did you mean 'rxcnt'?)`],
+    ['{ rxcnt: 0 }', '0 is out of range: it must be >= 1'],
+    ['{ rxcnt: many }', "expected an integer, found 'many'"],
+  ])('%s is a problem of the testbed', async (sizes, message) => {
+    await expect(run(of(sizes))).rejects.toMatchObject({
+      code: 'testbed-invalid',
+      message: expect.stringContaining(message) as string,
+    });
+  });
+});
+
 /** A program that does nothing. */
 const PROGRAM = {
   name: 'nothing',
