@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { readCapture, writePcap } from '../../packet/index.js';
+import { readCapture, writePcap, writePcapng } from '../../packet/index.js';
 import { runForTest } from '../testing-terminal.js';
 
 const root = new URL('../../..', import.meta.url).pathname;
@@ -114,6 +114,67 @@ describe('prog run', () => {
     }
   });
 
+  describe('of several captures', () => {
+    /** Two packets, as pcapng; and three, the last of them cut off in the file, as pcap. */
+    function twoCaptures(): [string, string] {
+      const packets = readCapture(readFileSync(mixed)).packets;
+      const [first, second] = [join(folder, 'first.pcapng'), join(folder, 'second.pcap')];
+      writeFileSync(first, writePcapng(packets.slice(0, 2)));
+      const bytes = writePcap(packets.slice(2, 5), { resolution: 'ns' });
+      writeFileSync(second, bytes.subarray(0, bytes.length - 1));
+      return [first, second];
+    }
+
+    const run = (...args: string[]) => prog('run', join(programs, 'xdp1.o'), ...args);
+
+    it('runs them one after the other on the same maps, each counted from 1 under its name', async () => {
+      const [first, second] = twoCaptures();
+      const { exit, out, err } = await run('--pcap', first, '--pcap', second, '--pcap', first);
+      expect(exit).toBe(2);
+      expect(err).toContain(`xdpbed: ${second}+0x`);
+      expect(err).toContain('packet 3 needs');
+      const [head, ...captures] = out.split(/^(?=.*pcap(?:ng)?:$)/m);
+      const told = [head!, ...captures].map((text) => text.trimEnd().split('\n'));
+      expect(told.map((lines) => lines[0])).toEqual([`${first}:`, `${second}:`, `${first}:`]);
+      for (const lines of told) {
+        expect(lines.slice(1, 4).map((line) => line.trim().split(/ +/)[0])).toEqual(['1', '2', '2']);
+        expect(lines[3]).toBe('2 packets: XDP_DROP 2');
+      }
+      expect(out).toContain('\ntogether:\n6 packets: XDP_DROP 6\n');
+      // What the maps hold adds up over all of them: the same as of the packets in one capture.
+      const one = join(folder, 'one.pcap');
+      const { packets } = readCapture(readFileSync(mixed));
+      writeFileSync(one, writePcap([0, 1, 2, 3, 0, 1].map((index) => packets[index]!)));
+      const maps = (text: string): string => text.slice(text.indexOf('\nmap '));
+      expect(maps(out)).toBe(maps((await run('--pcap', one)).out));
+    });
+
+    it('names file and number of each packet in JSON, and writes all that was let through', async () => {
+      const [first, second] = twoCaptures();
+      const passed = join(folder, 'passed.pcap');
+      const args = ['--pcap', first, '--pcap', second, '--pcap-out', passed, '--format', 'json'];
+      const { out } = await prog('run', join(programs, 'xdp2.o'), ...args);
+      const report = JSON.parse(out) as { packets: { file: string; number: number }[] };
+      expect(report.packets.map(({ file, number }) => [file, number])).toEqual([
+        [first, 1],
+        [first, 2],
+        [second, 1],
+        [second, 2],
+      ]);
+      expect(readCapture(readFileSync(passed)).packets).toHaveLength(4);
+    });
+
+    it('runs none when one of them cannot be read, and tells of each that is cut off', async () => {
+      const [first, second] = twoCaptures();
+      const missing = await run('--pcap', first, '--pcap', join(folder, 'missing.pcap'));
+      expect([missing.exit, missing.out]).toEqual([2, '']);
+      const twice = await run('--pcap', second, '--pcap', second, '--quiet');
+      expect(twice.exit).toBe(2);
+      expect(twice.err.match(/packet 3 needs/g)).toHaveLength(2);
+      expect((await run('--pcap', first, '--pcap', mixed, '--quiet')).exit).toBe(0);
+    });
+  });
+
   it('a program that drops everything writes an empty capture', async () => {
     const file = join(folder, 'none.pcap');
     await prog('run', join(programs, 'xdp1.o'), '--pcap', mixed, '--pcap-out', file, '--quiet');
@@ -185,6 +246,8 @@ describe('prog run', () => {
       expect(out).toContain('[17] = 2');
       const json = await prog('run', join(programs, 'xdp1.o'), '--pcap', file, '--format', 'json');
       expect((JSON.parse(json.out) as { packets: object[] }).packets[1]).toEqual({
+        file: join(folder, 'unsound.pcap'),
+        number: 2,
         notRun: 'longer than the 3520 bytes of an XDP frame in one page',
         length: 9000,
         originalLength: 9000,

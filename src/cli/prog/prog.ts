@@ -29,8 +29,18 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .action(context.verb(async () => (await import('./verify.js')).verifyProgram));
   addProgramOptions(prog.command('run'))
     .description('run a program on the packets of a capture: verdicts, changed bytes, map content')
-    .requiredOption('--pcap <file>', 'capture to read, pcap or pcapng')
-    .option('--pcap-out <file>', 'write what XDP_PASS, XDP_TX and XDP_REDIRECT let through, as pcap')
+    .addOption(
+      new Option(
+        '--pcap <file>',
+        'capture to read, pcap or pcapng; several (the option repeated) one after the other, on the same maps',
+      )
+        .argParser((path: string, before: string[] = []) => [...before, path])
+        .makeOptionMandatory(),
+    )
+    .option(
+      '--pcap-out <file>',
+      'write what XDP_PASS, XDP_TX and XDP_REDIRECT let through of all captures, as pcap',
+    )
     .option('--maps <file>', 'YAML with map content to start from, by map name')
     .option('--executor <name>', 'interpreter, wasm or differential', 'interpreter')
     .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
