@@ -68,7 +68,7 @@ module.exports = {
     {
       name: 'report-imports-result-types',
       severity: 'error',
-      from: { path: '^src/report/' },
+      from: { path: '^src/report/', pathNot: '\\.test\\.ts$' },
       to: { path: '^(src|plugins)/', pathNot: `^src/report/|^src/core/|${PURE}` },
     },
     {

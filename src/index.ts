@@ -38,7 +38,8 @@ export {
   type ResolvedTestbed,
   type ResolveOptions,
 } from './core/testbed/resolve-testbed.js';
-export { executeRun, type RunEnvironment } from './core/run/execute-run.js';
+export { carryOutRun, executeRun, type RunEnvironment, type RunEnd } from './core/run/execute-run.js';
+export { exitCodeOf } from './core/run/run-failures.js';
 export { decodeRunSpec, encodeRunSpec, hashRunSpec } from './core/run/run-spec-codec.js';
 export { runTestbed, type RunOptions } from './core/run/run-testbed.js';
 export { BUILT_IN_PLUGINS } from './presets.js';

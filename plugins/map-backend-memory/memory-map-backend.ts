@@ -99,6 +99,11 @@ export class MemoryMapBackend implements MapBackend {
     return type === undefined ? 0 : planCost(this.#plan(type.kind, attributes, ''));
   }
 
+  memory(): { total: number; used: number } {
+    const { byteLength, bytesInUse } = this.#runtime.space;
+    return { total: byteLength, used: bytesInUse };
+  }
+
   #plan(kind: MapKind, attributes: MapAttributes, name: string): PlannedRegion[] {
     const label = name === '' ? 'a map' : `map ${name}`;
     const environment = {

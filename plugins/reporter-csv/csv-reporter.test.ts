@@ -3,6 +3,7 @@ import {
   exampleResult,
   exampleResults,
   exampleRun,
+  failedResult,
   refusedRun,
   reporterConformance,
 } from '../../src/conformance/reporter/index.js';
@@ -100,6 +101,36 @@ describe('csv', () => {
     });
   });
 
+  it('has a row for runs without a result, which says why there is none', () => {
+    const rows = records(failedResult());
+    const said = ['run', 'frames-sent', 'maps', 'state', 'failure.stage', 'failure.code', 'failure.message'];
+    expect(rows.map((row) => said.map((name) => row[name]))).toEqual([
+      [
+        'redirect/xdp1/host',
+        '10',
+        'guest0.eth0.rxcnt[1]=3 guest0.eth0.rxcnt[17]=7',
+        'finished',
+        'clean-up',
+        'leftovers',
+        'interface tap0 is still there',
+      ],
+      [
+        'redirect/xdp2/host',
+        '',
+        '',
+        'failed',
+        'run',
+        'plugin-failed',
+        'plugin executor wasm failed in run: out of order',
+      ],
+      ['bridge/xdp1/host', '', '', 'not started', '', '', ''],
+    ]);
+    expect(rows[1]).toMatchObject({
+      'failure.hint': 'use the interpreter',
+      axes: 'case=redirect program=xdp2 placement=host',
+    });
+  });
+
   it('has one row for each run, in their order', () => {
     const result = exampleResults()['eight runs']!;
     expect(records(result).map((record) => record.run)).toEqual(result.runs.map((run) => run.id));
@@ -111,7 +142,9 @@ describe('csv', () => {
     const text = '{ .name = "a,b",\r\n }';
     const maps = [{ ...run.maps[0]!, entries: [{ key: '00000000', value: '00', text }] }];
     const result = exampleResult([{ ...run, maps }]);
-    expect(new CsvReporter().render(result)).toContain('"guest0.eth0.rxcnt[0]={ .name = ""a,b"",\r\n }"\r\n');
+    expect(new CsvReporter().render(result)).toContain(
+      '"guest0.eth0.rxcnt[0]={ .name = ""a,b"",\r\n }",finished,',
+    );
     const quoted = new CsvReporter().render({ ...exampleResult(), testbed: 'a "b"' });
     expect(quoted.split('\r\n')[1]).toMatch(/^"a ""b""",1,/);
     expect(records(result)[0]!.maps).toBe(`guest0.eth0.rxcnt[0]=${text}`);

@@ -10,22 +10,29 @@ import {
   type Fate,
   type LinkResult,
   type ResultDocument,
+  type RunFailure,
   type RunResult,
   type VerdictCounts,
 } from '../../src/core/contract/result.js';
 import { formatMapEntry } from '../../src/report/map-entry.js';
+import { printable } from '../../src/report/printable.js';
+import { reportedRuns, type ReportedRun } from '../../src/report/reported-runs.js';
 
 interface Column {
   readonly name: string;
-  readonly value: (run: RunResult, result: ResultDocument) => string | number;
+  readonly value: (run: ReportedRun, result: ResultDocument) => string | number;
 }
+
+/** A column of what a run came to: empty for one that did not. */
+const ofResult = (name: string, value: (run: RunResult) => string | number): Column => ({
+  name,
+  value: ({ result }) => (result === undefined ? '' : value(result)),
+});
 
 const VERDICTS = Object.keys(emptyVerdictCounts()) as (keyof VerdictCounts)[];
 
-const linkColumn = (name: string, counter: Exclude<keyof LinkResult, 'guest' | 'nic'>): Column => ({
-  name: `links.${name}`,
-  value: (run) => run.links.reduce((sum, link) => sum + link[counter], 0),
-});
+const linkColumn = (name: string, counter: Exclude<keyof LinkResult, 'guest' | 'nic'>): Column =>
+  ofResult(`links.${name}`, (run) => run.links.reduce((sum, link) => sum + link[counter], 0));
 
 /**
  * The columns, the same for every testbed so that files can be joined. Counters are called as in `expect`
@@ -36,45 +43,52 @@ const COLUMNS: readonly Column[] = [
   { name: 'seed', value: (_run, result) => result.seed },
   { name: 'run', value: (run) => run.id },
   { name: 'axes', value: (run) => pairs(run.axes) },
-  { name: 'fabric', value: (run) => run.fabric },
-  { name: 'frames-sent', value: (run) => run.framesSent },
-  { name: 'frames-copied', value: (run) => run.framesCopied },
+  ofResult('fabric', (run) => run.fabric),
+  ofResult('frames-sent', (run) => run.framesSent),
+  ofResult('frames-copied', (run) => run.framesCopied),
   ...HOOK_SITES.flatMap((site) =>
-    VERDICTS.map((verdict): Column => ({
-      name: `verdicts.${site}.${verdict}`,
-      value: (run) => sumVerdicts(run.hooks.filter((hook) => hook.site === site))[verdict],
-    })),
+    VERDICTS.map((verdict) =>
+      ofResult(
+        `verdicts.${site}.${verdict}`,
+        (run) => sumVerdicts(run.hooks.filter((hook) => hook.site === site))[verdict],
+      ),
+    ),
   ),
-  ...(Object.keys(FATES) as Fate[]).map((fate): Column => ({
-    name: `ends.${fate}`,
-    value: (run) => sumFates(run)[fate],
-  })),
-  { name: 'control.commands', value: (run) => sumControl(run.control).commands },
-  { name: 'control.ok', value: (run) => sumControl(run.control).ok },
-  { name: 'control.err', value: (run) => sumControl(run.control).err },
-  { name: 'rulings.allow', value: (run) => sumRulings(run).allow },
-  { name: 'rulings.deny', value: (run) => sumRulings(run).deny },
-  { name: 'audit', value: (run) => run.audit.length },
-  {
-    name: 'attachments.refused',
-    value: (run) => run.attachments.filter((attachment) => !attachment.attached).length,
-  },
+  ...(Object.keys(FATES) as Fate[]).map((fate) => ofResult(`ends.${fate}`, (run) => sumFates(run)[fate])),
+  ofResult('control.commands', (run) => sumControl(run.control).commands),
+  ofResult('control.ok', (run) => sumControl(run.control).ok),
+  ofResult('control.err', (run) => sumControl(run.control).err),
+  ofResult('rulings.allow', (run) => sumRulings(run).allow),
+  ofResult('rulings.deny', (run) => sumRulings(run).deny),
+  ofResult('audit', (run) => run.audit.length),
+  ofResult(
+    'attachments.refused',
+    (run) => run.attachments.filter((attachment) => !attachment.attached).length,
+  ),
   linkColumn('frames-to-guest', 'framesToGuest'),
   linkColumn('frames-from-guest', 'framesFromGuest'),
   linkColumn('kicks', 'kicks'),
   linkColumn('interrupts', 'interrupts'),
   linkColumn('suppressed-notifications', 'suppressedNotifications'),
   linkColumn('violations', 'violations'),
-  {
-    name: 'maps',
-    value: (run) =>
-      run.maps
-        .flatMap((map) =>
-          map.entries.map((entry) => `${map.guest}.${map.nic}.${map.name}${formatMapEntry(map, entry)}`),
-        )
-        .join(' '),
-  },
+  ofResult('maps', (run) =>
+    run.maps
+      .flatMap((map) =>
+        map.entries.map((entry) => `${map.guest}.${map.nic}.${map.name}${formatMapEntry(map, entry)}`),
+      )
+      .join(' '),
+  ),
+  { name: 'state', value: (run) => run.state },
+  { name: 'failure.stage', value: (run) => joined(run, ({ stage }) => stage) },
+  { name: 'failure.code', value: (run) => joined(run, ({ code }) => code) },
+  { name: 'failure.message', value: (run) => joined(run, ({ message }) => message) },
+  { name: 'failure.hint', value: (run) => joined(run, ({ hint }) => hint ?? '') },
 ];
+
+/** Of each failure of a run, nearly always one; a table has no use for the line breaks of a long message. */
+function joined(run: ReportedRun, part: (failure: RunFailure) => string): string {
+  return run.failures.map((failure) => printable(part(failure))).join('; ');
+}
 
 /** RFC 4180: a header, one row for each run, CRLF behind each. */
 export class CsvReporter implements Reporter {
@@ -83,7 +97,7 @@ export class CsvReporter implements Reporter {
   render(result: ResultDocument): string {
     const rows = [
       COLUMNS.map((column) => column.name),
-      ...result.runs.map((run) => COLUMNS.map((column) => String(column.value(run, result)))),
+      ...reportedRuns(result).map((run) => COLUMNS.map((column) => String(column.value(run, result)))),
     ];
     return rows.map((row) => `${row.map(field).join(',')}\r\n`).join('');
   }

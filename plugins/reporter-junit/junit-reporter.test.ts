@@ -4,9 +4,11 @@ import {
   exampleResults,
   exampleRun,
   FAILED_CHECK,
+  failedResult,
   HOSTILE_TEXT,
   PASSED_CHECK,
   refusedRun,
+  RUN_FAILURE,
   reporterConformance,
 } from '../../src/conformance/reporter/index.js';
 import { REPORTER } from '../../src/core/contract/reporter.js';
@@ -69,6 +71,28 @@ bridge/xdp1/host: ends.transmitted is 0, not 10</failure>
 </testsuites>
 `,
     );
+  });
+
+  it('has an error for what failed, and skips what was not started', () => {
+    const text = new JunitReporter().render(failedResult());
+    expect(text).toContain('<testsuites name="xdpbed" tests="4" failures="1" errors="2">');
+    expect(text).toContain('errors="2" skipped="1">\n    <properties>');
+    const cases = text.split('<testcase ').slice(1);
+    expect(cases[0]).toMatch(
+      /^classname="rfc-2019.run" name="redirect\/xdp1\/host">\n\s+<error type="leftovers" message="interface tap0 is still there">clean-up: interface tap0 is still there \[leftovers\]<\/error>\n\s+<system-out>/,
+    );
+    expect(cases[1]).toBe(`classname="rfc-2019.run" name="redirect/xdp2/host">
+      <error type="plugin-failed" message="plugin executor wasm failed in run: out of order">plugin executor wasm failed in run: out of order [plugin-failed]
+hint: use the interpreter</error>
+    </testcase>
+    `);
+    expect(cases[2]).toContain('<skipped message="a run before it failed"/>');
+    const both = {
+      ...failedResult(),
+      runs: [],
+      failures: [RUN_FAILURE, { ...RUN_FAILURE, message: 'stuck' }],
+    };
+    expect(new JunitReporter().render(both)).toContain('out of order (and 1 more)"');
   });
 
   it('says in a run what was not attached and what was refused', () => {

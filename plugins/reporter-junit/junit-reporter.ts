@@ -1,28 +1,31 @@
 import type { Reporter } from '../../src/core/contract/reporter.js';
 import type { CheckResult, ResultDocument, RunResult } from '../../src/core/contract/result.js';
 import { formatMapContent, formatMapEntry } from '../../src/report/map-entry.js';
+import { formatFailure, reportedRuns, type ReportedRun } from '../../src/report/reported-runs.js';
 import { element } from '../../src/report/xml.js';
 
 /**
- * JUnit XML as CI systems read it: a suite for the testbed, in it a case for each check and for each run. A run
- * that is in the result was brought to its end, so its case passes and only carries its counters; what is wrong
- * with a run is said by the checks. There are no times: a result has none of the machine's clock.
+ * JUnit XML as CI systems read it: a suite for the testbed, in it a case for each check and for each run. The case of
+ * a run that was brought to its end passes and carries its counters; that of one that failed, or was taken down badly,
+ * has an error, and one that was not started is skipped. There are no times: a result has none of the machine's clock.
  */
 export class JunitReporter implements Reporter {
   readonly name = 'junit';
 
   render(result: ResultDocument): string {
+    const runs = reportedRuns(result);
     const counts = {
-      tests: String(result.checks.length + result.runs.length),
+      tests: String(result.checks.length + runs.length),
       failures: String(result.checks.filter((check) => !check.passed).length),
-      errors: '0',
+      errors: String(runs.filter((run) => run.failures.length > 0).length),
     };
-    const suite = element('testsuite', { name: result.testbed, ...counts, skipped: '0' }, [
+    const skipped = String(runs.filter((run) => run.state === 'not started').length);
+    const suite = element('testsuite', { name: result.testbed, ...counts, skipped }, [
       element('properties', {}, [
         element('property', { name: 'seed', value: result.seed }),
         element('property', { name: 'xdpbed', value: result.xdpbed }),
       ]),
-      ...result.runs.map((run) => runCase(result.testbed, run)),
+      ...runs.map((run) => runCase(result.testbed, run)),
       ...result.checks.map((check) => checkCase(result.testbed, check)),
     ]);
     const suites = element('testsuites', { name: 'xdpbed', ...counts }, [suite]);
@@ -30,8 +33,33 @@ export class JunitReporter implements Reporter {
   }
 }
 
-function runCase(testbed: string, run: RunResult): string[] {
-  const lines = [
+function runCase(testbed: string, { id, state, result, failures }: ReportedRun): string[] {
+  const [first, ...others] = failures;
+  const more = others.length === 0 ? '' : ` (and ${others.length} more)`;
+  const content = [
+    // A case has one error at most.
+    ...(first === undefined
+      ? []
+      : [
+          element(
+            'error',
+            { type: first.code, message: first.message + more },
+            failures
+              .flatMap((failure) => [
+                formatFailure(failure),
+                ...(failure.hint === undefined ? [] : [`hint: ${failure.hint}`]),
+              ])
+              .join('\n'),
+          ),
+        ]),
+    ...(state === 'not started' ? [element('skipped', { message: 'a run before it failed' })] : []),
+    ...(result === undefined ? [] : [element('system-out', {}, runLines(result).join('\n'))]),
+  ];
+  return element('testcase', { classname: `${testbed}.run`, name: id }, content);
+}
+
+function runLines(run: RunResult): string[] {
+  return [
     `frames sent: ${run.framesSent}, copied: ${run.framesCopied}`,
     ...run.attachments
       .filter((attachment) => !attachment.attached)
@@ -50,9 +78,6 @@ function runCase(testbed: string, run: RunResult): string[] {
     }),
     ...run.audit.map((record) => `${record.guest}.${record.nic} ${record.command}: ${record.reason}`),
   ];
-  return element('testcase', { classname: `${testbed}.run`, name: run.id }, [
-    element('system-out', {}, lines.join('\n')),
-  ]);
 }
 
 function checkCase(testbed: string, check: CheckResult): string[] {

@@ -5,6 +5,7 @@ import {
   exampleResults,
   exampleRun,
   FAILED_CHECK,
+  failedResult,
   PASSED_CHECK,
   reporterConformance,
 } from '../../src/conformance/reporter/index.js';
@@ -48,6 +49,10 @@ describe('ndjson', () => {
     const resultsOf = (event: string) =>
       records.filter((record) => record.event === event).map((record) => record.result);
     expect(resultsOf('run-finished')).toEqual(result.runs);
+    const partsOf = (event: string, part: string) =>
+      records.filter((record) => record.event === event).map((record) => record[part]);
+    expect(partsOf('run-failed', 'failure')).toEqual(result.failures ?? []);
+    expect(partsOf('run-not-started', 'place')).toEqual(result.notStarted ?? []);
     expect(resultsOf('check-finished')).toEqual(result.checks);
     expect(records.every((record) => record.schema === 'xdpbed.event/1')).toBe(true);
   });
@@ -62,7 +67,20 @@ describe('ndjson', () => {
       seed: '1',
       passed: false,
       runs: 1,
+      failedRuns: 0,
+      runsNotStarted: 0,
+      failures: 0,
       checks: { total: 3, passed: 1, failed: 2 },
+    });
+  });
+
+  it('counts runs that failed and that were not started', () => {
+    expect(stream(failedResult()).at(-1)).toMatchObject({
+      passed: false,
+      runs: 1,
+      failedRuns: 1,
+      runsNotStarted: 1,
+      failures: 2,
     });
   });
 

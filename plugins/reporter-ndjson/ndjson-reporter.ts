@@ -1,6 +1,7 @@
 import type { StreamEvent } from '../../src/core/contract/event.js';
 import type { Reporter } from '../../src/core/contract/reporter.js';
 import type { ResultDocument } from '../../src/core/contract/result.js';
+import { reportedRuns } from '../../src/report/reported-runs.js';
 
 /** Version of the lines: each has it as `schema`, so that a line makes sense on its own. */
 export const EVENT_SCHEMA_VERSION = 'xdpbed.event/1';
@@ -26,6 +27,9 @@ export class NdjsonReporter implements Reporter {
       seed: result.seed,
       passed: result.passed,
       runs: result.runs.length,
+      failedRuns: reportedRuns(result).filter((run) => run.state === 'failed').length,
+      runsNotStarted: result.notStarted?.length ?? 0,
+      failures: result.failures?.length ?? 0,
       checks: { total: result.checks.length, passed, failed: result.checks.length - passed },
     })}\n`;
   }

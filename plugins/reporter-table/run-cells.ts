@@ -9,7 +9,7 @@ const MAX_ENTRIES = 8;
 const MAX_MAPS = 8;
 const MAX_VALUE = 40;
 
-const NOTHING: readonly Line[] = [{ text: '–' }];
+export const NOTHING: readonly Line[] = [{ text: '–' }];
 
 export interface Column {
   readonly head: readonly string[];
@@ -36,12 +36,7 @@ export function guestNics(run: RunResult): Set<string> {
   ]);
 }
 
-/** One line for each axis: together they are the id. */
-export function runName(run: RunResult): Line[] {
-  return slashed(run.id);
-}
-
-/** `a/b` as the lines `a/` and `b`. */
+/** `a/b` as the lines `a/` and `b`: a run's id has one for each axis. */
 export function slashed(text: string): Line[] {
   return text.split(/(?<=\/)/).map((part) => ({ text: part, tone: 'strong' }));
 }

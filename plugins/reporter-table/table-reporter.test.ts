@@ -4,6 +4,7 @@ import {
   exampleResults,
   exampleRun,
   FAILED_CHECK,
+  failedResult,
   PASSED_CHECK,
   refusedRun,
   reporterConformance,
@@ -62,6 +63,31 @@ describe('table', () => {
     expect(cells[2]).toBe('xdp1 not attached');
     expect(cells[5]).toBe('2 commands 0 ok 2 err SET_OFFLOAD 2');
     expect(cells[6]).toBe('0 allow 2 deny');
+  });
+
+  it('has a row for each run whatever became of it, and says what went wrong', () => {
+    const text = render(failedResult());
+    const rows = text.split('\n').filter((line) => line.startsWith('│'));
+    const cells = (mark: string) =>
+      rows
+        .find((line) => line.includes(mark))!
+        .split('│')
+        .map((cell) => cell.trim());
+    expect(cells('failed').slice(2, 4)).toEqual(['failed', '–']);
+    expect(rows.findIndex((line) => line.includes('failed'))).toBeLessThan(
+      rows.findIndex((line) => /│ not +│/.test(line)),
+    );
+    expect(text).toContain(
+      [
+        'failed:',
+        '  redirect/xdp1/host: clean-up: interface tap0 is still there [leftovers]',
+        '  redirect/xdp2/host: plugin executor wasm failed in run: out of order [plugin-failed]',
+        '    hint: use the interpreter',
+        '',
+      ].join('\n'),
+    );
+    expect(lastLine(text)).toBe('3 runs, 1 failed, 1 not started, 0 of 1 check passed');
+    expect(render(exampleResult())).not.toContain('failed');
   });
 
   it('says why something was refused, equal reasons once', () => {

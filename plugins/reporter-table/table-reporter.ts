@@ -1,7 +1,9 @@
 import type { RenderOptions, Reporter } from '../../src/core/contract/reporter.js';
 import type { CheckResult, ResultDocument, RunResult } from '../../src/core/contract/result.js';
-import { COLUMNS, guestNics, runName, slashed } from './run-cells.js';
-import { cut, drawTable, fitColumns, paint, printable, quantity, wrap, type Line } from './text-layout.js';
+import { printable } from '../../src/report/printable.js';
+import { formatFailure, reportedRuns, type ReportedRun } from '../../src/report/reported-runs.js';
+import { COLUMNS, guestNics, NOTHING, slashed } from './run-cells.js';
+import { cut, drawTable, fitColumns, paint, quantity, wrap, type Line } from './text-layout.js';
 
 /** Fixed, not the terminal's: the same result gives the same bytes wherever it is printed. */
 const MAX_WIDTH = 120;
@@ -9,20 +11,22 @@ const MAX_WIDTH = 120;
 const MAX_LISTED = 20;
 
 /**
- * What a person wants to know: one table with a row for each run, what was refused, the checks with
+ * What a person wants to know: one table with a row for each run, what failed, what was refused, the checks with
  * their problems, and one line that sums it up.
  */
 export class TableReporter implements Reporter {
   readonly name = 'table';
 
   render(result: ResultDocument, { color }: RenderOptions): string {
+    const outcomes = reportedRuns(result);
     const sections = [
       title(result),
-      ...(result.runs.length === 0 ? [] : [table(result.runs, color)]),
+      ...(outcomes.length === 0 ? [] : [table(outcomes, color)]),
+      failures(outcomes),
       requests(result.runs),
       refusals(result.runs),
       result.checks.flatMap(checkLines),
-      summary(result),
+      summary(result, outcomes),
     ];
     const text = sections
       .filter((section) => section.length > 0)
@@ -45,17 +49,16 @@ function title(result: ResultDocument): Line[] {
   return [{ text: `testbed ${result.testbed}${on}, seed ${result.seed}`, tone: 'strong' }];
 }
 
-function table(runs: readonly RunResult[], color: boolean): string {
-  const single = runs.every((run) => guestNics(run).size <= 1);
+function table(runs: readonly ReportedRun[], color: boolean): string {
+  const single = runs.every(({ result }) => result === undefined || guestNics(result).size <= 1);
   const axes = Object.keys(runs[0]!.axes).join('/');
   const head: Line[][] = [
     [{ text: 'run', tone: 'strong' }, ...(axes === '' ? [] : slashed(axes))],
     ...COLUMNS.map((column) => column.head.map((text): Line => ({ text, tone: 'strong' }))),
   ];
-  const [header, ...rows] = [
-    head,
-    ...runs.map((run) => [runName(run), ...COLUMNS.map((column) => column.cell(run, single))]),
-  ].map((row) => row.map((cell) => cell.map((line) => ({ ...line, text: printable(line.text) }))));
+  const [header, ...rows] = [head, ...runs.map((run) => [slashed(run.id), ...cells(run, single)])].map(
+    (row) => row.map((cell) => cell.map((line) => ({ ...line, text: printable(line.text) }))),
+  );
 
   const natural = header!.map((cell, index) =>
     [cell, ...rows.map((row) => row[index]!)]
@@ -91,6 +94,26 @@ function requests(runs: readonly RunResult[]): Line[] {
 function duration(us: number): string {
   if (us < 1000) return `${us.toFixed(0)} µs`;
   return us < 1e6 ? `${(us / 1000).toFixed(1)} ms` : `${(us / 1e6).toFixed(1)} s`;
+}
+
+/** A row behind the run's name; of a run without a result, what became of it. */
+function cells({ state, result }: ReportedRun, single: boolean): (readonly Line[])[] {
+  if (result !== undefined) return COLUMNS.map((column) => column.cell(result, single));
+  const lines = state
+    .split(' ')
+    .map((text): Line => ({ text, tone: state === 'failed' ? 'bad' : undefined }));
+  return [lines, ...COLUMNS.slice(1).map(() => NOTHING)];
+}
+
+/** What went wrong with runs: with no result because of it, or when they were taken down. */
+function failures(runs: readonly ReportedRun[]): Line[] {
+  const listed = runs.flatMap(({ id, failures: own }) =>
+    own.flatMap((failure): Line[] => [
+      { text: `  ${id}: ${formatFailure(failure)}`, tone: 'bad' },
+      ...(failure.hint === undefined ? [] : [{ text: `    hint: ${failure.hint}` }]),
+    ]),
+  );
+  return listed.length === 0 ? [] : [{ text: 'failed:' }, ...cut(listed, MAX_LISTED, more)];
 }
 
 /** What was refused, and why: programs that were not attached and commands that failed, equal ones counted. */
@@ -133,8 +156,17 @@ function more(rest: readonly Line[]): Line {
   return { text: `    … ${rest.length} more` };
 }
 
-function summary({ runs, checks, passed }: ResultDocument): Line[] {
+function summary({ checks, passed }: ResultDocument, runs: readonly ReportedRun[]): Line[] {
+  const of = (state: ReportedRun['state']): string => {
+    const count = runs.filter((run) => run.state === state).length;
+    return count === 0 ? '' : `, ${count} ${state}`;
+  };
   const good = checks.filter((check) => check.passed).length;
   const verdict = checks.length === 0 ? 'no checks' : `${good} of ${quantity(checks.length, 'check')} passed`;
-  return [{ text: `${quantity(runs.length, 'run')}, ${verdict}`, tone: passed ? 'good' : 'bad' }];
+  return [
+    {
+      text: `${quantity(runs.length, 'run')}${of('failed')}${of('not started')}, ${verdict}`,
+      tone: passed ? 'good' : 'bad',
+    },
+  ];
 }

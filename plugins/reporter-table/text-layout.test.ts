@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { cut, drawTable, fitColumns, paint, printable, quantity, wrap } from './text-layout.js';
+import { cut, drawTable, fitColumns, paint, quantity, wrap } from './text-layout.js';
 
 const texts = (text: string, width: number) => wrap({ text }, width).map((line) => line.text);
 
@@ -59,11 +59,6 @@ it('paints only with colours and a tone', () => {
   expect(paint({ text: 'x', tone: 'bad' }, true)).toBe('\u001b[31mx\u001b[39m');
   expect(paint({ text: 'x', tone: 'bad' }, false)).toBe('x');
   expect(paint({ text: 'x' }, true)).toBe('x');
-});
-
-it('makes control and direction characters visible, and leaves other scripts alone', () => {
-  expect(printable('a\u001b[2J\u202eb\n')).toBe('a\\u{1b}[2J\\u{202e}b\\u{a}');
-  expect(printable('é 中 ✓ …')).toBe('é 中 ✓ …');
 });
 
 it('cuts only when it saves something', () => {

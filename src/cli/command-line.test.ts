@@ -134,6 +134,65 @@ describe('xdpbed run', () => {
   });
 });
 
+describe('a run that fails', () => {
+  /** The second of three runs replays a capture that ends in a record's header. */
+  function threeRuns(checks = '[{ kind: conservation }]'): string {
+    const place = join(folder, 'three');
+    mkdirSync(place, { recursive: true });
+    const capture = join(root, 'testbeds/captures/mixed.pcap');
+    writeFileSync(join(place, 'cut.pcap'), readFileSync(capture).subarray(0, 30));
+    const file = join(place, 'three.testbed.yaml');
+    writeFileSync(
+      file,
+      `version: 1
+name: three
+programs: { p: { object: ${root}testbeds/programs/xdp1.o } }
+host:
+  case: bridge
+  nics: { eth0: { mac: 52:54:00:00:00:01 } }
+  taps: { tap0: {} }
+  bridges: { br0: { ports: [eth0, tap0] } }
+guests: { g0: { nics: { eth0: { tap: tap0, mac: 52:54:00:00:01:00, program: p, placement: guest } } } }
+workload: { use: pcap-replay, config: { file: ${capture} } }
+checks: ${checks}
+matrix:
+  capture:
+    a: { workload.config.file: ${capture} }
+    b: { workload.config.file: cut.pcap }
+    c: { workload.config.file: ${capture} }
+`,
+    );
+    return file;
+  }
+
+  it('is told at once, leaves the others as they are and exits with 5', async () => {
+    const { exit, out, err } = await xdpbed('run', threeRuns());
+    expect(exit).toBe(5);
+    expect(err).toContain('run b failed:\nxdpbed: cut.pcap+0x18: ');
+    expect(err).toContain('[pcap-invalid]\nrun 3 of 3: c\n');
+    expect(out).toContain('3 runs, 1 failed, 0 of 2 checks passed\n');
+    expect(out).toContain('\n    b: the run failed\n');
+  });
+
+  it('is in a JSON document that its schema accepts', async () => {
+    const { out } = await xdpbed('run', threeRuns(), '--bail', '--format', 'json');
+    const result = JSON.parse(out) as ResultDocument;
+    const schema = JSON.parse(readFileSync(join(root, 'schemas/result.schema.json'), 'utf8')) as object;
+    const validate = new Ajv({ strict: false }).compile(schema);
+    expect(validate(result), JSON.stringify(validate.errors)).toBe(true);
+    expect(result.runs.map(({ id }) => id)).toEqual(['a']);
+    expect(result.failures).toMatchObject([{ run: 'b', stage: 'run', code: 'pcap-invalid' }]);
+    expect(result.notStarted).toEqual([{ run: 'c', index: 2, axes: { capture: 'c' } }]);
+  });
+
+  it('outweighs no check that failed when it is not among the runs', async () => {
+    const failing = threeRuns('[{ kind: expect, value: frames-sent, equals: 1 }]');
+    expect((await xdpbed('run', failing, '--only', 'capture=a,c')).exit).toBe(1);
+    expect((await xdpbed('run', failing)).exit).toBe(5);
+    expect((await xdpbed('run', threeRuns(), '--only', 'capture=a,c')).exit).toBe(0);
+  });
+});
+
 describe('plugins from elsewhere', () => {
   const example = join(root, 'docs/examples/xdpbed-plugin-policy-max-value-size');
 

@@ -1,24 +1,26 @@
-import { EXIT, type ExitCode, type XdpbedError } from '../core/diagnostic.js';
+import type { ExitCode, XdpbedError } from '../core/diagnostic.js';
 import type { StreamEvent } from '../core/contract/event.js';
 import { REPORTER, type Reporter } from '../core/contract/reporter.js';
-import type { ResultDocument } from '../core/contract/result.js';
+import type { ResultDocument, RunFailure } from '../core/contract/result.js';
 import { LifecycleManager, PHASE_TIMEOUT_MS } from '../core/plugin/lifecycle.js';
 import { Scope } from '../core/plugin/scope.js';
 import { pluginFailure, pluginName, PluginInstances } from '../core/run/plugin-instances.js';
+import { exitCodeOf } from '../core/run/run-failures.js';
 import { runTestbed } from '../core/run/run-testbed.js';
 import { choosePlugin, type PluginChoice } from '../core/testbed/choose-plugin.js';
 import { loadTestbed, type ResolvedTestbed } from '../core/testbed/resolve-testbed.js';
 import { VERSION } from '../version.js';
 import type { CliContext } from './cli-context.js';
-import type { Terminal } from './terminal.js';
+import { reportError, type Terminal } from './terminal.js';
 import { toResolveOptions, type TestbedOptions } from './testbed-options.js';
 
+interface RunOptions extends TestbedOptions {
+  readonly format?: string;
+  readonly bail?: boolean;
+}
+
 /** `xdpbed run`: brings a testbed up, drives its traffic, checks it and reports. */
-export async function run(
-  context: CliContext,
-  file: string,
-  options: TestbedOptions & { format?: string },
-): Promise<ExitCode> {
+export async function run(context: CliContext, file: string, options: RunOptions): Promise<ExitCode> {
   const testbed = await loadTestbed(file, context.registry, toResolveOptions(options));
   const choice: PluginChoice =
     options.format === undefined
@@ -28,9 +30,9 @@ export async function run(
   const instances = new PluginInstances(new Scope('reporter'), lifecycle);
   try {
     const reporter = await instances.instantiate(choice, REPORTER);
-    const { result, text } = await runAndReport(testbed, reporter, pluginName(choice), context);
+    const { result, text } = await runAndReport(testbed, reporter, pluginName(choice), context, options);
     context.terminal.out(text);
-    return result.passed ? EXIT.OK : EXIT.CHECK_FAILED;
+    return exitCodeOf(result);
   } finally {
     await lifecycle.stop();
   }
@@ -41,6 +43,7 @@ async function runAndReport(
   reporter: Reporter,
   name: string,
   { terminal, signal }: CliContext,
+  { bail }: RunOptions,
 ): Promise<{ result: ResultDocument; text: string }> {
   const progress = new Progress(terminal);
   // A reporter that throws must not look like a failure of whatever was under way: it is told of at the end.
@@ -57,7 +60,13 @@ async function runAndReport(
   };
   let result: ResultDocument;
   try {
-    result = await runTestbed(testbed, { version: VERSION, signal, onEvent });
+    // Told at once, with all that is known of an error: the result comes late, or never after an interruption.
+    const onFailure = ({ run, stage }: RunFailure, error: unknown): void => {
+      progress.clear();
+      terminal.err(`run ${run} ${stage === 'run' ? 'failed' : 'was not taken down'}:\n`);
+      reportError(error, terminal);
+    };
+    result = await runTestbed(testbed, { version: VERSION, signal, bail, onEvent, onFailure });
   } finally {
     progress.clear();
   }
@@ -84,5 +93,6 @@ class Progress {
 
   clear(): void {
     if (this.#shown && this.terminal.interactive) this.terminal.err('\r\u001b[K');
+    this.#shown = false;
   }
 }

@@ -14,6 +14,7 @@ export function addVerbs(program: Command, context: CliContext): void {
       '--format <reporter>',
       'render the result with this reporter: table, json, ndjson, … (default: the testbed’s)',
     )
+    .option('--bail', 'start no run after one that failed')
     .action(context.verb(async () => (await import('./run.js')).run));
   addTestbedOptions(program.command('validate'))
     .description('check a testbed file and everything it names; starts nothing')

@@ -12,6 +12,7 @@ export const EXIT = {
   BAD_INPUT: 2,
   UNSUPPORTED: 3,
   LEFTOVERS: 4,
+  RUN_FAILED: 5,
   INTERRUPTED: 130,
 } as const;
 
@@ -57,6 +58,7 @@ export const DIAGNOSTIC_CODES = {
   'host-unsupported': { exit: EXIT.UNSUPPORTED, title: 'this machine lacks what the run needs' },
   leftovers: { exit: EXIT.LEFTOVERS, title: 'clean-up left something behind' },
   interrupted: { exit: EXIT.INTERRUPTED, title: 'the run was interrupted' },
+  'internal-error': { exit: EXIT.CHECK_FAILED, title: 'a defect of xdpbed itself' },
 } as const satisfies Record<string, { exit: ExitCode; title: string }>;
 
 export type DiagnosticCode = keyof typeof DIAGNOSTIC_CODES;

@@ -4,6 +4,7 @@ import { XdpbedError } from '../../core/diagnostic.js';
 import {
   ALIGNMENT,
   AddressSpace,
+  MAX_ADDRESS_SPACE,
   WASM_PAGE,
   allocationSize,
   type Region,
@@ -36,6 +37,25 @@ describe('AddressSpace', () => {
     const second = space.allocate(32, scratch);
     expect(second.start).toBe(first.start);
     expect(space.read(second.start, 32)).toEqual(new Uint8Array(32));
+  });
+
+  it('zeroes what a big object left behind, wherever it wrote', () => {
+    const space = new AddressSpace(WASM_PAGE * 16);
+    const first = space.allocate(WASM_PAGE * 5 + 16, scratch);
+    const written = [0, 1, WASM_PAGE - 1, 3 * WASM_PAGE + 7, first.size - 1];
+    for (const offset of written) space.u8[first.start + offset] = 0xff;
+    space.free(first);
+    // Beyond the first one lies memory that was never used.
+    const second = space.allocate(WASM_PAGE * 7, scratch);
+    expect(second.start).toBe(first.start);
+    expect(space.read(second.start, second.size).every((byte) => byte === 0)).toBe(true);
+  });
+
+  it('has a size that 31 bits address', () => {
+    expect(() => new AddressSpace(MAX_ADDRESS_SPACE + 1)).toThrow(RangeError);
+    const space = new AddressSpace(MAX_ADDRESS_SPACE);
+    const last = space.allocate(space.byteLength - WASM_PAGE, scratch);
+    expect(last.start + last.size).toBe(2 ** 31);
   });
 
   it('throws out-of-memory for what does not fit, and is none the worse', () => {

@@ -26,14 +26,23 @@ export class AddressSpace {
   /** Live regions, sorted by start. */
   readonly #regions: Region[] = [];
   #bytesInUse = 0;
+  /** From here on nothing was ever placed: still the zeros that the memory was made of, without physical memory. */
+  #untouched = WASM_PAGE;
+  /** The same bytes as `u8`, with the comparison of a Buffer. */
+  readonly #bytes: Buffer;
 
   /**
-   * @param byteLength size in bytes, rounded up to 64 KiB pages. Untouched pages cost no physical memory, so
-   * the default is generous.
+   * @param byteLength size in bytes, rounded up to 64 KiB pages, at most `MAX_ADDRESS_SPACE`. Pages that nobody writes
+   * to cost no physical memory, so the default is generous.
    */
   constructor(byteLength = 256 * 1024 * 1024) {
-    const pages = Math.max(2, Math.ceil(byteLength / WASM_PAGE));
-    this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
+    if (byteLength > MAX_ADDRESS_SPACE) {
+      throw new RangeError(
+        `an address space of ${byteLength} bytes exceeds the limit of ${MAX_ADDRESS_SPACE}`,
+      );
+    }
+    this.memory = reserve(byteLength);
+    this.#bytes = Buffer.from(this.memory.buffer);
     this.u8 = new Uint8Array(this.memory.buffer);
     this.i32 = new Int32Array(this.memory.buffer);
     this.view = new DataView(this.memory.buffer);
@@ -50,8 +59,8 @@ export class AddressSpace {
   }
 
   /**
-   * Places an object, zeroed, at an address that is a multiple of 16. Throws `out-of-memory` when no free
-   * range is large enough.
+   * Places an object, zeroed, at an address that is a multiple of 16. Memory is written only where an object was
+   * before, so that the cost does not depend on the size. Throws `out-of-memory` when no free range is large enough.
    */
   allocate(size: number, description: RegionDescription): Region {
     const rounded = allocationSize(size);
@@ -67,7 +76,7 @@ export class AddressSpace {
     range.start += rounded;
     range.size -= rounded;
     if (range.size === 0) this.#free.splice(index, 1);
-    this.u8.fill(0, region.start, region.start + rounded);
+    this.#clear(region.start, region.start + rounded);
     this.#regions.splice(this.#indexAfter(region.start), 0, region);
     this.#bytesInUse += rounded;
     return region;
@@ -142,6 +151,16 @@ export class AddressSpace {
     for (const { region, bytes } of snapshot) this.write(region.start, bytes);
   }
 
+  /** What a released object left behind, page by page: what it did not write to stays without physical memory. */
+  #clear(start: number, end: number): void {
+    const used = Math.min(end, this.#untouched);
+    for (let at = start; at < used; at += WASM_PAGE) {
+      const to = Math.min(at + WASM_PAGE, used);
+      if (this.#bytes.compare(ZEROS, 0, to - at, at, to) !== 0) this.u8.fill(0, at, to);
+    }
+    this.#untouched = Math.max(this.#untouched, end);
+  }
+
   /** Index of the first region that starts after `address`. */
   #indexAfter(address: number): number {
     let low = 0;
@@ -166,6 +185,23 @@ export class AddressSpace {
 
 /** Bytes of a WebAssembly page, and of the unmapped range at address 0. */
 export const WASM_PAGE = 65_536;
+/** Half of what 32-bit addresses reach: an address has the same value whether it is taken for signed or not. */
+export const MAX_ADDRESS_SPACE = 2 ** 31;
+const ZEROS = new Uint8Array(WASM_PAGE);
+
+/** As many bytes as were asked for, or half, a quarter … of that when the machine does not let a process have more. */
+function reserve(byteLength: number): WebAssembly.Memory {
+  const pages = Math.max(2, Math.ceil(byteLength / WASM_PAGE));
+  try {
+    return new WebAssembly.Memory({ initial: pages, maximum: pages });
+  } catch (error) {
+    if (pages <= LEAST_PAGES) throw error;
+    return reserve(byteLength / 2);
+  }
+}
+
+/** 16 MiB: who does not get that much cannot work. */
+const LEAST_PAGES = 256;
 /** Every object starts at a multiple of this, so that 64-bit atomics on its fields are aligned. */
 export const ALIGNMENT = 16;
 

@@ -1,10 +1,9 @@
 import { EXIT, type ExitCode } from '../../core/diagnostic.js';
-import { openObject } from './prog-object.js';
+import { openObject, type ObjectOptions } from './prog-object.js';
 import { helperName } from '../../bpf/helper-ids.js';
 import { OP_CALL, BPF_CALL_HELPER } from '../../bpf/opcodes.js';
 import { mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
 import { programTypeName, type ProgramSpec } from '../../bpf/program.js';
-import type { ObjectFileOptions } from '../../bpf/object-file.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import type { CliContext } from '../cli-context.js';
 
@@ -12,7 +11,7 @@ import type { CliContext } from '../cli-context.js';
 export async function showInfo(
   context: CliContext,
   path: string,
-  options: ObjectFileOptions & { format: string },
+  options: ObjectOptions & { format: string },
 ): Promise<ExitCode> {
   const info = describeObject(await openObject(path, options));
   const { terminal } = context;

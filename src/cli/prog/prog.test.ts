@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { readCapture, writePcap } from '../../packet/index.js';
+import { readCapture, writePcap, writePcapng } from '../../packet/index.js';
 import { runForTest } from '../testing-terminal.js';
 
 const root = new URL('../../..', import.meta.url).pathname;
@@ -114,6 +114,67 @@ describe('prog run', () => {
     }
   });
 
+  describe('of several captures', () => {
+    /** Two packets, as pcapng; and three, the last of them cut off in the file, as pcap. */
+    function twoCaptures(): [string, string] {
+      const packets = readCapture(readFileSync(mixed)).packets;
+      const [first, second] = [join(folder, 'first.pcapng'), join(folder, 'second.pcap')];
+      writeFileSync(first, writePcapng(packets.slice(0, 2)));
+      const bytes = writePcap(packets.slice(2, 5), { resolution: 'ns' });
+      writeFileSync(second, bytes.subarray(0, bytes.length - 1));
+      return [first, second];
+    }
+
+    const run = (...args: string[]) => prog('run', join(programs, 'xdp1.o'), ...args);
+
+    it('runs them one after the other on the same maps, each counted from 1 under its name', async () => {
+      const [first, second] = twoCaptures();
+      const { exit, out, err } = await run('--pcap', first, '--pcap', second, '--pcap', first);
+      expect(exit).toBe(2);
+      expect(err).toContain(`xdpbed: ${second}+0x`);
+      expect(err).toContain('packet 3 needs');
+      const [head, ...captures] = out.split(/^(?=.*pcap(?:ng)?:$)/m);
+      const told = [head!, ...captures].map((text) => text.trimEnd().split('\n'));
+      expect(told.map((lines) => lines[0])).toEqual([`${first}:`, `${second}:`, `${first}:`]);
+      for (const lines of told) {
+        expect(lines.slice(1, 4).map((line) => line.trim().split(/ +/)[0])).toEqual(['1', '2', '2']);
+        expect(lines[3]).toBe('2 packets: XDP_DROP 2');
+      }
+      expect(out).toContain('\ntogether:\n6 packets: XDP_DROP 6\n');
+      // What the maps hold adds up over all of them: the same as of the packets in one capture.
+      const one = join(folder, 'one.pcap');
+      const { packets } = readCapture(readFileSync(mixed));
+      writeFileSync(one, writePcap([0, 1, 2, 3, 0, 1].map((index) => packets[index]!)));
+      const maps = (text: string): string => text.slice(text.indexOf('\nmap '));
+      expect(maps(out)).toBe(maps((await run('--pcap', one)).out));
+    });
+
+    it('names file and number of each packet in JSON, and writes all that was let through', async () => {
+      const [first, second] = twoCaptures();
+      const passed = join(folder, 'passed.pcap');
+      const args = ['--pcap', first, '--pcap', second, '--pcap-out', passed, '--format', 'json'];
+      const { out } = await prog('run', join(programs, 'xdp2.o'), ...args);
+      const report = JSON.parse(out) as { packets: { file: string; number: number }[] };
+      expect(report.packets.map(({ file, number }) => [file, number])).toEqual([
+        [first, 1],
+        [first, 2],
+        [second, 1],
+        [second, 2],
+      ]);
+      expect(readCapture(readFileSync(passed)).packets).toHaveLength(4);
+    });
+
+    it('runs none when one of them cannot be read, and tells of each that is cut off', async () => {
+      const [first, second] = twoCaptures();
+      const missing = await run('--pcap', first, '--pcap', join(folder, 'missing.pcap'));
+      expect([missing.exit, missing.out]).toEqual([2, '']);
+      const twice = await run('--pcap', second, '--pcap', second, '--quiet');
+      expect(twice.exit).toBe(2);
+      expect(twice.err.match(/packet 3 needs/g)).toHaveLength(2);
+      expect((await run('--pcap', first, '--pcap', mixed, '--quiet')).exit).toBe(0);
+    });
+  });
+
   it('a program that drops everything writes an empty capture', async () => {
     const file = join(folder, 'none.pcap');
     await prog('run', join(programs, 'xdp1.o'), '--pcap', mixed, '--pcap-out', file, '--quiet');
@@ -185,6 +246,8 @@ describe('prog run', () => {
       expect(out).toContain('[17] = 2');
       const json = await prog('run', join(programs, 'xdp1.o'), '--pcap', file, '--format', 'json');
       expect((JSON.parse(json.out) as { packets: object[] }).packets[1]).toEqual({
+        file: join(folder, 'unsound.pcap'),
+        number: 2,
         notRun: 'longer than the 3520 bytes of an XDP frame in one page',
         length: 9000,
         originalLength: 9000,
@@ -209,6 +272,110 @@ describe('prog run', () => {
     expect(exit).toBe(2);
     expect(err).toContain(message);
     expect(out).toBe('');
+  });
+});
+
+describe('--map NAME.max_entries=N', () => {
+  /** Looks up an element far out in an array whose size the object leaves to its loader. */
+  const source = `.license GPL
+.map big array key=4 value=4 entries=0
+.program far
+  *(u32 *)(r10 -4) = 33554943
+  r1 = map[big]
+  r2 = r10
+  r2 += -4
+  call bpf_map_lookup_elem
+  r1 = r0
+  r0 = 1
+  if r1 == 0 goto end
+  *(u32 *)(r1 +0) = 7
+  r0 = 2
+end:
+  exit
+`;
+  let object: string;
+  beforeAll(() => {
+    object = join(folder, 'far.s');
+    writeFileSync(object, source);
+  });
+  const size = ['--map', 'big.max_entries=33554944'];
+
+  it.each(['interpreter', 'wasm'])('sizes a map of 256 MiB for %s', async (executor) => {
+    const { exit, out } = await prog(
+      'run',
+      object,
+      '--pcap',
+      mixed,
+      '--executor',
+      executor,
+      '--quiet',
+      ...size,
+    );
+    expect([exit, out]).toEqual([
+      0,
+      '10 packets: XDP_PASS 10\n\nmap big (BPF_MAP_TYPE_ARRAY)\n  [33554943] = 7\n',
+    ]);
+    const smaller = await prog(
+      'run',
+      object,
+      '--pcap',
+      mixed,
+      '--quiet',
+      '--map',
+      'big.max_entries=33554943',
+    );
+    expect(smaller.out).toBe('10 packets: XDP_DROP 10\n\nempty or all zero: big\n');
+  });
+
+  it.each([
+    ['info', []],
+    ['disasm', []],
+    ['verify', []],
+    ['run', ['--pcap', mixed]],
+    ['trace', ['--pcap', mixed]],
+    ['bench', ['--pcap', mixed, '--rounds', '1', '--batch', '1']],
+  ])('is an option of prog %s, which knows the maps', async (verb, args) => {
+    const wrong = await prog(verb, object, ...args, '--map', 'bog.max_entries=4');
+    expect([wrong.exit, wrong.err]).toEqual([
+      2,
+      `xdpbed: ${object}: the object has no map 'bog' [map-invalid]\n  hint: did you mean 'big'?\n`,
+    ]);
+    expect((await prog(verb, object, ...args, ...size)).exit).toBe(0);
+  });
+
+  it('says what is missing without it, and where the limit is', async () => {
+    const without = await prog('run', object, '--pcap', mixed);
+    expect(without.exit).toBe(2);
+    expect(without.err).toContain('0 entries) cannot be created by memory: EINVAL [map-invalid]');
+    expect(without.err).toContain(
+      'hint: the object leaves the size to its loader: set --map big.max_entries=N, or max-entries in a testbed',
+    );
+    const huge = await prog('run', object, '--pcap', mixed, '--map', 'big.max_entries=4294967295');
+    expect(huge.exit).toBe(2);
+    expect(huge.err).toMatch(
+      /it wants 32769 MiB; the address space has \d+ MiB, of which [\d.]+ MiB are in use \(ENOMEM\) \[map-invalid\]/,
+    );
+    expect(huge.err).toContain('hint: set --map big.max_entries=N');
+  });
+
+  it('goes before what a file of cases says, and a case before the file', async () => {
+    const cases = join(folder, 'far.cases.yaml');
+    const packet = `{ hex: '${'00'.repeat(64)}' }`;
+    writeFileSync(
+      cases,
+      `max-entries: { big: 5 }
+cases:
+  - { name: file, packet: ${packet}, expect: { verdict: XDP_DROP } }
+  - { name: case, packet: ${packet}, max-entries: { big: 33554944 }, expect: { verdict: XDP_PASS } }
+`,
+    );
+    expect((await prog('test', object, cases)).out).toContain('2 passed, 0 failed');
+    expect((await prog('test', object, cases, ...size)).out).toContain('verdict is XDP_PASS, not XDP_DROP');
+    writeFileSync(
+      cases,
+      `cases: [{ name: a, packet: ${packet}, max-entries: { big: 0 }, expect: { verdict: XDP_DROP } }]`,
+    );
+    expect((await prog('test', object, cases)).err).toContain('far.cases.yaml:1:');
   });
 });
 

@@ -12,6 +12,7 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .description('show the programs and maps of an object')
     .argument('<object>', 'ELF object')
     .addOption(typeOption())
+    .addOption(mapOption())
     .option('--format <format>', 'text or json', 'text')
     .action(context.verb(async () => (await import('./info.js')).showInfo));
   addProgramOptions(prog.command('disasm'))
@@ -28,8 +29,18 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .action(context.verb(async () => (await import('./verify.js')).verifyProgram));
   addProgramOptions(prog.command('run'))
     .description('run a program on the packets of a capture: verdicts, changed bytes, map content')
-    .requiredOption('--pcap <file>', 'capture to read, pcap or pcapng')
-    .option('--pcap-out <file>', 'write what XDP_PASS, XDP_TX and XDP_REDIRECT let through, as pcap')
+    .addOption(
+      new Option(
+        '--pcap <file>',
+        'capture to read, pcap or pcapng; several (the option repeated) one after the other, on the same maps',
+      )
+        .argParser((path: string, before: string[] = []) => [...before, path])
+        .makeOptionMandatory(),
+    )
+    .option(
+      '--pcap-out <file>',
+      'write what XDP_PASS, XDP_TX and XDP_REDIRECT let through of all captures, as pcap',
+    )
     .option('--maps <file>', 'YAML with map content to start from, by map name')
     .option('--executor <name>', 'interpreter, wasm or differential', 'interpreter')
     .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
@@ -51,6 +62,7 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .argument('<object>', 'ELF object')
     .argument('<cases>', 'YAML file of cases')
     .addOption(typeOption())
+    .addOption(mapOption())
     .option('--executor <name>', 'interpreter, wasm or differential', 'interpreter')
     .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
     .option('--format <format>', 'text or junit', 'text')
@@ -71,7 +83,15 @@ function addProgramOptions(command: Command): Command {
     .argument('<object>', 'ELF object, e.g. testbeds/programs/xdp1.o')
     .option('--program <name>', 'function name of the program; may be left out when there is one XDP program')
     .option('--section <name>', 'section of the program, e.g. xdp/devmap')
-    .addOption(typeOption());
+    .addOption(typeOption())
+    .addOption(mapOption());
+}
+
+function mapOption(): Option {
+  return new Option(
+    '--map <NAME.max_entries=N>',
+    'entries of a map, where they are to be another number than the object’s (may be repeated)',
+  ).argParser((text: string, before: string[] = []) => [...before, text]);
 }
 
 function typeOption(): Option {

@@ -19,7 +19,7 @@ import { readWholeFrames } from './capture-input.js';
 import { Workbench } from './workbench.js';
 
 export interface RunOptions extends ProgramOptions {
-  readonly pcap: string;
+  readonly pcap: readonly string[];
   readonly pcapOut?: string;
   readonly maps?: string;
   readonly executor: string;
@@ -30,12 +30,15 @@ export interface RunOptions extends ProgramOptions {
 }
 
 /**
- * `xdpbed prog run`: a program on the packets of a capture; no root, no kernel. A packet that cannot be run is told and
- * the rest run all the same, as are the whole packets of a capture that was cut off; both are bad input in the end.
+ * `xdpbed prog run`: a program on the packets of captures, one after the other on the same maps; no root, no kernel. A
+ * packet that cannot be run is told and the rest run all the same, as are the whole packets of a capture that was cut off and
+ * the captures behind it; both are bad input in the end.
  */
 export async function runProgram(context: CliContext, path: string, options: RunOptions): Promise<ExitCode> {
   const { object, spec } = await openProgram(path, options);
-  const { packets, damage } = await readWholeFrames(options.pcap);
+  const captures: Capture[] = [];
+  // What cannot be read at all is found before anything is run.
+  for (const file of options.pcap) captures.push({ file, ...(await readWholeFrames(file)) });
   const initial =
     options.maps === undefined ? undefined : parseMapInput(object.maps, await readMapFile(options.maps));
   const bench = await Workbench.open(context.registry, {
@@ -48,16 +51,19 @@ export async function runProgram(context: CliContext, path: string, options: Run
       context.terminal.err(renderVerification(session.programName, session, { complexity: false }));
       return EXIT.CHECK_FAILED;
     }
-    const report = runPackets(session, packets, Number(options.ifindex), context.signal);
+    const report = runPackets(session, captures, Number(options.ifindex), context.signal);
     session.close();
     if (options.pcapOut !== undefined)
       await writeFile(options.pcapOut, writePcap(report.passed, { resolution: 'ns' }));
     context.terminal.out(
       options.format === 'json' ? toJson(report) : renderText(spec, report, options.quiet !== true),
     );
-    if (damage !== undefined) throw damage;
-    if (report.lines.some((line) => 'refused' in line)) return EXIT.BAD_INPUT;
-    return report.lines.some((line) => !('refused' in line) && line.outcome.fault !== undefined)
+    const damages = captures.flatMap(({ damage }) => damage ?? []);
+    if (damages.length === 1) throw damages[0]!;
+    if (damages.length > 1) throw new AggregateError(damages, damages.map(messageOf).join('; '));
+    const lines = report.captures.flatMap((capture) => capture.lines);
+    if (lines.some((line) => 'refused' in line)) return EXIT.BAD_INPUT;
+    return lines.some((line) => !('refused' in line) && line.outcome.fault !== undefined)
       ? EXIT.CHECK_FAILED
       : EXIT.OK;
   } finally {
@@ -65,13 +71,26 @@ export async function runProgram(context: CliContext, path: string, options: Run
   }
 }
 
+/** A capture as it was read. */
+interface Capture {
+  readonly file: string;
+  readonly packets: readonly CapturedPacket[];
+  readonly damage: XdpbedError | undefined;
+}
+
 /** What came of one packet: what the program did, or why it was not run. */
 type PacketLine =
   | { readonly before: CapturedPacket; readonly outcome: PacketOutcome }
   | { readonly before: CapturedPacket; readonly refused: string };
 
-interface RunReport {
+/** What came of the packets of one capture, in their order. */
+interface CaptureReport {
+  readonly file: string;
   readonly lines: readonly PacketLine[];
+}
+
+interface RunReport {
+  readonly captures: readonly CaptureReport[];
   readonly passed: readonly PacketToWrite[];
   readonly maps: readonly MapDump[];
   readonly traces: readonly string[];
@@ -79,12 +98,28 @@ interface RunReport {
 
 function runPackets(
   session: ProgramSession,
-  packets: readonly CapturedPacket[],
+  captures: readonly Capture[],
   ifindex: number,
   signal: AbortSignal,
 ): RunReport {
-  const lines: PacketLine[] = [];
   const passed: PacketToWrite[] = [];
+  const reports = captures.map(({ file, packets }): CaptureReport => {
+    const lines: PacketLine[] = [];
+    runCapture(session, packets, ifindex, signal, lines, passed);
+    return { file, lines };
+  });
+  return { captures: reports, passed, maps: session.dumpMaps(), traces: session.traces };
+}
+
+/** Appends what came of each packet to `lines`, and what the program let through to `passed`. */
+function runCapture(
+  session: ProgramSession,
+  packets: readonly CapturedPacket[],
+  ifindex: number,
+  signal: AbortSignal,
+  lines: PacketLine[],
+  passed: PacketToWrite[],
+): void {
   for (const before of packets) {
     if (signal.aborted) throw new XdpbedError('interrupted', 'interrupted');
     const { data, timestampNs } = before;
@@ -102,16 +137,27 @@ function runPackets(
     if (goesOn)
       passed.push({ timestampNs, data: outcome.packet, originalLength: outcome.packet.length + missing });
   }
-  return { lines, passed, maps: session.dumpMaps(), traces: session.traces };
 }
 
 function renderText(spec: ProgramSpec, report: RunReport, each: boolean): string {
+  const several = report.captures.length > 1;
+  const lines = report.captures.flatMap(({ file, lines: packets }) => {
+    const told = [...renderPackets(spec, packets, each), ...renderSummary(packets)];
+    // Packets are counted from 1 in each capture, so they are told under its name.
+    return several ? [`${file}:`, ...told, ''] : told;
+  });
+  if (several) lines.push('together:', ...renderSummary(report.captures.flatMap((capture) => capture.lines)));
+  lines.push(...renderMaps(report.maps));
+  if (report.traces.length > 0)
+    lines.push('', 'trace', ...report.traces.map((line) => `  ${line.replace(/\n$/, '')}`));
+  return `${lines.join('\n')}\n`;
+}
+
+function renderPackets(spec: ProgramSpec, packets: readonly PacketLine[], each: boolean): string[] {
   const lines: string[] = [];
-  const counts = new Map<string, number>();
-  report.lines.forEach((line, index) => {
+  packets.forEach((line, index) => {
     const { before } = line;
-    const what = 'refused' in line ? 'not run' : line.outcome.verdict;
-    counts.set(what, (counts.get(what) ?? 0) + 1);
+    const what = whatCameOf(line);
     // What was not run is told in any case.
     if (!each && !('refused' in line)) return;
     const end = 'refused' in line ? `  ${line.refused}` : describe(before.data, line.outcome);
@@ -123,24 +169,36 @@ function renderText(spec: ProgramSpec, report: RunReport, each: boolean): string
         `        aborted at insn ${outcome.fault.insn}${lineOf(spec, outcome.fault.insn)}: ${outcome.fault.reason}`,
       );
   });
+  return lines;
+}
+
+/** How many packets there were, and what came of them. */
+function renderSummary(packets: readonly PacketLine[]): string[] {
+  const counts = new Map<string, number>();
+  for (const line of packets) counts.set(whatCameOf(line), (counts.get(whatCameOf(line)) ?? 0) + 1);
   const summary = [...counts].map(([verdict, count]) => `${verdict} ${count}`).join(', ');
-  lines.push(
-    `${report.lines.length} ${report.lines.length === 1 ? 'packet' : 'packets'}: ${summary || 'none'}`,
-  );
-  const cut = report.lines.filter(({ before }) => isCut(before)).length;
+  const lines = [`${packets.length} ${packets.length === 1 ? 'packet' : 'packets'}: ${summary || 'none'}`];
+  const cut = packets.filter(({ before }) => isCut(before)).length;
   if (cut > 0) lines.push(`cut short by the capture: ${cut}; the program saw only what was captured`);
+  return lines;
+}
+
+function whatCameOf(line: PacketLine): string {
+  return 'refused' in line ? 'not run' : line.outcome.verdict;
+}
+
+function renderMaps(maps: readonly MapDump[]): string[] {
+  const lines: string[] = [];
   const isUntouched = (map: MapDump): boolean => map.entries.length === 0 && (map.records ?? []).length === 0;
-  for (const map of report.maps) {
+  for (const map of maps) {
     if (isUntouched(map)) continue;
     lines.push('', `map ${map.name} (${map.type})`);
     for (const entry of map.entries) lines.push(`  [${entry.keyText}] = ${entry.valueText}`);
     map.records?.forEach((record, index) => lines.push(`  record ${index + 1}: ${shorten(record)}`));
   }
-  const untouched = report.maps.filter(isUntouched).map((map) => map.name);
+  const untouched = maps.filter(isUntouched).map((map) => map.name);
   if (untouched.length > 0) lines.push('', `empty or all zero: ${untouched.join(', ')}`);
-  if (report.traces.length > 0)
-    lines.push('', 'trace', ...report.traces.map((line) => `  ${line.replace(/\n$/, '')}`));
-  return `${lines.join('\n')}\n`;
+  return lines;
 }
 
 function isCut({ data, originalLength }: CapturedPacket): boolean {
@@ -177,11 +235,15 @@ function lineOf(spec: ProgramSpec, insn: number): string {
 }
 
 function toJson(report: RunReport): string {
-  const packets = report.lines.map((line) => {
+  const numbered = report.captures.flatMap(({ file, lines }) =>
+    lines.map((line, index) => ({ place: { file, number: index + 1 }, line })),
+  );
+  const packets = numbered.map(({ place, line }) => {
     const { data, originalLength } = line.before;
-    if ('refused' in line) return { notRun: line.refused, length: data.length, originalLength };
+    if ('refused' in line) return { ...place, notRun: line.refused, length: data.length, originalLength };
     const { outcome } = line;
     return {
+      ...place,
       verdict: outcome.verdict,
       returned: outcome.returned,
       length: data.length,

@@ -1,8 +1,8 @@
 import { EXIT, type ExitCode } from '../../core/diagnostic.js';
+import { parseMapSizes } from '../../core/program-test/map-size-arguments.js';
 import { loadCases, runCases, type CaseResult } from '../../core/program-test/run-cases.js';
-import type { ObjectFileOptions } from '../../bpf/object-file.js';
 import { element } from '../../report/xml.js';
-import { openObject } from './prog-object.js';
+import { openObject, type ObjectOptions } from './prog-object.js';
 import type { CliContext } from '../cli-context.js';
 import { Workbench } from './workbench.js';
 
@@ -11,24 +11,29 @@ export async function testProgram(
   context: CliContext,
   objectPath: string,
   casesPath: string,
-  options: ObjectFileOptions & { executor: string; verifier: string; format: string },
+  options: ObjectOptions & { executor: string; verifier: string; format: string },
 ): Promise<ExitCode> {
   const object = await openObject(objectPath, options);
   const file = await loadCases(casesPath);
-  const results = await runCases(object, file, async (cpus) => {
-    const bench = await Workbench.open(context.registry, {
-      executor: options.executor,
-      verifiers: options.verifier.split(','),
-      runtime: { cpus },
-    });
-    return {
-      party: bench.party,
-      runOn: (cpu) => {
-        bench.runtime.state.cpu = cpu;
-      },
-      close: () => bench.close(),
-    };
-  });
+  const results = await runCases(
+    object,
+    file,
+    async (cpus) => {
+      const bench = await Workbench.open(context.registry, {
+        executor: options.executor,
+        verifiers: options.verifier.split(','),
+        runtime: { cpus },
+      });
+      return {
+        party: bench.party,
+        runOn: (cpu) => {
+          bench.runtime.state.cpu = cpu;
+        },
+        close: () => bench.close(),
+      };
+    },
+    parseMapSizes(options.map ?? []),
+  );
   context.terminal.out(options.format === 'junit' ? renderJunit(objectPath, results) : renderText(results));
   return results.every((result) => result.passed) ? EXIT.OK : EXIT.CHECK_FAILED;
 }

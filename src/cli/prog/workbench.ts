@@ -5,6 +5,7 @@ import type { PluginRegistry } from '../../core/plugin/plugin-registry.js';
 import { Scope } from '../../core/plugin/scope.js';
 import { PluginInstances } from '../../core/run/plugin-instances.js';
 import { choosePlugin, type PluginChoice } from '../../core/testbed/choose-plugin.js';
+import { MAX_ADDRESS_SPACE } from '../../bpf/runtime/address-space.js';
 import { BpfRuntime, type BpfRuntimeOptions } from '../../bpf/runtime/bpf-runtime.js';
 
 export interface WorkbenchOptions {
@@ -31,7 +32,7 @@ export class Workbench {
     const instances = new PluginInstances(new Scope('workbench'), lifecycle, (name) =>
       choose(registry, 'executor', name),
     );
-    const runtime = new BpfRuntime(options.runtime);
+    const runtime = new BpfRuntime({ memoryBytes: MAX_ADDRESS_SPACE, ...options.runtime });
     try {
       const party = await instances.openParty(
         'workbench',

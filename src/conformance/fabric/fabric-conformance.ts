@@ -32,7 +32,10 @@ export function fabricConformance(options: FabricConformanceOptions): void {
       text,
       new PluginRegistry(options.plugins),
     );
-    return runTestbed(resolved, { version: '0.0.0' });
+    const result = await runTestbed(resolved, { version: '0.0.0' });
+    // With the reason in the message of the test that fails.
+    expect(result.failures ?? []).toEqual([]);
+    return result;
   };
   const single = async (testbed: Omit<Scenario, 'frames'>): Promise<RunResult> =>
     (await run(testbed)).runs[0]!;

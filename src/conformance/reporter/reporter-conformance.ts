@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Reporter } from '../../core/contract/reporter.js';
-import { exampleEvents, exampleResults } from './result-documents.js';
+import type { ResultDocument } from '../../core/contract/result.js';
+import { exampleEvents, exampleResults, failedResult } from './result-documents.js';
 
 /**
  * What every reporter must do, as tests: it renders whatever a run can yield, the same bytes each time, without
@@ -56,6 +57,17 @@ export function reporterConformance(name: string, make: () => Reporter): void {
         });
       });
     }
+
+    it('shows that a run failed', () => {
+      const failed = failedResult();
+      const { failures: _, notStarted: __, ...rest } = failed;
+      const told = (result: ResultDocument): string => {
+        const reporter = make();
+        const lines = exampleEvents(result).map((event) => reporter.onEvent?.(event) ?? '');
+        return lines.join('\n') + reporter.render(result, { color: false });
+      };
+      expect(told(failed)).not.toBe(told(rest));
+    });
 
     it('renders different results differently', () => {
       const { 'one run': one, 'failed checks': failed } = exampleResults();

@@ -4,6 +4,7 @@ import {
   RESULT_SCHEMA_VERSION,
   type CheckResult,
   type ResultDocument,
+  type RunFailure,
   type RunResult,
 } from '../../core/contract/result.js';
 
@@ -152,6 +153,38 @@ export const FAILED_CHECK: CheckResult = {
   ],
 };
 
+/** Why the second run of `failedResult` has no result. */
+export const RUN_FAILURE: RunFailure = {
+  run: 'redirect/xdp2/host',
+  index: 1,
+  axes: { case: 'redirect', program: 'xdp2', placement: 'host' },
+  stage: 'run',
+  code: 'plugin-failed',
+  message: 'plugin executor wasm failed in run: out of order',
+  hint: 'use the interpreter',
+};
+
+/** Why the first run of `failedResult`, which has a result, left something behind. */
+export const CLEAN_UP_FAILURE: RunFailure = {
+  run: 'redirect/xdp1/host',
+  index: 0,
+  axes: { case: 'redirect', program: 'xdp1', placement: 'host' },
+  stage: 'clean-up',
+  code: 'leftovers',
+  message: 'interface tap0 is still there',
+};
+
+/** Of three runs the first was taken down badly, the second failed, and the third was not started. */
+export function failedResult(): ResultDocument {
+  const { axes } = exampleRun('bridge/xdp1/host');
+  const problems = ['redirect/xdp2/host: the run failed', 'bridge/xdp1/host: the run was not started'];
+  return {
+    ...exampleResult([exampleRun()], [{ ...PASSED_CHECK, passed: false, problems }]),
+    failures: [CLEAN_UP_FAILURE, RUN_FAILURE],
+    notStarted: [{ run: 'bridge/xdp1/host', index: 2, axes }],
+  };
+}
+
 /** A whole result; `passed` follows from the checks. */
 export function exampleResult(
   runs: readonly RunResult[] = [exampleRun()],
@@ -188,6 +221,12 @@ export function exampleResults(): Readonly<Record<string, ResultDocument>> {
     'eight runs': exampleResult(eight),
     'sixty-four runs of three guests': exampleResult(many),
     'failed checks': exampleResult([exampleRun()], [PASSED_CHECK, FAILED_CHECK]),
+    'runs that failed or were not started': failedResult(),
+    'no run but one that failed with hostile text': {
+      ...exampleResult([], []),
+      passed: false,
+      failures: [{ ...RUN_FAILURE, index: 0, message: HOSTILE_TEXT, hint: HOSTILE_TEXT }],
+    },
     'refused commands and hostile text': exampleResult(
       [refusedRun()],
       [{ ...FAILED_CHECK, description: HOSTILE_TEXT, problems: [HOSTILE_TEXT] }],
@@ -213,10 +252,14 @@ export function exampleResults(): Readonly<Record<string, ResultDocument>> {
 
 /** The events of a run of `result`, as the core emits them. */
 export function exampleEvents(result: ResultDocument): StreamEvent[] {
+  const { failures = [], notStarted = [] } = result;
+  const finished = new Set(result.runs.map((run) => run.id));
+  const failed = failures.filter(({ run }) => !finished.has(run));
+  const count = finished.size + new Set(failed.map(({ run }) => run)).size + notStarted.length;
   const events: (TestbedEvent | RunEvent)[] = [
-    { event: 'testbed-started', testbed: result.testbed, runs: result.runs.length, seed: result.seed },
+    { event: 'testbed-started', testbed: result.testbed, runs: count, seed: result.seed },
     ...result.runs.flatMap((run, index): (TestbedEvent | RunEvent)[] => [
-      { event: 'run-started', run: run.id, index, of: result.runs.length },
+      { event: 'run-started', run: run.id, index, of: count },
       ...run.hooks.map(({ node, program, site }): RunEvent => ({
         event: 'program-attached',
         run: run.id,
@@ -228,7 +271,15 @@ export function exampleEvents(result: ResultDocument): StreamEvent[] {
       ...run.rulings.map((record): RunEvent => ({ event: 'ruling', run: run.id, record })),
       ...run.audit.map((record): RunEvent => ({ event: 'audit', run: run.id, record })),
       { event: 'run-finished', run: run.id, result: run },
+      ...failures
+        .filter((failure) => failure.run === run.id)
+        .map((failure): TestbedEvent => ({ event: 'run-failed', run: run.id, failure })),
     ]),
+    ...failed.flatMap((failure): TestbedEvent[] => [
+      { event: 'run-started', run: failure.run, index: failure.index, of: count },
+      { event: 'run-failed', run: failure.run, failure },
+    ]),
+    ...notStarted.map((place): TestbedEvent => ({ event: 'run-not-started', run: place.run, place })),
     ...result.checks.map((check): TestbedEvent => ({ event: 'check-finished', result: check })),
     { event: 'testbed-finished', passed: result.passed },
   ];

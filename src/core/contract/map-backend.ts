@@ -13,6 +13,8 @@ export interface MapBackend {
   create(attributes: MapAttributes, options: MapCreateOptions): BpfMap | number;
   /** Bytes that a map of these attributes would take of the host's memory: what a quota is counted in. */
   memoryCost(attributes: MapAttributes): number;
+  /** Bytes that there are for maps and all else that lies beside them, and how many of them are taken. */
+  memory?(): { readonly total: number; readonly used: number };
 }
 
 export interface MapCreateOptions {

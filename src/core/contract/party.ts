@@ -19,6 +19,11 @@ export interface Party {
 export interface PartyOptions {
   /** Default 1. */
   readonly cpus?: number | undefined;
+  /**
+   * Bytes that its programs and maps may have at most, where its plugins share a BpfRuntime. Default: as many as there
+   * can be.
+   */
+  readonly memoryBytes?: number | undefined;
 }
 
 /** Opens parties made of the plugins that the testbed names; the core stops them with the run. */

@@ -126,6 +126,8 @@ export interface ProgramPlan {
   readonly function: string;
   /** What programs of the object are whose section does not say it. */
   readonly type?: 'xdp' | undefined;
+  /** Entries of maps, by map name, where they are another number than the object’s. */
+  readonly maxEntries?: Readonly<Record<string, number>> | undefined;
   /** Elements to place in maps before the program is attached, by map name. */
   readonly presets: Readonly<Record<string, readonly MapPreset[]>>;
 }

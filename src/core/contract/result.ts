@@ -246,13 +246,39 @@ export const RunResult = Type.Object(
 );
 export type RunResult = Static<typeof RunResult>;
 
+const RUN_PLACE = {
+  run: Type.String({ description: 'id of the run' }),
+  index: Type.Integer({ minimum: 0, description: 'its place among all runs of the testbed' }),
+  axes: RunResult.properties.axes,
+};
+
+export const RunFailure = Type.Object(
+  {
+    ...RUN_PLACE,
+    stage: Type.Union([Type.Literal('run'), Type.Literal('clean-up')], {
+      description:
+        '`run`: the run ended in this error and has no result; `clean-up`: what it had brought up was not taken down',
+    }),
+    code: Type.String({ description: 'stable code of the error' }),
+    message: Type.String(),
+    hint: Type.Optional(Type.String({ description: 'what would help' })),
+  },
+  { additionalProperties: false },
+);
+export type RunFailure = Static<typeof RunFailure>;
+
+export const RunNotStarted = Type.Object(RUN_PLACE, { additionalProperties: false });
+export type RunNotStarted = Static<typeof RunNotStarted>;
+
 export const CheckResult = Type.Object(
   {
     check: Type.String({ description: 'kind of the check' }),
     description: Type.String({ description: 'what it demands, in words' }),
     runs: Type.Array(Type.String(), { description: 'ids of the runs it looked at' }),
     passed: Type.Boolean(),
-    problems: Type.Array(Type.String(), { description: 'one line for each run that breaks it' }),
+    problems: Type.Array(Type.String(), {
+      description: 'one line for each run that breaks it, or that it needs and that has no result',
+    }),
   },
   { additionalProperties: false },
 );
@@ -264,8 +290,20 @@ export const ResultDocument = Type.Object(
     xdpbed: Type.String({ description: 'version of xdpbed' }),
     testbed: Type.String({ description: 'name of the testbed' }),
     seed: Type.String({ description: 'seed of the run, decimal' }),
-    passed: Type.Boolean({ description: 'every check passed' }),
-    runs: Type.Array(RunResult),
+    passed: Type.Boolean({ description: 'every run came to its end, and every check passed' }),
+    runs: Type.Array(RunResult, { description: 'runs that came to their end' }),
+    failures: Type.Optional(
+      Type.Array(RunFailure, {
+        minItems: 1,
+        description: 'what went wrong with runs, in their order; absent when nothing did',
+      }),
+    ),
+    notStarted: Type.Optional(
+      Type.Array(RunNotStarted, {
+        minItems: 1,
+        description: 'runs that were left out because one before them failed; absent when there are none',
+      }),
+    ),
     checks: Type.Array(CheckResult),
   },
   {

@@ -25,6 +25,7 @@ import type { Party } from '../contract/party.js';
 import type { Policy, PolicyRequest } from '../contract/policy.js';
 import type { RulingRecord } from '../contract/result.js';
 import type { ProgramProperties } from '../contract/verifier.js';
+import { explainMapRefusal } from './map-refusal.js';
 import { ObjectTable, type MapObject, type MapReference, type ProgramObject } from './object-table.js';
 import { ruleByChain } from './policy-chain.js';
 import { translateHandles } from './program-handles.js';
@@ -206,7 +207,8 @@ export class GuestBpf {
     try {
       const created = party.mapBackend.create(attributes, { name: `${guest}.${nic}/map${++this.#mapsMade}` });
       if (typeof created === 'number') {
-        return failed(-created, `the map cannot be created: ${errnoName(created)}`);
+        const reason = explainMapRefusal(party.mapBackend, attributes, created);
+        return failed(-created, `the map cannot be created: ${reason}`);
       }
       map = created;
       object = this.#objects.addMap(map, attributes, charge);

@@ -51,10 +51,12 @@ export async function readGuestMap(
   map: GuestMap,
   /** Called for each key; what it returns is awaited. A long walk gives way to others, or ends by a throw. */
   between?: () => Promise<void> | undefined,
+  /** Keys to read at most. */
+  limit = map.spec.maxEntries,
 ): Promise<GuestResult<GuestMapEntry[]>> {
   const entries: GuestMapEntry[] = [];
   let key = await map.getFirst();
-  for (let step = 0; key.ok && step < map.spec.maxEntries; step++) {
+  for (let step = 0; key.ok && step < Math.min(limit, map.spec.maxEntries); step++) {
     const value = await map.lookup(key.value);
     if (value.ok) entries.push({ key: key.value, value: value.value });
     else if (value.errno !== ENOENT) return value;

@@ -1,7 +1,7 @@
 import { errnoName } from '../../bpf/errno.js';
 import { ObjectClosure, type LoadableObject } from '../../bpf/elf/object-closure.js';
 import { linkProgram } from '../../bpf/link.js';
-import { BPF_MAP_TYPE, mapTypeName, type MapInitialEntry, type MapSpec } from '../../bpf/map-spec.js';
+import { BPF_MAP_TYPE, type MapInitialEntry, type MapSpec } from '../../bpf/map-spec.js';
 import type { Program, ProgramSpec } from '../../bpf/program.js';
 import { roundUp } from '../../bpf/runtime/address-space.js';
 import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
@@ -9,6 +9,7 @@ import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import { XdpbedError } from '../diagnostic.js';
 import type { LoadedProgram } from '../contract/executor.js';
 import type { Party } from '../contract/party.js';
+import { describeMap, explainMapRefusal, mapSizeHint } from './map-refusal.js';
 import type { Acceptance, Rejection, VerifierMap } from '../contract/verifier.js';
 
 export interface LoadObjectOptions {
@@ -199,14 +200,22 @@ class ObjectLoading {
     // As libbpf does: an array of perf events without a size has an entry for each CPU.
     const perCpu = type === BPF_MAP_TYPE.BPF_MAP_TYPE_PERF_EVENT_ARRAY && spec.maxEntries === 0;
     const maxEntries = perCpu ? this.party.cpus : spec.maxEntries;
-    const map = this.party.mapBackend.create(
-      { type, keySize, valueSize, maxEntries, flags, inner, ...(btf === undefined ? {} : { btf }) },
-      { name, innerTemplate },
-    );
+    const { mapBackend } = this.party;
+    const attributes = {
+      type,
+      keySize,
+      valueSize,
+      maxEntries,
+      flags,
+      inner,
+      ...(btf === undefined ? {} : { btf }),
+    };
+    const map = mapBackend.create(attributes, { name, innerTemplate });
     if (typeof map !== 'number') return map;
     throw new XdpbedError(
       'map-invalid',
-      `map ${name} (${mapTypeName(type)}, keys of ${keySize} bytes, values of ${valueSize} bytes, ${maxEntries} entries) cannot be created by ${this.party.mapBackend.name}: ${errnoName(map)}`,
+      `${describeMap(name, attributes)} cannot be created by ${mapBackend.name}: ${explainMapRefusal(mapBackend, attributes, map)}`,
+      { hint: mapSizeHint(name, attributes, map) },
     );
   }
 

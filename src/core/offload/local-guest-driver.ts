@@ -20,6 +20,9 @@ import { OffloadNetdev } from './offload-netdev.js';
 import { objectProgram } from './object-program.js';
 import { sendSeries, type RequestSeries } from './request-series.js';
 
+/** Elements of one map that a result has at most: a bigger map would hold the run, and what reads the result. */
+const MAX_KEYS_READ = 1 << 20;
+
 export interface LocalGuestDriverOptions {
   readonly guest: string;
   readonly nic: string;
@@ -85,12 +88,14 @@ export class LocalGuestDriver implements GuestDriver {
   async readMaps(): Promise<GuestMapContent[]> {
     const contents: GuestMapContent[] = [];
     for (const [name, map] of this.#netdev.query()?.program.maps ?? []) {
-      const read = await readGuestMap(map, this.options.giveWay);
+      const read = await readGuestMap(map, this.options.giveWay, MAX_KEYS_READ);
+      const isPart = read.ok && read.value.length === MAX_KEYS_READ && map.spec.maxEntries > MAX_KEYS_READ;
       contents.push({
         name,
         type: map.spec.type,
         readFrom: map.readFrom,
         ...(read.ok ? { entries: read.value } : { entries: [], unreadable: read.message }),
+        ...(isPart ? { unreadable: `only the first ${MAX_KEYS_READ} elements were read` } : {}),
       });
     }
     return contents;

@@ -1,7 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox';
 import { MAX_METADATA_LENGTH, XDP_ACTION_NAMES } from '../../bpf/xdp.js';
 import { TCP_FLAG, type TcpFlagName } from '../../packet/index.js';
-import { Words } from '../testbed/testbed-schema.js';
+import { MaxEntries, Words } from '../testbed/testbed-schema.js';
 
 /**
  * Unit tests of an XDP program: given a packet and maps, expect a verdict, a packet and maps. Each case starts
@@ -101,6 +101,7 @@ export const CaseSection = Type.Object(
       ),
     ),
     maps: Type.Optional(Maps),
+    'max-entries': Type.Optional(MaxEntries),
     context: Type.Optional(
       Type.Object(
         {
@@ -175,6 +176,7 @@ export const CaseFileSchema = Type.Object(
       description: 'CPUs that per-CPU maps have values for',
     }),
     maps: Type.Optional(Maps),
+    'max-entries': Type.Optional(MaxEntries),
     cases: Type.Array(CaseSection, { minItems: 1 }),
   },
   { ...closed, title: 'xdpbed program test cases', description: 'unit tests of an XDP program' },

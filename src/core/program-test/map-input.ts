@@ -152,7 +152,7 @@ export function dumpMap(spec: MapSpec, map: BpfMap): MapDump {
     return { name: spec.name, type: mapTypeName(spec.type), entries: [], records };
   }
   const entries: { key: string; value: string; keyText: string; valueText: string }[] = [];
-  for (let key = map.nextKey(null); typeof key !== 'number'; key = map.nextKey(key)) {
+  for (const key of keysToLookUp(map)) {
     const value = map.lookup(key);
     if (typeof value === 'number' || value.every((byte) => byte === 0)) continue;
     entries.push({
@@ -163,6 +163,26 @@ export function dumpMap(spec: MapSpec, map: BpfMap): MapDump {
     });
   }
   return { name: spec.name, type: mapTypeName(spec.type), entries };
+}
+
+/** All keys; of an array in an address space only those whose values are not zero, as most of a big one are. */
+function* keysToLookUp(map: BpfMap): Generator<Uint8Array> {
+  if (!isResidentMap(map) || map.layout.kind !== 'array') {
+    for (let key = map.nextKey(null); typeof key !== 'number'; key = map.nextKey(key)) yield key;
+    return;
+  }
+  const { values, stride, maxEntries, cpuStride } = map.layout;
+  const { i32 } = map.space;
+  const lanes = cpuStride === 0 ? 1 : map.syscallValueSize / stride;
+  const isZero = (from: number): boolean => {
+    for (let word = from >>> 2; word < (from + stride) >>> 2; word++) if (i32[word] !== 0) return false;
+    return true;
+  };
+  for (let index = 0; index < maxEntries; index++) {
+    let lane = 0;
+    while (lane < lanes && isZero(values + lane * cpuStride + index * stride)) lane++;
+    if (lane < lanes) yield Uint8Array.of(index, index >>> 8, index >>> 16, index >>> 24);
+  }
 }
 
 /** By BTF type where there is one; a per-CPU value as a list of each CPU's. */

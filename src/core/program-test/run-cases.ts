@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import { MAX_METADATA_LENGTH } from '../../bpf/xdp.js';
+import type { MapSizes } from '../../bpf/map-sizes.js';
 import { buildFrame } from '../../packet/index.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import type { Party } from '../contract/party.js';
@@ -21,6 +22,7 @@ import {
   type MapInput,
 } from './map-input.js';
 import { changedRanges, describeRedirect, ProgramSession, type PacketOutcome } from './program-session.js';
+import { applyMapSizes } from './map-size-arguments.js';
 
 export interface CaseResult {
   readonly name: string;
@@ -81,17 +83,21 @@ export interface CaseBench {
   close(): Promise<void>;
 }
 
-/** Runs every case in a party of its own, so that none sees what another left in its maps. */
+/**
+ * Runs every case in a party of its own, so that none sees what another left in its maps. `sizes` of maps go before
+ * those of the file.
+ */
 export async function runCases(
   object: ObjectSpec,
   file: CaseFile,
   openBench: (cpus: number) => Promise<CaseBench>,
+  sizes: MapSizes = {},
 ): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
   for (const section of file.cases) {
     const bench = await openBench(file.cpus);
     try {
-      const problems = await runCase(object, file, section, bench);
+      const problems = await runCase(sized(object, file, section, sizes), file, section, bench);
       results.push({ name: section.name, passed: problems.length === 0, problems });
     } catch (error) {
       // A case that cannot be run is a failed case; the others say what they have to say.
@@ -103,6 +109,10 @@ export async function runCases(
     }
   }
   return results;
+}
+
+function sized(object: ObjectSpec, file: CaseFile, section: CaseSection, sizes: MapSizes): ObjectSpec {
+  return applyMapSizes(object, { ...file['max-entries'], ...section['max-entries'], ...sizes });
 }
 
 async function runCase(

@@ -1,5 +1,6 @@
 import { isGuestHook, type CheckResult, type RunResult, type VerdictCounts } from '../contract/result.js';
 import type { CheckSection } from '../testbed/testbed-schema.js';
+import type { MissingRun } from './run-failures.js';
 
 /**
  * The checks that hold for a testbed: its own, and that every program was attached unless the testbed says how
@@ -12,24 +13,80 @@ export function effectiveChecks(checks: readonly CheckSection[]): CheckSection[]
 
 const REFUSED = 'attachments.refused';
 
-/** Evaluates a check of the testbed over the finished runs. */
-export function evaluateCheck(check: CheckSection, runs: readonly RunResult[]): CheckResult {
+/**
+ * Evaluates a check of the testbed over the finished runs. One that needs a run without a result (`missing`) does not
+ * pass.
+ */
+export function evaluateCheck(
+  check: CheckSection,
+  runs: readonly RunResult[],
+  missing: readonly MissingRun[] = [],
+): CheckResult {
+  const needed = missing.filter((run) => isNeeded(check, run, [...runs, ...missing]));
+  const result = evaluateOver(check, runs, needed.length > 0);
+  const problems = [...result.problems, ...needed.map(({ id, reason }) => `${id}: the run ${reason}`)];
+  return { ...result, problems, passed: problems.length === 0 };
+}
+
+function isNeeded(check: CheckSection, run: MissingRun, all: readonly Pick<RunResult, 'axes'>[]): boolean {
   switch (check.kind) {
     case 'conservation':
-      return conclude(
-        check.kind,
-        'every frame is accounted for exactly once',
-        runs,
-        runs.flatMap(conservationProblems),
-      );
+      return true;
     case 'same-across':
-      return sameAcross(check, runs);
+      return all.filter((other) => groupKey(check.axis, other) === groupKey(check.axis, run)).length > 1;
     case 'requests-undisturbed':
-      return requestsUndisturbed(check, runs);
+      return all.filter((other) => groupKey(check.axis, other) === groupKey(check.axis, run)).length > 1;
+    case 'offload-shields-guest':
+      return run.offloads;
+    case 'expect':
+      return isWhere(check, run);
+  }
+}
+
+/** Whether a run is one that an `expect` check is about. */
+function isWhere(
+  { where = {} }: Extract<CheckSection, { kind: 'expect' }>,
+  { axes }: Pick<RunResult, 'axes'>,
+): boolean {
+  return Object.entries(where).every(([axis, variant]) => axes[axis] === variant);
+}
+
+/** @param incomplete whether there are runs without a result that the check needs. */
+function evaluateOver(check: CheckSection, runs: readonly RunResult[], incomplete: boolean): CheckResult {
+  const conclude = (
+    description: string,
+    looked: readonly RunResult[],
+    problems: readonly string[],
+  ): CheckResult => {
+    // A check that looked at no run has shown nothing, and fails.
+    const nothing = looked.length === 0 && !incomplete;
+    const all = nothing ? ['no run of this testbed is one that the check could look at'] : [...problems];
+    return {
+      check: check.kind,
+      description,
+      runs: looked.map((run) => run.id),
+      passed: all.length === 0,
+      problems: all,
+    };
+  };
+  switch (check.kind) {
+    case 'conservation':
+      return conclude('every frame is accounted for exactly once', runs, runs.flatMap(conservationProblems));
+    case 'same-across':
+      return conclude(
+        `${check.compare.join(' and ')} are the same across ${check.axis}`,
+        ...sameAcross(check, runs),
+      );
+    case 'requests-undisturbed': {
+      const { node, axis, baseline, percentile, 'at-most-times': times } = check;
+      return conclude(
+        `${percentile} of ${node}’s requests is at most ${times} times that of ${axis}=${baseline}`,
+        ...requestsUndisturbed(check, runs),
+      );
+    }
     case 'offload-shields-guest': {
       const offloaded = runs.filter((run) => run.hooks.some((hook) => hook.site === 'offload'));
       return conclude(
-        check.kind,
         'frames that an offloaded program did not pass never reach the guest’s virtqueue',
         offloaded,
         offloaded.flatMap(shieldProblems),
@@ -37,10 +94,9 @@ export function evaluateCheck(check: CheckSection, runs: readonly RunResult[]): 
     }
     case 'expect': {
       const where = Object.entries(check.where ?? {});
-      const chosen = runs.filter((run) => where.every(([axis, variant]) => run.axes[axis] === variant));
+      const chosen = runs.filter((run) => isWhere(check, run));
       const scope = where.length === 0 ? '' : ` where ${where.map((pair) => pair.join('=')).join(', ')}`;
       return conclude(
-        check.kind,
         `${check.value} is ${check.equals}${scope}`,
         chosen,
         chosen.flatMap((run) => {
@@ -63,31 +119,15 @@ export function evaluateChecks(
   checks: readonly CheckSection[],
   runs: readonly RunResult[],
   narrowed: boolean,
+  missing: readonly MissingRun[] = [],
 ): CheckResult[] {
   return checks.map((check) => {
-    const result = evaluateCheck(check, runs);
-    if (!narrowed || result.runs.length > 0) return result;
+    const result = evaluateCheck(check, runs, missing);
+    const needed = missing.some((run) => isNeeded(check, run, [...runs, ...missing]));
+    if (!narrowed || needed || result.runs.length > 0) return result;
     const description = `${result.description}: not looked at, --only left no run for it`;
     return { ...result, description, passed: true, problems: [] };
   });
-}
-
-/** A check that looked at no run has shown nothing, and fails. */
-function conclude(
-  kind: string,
-  description: string,
-  runs: readonly RunResult[],
-  problems: readonly string[],
-): CheckResult {
-  const all =
-    runs.length === 0 ? ['no run of this testbed is one that the check could look at'] : [...problems];
-  return {
-    check: kind,
-    description,
-    runs: runs.map((run) => run.id),
-    passed: all.length === 0,
-    problems: all,
-  };
 }
 
 function conservationProblems(run: RunResult): string[] {
@@ -122,10 +162,11 @@ function shieldProblems(run: RunResult): string[] {
     });
 }
 
+/** The runs that were compared with their baseline, and which waited for longer. */
 function requestsUndisturbed(
   check: Extract<CheckSection, { kind: 'requests-undisturbed' }>,
   runs: readonly RunResult[],
-): CheckResult {
+): [RunResult[], string[]] {
   const { node, axis, baseline, percentile, 'at-most-times': times } = check;
   const latencyOf = (run: RunResult): number | undefined =>
     run.requests?.find((requests) => requests.node === node)?.latency?.[percentile];
@@ -148,29 +189,30 @@ function requestsUndisturbed(
       }
     }
   }
-  return conclude(
-    check.kind,
-    `${percentile} of ${node}’s requests is at most ${times} times that of ${axis}=${baseline}`,
-    compared,
-    problems,
-  );
+  return [compared, problems];
 }
 
 /** Runs that differ on this axis only, together. */
 function groupsAcross(axis: string, runs: readonly RunResult[]): RunResult[][] {
   const groups = new Map<string, RunResult[]>();
   for (const run of runs) {
-    const rest = Object.entries(run.axes).filter(([other]) => other !== axis);
-    const key = rest.map((pair) => pair.join('=')).join(', ');
+    const key = groupKey(axis, run);
     groups.set(key, [...(groups.get(key) ?? []), run]);
   }
   return [...groups.values()];
 }
 
+/** The same for runs that differ on no other axis than this. */
+function groupKey(axis: string, { axes }: Pick<RunResult, 'axes'>): string {
+  const rest = Object.entries(axes).filter(([other]) => other !== axis);
+  return rest.map((pair) => pair.join('=')).join(', ');
+}
+
+/** The runs that were compared, and where they differ. */
 function sameAcross(
   check: Extract<CheckSection, { kind: 'same-across' }>,
   runs: readonly RunResult[],
-): CheckResult {
+): [RunResult[], string[]] {
   const problems: string[] = [];
   const compared: RunResult[] = [];
   for (const [first, ...others] of groupsAcross(check.axis, runs)) {
@@ -188,12 +230,7 @@ function sameAcross(
       }
     }
   }
-  return conclude(
-    check.kind,
-    `${check.compare.join(' and ')} are the same across ${check.axis}`,
-    compared,
-    problems,
-  );
+  return [compared, problems];
 }
 
 /** Verdicts of the guests' programs, wherever they ran. */

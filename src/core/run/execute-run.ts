@@ -1,4 +1,5 @@
 import { Type, type TSchema } from '@sinclair/typebox';
+import { MAX_ADDRESS_SPACE } from '../../bpf/runtime/address-space.js';
 import { parseIpv4Address, parseMac } from '../../packet/index.js';
 import { EventLoopTurns } from '../clock/event-loop-turns.js';
 import { MachineClock } from '../clock/machine-clock.js';
@@ -10,7 +11,7 @@ import type { Token } from '../contract/injection.js';
 import { PARTY_FACTORY, type PartyFactory } from '../contract/party.js';
 import type { RunPlan } from '../contract/plan.js';
 import { POLICY, POLICY_CHAIN, type Policy } from '../contract/policy.js';
-import { RunResult } from '../contract/result.js';
+import { RunResult, type RunFailure } from '../contract/result.js';
 import { RANDOM, RUN_SIGNAL, type Random } from '../contract/run-scope.js';
 import {
   OBJECTS,
@@ -60,14 +61,37 @@ export interface RunEnvironment {
   readonly phaseTimeoutMs?: number | undefined;
 }
 
+/** How a run ended. */
+export interface RunEnd {
+  /** Absent when the run failed. */
+  readonly result?: RunResult | undefined;
+  /** What ended the run before it had a result, first, then what failed while it was taken down. */
+  readonly failures: readonly { readonly stage: RunFailure['stage']; readonly error: unknown }[];
+}
+
 /**
  * Carries out one run: brings it up, drives its traffic, reads what came of it, and takes everything down again,
  * however it ended. Needs nothing but the spec and the bytes it names, so it does not matter in which process it
- * is called. Throws the XdpbedError that ended the run, or an AggregateError with that first when taking it down
- * failed too.
+ * is called. What went wrong is part of what it gives: this never throws.
+ */
+export async function carryOutRun(spec: RunSpec, environment: RunEnvironment): Promise<RunEnd> {
+  return new RunExecution(spec, environment).execute();
+}
+
+/**
+ * As `carryOutRun`, for who wants the result or nothing. Throws the error that ended the run, or an AggregateError
+ * with that first when taking it down failed too.
  */
 export async function executeRun(spec: RunSpec, environment: RunEnvironment): Promise<RunResult> {
-  return new RunExecution(spec, environment).execute();
+  const end = await carryOutRun(spec, environment);
+  if (end.failures.length > 0) throw failureOf(end);
+  return end.result!;
+}
+
+/** All that went wrong with a run as one error. */
+export function failureOf({ failures }: RunEnd): unknown {
+  const errors = failures.map(({ error }) => error);
+  return errors.length === 1 ? errors[0] : new AggregateError(errors, errors.map(messageOf).join('; '));
 }
 
 /** One run under way. Used once. */
@@ -78,6 +102,8 @@ class RunExecution {
   readonly #phaseTimeoutMs: number;
   readonly #scope: Scope;
   readonly #instances: PluginInstances;
+  /** What went wrong while something was taken down. */
+  readonly #cleanUpFailures: unknown[] = [];
 
   constructor(spec: RunSpec, environment: RunEnvironment) {
     this.#spec = spec;
@@ -92,8 +118,8 @@ class RunExecution {
     );
   }
 
-  async execute(): Promise<RunResult> {
-    const failures: unknown[] = [];
+  async execute(): Promise<RunEnd> {
+    const failures: { stage: RunFailure['stage']; error: unknown }[] = [];
     let result: RunResult | undefined;
     let run: { readonly name: string; readonly deploying: Promise<Deployment> } | undefined;
     let offloading: Offloading | undefined;
@@ -121,12 +147,12 @@ class RunExecution {
       result = assembleResult(plan, { fabric: fabric.name, traffic, ...outcomes });
       check(name, 'a result', RunResult, result);
     } catch (error) {
-      failures.push(error);
+      result = undefined;
+      failures.push({ stage: 'run', error });
     }
-    failures.push(...(await this.#takeDown(run, offloading, attaching)));
-    if (failures.length === 1) throw failures[0];
-    if (failures.length > 1) throw new AggregateError(failures, failures.map(messageOf).join('; '));
-    return result!;
+    await this.#takeDown(run, offloading, attaching);
+    failures.push(...this.#cleanUpFailures.map((error) => ({ stage: 'clean-up' as const, error })));
+    return { result, failures };
   }
 
   /** What the run's plugins and the core itself take from the scope; see contract/run-scope.ts. */
@@ -145,7 +171,8 @@ class RunExecution {
     const choices = await this.#partyChoices();
     const verification = new GuestVerification(this.#spec.plan.host.verification, judgeRecipe(choices));
     const parties: PartyFactory = {
-      open: (name, options) => this.#instances.openParty(name, choices, { seed, ...options }),
+      open: (name, options) =>
+        this.#instances.openParty(name, choices, { seed, memoryBytes: MAX_ADDRESS_SPACE, ...options }),
     };
     this.#scope.bindValue(PARTY_FACTORY, parties);
     const policies: Policy[] = [];
@@ -199,7 +226,7 @@ class RunExecution {
       try {
         await down.call(deployment as Deployment);
       } catch (failure) {
-        throw new AggregateError([error, failure], `${messageOf(error)}; ${messageOf(failure)}`);
+        this.#cleanUpFailures.push(pluginFailure(name, 'down', failure));
       }
       throw error;
     }
@@ -211,14 +238,13 @@ class RunExecution {
     run: { readonly name: string; readonly deploying: Promise<Deployment> } | undefined,
     offloading: Offloading | undefined,
     attaching: Promise<void> | undefined,
-  ): Promise<unknown[]> {
-    const failures: unknown[] = [];
+  ): Promise<void> {
     const name = run?.name ?? '';
     const step = async (phase: string, work: Promise<void>): Promise<void> => {
       try {
         await work;
       } catch (error) {
-        failures.push(
+        this.#cleanUpFailures.push(
           ...(error instanceof AggregateError
             ? (error.errors as unknown[])
             : [pluginFailure(name, phase, error)]),
@@ -234,7 +260,6 @@ class RunExecution {
     if (offloading !== undefined) await step('detach', this.#within(name, offloading.close()));
     if (run !== undefined) await step('down', this.#comeDown(run.name, run.deploying));
     await step('stop', this.#instances.lifecycle.stop());
-    return failures;
   }
 
   async #comeDown(name: string, deploying: Promise<Deployment>): Promise<void> {

@@ -32,6 +32,12 @@ export interface OffloadingOptions {
   readonly turns: EventLoopTurns;
 }
 
+/**
+ * Bytes that the programs and maps of one nic may have on the host: what a guest can make the host hold where no quota
+ * says less.
+ */
+const OFFLOAD_MEMORY_BYTES = 256 * 1024 * 1024;
+
 /** Takes away what was brought up. */
 type Undo = () => void | Promise<void>;
 
@@ -73,6 +79,7 @@ export class Offloading {
         // What a guest offloads runs in a party of its own: no other guest's memory is in reach.
         const hostParty = await this.#options.parties.open(`host for ${node}`, {
           cpus: this.#options.plan.host.cpus,
+          memoryBytes: OFFLOAD_MEMORY_BYTES,
         });
         const session = await NicSession.open({
           guest: guest.name,

@@ -6,12 +6,15 @@ import { definePlugin, type Lifecycle, type Plugin } from '../contract/plugin.js
 import { POLICY, type Policy } from '../contract/policy.js';
 import { EXECUTOR } from '../contract/executor.js';
 import { FABRIC, type Fabric, type NicPlaces } from '../contract/fabric.js';
-import { emptyVerdictCounts, isGuestHook } from '../contract/result.js';
+import { emptyVerdictCounts, isGuestHook, type ResultDocument } from '../contract/result.js';
+import { EXIT, XdpbedError } from '../diagnostic.js';
 import { TRANSPORT } from '../contract/transport.js';
 import { VERIFIER } from '../contract/verifier.js';
 import { WORKLOAD, type Workload } from '../contract/workload.js';
 import { PluginRegistry } from '../plugin/plugin-registry.js';
 import { resolveTestbed } from '../testbed/resolve-testbed.js';
+import { exampleResult, exampleRun } from '../../conformance/reporter/index.js';
+import { exitCodeOf } from './run-failures.js';
 import { runTestbed } from './run-testbed.js';
 
 const objects = new URL('../../../testbeds/programs/', import.meta.url).pathname;
@@ -68,6 +71,13 @@ async function run(
   return runTestbed(resolved, { version: '0.0.0', signal, onEvent, phaseTimeoutMs: 200 });
 }
 
+/** What went wrong with the runs of a testbed; none of them has a result. */
+async function failuresOf(...args: Parameters<typeof run>) {
+  const { runs, failures, passed } = await run(...args);
+  expect({ runs, passed }).toEqual({ runs: [], passed: false });
+  return failures;
+}
+
 describe('a program whose section does not say what it is', () => {
   const object = new URL('../../bpf/elf/fixtures/legacy_maps.o', import.meta.url).pathname;
   const of = (type: string): string =>
@@ -84,6 +94,44 @@ describe('a program whose section does not say what it is', () => {
     await expect(run(of(''))).rejects.toThrow(
       'program unnamed_kind in section prog is of type unknown; only XDP programs are run',
     );
+  });
+});
+
+describe('max-entries of a program', () => {
+  const of = (sizes: string, placement = 'guest'): string =>
+    testbed()
+      .replace(`${objects}xdp1.o`, `${objects}xdp1.o, max-entries: ${sizes}`)
+      .replace('placement: host', `placement: ${placement}`);
+
+  it.each(['guest', 'host'])('sizes its map in placement %s', async (placement) => {
+    // 17 is the protocol that the workload has: the last index there is, or one beyond.
+    const [fits, short] = [
+      await run(of('{ rxcnt: 18 }', placement)),
+      await run(of('{ rxcnt: 17 }', placement)),
+    ];
+    expect(fits.runs[0]!.maps[0]!.entries.map(({ key }) => key)).toEqual(['11000000']);
+    expect(short.runs[0]!.maps[0]!.entries).toEqual([]);
+  });
+
+  it('fails a run whose map is too big for the guest, and is refused by the device', async () => {
+    const { failures } = await run(of('{ rxcnt: 4294967295 }'));
+    expect(failures).toMatchObject([
+      { code: 'map-invalid', hint: expect.stringContaining('max-entries in a testbed') as string },
+    ]);
+    const { runs } = await run(of('{ rxcnt: 4294967295 }', 'host'));
+    expect(runs[0]!.attachments).toMatchObject([{ attached: false }]);
+    expect(runs[0]!.audit.at(-1)!.reason).toMatch(/wants 32769 MiB; the address space has 256 MiB/);
+  });
+
+  it.each([
+    ['{ rxcont: 4 }', `${objects}xdp1.o has no map 'rxcont' (did you mean 'rxcnt'?)`],
+    ['{ rxcnt: 0 }', '0 is out of range: it must be >= 1'],
+    ['{ rxcnt: many }', "expected an integer, found 'many'"],
+  ])('%s is a problem of the testbed', async (sizes, message) => {
+    await expect(run(of(sizes))).rejects.toMatchObject({
+      code: 'testbed-invalid',
+      message: expect.stringContaining(message) as string,
+    });
   });
 });
 
@@ -131,7 +179,7 @@ const allow: Policy['rule'] = () => ({ ruling: 'allow', reason: 'test' });
 
 describe('a plugin that throws', () => {
   it.each(['start', 'stop'] as const)(
-    'in %s ends the run with its name, and the others are stopped',
+    'in %s is a failure of the run with its name, and the others are stopped',
     async (phase) => {
       const stopped: string[] = [];
       const good = { name: 'good', rule: allow, stop: () => void stopped.push('good') };
@@ -140,15 +188,19 @@ describe('a plugin that throws', () => {
         rule: allow,
         [phase]: () => Promise.reject(new Error('out of order')),
       };
-      await expect(
-        run(testbed('policies: [{ use: good }, { use: bad }]'), [
-          plugin('policy', 'good', good),
-          plugin('policy', 'bad', bad),
-        ]),
-      ).rejects.toMatchObject({
-        code: 'plugin-failed',
-        message: `plugin policy bad failed in ${phase}: out of order`,
-      });
+      const { runs, failures } = await run(testbed('policies: [{ use: good }, { use: bad }]'), [
+        plugin('policy', 'good', good),
+        plugin('policy', 'bad', bad),
+      ]);
+      expect(failures).toMatchObject([
+        {
+          stage: phase === 'start' ? 'run' : 'clean-up',
+          code: 'plugin-failed',
+          message: `plugin policy bad failed in ${phase}: out of order`,
+        },
+      ]);
+      // A run that came to its end keeps its result, however it was taken down.
+      expect(runs).toHaveLength(phase === 'start' ? 0 : 1);
       expect(stopped).toEqual(['good']);
     },
   );
@@ -163,11 +215,13 @@ describe('a plugin that throws', () => {
       },
       stop: () => void events.push('stopped'),
     };
-    await expect(
-      run(testbed('workload: { use: torn }'), [plugin('workload', 'torn', workload)]),
-    ).rejects.toMatchObject({
-      message: 'plugin workload torn failed in frames: no more frames',
-    });
+    expect(
+      await failuresOf(testbed('workload: { use: torn }'), [plugin('workload', 'torn', workload)]),
+    ).toMatchObject([
+      {
+        message: 'plugin workload torn failed in frames: no more frames',
+      },
+    ]);
     expect(events).toEqual(['stopped']);
   });
 
@@ -194,9 +248,11 @@ describe('a plugin that throws', () => {
       'plugin executor bad failed in run of count at g0.eth0: out of order',
     ],
   ] as const)('as %s ends the run with its name, not with the fabric’s', async (role, members, message) => {
-    await expect(
-      run(testbed(`plugins: { ${role}: { use: bad } }`), [plugin(role, 'bad', { name: 'bad', ...members })]),
-    ).rejects.toMatchObject({ code: 'plugin-failed', message });
+    expect(
+      await failuresOf(testbed(`plugins: { ${role}: { use: bad } }`), [
+        plugin(role, 'bad', { name: 'bad', ...members }),
+      ]),
+    ).toMatchObject([{ code: 'plugin-failed', message }]);
   });
 
   it('while a link is calling is told with its name, too', async () => {
@@ -210,9 +266,11 @@ describe('a plugin that throws', () => {
       .replace('programs:', `programs:\n  back: { object: ${objects}tap_drop.o }`)
       .replace('tap0: {}', 'tap0: { rx-program: back }')
       .replace('placement: host', 'placement: guest');
-    await expect(run(text, [plugin('executor', 'bad', { name: 'bad', load })])).rejects.toMatchObject({
-      message: 'plugin executor bad failed in run of tap_drop at host.tap0: out of order',
-    });
+    expect(await failuresOf(text, [plugin('executor', 'bad', { name: 'bad', load })])).toMatchObject([
+      {
+        message: 'plugin executor bad failed in run of tap_drop at host.tap0: out of order',
+      },
+    ]);
   });
 
   it('a failed clean-up is told beside what went wrong first', async () => {
@@ -226,16 +284,11 @@ describe('a plugin that throws', () => {
           down: () => Promise.reject(new Error('stuck')),
         }),
     };
-    const error = await run(testbed('plugins: { fabric: { use: torn } }'), [
-      plugin('fabric', 'torn', fabric),
-    ]).then(
-      () => undefined,
-      (thrown: AggregateError) => thrown,
-    );
-    expect(error).toBeInstanceOf(AggregateError);
-    expect(error!.errors.map((each: Error) => each.message)).toEqual([
-      'plugin fabric torn failed in traffic: no traffic',
-      'plugin fabric torn failed in down: stuck',
+    expect(
+      await failuresOf(testbed('plugins: { fabric: { use: torn } }'), [plugin('fabric', 'torn', fabric)]),
+    ).toMatchObject([
+      { stage: 'run', message: 'plugin fabric torn failed in traffic: no traffic' },
+      { stage: 'clean-up', message: 'plugin fabric torn failed in down: stuck' },
     ]);
   });
 });
@@ -275,15 +328,17 @@ describe('a guest that cannot be brought up', () => {
       // The host's party for this nic is opened first, then the guest's.
       start: () => (stage === 'party' && ++loads === 2 ? fails() : undefined),
     };
-    await expect(
-      run(testbed('plugins: { fabric: { use: half }, executor: { use: bad } }'), [
+    expect(
+      await failuresOf(testbed('plugins: { fabric: { use: half }, executor: { use: bad } }'), [
         plugin('fabric', 'half', fabric),
         plugin('executor', 'bad', executor),
       ]),
-    ).rejects.toMatchObject({
-      code: 'plugin-failed',
-      message: expect.stringContaining('out of order') as string,
-    });
+    ).toMatchObject([
+      {
+        code: 'plugin-failed',
+        message: expect.stringContaining('out of order') as string,
+      },
+    ]);
     expect(events.filter((event) => event === 'served')).toHaveLength(
       events.filter((event) => event === 'stopped').length,
     );
@@ -329,7 +384,7 @@ describe('a plugin that does not keep to its contract', () => {
       fabric: 'plugins: { fabric: { use: odd } }',
       workload: 'workload: { use: odd }',
     }[role];
-    await expect(run(testbed(section), [plugin(role, 'odd', instance)])).rejects.toMatchObject({ message });
+    expect(await failuresOf(testbed(section), [plugin(role, 'odd', instance)])).toMatchObject([{ message }]);
   });
 
   it('a deployment that cannot be used is taken down all the same', async () => {
@@ -338,11 +393,14 @@ describe('a plugin that does not keep to its contract', () => {
       plugin('fabric', 'odd', { name: 'odd', deploy: async () => ({ hostPlaces: [], nics: [], down }) });
     const section = testbed('plugins: { fabric: { use: odd } }');
     const reason = "plugin fabric odd: its deployment has no method 'traffic'";
-    await expect(run(section, [odd(async () => void downs.push('down'))])).rejects.toThrow(reason);
+    expect(await failuresOf(section, [odd(async () => void downs.push('down'))])).toMatchObject([
+      { stage: 'run', message: reason },
+    ]);
     expect(downs).toEqual(['down']);
-    await expect(run(section, [odd(() => Promise.reject(new Error('a tap is busy')))])).rejects.toThrow(
-      `${reason}; a tap is busy`,
-    );
+    expect(await failuresOf(section, [odd(() => Promise.reject(new Error('a tap is busy')))])).toMatchObject([
+      { stage: 'run', message: reason },
+      { stage: 'clean-up', message: 'plugin fabric odd failed in down: a tap is busy' },
+    ]);
   });
 
   it('a config schema that is none is a problem of the testbed', async () => {
@@ -494,6 +552,184 @@ describe('an interruption', () => {
       ),
     ).rejects.toMatchObject({ code: 'interrupted', exitCode: 130 });
     expect(stopped).toEqual(['endless']);
+  });
+});
+
+describe('a run that fails', () => {
+  const axis = `matrix:
+  frames:
+    a: { workload.config.frames: 10 }
+    b: { workload.config.frames: 20 }
+    c: { workload.config.frames: 30 }
+workload: { use: torn, config: { frames: 1 } }
+`;
+
+  /** Sends as many frames as its config says, but fails half-way with some. */
+  function torn(bad: readonly number[], error: () => unknown): Plugin {
+    return definePlugin({
+      name: 'torn',
+      version: '1.0.0',
+      role: 'workload',
+      api: '^2',
+      description: 'made for a test',
+      configSchema: Type.Object({ frames: Type.Integer() }),
+      register: (scope, { frames: count }) =>
+        scope.bindValue(WORKLOAD, {
+          name: 'torn',
+          *frames({ targets, senderMac }) {
+            const bytes = new Uint8Array(60);
+            bytes.set(targets[0]!.mac);
+            bytes.set(senderMac, 6);
+            for (let at = 0; at < count; at++) {
+              if (bad.includes(count) && at === count / 2) throw error();
+              yield { bytes, at };
+            }
+          },
+        }),
+    });
+  }
+
+  async function resolved(plugins: readonly Plugin[], checks = '[]', only: string[] = []) {
+    const registry = new PluginRegistry([...BUILT_IN_PLUGINS, ...plugins]);
+    const text = testbed(`${axis}checks: ${checks}\n`);
+    return resolveTestbed('/nowhere/small.testbed.yaml', text, registry, { only });
+  }
+
+  const noFrames = () => new XdpbedError('pcap-invalid', 'no more frames', { hint: 'get more' });
+
+  it('leaves the others as they are, and is in the result in its place', async () => {
+    const events: StreamEvent[] = [];
+    const thrown: unknown[] = [];
+    const broken = await runTestbed(await resolved([torn([20], noFrames)]), {
+      version: '0',
+      onEvent: (event) => void events.push(event),
+      onFailure: (_, error) => void thrown.push(error),
+    });
+    const whole = await runTestbed(await resolved([torn([], noFrames)]), { version: '0' });
+    expect(whole.passed).toBe(true);
+    expect(whole).not.toHaveProperty('failures');
+    expect(broken.runs).toEqual([whole.runs[0], whole.runs[2]]);
+    const failure = {
+      run: 'b',
+      index: 1,
+      axes: { frames: 'b' },
+      stage: 'run',
+      code: 'pcap-invalid',
+      message: 'no more frames',
+      hint: 'get more',
+    };
+    expect(broken.failures).toEqual([failure]);
+    expect(broken.passed).toBe(false);
+    expect(exitCodeOf(broken)).toBe(EXIT.RUN_FAILED);
+    expect(thrown).toMatchObject([{ code: 'pcap-invalid' }]);
+    expect(events.filter(({ event }) => event === 'run-failed')).toMatchObject([{ run: 'b', failure }]);
+    expect(events.filter(({ event }) => event === 'run-finished')).toMatchObject([
+      { run: 'a' },
+      { run: 'c' },
+    ]);
+    expect(events.at(-1)).toMatchObject({ event: 'testbed-finished', passed: false });
+  });
+
+  it('is told as the plugin’s failure, whatever was thrown', async () => {
+    const { failures } = await runTestbed(await resolved([torn([20], () => new TypeError('oops'))]), {
+      version: '0',
+    });
+    expect(failures).toMatchObject([
+      { code: 'plugin-failed', message: 'plugin workload torn failed in frames: oops' },
+    ]);
+  });
+
+  it('is the last that is started with bail', async () => {
+    const events: StreamEvent[] = [];
+    const result = await runTestbed(await resolved([torn([20], noFrames)]), {
+      version: '0',
+      bail: true,
+      onEvent: (event) => void events.push(event),
+    });
+    expect(result.runs.map(({ id }) => id)).toEqual(['a']);
+    expect(result.failures).toMatchObject([{ run: 'b' }]);
+    expect(result.notStarted).toEqual([{ run: 'c', index: 2, axes: { frames: 'c' } }]);
+    expect(events.filter(({ event }) => event === 'run-not-started')).toMatchObject([{ run: 'c' }]);
+    expect(events.filter(({ event }) => event === 'run-started')).toHaveLength(2);
+    const all = await runTestbed(await resolved([torn([], noFrames)]), { version: '0', bail: true });
+    expect(all.runs).toHaveLength(3);
+    expect(all).not.toHaveProperty('notStarted');
+  });
+
+  it('is a problem of each check that needs it, and of no other', async () => {
+    const checks =
+      '[{ kind: conservation }, { kind: same-across, axis: frames, compare: [verdicts] }, { kind: offload-shields-guest }, { kind: expect, value: frames-sent, equals: 10, where: { frames: a } }, { kind: expect, value: frames-sent, equals: 20, where: { frames: b } }]';
+    const bench = await resolved([torn([20], noFrames)], checks);
+    const result = await runTestbed(bench, { version: '0' });
+    const failed = 'b: the run failed';
+    expect(result.checks.map(({ check, passed, problems }) => [check, passed, problems.at(-1)])).toEqual([
+      ['expect', false, failed],
+      ['conservation', false, failed],
+      ['same-across', false, failed],
+      ['offload-shields-guest', false, failed],
+      ['expect', true, undefined],
+      ['expect', false, failed],
+    ]);
+    expect(result.checks.at(-1)).toMatchObject({ runs: [], problems: [failed] });
+  });
+
+  it('does not pass a check that --only left nothing else', async () => {
+    const checks = '[{ kind: conservation }, { kind: same-across, axis: frames }]';
+    const bench = await resolved([torn([20], noFrames)], checks, ['frames=b']);
+    const { checks: results } = await runTestbed(bench, { version: '0' });
+    // The comparison would have had nothing to compare anyway.
+    expect(results.map(({ passed }) => passed)).toEqual([false, false, true]);
+  });
+
+  it('ends everything when it was interrupted, also when a plugin heard of that first', async () => {
+    for (const error of [noFrames, () => new XdpbedError('interrupted', 'the run was interrupted')]) {
+      const interruption = new AbortController();
+      const started: string[] = [];
+      const interrupt = (): unknown => {
+        interruption.abort();
+        return error();
+      };
+      const ended = runTestbed(await resolved([torn([20], interrupt)]), {
+        version: '0',
+        signal: interruption.signal,
+        onEvent: (event) => void (event.event === 'run-started' && started.push(event.run)),
+      });
+      const reason: unknown = await ended.then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      );
+      const first: unknown = reason instanceof AggregateError ? reason.errors[0] : reason;
+      expect(first).toMatchObject({ code: 'interrupted', exitCode: 130 });
+      expect(started).toEqual(['a', 'b']);
+    }
+  });
+});
+
+describe('exit code', () => {
+  const failure = {
+    run: 'b',
+    index: 1,
+    axes: {},
+    stage: 'run',
+    code: 'plugin-failed',
+    message: 'no',
+  } as const;
+  const leftover = { ...failure, run: 'a', index: 0, stage: 'clean-up' } as const;
+  const unsupported = { ...failure, code: 'host-unsupported' };
+  const of = (parts: Partial<ResultDocument>): number =>
+    exitCodeOf({ ...exampleResult([]), passed: false, ...parts });
+
+  it.each([
+    ['every check passed', { passed: true }, 0],
+    ['a check failed', {}, 1],
+    ['a run failed, and so a check', { failures: [failure] }, 5],
+    ['something was left, whatever else failed', { failures: [failure, leftover] }, 4],
+    ['a run found what an earlier one had left', { failures: [{ ...failure, code: 'leftovers' }] }, 4],
+    ['the host can carry out no run', { failures: [unsupported] }, 3],
+    ['the host can carry out some', { failures: [unsupported], runs: [exampleRun()] }, 5],
+    ['a code of somebody else’s', { failures: [{ ...failure, code: 'toString' }] }, 5],
+  ])('%s: %j', (_, parts, code) => {
+    expect(of(parts as Partial<ResultDocument>)).toBe(code);
   });
 });
 

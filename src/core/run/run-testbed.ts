@@ -1,9 +1,16 @@
 import type { StreamEvent, TestbedEvent, TimedEvent } from '../contract/event.js';
-import { RESULT_SCHEMA_VERSION, type ResultDocument, type RunResult } from '../contract/result.js';
+import {
+  RESULT_SCHEMA_VERSION,
+  type ResultDocument,
+  type RunFailure,
+  type RunNotStarted,
+  type RunResult,
+} from '../contract/result.js';
 import { XdpbedError } from '../diagnostic.js';
 import type { ResolvedTestbed } from '../testbed/resolve-testbed.js';
 import { effectiveChecks, evaluateChecks } from './checks.js';
-import { executeRun } from './execute-run.js';
+import { carryOutRun } from './execute-run.js';
+import { missingRun, runFailure, runPlace, throwIfInterrupted, type MissingRun } from './run-failures.js';
 
 export interface RunOptions {
   /** Version of xdpbed, for the result. */
@@ -12,11 +19,16 @@ export interface RunOptions {
   readonly onEvent?: ((event: StreamEvent) => void) | undefined;
   /** Milliseconds a plugin may take to start or stop. */
   readonly phaseTimeoutMs?: number | undefined;
+  /** Start no run after one that failed. */
+  readonly bail?: boolean | undefined;
+  /** Told of each error of a run as it was thrown, too: the result holds no stack. */
+  readonly onFailure?: ((failure: RunFailure, error: unknown) => void) | undefined;
 }
 
 /**
  * Runs a testbed: each run by itself, one after the other, then the checks. Whatever a run brought up is taken
- * down again, however it ended. Throws the XdpbedError of the run that failed; a failed check is no error.
+ * down again, however it ended. A run that fails is part of the result, and the others are carried out all the same;
+ * only an interruption ends everything: its XdpbedError is thrown, or an AggregateError with that first.
  */
 export async function runTestbed(testbed: ResolvedTestbed, options: RunOptions): Promise<ResultDocument> {
   let seq = 0;
@@ -28,10 +40,20 @@ export async function runTestbed(testbed: ResolvedTestbed, options: RunOptions):
     seed: String(testbed.seed),
   });
   const runs: RunResult[] = [];
+  const failures: RunFailure[] = [];
+  const notStarted: RunNotStarted[] = [];
+  const missing: MissingRun[] = [];
   for (const [index, spec] of testbed.runs.entries()) {
     const run = spec.plan.id;
+    if (options.bail === true && failures.length > 0) {
+      const place = runPlace(spec.plan, index);
+      notStarted.push(place);
+      missing.push(missingRun(spec.plan, 'was not started'));
+      emit({ event: 'run-not-started', run, place });
+      continue;
+    }
     emit({ event: 'run-started', run, index, of: testbed.runs.length });
-    const result = await executeRun(spec, {
+    const end = await carryOutRun(spec, {
       registry: testbed.registry,
       folder: testbed.folder,
       object: (hash) => {
@@ -43,12 +65,24 @@ export async function runTestbed(testbed: ResolvedTestbed, options: RunOptions):
       emit,
       phaseTimeoutMs: options.phaseTimeoutMs,
     });
-    emit({ event: 'run-finished', run, result });
-    runs.push(result);
+    throwIfInterrupted(end, options.signal);
+    const { result } = end;
+    if (result === undefined) {
+      missing.push(missingRun(spec.plan, 'failed'));
+    } else {
+      emit({ event: 'run-finished', run, result });
+      runs.push(result);
+    }
+    for (const { stage, error } of end.failures) {
+      const failure = runFailure(runPlace(spec.plan, index), stage, error);
+      emit({ event: 'run-failed', run, failure });
+      options.onFailure?.(failure, error);
+      failures.push(failure);
+    }
   }
-  const checks = evaluateChecks(effectiveChecks(testbed.checks), runs, testbed.narrowed);
+  const checks = evaluateChecks(effectiveChecks(testbed.checks), runs, testbed.narrowed, missing);
   for (const result of checks) emit({ event: 'check-finished', result });
-  const passed = checks.every((check) => check.passed);
+  const passed = failures.length === 0 && checks.every((check) => check.passed);
   emit({ event: 'testbed-finished', passed });
   return {
     schema: RESULT_SCHEMA_VERSION,
@@ -57,6 +91,8 @@ export async function runTestbed(testbed: ResolvedTestbed, options: RunOptions):
     seed: String(testbed.seed),
     passed,
     runs,
+    ...(failures.length === 0 ? {} : { failures }),
+    ...(notStarted.length === 0 ? {} : { notStarted }),
     checks,
   };
 }

@@ -3,10 +3,11 @@ import { readFile } from 'node:fs/promises';
 import { dirname, resolve as resolvePath } from 'node:path';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
-import type { MapSpec } from '../../bpf/map-spec.js';
 import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import { whyNotXdp } from '../../bpf/link.js';
+import { isResizable } from '../../bpf/map-sizes.js';
+import type { MapSpec } from '../../bpf/map-spec.js';
 import { parseObjectFile, takeForXdp } from '../../bpf/object-file.js';
 import { selectProgram } from '../offload/select-program.js';
 import type { Plugin, Role } from '../contract/plugin.js';
@@ -445,19 +446,17 @@ class Resolver {
         this.problems.report([...at, 'object'], `${section.object}: ${selected.program.unsupported}`);
         continue;
       }
+      const maxEntries = section['max-entries'] ?? {};
+      for (const mapName of Object.keys(maxEntries)) {
+        const where = [...at, 'max-entries', mapName];
+        const map = this.#findMap(object, section.object, mapName, where);
+        if (map !== undefined && !isResizable(map))
+          this.problems.report(where, `map ${mapName} holds global variables and has one element`);
+      }
       const presets: Record<string, MapPreset[]> = {};
       for (const [mapName, entries] of Object.entries(section.maps ?? {})) {
-        const map = object.maps.find((candidate) => candidate.name === mapName);
-        if (map === undefined) {
-          const declared = object.maps.map((candidate) => candidate.name);
-          this.problems.report(
-            [...at, 'maps', mapName],
-            `${section.object} has no map '${mapName}'`,
-            suggest(mapName, declared, 'maps'),
-            true,
-          );
-          continue;
-        }
+        const map = this.#findMap(object, section.object, mapName, [...at, 'maps', mapName]);
+        if (map === undefined) continue;
         // Presets name interfaces; without those, nothing can be said of them.
         if (names === undefined) continue;
         presets[mapName] = entries.flatMap((entry, index) => {
@@ -475,6 +474,7 @@ class Resolver {
         object: section.object,
         function: selected.program.name,
         ...(section.type !== undefined && { type: section.type }),
+        ...(Object.keys(maxEntries).length > 0 && { maxEntries: { ...maxEntries } }),
         presets,
       };
     }
@@ -495,6 +495,16 @@ class Resolver {
         );
       }
     }
+  }
+
+  /** A map of an object; one that is not there is a problem of the key that names it. */
+  #findMap(object: ObjectSpec, file: string, name: string, path: YamlPath): MapSpec | undefined {
+    const map = object.maps.find((candidate) => candidate.name === name);
+    if (map === undefined) {
+      const declared = object.maps.map((candidate) => candidate.name);
+      this.problems.report(path, `${file} has no map '${name}'`, suggest(name, declared, 'maps'), true);
+    }
+    return map;
   }
 
   #encode(

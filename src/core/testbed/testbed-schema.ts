@@ -86,6 +86,12 @@ const PresetValue = Type.Unsafe<unknown>({
     'a number, hex bytes (`0x…`), a MAC address, a list of equally wide items, `{ ifindex: tap0 }` or `{ mac: guest0.eth0 }`',
 });
 
+export const MaxEntries = Type.Record(
+  Type.String(),
+  Type.Integer({ minimum: 1, maximum: 0xffff_ffff, description: 'entries of the map' }),
+  { description: 'entries of maps, where they are to be another number than the object’s, by map name' },
+);
+
 export const ProgramSection = Type.Object(
   {
     object: Type.String({
@@ -109,6 +115,7 @@ export const ProgramSection = Type.Object(
         description: 'elements to place in the program’s maps before it is attached, by map name',
       }),
     ),
+    'max-entries': Type.Optional(MaxEntries),
   },
   closed,
 );

@@ -97,7 +97,8 @@ checks: [{ kind: conservation }]
 }
 
 async function run(scene: Scene): Promise<RunResult> {
-  const { runs, checks } = await runTestbed(await resolve(scene), { version: '0' });
+  const { runs, checks, failures = [] } = await runTestbed(await resolve(scene), { version: '0' });
+  for (const { message } of failures) throw new Error(message);
   expect(checks.flatMap(({ problems }) => problems)).toEqual([]);
   return runs[0]!;
 }

@@ -21,7 +21,9 @@ export class Totals implements Reporter {
 
   render(result: ResultDocument): string {
     const frames = result.runs.reduce((sum, run) => sum + run.framesSent, 0);
-    return `${result.testbed}: ${result.runs.length} runs, ${frames} ${this.unit}\n`;
+    const failed = new Set(result.failures?.map(({ run }) => run)).size;
+    const trouble = failed === 0 ? '' : `, ${failed} with failures`;
+    return `${result.testbed}: ${result.runs.length} runs, ${frames} ${this.unit}${trouble}\n`;
   }
 }
 
