@@ -1,6 +1,7 @@
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import type { MapInitialEntry } from '../../bpf/map-spec.js';
 import type { ProgramSpec } from '../../bpf/program.js';
+import { MAX_FRAGS_FRAME_LENGTH } from '../../bpf/runtime/xdp-frame.js';
 import { xdpActionName, type XdpActionName } from '../../bpf/xdp.js';
 import type { FrameMetadata, FrameSlots, ProgramFault } from '../contract/executor.js';
 import type { Party } from '../contract/party.js';
@@ -35,7 +36,7 @@ export class ProgramSession {
     readonly traces: string[],
     readonly clock: { now: bigint },
   ) {
-    this.frames = loaded.loaded.openFrames(1);
+    this.frames = loaded.loaded.openFrames(1, MAX_FRAGS_FRAME_LENGTH);
   }
 
   /** Verifies and loads; a rejection is a value. */
