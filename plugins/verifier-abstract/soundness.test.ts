@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { xdpActionName } from '../../src/bpf/xdp.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
-import { generateCase, loadCase } from '../../src/conformance/program-generator/index.js';
+import { generateCase, loadCase, openRing } from '../../src/conformance/program-generator/index.js';
 import type { VerifierMap } from '../../src/core/contract/verifier.js';
 import { InterpreterExecutor } from '../executor-interpreter/interpreter-executor.js';
 import { MemoryMapBackend } from '../map-backend-memory/memory-map-backend.js';
@@ -15,7 +14,6 @@ const PROGRAMS = Number(process.env['SOUNDNESS_PROGRAMS'] ?? 150);
 const runtime = new BpfRuntime();
 const backend = new MemoryMapBackend(runtime);
 const executor = new InterpreterExecutor(runtime);
-const ring = new FrameRing(runtime.space, 1);
 // What is too complex says nothing of soundness, and takes most of the time.
 const verifier = new AbstractVerifier({ ...DEFAULT_CONFIG, maxProcessedInsns: 50_000 });
 
@@ -32,6 +30,7 @@ async function tryCase(seed: number, unsafePercent: number): Promise<string> {
     if (program === generated.programs[0]) verdicts = result.properties!.verdicts;
   }
   const loaded = await loadCase(generated, { runtime, backend, executor, insnLimit: 50_000_000 });
+  const ring = openRing(generated, runtime, 1);
   try {
     for (const frame of generated.frames) {
       const { fault, verdict } = loaded.run(ring, frame);
@@ -45,6 +44,7 @@ async function tryCase(seed: number, unsafePercent: number): Promise<string> {
     }
   } finally {
     loaded.close();
+    ring.close();
   }
   return 'accepted';
 }
