@@ -17,6 +17,8 @@ export function frameLength(i32: Int32Array, frame: number): number {
 
 /** A copy of `length` bytes of the packet. */
 export function readFrame(space: AddressSpace, frame: number, offset: number, length: number): Uint8Array {
+  const linear = linearAddress(space.i32, frame, offset, length);
+  if (linear !== 0) return space.read(linear, length);
   const bytes = new Uint8Array(length);
   let at = 0;
   eachPart(space.i32, frame, offset, length, (start, count) => {
@@ -34,6 +36,11 @@ export function loadFromFrame(
   address: number,
   length: number,
 ): void {
+  const linear = linearAddress(space.i32, frame, offset, length);
+  if (linear !== 0) {
+    space.u8.copyWithin(address, linear, linear + length);
+    return;
+  }
   let to = address;
   eachPart(space.i32, frame, offset, length, (start, count) => {
     space.u8.copyWithin(to, start, start + count);
@@ -49,11 +56,23 @@ export function storeToFrame(
   address: number,
   length: number,
 ): void {
+  const linear = linearAddress(space.i32, frame, offset, length);
+  if (linear !== 0) {
+    space.u8.copyWithin(linear, address, address + length);
+    return;
+  }
   let from = address;
   eachPart(space.i32, frame, offset, length, (start, count) => {
     space.u8.copyWithin(start, from, from + count);
     from += count;
   });
+}
+
+/** Where a range of the packet lies that is in the linear part, as nearly always; 0 when it is not. */
+function linearAddress(i32: Int32Array, frame: number, offset: number, length: number): number {
+  const word = frame >>> 2;
+  const address = i32[word]! + offset;
+  return address + length <= i32[word + 1]! ? address : 0;
 }
 
 /** Visits the one or two runs of memory in which a range of the packet lies, in the order of the packet. */
