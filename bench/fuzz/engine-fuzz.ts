@@ -1,11 +1,11 @@
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import { messageOf } from '../../src/core/diagnostic.js';
 import type { Executor, ProgramFault } from '../../src/core/contract/executor.js';
 import {
   clearSlot,
   generateCase,
   loadCase,
+  openRing,
   type GeneratedCase,
 } from '../../src/conformance/program-generator/index.js';
 import { DifferentialExecutor, ExecutorDisagreement } from '../../plugins/executor-differential/index.js';
@@ -60,7 +60,7 @@ export async function fuzzEngines(
   statistics.programs++;
   statistics.slots += slotsOf(generated);
   try {
-    const ring = new FrameRing(runtime.space, generated.frames.length);
+    const ring = openRing(generated, runtime, generated.frames.length);
     const loaded = await loadCase(generated, { runtime, backend: new MemoryMapBackend(runtime), executor });
     try {
       for (const frame of generated.frames) {

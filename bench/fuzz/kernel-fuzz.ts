@@ -4,10 +4,10 @@ import { disassemble } from '../../src/bpf/disassembler.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import type { BpfMap } from '../../src/bpf/runtime/bpf-map.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import {
   generateCase,
   loadCase,
+  openRing,
   type GeneratedCase,
   type GeneratedMap,
 } from '../../src/conformance/program-generator/index.js';
@@ -159,7 +159,7 @@ function reasonIn(log: string): string {
 async function runInInterpreter(generated: GeneratedCase): Promise<Trace> {
   const runtime = new BpfRuntime({ memoryBytes: 16 * 1024 * 1024 });
   const executor = new InterpreterExecutor(runtime);
-  const ring = new FrameRing(runtime.space, 1);
+  const ring = openRing(generated, runtime, 1);
   const loaded = await loadCase(generated, { runtime, backend: new MemoryMapBackend(runtime), executor });
   try {
     const trace = generated.frames.flatMap((frame, index) => {

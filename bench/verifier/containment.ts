@@ -1,7 +1,12 @@
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
+import type { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import { BPF_CALL_HELPER, OP_CALL, OP_EXIT } from '../../src/bpf/opcodes.js';
-import { clearSlot, loadCase, type GeneratedCase } from '../../src/conformance/program-generator/index.js';
+import {
+  clearSlot,
+  loadCase,
+  openRing,
+  type GeneratedCase,
+} from '../../src/conformance/program-generator/index.js';
 import type { Location } from '../../src/core/contract/program-debugging.js';
 import { InterpreterExecutor } from '../../plugins/executor-interpreter/interpreter-executor.js';
 import { InterpretedProgram } from '../../plugins/executor-interpreter/interpreted-program.js';
@@ -62,7 +67,7 @@ export async function findOutsideOf(
   if (recorder.overflown) return { kind: 'too-large' };
   recorder.finish(first.insns);
   const runtime = new BpfRuntime({ memoryBytes: MEMORY_BYTES });
-  const ring = new FrameRing(runtime.space, 1);
+  const ring = openRing(generated, runtime, 1);
   const loaded = await loadCase(generated, {
     runtime,
     backend: new MemoryMapBackend(runtime),

@@ -1,8 +1,8 @@
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
+import type { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import { xdpActionName } from '../../src/bpf/xdp.js';
 import type { Acceptance, ProgramFacts } from '../../src/core/contract/verifier.js';
-import { loadCase, type GeneratedCase } from '../../src/conformance/program-generator/index.js';
+import { loadCase, openRing, type GeneratedCase } from '../../src/conformance/program-generator/index.js';
 import { InterpreterExecutor } from '../../plugins/executor-interpreter/interpreter-executor.js';
 import { InterpretedProgram } from '../../plugins/executor-interpreter/interpreted-program.js';
 import { MemoryMapBackend } from '../../plugins/map-backend-memory/index.js';
@@ -31,7 +31,7 @@ export async function findMiss(
 ): Promise<Miss | undefined> {
   const runtime = new BpfRuntime({ memoryBytes: MEMORY_BYTES });
   const executor = new InterpreterExecutor(runtime);
-  const ring = new FrameRing(runtime.space, 1);
+  const ring = openRing(generated, runtime, 1);
   const backend = new MemoryMapBackend(runtime);
   const loaded = await loadCase(generated, { runtime, backend, executor, insnLimit: INSN_LIMIT });
   // What other programs do after a tail call is not among what the verifier said of the first.

@@ -18,7 +18,9 @@ const FRAME_FIELDS: Fields = [
   [FRAME_SLOT.redirectTarget, 'redirect: target'],
   [FRAME_SLOT.redirectMap, 'redirect: map'],
   [FRAME_SLOT.redirectFlags, 'redirect: flags'],
-  [FRAME_SLOT.redirectFlags + 4, 'reserved words'],
+  [FRAME_SLOT.fragsLength, 'length of the frags'],
+  [FRAME_SLOT.frags, 'address of the frags'],
+  [FRAME_SLOT.frags + 4, 'reserved word'],
 ];
 
 const RUN_STATE_FIELDS: Fields = [

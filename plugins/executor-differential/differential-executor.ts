@@ -1,6 +1,6 @@
 import type { Program } from '../../src/bpf/program.js';
 import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
+import { FrameRing, openFrames } from '../../src/bpf/runtime/frame-ring.js';
 import { XDP_MD, xdpActionName } from '../../src/bpf/xdp.js';
 import {
   EXECUTOR_FACTORY,
@@ -125,8 +125,8 @@ export class DifferentialProgram implements LoadedProgram {
     this.#after = new MemoryImage(runtime.space);
   }
 
-  openFrames(slots: number): FrameRing {
-    return new FrameRing(this.runtime.space, slots, this.runtime.maps);
+  openFrames(slots: number, longest?: number): FrameRing {
+    return openFrames(this.program, this.runtime, slots, longest);
   }
 
   run(frames: FrameSlots, slot: number): RunOutcome {

@@ -3,8 +3,12 @@ import type { Insn } from '../../src/bpf/insn.js';
 import * as op from '../../src/bpf/opcodes.js';
 import type { Program } from '../../src/bpf/program.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
-import { clearSlot, generateCase, loadCase } from '../../src/conformance/program-generator/index.js';
+import {
+  clearSlot,
+  generateCase,
+  loadCase,
+  openRing,
+} from '../../src/conformance/program-generator/index.js';
 import type { ExecutionEnvironment, Executor } from '../../src/core/contract/executor.js';
 import { InterpreterExecutor } from '../executor-interpreter/index.js';
 import { WasmExecutor } from '../executor-wasm/index.js';
@@ -26,7 +30,7 @@ async function runCase(seed: number, make: (runtime: BpfRuntime) => readonly Exe
     { executors: executors.map(({ name }) => name) },
   );
   await executor.start();
-  const ring = new FrameRing(runtime.space, generated.frames.length);
+  const ring = openRing(generated, runtime, generated.frames.length);
   const loaded = await loadCase(generated, { runtime, backend: new MemoryMapBackend(runtime), executor });
   try {
     for (const frame of generated.frames) {

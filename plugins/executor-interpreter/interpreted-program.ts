@@ -9,7 +9,7 @@ import type {
 import { XDP_ABORTED } from '../../src/bpf/xdp.js';
 import { insnLimitOf } from '../../src/bpf/runtime/insn-budget.js';
 import { FRAME_SLOT, frameIntact } from '../../src/bpf/runtime/xdp-frame.js';
-import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
+import { FrameRing, openFrames } from '../../src/bpf/runtime/frame-ring.js';
 import { ProgramDebugger } from './program-debugger.js';
 import type { DecodedProgram } from './decoded-program.js';
 import type { Machine } from './machine.js';
@@ -47,9 +47,9 @@ export class InterpretedProgram implements LoadedProgram {
     return new ProgramDebugger(this, observer);
   }
 
-  openFrames(slots: number): FrameRing {
+  openFrames(slots: number, longest?: number): FrameRing {
     const { runtime } = this.machine;
-    return new FrameRing(runtime.space, slots, runtime.maps);
+    return openFrames(this.decoded.program, runtime, slots, longest);
   }
 
   run(slots: FrameSlots, slot: number): RunOutcome {
@@ -117,7 +117,7 @@ export class InterpretedProgram implements LoadedProgram {
     this.prepareFrame(frame);
     let verdict = XDP_ABORTED;
     if (interpret(machine, decoded, 0, 0) !== Stop.EXIT) this.lastFault = machine.fault;
-    else if (frameIntact(machine.i32, frame)) verdict = machine.program.registers[0]!;
+    else if (frameIntact(machine.runtime.space, frame)) verdict = machine.program.registers[0]!;
     // Of no insn in particular.
     else this.lastFault = machine.fault = { insn: -1, reason: 'the bounds of the frame were overwritten' };
     machine.i32[(frame + FRAME_SLOT.verdict) >> 2] = verdict;

@@ -10,7 +10,7 @@ import {
 import { insnLimitOf, insnLimitReason } from '../../src/bpf/runtime/insn-budget.js';
 import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import { FRAME_SLOT, FRAME_SLOT_SIZE } from '../../src/bpf/runtime/xdp-frame.js';
-import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
+import { FrameRing, openFrames } from '../../src/bpf/runtime/frame-ring.js';
 import { XDP_ABORTED } from '../../src/bpf/xdp.js';
 import type {
   CallOutcome,
@@ -148,8 +148,8 @@ class WasmProgram implements LoadedProgram, TableMember {
     return this.#exports['main']!;
   }
 
-  openFrames(slots: number): FrameRing {
-    return new FrameRing(this.runtime.space, slots, this.runtime.maps);
+  openFrames(slots: number, longest?: number): FrameRing {
+    return openFrames(this.program, this.runtime, slots, longest);
   }
 
   run(slots: FrameSlots, slot: number): RunOutcome {

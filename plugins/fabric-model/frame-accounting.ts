@@ -1,6 +1,6 @@
-import { MAX_FRAME_LENGTH } from '../../src/bpf/runtime/xdp-frame.js';
 import type { Picoseconds } from '../../src/core/contract/clock.js';
 import type { EndResult, Fate } from '../../src/core/contract/result.js';
+import { MAX_LINK_FRAME_BYTES } from '../../src/virtio/index.js';
 
 /** What a frame remains itself by while its bytes change: it goes through virtqueues beside them. */
 export interface FrameIdentity {
@@ -49,11 +49,14 @@ export class FrameAccounting {
     return this.#copied;
   }
 
-  /** Why no hook may run on the frame any more, if there is a reason. */
-  refusal(frame: Frame): Fate | undefined {
+  /**
+   * Why the frame can go no further, if there is a reason: no hook may run on it any more, or it has more than
+   * `longest` bytes, from the wire or from a program (bpf_xdp_adjust_head and _tail can make more of a frame than
+   * buffers take on arrival).
+   */
+  refusal(frame: Frame, longest = MAX_LINK_FRAME_BYTES): Fate | undefined {
     if (frame.hopsLeft <= 0) return 'hop-limit';
-    // From the wire, or from a program: bpf_xdp_adjust_head and _tail can make more than a buffer takes on arrival.
-    if (frame.bytes.length > MAX_FRAME_LENGTH) return 'frame-too-long';
+    if (frame.bytes.length > longest) return 'frame-too-long';
     return undefined;
   }
 

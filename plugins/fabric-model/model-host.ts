@@ -1,3 +1,4 @@
+import { MAX_FRAME_LENGTH } from '../../src/bpf/runtime/xdp-frame.js';
 import type { HostPlan } from '../../src/core/contract/plan.js';
 import { Bridge, type BridgePort } from './bridge.js';
 import type { Frame, FrameAccounting } from './frame-accounting.js';
@@ -138,7 +139,8 @@ export class ModelHost implements TapSurroundings {
       const frame = index === 0 ? outcome.frame : this.accounting.copy(outcome.frame);
       const tap = this.taps.find((candidate) => candidate.ifindex === ifindex);
       const nic = [...this.#nics.values()].find((candidate) => candidate.ifindex === ifindex);
-      if (tap !== undefined) tap.xdpXmit(frame);
+      // A tap takes no frame in several buffers (drivers/net/tun.c: no NETDEV_XDP_ACT_NDO_XMIT_SG).
+      if (tap !== undefined && frame.bytes.length <= MAX_FRAME_LENGTH) tap.xdpXmit(frame);
       else if (nic !== undefined) this.accounting.end(`host.${nic.name}`, 'transmitted');
       else this.accounting.end(node, 'redirect-failed');
     });

@@ -58,6 +58,7 @@ export class TapReader {
       if (frame === undefined) continue;
       const { bytes, ...identity } = frame;
       if (this.isBroken()) this.accounting.end(this.node, 'link-broken');
+      else if (bytes.length > this.port.longestFrame) this.accounting.end(this.node, 'frame-too-long');
       else if (this.port.deliver(queue, bytes, identity)) delivered++;
       // What is wrong with the guest's buffers shows when one is taken.
       else this.accounting.end(this.node, this.isBroken() ? 'link-broken' : 'no-receive-buffer');

@@ -13,7 +13,7 @@ export interface VerdictRoutes {
   redirect(outcome: HookOutcome): void;
 }
 
-/** Runs a hook on a frame, unless none may run on it any more, and sends it on or ends it. */
+/** Runs a hook on a frame, unless the frame can go no further or is too long for it, and sends it on or ends it. */
 export function runHook(
   hook: XdpHook,
   frame: Frame,
@@ -21,7 +21,7 @@ export function runHook(
   routes: VerdictRoutes,
   accounting: FrameAccounting,
 ): void {
-  const refusal = accounting.refusal(frame);
+  const refusal = accounting.refusal(frame, hook.longestFrame);
   if (refusal !== undefined) {
     accounting.end(routes.node, refusal);
     return;

@@ -1,6 +1,7 @@
 import type { FrameRedirect, FrameSlots, LoadedProgram } from '../../src/core/contract/executor.js';
 import type { Attachment, HookPlace } from '../../src/core/contract/hook-place.js';
 import { emptyVerdictCounts, type VerdictCounts } from '../../src/core/contract/result.js';
+import { MAX_FRAGS_FRAME_LENGTH } from '../../src/bpf/runtime/xdp-frame.js';
 import { xdpActionName, type XdpActionName } from '../../src/bpf/xdp.js';
 import { messageOf, XdpbedError } from '../../src/core/diagnostic.js';
 import type { Frame } from './frame-accounting.js';
@@ -35,7 +36,8 @@ export class XdpHook implements HookPlace {
     if (this.#attached !== undefined) {
       throw new XdpbedError('plugin-failed', `${this.node}: a program is attached already`);
     }
-    const attached: Attached = { program, frames: program.openFrames(1), verdicts: emptyVerdictCounts() };
+    const frames = program.openFrames(1, MAX_FRAGS_FRAME_LENGTH);
+    const attached: Attached = { program, frames, verdicts: emptyVerdictCounts() };
     this.#attached = attached;
     return {
       replace: async (other) => {
@@ -45,7 +47,7 @@ export class XdpHook implements HookPlace {
             `${this.node}: the program to replace is not attached any more`,
           );
         }
-        const frames = other.openFrames(1);
+        const frames = other.openFrames(1, MAX_FRAGS_FRAME_LENGTH);
         attached.frames.close();
         attached.frames = frames;
         attached.program = other;
@@ -57,6 +59,14 @@ export class XdpHook implements HookPlace {
       },
       counters: async () => ({ ...attached.verdicts }),
     };
+  }
+
+  /**
+   * Bytes of the longest frame that the attached program takes, undefined without one. A driver gives a program without
+   * BPF_F_XDP_HAS_FRAGS none of more than one buffer: virtio_net drops it.
+   */
+  get longestFrame(): number | undefined {
+    return this.#attached?.frames.longestFrame;
   }
 
   /** Runs the attached program, or passes the frame on untouched when there is none. */

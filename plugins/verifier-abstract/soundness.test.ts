@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { xdpActionName } from '../../src/bpf/xdp.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
-import { generateCase, loadCase } from '../../src/conformance/program-generator/index.js';
+import { generateCase, loadCase, openRing } from '../../src/conformance/program-generator/index.js';
 import type { VerifierMap } from '../../src/core/contract/verifier.js';
 import { InterpreterExecutor } from '../executor-interpreter/interpreter-executor.js';
 import { WasmExecutor } from '../executor-wasm/wasm-executor.js';
@@ -16,7 +15,6 @@ const PROGRAMS = Number(process.env['SOUNDNESS_PROGRAMS'] ?? 150);
 const runtime = new BpfRuntime();
 const backend = new MemoryMapBackend(runtime);
 const executors = [new InterpreterExecutor(runtime), new WasmExecutor(runtime)];
-const ring = new FrameRing(runtime.space, 1);
 // What is too complex says nothing of soundness, and takes most of the time.
 const verifier = new AbstractVerifier({ ...DEFAULT_CONFIG, maxProcessedInsns: 50_000 });
 
@@ -37,6 +35,7 @@ async function tryCase(seed: number, unsafePercent: number): Promise<string> {
     if (generated.programs.length === 1 && worstCaseInsns !== Infinity) insnLimit = worstCaseInsns;
   }
   const loaded = await loadCase(generated, { runtime, backend, executor: executors[seed % 2]!, insnLimit });
+  const ring = openRing(generated, runtime, 1);
   try {
     for (const frame of generated.frames) {
       const { fault, verdict } = loaded.run(ring, frame);
@@ -50,6 +49,7 @@ async function tryCase(seed: number, unsafePercent: number): Promise<string> {
     }
   } finally {
     loaded.close();
+    ring.close();
   }
   return 'accepted';
 }

@@ -1,5 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox';
-import { ETHERNET_MIN_FRAME_BYTES } from '../../src/packet/index.js';
+import { ETHERNET_MIN_FRAME_BYTES, MAX_IPV4_FRAME_BYTES } from '../../src/packet/index.js';
 
 export const MixEntry = Type.Object(
   {
@@ -12,10 +12,10 @@ export const MixEntry = Type.Object(
     }),
     size: Type.Integer({
       minimum: ETHERNET_MIN_FRAME_BYTES,
-      maximum: 1514,
+      maximum: MAX_IPV4_FRAME_BYTES,
       default: ETHERNET_MIN_FRAME_BYTES,
       description:
-        'bytes of the frame without FCS (60 is 64 with FCS). Headers that need more make the frame longer',
+        'bytes of the frame without FCS (60 is 64 with FCS); of more than 3520, XDP programs see several buffers. Headers that need more make the frame longer',
       examples: [60, 590, 1514],
     }),
     protocol: Type.Unsafe<'udp' | 'tcp' | 'icmp'>({

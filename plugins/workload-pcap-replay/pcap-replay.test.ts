@@ -108,9 +108,9 @@ describe('pcap-replay', () => {
     ],
     [
       'a frame longer than XDP takes',
-      writePcapng([{ data: new Uint8Array(3521) }]),
+      writePcapng([{ data: new Uint8Array(73_153) }]),
       'pcap-invalid',
-      'given.pcap: packet 1 has 3521 bytes, more than the 3520',
+      'given.pcap: packet 1 has 73153 bytes, more than the 73152',
     ],
     [
       'a cut packet that claims to be huge',

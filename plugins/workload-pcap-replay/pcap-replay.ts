@@ -1,5 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox';
-import { MAX_FRAME_LENGTH } from '../../src/bpf/runtime/xdp-frame.js';
+import { MAX_FRAGS_FRAME_LENGTH } from '../../src/bpf/runtime/xdp-frame.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import { PS_PER_NS } from '../../src/core/contract/clock.js';
 import type {
@@ -104,10 +104,10 @@ function wholeFrame(packet: CapturedPacket, what: string): Uint8Array {
       `${what} has ${packet.data.length} bytes, less than the ${ETHERNET_HEADER_BYTES} of an Ethernet header`,
     );
   }
-  if (length > MAX_FRAME_LENGTH) {
+  if (length > MAX_FRAGS_FRAME_LENGTH) {
     throw new XdpbedError(
       'pcap-invalid',
-      `${what} has ${length} bytes, more than the ${MAX_FRAME_LENGTH} of an XDP frame`,
+      `${what} has ${length} bytes, more than the ${MAX_FRAGS_FRAME_LENGTH} of the longest XDP frame`,
       {
         hint: 'the capturing host joined segments; capture with offloads off: ethtool -K <dev> gro off lro off tso off gso off',
       },

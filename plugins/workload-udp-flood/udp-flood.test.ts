@@ -101,7 +101,7 @@ describe('udp-flood', () => {
   });
 
   it('is exactly as long as asked when the headers fit', () => {
-    for (const size of [60, 61, 1514]) {
+    for (const size of [60, 61, 1514, 9014, 65_549]) {
       const [frame] = [...flood({ size, frames: 1 }).frames(workloadContext())];
       expect(frame!.bytes).toHaveLength(size);
     }
@@ -127,7 +127,7 @@ describe('udp-flood', () => {
 
   it.each([
     { size: 59 },
-    { size: 1515 },
+    { size: 65_550 },
     { frames: 0 },
     { rate: 0 },
     { protocol: 'sctp' },

@@ -15,6 +15,7 @@ import {
   type FrameSpec,
   IPV4_MIN_HEADER_BYTES,
   IPV6_HEADER_BYTES,
+  MAX_IPV4_FRAME_BYTES,
   TCP_MIN_HEADER_BYTES,
   UDP_HEADER_BYTES,
   VLAN_TAG_BYTES,
@@ -32,10 +33,10 @@ export const UdpFloodConfig = Type.Object(
     }),
     size: Type.Integer({
       minimum: ETHERNET_MIN_FRAME_BYTES,
-      maximum: 1514,
+      maximum: MAX_IPV4_FRAME_BYTES,
       default: ETHERNET_MIN_FRAME_BYTES,
       description:
-        'bytes of each frame without FCS: 60 is the shortest frame of Ethernet, 64 bytes with FCS; 1514 carries 1500 bytes of IP. Headers that need more make the frame longer',
+        'bytes of each frame without FCS: 60 is the shortest frame of Ethernet, 64 bytes with FCS; 1514 carries 1500 bytes of IP; of more than 3520, XDP programs see several buffers. Headers that need more make the frame longer',
       examples: [60, 1514],
     }),
     flows: Type.Integer({

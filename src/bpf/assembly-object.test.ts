@@ -45,6 +45,14 @@ describe('readAssembly', () => {
     ]);
   });
 
+  it('a program says that it is for frames in several buffers', () => {
+    const { programs } = readAssembly('.program a frags\nr0 = 2\nexit\n.program b\nr0 = 2\nexit\n');
+    expect(programs.map(({ name, section, frags }) => [name, section, frags])).toEqual([
+      ['a', 'xdp.frags', true],
+      ['b', 'xdp', false],
+    ]);
+  });
+
   it('a program without a name is called main', () => {
     expect(readAssembly('r0 = 2\nexit\n').programs.map(({ name, insns }) => [name, insns.length])).toEqual([
       ['main', 2],
@@ -53,6 +61,7 @@ describe('readAssembly', () => {
 
   it.each([
     ['.map', 1, 1, '.map needs a name and a type'],
+    ['.program a frag', 1, 1, "'frag' behind a program's name: there is only frags"],
     ['r0 = 2\nexit\n  .map m arrey key=4', 3, 3, "'arrey' is not a map type"],
     ['.map m array key=x', 1, 1, "'key=x' is not one of"],
     ['.map m array_of_maps key=4 value=4 entries=1 inner=n', 1, 1, "there is no map 'n' above"],

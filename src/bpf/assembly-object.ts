@@ -15,7 +15,8 @@ import { BPF_PROG_TYPE_XDP, type ProgramReference, type ProgramSpec } from './pr
  * .map counters array key=4 value=8 entries=256
  * .map table array_of_maps key=4 value=4 entries=2 inner=counters
  * .map settings array key=4 value=8 entries=1 flags=0x80 frozen data=0500000000000000
- * .program count                       what follows is a program of that name; without it, one called `main`
+ * .program count [frags]               what follows is a program of that name; without it, one called `main`.
+ *                                      `frags`: in section xdp.frags, for frames in several buffers
  *   r1 = map[counters]
  *   …
  * ```
@@ -24,7 +25,7 @@ import { BPF_PROG_TYPE_XDP, type ProgramReference, type ProgramSpec } from './pr
  */
 export function readAssembly(text: string, file = 'program.s'): ObjectSpec {
   const maps = new Map<string, MapSpec>();
-  const parts: { name: string; lines: string[] }[] = [];
+  const parts: { name: string; frags: boolean; lines: string[] }[] = [];
   let license = 'GPL';
   const source = text.split('\n');
   source.forEach((line, index) => {
@@ -45,20 +46,24 @@ export function readAssembly(text: string, file = 'program.s'): ObjectSpec {
       }
       case '.program':
         if (words[1] === undefined) fail('.program needs a name');
-        parts.push({ name: words[1]!, lines: blankLines(index + 1) });
+        if (words[2] !== undefined && words[2] !== 'frags')
+          fail(`'${words[2]}' behind a program's name: there is only frags`);
+        parts.push({ name: words[1]!, frags: words[2] === 'frags', lines: blankLines(index + 1) });
         return;
       default:
         if (words[0]!.startsWith('.') && words[0] !== '.quad')
           fail(`'${words[0]}' is not a directive: there are .license, .map and .program`);
         // The first program needs no name; comments and blank lines in front of a named one start none.
-        if (parts.length === 0 && isInsn(line)) parts.push({ name: 'main', lines: blankLines(index) });
+        if (parts.length === 0 && isInsn(line))
+          parts.push({ name: 'main', frags: false, lines: blankLines(index) });
         parts.at(-1)?.lines.push(line);
     }
   });
   const list = [...maps.values()];
-  const programs = parts.map(({ name, lines }) =>
-    programFromText(name, lines.join('\n'), list, license, file),
-  );
+  const programs = parts.map(({ name, frags, lines }): ProgramSpec => {
+    const program = programFromText(name, lines.join('\n'), list, license, file);
+    return frags ? { ...program, section: 'xdp.frags', frags } : program;
+  });
   return { name: file, programs, maps: list, license, notes: [] };
 }
 

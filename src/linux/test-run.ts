@@ -1,5 +1,5 @@
 import { XdpbedError } from '../core/diagnostic.js';
-import { EINVAL, ENOSPC, errnoName } from '../bpf/errno.js';
+import { EINVAL, ENOMEM, errnoName } from '../bpf/errno.js';
 import type { Program } from '../bpf/program.js';
 import { XDP_MD, XDP_MD_SIZE } from '../bpf/xdp.js';
 import { closeFd, progTestRun } from './bpf-syscall.js';
@@ -7,7 +7,10 @@ import { loadKernelProgram, type KernelMapFds, type KernelProgramOptions } from 
 
 /** What {@link testRunXdp} gives a program. */
 export interface KernelFrame {
-  /** At least 14 bytes; without BPF_F_XDP_HAS_FRAGS at most what a page holds beside head- and tailroom. */
+  /**
+   * 14 to 73152 bytes. More than the 3520 that a page holds beside head- and tailroom make a multi-buffer frame; the
+   * kernel gives one here even to a program without BPF_F_XDP_HAS_FRAGS, which no driver would do.
+   */
   readonly packet: Uint8Array;
   /** Bytes in front of the packet, from data_meta on: a multiple of 4, at most 255. */
   readonly meta?: Uint8Array | undefined;
@@ -66,8 +69,8 @@ export function testRunXdp(programFd: number, frame: KernelFrame): KernelRun {
     throw new XdpbedError(
       'packet-invalid',
       `BPF_PROG_TEST_RUN refused a frame of ${frame.packet.length} bytes with ${meta.length} bytes of metadata: ${errnoName(result)}`,
-      result === -EINVAL || result === -ENOSPC
-        ? { hint: 'a frame has 14 bytes at least, and without xdp.frags fits a page with 576 bytes to spare' }
+      result === -EINVAL || result === -ENOMEM
+        ? { hint: 'a frame has 14 bytes at least and 73152 at most: 3520 in the first page, and 17 pages' }
         : {},
     );
   }

@@ -6,6 +6,8 @@ import { readU16, writeU16 } from './network-order.js';
 export const ETHERNET_HEADER_BYTES = 14;
 /** The shortest frame as a driver sees it. With the FCS that is 64 bytes, the "64-byte packet" of benchmarks. */
 export const ETHERNET_MIN_FRAME_BYTES = 60;
+/** The longest frame without a tag that carries IPv4, whose total length has 16 bits (RFC 791). */
+export const MAX_IPV4_FRAME_BYTES = ETHERNET_HEADER_BYTES + 65_535;
 /** The frame check sequence: on the wire, but not in a driver's buffer. */
 export const ETHERNET_FCS_BYTES = 4;
 /** What a frame costs on the wire beside its own bytes: preamble and SFD 8, FCS 4, inter-packet gap 12. */

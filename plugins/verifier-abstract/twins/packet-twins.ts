@@ -151,4 +151,35 @@ export const PACKET_TWINS: readonly Twin[] = [
     rejected: `r6 = r1\n r7 = *(u32 *)(r1 +0)\n r8 = *(u32 *)(r1 +4)\n r2 = r7\n r2 += 60\n r0 = 2\n if r2 > r8 goto out\n call sub\n r0 = *(u8 *)(r7 +59)\n out: exit\n sub: r3 = 0\n r2 = map[programs]\n call bpf_tail_call\n r0 = 0\n exit`,
     accepted: `r6 = r1\n r7 = *(u32 *)(r1 +0)\n r8 = *(u32 *)(r1 +4)\n r2 = r7\n r2 += 60\n r0 = 2\n if r2 > r8 goto out\n r0 = *(u8 *)(r7 +59)\n r9 = r0\n call sub\n r0 = r9\n out: exit\n sub: r3 = 0\n r2 = map[programs]\n call bpf_tail_call\n r0 = 0\n exit`,
   },
+  {
+    name: 'packet pointer after the tail was moved; bytes stored leave the packet where it is',
+    code: 'stale-packet-pointer',
+    rejected: `r6 = r1\n r7 = *(u32 *)(r1 +0)\n r8 = *(u32 *)(r1 +4)\n r2 = r7\n r2 += 60\n r0 = 2\n if r2 > r8 goto out\n r1 = r6\n r2 = -4\n call bpf_xdp_adjust_tail\n r0 = *(u8 *)(r7 +14)\n out: exit`,
+    accepted: `r6 = r1\n r7 = *(u32 *)(r1 +0)\n r8 = *(u32 *)(r1 +4)\n r2 = r7\n r2 += 60\n r0 = 2\n if r2 > r8 goto out\n *(u32 *)(r10 -4) = 0\n r1 = r6\n r2 = 8000\n r3 = r10\n r3 += -4\n r4 = 4\n call bpf_xdp_store_bytes\n r0 = *(u8 *)(r7 +14)\n out: exit`,
+  },
+  {
+    name: 'the length of all buffers is not how much may be accessed directly',
+    code: 'packet-bounds',
+    rejected: `r6 = r1\n call bpf_xdp_get_buff_len\n r2 = *(u32 *)(r6 +0)\n if r0 < 60 goto out\n r0 = *(u8 *)(r2 +59)\n exit\n out: ${PASS}`,
+    accepted: `r6 = r1\n call bpf_xdp_get_buff_len\n r2 = *(u32 *)(r6 +0)\n r3 = *(u32 *)(r6 +4)\n if r0 < 60 goto out\n r4 = r2\n r4 += 60\n if r4 > r3 goto out\n r0 = *(u8 *)(r2 +59)\n exit\n out: ${PASS}`,
+  },
+  {
+    name: 'bytes of the packet loaded past the end of the buffer',
+    code: 'stack-bounds',
+    rejected: `r2 = 8000\n r3 = r10\n r3 += -8\n r4 = 9\n call bpf_xdp_load_bytes\n ${PASS}`,
+    accepted: `r2 = 8000\n r3 = r10\n r3 += -8\n r4 = 8\n call bpf_xdp_load_bytes\n ${PASS}`,
+  },
+  {
+    name: 'bytes of the packet loaded into the packet',
+    code: 'packet-memory-argument',
+    rejected: `r6 = r1\n ${PACKET} r4 = r2\n r4 += 8\n if r4 > r3 goto out\n r1 = r6\n r3 = r2\n r2 = 8000\n r4 = 8\n call bpf_xdp_load_bytes\n out: ${PASS}`,
+    accepted: `r6 = r1\n ${PACKET} r4 = r2\n r4 += 8\n if r4 > r3 goto out\n r1 = r6\n r3 = r10\n r3 += -8\n r2 = 8000\n r4 = 8\n call bpf_xdp_load_bytes\n out: ${PASS}`,
+  },
+  {
+    name: 'bytes of stack that were never written stored in the packet',
+    code: 'uninitialised-stack',
+    kernelAcceptsAsRoot: 'root may read stack that was never written',
+    rejected: `*(u32 *)(r10 -4) = 0\n r2 = 8000\n r3 = r10\n r3 += -8\n r4 = 8\n call bpf_xdp_store_bytes\n ${PASS}`,
+    accepted: `*(u64 *)(r10 -8) = 0\n r2 = 8000\n r3 = r10\n r3 += -8\n r4 = 8\n call bpf_xdp_store_bytes\n ${PASS}`,
+  },
 ];

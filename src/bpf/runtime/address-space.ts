@@ -206,7 +206,7 @@ const LEAST_PAGES = 256;
 export const ALIGNMENT = 16;
 
 export interface RegionDescription {
-  readonly kind: 'context' | 'packet' | 'stack' | 'map' | 'map-element' | 'run-state' | 'scratch';
+  readonly kind: 'context' | 'packet' | 'frags' | 'stack' | 'map' | 'map-element' | 'run-state' | 'scratch';
   /** How messages call it, e.g. `the value of map rxcnt`. */
   readonly label: string;
   /** What a program may do with it. `none`: host-side bookkeeping that merely lies in the same memory. */

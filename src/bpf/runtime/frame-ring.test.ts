@@ -4,6 +4,7 @@ import { AddressSpace } from './address-space.js';
 import {
   FRAME_SLOT,
   FRAME_SLOT_SIZE,
+  MAX_FRAGS_FRAME_LENGTH,
   MAX_FRAME_LENGTH,
   REDIRECT_IFINDEX,
   REDIRECT_NONE,
@@ -105,6 +106,75 @@ describe('FrameRing', () => {
     const { space, frames } = setUp();
     frames.close();
     expect(space.bytesInUse).toBe(0);
+  });
+});
+
+describe('FrameRing with frags', () => {
+  const LONG = Uint8Array.from({ length: 9000 }, (_, i) => (i ^ ((i >> 8) * 31)) & 0xff);
+
+  function setUpLong() {
+    const space = new AddressSpace(1 << 20);
+    const frames = new FrameRing(space, 3, new Map(), LONG.length);
+    return {
+      space,
+      frames,
+      word: (slot: number, offset: number) => space.i32[(frames.address(slot) + offset) >> 2]!,
+    };
+  }
+
+  it('keeps what follows the first 3520 bytes in a region that no program may touch', () => {
+    const { space, frames, word } = setUpLong();
+    frames.load(1, LONG);
+    expect(word(1, 4) - word(1, 0)).toBe(MAX_FRAME_LENGTH);
+    expect(word(1, FRAME_SLOT.fragsLength)).toBe(9000 - MAX_FRAME_LENGTH);
+    const at = word(1, FRAME_SLOT.frags);
+    expect(space.read(at, 5480)).toEqual(LONG.slice(MAX_FRAME_LENGTH));
+    expect(space.accessFault(at, 1, false)).toBe('the frags of a frame is not accessible to a program');
+    expect(frames.packet(1)).toEqual(LONG);
+  });
+
+  it('keeps the frames of different slots apart', () => {
+    const { frames } = setUpLong();
+    const other = LONG.map((byte) => byte ^ 0xff);
+    frames.load(0, LONG);
+    frames.load(1, other.subarray(0, frames.longestFrame));
+    frames.load(2, LONG);
+    expect([0, 1, 2].map((slot) => Buffer.compare(frames.packet(slot), slot === 1 ? other : LONG))).toEqual([
+      0, 0, 0,
+    ]);
+  });
+
+  it('forgets the frags of the frame before', () => {
+    const { frames, word } = setUpLong();
+    frames.load(0, LONG);
+    frames.load(0, frame);
+    expect([word(0, FRAME_SLOT.fragsLength), word(0, FRAME_SLOT.frags)]).toEqual([0, 0]);
+    expect(frames.packet(0)).toEqual(frame);
+  });
+
+  it('leaves nothing behind when there is no memory for them', () => {
+    const space = new AddressSpace(1 << 17);
+    expect(() => new FrameRing(space, 1, new Map(), MAX_FRAGS_FRAME_LENGTH)).toThrow('the frags of a frame');
+    expect(space.bytesInUse).toBe(0);
+  });
+
+  it.each([
+    ['more bytes than the pages of a frame', { fragsLength: 17 * 4096 + 1 }],
+    ['more bytes than their region has', { fragsLength: 3 * 2 * 4096 + 1 }],
+    ['a negative length', { fragsLength: -1 }],
+    ['an address in another object', { frags: 0x1_0000 }],
+    ['an address in no object', { frags: 0xffff_f000 }],
+    ['no address', { frags: 0 }],
+  ])('are not believed when the context was overwritten with %s', (_name, fields) => {
+    const { space, frames } = setUpLong();
+    frames.load(0, LONG);
+    const at = frames.address(0);
+    space.view.setUint32(at + FRAME_SLOT.verdict, XDP_PASS, true);
+    expect(frames.verdict(0)).toBe(XDP_PASS);
+    for (const [name, value] of Object.entries(fields)) {
+      space.view.setUint32(at + FRAME_SLOT[name as 'frags' | 'fragsLength'], value, true);
+    }
+    expect([frames.intact(0), frames.verdict(0), frames.packet(0).length]).toEqual([false, XDP_ABORTED, 0]);
   });
 });
 

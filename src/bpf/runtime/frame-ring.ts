@@ -1,16 +1,21 @@
+import type { Program } from '../program.js';
 import { MAX_METADATA_LENGTH, XDP_ABORTED, XDP_PACKET_HEADROOM } from '../xdp.js';
 import { XdpbedError } from '../../core/diagnostic.js';
 import type { AddressSpace, Region } from './address-space.js';
 import type { BpfMap } from './bpf-map.js';
+import type { BpfRuntime } from './bpf-runtime.js';
+import { frameLength, readFrame } from './frame-bytes.js';
 import {
   FRAME_SLOT,
   REDIRECT_NONE,
   REDIRECT_IFINDEX,
   REDIRECT_MAP,
+  MAX_FRAGS_FRAME_LENGTH,
   MAX_FRAME_LENGTH,
   FRAME_SLOT_SIZE,
   PACKET_AREA,
   frameIntact,
+  fragsRoom,
 } from './xdp-frame.js';
 
 /** What a frame comes with besides its bytes: what `struct xdp_md` says of where from, and what lies before them. */
@@ -25,22 +30,47 @@ export interface FrameMetadata {
 const NO_MAPS: ReadonlyMap<number, BpfMap> = new Map();
 
 /**
- * A ring of frame slots. A single program run uses slot 0; batch runs fill as many as they like.
+ * A ring of frame slots. A single program run uses slot 0; batch runs fill as many as they like. Where frames of more
+ * than one buffer are to be expected, the slots' frags are a second region: `slots` times as many pages as the longest
+ * frame needs beside its linear part.
  */
 export class FrameRing {
   readonly region: Region;
+  /** Bytes of the longest frame that a slot takes. */
+  readonly longestFrame: number;
+  readonly #frags: Region | undefined;
+  /** Bytes of one slot's frags. */
+  readonly #fragsSize: number;
 
+  /**
+   * @param longest bytes of the longest frame to be expected; MAX_FRAGS_FRAME_LENGTH is the most
+   * @throws XdpbedError `out-of-memory`
+   */
   constructor(
     readonly space: AddressSpace,
     readonly slots: number,
     /** Maps by their address, to tell which one a redirect names. */
     readonly maps: ReadonlyMap<number, BpfMap> = NO_MAPS,
+    longest = MAX_FRAME_LENGTH,
   ) {
+    this.#fragsSize = fragsRoom(Math.max(0, Math.min(longest, MAX_FRAGS_FRAME_LENGTH) - MAX_FRAME_LENGTH));
+    this.longestFrame = MAX_FRAME_LENGTH + this.#fragsSize;
     this.region = space.allocate(slots * FRAME_SLOT_SIZE, {
       kind: 'packet',
       label: 'a frame',
       access: 'read-write',
     });
+    if (this.#fragsSize === 0) return;
+    try {
+      this.#frags = space.allocate(slots * this.#fragsSize, {
+        kind: 'frags',
+        label: 'the frags of a frame',
+        access: 'none',
+      });
+    } catch (error) {
+      space.free(this.region);
+      throw error;
+    }
   }
 
   /** The address of slot `index`: the context pointer for R1. */
@@ -50,13 +80,16 @@ export class FrameRing {
 
   /**
    * Places a frame in a slot with full headroom and resets context and redirect state. Throws `packet-invalid`
-   * for a frame longer than MAX_FRAME_LENGTH, and for metadata of a length that there cannot be.
+   * for a frame longer than `longestFrame`, and for metadata of a length that there cannot be.
    */
   load(index: number, frame: Uint8Array, metadata: FrameMetadata = {}): void {
-    if (frame.length > MAX_FRAME_LENGTH) {
+    if (frame.length > this.longestFrame) {
       throw new XdpbedError(
         'packet-invalid',
-        `a frame of ${frame.length} bytes exceeds the limit of ${MAX_FRAME_LENGTH}`,
+        `a frame of ${frame.length} bytes exceeds the limit of ${this.longestFrame}`,
+        this.longestFrame === MAX_FRAME_LENGTH
+          ? { hint: 'only programs in a section xdp.frags take frames longer than one page holds' }
+          : {},
       );
     }
     const { dataMeta } = metadata;
@@ -72,10 +105,11 @@ export class FrameRing {
     const word = at >> 2;
     const hardStart = at + FRAME_SLOT.buffer;
     const data = hardStart + XDP_PACKET_HEADROOM;
-    u8.set(frame, data);
+    const linear = Math.min(frame.length, MAX_FRAME_LENGTH);
+    u8.set(linear === frame.length ? frame : frame.subarray(0, linear), data);
     if (dataMeta !== undefined) u8.set(dataMeta, data - metaLength);
     i32[word] = data;
-    i32[word + 1] = data + frame.length;
+    i32[word + 1] = data + linear;
     i32[word + 2] = data - metaLength;
     i32[word + 3] = metadata.ingressIfindex ?? 0;
     i32[word + 4] = metadata.rxQueueIndex ?? 0;
@@ -83,18 +117,27 @@ export class FrameRing {
     i32[word + 6] = hardStart;
     i32[word + 7] = at + PACKET_AREA.end;
     i32.fill(0, word + 8, word + 16);
+    if (linear === frame.length) return;
+    const frags = this.#frags!.start + index * this.#fragsSize;
+    u8.set(frame.subarray(linear), frags);
+    i32[word + 13] = frame.length - linear;
+    i32[word + 14] = frags;
   }
 
   /** Whether the context still describes a packet in its slot; see `frameIntact`. */
   intact(index: number): boolean {
-    return frameIntact(this.space.i32, this.address(index));
+    return frameIntact(this.space, this.address(index));
   }
 
   /** The packet as it lies now, a copy; empty for a frame that is not intact. */
   packet(index: number): Uint8Array {
     if (!this.intact(index)) return new Uint8Array();
-    const word = this.address(index) >> 2;
-    return this.space.read(this.space.i32[word]! >>> 0, this.space.i32[word + 1]! - this.space.i32[word]!);
+    const frame = this.address(index);
+    const word = frame >> 2;
+    const { i32, u8 } = this.space;
+    // As nearly always: each frame passes here at each hook.
+    if (i32[word + (FRAME_SLOT.fragsLength >> 2)] === 0) return u8.slice(i32[word], i32[word + 1]);
+    return readFrame(this.space, frame, 0, frameLength(i32, frame));
   }
 
   /** The metadata in front of the packet (bpf_xdp_adjust_meta), a copy; empty when there is none, as above. */
@@ -137,7 +180,26 @@ export class FrameRing {
 
   close(): void {
     this.space.free(this.region);
+    if (this.#frags !== undefined) this.space.free(this.#frags);
   }
+}
+
+/**
+ * A ring for the frames of a program of this runtime. A program without BPF_F_XDP_HAS_FRAGS gets no frame in more than
+ * one buffer, whatever is to be expected.
+ */
+export function openFrames(
+  program: Program,
+  runtime: BpfRuntime,
+  slots: number,
+  longest = MAX_FRAME_LENGTH,
+): FrameRing {
+  return new FrameRing(
+    runtime.space,
+    slots,
+    runtime.maps,
+    program.frags === true ? longest : MAX_FRAME_LENGTH,
+  );
 }
 
 /** What bpf_redirect or bpf_redirect_map left behind; it counts only when the verdict is XDP_REDIRECT. */

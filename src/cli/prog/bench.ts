@@ -52,7 +52,8 @@ export async function benchProgram(
         context.terminal.err(renderVerification(loaded.programName, loaded, { complexity: false }));
         return EXIT.CHECK_FAILED;
       }
-      const ring = loaded.loaded.openFrames(Math.max(batch * 4, 64));
+      const longest = Math.max(...packets.map(({ data }) => data.length));
+      const ring = loaded.loaded.openFrames(Math.max(batch * 4, 64), longest);
       bench.measure = (milliseconds) => {
         let [runs, spent] = [0, 0];
         while (spent < milliseconds) {

@@ -248,10 +248,100 @@ describe('prog run', () => {
       expect((JSON.parse(json.out) as { packets: object[] }).packets[1]).toEqual({
         file: join(folder, 'unsound.pcap'),
         number: 2,
-        notRun: 'longer than the 3520 bytes of an XDP frame in one page',
+        notRun: 'longer than the 3520 bytes of an XDP frame in one page, and the program is not in xdp.frags',
         length: 9000,
         originalLength: 9000,
       });
+    });
+  });
+
+  describe('frames in several buffers', () => {
+    /** Swaps what lies over the end of the linear part, cuts 4 bytes off, returns XDP_TX if the frame has 9000. */
+    const swap = `.program swap frags
+  r6 = r1
+  call bpf_xdp_get_buff_len
+  if r0 != 9000 goto drop
+  *(u64 *)(r10 -8) = 0
+  r1 = r6
+  r2 = 3516
+  r3 = r10
+  r3 += -8
+  r4 = 8
+  call bpf_xdp_load_bytes
+  r1 = *(u64 *)(r10 -8)
+  r1 = be64 r1
+  *(u64 *)(r10 -8) = r1
+  r1 = r6
+  r2 = 3516
+  r3 = r10
+  r3 += -8
+  r4 = 8
+  call bpf_xdp_store_bytes
+  r1 = r6
+  r2 = -4
+  call bpf_xdp_adjust_tail
+  r0 = 3
+  exit
+drop:
+  r0 = 1
+  exit
+`;
+    const jumbo = Uint8Array.from({ length: 9000 }, (_, i) => (i ^ ((i >> 8) * 31)) & 0xff);
+    const expected = jumbo.slice(0, 8996);
+    expected.set(jumbo.slice(3516, 3524).reverse(), 3516);
+    let [program, capture] = ['', ''];
+    beforeAll(() => {
+      [program, capture] = [join(folder, 'swap.s'), join(folder, 'jumbo.pcap')];
+      writeFileSync(program, swap);
+      writeFileSync(capture, writePcap([{ data: jumbo }, { data: jumbo.slice(0, 60) }]));
+    });
+
+    it.each(['interpreter', 'wasm', 'differential'])('prog run: executor %s', async (executor) => {
+      const passed = join(folder, 'swapped.pcap');
+      const args = ['run', program, '--pcap', capture, '--executor', executor, '--pcap-out', passed];
+      const { exit, out } = await prog(...args);
+      expect(exit).toBe(0);
+      expect(out).toMatch(/^ +1 {2}XDP_TX +9000 B {2}now 8996 B; bytes 3516\.\.3523, 8996\.\.8999 changed$/m);
+      expect(out).toMatch(/^ +2 {2}XDP_DROP +60 B$/m);
+      const [packet] = readCapture(readFileSync(passed)).packets;
+      expect(Buffer.compare(packet!.data, expected)).toBe(0);
+    });
+
+    it('prog run: says how much is too long', async () => {
+      const giant = join(folder, 'giant.pcap');
+      writeFileSync(giant, writePcap([{ data: new Uint8Array(73_153) }, { data: new Uint8Array(73_152) }]));
+      const { exit, out } = await prog('run', program, '--pcap', giant);
+      expect(exit).toBe(2);
+      expect(out).toMatch(
+        /^ +1 {2}not run +73153 B {2}longer than the 73152 bytes of an XDP frame in 18 pages$/m,
+      );
+      expect(out).toMatch(/^ +2 {2}XDP_DROP +73152 B$/m);
+    });
+
+    it('prog test: a case, and one for a program that takes one page', async () => {
+      const file = join(folder, 'jumbo.cases.yaml');
+      const long =
+        'packet: { eth: { src: 52:54:00:ff:00:01, dst: 52:54:00:00:01:00, type: 0x88b5 }, size: 9000 }';
+      writeFileSync(file, `cases:\n  - name: long\n    ${long}\n    expect: { verdict: XDP_TX }\n`);
+      expect(await prog('test', program, file)).toMatchObject({ exit: 0 });
+      const { exit, out } = await prog('test', join(programs, 'xdp1.o'), file);
+      expect(exit).toBe(1);
+      expect(out).toContain(
+        'a frame of 9000 bytes exceeds the limit of 3520 (only programs in a section xdp.frags',
+      );
+    });
+
+    it('prog trace and prog bench', async () => {
+      const traced = await prog('trace', program, '--pcap', capture);
+      expect(traced.exit).toBe(0);
+      expect(traced.out).toMatch(/call bpf_xdp_get_buff_len#188 +r0 = 0x2328/);
+      expect(traced.out).toContain('returned 3 (XDP_TX)');
+      const refused = await prog('trace', join(programs, 'xdp1.o'), '--pcap', capture);
+      expect(refused.exit).toBe(2);
+      expect(refused.err).toContain('only programs in a section xdp.frags');
+      const bench = await prog('bench', program, '--pcap', capture, '--rounds', '1', '--batch', '8');
+      expect(bench.exit).toBe(0);
+      expect(bench.out).toMatch(/ ns a packet/);
     });
   });
 

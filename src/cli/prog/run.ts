@@ -11,7 +11,7 @@ import { YamlSource } from '../../core/testbed/yaml-source.js';
 import { formatProblem } from '../../core/testbed/problem-list.js';
 import { formatSourceLine, sourceLineAt, type ProgramSpec } from '../../bpf/program.js';
 import { writePcap, type CapturedPacket, type PacketToWrite } from '../../packet/index.js';
-import { MAX_FRAME_LENGTH } from '../../bpf/runtime/xdp-frame.js';
+import { MAX_FRAME_LENGTH, MAX_SKB_FRAGS } from '../../bpf/runtime/xdp-frame.js';
 import type { CliContext } from '../cli-context.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
@@ -123,9 +123,9 @@ function runCapture(
   for (const before of packets) {
     if (signal.aborted) throw new XdpbedError('interrupted', 'interrupted');
     const { data, timestampNs } = before;
-    if (data.length > MAX_FRAME_LENGTH) {
-      const refused = `longer than the ${MAX_FRAME_LENGTH} bytes of an XDP frame in one page`;
-      lines.push({ before, refused });
+    const { longestFrame } = session.frames;
+    if (data.length > longestFrame) {
+      lines.push({ before, refused: tooLong(longestFrame) });
       continue;
     }
     const outcome = session.run(data, { ingressIfindex: ifindex }, timestampNs);
@@ -137,6 +137,12 @@ function runCapture(
     if (goesOn)
       passed.push({ timestampNs, data: outcome.packet, originalLength: outcome.packet.length + missing });
   }
+}
+
+function tooLong(longest: number): string {
+  return longest === MAX_FRAME_LENGTH
+    ? `longer than the ${longest} bytes of an XDP frame in one page, and the program is not in xdp.frags`
+    : `longer than the ${longest} bytes of an XDP frame in ${MAX_SKB_FRAGS + 1} pages`;
 }
 
 function renderText(spec: ProgramSpec, report: RunReport, each: boolean): string {

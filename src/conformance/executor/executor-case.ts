@@ -35,6 +35,8 @@ export interface XdpCase {
   readonly name: string;
   readonly source: string;
   readonly program: string;
+  /** The programs are loaded with BPF_F_XDP_HAS_FRAGS; needed for a packet of more than one buffer. */
+  readonly frags?: boolean;
   /** Further programs of the runtime, for tail calls. */
   readonly others?: Readonly<Record<string, string>>;
   readonly maps?: Readonly<Record<string, CaseMap>>;

@@ -29,6 +29,8 @@ export interface Callee {
 export interface Surroundings {
   readonly random: SeededRandom;
   readonly kernel: boolean;
+  /** The program copes with frames in several buffers. */
+  readonly frags: boolean;
   readonly maps: readonly GeneratedMap[];
   readonly callees: readonly Callee[];
   readonly parameters: readonly Parameter[];

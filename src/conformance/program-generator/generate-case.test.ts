@@ -4,13 +4,12 @@ import { isLddw, type Insn } from '../../bpf/insn.js';
 import * as op from '../../bpf/opcodes.js';
 import { BPF_MAP_TYPE } from '../../bpf/map-spec.js';
 import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../bpf/runtime/frame-ring.js';
 import { ENCODING_FORMS, type EncodingForm } from '../../bpf/valid-encodings.js';
 import { InterpreterExecutor } from '../../../plugins/executor-interpreter/index.js';
 import { MemoryMapBackend } from '../../../plugins/map-backend-memory/index.js';
 import { AbstractVerifier } from '../../../plugins/verifier-abstract/abstract-verifier.js';
 import { DEFAULT_CONFIG } from '../../../plugins/verifier-abstract/config.js';
-import { generateCase, loadCase, type GeneratedCase, type GeneratorOptions } from './index.js';
+import { generateCase, loadCase, openRing, type GeneratedCase, type GeneratorOptions } from './index.js';
 
 function* cases(count: number, options: GeneratorOptions = {}): Generator<GeneratedCase> {
   for (let seed = 1; seed <= count; seed++) yield generateCase(seed, options);
@@ -38,7 +37,7 @@ describe('a generated case', () => {
   it('runs to its end without a fault', async () => {
     for (const generated of cases(300)) {
       const runtime = new BpfRuntime({ memoryBytes: 2 << 20 });
-      const ring = new FrameRing(runtime.space, 1);
+      const ring = openRing(generated, runtime, 1);
       const backend = new MemoryMapBackend(runtime);
       const executor = new InterpreterExecutor(runtime);
       const loaded = await loadCase(generated, { runtime, backend, executor, insnLimit: 1_000_000 });

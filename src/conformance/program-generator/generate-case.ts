@@ -1,15 +1,25 @@
 import { BPF_F_NO_PREALLOC, BPF_MAP_TYPE, type MapAttributes } from '../../bpf/map-spec.js';
 import * as op from '../../bpf/opcodes.js';
 import { BPF_PROG_TYPE_XDP, type Program } from '../../bpf/program.js';
+import {
+  FRAG_BYTES,
+  MAX_FRAGS_FRAME_LENGTH,
+  MAX_FRAME_LENGTH,
+  MAX_SKB_FRAGS,
+} from '../../bpf/runtime/xdp-frame.js';
 import { SeededRandom } from '../verifier/seeded-random.js';
 import { linkFunctions, Label, type CodeWriter } from './code-writer.js';
 import { generateStatements } from './control-statements.js';
-import { FunctionGenerator, type Callee, type Parameter } from './function-generator.js';
+import { FunctionGenerator, type Callee, type Parameter, type Surroundings } from './function-generator.js';
 import type { GeneratedCase, GeneratedFrame, GeneratedMap, GeneratorOptions } from './generated-case.js';
 import { SCALAR } from './machine-state.js';
 import { mutateProgram } from './mutate-program.js';
 
 const T = BPF_MAP_TYPE;
+
+/** How many in a hundred cases are of programs with BPF_F_XDP_HAS_FRAGS, and of their frames how many are long. */
+const FRAGS_PERCENT = 20;
+const LONG_FRAME_PERCENT = 70;
 
 /** Cells of stack: with those of three callees below 256 bytes, which a kernel asks for before a tail call. */
 const MAIN_CELLS = 20;
@@ -29,16 +39,18 @@ const CALLBACK_PARAMETERS: readonly Parameter[] = [{ kind: 'scalar' }, { kind: '
 export function generateCase(seed: number, options: GeneratorOptions = {}): GeneratedCase {
   const random = new SeededRandom(seed * 0x9e3779b1 + 1);
   const kernel = options.target === 'kernel';
+  // By a number of its own, so that the other cases are what they are without it.
+  const frags = new SeededRandom(seed * 0x85ebca6b + 7).chance(FRAGS_PERCENT);
   const tailCalls = random.chance(25);
   const maps = generateMaps(random, kernel, tailCalls);
   const statements = 1 + random.below(options.statements ?? 40);
-  const programs = [generateProgram('main', random, maps, kernel, statements)];
+  const programs = [generateProgram('main', { random, maps, kernel, frags }, statements)];
   if (tailCalls) {
     for (const name of ['second', 'third']) {
-      programs.push(generateProgram(name, random, maps, kernel, 1 + random.below(10)));
+      programs.push(generateProgram(name, { random, maps, kernel, frags }, 1 + random.below(10)));
     }
   }
-  const frames = Array.from({ length: options.frames ?? 3 }, () => generateFrame(random, kernel));
+  const frames = Array.from({ length: options.frames ?? 3 }, () => generateFrame(random, kernel, frags));
   const mutations: string[] = [];
   if (random.chance(options.unsafePercent ?? 0)) {
     const { program, changes } = mutateProgram(programs[0]!, random);
@@ -50,14 +62,12 @@ export function generateCase(seed: number, options: GeneratorOptions = {}): Gene
 
 function generateProgram(
   name: string,
-  random: SeededRandom,
-  maps: readonly GeneratedMap[],
-  kernel: boolean,
+  around: Pick<Surroundings, 'random' | 'maps' | 'kernel' | 'frags'>,
   statements: number,
 ): Program {
+  const { random, maps, kernel, frags } = around;
   const functions: CodeWriter[] = [];
   const callees: (Callee & { readonly depth: number })[] = [];
-  const around = { random, kernel, maps };
   const count = random.chance(35) ? 1 + random.below(3) : 0;
   for (let index = 1; index <= count; index++) {
     // A kernel asks for BTF with the functions that helpers call.
@@ -94,6 +104,7 @@ function generateProgram(
     type: BPF_PROG_TYPE_XDP,
     attachType: 'BPF_XDP',
     gplCompatible: true,
+    frags,
     insns: linkFunctions(usedFunctions(functions)),
   };
 }
@@ -251,8 +262,9 @@ function generateMaps(random: SeededRandom, kernel: boolean, tailCalls: boolean)
 }
 
 /** Ethernet with IPv4 and UDP or TCP, or noise; of any length from the shortest to a few hundred bytes. */
-function generateFrame(random: SeededRandom, kernel: boolean): GeneratedFrame {
-  const length = random.pick([14, 15, 34, 42, 54, 60, 64, 65, 98, 128, 300, 14 + random.below(500)]);
+function generateFrame(random: SeededRandom, kernel: boolean, frags: boolean): GeneratedFrame {
+  const short = random.pick([14, 15, 34, 42, 54, 60, 64, 65, 98, 128, 300, 14 + random.below(500)]);
+  const length = frags && random.chance(LONG_FRAME_PERCENT) ? longLength(random) : short;
   const packet = random.bytes(length);
   if (random.chance(70)) {
     packet.set([0x08, 0x00, 0x45].slice(0, Math.max(0, length - 12)), 12);
@@ -263,4 +275,12 @@ function generateFrame(random: SeededRandom, kernel: boolean): GeneratedFrame {
     ? { ingressIfindex: 1, rxQueueIndex: 0 }
     : { ingressIfindex: random.below(5), rxQueueIndex: random.below(3) };
   return { packet, metadata };
+}
+
+/** Bytes of a frame that has frags, or nearly: more often than not about where a page ends. */
+function longLength(random: SeededRandom): number {
+  const pages = random.chance(4) ? MAX_SKB_FRAGS - 1 : random.below(3);
+  const end = MAX_FRAME_LENGTH + FRAG_BYTES * pages;
+  const length = random.chance(60) ? end - 3 + random.below(8) : end + random.below(FRAG_BYTES + 1);
+  return Math.min(length, MAX_FRAGS_FRAME_LENGTH);
 }

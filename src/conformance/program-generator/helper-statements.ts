@@ -1,6 +1,7 @@
 import { BPF_MAP_TYPE } from '../../bpf/map-spec.js';
 import { helperId } from '../../bpf/helper-ids.js';
 import * as op from '../../bpf/opcodes.js';
+import { FRAG_BYTES, MAX_FRAME_LENGTH, MAX_SKB_FRAGS } from '../../bpf/runtime/xdp-frame.js';
 import type { FunctionGenerator, Statement } from './function-generator.js';
 import { Label } from './code-writer.js';
 import type { GeneratedMap } from './generated-case.js';
@@ -331,7 +332,8 @@ function movePacket(f: FunctionGenerator): void {
   const { random } = f;
   const call = random.pick([H.adjustHead, H.adjustTail, H.adjustMeta]);
   const step = (): number => {
-    const amount = random.pick([0, 1, 4, 8, 14, 20, 40, 64, 252, 300, 4000]);
+    const long = f.around.frags && call === H.adjustTail && random.chance(50);
+    const amount = long ? packetOffset(f) : random.pick([0, 1, 4, 8, 14, 20, 40, 64, 252, 300, 4000]);
     return random.chance(50) ? amount : -amount;
   };
   passScalar(f, 2, step, 10);
@@ -343,14 +345,21 @@ function movePacket(f: FunctionGenerator): void {
 /** bpf_xdp_load_bytes and bpf_xdp_store_bytes. */
 function packetBytes(f: FunctionGenerator): void {
   const { random } = f;
-  const length = 1 + random.below(24);
+  const length = f.around.frags && random.chance(10) ? 25 + random.below(100) : 1 + random.below(24);
   const place = stack(f, length);
   if (place === undefined) return;
-  passScalar(f, 2, () => random.below(80), 30);
+  passScalar(f, 2, () => (f.around.frags && random.chance(80) ? packetOffset(f) : random.below(80)), 30);
   passBuffer(f, 3, place);
   f.immediate(4, length);
   passContext(f);
   f.helper(random.pick([H.loadBytes, H.storeBytes]));
+}
+
+/** Of a frame with frags: often about where the linear part or a page ends. */
+function packetOffset({ random }: FunctionGenerator): number {
+  const end =
+    MAX_FRAME_LENGTH + FRAG_BYTES * (random.chance(5) ? random.below(MAX_SKB_FRAGS) : random.below(3));
+  return random.chance(70) ? Math.max(0, end - 24 + random.below(28)) : random.below(end);
 }
 
 function bufferLength(f: FunctionGenerator): void {

@@ -2,5 +2,5 @@
 export { generateCase } from './generate-case.js';
 export { generatePruningCase } from './generate-pruning-case.js';
 export type { GeneratedCase, GeneratedFrame, GeneratedMap, GeneratorOptions } from './generated-case.js';
-export { clearSlot, loadCase, type LoadCaseOptions, type LoadedCase } from './load-case.js';
+export { clearSlot, loadCase, openRing, type LoadCaseOptions, type LoadedCase } from './load-case.js';
 export { mutateProgram } from './mutate-program.js';

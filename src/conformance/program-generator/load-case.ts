@@ -4,7 +4,7 @@ import type { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { roundUp } from '../../bpf/runtime/address-space.js';
 import { isResidentMap, type ResidentMap } from '../../bpf/runtime/bpf-map.js';
 import { FRAME_SLOT, FRAME_SLOT_SIZE } from '../../bpf/runtime/xdp-frame.js';
-import { type FrameRing } from '../../bpf/runtime/frame-ring.js';
+import { openFrames, type FrameRing } from '../../bpf/runtime/frame-ring.js';
 import type { Executor, LoadedProgram, ProgramFault } from '../../core/contract/executor.js';
 import type { MapBackend } from '../../core/contract/map-backend.js';
 import { XdpbedError } from '../../core/diagnostic.js';
@@ -71,6 +71,12 @@ export async function loadCase(generated: GeneratedCase, options: LoadCaseOption
     },
     close,
   };
+}
+
+/** A ring for a case's frames, the longest included. */
+export function openRing(generated: GeneratedCase, runtime: BpfRuntime, slots: number): FrameRing {
+  const longest = Math.max(0, ...generated.frames.map(({ packet }) => packet.length));
+  return openFrames(generated.programs[0]!, runtime, slots, longest);
 }
 
 /** As the memory of a frame is that a kernel has just allocated: headroom and tailroom hold zeros. */

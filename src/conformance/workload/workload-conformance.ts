@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { MAX_FRAME_LENGTH } from '../../bpf/runtime/xdp-frame.js';
+import { MAX_FRAGS_FRAME_LENGTH } from '../../bpf/runtime/xdp-frame.js';
 import type { Workload, WorkloadContext, WorkloadFrame } from '../../core/contract/workload.js';
 import { ETHERNET_HEADER_BYTES, formatMac, isGroupMac } from '../../packet/index.js';
 import { workloadContext } from './workload-context.js';
@@ -60,7 +60,7 @@ export function workloadConformance(
     it('gives frames that XDP can take', () => {
       const lengths = frames(make(), workloadContext({ files })).map(({ bytes }) => bytes.length);
       expect(Math.min(...lengths)).toBeGreaterThanOrEqual(ETHERNET_HEADER_BYTES);
-      expect(Math.max(...lengths)).toBeLessThanOrEqual(MAX_FRAME_LENGTH);
+      expect(Math.max(...lengths)).toBeLessThanOrEqual(MAX_FRAGS_FRAME_LENGTH);
     });
 
     it('gives each frame memory of its own', () => {

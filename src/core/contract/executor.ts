@@ -61,8 +61,13 @@ export interface LoadedProgram {
   readonly executor: string;
   /** What a PROG_ARRAY of the same party knows it by (`BpfMap.setProgram`). */
   readonly id: number;
-  /** Makes room for frames. Programs of the same party run on each other's. */
-  openFrames(slots: number): FrameSlots;
+  /**
+   * Makes room for frames. Programs of the same party run on each other's.
+   *
+   * @param longest bytes of the longest frame to be expected, when that may be more than one buffer takes; a program
+   * without BPF_F_XDP_HAS_FRAGS gets none longer all the same. `FrameSlots.longestFrame` says what came of it.
+   */
+  openFrames(slots: number, longest?: number): FrameSlots;
   /**
    * Runs once on the frame in a slot: the XDP verdict is in `verdict`, changes to packet, metadata and redirect are
    * in the slot.

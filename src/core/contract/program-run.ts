@@ -2,12 +2,17 @@ import type { FrameMetadata, FrameRedirect } from '../../bpf/runtime/frame-ring.
 
 export type { FrameMetadata, FrameRedirect };
 
-/** Room for frames on which programs of one party run. */
+/**
+ * Room for frames on which programs of one party run. A frame is one string of bytes; that programs see those of a
+ * long one in several buffers is the executor's matter.
+ */
 export interface FrameSlots {
   readonly slots: number;
+  /** Bytes of the longest frame that a slot takes. */
+  readonly longestFrame: number;
   /**
    * Places a frame in a slot, with headroom, and forgets what was there. Throws `packet-invalid` for one that is
-   * longer than an XDP frame can be.
+   * longer than `longestFrame`.
    */
   load(slot: number, frame: Uint8Array, metadata?: FrameMetadata): void;
   /** The packet as it lies now, a copy. */

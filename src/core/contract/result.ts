@@ -52,7 +52,8 @@ export const FATES = {
   'transmit-queue-full': 'dropped because the guest’s transmit queue was full',
   'bridge-filtered': 'dropped by the bridge: the destination is behind the port it came from',
   'link-broken': 'dropped because the link to the guest is broken',
-  'frame-too-long': 'dropped because a program made it longer than a receive buffer takes',
+  'frame-too-long':
+    'dropped because it was longer than what comes next takes: one page before a program without xdp.frags',
   'hop-limit':
     'dropped because it crossed more hooks, or was copied more often, than the limit: a forwarding loop',
 } as const;

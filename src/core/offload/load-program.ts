@@ -100,6 +100,7 @@ class ObjectLoading {
 
   async load(spec: ProgramSpec): Promise<LoadedObjectProgram | ProgramRejection> {
     this.#closure.addProgram(spec);
+    this.#checkFrags(spec);
     for (const map of this.#closure.maps.values()) this.#bringUpMap(map);
 
     const names = [...this.#maps.keys()];
@@ -145,6 +146,21 @@ class ObjectLoading {
     for (const loaded of this.#loaded.values()) loaded.close();
     // A map that holds others was created after them.
     for (const map of this.#created.reverse()) map.close();
+  }
+
+  /**
+   * Programs that reach one another by tail calls are all with frags or all without, or one without could get a frame
+   * in several buffers (kernel/bpf/core.c __bpf_prog_map_compatible).
+   */
+  #checkFrags(spec: ProgramSpec): void {
+    for (const [name, { frags }] of this.#closure.programs) {
+      if (frags === spec.frags) continue;
+      throw new XdpbedError(
+        'object-invalid',
+        `programs ${spec.name} and ${name} are in tail calls of one another, and only ${frags ? name : spec.name} is for frames in several buffers`,
+        { hint: 'put both in sections xdp.frags, or neither' },
+      );
+    }
   }
 
   #bringUpMap(spec: MapSpec): void {

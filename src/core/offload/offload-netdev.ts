@@ -365,6 +365,9 @@ export class OffloadNetdev {
 
   /** The checks that RFC 2019's driver makes before it sends anything. */
   #checkOffloadable(spec: ProgramSpec, maps: readonly MapSpec[]): GuestFailure | undefined {
+    // kernel/bpf/offload.c bpf_prog_dev_bound_init; the RFC's commands have no field for it either.
+    if (spec.frags)
+      return failure(EINVAL, 'a program for frames in several buffers (xdp.frags) cannot be offloaded');
     const allowed = this.#options.offloadableHelpers ?? OFFLOADABLE_HELPER_IDS;
     for (const { insn, helper } of helperCalls(spec.insns)) {
       if (!allowed.has(helper)) {

@@ -450,6 +450,33 @@ describe('loadObjectProgram', () => {
     expect(guest.runtime.space.bytesInUse).toBe(before);
   });
 
+  it('refuses tail calls between programs with frags and without, as a kernel does', async () => {
+    const before = guest.runtime.space.bytesInUse;
+    const jumps = mapSpec('jumps', { type: BPF_MAP_TYPE.BPF_MAP_TYPE_PROG_ARRAY, valueSize: 4 }, [
+      { key: u32Key(3), programName: 'count' },
+    ]);
+    const main = programFromText('main', 'r2 = map[jumps]\nr3 = 3\ncall bpf_tail_call\nr0 = 2\nexit', [
+      jumps,
+    ]);
+    const load = (mainFrags: boolean, countFrags: boolean) => {
+      const caller = { ...main, frags: mainFrags };
+      const object = { maps: [jumps, COUNTERS], programs: [caller, { ...COUNT, frags: countFrags }] };
+      return loadObjectProgram(guest, object, caller, options);
+    };
+    await expect(load(true, false)).rejects.toMatchObject({
+      code: 'object-invalid',
+      message: expect.stringContaining('only main is for frames in several buffers') as string,
+    });
+    await expect(load(false, true)).rejects.toThrow('only count is for frames in several buffers');
+    const both = requireAccepted(await load(true, true));
+    const frames = both.loaded.openFrames(1, 9000);
+    frames.load(0, new Uint8Array(9000));
+    expect(both.loaded.run(frames, 0)).toMatchObject({ verdict: XDP_DROP });
+    frames.close();
+    both.close();
+    expect(guest.runtime.space.bytesInUse).toBe(before);
+  });
+
   it('builds maps in maps, the inner one first', async () => {
     const before = guest.runtime.space.bytesInUse;
     const inner = mapSpec('inner');

@@ -1,6 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox';
 import { MAX_METADATA_LENGTH, XDP_ACTION_NAMES } from '../../bpf/xdp.js';
-import { TCP_FLAG, type TcpFlagName } from '../../packet/index.js';
+import { MAX_FRAME_BYTES, TCP_FLAG, type TcpFlagName } from '../../packet/index.js';
 import { MaxEntries, Words } from '../testbed/testbed-schema.js';
 
 /**
@@ -68,7 +68,11 @@ export const PacketSection = Type.Object(
     ),
     payload: Type.Optional(Type.String({ description: 'text, or hex bytes behind 0x' })),
     size: Type.Optional(
-      Type.Integer({ minimum: 14, maximum: 3520, description: 'bytes of the whole frame without FCS' }),
+      Type.Integer({
+        minimum: 14,
+        maximum: MAX_FRAME_BYTES,
+        description: 'bytes of the whole frame without FCS; more than 3520 need a program in xdp.frags',
+      }),
     ),
   },
   {

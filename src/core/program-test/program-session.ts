@@ -3,6 +3,7 @@ import { BPF_MAP_TYPE, type MapInitialEntry } from '../../bpf/map-spec.js';
 import type { ProgramSpec } from '../../bpf/program.js';
 import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
 import { BPF_F_BROADCAST } from '../../bpf/runtime/helpers/redirect-helpers.js';
+import { MAX_FRAGS_FRAME_LENGTH } from '../../bpf/runtime/xdp-frame.js';
 import { xdpActionName, type XdpActionName } from '../../bpf/xdp.js';
 import type { FrameMetadata, FrameSlots, ProgramFault } from '../contract/executor.js';
 import type { Party } from '../contract/party.js';
@@ -49,7 +50,7 @@ export class ProgramSession {
     readonly traces: string[],
     readonly clock: { now: bigint },
   ) {
-    this.frames = loaded.loaded.openFrames(1);
+    this.frames = loaded.loaded.openFrames(1, MAX_FRAGS_FRAME_LENGTH);
   }
 
   /** Verifies and loads; a rejection is a value. */

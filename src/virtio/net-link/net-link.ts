@@ -23,14 +23,21 @@ import type { BufferToken } from '../virtqueue.js';
 import { LinkStatus } from './link-status.js';
 import { QueueEnds, type NotificationCounts, type QueueEndsState } from './queue-ends.js';
 
-/** Bytes of the longest frame that is carried: a page, which is what an XDP program can make of one at most. */
-export const MAX_LINK_FRAME_BYTES = 4096;
+const PAGE_BYTES = 4096;
+/**
+ * Bytes of the longest frame that is carried: 18 pages, which is what an XDP program can make of one at most (one page,
+ * and the 17 of Linux's MAX_SKB_FRAGS). To the guest it has to fit the buffers that the guest offers.
+ */
+export const MAX_LINK_FRAME_BYTES = 18 * PAGE_BYTES;
 /** Guest-physical address of the first byte: not 0, so that a zeroed descriptor points outside. */
 export const GUEST_MEMORY_BASE = 0x10_0000;
 
-/** Bytes of a receive buffer: with merging, a common frame fits into one; without, every frame has to. */
+/**
+ * Bytes of a receive buffer: with merging, a common frame fits into one, and a long one into many; without, a frame
+ * has to fit one, which takes a page.
+ */
 const MERGEABLE_BUFFER_BYTES = 2048;
-const WHOLE_FRAME_BUFFER_BYTES = VIRTIO_NET_HDR_BYTES + MAX_LINK_FRAME_BYTES;
+const WHOLE_FRAME_BUFFER_BYTES = VIRTIO_NET_HDR_BYTES + PAGE_BYTES;
 /** The allocator's unit. */
 const BUFFER_ALIGNMENT = 64;
 
@@ -79,6 +86,8 @@ export interface DriverPort<Tag> {
 
 /** The host's side. */
 export interface DevicePort<Tag> {
+  /** Bytes of the longest frame to the guest: without merged receive buffers a frame has to fit one of a page. */
+  readonly longestFrame: number;
   /** Puts a frame into receive buffers of the guest: false when the guest offers none. */
   deliver(pair: number, bytes: Uint8Array, tag: Tag): boolean;
   /** Interrupts the guest for delivered frames, unless it asked not to be: whether it was interrupted. */
@@ -183,6 +192,7 @@ export class NetLink<Tag = undefined> {
       },
     };
     this.device = {
+      longestFrame: this.#mergeable ? MAX_LINK_FRAME_BYTES : PAGE_BYTES,
       deliver: (pair, bytes, tag) => this.#deliver(pair, bytes, tag),
       notify: (pair) => {
         const { ends } = this.#receiveQueue(pair);
@@ -318,7 +328,7 @@ export class NetLink<Tag = undefined> {
   // The device's end.
 
   #deliver(pair: number, bytes: Uint8Array, tag: Tag): boolean {
-    if (this.status.isDown || bytes.length > MAX_LINK_FRAME_BYTES) return false;
+    if (this.status.isDown || bytes.length > this.device.longestFrame) return false;
     const { ends, tags } = this.#receiveQueue(pair);
     const { device } = ends;
     const chains: DescriptorChain[] = [];

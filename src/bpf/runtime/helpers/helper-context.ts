@@ -109,7 +109,7 @@ export function frameWord(context: HelperContext): number {
 /** `frameWord` of a frame whose bounds may be used. Throws HelperFault if they were overwritten. */
 export function intactFrameWord(context: HelperContext): number {
   const word = frameWord(context);
-  if (!frameIntact(context.runtime.space.i32, 4 * word)) {
+  if (!frameIntact(context.runtime.space, 4 * word)) {
     throw new HelperFault('the bounds of the frame were overwritten');
   }
   return word;
@@ -127,4 +127,6 @@ export const FRAME_WORD = {
   redirectTarget: FRAME_SLOT.redirectTarget >> 2,
   redirectMap: FRAME_SLOT.redirectMap >> 2,
   redirectFlags: FRAME_SLOT.redirectFlags >> 2,
+  fragsLength: FRAME_SLOT.fragsLength >> 2,
+  frags: FRAME_SLOT.frags >> 2,
 } as const;

@@ -1,7 +1,7 @@
 import { EINVAL, ENODEV } from '../../errno.js';
 import type { FibAnswer } from '../helper-world.js';
-import { ETH_HLEN, packetLength } from './packet-helpers.js';
-import { FRAME_WORD, frameWord, pointerArgument, type HelperGroup } from './helper-context.js';
+import { ETH_HLEN } from './packet-helpers.js';
+import { FRAME_WORD, intactFrameWord, pointerArgument, type HelperGroup } from './helper-context.js';
 
 /**
  * Byte offsets of `struct bpf_fib_lookup` (include/uapi/linux/bpf.h), 64 bytes:
@@ -102,11 +102,14 @@ export const NETWORK_HELPERS: HelperGroup = {
     state.setResult(writeFibAnswer(view, u8, at, answer, { totalLength, flags }));
   },
 
-  /** long (ctx, u32 ifindex, u32 *mtu_len, s32 len_diff, u64 flags); ifindex 0 is the device of the frame. */
+  /**
+   * long (ctx, u32 ifindex, u32 *mtu_len, s32 len_diff, u64 flags); ifindex 0 is the device of the frame. Of a frame
+   * with frags the kernel looks at the linear part only.
+   */
   bpf_check_mtu(context) {
     const { host, state } = context;
     const { i32, view } = context.runtime.space;
-    const frame = frameWord(context);
+    const frame = intactFrameWord(context);
     const mtuLength = pointerArgument(context, 3, 4, true);
     if (state.argLow(5) !== 0 || state.argHigh(5) !== 0) {
       state.setResult(-EINVAL);
@@ -119,7 +122,8 @@ export const NETWORK_HELPERS: HelperGroup = {
       return;
     }
     const l3Length = view.getUint32(mtuLength, true);
-    const length = (l3Length !== 0 ? l3Length + ETH_HLEN : packetLength(context)) + state.argLow(4);
+    const linear = i32[frame + FRAME_WORD.dataEnd]! - i32[frame + FRAME_WORD.data]!;
+    const length = (l3Length !== 0 ? l3Length + ETH_HLEN : linear) + state.argLow(4);
     view.setUint32(mtuLength, mtu, true);
     state.setResult(length > mtu + ETH_HLEN ? BPF_MTU_CHK_RET_FRAG_NEEDED : 0);
   },

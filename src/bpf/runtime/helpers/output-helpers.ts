@@ -1,8 +1,7 @@
 import { EAGAIN, EFAULT, EINVAL, EOPNOTSUPP } from '../../errno.js';
-import { packetLength } from './packet-helpers.js';
+import { frameLength, readFrame } from '../frame-bytes.js';
 import {
   chargeBytes,
-  FRAME_WORD,
   intactFrameWord,
   HelperFault,
   mapArgument,
@@ -34,7 +33,7 @@ export const OUTPUT_HELPERS: HelperGroup = {
   bpf_perf_event_output(context) {
     const { state } = context;
     const { space } = context.runtime;
-    const frame = intactFrameWord(context);
+    const frame = 4 * intactFrameWord(context);
     const map = mapArgument(context, 2);
     const packetBytes = state.argHigh(3) >>> 0;
     const size = sizeArgument(context, 5);
@@ -43,15 +42,14 @@ export const OUTPUT_HELPERS: HelperGroup = {
       state.setResult(-EINVAL);
       return;
     }
-    if (packetBytes > packetLength(context)) {
+    if (packetBytes > frameLength(space.i32, frame)) {
       state.setResult(-EFAULT);
       return;
     }
     chargeBytes(context, size + packetBytes);
     const record = new Uint8Array(size + packetBytes);
     record.set(space.u8.subarray(at, at + size));
-    const data = space.i32[frame + FRAME_WORD.data]!;
-    record.set(space.u8.subarray(data, data + packetBytes), size);
+    record.set(readFrame(space, frame, 0, packetBytes), size);
     const index = state.argLow(3) >>> 0;
     const entry = index === BPF_F_CURRENT_CPU ? state.cpu : index;
     state.setResult(map.outputRecord?.(entry, record) ?? -EOPNOTSUPP);

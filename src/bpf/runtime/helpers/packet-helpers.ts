@@ -1,5 +1,7 @@
 import { EACCES, EFAULT, EINVAL } from '../../errno.js';
 import { XDP_FRAME_RESERVED } from '../../xdp.js';
+import { frameLength, loadFromFrame, storeToFrame } from '../frame-bytes.js';
+import { fragsRoom } from '../xdp-frame.js';
 import {
   chargeBytes,
   FRAME_WORD,
@@ -15,8 +17,8 @@ export const ETH_HLEN = 14;
 const META_MAX = 255;
 
 /**
- * Helpers on the packet, with the bounds of net/core/filter.c of kernel 6.18. Frames lie in one buffer, so the
- * fragment paths do not exist here. Offsets and lengths are in bytes.
+ * Helpers on the packet, with the bounds of net/core/filter.c of kernel 6.18. Offsets and lengths are in bytes. Of a
+ * frame with frags, adjust_head and adjust_meta see the linear part only, the others all of the packet.
  */
 export const PACKET_HELPERS: HelperGroup = {
   /** long (ctx, int delta): moves the start of the packet, and the metadata in front of it along. */
@@ -39,11 +41,18 @@ export const PACKET_HELPERS: HelperGroup = {
     context.state.setResult(0);
   },
 
-  /** long (ctx, int delta): moves the end of the packet; bytes that it gains are zero. */
+  /**
+   * long (ctx, int delta): moves the end of the packet; bytes that it gains are zero. A frame with frags grows within
+   * its last page only; when it shrinks it loses pages, and without any left it is a frame in one buffer again.
+   */
   bpf_xdp_adjust_tail(context) {
     const { i32, u8 } = context.runtime.space;
     const frame = intactFrameWord(context);
     const delta = context.state.argLow(2);
+    if (i32[frame + FRAME_WORD.fragsLength] !== 0) {
+      context.state.setResult(adjustTailOfFrags(context, frame, delta));
+      return;
+    }
     const oldEnd = i32[frame + FRAME_WORD.dataEnd]!;
     const end = oldEnd + delta;
     if (end > i32[frame + FRAME_WORD.hardEnd]! || end < i32[frame + FRAME_WORD.data]! + ETH_HLEN) {
@@ -73,9 +82,9 @@ export const PACKET_HELPERS: HelperGroup = {
     }
   },
 
-  /** u64 (ctx): length of the packet. */
+  /** u64 (ctx): length of the packet, its frags included. */
   bpf_xdp_get_buff_len(context) {
-    context.state.setResult(packetLength(context));
+    context.state.setResult(frameLength(context.runtime.space.i32, 4 * intactFrameWord(context)));
   },
 
   /** long (ctx, u32 offset, void *buf, u32 len): packet to buffer. */
@@ -115,17 +124,32 @@ export const PACKET_HELPERS: HelperGroup = {
   },
 };
 
-/** Length in bytes of the packet being processed. */
-export function packetLength(context: HelperContext): number {
-  const { i32 } = context.runtime.space;
-  const frame = intactFrameWord(context);
-  return i32[frame + FRAME_WORD.dataEnd]! - i32[frame + FRAME_WORD.data]!;
+/** bpf_xdp_frags_increase_tail and bpf_xdp_frags_shrink_tail, on the frame at word `frame`. Returns what they return. */
+function adjustTailOfFrags(context: HelperContext, frame: number, delta: number): number {
+  const { i32, u8 } = context.runtime.space;
+  const length = i32[frame + FRAME_WORD.fragsLength]!;
+  if (delta >= 0) {
+    if (delta > fragsRoom(length) - length) return -EINVAL;
+    chargeBytes(context, delta);
+    const end = i32[frame + FRAME_WORD.frags]! + length;
+    u8.fill(0, end, end + delta);
+    i32[frame + FRAME_WORD.fragsLength] = length + delta;
+    return 0;
+  }
+  // The kernel negates in 32 bits: the smallest number stays negative, and nothing is cut off.
+  const shrink = -delta | 0;
+  if (shrink > frameLength(i32, 4 * frame) - ETH_HLEN) return -EINVAL;
+  if (shrink < 0) return 0;
+  const ofFrags = Math.min(shrink, length);
+  i32[frame + FRAME_WORD.fragsLength] = length - ofFrags;
+  i32[frame + FRAME_WORD.dataEnd] = i32[frame + FRAME_WORD.dataEnd]! - (shrink - ofFrags);
+  return 0;
 }
 
 function copyBytes(context: HelperContext, fromPacket: boolean): void {
   const { state } = context;
-  const { i32, u8 } = context.runtime.space;
-  const frame = intactFrameWord(context);
+  const { space } = context.runtime;
+  const frame = 4 * intactFrameWord(context);
   const offset = state.argLow(2) >>> 0;
   const length = state.argLow(4) >>> 0;
   const buffer = pointerArgument(context, 3, length, fromPacket);
@@ -133,14 +157,13 @@ function copyBytes(context: HelperContext, fromPacket: boolean): void {
     state.setResult(-EFAULT);
     return;
   }
-  if (offset + length > packetLength(context)) {
+  if (offset + length > frameLength(space.i32, frame)) {
     state.setResult(-EINVAL);
     return;
   }
   chargeBytes(context, length);
-  const at = i32[frame + FRAME_WORD.data]! + offset;
-  if (fromPacket) u8.copyWithin(buffer, at, at + length);
-  else u8.copyWithin(at, buffer, buffer + length);
+  if (fromPacket) loadFromFrame(space, frame, offset, buffer, length);
+  else storeToFrame(space, frame, offset, buffer, length);
   state.setResult(0);
 }
 
