@@ -1,9 +1,10 @@
 import { isLddw } from '../../src/bpf/insn.js';
 import * as op from '../../src/bpf/opcodes.js';
-import { generateCase, type GeneratedCase } from '../../src/conformance/program-generator/index.js';
+import type { GeneratedCase } from '../../src/conformance/program-generator/index.js';
 import type { Acceptance, ProgramFacts, Rejection, VerifyRequest } from '../../src/core/contract/verifier.js';
 import { readKernelLog } from '../../plugins/verifier-kernel/kernel-log.js';
 import { isDeadWay } from './dead-way.js';
+import { generateOfEachKind } from './generated-programs.js';
 import { judge, requestOf, type Judgement, type Judges, type Mode } from './judges.js';
 import { describeCase, shrinkCase } from './shrink.js';
 import { findMiss, type Miss } from './soundness.js';
@@ -80,7 +81,7 @@ export class Campaign {
   }
 
   async try(seed: number): Promise<void> {
-    const generated = generateCase(seed, this.options.generator);
+    const generated = generateOfEachKind(seed, this.options.generator);
     this.programs++;
     if (generated.mutations.length > 0) this.mutated++;
     for (const { insns } of generated.programs) this.slots += insns.length;

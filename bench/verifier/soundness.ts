@@ -2,10 +2,11 @@ import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import { xdpActionName } from '../../src/bpf/xdp.js';
 import type { Acceptance, ProgramFacts } from '../../src/core/contract/verifier.js';
-import { loadCase, type GeneratedCase } from '../../src/conformance/program-generator/index.js';
+import type { GeneratedCase } from '../../src/conformance/program-generator/index.js';
 import { InterpreterExecutor } from '../../plugins/executor-interpreter/interpreter-executor.js';
 import { InterpretedProgram } from '../../plugins/executor-interpreter/interpreted-program.js';
 import { MemoryMapBackend } from '../../plugins/map-backend-memory/index.js';
+import { loadRunnable } from './load-runnable.js';
 
 /** What an accepted program did that it must not do. */
 export interface Miss {
@@ -33,7 +34,8 @@ export async function findMiss(
   const executor = new InterpreterExecutor(runtime);
   const ring = new FrameRing(runtime.space, 1);
   const backend = new MemoryMapBackend(runtime);
-  const loaded = await loadCase(generated, { runtime, backend, executor, insnLimit: INSN_LIMIT });
+  const loaded = await loadRunnable(generated, { runtime, backend, executor, insnLimit: INSN_LIMIT });
+  if (loaded === undefined) return undefined;
   // What other programs do after a tail call is not among what the verifier said of the first.
   const isAlone = generated.programs.length === 1;
   try {

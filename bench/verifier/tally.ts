@@ -19,6 +19,10 @@ export const CLASSES = {
     'a guard against what a CPU does speculatively, or what the kernel finds on paths that only speculation takes, of a program that it accepts for root',
   length:
     'the distance of two pointers into the same memory, as `data_end - data`, in which the kernel sees an address',
+  'no address':
+    'a comparison with a register that holds 0, or of pointers into the same memory, or a 32-bit copy of a packet pointer, in which the kernel sees an address; it accepts the program for root',
+  "caller's stack":
+    "a pointer to a caller's stack, stored there by a callee: the kernel refuses any, `abstract` those that outlive what they point to",
   form: 'code that cannot be reached, which the kernel minds and nobody runs',
   'kernel bug': 'the kernel says itself that its verifier failed',
 } as const;
@@ -63,6 +67,9 @@ export async function classOf(
   if (isExact && /min value|max value|\(id=[1-9]/.test(reason)) return 'precision';
   if (/^r\d+ offset is outside of the packet/i.test(reason)) return 'beyond the end';
   if (/pointer -= pointer prohibited/.test(reason)) return 'length';
+  if (acceptedForRoot && /pointer comparison prohibited|partial copy of pointer/.test(reason))
+    return 'no address';
+  if (/cannot spill pointers to stack into stack frame of the caller/.test(reason)) return "caller's stack";
   return (await circumstances.isDead()) ? 'dead code' : 'safety';
 }
 
