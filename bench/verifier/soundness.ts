@@ -75,8 +75,14 @@ function findContradiction(
     miss ??= { insn, reason, frame };
   };
   const debug = program.debug({
-    onInsn({ insn }) {
+    onInsn({ insn }, registers) {
       if (facts.unreachable.has(insn)) report(insn, 'runs an insn that was said to be unreachable');
+      for (const [argument, constant] of facts.calls.get(insn)?.constants ?? []) {
+        const number = registers[argument]!;
+        if (number !== BigInt.asUintN(64, constant)) {
+          report(insn, `calls with R${argument} = ${number}, said to be ${constant}`);
+        }
+      }
     },
     onAccess({ insn }, { kind, size, write, object }) {
       if (kind === 'helper') return;

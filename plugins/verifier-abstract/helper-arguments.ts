@@ -127,7 +127,6 @@ export function checkArgument(sim: Simulation, call: Call, arg: HelperArgument, 
       return;
     case 'memory':
       // Checked with its size, which is the next argument in every prototype.
-      if (arg.orNull === true && value.isZero) sim.precise(register);
       return;
     case 'size':
       checkSizedMemory(sim, call, register, value, arg.zero);
@@ -306,8 +305,6 @@ function checkSizedMemory(
       suggestion: `make it unsigned and bounded: mask it, or compare it as unsigned before the call`,
     });
   }
-  const pointerValue = sim.peek(memoryRegister);
-  const isNull = memory.kind === 'memory' && memory.orNull === true && pointerValue.isZero;
   if (scalar.umin === 0n && !mayBeZero) {
     sim.reject(
       'helper-size',
@@ -325,10 +322,6 @@ function checkSizedMemory(
     });
   }
   const most = Number(scalar.umax);
-  if (isNull) {
-    if (most === 0) return;
-    rejectArgument(sim, call, memoryRegister, `memory of ${name} bytes`);
-  }
   checkMemory(
     sim,
     call,
@@ -381,7 +374,11 @@ function checkMemory(
       checkAccess(sim, register, value, 0, size, access === 'read' ? 'read' : 'write', false);
       return;
     default:
-      if (value.kind === Kind.Scalar && value.isZero && size === 0) return;
+      // NULL will do for no bytes.
+      if (value.isZero && size === 0) {
+        sim.precise(register);
+        return;
+      }
       rejectArgument(
         sim,
         call,

@@ -171,6 +171,7 @@ export const CALL_TWINS: readonly Twin[] = [
   },
   {
     name: 'ring buffer record submitted with an offset',
+    publishedAs: 'CVE-2021-4204',
     code: 'reference-release',
     rejected: `${RESERVE}\n if r0 == 0 goto out\n r0 += 8\n ${SUBMIT}\n out: ${PASS}`,
     accepted: `${RESERVE}\n if r0 == 0 goto out\n ${SUBMIT}\n out: ${PASS}`,

@@ -3,6 +3,7 @@ import { BOUNDARY_TWINS } from './boundary-twins.js';
 import { CALL_TWINS, FLOW_TWINS } from './call-and-flow-twins.js';
 import { PACKET_TWINS } from './packet-twins.js';
 import { PRUNING_TWINS } from './pruning-twins.js';
+import { PUBLISHED_TWINS } from './published-twins.js';
 import { STACK_TWINS } from './stack-and-leak-twins.js';
 import type { Twin } from './twin.js';
 import { VALUE_TWINS } from './value-twins.js';
@@ -19,4 +20,5 @@ export const TWINS: readonly Twin[] = [
   ...PRUNING_TWINS,
   ...ADDRESS_TWINS,
   ...BOUNDARY_TWINS,
+  ...PUBLISHED_TWINS,
 ];

@@ -147,6 +147,7 @@ export const PACKET_TWINS: readonly Twin[] = [
   },
   {
     name: 'packet pointer used after a local function made a tail call',
+    publishedAs: 'CVE-2024-58237',
     code: 'stale-packet-pointer',
     rejected: `r6 = r1\n r7 = *(u32 *)(r1 +0)\n r8 = *(u32 *)(r1 +4)\n r2 = r7\n r2 += 60\n r0 = 2\n if r2 > r8 goto out\n call sub\n r0 = *(u8 *)(r7 +59)\n out: exit\n sub: r3 = 0\n r2 = map[programs]\n call bpf_tail_call\n r0 = 0\n exit`,
     accepted: `r6 = r1\n r7 = *(u32 *)(r1 +0)\n r8 = *(u32 *)(r1 +4)\n r2 = r7\n r2 += 60\n r0 = 2\n if r2 > r8 goto out\n r0 = *(u8 *)(r7 +59)\n r9 = r0\n call sub\n r0 = r9\n out: exit\n sub: r3 = 0\n r2 = map[programs]\n call bpf_tail_call\n r0 = 0\n exit`,

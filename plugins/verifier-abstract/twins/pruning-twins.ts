@@ -16,6 +16,7 @@ const RESERVE = `r1 = map[ring]\n r2 = 16\n r3 = 0\n call bpf_ringbuf_reserve\n`
 export const PRUNING_TWINS: readonly Twin[] = [
   {
     name: 'two numbers that are the same on the other way only',
+    publishedAs: 'ids of numbers left out of the comparison of states',
     code: 'pointer-offset-unbounded',
     rejected: `${BYTES_40} r1 = *(u8 *)(r9 +0)\n if r1 == 0 goto B\n r6 = *(u64 *)(r9 +8)\n r7 = r6\n goto join\n B: r6 = *(u64 *)(r9 +8)\n r3 = r6\n r7 = *(u64 *)(r9 +16)\n r3 = r7\n join: ${stored('j')} r0 = 2\n if r6 > 63 goto out\n r2 = map[wide][0]+0\n r2 += r7\n r0 = *(u8 *)(r2 +0)\n r0 = 2\n out: ${PASS}`,
     accepted: `${BYTES_40} r1 = *(u8 *)(r9 +0)\n if r1 == 0 goto B\n r6 = *(u64 *)(r9 +8)\n r7 = r6\n goto join\n B: r6 = *(u64 *)(r9 +8)\n r3 = r6\n r7 = r6\n join: ${stored('j')} r0 = 2\n if r6 > 63 goto out\n r2 = map[wide][0]+0\n r2 += r7\n r0 = *(u8 *)(r2 +0)\n r0 = 2\n out: ${PASS}`,

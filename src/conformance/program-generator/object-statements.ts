@@ -81,8 +81,7 @@ function number(f: ObjectFunction): void {
     f.things.push({ kind: 'number', home, size });
     return;
   } else f.emit('call bpf_get_prandom_u32');
-  if (random.chance(75)) f.emit(random.chance(70) ? `r0 &= ${size - 1}` : `w0 &= ${size - 1}`);
-  else f.emit(`r0 %= ${size}`);
+  f.emit(random.chance(70) ? `r0 &= ${size - 1}` : `w0 &= ${size - 1}`);
   f.keep(home, 'r0');
   f.things.push({ kind: 'number', home, size });
 }
