@@ -25,6 +25,18 @@ export const PACKET_TWINS: readonly Twin[] = [
   again('<', '>=', true),
   again('<', '<', false),
   {
+    name: 'a pointer that is not data_end proves nothing',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r4 = r2\n r4 += 14\n if r4 != r3 goto other\n goto out\n other: r0 = *(u8 *)(r2 +13)\n out: ${PASS}`,
+    accepted: `${PACKET} r4 = r2\n r4 += 14\n if r4 != r3 goto other\n goto out\n other: if r4 > r3 goto out\n r0 = *(u8 *)(r2 +13)\n out: ${PASS}`,
+  },
+  {
+    name: 'a pointer that is not data_end need not be beyond it',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r4 = r2\n r4 += 14\n if r4 == r3 goto out\n if r4 > r3 goto out\n r0 = *(u8 *)(r2 +14)\n out: ${PASS}`,
+    accepted: `${PACKET} r4 = r2\n r4 += 14\n if r4 == r3 goto out\n if r4 > r3 goto out\n r0 = *(u8 *)(r2 +13)\n out: ${PASS}`,
+  },
+  {
     name: 'pointer at data_end may be beyond it',
     code: 'packet-bounds',
     rejected: `${PACKET} r4 = r2\n r4 += 14\n if r4 < r3 goto out\n if r4 > r3 goto beyond\n r0 = *(u8 *)(r2 +13)\n goto out\n beyond: r0 = *(u8 *)(r2 +13)\n out: ${PASS}`,
