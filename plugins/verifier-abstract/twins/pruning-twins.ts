@@ -20,6 +20,12 @@ const nestedArgument = (second: number): string =>
 const laterRound = (second: number): string =>
   `r6 = *(u32 *)(r1 +12)\n r7 = r6\n r7 &= 7\n *(u64 *)(r10 -8) = r7\n *(u64 *)(r10 -16) = r7\n *(u64 *)(r10 -24) = 5\n *(u64 *)(r10 -32) = 5\n if r6 > 3 goto B\n goto join\n B: *(u64 *)(r10 -32) = ${second}\n join: r6 = 0\n r7 = 0\n ${stored('j')} r1 = 4\n r2 = subprog[cb]\n r3 = r10\n r3 += -32\n r4 = 0\n call bpf_loop\n r3 = *(u64 *)(r10 -8)\n r2 = map[wide][0]+0\n r2 += r3\n r0 = *(u8 *)(r2 +0)\n r3 = *(u64 *)(r10 -16)\n r2 = map[wide][0]+0\n r2 += r3\n r0 = *(u8 *)(r2 +0)\n ${PASS}\n cb: r1 = *(u64 *)(r2 +16)\n *(u64 *)(r2 +24) = r1\n r1 = *(u64 *)(r2 +8)\n *(u64 *)(r2 +16) = r1\n r1 = *(u64 *)(r2 +0)\n *(u64 *)(r2 +8) = r1\n r0 = 0\n exit`;
 
+const bounded = (second: number): string =>
+  `r6 = *(u32 *)(r1 +12)\n r8 = *(u32 *)(r1 +16)\n r7 = 100\n if r6 > 3 goto B\n goto join\n B: r7 = ${second}\n join: r6 = 0\n ${stored('j')} r0 = 2\n if r8 > r7 goto out\n r2 = map[wide][0]+0\n r2 += r8\n r0 = *(u8 *)(r2 +0)\n out: ${PASS}`;
+
+const multiples = (second: number): string =>
+  `r6 = *(u32 *)(r1 +12)\n r7 = *(u32 *)(r1 +16)\n if r6 > 3 goto B\n r7 &= 4\n goto join\n B: r7 &= ${second}\n join: r6 = 0\n ${stored('j')} r2 = map[wide][0]+0\n r2 += r7\n r1 = 1\n lock *(u32 *)(r2 +0) += r1\n ${PASS}`;
+
 /**
  * Two ways lead to the same insns, and the first one is safe: the second may end where it meets what the first one
  * left only if it is the same in everything that matters. The way that is not jumped to is explored first.
@@ -62,5 +68,17 @@ export const PRUNING_TWINS: readonly Twin[] = [
     code: 'pointer-offset-unbounded',
     rejected: laterRound(300),
     accepted: laterRound(5),
+  },
+  {
+    name: 'number that bounds another, which decides an access',
+    code: 'map-value-bounds',
+    rejected: bounded(300),
+    accepted: bounded(200),
+  },
+  {
+    name: 'numbers of the same range that are multiples of 4 on the first way only',
+    code: 'atomic-alignment',
+    rejected: multiples(3),
+    accepted: multiples(4),
   },
 ];
