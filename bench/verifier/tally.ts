@@ -20,7 +20,7 @@ export const CLASSES = {
   length:
     'the distance of two pointers into the same memory, as `data_end - data`, in which the kernel sees an address',
   'no address':
-    'a comparison with a register that holds 0, or of pointers into the same memory, or a 32-bit copy of a packet pointer, in which the kernel sees an address',
+    'a comparison with 0 in a register, or of what is never NULL with 0, or of pointers into the same memory, or a 32-bit copy of a packet pointer, in which the kernel sees an address',
   "caller's stack":
     "a pointer to a caller's stack, stored there by a callee: the kernel refuses any, `abstract` those that outlive what they point to",
   'stale copy': 'a pointer of before the packet was moved is copied, and nothing is done with it',
