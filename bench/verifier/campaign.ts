@@ -1,6 +1,6 @@
 import { isLddw, type Insn } from '../../src/bpf/insn.js';
 import * as op from '../../src/bpf/opcodes.js';
-import type { GeneratedCase } from '../../src/conformance/program-generator/index.js';
+import { generateCase, type GeneratedCase } from '../../src/conformance/program-generator/index.js';
 import type { Acceptance, ProgramFacts, Rejection, VerifyRequest } from '../../src/core/contract/verifier.js';
 import { AbstractVerifier } from '../../plugins/verifier-abstract/abstract-verifier.js';
 import { readKernelLog } from '../../plugins/verifier-kernel/kernel-log.js';
@@ -21,6 +21,8 @@ export interface CampaignOptions {
     readonly frames: number;
     readonly statements: number;
   };
+  /** Only the first kind of program: of any insns. */
+  readonly plain: boolean;
   readonly modes: readonly Mode[];
   readonly kernel: boolean;
   /** How many programs of each kind of disagreement are shrunk. */
@@ -83,7 +85,8 @@ export class Campaign {
   }
 
   async try(seed: number): Promise<void> {
-    const generated = generateOfEachKind(seed, this.options.generator);
+    const { plain, generator } = this.options;
+    const generated = plain ? generateCase(seed, generator) : generateOfEachKind(seed, generator);
     this.programs++;
     if (generated.mutations.length > 0) this.mutated++;
     for (const { insns } of generated.programs) this.slots += insns.length;
