@@ -1,10 +1,13 @@
-import { isLddw } from '../../src/bpf/insn.js';
+import { isLddw, type Insn } from '../../src/bpf/insn.js';
 import * as op from '../../src/bpf/opcodes.js';
 import { generateCase, type GeneratedCase } from '../../src/conformance/program-generator/index.js';
 import type { Acceptance, ProgramFacts, Rejection, VerifyRequest } from '../../src/core/contract/verifier.js';
+import { AbstractVerifier } from '../../plugins/verifier-abstract/abstract-verifier.js';
 import { readKernelLog } from '../../plugins/verifier-kernel/kernel-log.js';
 import { isDeadWay } from './dead-way.js';
+import { generateOfEachKind } from './generated-programs.js';
 import { judge, requestOf, type Judgement, type Judges, type Mode } from './judges.js';
+import { tellsNoAddress as showsNoAddress } from './no-address.js';
 import { describeCase, shrinkCase } from './shrink.js';
 import { findMiss, type Miss } from './soundness.js';
 import { classOf, isKernelBug, Tally, type RejectionClass } from './tally.js';
@@ -18,6 +21,8 @@ export interface CampaignOptions {
     readonly frames: number;
     readonly statements: number;
   };
+  /** Only the first kind of program: of any insns. */
+  readonly plain: boolean;
   readonly modes: readonly Mode[];
   readonly kernel: boolean;
   /** How many programs of each kind of disagreement are shrunk. */
@@ -80,7 +85,8 @@ export class Campaign {
   }
 
   async try(seed: number): Promise<void> {
-    const generated = generateCase(seed, this.options.generator);
+    const { plain, generator } = this.options;
+    const generated = plain ? generateCase(seed, generator) : generateOfEachKind(seed, generator);
     this.programs++;
     if (generated.mutations.length > 0) this.mutated++;
     for (const { insns } of generated.programs) this.slots += insns.length;
@@ -181,8 +187,14 @@ export class Campaign {
         (await isDeadWay(verifier, request, await this.#kernelPath(mode, request))));
     const forRoot =
       mode === 'guest' ? (await judge(this.judges.root.kernel!, generated)).verification : undefined;
+    const tellsNoAddress = async (): Promise<boolean> =>
+      insn !== undefined &&
+      verifier instanceof AbstractVerifier &&
+      (await showsNoAddress(verifier.config, request, insn));
     return classOf(theirs, {
       isDead,
+      tellsNoAddress,
+      isCopy: insn !== undefined && isCopy(request.program.insns[insn]),
       isExact: facts !== undefined && !isLeftByTailCall(generated) && isExactAt(facts, insn),
       acceptedForRoot: forRoot !== undefined && (forRoot.accepted || isKernelBug(forRoot.reason)),
     });
@@ -209,6 +221,13 @@ export class Campaign {
     const shrunk = await shrinkCase(generated, holds);
     this.disagreements.push({ seed: generated.seed, mode, title, text: describeCase(shrunk) });
   }
+}
+
+function isCopy(insn: Insn | undefined): boolean {
+  const opcode = insn?.opcode;
+  return (
+    opcode === (op.BPF_ALU64 | op.BPF_MOV | op.BPF_X) || opcode === (op.BPF_STX | op.BPF_MEM | op.BPF_DW)
+  );
 }
 
 /** Jumps backwards, callbacks and tail calls: what may go round for ever if nobody verified it. */

@@ -1,6 +1,6 @@
-import { generateCase, generatePruningCase } from '../../src/conformance/program-generator/index.js';
 import { type AbstractVerifierConfig, DEFAULT_CONFIG } from '../../plugins/verifier-abstract/config.js';
 import type { CampaignOptions } from './campaign.js';
+import { generateOfEachKind } from './generated-programs.js';
 import { findOutsideOf, type ContainmentMiss } from './containment.js';
 import { markdownTable } from './markdown-table.js';
 import { describeCase, shrinkCase } from './shrink.js';
@@ -19,6 +19,7 @@ export class ContainmentCampaign {
   contained = 0;
   rejected = 0;
   tooLarge = 0;
+  notRunnable = 0;
   checked = 0;
   states = 0;
   readonly misses: { readonly seed: number; readonly text: string }[] = [];
@@ -26,9 +27,7 @@ export class ContainmentCampaign {
   constructor(readonly generator: CampaignOptions['generator']) {}
 
   async try(seed: number): Promise<void> {
-    // Every other program is one that is made to prune.
-    const generated =
-      seed % 2 === 0 ? generateCase(seed, this.generator) : generatePruningCase(seed, this.generator.frames);
+    const generated = generateOfEachKind(seed, this.generator);
     const result = await findOutsideOf(generated, CONTAINMENT_CONFIG);
     this.programs++;
     switch (result.kind) {
@@ -37,6 +36,9 @@ export class ContainmentCampaign {
         return;
       case 'too-large':
         this.tooLarge++;
+        return;
+      case 'not-runnable':
+        this.notRunnable++;
         return;
       case 'contained':
         this.contained++;
@@ -62,6 +64,7 @@ export class ContainmentCampaign {
         'run and contained',
         'rejected',
         'too large',
+        'not runnable',
         'insns of runs checked',
         'states kept',
         'misses',
@@ -72,6 +75,7 @@ export class ContainmentCampaign {
           this.contained,
           this.rejected,
           this.tooLarge,
+          this.notRunnable,
           this.checked,
           this.states,
           this.misses.length,

@@ -1,12 +1,7 @@
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import type { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import { BPF_CALL_HELPER, OP_CALL, OP_EXIT } from '../../src/bpf/opcodes.js';
-import {
-  clearSlot,
-  loadCase,
-  openRing,
-  type GeneratedCase,
-} from '../../src/conformance/program-generator/index.js';
+import { clearSlot, openRing, type GeneratedCase } from '../../src/conformance/program-generator/index.js';
 import type { Location } from '../../src/core/contract/program-debugging.js';
 import { InterpreterExecutor } from '../../plugins/executor-interpreter/interpreter-executor.js';
 import { InterpretedProgram } from '../../plugins/executor-interpreter/interpreted-program.js';
@@ -20,6 +15,7 @@ import {
   type Outside,
 } from '../../plugins/verifier-abstract/state-recorder.js';
 import { requestOf } from './judges.js';
+import { loadRunnable } from './load-runnable.js';
 
 /** A run that left what the verifier had explored. */
 export interface ContainmentMiss extends Outside {
@@ -29,8 +25,8 @@ export interface ContainmentMiss extends Outside {
 
 export type ContainmentResult =
   | { readonly kind: 'rejected'; readonly code: string }
-  /** Too many states to keep. */
-  | { readonly kind: 'too-large' }
+  /** Too many states to keep, or a helper that the interpreter does not have. */
+  | { readonly kind: 'too-large' | 'not-runnable' }
   | {
       readonly kind: 'contained';
       /** Insns at which a run was held against the states. */
@@ -68,12 +64,13 @@ export async function findOutsideOf(
   recorder.finish(first.insns);
   const runtime = new BpfRuntime({ memoryBytes: MEMORY_BYTES });
   const ring = openRing(generated, runtime, 1);
-  const loaded = await loadCase(generated, {
+  const loaded = await loadRunnable(generated, {
     runtime,
     backend: new MemoryMapBackend(runtime),
     executor: new InterpreterExecutor(runtime),
     insnLimit: 1_000_000,
   });
+  if (loaded === undefined) return { kind: 'not-runnable' };
   try {
     const { program } = loaded;
     if (!(program instanceof InterpretedProgram)) throw new TypeError('the interpreter made another program');
@@ -163,6 +160,7 @@ class SteppedRun {
         for (let i = size - 1; i >= 0; i--) value = (value << 8n) | BigInt(space.u8[Number(address) + i]!);
         return value;
       },
+      records: [...this.runtime.reservations.keys()].map(BigInt),
       mapAddress: (handle) => {
         const map = this.maps.get(handle);
         return map === undefined ? undefined : BigInt(map.address);

@@ -16,6 +16,7 @@ The report is Markdown on stdout; docs/verifier/differential.md holds one.
   --unsafe N       percent of programs that are mutated (50)
   --frames N       frames that each accepted program is run on (8)
   --statements N   statements of a main program at most (40)
+  --plain          only programs of any insns, without those about what programs hold and those made to prune
   --modes A,B      guest: no address may become visible; root: it may (guest,root)
   --kernel         ask the verifier of this kernel as well; needs root
   --shrink N       how many programs of each kind of disagreement are shrunk and printed (0)
@@ -85,6 +86,7 @@ function readOptions(): ParsedOptions | undefined {
       unsafe: { type: 'string', default: '50' },
       frames: { type: 'string', default: '8' },
       statements: { type: 'string', default: '40' },
+      plain: { type: 'boolean', default: false },
       modes: { type: 'string', default: MODES.join(',') },
       kernel: { type: 'boolean', default: false },
       shrink: { type: 'string', default: '0' },
@@ -110,6 +112,7 @@ function readOptions(): ParsedOptions | undefined {
       frames: number('frames'),
       statements: number('statements'),
     },
+    plain: values.plain,
     modes: values.modes.split(',').map(modeOf),
     kernel: values.kernel,
     shrink: number('shrink'),

@@ -36,7 +36,9 @@ export async function openJudges(mode: Mode, withKernel: boolean): Promise<Judge
 
 export function requestOf(program: Program, { maps }: GeneratedCase): VerifyRequest {
   const known = new Map<number, VerifierMap>();
-  for (const { handle, name, attributes } of maps) known.set(handle, { ...attributes, name });
+  for (const { handle, name, attributes, initial, frozen } of maps) {
+    known.set(handle, { ...attributes, name, frozenValue: frozen === true ? initial[0]!.value : undefined });
+  }
   return { program, maps: known };
 }
 

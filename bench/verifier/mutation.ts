@@ -1,123 +1,35 @@
 import { spawnSync } from 'node:child_process';
-import {
-  cpSync,
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import ts from 'typescript';
 import { SeededRandom } from '../../src/conformance/verifier/seeded-random.js';
+import { transpile } from './branch-points.js';
+import { type Mutant, mutantsOf } from './mutants.js';
+import { soundnessFiles } from './verifier-sources.js';
 
 const USAGE = `mutation [options]: weakens the verifier \`abstract\` at one place at a time, and looks whether a near test notices
 
-A mutant leaves a guard or a call out, or exchanges an operator. The tests run in a copy of the working tree. The report is
-Markdown on stdout: the score, and each mutant that no test noticed.
+A mutant leaves a guard or a call out, or exchanges an operator. A fast probe (twins, containment, shortcuts) looks first, then
+the tests near, in a copy of the working tree. The report is Markdown on stdout: the score, and each mutant that nothing
+noticed.
 
   --mutants N   how many, at random (40)
   --seed N      of the choice (1)
   --only FILE   mutants of one file of plugins/verifier-abstract
+  --programs N  how many generated programs the probe tries (240)
+  --probe-only  no tests
 `;
 
 const PLUGIN = 'plugins/verifier-abstract';
-/** What explains and reports: a mutant there misleads people, but lets no program through. */
-const NOT_SOUNDNESS = new Set([
-  'complexity-report.ts',
-  'config.ts',
-  'explain.ts',
-  'index.ts',
-  'rejection-codes.ts',
-  'rejections-page.ts',
-  'state-log.ts',
-  'state-recorder.ts',
-  'value-format.ts',
-]);
-const TESTS = [
-  'pruning.test.ts',
-  'twins/twins.test.ts',
-  'abstract-verifier.test.ts',
-  'containment.test.ts',
-  'scalar/scalar.test.ts',
-  'soundness.test.ts',
-];
-const TIMEOUT_MS = 240_000;
+/** What is run on a mutant that the probe did not notice: what the probe does not do itself. */
+const TESTS = ['pruning.test.ts', 'abstract-verifier.test.ts', 'hostile-guest.test.ts'];
+/** And on one of the arithmetic. */
+const SCALAR_TESTS = ['scalar/scalar.test.ts'];
+const PROBE_TIMEOUT_MS = 120_000;
+const TESTS_TIMEOUT_MS = 240_000;
 
-interface Mutant {
-  readonly file: string;
-  readonly line: number;
-  readonly from: string;
-  readonly to: string;
-  readonly text: string;
-}
-
-const EXCHANGED = new Map<ts.SyntaxKind, string>([
-  [ts.SyntaxKind.LessThanToken, '<='],
-  [ts.SyntaxKind.LessThanEqualsToken, '<'],
-  [ts.SyntaxKind.GreaterThanToken, '>='],
-  [ts.SyntaxKind.GreaterThanEqualsToken, '>'],
-  [ts.SyntaxKind.EqualsEqualsEqualsToken, '!=='],
-  [ts.SyntaxKind.ExclamationEqualsEqualsToken, '==='],
-  [ts.SyntaxKind.AmpersandAmpersandToken, '||'],
-  [ts.SyntaxKind.BarBarToken, '&&'],
-  [ts.SyntaxKind.PlusToken, '-'],
-  [ts.SyntaxKind.MinusToken, '+'],
-]);
-
-/** Every way to weaken a file: operators exchanged, guards and statements that only call left out. */
-function mutantsOf(file: string): Mutant[] {
-  const source = readFileSync(file, 'utf8');
-  const tree = ts.createSourceFile(file, source, ts.ScriptTarget.Latest, true);
-  const mutants: Mutant[] = [];
-  const add = (node: ts.Node, to: string): void => {
-    const from = node.getText(tree);
-    const start = node.getStart(tree);
-    const { line } = tree.getLineAndCharacterOfPosition(start);
-    const text = source.slice(0, start) + to + source.slice(node.getEnd());
-    mutants.push({ file, line: line + 1, from: from.replace(/\s+/g, ' ').slice(0, 90), to, text });
-  };
-  const visit = (node: ts.Node): void => {
-    if (ts.isBinaryExpression(node)) {
-      const to = EXCHANGED.get(node.operatorToken.kind);
-      // Text is put together with + as well.
-      const isText = node.getText(tree).includes('`') || node.getText(tree).includes("'");
-      if (to !== undefined && !isText) add(node.operatorToken, to);
-    }
-    if (ts.isExpressionStatement(node) && ts.isCallExpression(node.expression)) add(node, ';');
-    if (ts.isIfStatement(node) && node.elseStatement === undefined && leaves(node.thenStatement))
-      add(node, ';');
-    ts.forEachChild(node, visit);
-  };
-  visit(tree);
-  return mutants;
-}
-
-/** A guard: it returns, or rejects. */
-function leaves(statement: ts.Statement): boolean {
-  const last = ts.isBlock(statement) ? statement.statements.at(-1) : statement;
-  if (last === undefined) return false;
-  if (ts.isReturnStatement(last) || ts.isContinueStatement(last)) return true;
-  return (
-    ts.isExpressionStatement(last) &&
-    ts.isCallExpression(last.expression) &&
-    last.expression.expression.getText().toLowerCase().includes('reject')
-  );
-}
-
-function soundnessFiles(folder: string): string[] {
-  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
-    if (entry.isDirectory()) return entry.name === 'scalar' ? soundnessFiles(join(folder, entry.name)) : [];
-    const isCode = entry.name.endsWith('.ts') && !entry.name.endsWith('.test.ts');
-    return isCode && !NOT_SOUNDNESS.has(entry.name) ? [join(folder, entry.name)] : [];
-  });
-}
-
-/** A copy of what the tests need, which a mutant may spoil. */
+/** Sources for the tests and their build for the probe, which a mutant may spoil. */
 function copyOfTree(): string {
   const folder = mkdtempSync(join(tmpdir(), 'xdpbed-mutation-'));
   for (const name of [
@@ -127,6 +39,7 @@ function copyOfTree(): string {
     'testbeds',
     'docs',
     'schemas',
+    'dist',
     'package.json',
     'tsconfig.json',
     'vitest.config.ts',
@@ -137,16 +50,48 @@ function copyOfTree(): string {
   return folder;
 }
 
-/** Whether a near test fails, or never ends, with what is in the folder. */
-function isNoticed(folder: string): boolean {
-  const tests = TESTS.map((test) => `${PLUGIN}/${test}`);
-  const { status } = spawnSync('npx', ['vitest', 'run', ...tests, '--bail', '1', '--maxWorkers=1'], {
-    cwd: folder,
-    stdio: 'ignore',
-    timeout: TIMEOUT_MS,
-    env: { ...process.env, SOUNDNESS_PROGRAMS: '60' },
-  });
-  return status !== 0;
+/** What the probe says is wrong, or how a near test fails or never ends; undefined if nothing is noticed. */
+class Examination {
+  constructor(
+    readonly folder: string,
+    readonly programs: number,
+    readonly withTests: boolean,
+  ) {}
+
+  /** With a file of other text, which is put back. */
+  ofMutant({ file, text }: Mutant): string | undefined {
+    const places = [
+      { path: join(this.folder, file), text },
+      { path: join(this.folder, 'dist', file.replace(/\.ts$/, '.js')), text: transpile(file, text) },
+    ].map((place) => ({ ...place, original: readFileSync(place.path, 'utf8') }));
+    for (const place of places) writeFileSync(place.path, place.text);
+    try {
+      return this.#lookAt(file.includes('/scalar/') ? SCALAR_TESTS : TESTS);
+    } finally {
+      for (const { path, original } of places) writeFileSync(path, original);
+    }
+  }
+
+  ofTree(): string | undefined {
+    return this.#lookAt([...TESTS, ...SCALAR_TESTS]);
+  }
+
+  #lookAt(files: readonly string[]): string | undefined {
+    const probe = spawnSync('node', ['dist/bench/verifier/mutation-probe.js', '1', String(this.programs)], {
+      cwd: this.folder,
+      encoding: 'utf8',
+      timeout: PROBE_TIMEOUT_MS,
+    });
+    if (probe.status !== 0) return probe.stdout.trim().split('\n').at(-1) || 'the probe does not end';
+    if (!this.withTests) return undefined;
+    const tests = files.map((test) => `${PLUGIN}/${test}`);
+    const { status } = spawnSync('npx', ['vitest', 'run', ...tests, '--bail', '1', '--maxWorkers=1'], {
+      cwd: this.folder,
+      stdio: 'ignore',
+      timeout: TESTS_TIMEOUT_MS,
+    });
+    return status === 0 ? undefined : 'a test fails';
+  }
 }
 
 function main(): number {
@@ -155,6 +100,8 @@ function main(): number {
       mutants: { type: 'string', default: '40' },
       seed: { type: 'string', default: '1' },
       only: { type: 'string' },
+      programs: { type: 'string', default: '240' },
+      'probe-only': { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
@@ -162,7 +109,7 @@ function main(): number {
     process.stdout.write(USAGE);
     return 0;
   }
-  const files = soundnessFiles(PLUGIN).filter(
+  const files = soundnessFiles().filter(
     (file) => values.only === undefined || basename(file) === values.only,
   );
   const all = files.flatMap(mutantsOf);
@@ -174,16 +121,14 @@ function main(): number {
   const folder = copyOfTree();
   const survivors: Mutant[] = [];
   try {
-    if (isNoticed(folder)) throw new Error('the tests fail without a mutant');
+    const examination = new Examination(folder, Number(values.programs), !values['probe-only']);
+    const wrong = examination.ofTree();
+    if (wrong !== undefined) throw new Error(`without a mutant: ${wrong}`);
     for (const [index, mutant] of chosen.entries()) {
-      const path = join(folder, mutant.file);
-      const original = readFileSync(path, 'utf8');
-      writeFileSync(path, mutant.text);
-      const noticed = isNoticed(folder);
-      writeFileSync(path, original);
-      if (!noticed) survivors.push(mutant);
+      const noticed = examination.ofMutant(mutant);
+      if (noticed === undefined) survivors.push(mutant);
       const what = `${mutant.file}:${mutant.line} ${mutant.from} -> ${mutant.to}`;
-      console.error(`${index + 1} of ${chosen.length}: ${noticed ? 'noticed' : 'SURVIVED'} ${what}`);
+      console.error(`${index + 1} of ${chosen.length}: ${noticed ?? 'SURVIVED'} | ${what}`);
     }
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -2,10 +2,11 @@ import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import type { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import { xdpActionName } from '../../src/bpf/xdp.js';
 import type { Acceptance, ProgramFacts } from '../../src/core/contract/verifier.js';
-import { loadCase, openRing, type GeneratedCase } from '../../src/conformance/program-generator/index.js';
+import { openRing, type GeneratedCase } from '../../src/conformance/program-generator/index.js';
 import { InterpreterExecutor } from '../../plugins/executor-interpreter/interpreter-executor.js';
 import { InterpretedProgram } from '../../plugins/executor-interpreter/interpreted-program.js';
 import { MemoryMapBackend } from '../../plugins/map-backend-memory/index.js';
+import { loadRunnable } from './load-runnable.js';
 
 /** What an accepted program did that it must not do. */
 export interface Miss {
@@ -33,7 +34,8 @@ export async function findMiss(
   const executor = new InterpreterExecutor(runtime);
   const ring = openRing(generated, runtime, 1);
   const backend = new MemoryMapBackend(runtime);
-  const loaded = await loadCase(generated, { runtime, backend, executor, insnLimit: INSN_LIMIT });
+  const loaded = await loadRunnable(generated, { runtime, backend, executor, insnLimit: INSN_LIMIT });
+  if (loaded === undefined) return undefined;
   // What other programs do after a tail call is not among what the verifier said of the first.
   const isAlone = generated.programs.length === 1;
   try {
@@ -73,8 +75,14 @@ function findContradiction(
     miss ??= { insn, reason, frame };
   };
   const debug = program.debug({
-    onInsn({ insn }) {
+    onInsn({ insn }, registers) {
       if (facts.unreachable.has(insn)) report(insn, 'runs an insn that was said to be unreachable');
+      for (const [argument, constant] of facts.calls.get(insn)?.constants ?? []) {
+        const number = registers[argument]!;
+        if (number !== BigInt.asUintN(64, constant)) {
+          report(insn, `calls with R${argument} = ${number}, said to be ${constant}`);
+        }
+      }
     },
     onAccess({ insn }, { kind, size, write, object }) {
       if (kind === 'helper') return;

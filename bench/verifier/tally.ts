@@ -19,6 +19,11 @@ export const CLASSES = {
     'a guard against what a CPU does speculatively, or what the kernel finds on paths that only speculation takes, of a program that it accepts for root',
   length:
     'the distance of two pointers into the same memory, as `data_end - data`, in which the kernel sees an address',
+  'no address':
+    'a comparison with 0 in a register, or of what is never NULL with 0, or of pointers into the same memory, or a 32-bit copy of a packet pointer, in which the kernel sees an address',
+  "caller's stack":
+    "a pointer to a caller's stack, stored there by a callee: the kernel refuses any, `abstract` those that outlive what they point to",
+  'stale copy': 'a pointer of before the packet was moved is copied, and nothing is done with it',
   form: 'code that cannot be reached, which the kernel minds and nobody runs',
   'kernel bug': 'the kernel says itself that its verifier failed',
 } as const;
@@ -43,6 +48,10 @@ const OF_SPECULATIVE_PATHS: ReadonlySet<string> = new Set([
 export interface Circumstances {
   /** Whether `abstract` has proved that nobody comes to where the kernel rejects. */
   isDead(): Promise<boolean>;
+  /** Whether the kernel sees an address at an insn that shows none. */
+  tellsNoAddress(): Promise<boolean>;
+  /** Whether the insn that the kernel rejects only moves a register, or spills it. */
+  readonly isCopy: boolean;
   /** Whether `abstract` knows the one offset of the access, or constants of the call, that the kernel rejects. */
   readonly isExact: boolean;
   /** Whether the kernel accepts the program if it need not mind speculation and addresses. */
@@ -63,6 +72,12 @@ export async function classOf(
   if (isExact && /min value|max value|\(id=[1-9]/.test(reason)) return 'precision';
   if (/^r\d+ offset is outside of the packet/i.test(reason)) return 'beyond the end';
   if (/pointer -= pointer prohibited/.test(reason)) return 'length';
+  if (/pointer comparison prohibited|partial copy of pointer/.test(reason)) {
+    return (await circumstances.tellsNoAddress()) ? 'no address' : 'safety';
+  }
+  // A pointer that the kernel has taken away, where `abstract` lets it be copied, and nothing else.
+  if (code === 'stale-packet-pointer' && circumstances.isCopy) return 'stale copy';
+  if (/cannot spill pointers to stack into stack frame of the caller/.test(reason)) return "caller's stack";
   return (await circumstances.isDead()) ? 'dead code' : 'safety';
 }
 

@@ -5,6 +5,7 @@ import { requestOf } from '../../bench/verifier/judges.js';
 import { assemble } from '../../src/bpf/assembler.js';
 import {
   generateCase,
+  generateObjectCase,
   generatePruningCase,
   type GeneratedCase,
 } from '../../src/conformance/program-generator/index.js';
@@ -45,6 +46,14 @@ describe('runs stay within the states that were explored', () => {
     expect(checked).toBeGreaterThan(100 * PROGRAMS);
   });
 
+  it('of programs about what programs hold', async () => {
+    const { accepted, checked } = await contained(
+      seeds((seed) => generateObjectCase(seed, { unsafePercent: 30, frames: 2 })),
+    );
+    expect(accepted).toBeGreaterThan(PROGRAMS / 3);
+    expect(checked).toBeGreaterThan(50 * PROGRAMS);
+  });
+
   it('of programs whose ways meet', async () => {
     const { accepted, checked } = await contained(seeds((seed) => generatePruningCase(seed)));
     expect(accepted).toBeGreaterThan(PROGRAMS / 5);
@@ -61,6 +70,7 @@ describe('shortcuts of the exploration', () => {
     for (const make of [
       generatePruningCase,
       (seed: number) => generateCase(seed, { unsafePercent: 50, statements: 12 }),
+      (seed: number) => generateObjectCase(seed, { unsafePercent: 30, statements: 12 }),
     ]) {
       for (const generated of seeds(make)) {
         const request = requestOf(generated.programs[0]!, generated);
@@ -90,6 +100,7 @@ describe('a run that leaves them is found', () => {
   const CONTEXT = 0x2_0000n;
   const FRAME_POINTER = 0x3_0000n;
   const DATA = 0x4_0000n;
+  const RECORD = 0x5_0000n;
 
   /** The last insn's states of a program, and a run there with these registers and slots. */
   async function outside(
@@ -97,12 +108,14 @@ describe('a run that leaves them is found', () => {
     registers: Readonly<Record<number, bigint>>,
     stack: Readonly<Record<number, bigint>> = {},
     at?: number,
+    records: readonly bigint[] = [],
   ): Promise<string | undefined> {
-    const insns = assemble(text);
+    const insns = assemble(text, { maps: new Map([['ring', 1]]) });
+    const ring = { name: 'ring', type: 27, keySize: 0, valueSize: 0, maxEntries: 4096, flags: 0 };
     const recorder = new StateRecorder();
     const program = { name: 'p', type: 6, attachType: 'BPF_XDP', gplCompatible: true, insns } as const;
     const verifier = new AbstractVerifier(DEFAULT_CONFIG, { observer: recorder });
-    const result = await verifier.verify({ program, maps: new Map() });
+    const result = await verifier.verify({ program, maps: new Map([[1, ring]]) });
     if (!result.accepted) expect.fail(result.reason);
     recorder.finish(insns);
     const values = Array.from({ length: 11 }, (_, register) => registers[register] ?? 0n);
@@ -119,8 +132,9 @@ describe('a run that leaves them is found', () => {
         const word = stack[Math.floor(offset / 8) * 8] ?? 0n;
         return BigInt.asUintN(8 * size, word >> BigInt(8 * (((offset % 8) + 8) % 8)));
       },
+      records,
       mapAddress: () => undefined,
-      objectAt: () => undefined,
+      objectAt: (address) => (address === RECORD ? 'a ring buffer record' : undefined),
     };
     return recorder.findOutside(run)?.reason;
   }
@@ -147,6 +161,18 @@ describe('a run that leaves them is found', () => {
     const text = `r2 = *(u32 *)(r1 +0)\nr3 = *(u32 *)(r1 +4)\nr4 = r2\nr4 += 14\nr0 = 2\nif r4 > r3 goto out\nr0 = *(u8 *)(r2 +13)\nout: exit`;
     expect(await outside(text, { 2: DATA }, {}, 6)).toBeUndefined();
     expect(await outside(text, { 2: DATA + 60n }, {}, 6)).toMatch(/^R2 =/);
+  });
+
+  it('in a record that is held without a reference to it, or not held although there is one', async () => {
+    const text = `*(u64 *)(r10 -8) = 0\nr1 = map[ring]\nr2 = 8\nr3 = 0\ncall bpf_ringbuf_reserve\nif r0 == 0 goto out\nr1 = r0\nr2 = 0\ncall bpf_ringbuf_submit\nout: r0 = 2\nexit`;
+    // At `r1 = r0`, where it is held, and at the end, where it is not.
+    expect(await outside(text, { 0: RECORD }, {}, 7, [RECORD])).toBeUndefined();
+    expect(await outside(text, { 0: RECORD }, {}, 7, [])).toMatch(
+      /^reference \d+ is 0x50000, which is not held/,
+    );
+    expect(await outside(text, { 0: RECORD }, {}, 7, [RECORD, RECORD + 64n])).toMatch(/^2 records are held/);
+    expect(await outside(text, {}, {}, 10, [])).toBeUndefined();
+    expect(await outside(text, {}, {}, 10, [RECORD])).toMatch(/^1 records are held/);
   });
 
   it('at an insn that no path came to', async () => {

@@ -129,7 +129,6 @@ export function checkArgument(sim: Simulation, call: Call, arg: HelperArgument, 
       return;
     case 'memory':
       // Checked with its size, which is the next argument in every prototype.
-      if (arg.orNull === true && value.isZero) sim.precise(register);
       return;
     case 'size':
       checkSizedMemory(sim, call, register, value, arg.zero);
@@ -312,8 +311,6 @@ function checkSizedMemory(
       suggestion: boundAdvice(scalar, `R${register}`, 'a size of the memory, never negative'),
     });
   }
-  const pointerValue = sim.peek(memoryRegister);
-  const isNull = memory.kind === 'memory' && memory.orNull === true && pointerValue.isZero;
   if (scalar.umin === 0n && !mayBeZero) {
     sim.reject(
       'helper-size',
@@ -331,10 +328,6 @@ function checkSizedMemory(
     });
   }
   const most = Number(scalar.umax);
-  if (isNull) {
-    if (most === 0) return;
-    rejectArgument(sim, call, memoryRegister, `memory of ${name} bytes`);
-  }
   checkMemory(
     sim,
     call,
@@ -387,7 +380,11 @@ function checkMemory(
       checkAccess(sim, register, value, 0, size, access === 'read' ? 'read' : 'write', false);
       return;
     default:
-      if (value.kind === Kind.Scalar && value.isZero && size === 0) return;
+      // NULL will do for no bytes.
+      if (value.isZero && size === 0) {
+        sim.precise(register);
+        return;
+      }
       rejectArgument(
         sim,
         call,

@@ -19,6 +19,13 @@ bytes), \`flows\` (HASH, values of 8 bytes), \`constants\` (read-only, frozen), 
 bytes).
 `;
 
+const PUBLISHED_HEAD = `## Published faults of the kernel's verifier
+
+Faults that were published and that an XDP program could have used, by CVE or in words, and the case of ours that is like it.
+Not among them are classes that need
+another type of program (CVE-2022-2785), BTF objects and locks in maps, or what a CPU does speculatively.
+`;
+
 /** Codes that no program of a few insns shows. */
 const WITHOUT_PROGRAM: Partial<Record<RejectionCode, string>> = {
   'program-empty': 'Any program without an insn.',
@@ -33,7 +40,15 @@ const WITHOUT_PROGRAM: Partial<Record<RejectionCode, string>> = {
 export function renderRejectionsPage(): string {
   const codes = Object.keys(REJECTION_CODES) as RejectionCode[];
   const index = codes.map((code) => `- [\`${code}\`](#${code}): ${REJECTION_CODES[code]}`).join('\n');
-  return `${HEAD}\n${index}\n\n${codes.map(renderCode).join('\n')}`;
+  return `${HEAD}\n${index}\n\n${codes.map(renderCode).join('\n')}\n${renderPublished()}`;
+}
+
+/** Which case of ours stands for which fault of the kernel's verifier. */
+function renderPublished(): string {
+  const published = TWINS.flatMap(({ name, publishedAs, code }) =>
+    publishedAs === undefined ? [] : [`- ${publishedAs}: ${name} (\`${code}\`)`],
+  );
+  return `${PUBLISHED_HEAD}\n${published.join('\n')}\n`;
 }
 
 function renderCode(code: RejectionCode): string {

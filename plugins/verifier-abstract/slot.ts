@@ -30,16 +30,6 @@ export class Slot {
   withValue(value: Value): Slot {
     return new Slot(this.types, value, this.spillSize);
   }
-
-  equals(other: Slot): boolean {
-    return (
-      this === other ||
-      (this.types === other.types &&
-        this.spillSize === other.spillSize &&
-        (this.value === other.value ||
-          (this.value !== undefined && other.value !== undefined && this.value.equals(other.value))))
-    );
-  }
 }
 
 export const EMPTY_SLOT = new Slot(0, undefined, 0);

@@ -33,6 +33,8 @@ export interface ConcreteState {
   read(address: bigint, size: number): bigint;
   /** Address of the map with that handle. */
   mapAddress(handle: number): bigint | undefined;
+  /** Addresses of the ring buffer records that are held. */
+  readonly records: readonly bigint[];
   /** How messages call the object that holds the address; undefined if none does. */
   objectAt(address: bigint): string | undefined;
 }
@@ -51,7 +53,7 @@ const MAX_STATES = 3_000;
 
 /**
  * Keeps the states that an exploration passes through, and tells whether a run stays within them: at every insn, the
- * registers, the stack and the packet's ends have to be among what at least one state there admits. What no later insn
+ * registers, the stack, the packet's ends and what is held have to be among what at least one state there admits. What no later insn
  * of the explored paths looked at closely (origin.ts) may be anything, as in pruning: another path may have ended at
  * an earlier state on the ground of that.
  */
@@ -100,6 +102,8 @@ class Containment {
   readonly #numbers = new Map<number, bigint>();
   readonly #offsets = new Map<number, bigint>();
   readonly #nulls = new Map<number, boolean>();
+  /** Addresses of what references stand for, as far as a pointer tells; 0 for what was not acquired. */
+  readonly #records = new Map<number, bigint>();
   #checked = 0;
 
   constructor(
@@ -122,7 +126,22 @@ class Containment {
       const problem = this.#registers(index) ?? this.#stack(index);
       if (problem !== undefined) return { depth: this.#checked, reason: problem };
     }
-    return undefined;
+    const problem = this.#references();
+    return problem === undefined ? undefined : { depth: this.#checked, reason: problem };
+  }
+
+  /** Each record that is held is one of the references, and each reference that a pointer names is held. */
+  #references(): string | undefined {
+    const unnamed = new Set(this.run.records);
+    let free = 0;
+    for (const { id } of this.state.references) {
+      const address = this.#records.get(id);
+      if (address === undefined) free++;
+      else if (address !== 0n && !unnamed.delete(address)) {
+        return `reference ${id} is 0x${address.toString(16)}, which is not held`;
+      }
+    }
+    return unnamed.size > free ? `${this.run.records.length} records are held, said to be fewer` : undefined;
   }
 
   #registers(index: number): string | undefined {
@@ -193,6 +212,10 @@ class Containment {
   }
 
   #isWrongPointer(value: Value, number: bigint): boolean {
+    if (value.kind === Kind.Memory && value.ref !== 0) {
+      const start = number === 0n ? 0n : this.#startOf(value, number);
+      if (start !== undefined && this.#disagrees(this.#records, value.ref, start)) return true;
+    }
     if (value.maybeNull) {
       const isNull = number === 0n;
       if (value.id !== 0 && this.#disagrees(this.#nulls, value.id, isNull)) return true;
@@ -237,9 +260,13 @@ class Containment {
   }
 
   /** Where the object starts is known only of what was moved by constants. */
+  #startOf({ scalar, off }: Value, number: bigint): bigint | undefined {
+    return scalar.isConst ? (number - BigInt(off) - scalar.value) & U64 : undefined;
+  }
+
   #isWrongObject(value: Value, number: bigint): boolean {
-    if (!value.scalar.isConst) return false;
-    const start = (number - BigInt(value.off) - value.scalar.value) & U64;
+    const start = this.#startOf(value, number);
+    if (start === undefined) return false;
     const object = this.run.objectAt(start);
     if (object === undefined) return true;
     const isOfMap = value.kind !== Kind.Memory && !isInnerMap(value.map!);

@@ -122,22 +122,6 @@ export class Value {
   get isZero(): boolean {
     return this.kind === Kind.Scalar && this.scalar === ZERO;
   }
-
-  equals(other: Value): boolean {
-    return (
-      this === other ||
-      (this.kind === other.kind &&
-        this.id === other.id &&
-        this.off === other.off &&
-        this.range === other.range &&
-        this.maybeNull === other.maybeNull &&
-        this.ref === other.ref &&
-        this.map === other.map &&
-        this.size === other.size &&
-        this.socket === other.socket &&
-        this.scalar.equals(other.scalar))
-    );
-  }
 }
 
 export function pointer(kind: Kind, parts: ValueParts = {}): Value {

@@ -15,9 +15,9 @@ export type HelperArgument =
   /** Memory of `key_size` bytes of the map in the same call, read. */
   | { readonly kind: 'map-key' }
   /** Memory of `value_size` bytes of the map in the same call; `write` alone means that it need not be initialised. */
-  | { readonly kind: 'map-value'; readonly access: MemoryAccess; readonly orNull?: boolean }
-  /** Memory whose size is the next argument. */
-  | { readonly kind: 'memory'; readonly access: MemoryAccess; readonly orNull?: boolean }
+  | { readonly kind: 'map-value'; readonly access: MemoryAccess }
+  /** Memory whose size is the next argument; NULL will do where that is 0. */
+  | { readonly kind: 'memory'; readonly access: MemoryAccess }
   /** Memory of a fixed size. */
   | { readonly kind: 'fixed-memory'; readonly access: MemoryAccess; readonly bytes: number }
   /** Size in bytes of the memory in the argument before; `zero` if it may be 0. */
@@ -97,10 +97,8 @@ const mapKey: HelperArgument = { kind: 'map-key' };
 const mapValue: HelperArgument = { kind: 'map-value', access: 'read' };
 const mapValueOut: HelperArgument = { kind: 'map-value', access: 'write' };
 const memory: HelperArgument = { kind: 'memory', access: 'read' };
-const memoryOrNull: HelperArgument = { kind: 'memory', access: 'read', orNull: true };
 const memoryInOut: HelperArgument = { kind: 'memory', access: 'read-write' };
 const memoryOut: HelperArgument = { kind: 'memory', access: 'write' };
-const memoryOutOrNull: HelperArgument = { kind: 'memory', access: 'write', orNull: true };
 const size: HelperArgument = { kind: 'size', zero: false };
 const sizeOrZero: HelperArgument = { kind: 'size', zero: true };
 const scalar: HelperArgument = { kind: 'scalar' };
@@ -199,7 +197,7 @@ const PROTOTYPES: readonly HelperPrototype[] = [
   // The packet
   {
     id: BPF_FUNC.csum_diff,
-    args: [memoryOrNull, sizeOrZero, memoryOrNull, sizeOrZero, scalar],
+    args: [memory, sizeOrZero, memory, sizeOrZero, scalar],
     returns: number,
     packetMemory: true,
   },
@@ -215,7 +213,7 @@ const PROTOTYPES: readonly HelperPrototype[] = [
   { id: BPF_FUNC.trace_printk, args: [memory, size], returns: number, gplOnly: true },
   {
     id: BPF_FUNC.trace_vprintk,
-    args: [memory, size, memoryOrNull, sizeOrZero],
+    args: [memory, size, memory, sizeOrZero],
     returns: number,
     gplOnly: true,
   },
@@ -344,7 +342,7 @@ const PROTOTYPES: readonly HelperPrototype[] = [
   { id: BPF_FUNC.strtoul, args: [memory, size, scalar, fixed(8, 'write')], returns: number },
   {
     id: BPF_FUNC.snprintf,
-    args: [memoryOutOrNull, sizeOrZero, string, memoryOrNull, sizeOrZero],
+    args: [memoryOut, sizeOrZero, string, memory, sizeOrZero],
     returns: number,
     gplOnly: true,
   },

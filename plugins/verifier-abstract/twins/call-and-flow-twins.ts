@@ -134,6 +134,30 @@ export const CALL_TWINS: readonly Twin[] = [
     accepted: `r6 = *(u32 *)(r1 +12)\n r6 <<= 32\n r6 s>>= 32\n if r6 > 16 goto out\n *(u64 *)(r10 -8) = 0\n *(u64 *)(r10 -16) = 0\n r1 = map[ring]\n r2 = r10\n r2 += -16\n r3 = r6\n r4 = 0\n call bpf_ringbuf_output\n out: ${PASS}`,
   },
   {
+    name: 'size without an upper bound',
+    code: 'helper-size',
+    rejected: `r6 = *(u32 *)(r1 +12)\n *(u64 *)(r10 -8) = 0\n r1 = map[ring]\n r2 = r10\n r2 += -8\n r3 = r6\n r4 = 0\n call bpf_ringbuf_output\n ${PASS}`,
+    accepted: `r6 = *(u32 *)(r1 +12)\n if r6 > 8 goto out\n *(u64 *)(r10 -8) = 0\n r1 = map[ring]\n r2 = r10\n r2 += -8\n r3 = r6\n r4 = 0\n call bpf_ringbuf_output\n out: ${PASS}`,
+  },
+  {
+    name: 'NULL for memory of some bytes',
+    code: 'helper-argument',
+    rejected: `r1 = 0\n r2 = 4\n r3 = 0\n r4 = 0\n r5 = 0\n call bpf_csum_diff\n ${PASS}`,
+    accepted: `r1 = 0\n r2 = 0\n r3 = 0\n r4 = 0\n r5 = 0\n call bpf_csum_diff\n ${PASS}`,
+  },
+  {
+    name: 'a number that is not NULL for memory of no bytes',
+    code: 'helper-argument',
+    rejected: `r1 = 1\n r2 = 0\n r3 = 0\n r4 = 0\n r5 = 0\n call bpf_csum_diff\n ${PASS}`,
+    accepted: `r1 = 0\n r2 = 0\n r3 = 0\n r4 = 0\n r5 = 0\n call bpf_csum_diff\n ${PASS}`,
+  },
+  {
+    name: 'a socket written',
+    code: 'read-only',
+    rejected: `${skLookup('bpf_sk_lookup_tcp')} *(u32 *)(r0 +4) = 1\n r1 = r0\n call bpf_sk_release\n out: ${PASS}`,
+    accepted: `${skLookup('bpf_sk_lookup_tcp')} r6 = *(u32 *)(r0 +4)\n r1 = r0\n call bpf_sk_release\n out: ${PASS}`,
+  },
+  {
     name: 'size zero for a helper that does not take it',
     code: 'helper-size',
     rejected: `r6 = *(u32 *)(r1 +12)\n r6 &= 7\n r2 = 0\n r3 = r10\n r3 += -8\n r4 = r6\n call bpf_xdp_load_bytes\n ${PASS}`,
@@ -171,6 +195,7 @@ export const CALL_TWINS: readonly Twin[] = [
   },
   {
     name: 'ring buffer record submitted with an offset',
+    publishedAs: 'CVE-2021-4204',
     code: 'reference-release',
     rejected: `${RESERVE}\n if r0 == 0 goto out\n r0 += 8\n ${SUBMIT}\n out: ${PASS}`,
     accepted: `${RESERVE}\n if r0 == 0 goto out\n ${SUBMIT}\n out: ${PASS}`,
@@ -345,6 +370,12 @@ export const FLOW_TWINS: readonly Twin[] = [
     code: 'jump-out-of-range',
     rejected: `call f\n goto in\n f: r0 = 0\n in: exit`,
     accepted: `call f\n goto in\n in: exit\n f: r0 = 0\n exit`,
+  },
+  {
+    name: 'call into the middle of an lddw',
+    code: 'jump-into-lddw',
+    rejected: `call pc+2\n exit\n r0 = 1 ll\n exit`,
+    accepted: `call pc+1\n exit\n r0 = 1 ll\n exit`,
   },
   {
     name: 'jump into the middle of an lddw',

@@ -4,6 +4,7 @@ import { CALL_TWINS, FLOW_TWINS } from './call-and-flow-twins.js';
 import { LOCK_TWINS } from './lock-twins.js';
 import { PACKET_TWINS } from './packet-twins.js';
 import { PRUNING_TWINS } from './pruning-twins.js';
+import { PUBLISHED_TWINS } from './published-twins.js';
 import { STACK_TWINS } from './stack-and-leak-twins.js';
 import type { Twin } from './twin.js';
 import { VALUE_TWINS } from './value-twins.js';
@@ -21,4 +22,5 @@ export const TWINS: readonly Twin[] = [
   ...ADDRESS_TWINS,
   ...BOUNDARY_TWINS,
   ...LOCK_TWINS,
+  ...PUBLISHED_TWINS,
 ];

@@ -1,6 +1,47 @@
 import { PACKET, PASS, type Twin } from './twin.js';
 
+/**
+ * What a second comparison with data_end can still find, of a pointer that the first one found at (`<` not taken) or beyond
+ * the end. R0 is read past the packet on the way that is possible, or on the one that is not.
+ */
+const again = (first: '<' | '<=', relation: string, isTaken: boolean): Twin => {
+  const head = `${PACKET} r4 = r2\n r4 += 14\n if r4 ${first} r3 goto inside\n if r4 ${relation} r3 goto taken\n`;
+  const read = `r0 = *(u8 *)(r2 +13)\n`;
+  const ways = (onTaken: boolean): string =>
+    `${head}${onTaken ? '' : read} goto out\n taken: ${onTaken ? read : 'r0 = 0\n'} goto out\n inside: r0 = 0\n out: ${PASS}`;
+  return {
+    name: `second comparison of a pointer that is not ${first} data_end: ${relation}`,
+    code: 'packet-bounds',
+    rejected: ways(isTaken),
+    accepted: ways(!isTaken),
+  };
+};
+
 export const PACKET_TWINS: readonly Twin[] = [
+  again('<=', '>', true),
+  again('<=', '>=', true),
+  again('<=', '<', false),
+  again('<=', '<=', false),
+  again('<', '>=', true),
+  again('<', '<', false),
+  {
+    name: 'a pointer that is not data_end proves nothing',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r4 = r2\n r4 += 14\n if r4 != r3 goto other\n goto out\n other: r0 = *(u8 *)(r2 +13)\n out: ${PASS}`,
+    accepted: `${PACKET} r4 = r2\n r4 += 14\n if r4 != r3 goto other\n goto out\n other: if r4 > r3 goto out\n r0 = *(u8 *)(r2 +13)\n out: ${PASS}`,
+  },
+  {
+    name: 'a pointer that is not data_end need not be beyond it',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r4 = r2\n r4 += 14\n if r4 == r3 goto out\n if r4 > r3 goto out\n r0 = *(u8 *)(r2 +14)\n out: ${PASS}`,
+    accepted: `${PACKET} r4 = r2\n r4 += 14\n if r4 == r3 goto out\n if r4 > r3 goto out\n r0 = *(u8 *)(r2 +13)\n out: ${PASS}`,
+  },
+  {
+    name: 'pointer at data_end may be beyond it',
+    code: 'packet-bounds',
+    rejected: `${PACKET} r4 = r2\n r4 += 14\n if r4 < r3 goto out\n if r4 > r3 goto beyond\n r0 = *(u8 *)(r2 +13)\n goto out\n beyond: r0 = *(u8 *)(r2 +13)\n out: ${PASS}`,
+    accepted: `${PACKET} r4 = r2\n r4 += 14\n if r4 < r3 goto out\n if r4 > r3 goto out\n r0 = *(u8 *)(r2 +13)\n out: ${PASS}`,
+  },
   {
     name: 'packet read without a comparison',
     code: 'packet-bounds',
@@ -147,6 +188,7 @@ export const PACKET_TWINS: readonly Twin[] = [
   },
   {
     name: 'packet pointer used after a local function made a tail call',
+    publishedAs: 'CVE-2024-58237',
     code: 'stale-packet-pointer',
     rejected: `r6 = r1\n r7 = *(u32 *)(r1 +0)\n r8 = *(u32 *)(r1 +4)\n r2 = r7\n r2 += 60\n r0 = 2\n if r2 > r8 goto out\n call sub\n r0 = *(u8 *)(r7 +59)\n out: exit\n sub: r3 = 0\n r2 = map[programs]\n call bpf_tail_call\n r0 = 0\n exit`,
     accepted: `r6 = r1\n r7 = *(u32 *)(r1 +0)\n r8 = *(u32 *)(r1 +4)\n r2 = r7\n r2 += 60\n r0 = 2\n if r2 > r8 goto out\n r0 = *(u8 *)(r7 +59)\n r9 = r0\n call sub\n r0 = r9\n out: exit\n sub: r3 = 0\n r2 = map[programs]\n call bpf_tail_call\n r0 = 0\n exit`,

@@ -9,6 +9,23 @@ const BYTES_40 = `r9 = *(u32 *)(r1 +0)\n r5 = *(u32 *)(r1 +4)\n r2 = r9\n r2 += 
 
 const RESERVE = `r1 = map[ring]\n r2 = 16\n r3 = 0\n call bpf_ringbuf_reserve\n`;
 
+/** The inner function lies before the outer one, so that what it reads is found out later. */
+const nestedArgument = (second: number): string =>
+  `r1 = *(u32 *)(r1 +12)\n call outer\n ${PASS}\n inner: r2 = map[wide][0]+0\n r2 += r1\n r0 = *(u8 *)(r2 +0)\n exit\n outer: r6 = r1\n r1 = 0\n if r6 > 3 goto B\n goto join\n B: r1 = ${second}\n join: r6 = 0\n ${stored('j')} call inner\n exit`;
+
+/**
+ * The callback moves numbers of the caller's on, from slot to slot: the last two decide. What the first is comes there in
+ * the second round, and the state behind that one is within the state before it and is not followed.
+ */
+const laterRound = (second: number): string =>
+  `r6 = *(u32 *)(r1 +12)\n r7 = r6\n r7 &= 7\n *(u64 *)(r10 -8) = r7\n *(u64 *)(r10 -16) = r7\n *(u64 *)(r10 -24) = 5\n *(u64 *)(r10 -32) = 5\n if r6 > 3 goto B\n goto join\n B: *(u64 *)(r10 -32) = ${second}\n join: r6 = 0\n r7 = 0\n ${stored('j')} r1 = 4\n r2 = subprog[cb]\n r3 = r10\n r3 += -32\n r4 = 0\n call bpf_loop\n r3 = *(u64 *)(r10 -8)\n r2 = map[wide][0]+0\n r2 += r3\n r0 = *(u8 *)(r2 +0)\n r3 = *(u64 *)(r10 -16)\n r2 = map[wide][0]+0\n r2 += r3\n r0 = *(u8 *)(r2 +0)\n ${PASS}\n cb: r1 = *(u64 *)(r2 +16)\n *(u64 *)(r2 +24) = r1\n r1 = *(u64 *)(r2 +8)\n *(u64 *)(r2 +16) = r1\n r1 = *(u64 *)(r2 +0)\n *(u64 *)(r2 +8) = r1\n r0 = 0\n exit`;
+
+const bounded = (second: number): string =>
+  `r6 = *(u32 *)(r1 +12)\n r8 = *(u32 *)(r1 +16)\n r7 = 100\n if r6 > 3 goto B\n goto join\n B: r7 = ${second}\n join: r6 = 0\n ${stored('j')} r0 = 2\n if r8 > r7 goto out\n r2 = map[wide][0]+0\n r2 += r8\n r0 = *(u8 *)(r2 +0)\n out: ${PASS}`;
+
+const multiples = (second: number): string =>
+  `r6 = *(u32 *)(r1 +12)\n r7 = *(u32 *)(r1 +16)\n if r6 > 3 goto B\n r7 &= 4\n goto join\n B: r7 &= ${second}\n join: r6 = 0\n ${stored('j')} r2 = map[wide][0]+0\n r2 += r7\n r1 = 1\n lock *(u32 *)(r2 +0) += r1\n ${PASS}`;
+
 /**
  * Two ways lead to the same insns, and the first one is safe: the second may end where it meets what the first one
  * left only if it is the same in everything that matters. The way that is not jumped to is explored first.
@@ -16,6 +33,7 @@ const RESERVE = `r1 = map[ring]\n r2 = 16\n r3 = 0\n call bpf_ringbuf_reserve\n`
 export const PRUNING_TWINS: readonly Twin[] = [
   {
     name: 'two numbers that are the same on the other way only',
+    publishedAs: 'ids of numbers left out of the comparison of states',
     code: 'pointer-offset-unbounded',
     rejected: `${BYTES_40} r1 = *(u8 *)(r9 +0)\n if r1 == 0 goto B\n r6 = *(u64 *)(r9 +8)\n r7 = r6\n goto join\n B: r6 = *(u64 *)(r9 +8)\n r3 = r6\n r7 = *(u64 *)(r9 +16)\n r3 = r7\n join: ${stored('j')} r0 = 2\n if r6 > 63 goto out\n r2 = map[wide][0]+0\n r2 += r7\n r0 = *(u8 *)(r2 +0)\n r0 = 2\n out: ${PASS}`,
     accepted: `${BYTES_40} r1 = *(u8 *)(r9 +0)\n if r1 == 0 goto B\n r6 = *(u64 *)(r9 +8)\n r7 = r6\n goto join\n B: r6 = *(u64 *)(r9 +8)\n r3 = r6\n r7 = r6\n join: ${stored('j')} r0 = 2\n if r6 > 63 goto out\n r2 = map[wide][0]+0\n r2 += r7\n r0 = *(u8 *)(r2 +0)\n r0 = 2\n out: ${PASS}`,
@@ -38,5 +56,29 @@ export const PRUNING_TWINS: readonly Twin[] = [
     code: 'use-after-release',
     rejected: `r8 = *(u32 *)(r1 +12)\n ${RESERVE} if r0 == 0 goto out\n r6 = r0\n ${RESERVE} if r0 == 0 goto one\n *(u64 *)(r10 -8) = r0\n if r8 == 0 goto B\n goto join\n B: r1 = r6\n r2 = 0\n call bpf_ringbuf_submit\n ${RESERVE} if r0 == 0 goto spilled\n r6 = *(u64 *)(r10 -8)\n join: r8 = 0\n ${stored('j')} r1 = r6\n r2 = 0\n call bpf_ringbuf_submit\n r1 = *(u64 *)(r10 -8)\n r2 = 0\n call bpf_ringbuf_submit\n goto out\n spilled: r6 = *(u64 *)(r10 -8)\n one: r1 = r6\n r2 = 0\n call bpf_ringbuf_submit\n out: ${PASS}`,
     accepted: `r8 = *(u32 *)(r1 +12)\n ${RESERVE} if r0 == 0 goto out\n r6 = r0\n ${RESERVE} if r0 == 0 goto one\n *(u64 *)(r10 -8) = r0\n if r8 == 0 goto B\n goto join\n B: r1 = r6\n r2 = 0\n call bpf_ringbuf_submit\n ${RESERVE} if r0 == 0 goto spilled\n r6 = r0\n join: r8 = 0\n ${stored('j')} r1 = r6\n r2 = 0\n call bpf_ringbuf_submit\n r1 = *(u64 *)(r10 -8)\n r2 = 0\n call bpf_ringbuf_submit\n goto out\n spilled: r6 = *(u64 *)(r10 -8)\n one: r1 = r6\n r2 = 0\n call bpf_ringbuf_submit\n out: ${PASS}`,
+  },
+  {
+    name: 'argument that only a function of a function looks at',
+    code: 'map-value-bounds',
+    rejected: nestedArgument(300),
+    accepted: nestedArgument(200),
+  },
+  {
+    name: 'number that a later round of a callback brings to where it decides',
+    code: 'pointer-offset-unbounded',
+    rejected: laterRound(300),
+    accepted: laterRound(5),
+  },
+  {
+    name: 'number that bounds another, which decides an access',
+    code: 'map-value-bounds',
+    rejected: bounded(300),
+    accepted: bounded(200),
+  },
+  {
+    name: 'numbers of the same range that are multiples of 4 on the first way only',
+    code: 'atomic-alignment',
+    rejected: multiples(3),
+    accepted: multiples(4),
   },
 ];

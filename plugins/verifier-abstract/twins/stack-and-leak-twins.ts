@@ -78,6 +78,7 @@ export const STACK_TWINS: readonly Twin[] = [
   },
   {
     name: 'half of a spilled pointer overwritten',
+    publishedAs: 'CVE-2023-52462',
     code: 'uninitialised-stack',
     kernelAcceptsAsRoot: 'no: it rejects the access through what is left',
     rejected: `*(u64 *)(r10 -8) = r1\n *(u32 *)(r10 -8) = 0\n r1 = *(u64 *)(r10 -8)\n r0 = *(u32 *)(r1 +12)\n exit`,

@@ -6,7 +6,9 @@ import {
   BPF_F_WRONLY_PROG,
   BPF_MAP_TYPE,
 } from '../../../src/bpf/map-spec.js';
-import type { VerifierMap } from '../../../src/core/contract/verifier.js';
+import { assemble } from '../../../src/bpf/assembler.js';
+import { BPF_PROG_TYPE_XDP, type Program } from '../../../src/bpf/program.js';
+import type { VerifierMap, VerifyRequest } from '../../../src/core/contract/verifier.js';
 import type { RejectionCode } from '../rejection-codes.js';
 
 /** An unsafe program and the same with the least change that makes it safe. */
@@ -20,6 +22,8 @@ export interface Twin {
   readonly gpl?: boolean;
   /** The kernel accepts the rejected form when root loads it, and why we do not. */
   readonly kernelAcceptsAsRoot?: string;
+  /** The class of a fault of the kernel's verifier that was published: CVE numbers, or in words. */
+  readonly publishedAs?: string;
   /** The kernel rejects the accepted form, and why we do not. */
   readonly kernelRejectsAccepted?: string;
 }
@@ -97,6 +101,21 @@ export const TWIN_MAPS: readonly VerifierMap[] = [
   map('timers', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, 4, 24, 1, { btf: btf(['bpf_timer', 16], WORD, WORD) }),
   map('empty', BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH, 4, 0, 4),
 ];
+
+const HANDLES = new Map(TWIN_MAPS.map(({ name }, index) => [name, index + 1]));
+const MAPS = new Map(TWIN_MAPS.map((twinMap, index) => [index + 1, twinMap]));
+
+/** One form of a twin, ready to be judged. */
+export function requestOfTwin(twin: Twin, form: 'rejected' | 'accepted'): VerifyRequest {
+  const program: Program = {
+    name: 'twin',
+    type: BPF_PROG_TYPE_XDP,
+    attachType: 'BPF_XDP',
+    gplCompatible: twin.gpl !== false,
+    insns: assemble(twin[form], { maps: HANDLES }),
+  };
+  return { program, maps: MAPS };
+}
 
 /** R2 = data, R3 = data_end. */
 export const PACKET = `

@@ -1,32 +1,17 @@
 import { describe, expect, it } from 'vitest';
-import { assemble } from '../../../src/bpf/assembler.js';
-import type { Program } from '../../../src/bpf/program.js';
 import { AbstractVerifier } from '../abstract-verifier.js';
 import { DEFAULT_CONFIG } from '../config.js';
 import { REJECTION_CODES } from '../rejection-codes.js';
 import { TWINS } from './index.js';
-import { type Twin, TWIN_MAPS } from './twin.js';
-
-const HANDLES = new Map(TWIN_MAPS.map((map, index) => [map.name, index + 1]));
-const MAPS = new Map(TWIN_MAPS.map((map, index) => [index + 1, map]));
-
-function programOf(twin: Twin, text: string): Program {
-  return {
-    name: 'twin',
-    type: 6,
-    attachType: 'BPF_XDP',
-    gplCompatible: twin.gpl !== false,
-    insns: assemble(text, { maps: HANDLES }),
-  };
-}
+import { requestOfTwin, type Twin } from './twin.js';
 
 const verifier = new AbstractVerifier({ ...DEFAULT_CONFIG, maxProcessedInsns: 100_000 });
 
 describe('twins', () => {
   it.each(TWINS.map((twin) => [twin.name, twin] as const))('%s', async (_name, twin) => {
-    const rejected = await verifier.verify({ program: programOf(twin, twin.rejected), maps: MAPS });
+    const rejected = await verifier.verify(requestOfTwin(twin, 'rejected'));
     expect(rejected.accepted ? 'accepted' : rejected.code).toBe(twin.code);
-    const accepted = await verifier.verify({ program: programOf(twin, twin.accepted), maps: MAPS });
+    const accepted = await verifier.verify(requestOfTwin(twin, 'accepted'));
     if (!accepted.accepted) expect.fail(`${accepted.code} at insn ${accepted.insn}: ${accepted.reason}`);
   });
 
@@ -52,7 +37,7 @@ describe('twins', () => {
 
   it('explains each rejection', async () => {
     for (const twin of TWINS) {
-      const result = await verifier.verify({ program: programOf(twin, twin.rejected), maps: MAPS });
+      const result = await verifier.verify(requestOfTwin(twin, 'rejected'));
       if (result.accepted) continue;
       expect(result.reason, twin.name).toMatch(/^([a-z0-9]|R\d|XDP)/);
       expect(result.disassembly ?? '', twin.name).not.toBe('');

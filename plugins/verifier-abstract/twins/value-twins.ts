@@ -39,6 +39,7 @@ export const VALUE_TWINS: readonly Twin[] = [
   },
   {
     name: 'a pointer that went through 32 bits',
+    publishedAs: 'CVE-2021-45402',
     code: 'pointer-leak',
     kernelAcceptsAsRoot: 'no: it rejects the access through the number instead',
     rejected: `w2 = w10\n r0 = *(u8 *)(r2 -8)\n exit`,
@@ -178,6 +179,12 @@ export const VALUE_TWINS: readonly Twin[] = [
     accepted: `${FOUND} r6 = *(s8 *)(r0 +0)\n if r6 > 8 goto out\n r0 += r6\n r1 = *(u8 *)(r0 +0)\n out: ${PASS}`,
   },
   {
+    name: 'address of a value that lies past it',
+    code: 'map-value-bounds',
+    rejected: `r1 = map[wide][0]+256\n ${PASS}`,
+    accepted: `r1 = map[wide][0]+255\n ${PASS}`,
+  },
+  {
     name: 'map value read past its size',
     code: 'map-value-bounds',
     rejected: `${FOUND} r1 = *(u64 *)(r0 +9)\n out: ${PASS}`,
@@ -209,6 +216,7 @@ export const VALUE_TWINS: readonly Twin[] = [
   },
   {
     name: 'arithmetic before the check for NULL',
+    publishedAs: 'CVE-2022-23222',
     code: 'null-dereference',
     rejected: `${LOOKUP} r0 += 8\n if r0 == 0 goto out\n r1 = *(u64 *)(r0 +0)\n out: ${PASS}`,
     accepted: `${LOOKUP} if r0 == 0 goto out\n r0 += 8\n r1 = *(u64 *)(r0 +0)\n out: ${PASS}`,
@@ -233,6 +241,7 @@ export const VALUE_TWINS: readonly Twin[] = [
   },
   {
     name: 'read-only map written',
+    publishedAs: 'CVE-2022-0500',
     code: 'read-only',
     rejected: `r1 = map[constants][0]+0\n *(u8 *)(r1 +0) = 1\n ${PASS}`,
     accepted: `r1 = map[constants][0]+0\n r0 = *(u8 *)(r1 +0)\n ${PASS}`,

@@ -11,6 +11,10 @@ export interface GeneratedMap {
   readonly initial: readonly { readonly key: Uint8Array; readonly value: Uint8Array }[];
   /** PROG_ARRAY: index in `programs` by index in the map. */
   readonly programs?: ReadonlyMap<number, number> | undefined;
+  /** Maps of maps: handle of the inner map by index or key in the map. */
+  readonly innerMaps?: ReadonlyMap<number, number> | undefined;
+  /** The first element's value never changes, so that a verifier may take it for a constant. */
+  readonly frozen?: boolean | undefined;
 }
 
 export interface GeneratedFrame {

@@ -54,6 +54,13 @@ export async function loadCase(generated: GeneratedCase, options: LoadCaseOption
       for (const [index, program] of entries ?? [])
         maps.get(handle)!.setProgram!(index, programs[program]!.id);
     }
+    for (const { handle, name, innerMaps } of generated.maps) {
+      for (const [index, inner] of innerMaps ?? []) {
+        const key = Uint8Array.of(index, 0, 0, 0);
+        const status = maps.get(handle)!.setInnerMap!(key, maps.get(inner)!);
+        if (status !== 0) fail(name, `inner map: ${errnoName(status)}`);
+      }
+    }
   } catch (error) {
     close();
     throw error;
@@ -86,17 +93,18 @@ export function clearSlot(ring: FrameRing, slot: number): void {
 }
 
 function createMap(map: GeneratedMap, backend: MapBackend, cpus: number): ResidentMap {
-  const fail = (reason: string): never => {
-    throw new XdpbedError('map-invalid', `map ${map.name} of a generated case: ${reason}`);
-  };
   const created = backend.create(map.attributes, { name: map.name });
-  if (typeof created === 'number') return fail(errnoName(created));
-  if (!isResidentMap(created)) return fail(`${backend.name} makes maps that lie elsewhere`);
+  if (typeof created === 'number') return fail(map.name, errnoName(created));
+  if (!isResidentMap(created)) return fail(map.name, `${backend.name} makes maps that lie elsewhere`);
   for (const { key, value } of map.initial) {
     const result = created.update(key, perCpu(created, value, cpus), 0n);
-    if (result !== 0) fail(`update: ${errnoName(result)}`);
+    if (result !== 0) fail(map.name, `update: ${errnoName(result)}`);
   }
   return created;
+}
+
+function fail(map: string, reason: string): never {
+  throw new XdpbedError('map-invalid', `map ${map} of a generated case: ${reason}`);
 }
 
 /** The value for every CPU. */

@@ -1,5 +1,6 @@
 import { isLddw, type Insn } from '../../bpf/insn.js';
 import { checkInsn } from '../../bpf/insn-validity.js';
+import { XDP_HELPER_PROTOTYPES } from '../../bpf/helper-prototypes.js';
 import { formatInsn } from '../../bpf/disassembler.js';
 import * as op from '../../bpf/opcodes.js';
 import type { Program } from '../../bpf/program.js';
@@ -57,22 +58,73 @@ const MUTATIONS: readonly Mutation[] = [
  * Changes one to three insns so that the program may be unsafe: whether it is, is for others to say. Every insn
  * stays a valid encoding, and jumps and calls stay where they are.
  */
-export function mutateProgram(
-  program: Program,
-  random: SeededRandom,
-): { readonly program: Program; readonly changes: readonly string[] } {
+export function mutateProgram(program: Program, random: SeededRandom): MutatedProgram {
+  return mutate(program, random, MUTATIONS);
+}
+
+export interface MutatedProgram {
+  readonly program: Program;
+  /** What was changed, in words. */
+  readonly changes: readonly string[];
+}
+
+/**
+ * As `mutateProgram`, and it may call other helpers, name other maps, of handles from 1 to `maps` and beyond, and jump and
+ * call elsewhere, out of the program even.
+ */
+export function mutateObjectProgram(program: Program, random: SeededRandom, maps: number): MutatedProgram {
+  const references: Mutation = (insn) =>
+    isLddw(insn) ? { ...insn, imm: random.below(maps + 2), src: otherSource(insn, random) } : undefined;
+  const elsewhere = [references, references, ...ELSEWHERE];
+  return mutate(program, random, random.chance(50) ? elsewhere : MUTATIONS);
+}
+
+/** Another helper, and another place to go on. */
+const ELSEWHERE: readonly Mutation[] = [
+  (insn, random) =>
+    isHelperCall(insn)
+      ? { ...insn, imm: random.pick([...XDP_HELPER_PROTOTYPES.keys()]) + (random.chance(3) ? 300 : 0) }
+      : undefined,
+  (insn, random) => (isHelperCall(insn) && random.chance(10) ? { ...insn, src: 2 } : undefined),
+  (insn, random) => (isLocalCall(insn) ? { ...insn, imm: insn.imm + random.pick(DISTANCES) } : undefined),
+  (insn, random) =>
+    isConditional(insn) || insn.opcode === (op.BPF_JMP | op.BPF_JA)
+      ? { ...insn, off: clamp16(insn.off + random.pick(DISTANCES)) }
+      : undefined,
+  (insn) => (insn.opcode === op.OP_EXIT ? { opcode: NOP, dst: 0, src: 0, off: 0, imm: 0 } : undefined),
+  (insn, random) => (isArithmetic(insn) ? { ...insn, imm: 0, dst: random.pick([insn.dst, 10]) } : undefined),
+];
+const NOP = op.BPF_JMP | op.BPF_JA;
+const DISTANCES = [1, -1, 2, -2, 5, -9, -40, 40, 1000, -1000];
+
+/** What an lddw loads: a map, a map's value, mostly what it was. */
+function otherSource({ src }: Insn, random: SeededRandom): number {
+  return random.chance(70) ? src : random.below(7);
+}
+
+function isHelperCall({ opcode, src }: Insn): boolean {
+  return opcode === op.OP_CALL && src === op.BPF_CALL_HELPER;
+}
+
+function isLocalCall({ opcode, src }: Insn): boolean {
+  return opcode === op.OP_CALL && src === op.BPF_PSEUDO_CALL;
+}
+
+function mutate(program: Program, random: SeededRandom, mutations: readonly Mutation[]): MutatedProgram {
   const insns = [...program.insns];
   const changes: string[] = [];
   for (let left = 1 + random.below(3), attempts = 0; left > 0 && attempts < 100; attempts++) {
     const slot = random.below(insns.length);
     const insn = insns[slot]!;
     // An lddw is two slots that only make sense together.
-    if (isLddw(insn) || insn.opcode === 0) continue;
-    const changed = random.pick(MUTATIONS)(insn, random);
+    if ((isLddw(insn) && mutations === MUTATIONS) || insn.opcode === 0) continue;
+    const changed = random.pick(mutations)(insn, random);
     if (changed === undefined || sameInsn(insn, changed)) continue;
     const before = formatInsn(insns, slot);
     insns[slot] = changed;
-    if (checkInsn(insns, slot) !== undefined) {
+    // A hostile guest does not keep to valid encodings.
+    const mayBeInvalid = mutations !== MUTATIONS && random.chance(5);
+    if (!mayBeInvalid && checkInsn(insns, slot) !== undefined) {
       insns[slot] = insn;
       continue;
     }
