@@ -10,8 +10,12 @@ import type { FailureMessage, FromJudge, JudgeRecipe, ToJudge } from './judge-me
 
 /* The main module of the process behind a JudgeProcess. */
 
+/** Bytes that a judge may have taken without being asked to give them back. */
+const BYTES_TO_GIVE_BACK = 32 * 1024 * 1024;
+
 const underWay = new Map<number, AbortController>();
 let verifier: Verifier | undefined;
+let rssWhenReady = 0;
 
 function post(message: FromJudge): void {
   // Nobody is left to hear of it when the other end is gone; 'disconnect' follows.
@@ -36,6 +40,7 @@ async function makeVerifier({ rule, verifiers }: JudgeRecipe): Promise<Verifier>
 async function prepare(recipe: JudgeRecipe): Promise<void> {
   try {
     verifier = await makeVerifier(recipe);
+    rssWhenReady = process.memoryUsage.rss();
     post({ kind: 'ready', name: verifier.name });
   } catch (error) {
     post({ kind: 'unusable', failure: failureOf(error) });
@@ -55,6 +60,8 @@ async function verify(message: ToJudge & { kind: 'verify' }): Promise<void> {
   } finally {
     underWay.delete(id);
   }
+  // V8 gives memory back late; the next program must not pay for this one's.
+  if (process.memoryUsage.rss() > rssWhenReady + BYTES_TO_GIVE_BACK) globalThis.gc?.();
 }
 
 process.on('message', (message: ToJudge) => {

@@ -6,8 +6,6 @@ import type { VerifyRequest } from '../contract/verifier.js';
 const MAX_IDLE = 2;
 /** Milliseconds for which an idle judge is kept. */
 const MS_IDLE = 5_000;
-/** A judge that has held more MiB than this is not kept: V8 gives memory back late. */
-const MIB_TO_KEEP = 64;
 
 interface Idle {
   readonly key: string;
@@ -22,18 +20,10 @@ export class JudgePool {
   async verify(recipe: JudgeRecipe, limits: JudgeLimits, request: VerifyRequest): Promise<Judgement> {
     const key = JSON.stringify([recipe, limits]);
     const judge = this.#take(key) ?? new JudgeProcess(recipe, limits);
-    let keep = false;
     try {
-      const answer = await judge.verify(request);
-      keep = answer.memoryMiB <= MIB_TO_KEEP;
-      return answer;
-    } catch (error) {
-      // It stopped when it was told to.
-      keep = request.signal?.aborted === true;
-      throw error;
+      return await judge.verify(request);
     } finally {
-      if (keep && judge.usable) this.#put(key, judge);
-      else judge.close();
+      if (judge.usable) this.#put(key, judge);
     }
   }
 

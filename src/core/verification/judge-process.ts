@@ -1,6 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { constants, setPriority } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { encodeInsns } from '../../bpf/insn.js';
 import type { Rejection, Verification, VerifyRequest } from '../contract/verifier.js';
@@ -62,9 +63,16 @@ export class JudgeProcess {
       // What a plugin prints there is not a part of anybody's output.
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
       serialization: 'advanced',
-      execArgv: [`--max-old-space-size=${limits.memoryMiB}`],
+      // Without helpers of V8's, collecting garbage included: a program costs no more than one core.
+      execArgv: [
+        `--max-old-space-size=${limits.memoryMiB}`,
+        '--single-threaded-gc',
+        '--v8-pool-size=0',
+        '--expose-gc',
+      ],
       env: environment(),
     });
+    this.#giveWay();
     this.#ready = new Promise((resolve, reject) => {
       this.#becomeReady = { resolve, reject };
     });
@@ -126,6 +134,15 @@ export class JudgeProcess {
   /** Ends the process; what it is at ends in an error. */
   close(): void {
     this.#end(new XdpbedError('interrupted', `${NAME} was closed`));
+  }
+
+  /** What the host does itself comes first: other guests' commands and frames. */
+  #giveWay(): void {
+    try {
+      if (this.#child.pid !== undefined) setPriority(this.#child.pid, constants.priority.PRIORITY_LOW);
+    } catch {
+      // It is gone already, which its 'exit' tells.
+    }
   }
 
   async #judge(request: VerifyRequest): Promise<Settle> {
