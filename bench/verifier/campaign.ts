@@ -7,7 +7,8 @@ import { readKernelLog } from '../../plugins/verifier-kernel/kernel-log.js';
 import { isDeadWay } from './dead-way.js';
 import { generateOfEachKind } from './generated-programs.js';
 import { judge, requestOf, type Judgement, type Judges, type Mode } from './judges.js';
-import { tellsNoAddress as showsNoAddress } from './no-address.js';
+import { movesByBoundedNumber } from './bounded-move.js';
+import { tellsNoAddress } from './no-address.js';
 import { describeCase, shrinkCase } from './shrink.js';
 import { findMiss, type Miss } from './soundness.js';
 import { classOf, isKernelBug, Tally, type RejectionClass } from './tally.js';
@@ -187,13 +188,14 @@ export class Campaign {
         (await isDeadWay(verifier, request, await this.#kernelPath(mode, request))));
     const forRoot =
       mode === 'guest' ? (await judge(this.judges.root.kernel!, generated)).verification : undefined;
-    const tellsNoAddress = async (): Promise<boolean> =>
+    const asked = async (question: typeof tellsNoAddress): Promise<boolean> =>
       insn !== undefined &&
       verifier instanceof AbstractVerifier &&
-      (await showsNoAddress(verifier.config, request, insn));
+      (await question(verifier.config, request, insn));
     return classOf(theirs, {
       isDead,
-      tellsNoAddress,
+      tellsNoAddress: () => asked(tellsNoAddress),
+      movesByBoundedNumber: () => asked(movesByBoundedNumber),
       isCopy: insn !== undefined && isCopy(request.program.insns[insn]),
       isExact: facts !== undefined && !isLeftByTailCall(generated) && isExactAt(facts, insn),
       acceptedForRoot: forRoot !== undefined && (forRoot.accepted || isKernelBug(forRoot.reason)),

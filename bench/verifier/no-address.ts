@@ -1,9 +1,9 @@
 import * as op from '../../src/bpf/opcodes.js';
 import type { VerifyRequest } from '../../src/core/contract/verifier.js';
-import { AbstractVerifier } from '../../plugins/verifier-abstract/abstract-verifier.js';
 import type { AbstractVerifierConfig } from '../../plugins/verifier-abstract/config.js';
 import { isNeverNull, isPacketFamily, sameMemory } from '../../plugins/verifier-abstract/pointer-kinds.js';
 import { constantValue, type Value } from '../../plugins/verifier-abstract/value.js';
+import { inEveryState } from './every-state.js';
 
 /**
  * Whether an insn at which the kernel sees an address become visible shows none, in any state that is explored there: a
@@ -31,15 +31,7 @@ export async function tellsNoAddress(
     const other = a.isPointer ? b : a;
     return isEquality && other.isZero && (subject.maybeNull || isNeverNull(subject));
   };
-  let states = 0;
-  let harmful = 0;
-  const observer = {
-    before(pc: number, { top }: { readonly top: { readonly regs: readonly Value[] } }): void {
-      if (pc !== at) return;
-      states++;
-      if (!isHarmless(top.regs[dst]!, hasRegister ? top.regs[src]! : constantValue(imm))) harmful++;
-    },
-  };
-  await new AbstractVerifier(config, { observer }).verify(request);
-  return states > 0 && harmful === 0;
+  return inEveryState(config, request, at, (registers) =>
+    isHarmless(registers[dst]!, hasRegister ? registers[src]! : constantValue(imm)),
+  );
 }

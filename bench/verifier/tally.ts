@@ -10,7 +10,7 @@ export const CLASSES = {
   'dead code':
     'on a way that `abstract` has proved nobody takes, by ranges that the kernel does not have (shifts by registers, divisions, constants)',
   precision:
-    'an offset or size of which `abstract` knows the one value that it can have, and the kernel a range',
+    'an offset or size of which `abstract` knows the one value that it can have, and the kernel a range; or what a pointer is moved by, of which `abstract` has bounds and the kernel has none',
   'beyond the end':
     'a pointer that was found to lie beyond the end of the packet, moved back to bytes that an earlier comparison covers: the kernel forgets that one',
   complexity: 'more insns or branches to look at than the kernel has patience for',
@@ -23,6 +23,8 @@ export const CLASSES = {
     'a comparison with 0 in a register, or of what is never NULL with 0, or of pointers into the same memory, or a 32-bit copy of a packet pointer, in which the kernel sees an address',
   "caller's stack":
     "a pointer to a caller's stack, stored there by a callee: the kernel refuses any, `abstract` those that outlive what they point to",
+  remains:
+    'a spilled pointer is overwritten in part: the kernel forbids it, `abstract` lets nobody read what is left of it',
   'stale copy': 'a pointer of before the packet was moved is copied, and nothing is done with it',
   form: 'code that cannot be reached, which the kernel minds and nobody runs',
   'kernel bug': 'the kernel says itself that its verifier failed',
@@ -50,6 +52,8 @@ export interface Circumstances {
   isDead(): Promise<boolean>;
   /** Whether the kernel sees an address at an insn that shows none. */
   tellsNoAddress(): Promise<boolean>;
+  /** Whether the insn that the kernel rejects moves a pointer by a number that `abstract` has bounds of. */
+  movesByBoundedNumber(): Promise<boolean>;
   /** Whether the insn that the kernel rejects only moves a register, or spills it. */
   readonly isCopy: boolean;
   /** Whether `abstract` knows the one offset of the access, or constants of the call, that the kernel rejects. */
@@ -70,6 +74,9 @@ export async function classOf(
   if (AVAILABILITY.has(code)) return 'availability';
   if (code === 'unreachable-insn') return 'form';
   if (isExact && /min value|max value|\(id=[1-9]/.test(reason)) return 'precision';
+  if (/^math between .* unbounded/.test(reason) && (await circumstances.movesByBoundedNumber()))
+    return 'precision';
+  if (/attempt to corrupt spilled pointer/.test(reason)) return 'remains';
   if (/^r\d+ offset is outside of the packet/i.test(reason)) return 'beyond the end';
   if (/pointer -= pointer prohibited/.test(reason)) return 'length';
   if (/pointer comparison prohibited|partial copy of pointer/.test(reason)) {
