@@ -1,15 +1,6 @@
-import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve as resolvePath } from 'node:path';
 import { XdpbedError, messageOf } from '../diagnostic.js';
-import { nearest } from '../nearest.js';
-import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
-import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
-import { whyNotXdp } from '../../bpf/link.js';
-import { isResizable } from '../../bpf/map-sizes.js';
-import type { MapSpec } from '../../bpf/map-spec.js';
-import { parseObjectFile, takeForXdp } from '../../bpf/object-file.js';
-import { selectProgram } from '../offload/select-program.js';
 import type { Plugin, Role } from '../contract/plugin.js';
 import {
   RUN_SPEC_SCHEMA,
@@ -18,7 +9,7 @@ import {
   type RunSpec,
   type Sha256,
 } from '../contract/run-spec.js';
-import type { MapPreset, PresetValue, ProgramPlan, RunPlan } from '../contract/plan.js';
+import type { RunPlan } from '../contract/plan.js';
 import type { PluginRegistry } from '../plugin/plugin-registry.js';
 import { schemaOrigin, type PluginChoice, type PluginSource } from './choose-plugin.js';
 import {
@@ -29,14 +20,16 @@ import {
   type Assignment,
   type Combination,
 } from './matrix.js';
-import { readFileBytes } from './object-file.js';
-import { encodePreset, type PresetNames } from './preset-value.js';
 import { ProblemList } from './problem-list.js';
 import { SchemaValidator, type Violation } from './schema-validator.js';
-import { CHECKS, TestbedSchema, type CheckSection, type PluginUse, type Testbed } from './testbed-schema.js';
+import { TestbedSchema, type CheckSection, type PluginUse, type Testbed } from './testbed-schema.js';
 import { SoundParts } from './sound-parts.js';
-import { attachedPrograms, buildHostPlan, buildGuestPlans, presetNames } from './run-plan.js';
-import { checkWiring, suggest } from './wiring.js';
+import { parseOnlyArguments, parseSetArgument } from './resolve-arguments.js';
+import { resolveChecks } from './resolve-checks.js';
+import { resolvePrograms } from './resolve-programs.js';
+import { buildHostPlan, buildGuestPlans } from './run-plan.js';
+import { TestbedFiles } from './testbed-files.js';
+import { checkWiring } from './wiring.js';
 import { YamlSource, type YamlPath } from './yaml-source.js';
 
 /** A plugin from elsewhere whose module was found and not run. */
@@ -48,11 +41,6 @@ export interface UnreadPlugin {
 
 interface Chosen extends PluginChoice {
   readonly reference: PluginReference;
-}
-
-interface FileRead {
-  readonly bytes: Uint8Array;
-  readonly hash: Sha256;
 }
 
 /** A testbed that has no problems: everything found, checked and expanded. Nothing has been started. */
@@ -135,10 +123,7 @@ const MAX_VALUES = 500_000;
 class Resolver {
   readonly #validator = new SchemaValidator();
   readonly #folder: string;
-  /** What was read, by name; and the bytes of all of it by their hash. */
-  readonly #files = new Map<string, Promise<FileRead | XdpbedError>>();
-  readonly #specs = new Map<string, ObjectSpec | XdpbedError>();
-  readonly #bytes = new Map<Sha256, Uint8Array>();
+  readonly #files: TestbedFiles;
   readonly #unread = new Map<string, UnreadPlugin>();
 
   constructor(
@@ -148,6 +133,7 @@ class Resolver {
     readonly trust: boolean,
   ) {
     this.#folder = resolvePath(dirname(source.file));
+    this.#files = new TestbedFiles(this.#folder);
   }
 
   async resolve(options: ResolveOptions): Promise<ResolvedTestbed> {
@@ -193,7 +179,9 @@ class Resolver {
       if (run !== undefined) runs.push(run);
     }
     this.problems.within(fromCommandLine);
-    const checks = parts.hasKeysOf('checks') ? this.#resolveChecks(parts, Object.keys(matrix), matrix) : [];
+    const checks = parts.hasKeysOf('checks')
+      ? resolveChecks(parts, matrix, this.#validator, this.problems)
+      : [];
     const reporter = await this.#chooseOf(parts, 'reporter', ['plugins', 'reporter']);
     this.problems.throwIfAny();
     return {
@@ -202,7 +190,7 @@ class Resolver {
       seed,
       reporter: reporter!,
       runs,
-      objects: this.#bytes,
+      objects: this.#files.bytes,
       registry: this.registry,
       folder: this.#folder,
       checks,
@@ -279,7 +267,7 @@ class Resolver {
     const policies = await this.#choosePolicies(parts);
     const objects: Record<string, Sha256> = {};
     await this.#readPluginFiles(workload, ['workload', 'config'], objects);
-    const programs = await this.#resolvePrograms(parts, objects);
+    const programs = await resolvePrograms(parts, this.#files, this.problems, objects);
     if (
       this.problems.count > 0 ||
       fabric === undefined ||
@@ -399,215 +387,12 @@ class Resolver {
     objects: Record<string, Sha256>,
   ): Promise<void> {
     for (const name of choice?.plugin.files?.(choice.config) ?? []) {
-      const file = await this.#readFile(name);
+      const file = await this.#files.read(name);
       if (file instanceof XdpbedError) {
         const hint = 'the path is relative to the folder of the testbed file';
         this.problems.report(path, `${name}: ${file.message}`, file.hint ?? hint);
       } else objects[name] = file.hash;
     }
-  }
-
-  /** Programs by name; what those that are attached are read from is entered in `objects`. */
-  async #resolvePrograms(
-    parts: SoundParts,
-    objects: Record<string, Sha256>,
-  ): Promise<Record<string, ProgramPlan>> {
-    const programs: Record<string, ProgramPlan> = {};
-    if (!parts.hasKeysOf('programs')) return programs;
-    const wired = parts.has('host') && parts.has('guests');
-    const names = wired ? presetNames(parts.testbed) : undefined;
-    const attached = wired ? attachedPrograms(parts.testbed) : new Set<string>();
-    for (const [name, section] of Object.entries(parts.testbed.programs)) {
-      const at = ['programs', name];
-      if (this.problems.full) break;
-      if (!parts.has(...at)) continue;
-      const file = await this.#readFile(section.object);
-      const object = file instanceof XdpbedError ? file : this.#parseObject(section.object, file.bytes);
-      if (object instanceof XdpbedError) {
-        this.problems.report([...at, 'object'], `${section.object}: ${object.message}`, object.hint);
-        continue;
-      }
-      const typed = section.type === undefined ? object : takeForXdp(object);
-      const selected = selectProgram(typed, section.section);
-      if ('problem' in selected) {
-        this.problems.report(
-          [...at, section.section === undefined ? 'object' : 'section'],
-          selected.problem,
-          selected.hint,
-        );
-        continue;
-      }
-      const unfit = whyNotXdp(selected.program);
-      if (unfit !== undefined) {
-        this.problems.report([...at, 'section'], unfit.message, unfit.hint);
-        continue;
-      }
-      if (selected.program.unsupported !== undefined) {
-        this.problems.report([...at, 'object'], `${section.object}: ${selected.program.unsupported}`);
-        continue;
-      }
-      const maxEntries = section['max-entries'] ?? {};
-      for (const mapName of Object.keys(maxEntries)) {
-        const where = [...at, 'max-entries', mapName];
-        const map = this.#findMap(object, section.object, mapName, where);
-        if (map !== undefined && !isResizable(map))
-          this.problems.report(where, `map ${mapName} holds global variables and has one element`);
-      }
-      const presets: Record<string, MapPreset[]> = {};
-      for (const [mapName, entries] of Object.entries(section.maps ?? {})) {
-        const map = this.#findMap(object, section.object, mapName, [...at, 'maps', mapName]);
-        if (map === undefined) continue;
-        // Presets name interfaces; without those, nothing can be said of them.
-        if (names === undefined) continue;
-        presets[mapName] = entries.flatMap((entry, index) => {
-          const where = [...at, 'maps', mapName, index];
-          const key = this.#encode(entry.key, map.keySize, map.keyType, names, [...where, 'key']);
-          const value = this.#encode(entry.value, map.valueSize, map.valueType, names, [...where, 'value']);
-          return key === undefined || value === undefined ? [] : [{ key, value }];
-        });
-      }
-      if (wired) this.#checkLookups(parts.testbed, name, section.object, object.maps);
-      if (!attached.has(name) || file instanceof XdpbedError) continue;
-      objects[section.object] = file.hash;
-      programs[name] = {
-        name,
-        object: section.object,
-        function: selected.program.name,
-        ...(section.type !== undefined && { type: section.type }),
-        ...(Object.keys(maxEntries).length > 0 && { maxEntries: { ...maxEntries } }),
-        presets,
-      };
-    }
-    return programs;
-  }
-
-  /** What guests ask for by the name of a map of this program. */
-  #checkLookups(testbed: Testbed, program: string, file: string, maps: readonly MapSpec[]): void {
-    for (const [guest, { nics }] of Object.entries(testbed.guests)) {
-      for (const [name, nic] of Object.entries(nics)) {
-        const lookup = nic.program === program ? nic.requests?.lookup : undefined;
-        const declared = maps.map((map) => map.name);
-        if (lookup === undefined || declared.includes(lookup)) continue;
-        this.problems.report(
-          ['guests', guest, 'nics', name, 'requests', 'lookup'],
-          `${file} has no map '${lookup}'`,
-          suggest(lookup, declared, 'maps'),
-        );
-      }
-    }
-  }
-
-  /** A map of an object; one that is not there is a problem of the key that names it. */
-  #findMap(object: ObjectSpec, file: string, name: string, path: YamlPath): MapSpec | undefined {
-    const map = object.maps.find((candidate) => candidate.name === name);
-    if (map === undefined) {
-      const declared = object.maps.map((candidate) => candidate.name);
-      this.problems.report(path, `${file} has no map '${name}'`, suggest(name, declared, 'maps'), true);
-    }
-    return map;
-  }
-
-  #encode(
-    value: unknown,
-    size: number,
-    type: BtfTypeRef | undefined,
-    names: PresetNames,
-    path: YamlPath,
-  ): Uint8Array | undefined {
-    const encoded = encodePreset(value as PresetValue, size, names, type);
-    if ('bytes' in encoded) return encoded.bytes;
-    const near =
-      encoded.candidates === undefined
-        ? undefined
-        : suggest(JSON.stringify(value), encoded.candidates, 'interfaces');
-    this.problems.report(path, encoded.problem, near);
-    return undefined;
-  }
-
-  /** A file by the name that the testbed gives it. */
-  #readFile(name: string): Promise<FileRead | XdpbedError> {
-    let file = this.#files.get(name);
-    if (file === undefined) {
-      file = readFileBytes(resolvePath(this.#folder, name)).then((bytes) => {
-        const hash = createHash('sha256').update(bytes).digest('hex');
-        this.#bytes.set(hash, bytes);
-        return { bytes, hash };
-      }, asXdpbedError);
-      this.#files.set(name, file);
-    }
-    return file;
-  }
-
-  #parseObject(name: string, bytes: Uint8Array): ObjectSpec | XdpbedError {
-    let object = this.#specs.get(name);
-    if (object === undefined) {
-      try {
-        object = parseObjectFile(bytes, resolvePath(this.#folder, name));
-      } catch (error) {
-        object = asXdpbedError(error);
-      }
-      this.#specs.set(name, object);
-    }
-    return object;
-  }
-
-  /** The nic that a check names is there; whether it asks for anything a run may decide. */
-  #checkAsks(parts: SoundParts, node: string, path: YamlPath): void {
-    if (!parts.has('guests')) return;
-    const nodes = Object.entries(parts.testbed.guests).flatMap(([guest, { nics }]) =>
-      Object.keys(nics).map((nic) => `${guest}.${nic}`),
-    );
-    if (!nodes.includes(node)) {
-      this.problems.report(path, `there is no guest nic '${node}'`, suggest(node, nodes, 'nics'));
-    }
-  }
-
-  #resolveChecks(
-    parts: SoundParts,
-    axes: readonly string[],
-    matrix: NonNullable<Testbed['matrix']>,
-  ): CheckSection[] {
-    return parts.testbed.checks.flatMap((section, index) => {
-      const path = ['checks', index];
-      if (!parts.has(...path) || !Object.hasOwn(CHECKS, section.kind)) return [];
-      const checked = structuredClone(section);
-      const violations = this.#validator.validate(CHECKS[section.kind], checked);
-      for (const violation of violations) this.problems.reportViolation(violation, path);
-      if (violations.length > 0) return [];
-      const check = checked as unknown as CheckSection;
-      const hasAxis = (axis: string, at: YamlPath, onKey?: boolean): boolean => {
-        if (axes.includes(axis)) return true;
-        this.problems.report(at, `the matrix has no axis '${axis}'`, suggest(axis, axes, 'axes'), onKey);
-        return false;
-      };
-      const checkVariant = (axis: string, variant: string, at: YamlPath): void => {
-        const variants = Object.hasOwn(matrix, axis) ? Object.keys(matrix[axis]!) : [];
-        if (variants.includes(variant)) return;
-        const hint = suggest(variant, variants, 'variants');
-        this.problems.report(at, `axis '${axis}' has no variant '${variant}'`, hint);
-      };
-      switch (check.kind) {
-        case 'same-across':
-          hasAxis(check.axis, [...path, 'axis']);
-          break;
-        case 'requests-undisturbed':
-          if (hasAxis(check.axis, [...path, 'axis'])) {
-            checkVariant(check.axis, check.baseline, [...path, 'baseline']);
-          }
-          this.#checkAsks(parts, check.node, [...path, 'node']);
-          break;
-        case 'expect':
-          for (const [axis, variant] of Object.entries(check.where ?? {})) {
-            if (hasAxis(axis, [...path, 'where', axis], true))
-              checkVariant(axis, variant, [...path, 'where', axis]);
-          }
-          break;
-        case 'conservation':
-        case 'offload-shields-guest':
-          break;
-      }
-      return [check];
-    });
   }
 }
 
@@ -636,55 +421,4 @@ function unreadPlugin(role: Role, use: string): Plugin {
       throw new XdpbedError('plugin-invalid', `the module of ${role} '${use}' was looked up and not run`);
     },
   };
-}
-
-function asXdpbedError(error: unknown): XdpbedError {
-  if (error instanceof XdpbedError) return error;
-  throw error;
-}
-
-/** `path=value`; the value is YAML, so that numbers, lists and maps can be given. */
-function parseSetArgument(text: string): Assignment {
-  const equals = text.indexOf('=');
-  if (equals <= 0)
-    throw new XdpbedError('usage', `--set '${text}' is not path=value`, {
-      hint: '--set workload.config.frames=100',
-    });
-  const value = new YamlSource('--set', text.slice(equals + 1));
-  if (value.problems.length > 0)
-    throw new XdpbedError('usage', `--set '${text}': ${value.problems[0]!.message}`);
-  return { path: text.slice(0, equals), value: value.value, origin: { kind: 'command-line', text } };
-}
-
-function parseOnlyArguments(
-  args: readonly string[],
-  matrix: NonNullable<Testbed['matrix']>,
-): Record<string, string[]> {
-  const only: Record<string, string[]> = {};
-  for (const text of args) {
-    const equals = text.indexOf('=');
-    if (equals <= 0)
-      throw new XdpbedError('usage', `--only '${text}' is not axis=variant`, { hint: '--only case=bridge' });
-    const axis = text.slice(0, equals);
-    const fail = (what: string, word: string, candidates: readonly string[]): never => {
-      const near = nearest(word, candidates);
-      throw new XdpbedError('usage', `--only '${text}': ${what}`, {
-        hint:
-          near !== undefined
-            ? `did you mean '${near}'?`
-            : candidates.length > 0
-              ? `there are: ${candidates.join(', ')}`
-              : 'the testbed has no matrix',
-      });
-    };
-    if (!Object.hasOwn(matrix, axis))
-      return fail(`the matrix has no axis '${axis}'`, axis, Object.keys(matrix));
-    for (const variant of text.slice(equals + 1).split(',')) {
-      if (!Object.hasOwn(matrix[axis]!, variant)) {
-        return fail(`axis '${axis}' has no variant '${variant}'`, variant, Object.keys(matrix[axis]!));
-      }
-      (only[axis] ??= []).push(variant);
-    }
-  }
-  return only;
 }

@@ -1,0 +1,68 @@
+import type { ProblemList } from './problem-list.js';
+import type { SchemaValidator } from './schema-validator.js';
+import type { SoundParts } from './sound-parts.js';
+import { CHECKS, type CheckSection, type Testbed } from './testbed-schema.js';
+import { suggest } from './wiring.js';
+import type { YamlPath } from './yaml-source.js';
+
+/** The testbed's checks, each by the schema of its kind, after reporting those that are none. */
+export function resolveChecks(
+  parts: SoundParts,
+  matrix: NonNullable<Testbed['matrix']>,
+  validator: SchemaValidator,
+  problems: ProblemList,
+): CheckSection[] {
+  const axes = Object.keys(matrix);
+  return parts.testbed.checks.flatMap((section, index) => {
+    const path = ['checks', index];
+    if (!parts.has(...path) || !Object.hasOwn(CHECKS, section.kind)) return [];
+    const checked = structuredClone(section);
+    const violations = validator.validate(CHECKS[section.kind], checked);
+    for (const violation of violations) problems.reportViolation(violation, path);
+    if (violations.length > 0) return [];
+    const check = checked as unknown as CheckSection;
+    const hasAxis = (axis: string, at: YamlPath, onKey?: boolean): boolean => {
+      if (axes.includes(axis)) return true;
+      problems.report(at, `the matrix has no axis '${axis}'`, suggest(axis, axes, 'axes'), onKey);
+      return false;
+    };
+    const checkVariant = (axis: string, variant: string, at: YamlPath): void => {
+      const variants = Object.hasOwn(matrix, axis) ? Object.keys(matrix[axis]!) : [];
+      if (variants.includes(variant)) return;
+      const hint = suggest(variant, variants, 'variants');
+      problems.report(at, `axis '${axis}' has no variant '${variant}'`, hint);
+    };
+    switch (check.kind) {
+      case 'same-across':
+        hasAxis(check.axis, [...path, 'axis']);
+        break;
+      case 'requests-undisturbed':
+        if (hasAxis(check.axis, [...path, 'axis'])) {
+          checkVariant(check.axis, check.baseline, [...path, 'baseline']);
+        }
+        checkNic(parts, problems, check.node, [...path, 'node']);
+        break;
+      case 'expect':
+        for (const [axis, variant] of Object.entries(check.where ?? {})) {
+          if (hasAxis(axis, [...path, 'where', axis], true))
+            checkVariant(axis, variant, [...path, 'where', axis]);
+        }
+        break;
+      case 'conservation':
+      case 'offload-shields-guest':
+        break;
+    }
+    return [check];
+  });
+}
+
+/** The nic that a check names is there; whether it asks for anything a run may decide. */
+function checkNic(parts: SoundParts, problems: ProblemList, node: string, path: YamlPath): void {
+  if (!parts.has('guests')) return;
+  const nodes = Object.entries(parts.testbed.guests).flatMap(([guest, { nics }]) =>
+    Object.keys(nics).map((nic) => `${guest}.${nic}`),
+  );
+  if (!nodes.includes(node)) {
+    problems.report(path, `there is no guest nic '${node}'`, suggest(node, nodes, 'nics'));
+  }
+}
