@@ -2,8 +2,6 @@ import { PACKET, PASS, type Twin } from './twin.js';
 
 const RESERVE = `r1 = map[ring]\n r2 = 16\n r3 = 0\n call bpf_ringbuf_reserve`;
 const SUBMIT = `r1 = r0\n r2 = 0\n call bpf_ringbuf_submit`;
-/** Of callbacks. */
-const NO_BTF = 'it wants BTF of functions, which assembler text does not have';
 const KEY = `*(u32 *)(r10 -4) = 0\n r2 = r10\n r2 += -4`;
 
 /** R0 = a socket that is held; leaves for `out` when there is none. */
@@ -275,7 +273,6 @@ export const CALL_TWINS: readonly Twin[] = [
   {
     name: 'tail call on top of a deep stack',
     code: 'stack-depth',
-    kernelRejectsAccepted: 'it wants BTF for tail calls in functions',
     rejected: `*(u64 *)(r10 -256) = 0\n call f\n ${PASS} f: r2 = map[programs]\n r3 = 0\n call bpf_tail_call\n r0 = 0\n exit`,
     accepted: `*(u64 *)(r10 -240) = 0\n call f\n ${PASS} f: r2 = map[programs]\n r3 = 0\n call bpf_tail_call\n r0 = 0\n exit`,
   },
@@ -288,28 +285,24 @@ export const CALL_TWINS: readonly Twin[] = [
   {
     name: 'callback that is not a function',
     code: 'callback-invalid',
-    kernelRejectsAccepted: NO_BTF,
     rejected: `r1 = 4\n r2 = 5\n r3 = 0\n r4 = 0\n call bpf_loop\n ${PASS}`,
     accepted: `r1 = 4\n r2 = subprog[cb]\n r3 = 0\n r4 = 0\n call bpf_loop\n ${PASS} cb: r0 = 0\n exit`,
   },
   {
     name: 'callback that returns anything',
     code: 'callback-invalid',
-    kernelRejectsAccepted: NO_BTF,
     rejected: `r1 = 4\n r2 = subprog[cb]\n r3 = 0\n r4 = 0\n call bpf_loop\n ${PASS} cb: r0 = r1\n exit`,
     accepted: `r1 = 4\n r2 = subprog[cb]\n r3 = 0\n r4 = 0\n call bpf_loop\n ${PASS} cb: r0 = r1\n r0 &= 1\n exit`,
   },
   {
     name: 'index of a callback without a bound',
     code: 'map-value-bounds',
-    kernelRejectsAccepted: NO_BTF,
     rejected: `r1 = 16\n r2 = subprog[cb]\n r3 = 0\n r4 = 0\n call bpf_loop\n ${PASS} cb: r2 = map[wide][0]+0\n r1 &= 0xffff\n r2 += r1\n r3 = *(u8 *)(r2 +0)\n r0 = 0\n exit`,
     accepted: `r1 = 16\n r2 = subprog[cb]\n r3 = 0\n r4 = 0\n call bpf_loop\n ${PASS} cb: r2 = map[wide][0]+0\n r1 &= 0xff\n r2 += r1\n r3 = *(u8 *)(r2 +0)\n r0 = 0\n exit`,
   },
   {
     name: 'counter in the context of a callback, used as an index',
     code: 'map-value-bounds',
-    kernelRejectsAccepted: NO_BTF,
     rejected: `*(u64 *)(r10 -8) = 0\n r1 = 300\n r2 = subprog[cb]\n r3 = r10\n r3 += -8\n r4 = 0\n call bpf_loop\n ${PASS} cb: r3 = *(u64 *)(r2 +0)\n r4 = r3\n r4 += 1\n *(u64 *)(r2 +0) = r4\n r5 = map[wide][0]+0\n r5 += r3\n r0 = *(u8 *)(r5 +0)\n r0 = 0\n exit`,
     accepted: `*(u64 *)(r10 -8) = 0\n r1 = 300\n r2 = subprog[cb]\n r3 = r10\n r3 += -8\n r4 = 0\n call bpf_loop\n ${PASS} cb: r3 = *(u64 *)(r2 +0)\n r4 = r3\n r4 += 1\n *(u64 *)(r2 +0) = r4\n r0 = 1\n if r3 > 255 goto stop\n r5 = map[wide][0]+0\n r5 += r3\n r0 = *(u8 *)(r5 +0)\n r0 = 0\n stop: exit`,
   },

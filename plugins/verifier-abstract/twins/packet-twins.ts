@@ -133,7 +133,6 @@ export const PACKET_TWINS: readonly Twin[] = [
   {
     name: 'packet pointer used after bpf_xdp_adjust_head',
     code: 'stale-packet-pointer',
-    kernelAcceptsAsRoot: 'no: it calls the register uninitialised',
     rejected: `r6 = r1\n r7 = *(u32 *)(r1 +0)\n r3 = *(u32 *)(r1 +4)\n r4 = r7\n r4 += 14\n r0 = 2\n if r4 > r3 goto out\n r2 = 4\n call bpf_xdp_adjust_head\n r0 = *(u8 *)(r7 +0)\n out: exit`,
     accepted: `r6 = r1\n r2 = 4\n call bpf_xdp_adjust_head\n r0 = 2\n r7 = *(u32 *)(r6 +0)\n r3 = *(u32 *)(r6 +4)\n r4 = r7\n r4 += 14\n if r4 > r3 goto out\n r0 = *(u8 *)(r7 +0)\n out: exit`,
   },
@@ -146,7 +145,6 @@ export const PACKET_TWINS: readonly Twin[] = [
   {
     name: 'metadata compared with data_end instead of data',
     code: 'packet-bounds',
-    kernelAcceptsAsRoot: 'no: it takes the comparison as telling nothing as well',
     rejected: `r2 = *(u32 *)(r1 +8)\n r3 = *(u32 *)(r1 +4)\n r4 = r2\n r4 += 4\n r0 = 2\n if r4 > r3 goto out\n r0 = *(u32 *)(r2 +0)\n out: exit`,
     accepted: `r2 = *(u32 *)(r1 +8)\n r3 = *(u32 *)(r1 +0)\n r4 = r2\n r4 += 4\n r0 = 2\n if r4 > r3 goto out\n r0 = *(u32 *)(r2 +0)\n out: exit`,
   },

@@ -72,7 +72,6 @@ export const STACK_TWINS: readonly Twin[] = [
   {
     name: 'spilled pointer overwritten at a variable offset',
     code: 'spill-size',
-    kernelAcceptsAsRoot: 'no: it rejects the access through what is left',
     rejected: `r3 = *(u32 *)(r1 +12)\n r3 &= 7\n *(u64 *)(r10 -8) = r1\n r2 = r10\n r2 += -8\n r2 += r3\n *(u8 *)(r2 +0) = 1\n r1 = *(u64 *)(r10 -8)\n r0 = *(u32 *)(r1 +12)\n exit`,
     accepted: `r3 = *(u32 *)(r1 +12)\n r3 &= 7\n *(u64 *)(r10 -8) = r1\n *(u64 *)(r10 -16) = 0\n r2 = r10\n r2 += -16\n r2 += r3\n *(u8 *)(r2 +0) = 1\n r1 = *(u64 *)(r10 -8)\n r0 = *(u32 *)(r1 +12)\n exit`,
   },
@@ -80,7 +79,6 @@ export const STACK_TWINS: readonly Twin[] = [
     name: 'half of a spilled pointer overwritten',
     publishedAs: 'CVE-2023-52462',
     code: 'uninitialised-stack',
-    kernelAcceptsAsRoot: 'no: it rejects the access through what is left',
     rejected: `*(u64 *)(r10 -8) = r1\n *(u32 *)(r10 -8) = 0\n r1 = *(u64 *)(r10 -8)\n r0 = *(u32 *)(r1 +12)\n exit`,
     accepted: `*(u64 *)(r10 -8) = r1\n r1 = *(u64 *)(r10 -8)\n r0 = *(u32 *)(r1 +12)\n *(u32 *)(r10 -8) = r0\n r0 = *(u32 *)(r10 -8)\n exit`,
   },

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { openKernelVerifier } from '../../../bench/verifier/kernel-oracle.js';
 import { assemble } from '../../../src/bpf/assembler.js';
 import type { Verification } from '../../../src/core/contract/verifier.js';
-import { LOCK_TWINS } from './lock-twins.js';
+import { TWINS } from './index.js';
 import { type Twin, TWIN_MAPS } from './twin.js';
 
 const HANDLES = new Map(TWIN_MAPS.map((map, index) => [map.name, index + 1]));
@@ -23,9 +23,9 @@ function judge(twin: Twin, form: 'rejected' | 'accepted'): Promise<Verification>
 }
 
 describe.skipIf(typeof kernel === 'string')(
-  `the kernel says the same of each twin on locks${skipped}`,
+  `the kernel says of each twin what its notes say${skipped}`,
   () => {
-    it.each(LOCK_TWINS.map((twin) => [twin.name, twin] as const))('%s', async (_, twin) => {
+    it.each(TWINS.map((twin) => [twin.name, twin] as const))('%s', async (_, twin) => {
       const rejected = await judge(twin, 'rejected');
       expect(rejected.accepted, twin.kernelAcceptsAsRoot).toBe(twin.kernelAcceptsAsRoot !== undefined);
       const accepted = await judge(twin, 'accepted');
