@@ -5,6 +5,8 @@ import { isNeverNull, isPacketFamily, sameMemory } from '../../plugins/verifier-
 import { constantValue, type Value } from '../../plugins/verifier-abstract/value.js';
 import { inEveryState } from './every-state.js';
 
+const UNSIGNED: ReadonlySet<number> = new Set([op.BPF_JGT, op.BPF_JGE, op.BPF_JLT, op.BPF_JLE]);
+
 /**
  * Whether an insn at which the kernel sees an address become visible shows none, in any state that is explored there: a
  * comparison for equality with 0 (the kernel knows only the constant, and only of what may be NULL), a comparison of
@@ -25,7 +27,7 @@ export async function tellsNoAddress(
   if (!(isJump || (isHalf && hasRegister))) return false;
   const isHarmless = (a: Value, b: Value): boolean => {
     if (isHalf) return !b.isPointer || isPacketFamily(b);
-    if (a.isPointer && b.isPointer) return sameMemory(a, b);
+    if (a.isPointer && b.isPointer) return sameMemory(a, b) && (isEquality || UNSIGNED.has(code));
     if (!a.isPointer && !b.isPointer) return true;
     const subject = a.isPointer ? a : b;
     const other = a.isPointer ? b : a;

@@ -78,7 +78,8 @@ export class ProgramLimits implements Policy {
     if (mapTypes.length > 0) problems.push(`it uses ${mapTypes.join(', ')}`);
     if (properties.writesPacket && !config['write-packet']) problems.push('it writes the packet');
     const insns = config['insns-per-packet'];
-    if (insns !== undefined && properties.worstCaseInsns > insns) {
+    // What is not a number is no bound.
+    if (insns !== undefined && !(properties.worstCaseInsns <= insns)) {
       problems.push(`${properties.worstCaseInsns} insns for a packet exceed the limit of ${insns}`);
     }
     if (config.stack !== undefined && properties.stackBytes > config.stack) {

@@ -161,7 +161,8 @@ function comparePointers(
     staysLow(checked);
   // Which of two is above the other tells no address as long as neither can have wrapped around.
   const isOfOneMemory = sameMemory(left, right) && isNeverNull(left) && isNeverNull(right);
-  const harmless = isNullCheck || (isOfOneMemory && (is32 ? isPacketFamily(left) : !isHalf));
+  const isTold = is32 ? isPacketFamily(left) && hasLowHalf(left) && hasLowHalf(right) : !isHalf;
+  const harmless = isNullCheck || (isOfOneMemory && TELLS_ORDER_ONLY.has(code) && isTold);
   if (isNullCheck && sourceRegister !== undefined) sim.precise(left.isPointer ? sourceRegister : insn.dst);
   if (!sim.options.allowPointerLeaks && !harmless) {
     const registers = sourceRegister === undefined ? [insn.dst] : [insn.dst, sourceRegister];
@@ -176,6 +177,24 @@ function comparePointers(
     );
   }
   branch(sim, target, undefined, undefined);
+}
+
+/**
+ * Comparisons of two pointers into the same memory that tell which is above the other. A signed one comes round at 2^63,
+ * and a test of bits is one of the addresses' own.
+ */
+const TELLS_ORDER_ONLY: ReadonlySet<number> = new Set([
+  op.BPF_JEQ,
+  op.BPF_JNE,
+  op.BPF_JGT,
+  op.BPF_JGE,
+  op.BPF_JLT,
+  op.BPF_JLE,
+]);
+
+/** Whether the low 32 bits of a packet pointer are as good as the pointer: they have not come round. */
+function hasLowHalf(value: Value): boolean {
+  return value.kind === Kind.PacketLow || staysLow(value);
 }
 
 /** Comparison of a pointer that may be NULL, or that cannot be, with 0. */

@@ -2,7 +2,7 @@ import { BPF_FUNC } from '../../src/bpf/helper-ids.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import type { HelperPrototype } from '../../src/bpf/helper-prototypes.js';
 import type { CallbackFrame } from './frame.js';
-import { workOfRound } from './helper-work.js';
+import { workOfRound, workOfWalk } from './helper-work.js';
 import { leaveCall, rejectDeepCall } from './local-calls.js';
 import { markPrecise, type Origin } from './origin.js';
 import type { Simulation } from './simulation.js';
@@ -26,6 +26,8 @@ export function callBack(sim: Simulation, prototype: HelperPrototype, map: Known
   const count = caller.regs[1]!;
   const limit = isLoop ? mostLoops(count) : mostElements(map!);
   if (isLoop) sim.precise(1);
+  // Once for the call, whether there is an element or not.
+  if (!isLoop && caller.rounds === undefined) state.cost += workOfWalk(map!.spec, limit.counted);
   const rounds = caller.rounds ?? { invocation: sim.newId(), count: 0, charged: 0 };
   if (rounds.count >= limit.certain) {
     finishCallbacks(sim);
@@ -106,6 +108,11 @@ function finishCallbacks(sim: Simulation): void {
   leaveCall(sim, UNKNOWN_NUMBER, sim.madeHere());
 }
 
+/** What rounds beyond the first cost, each as much as this; either may be Infinity. */
+export function costOfFurtherRounds(cost: number, limit: number): number {
+  return limit <= 1 ? 0 : cost * (limit - 1);
+}
+
 export function exitCallback(
   sim: Simulation,
   callback: CallbackFrame,
@@ -138,7 +145,7 @@ export function exitCallback(
   const rounds = state.top.rounds!;
   if (round > rounds.charged) {
     // `limit` is Infinity where nothing bounds the rounds, and then so is the cost.
-    state.cost += (round - rounds.charged) * (callback.limit - 1);
+    state.cost += costOfFurtherRounds(round - rounds.charged, callback.limit);
     state.setRounds({ ...rounds, charged: round });
   }
   // Back to the call insn, which decides whether there is another round; it is not executed again.

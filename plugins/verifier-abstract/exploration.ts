@@ -1,4 +1,5 @@
 import { type Budget, BYTES_OF } from './budget.js';
+import { costOfFurtherRounds } from './callbacks.js';
 import { callsBack, type ControlFlow, isJump } from './control-flow.js';
 import type { Frame } from './frame.js';
 import { DROPPED, NOWHERE, Origin, OriginKind, PRECISE, RETURNED, undropped } from './origin.js';
@@ -364,7 +365,7 @@ function costOfRounds(old: VerifierState, current: VerifierState): number {
     if (callback === undefined) continue;
     const roundOfOld = old.cost - old.frames[index]!.callback!.enteredAt;
     const longer = current.cost - callback.enteredAt + more - roundOfOld;
-    if (longer > 0) more += longer * (callback.limit - 1);
+    if (longer > 0) more += costOfFurtherRounds(longer, callback.limit);
   }
   return more;
 }

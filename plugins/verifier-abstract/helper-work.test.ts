@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { readAssembly } from '../../src/bpf/assembly-object.js';
+import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import type { Executor } from '../../src/core/contract/executor.js';
 import type { Party } from '../../src/core/contract/party.js';
@@ -122,6 +123,28 @@ const PROGRAMS: Readonly<Record<string, string>> = {
     each:
       r0 = 0
       exit`,
+  'a hash of no elements is walked': `
+    .map none hash key=4 value=8 entries=65536
+      r1 = map[none]
+      r2 = subprog[each]
+      r3 = 0
+      r4 = 0
+      call bpf_for_each_map_elem
+      r0 = 2
+      exit
+    each:
+      r0 = 0
+      exit`,
+  'key and value are a little longer than what is free': `
+    .map big hash key=257 value=257 entries=4
+    .map from array key=4 value=520 entries=1
+      r1 = map[big]
+      r2 = map[from][0]+0
+      r3 = map[from][0]+260
+      r4 = 0
+      call bpf_map_update_elem
+      r0 = 2
+      exit`,
   'an array is walked': `
     .map many array key=4 value=8 entries=3000
       r1 = map[many]
@@ -184,5 +207,67 @@ describe.each(Object.keys(EXECUTORS))('the worst case of insns, in executor %s',
   it.each(Object.entries(PROGRAMS))('is charged for more than insns when %s', async (_, text) => {
     const outcome = await run(text, executor, (_worst, insns) => insns);
     expect(outcome.fault?.reason).toContain('is used up');
+  });
+});
+
+describe('what is known of a program beside its worst case', () => {
+  const properties = async (text: string) => {
+    const runtime = new BpfRuntime();
+    const party: Party = {
+      name: 'p',
+      cpus: 1,
+      mapBackend: new MemoryMapBackend(runtime),
+      executor: new InterpreterExecutor(runtime),
+      verifier: new AbstractVerifier(DEFAULT_CONFIG),
+    };
+    const object = readAssembly(text);
+    const loaded = await loadObjectProgram(party, object, object.programs[0]!, {
+      world: { trace: () => {} },
+    });
+    if (!loaded.accepted) throw new Error(loaded.reason);
+    loaded.close();
+    return loaded.verification.properties!;
+  };
+
+  it('a walk without a bound has none in a loop of one round either', async () => {
+    const { worstCaseInsns } = await properties(`
+      .map inner hash key=4 value=8 entries=4
+      .map outer array_of_maps key=4 value=4 entries=1 inner=inner
+        r1 = 1
+        r2 = subprog[once]
+        r3 = 0
+        r4 = 0
+        call bpf_loop
+        r0 = 2
+        exit
+      once:
+        *(u32 *)(r10 -4) = 0
+        r1 = map[outer]
+        r2 = r10
+        r2 += -4
+        call bpf_map_lookup_elem
+        if r0 == 0 goto out
+        r1 = r0
+        r2 = subprog[each]
+        r3 = 0
+        r4 = 0
+        call bpf_for_each_map_elem
+      out:
+        r0 = 0
+        exit
+      each:
+        r0 = 0
+        exit`);
+    expect(worstCaseInsns).toBe(Infinity);
+  });
+
+  it('a map whose value is named directly is among its map types', async () => {
+    const { mapTypes } = await properties(`
+      .map m array key=4 value=8 entries=1
+        r1 = map[m][0]+0
+        *(u64 *)(r1 +0) = 5
+        r0 = 2
+        exit`);
+    expect(mapTypes).toEqual([BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY]);
   });
 });

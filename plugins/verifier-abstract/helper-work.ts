@@ -5,6 +5,8 @@ import type { Call } from './helper-arguments.js';
 import type { Simulation } from './simulation.js';
 import { Kind } from './value.js';
 
+/** A key, a value, two sizes, a packet. */
+const PARTS = 5;
 /** CPUs of a host for which a new element of a per-CPU map is cleared. */
 const MOST_CPUS = 64;
 
@@ -43,7 +45,8 @@ export function mostWork(sim: Simulation, { prototype, map }: Call): number {
   }
   if (map !== undefined) bytes += map.spec.keySize + bytesOfValue(prototype.id, map.spec);
   if (BYTE_BY_BYTE.has(prototype.id)) return 2 * bytes;
-  return bytes <= BYTES_WITHIN_CALL ? 0 : Math.ceil(bytes / BYTES_PER_INSN);
+  // Each of the parts is charged for by itself, and rounded up.
+  return bytes <= BYTES_WITHIN_CALL ? 0 : Math.ceil(bytes / BYTES_PER_INSN) + PARTS;
 }
 
 /** What no size argument and no map tells. */
@@ -68,7 +71,15 @@ function bytesUntold(sim: Simulation, helper: number): number {
   }
 }
 
-/** Of each element that bpf_for_each_map_elem visits: its share of the walk, and the copy of its key. */
+/**
+ * Of bpf_for_each_map_elem over a map of so many elements: it looks at the buckets of a hash, which are up to twice as many,
+ * four for an insn.
+ */
+export function workOfWalk({ type }: MapAttributes, elements: number): number {
+  return ARRAYS.has(type) ? 0 : Math.ceil(elements / 2);
+}
+
+/** Of each element that it visits: the copy of its key. */
 export function workOfRound({ keySize }: MapAttributes): number {
   return 1 + Math.ceil(keySize / BYTES_PER_INSN);
 }
@@ -86,6 +97,11 @@ function bytesOfValue(helper: number, { type, valueSize }: MapAttributes): numbe
       return 0;
   }
 }
+
+const ARRAYS: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
+]);
 
 const PER_CPU: ReadonlySet<number> = new Set([
   BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,

@@ -58,8 +58,10 @@ export function sameMemory(a: Value, b: Value): boolean {
   switch (a.kind) {
     case Kind.Stack:
       return a.size === b.size;
-    case Kind.MapValue:
     case Kind.MapKey:
+      // Each callback that is under way has a copy of its own.
+      return a.map === b.map && a.ref === b.ref;
+    case Kind.MapValue:
       // Two lookups in a map of maps give two maps, of which only the type is the same.
       return a.map === b.map && !isInnerMap(a.map!);
     case Kind.Memory:

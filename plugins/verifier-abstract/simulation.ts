@@ -57,10 +57,12 @@ export class Simulation {
 
   /** The map that a `lddw` names. */
   mapNamed(handle: number): KnownMap {
-    return (
-      this.#maps.get(handle) ??
-      this.reject('map-unknown', `the lddw names map ${handle}, which does not exist`)
-    );
+    const map = this.#maps.get(handle);
+    if (map === undefined) {
+      return this.reject('map-unknown', `the lddw names map ${handle}, which does not exist`);
+    }
+    this.facts.mapType(map.spec.type);
+    return map;
   }
 
   /** What an inner lookup of a map of maps gives. */

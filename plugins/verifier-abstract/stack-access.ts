@@ -138,7 +138,8 @@ export function loadFromStack(sim: Simulation, insn: Insn, base: Value, size: nu
       if (from > 0) part = arithmetic(op.BPF_RSH, part, Scalar.of(8 * from), false);
       part = truncate(part, size);
       if (signed) part = signExtend(part, 8 * size);
-      const kind = part === value.scalar ? OriginKind.Copy : OriginKind.Value;
+      const isSame = part === value.scalar && from === 0 && keepsVerdict(size);
+      const kind = isSame ? OriginKind.Copy : OriginKind.Value;
       sim.set(insn.dst, scalarValue(part), origin, undefined, kind);
       return;
     }
@@ -225,12 +226,10 @@ export function storeToStack(
     let origin = source === undefined ? undefined : sim.origin(source);
     if (value.kind === Kind.Scalar) {
       const scalar = truncate(value.scalar, size);
-      if (scalar === value.scalar) spilled = source === undefined ? value : withIdentity(sim, source, value);
-      else {
-        spilled = scalarValue(scalar);
-        // Cutting computes: a return value that comes from here is not the same number.
-        origin = sim.madeHere(origin);
-      }
+      if (scalar !== value.scalar) spilled = scalarValue(scalar);
+      else if (source !== undefined) spilled = withIdentity(sim, source, value);
+      // Cutting computes: a return value that comes from here need not be the same number.
+      if (scalar !== value.scalar || !keepsVerdict(size)) origin = sim.madeHere(origin);
     }
     writable.set(
       index,
@@ -371,4 +370,9 @@ export function spilledNumber(
   }
   for (let i = from; i < from + size; i++) if (slot.byte(i) !== Byte.Zero) return undefined;
   return { scalar: NULL_VALUE.scalar, origin };
+}
+
+/** Whether so many bytes of a number hold all of the verdict that it would be: R0's low 32 bits. */
+function keepsVerdict(size: number): boolean {
+  return size >= 4;
 }

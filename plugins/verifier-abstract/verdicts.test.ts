@@ -142,3 +142,44 @@ describe('the verdicts that an acceptance tells of', () => {
       process.stderr.write(`${exact} of ${compared} exact\n`);
   });
 });
+
+describe('a number that is cut', () => {
+  const cut = (making: string, returning: string): string => `
+    r2 = *(u32 *)(r1 +16)
+    r7 = 1
+    *(u64 *)(r10 -8) = 1
+    if r2 == 0 goto two
+    r3 = 0
+    r3 = 0
+    r3 = 0
+    r3 = 0
+    r3 = 0
+    goto join
+  two:
+    ${making}
+    goto join
+  join:
+    r3 = 0
+    r4 = 0
+    ${returning}
+    exit`;
+
+  it.each([
+    ['load of one byte', '*(u64 *)(r10 -8) = 258', 'r0 = *(u8 *)(r10 -8)'],
+    ['load of two bytes', '*(u64 *)(r10 -8) = 65538', 'r0 = *(u16 *)(r10 -8)'],
+    ['store of one byte', 'r7 = 258', '*(u8 *)(r10 -8) = r7\nr0 = *(u8 *)(r10 -8)'],
+    ['move with the sign of 8 bits', 'r7 = 258', 'r0 = (s8)r7'],
+    ['move with the sign of 16 bits', 'r7 = 65538', 'w0 = (s16)w7'],
+  ])('is what is returned, also where nothing was cut before: %s', async (_, making, returning) => {
+    const program: Program = {
+      name: 'cut',
+      type: 6,
+      attachType: 'BPF_XDP',
+      gplCompatible: true,
+      insns: assemble(cut(making, returning)),
+    };
+    const verification = await new AbstractVerifier(DEFAULT_CONFIG).verify({ program, maps: new Map() });
+    // 258 and 65538 end in 2.
+    expect(verification.accepted && verification.properties?.verdicts).toEqual(['XDP_DROP', 'XDP_PASS']);
+  });
+});

@@ -76,6 +76,34 @@ export const ADDRESS_TWINS: readonly Twin[] = [
     rejected: `r4 = *(u32 *)(r1 +12)\n r4 &= 0x1fffffff\n ${foundKeepingR4()} r0 -= r4\n r0 -= r4\n out: ${PASS}`,
     accepted: `r4 = *(u32 *)(r1 +12)\n r4 &= 0xfffffff\n ${foundKeepingR4()} r0 -= r4\n r0 -= r4\n out: ${PASS}`,
   },
+  {
+    name: 'low halves compared of which one may have come round',
+    code: 'pointer-comparison',
+    kernelAcceptsAsRoot: 'root may know of addresses',
+    rejected: `r5 = *(u32 *)(r1 +16)\n ${PACKET} r0 = 1\n r2 += r5\n if w2 > w3 goto out\n r0 = 2\n out: exit`,
+    accepted: `r5 = *(u32 *)(r1 +16)\n ${PACKET} r5 &= 0x1fffffff\n r0 = 1\n r2 += r5\n if w2 > w3 goto out\n r0 = 2\n out: exit`,
+  },
+  {
+    name: 'signed comparison of pointers',
+    code: 'pointer-comparison',
+    kernelAcceptsAsRoot: 'root may know of addresses',
+    rejected: `${FOUND} r2 = r0\n r2 += 4\n if r2 s> r0 goto out\n r0 = 1\n exit\n out: ${PASS}`,
+    accepted: `${FOUND} r2 = r0\n r2 += 4\n if r2 > r0 goto out\n r0 = 1\n exit\n out: ${PASS}`,
+  },
+  {
+    name: 'test of the bits of two pointers',
+    code: 'pointer-comparison',
+    kernelAcceptsAsRoot: 'root may know of addresses',
+    rejected: `${FOUND} r2 = r0\n r2 += 4\n if r2 & r0 goto out\n r0 = 1\n exit\n out: ${PASS}`,
+    accepted: `${FOUND} r2 = r0\n r2 += 4\n if r2 != r0 goto out\n r0 = 1\n exit\n out: ${PASS}`,
+  },
+  {
+    name: 'distance of the keys of two callbacks',
+    code: 'pointer-leak',
+    kernelAcceptsAsRoot: 'root may know of addresses',
+    rejected: `r1 = map[flows]\n r2 = subprog[each]\n r3 = 0\n r4 = 0\n call bpf_for_each_map_elem\n ${PASS} each: *(u64 *)(r10 -8) = r2\n r1 = map[flows]\n r2 = subprog[other]\n r3 = r10\n r3 += -8\n r4 = 0\n call bpf_for_each_map_elem\n r0 = 0\n exit\n other: r5 = *(u64 *)(r4 +0)\n r2 -= r5\n r0 = 0\n exit`,
+    accepted: `r1 = map[flows]\n r2 = subprog[each]\n r3 = 0\n r4 = 0\n call bpf_for_each_map_elem\n ${PASS} each: *(u64 *)(r10 -8) = r2\n r1 = map[flows]\n r2 = subprog[other]\n r3 = r10\n r3 += -8\n r4 = 0\n call bpf_for_each_map_elem\n r0 = 0\n exit\n other: r5 = r2\n r2 -= r5\n r0 = 0\n exit`,
+  },
 ];
 
 /** R0 = the value under key R7 of the map under that key of `nested`; leaves for `out` when there is none. */

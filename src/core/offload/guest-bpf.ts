@@ -441,7 +441,8 @@ export class GuestBpf {
  */
 function insnLimitFor(properties: ProgramProperties | undefined): number {
   if (properties === undefined || properties.helpers.includes(BPF_FUNC.tail_call)) return DEFAULT_INSN_LIMIT;
-  return Math.min(Math.max(properties.worstCaseInsns, 1), DEFAULT_INSN_LIMIT);
+  const { worstCaseInsns } = properties;
+  return worstCaseInsns < DEFAULT_INSN_LIMIT ? Math.max(worstCaseInsns, 1) : DEFAULT_INSN_LIMIT;
 }
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
