@@ -6,7 +6,11 @@ import type { Terminal } from './terminal.js';
 export interface CliContext {
   readonly terminal: Terminal;
   readonly registry: PluginRegistry;
-  readonly signal: AbortSignal;
+  /**
+   * From the first call on, an interruption (SIGINT, SIGTERM) fires this instead of ending the process: for who has
+   * something to take down. Until then it ends the process at once, also in the middle of long work.
+   */
+  readonly interruption: () => AbortSignal;
   /**
    * Makes a commander action of a verb that is imported when it runs. The verb gets this context and what
    * commander parsed; its exit code, or that of what it threw, becomes the command's.

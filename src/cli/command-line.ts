@@ -11,13 +11,13 @@ import { addVerbs } from './verbs.js';
 export async function runCommandLine(
   words: readonly string[],
   terminal: Terminal,
-  signal: AbortSignal,
+  interruption: () => AbortSignal,
 ): Promise<ExitCode> {
   let exitCode: ExitCode = EXIT.OK;
   const context: CliContext = {
     terminal,
     registry: new PluginRegistry(BUILT_IN_PLUGINS),
-    signal,
+    interruption,
     verb:
       (load) =>
       async (...args) => {

@@ -9,8 +9,14 @@ const onSignal = (): void => {
   if (interruption.signal.aborted) process.exit(130);
   interruption.abort();
 };
-process.on('SIGINT', onSignal);
-process.on('SIGTERM', onSignal);
+/** Work that does not give way, reading a hostile file say, could not hear of a signal that is listened to. */
+const listen = (): AbortSignal => {
+  if (process.listenerCount('SIGINT', onSignal) === 0) {
+    process.on('SIGINT', onSignal);
+    process.on('SIGTERM', onSignal);
+  }
+  return interruption.signal;
+};
 
 const terminal = processTerminal();
 let finished = false;
@@ -23,6 +29,6 @@ process.on('beforeExit', () => {
   interruption.abort();
 });
 
-const exitCode = await runCommandLine(process.argv.slice(2), terminal, interruption.signal);
+const exitCode = await runCommandLine(process.argv.slice(2), terminal, listen);
 finished = true;
 process.exitCode = stalled ? EXIT.CHECK_FAILED : exitCode;

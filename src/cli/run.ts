@@ -26,7 +26,7 @@ export async function run(context: CliContext, file: string, options: RunOptions
     options.format === undefined
       ? testbed.reporter
       : await choosePlugin(context.registry, 'reporter', options.format, process.cwd());
-  const lifecycle = new LifecycleManager(PHASE_TIMEOUT_MS, context.signal);
+  const lifecycle = new LifecycleManager(PHASE_TIMEOUT_MS, context.interruption());
   const instances = new PluginInstances(new Scope('reporter'), lifecycle);
   try {
     const reporter = await instances.instantiate(choice, REPORTER);
@@ -42,7 +42,7 @@ async function runAndReport(
   testbed: ResolvedTestbed,
   reporter: Reporter,
   name: string,
-  { terminal, signal }: CliContext,
+  { terminal, interruption }: CliContext,
   { bail }: RunOptions,
 ): Promise<{ result: ResultDocument; text: string }> {
   const progress = new Progress(terminal);
@@ -66,7 +66,13 @@ async function runAndReport(
       terminal.err(`run ${run} ${stage === 'run' ? 'failed' : 'was not taken down'}:\n`);
       reportError(error, terminal);
     };
-    result = await runTestbed(testbed, { version: VERSION, signal, bail, onEvent, onFailure });
+    result = await runTestbed(testbed, {
+      version: VERSION,
+      signal: interruption(),
+      bail,
+      onEvent,
+      onFailure,
+    });
   } finally {
     progress.clear();
   }

@@ -51,7 +51,7 @@ export async function runProgram(context: CliContext, path: string, options: Run
       context.terminal.err(renderVerification(session.programName, session, { complexity: false }));
       return EXIT.CHECK_FAILED;
     }
-    const report = runPackets(session, captures, Number(options.ifindex), context.signal);
+    const report = runPackets(session, captures, Number(options.ifindex));
     session.close();
     if (options.pcapOut !== undefined)
       await writeFile(options.pcapOut, writePcap(report.passed, { resolution: 'ns' }));
@@ -96,16 +96,11 @@ interface RunReport {
   readonly traces: readonly string[];
 }
 
-function runPackets(
-  session: ProgramSession,
-  captures: readonly Capture[],
-  ifindex: number,
-  signal: AbortSignal,
-): RunReport {
+function runPackets(session: ProgramSession, captures: readonly Capture[], ifindex: number): RunReport {
   const passed: PacketToWrite[] = [];
   const reports = captures.map(({ file, packets }): CaptureReport => {
     const lines: PacketLine[] = [];
-    runCapture(session, packets, ifindex, signal, lines, passed);
+    runCapture(session, packets, ifindex, lines, passed);
     return { file, lines };
   });
   return { captures: reports, passed, maps: session.dumpMaps(), traces: session.traces };
@@ -116,12 +111,10 @@ function runCapture(
   session: ProgramSession,
   packets: readonly CapturedPacket[],
   ifindex: number,
-  signal: AbortSignal,
   lines: PacketLine[],
   passed: PacketToWrite[],
 ): void {
   for (const before of packets) {
-    if (signal.aborted) throw new XdpbedError('interrupted', 'interrupted');
     const { data, timestampNs } = before;
     const { longestFrame } = session.frames;
     if (data.length > longestFrame) {

@@ -33,7 +33,7 @@ export async function sendSeries({
     let now = await nextTurn();
     const due = perSecond === undefined ? now : start + (sent * 1000) / perSecond;
     if (due >= end) break;
-    while (now < due && signal?.aborted !== true) now = await nextTurn();
+    while (now < due && signal?.aborted !== true) now = await waitTowards(due, now);
     if (signal?.aborted === true) break;
     const reason = await send();
     sent++;
@@ -60,6 +60,15 @@ export async function sendSeries({
 
 /** Different reasons that are counted. */
 const MAX_REASONS = 64;
+
+/** A timer is late by up to a millisecond or two; what is nearer is waited for by turns of the loop. */
+const MS_OF_TURNS = 2;
+
+async function waitTowards(due: number, now: number): Promise<number> {
+  if (due - now > MS_OF_TURNS)
+    await new Promise((resolve) => setTimeout(resolve, Math.min(due - now - MS_OF_TURNS, 100)));
+  return nextTurn();
+}
 
 /** A time, milliseconds. */
 async function nextTurn(): Promise<number> {

@@ -178,6 +178,19 @@ describe('requests-undisturbed', () => {
     });
   });
 
+  it('fails where requests were refused, which is quick and no answer', () => {
+    const refusing = (result: RunResult, refused: number): RunResult => ({
+      ...result,
+      requests: result.requests!.map((requests) => ({ ...requests, refused })),
+    });
+    expect(evaluateCheck(check, [run('silent', 50), refusing(run('noisy', 20), 3)]).problems).toEqual([
+      'noisy/a: 3 requests of quiet.eth0 were refused, 0 in silent/a',
+    ]);
+    expect(
+      evaluateCheck(check, [refusing(run('silent', 50), 10), refusing(run('noisy', 50), 10)]).problems,
+    ).toEqual(['noisy/a: quiet.eth0 got no answer to compare with silent/a']);
+  });
+
   it('fails where nothing was asked, or nothing is there to compare with', () => {
     expect(evaluateCheck(check, [run('silent', 50), run('noisy', undefined)]).problems).toEqual([
       'noisy/a: quiet.eth0 got no answer to compare with silent/a',

@@ -1,4 +1,10 @@
-import { isGuestHook, type CheckResult, type RunResult, type VerdictCounts } from '../contract/result.js';
+import {
+  isGuestHook,
+  type CheckResult,
+  type RequestsResult,
+  type RunResult,
+  type VerdictCounts,
+} from '../contract/result.js';
 import type { CheckSection } from '../testbed/testbed-schema.js';
 import type { MissingRun } from './run-failures.js';
 
@@ -168,24 +174,29 @@ function requestsUndisturbed(
   runs: readonly RunResult[],
 ): [RunResult[], string[]] {
   const { node, axis, baseline, percentile, 'at-most-times': times } = check;
-  const latencyOf = (run: RunResult): number | undefined =>
-    run.requests?.find((requests) => requests.node === node)?.latency?.[percentile];
+  const requestsOf = (run: RunResult): RequestsResult | undefined =>
+    run.requests?.find((requests) => requests.node === node);
   const problems: string[] = [];
   const compared: RunResult[] = [];
   for (const group of groupsAcross(axis, runs)) {
     const alone = group.find((run) => run.axes[axis] === baseline);
     if (alone === undefined) continue;
-    const expected = latencyOf(alone);
+    const expected = requestsOf(alone);
     for (const run of group) {
       if (run === alone) continue;
       compared.push(run);
-      const actual = latencyOf(run);
-      if (expected === undefined || actual === undefined) {
+      const actual = requestsOf(run);
+      const [before, after] = [expected?.latency?.[percentile], actual?.latency?.[percentile]];
+      // A refusal is quick, and no answer.
+      const refused = (requests: RequestsResult | undefined): number => requests?.refused ?? 0;
+      if (before === undefined || after === undefined || refused(expected) === expected?.sent) {
         problems.push(`${run.id}: ${node} got no answer to compare with ${alone.id}`);
-      } else if (actual > expected * times) {
+      } else if (refused(actual) > refused(expected)) {
         problems.push(
-          `${run.id}: ${node} waited ${actual} µs (${percentile}), ${expected} µs in ${alone.id}`,
+          `${run.id}: ${refused(actual)} requests of ${node} were refused, ${refused(expected)} in ${alone.id}`,
         );
+      } else if (after > before * times) {
+        problems.push(`${run.id}: ${node} waited ${after} µs (${percentile}), ${before} µs in ${alone.id}`);
       }
     }
   }

@@ -169,7 +169,8 @@ class RunExecution {
     this.#scope.bindValue(OBJECTS, objects);
 
     const choices = await this.#partyChoices();
-    const verification = new GuestVerification(this.#spec.plan.host.verification, judgeRecipe(choices));
+    const judging = (): GuestVerification =>
+      new GuestVerification(this.#spec.plan.host.verification, judgeRecipe(choices), signal);
     const parties: PartyFactory = {
       open: (name, options) =>
         this.#instances.openParty(name, choices, { seed, memoryBytes: MAX_ADDRESS_SPACE, ...options }),
@@ -180,7 +181,17 @@ class RunExecution {
     this.#scope.bindValue(POLICY_CHAIN, policies);
     this.#scope.bindValue(TRANSPORT, await this.#instance(plugins.transport, TRANSPORT));
     const turns = new EventLoopTurns(signal);
-    return { clock, events, random, objects, parties, verification, policies, turns };
+    return {
+      clock,
+      events,
+      random,
+      objects,
+      parties,
+      verification: judging(),
+      ownVerification: judging(),
+      policies,
+      turns,
+    };
   }
 
   #bindClock(time: 'virtual' | 'machine'): Clock {

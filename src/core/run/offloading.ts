@@ -24,7 +24,10 @@ export interface OffloadingOptions {
   readonly plan: RunPlan;
   readonly deployment: Deployment;
   readonly parties: PartyFactory;
+  /** Of what guests offload. */
   readonly verification: GuestVerification;
+  /** Of what guests and host load into kernels of their own: in processes, too, so that it keeps nobody up. */
+  readonly ownVerification: GuestVerification;
   readonly policies: readonly Policy[];
   readonly objects: Objects;
   readonly clock: Clock;
@@ -72,8 +75,7 @@ export class Offloading {
     await this.#attachHostPrograms();
     for (const guest of this.#options.plan.guests) {
       let party: Promise<Party> | undefined;
-      const guestParty = (): Promise<Party> =>
-        (party ??= this.#options.parties.open(guest.name, { cpus: guest.cpus }));
+      const guestParty = (): Promise<Party> => (party ??= this.#openParty(guest.name, guest.cpus));
       for (const nic of guest.nics) {
         const node = `${guest.name}.${nic.name}`;
         // What a guest offloads runs in a party of its own: no other guest's memory is in reach.
@@ -157,7 +159,7 @@ export class Offloading {
 
   /** Without the host's programs the run makes no sense, so a rejection ends it. */
   async #attachHostPrograms(): Promise<void> {
-    const { plan, deployment, parties } = this.#options;
+    const { plan, deployment } = this.#options;
     let party: Party | undefined;
     const wanted = [
       ...plan.host.nics.map(({ name, program }) => ({ site: 'host-nic', name, program }) as const),
@@ -167,7 +169,7 @@ export class Offloading {
       if (program === undefined) continue;
       const lent = deployment.hostPlaces.find((each) => each.site === site && each.interface === name);
       if (lent === undefined) throw missing(`place for a program at ${site} of ${name}`);
-      party ??= await parties.open('host', { cpus: plan.host.cpus });
+      party ??= await this.#openParty('host', plan.host.cpus);
       const programPlan = plan.programs[program]!;
       const object = this.#readObject(programPlan);
       const loaded = requireAccepted(
@@ -182,6 +184,12 @@ export class Offloading {
       await this.#keep(() => attachment.detach());
       this.#hostPrograms.push({ site, interface: name, program, place });
     }
+  }
+
+  /** A kernel of its own: what it loads is verified under the same limits, but not in anybody's turn. */
+  async #openParty(name: string, cpus: number): Promise<Party> {
+    const party = await this.#options.parties.open(name, { cpus });
+    return { ...party, verifier: this.#options.ownVerification.for(name, party.verifier) };
   }
 
   async #install(session: NicSession, name: string): Promise<void> {

@@ -77,7 +77,7 @@ function watch<T>(promise: Promise<T>): { value: T | undefined } {
 
 describe('verifying on behalf of guests', () => {
   it('does not keep other guests waiting: their commands are answered, their programs judged', async () => {
-    const verification = new GuestVerification(PLAN, recipe);
+    const verification = new GuestVerification(PLAN, recipe, new AbortController().signal);
     const [hostile, quiet] = [guest('hostile', verification), guest('quiet', verification)];
     const judged = hostile.send(SLOW);
     const answer = watch(judged);
@@ -93,7 +93,11 @@ describe('verifying on behalf of guests', () => {
   });
 
   it('has as many under way as the host says, for one guest and in all', async () => {
-    const verification = new GuestVerification({ ...PLAN, milliseconds: 3_000 }, recipe);
+    const verification = new GuestVerification(
+      { ...PLAN, milliseconds: 3_000 },
+      recipe,
+      new AbortController().signal,
+    );
     const [first, second] = [guest('one', verification), guest('one', verification)];
     const [other, another] = [guest('other', verification), guest('another', verification)];
     const slow = first.send(SLOW);
@@ -113,7 +117,7 @@ describe('verifying on behalf of guests', () => {
   });
 
   it('ends with a reset, which does not wait; nothing of the program is left', async () => {
-    const verification = new GuestVerification(PLAN, recipe);
+    const verification = new GuestVerification(PLAN, recipe, new AbortController().signal);
     const rig = guest('guest', verification);
     expect(await rig.send(GOOD)).toEqual({ kind: 'done' });
     const judged = rig.send(SLOW);
@@ -130,7 +134,7 @@ describe('verifying on behalf of guests', () => {
   });
 
   it('of a verifier that works only in its run tells it the limits and when to stop', async () => {
-    const verification = new GuestVerification(PLAN, undefined);
+    const verification = new GuestVerification(PLAN, undefined, new AbortController().signal);
     const asked: unknown[] = [];
     const own: Verifier = {
       name: 'own',

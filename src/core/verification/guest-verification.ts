@@ -14,6 +14,7 @@ import type { JudgeRecipe } from './judge-messages.js';
 export class GuestVerification {
   readonly #plan: VerificationPlan;
   readonly #recipe: JudgeRecipe | undefined;
+  readonly #runSignal: AbortSignal;
   readonly #queue: FairQueue;
   #cost: VerificationResult = {
     programs: 0,
@@ -27,10 +28,12 @@ export class GuestVerification {
   /**
    * @param recipe the verifiers as another process makes them; undefined when one of them works only where the run is. It is
    *   then asked there and has to keep the limits by itself.
+   * @param runSignal fires when the run is interrupted; then nobody waits for any answer.
    */
-  constructor(plan: VerificationPlan, recipe: JudgeRecipe | undefined) {
+  constructor(plan: VerificationPlan, recipe: JudgeRecipe | undefined, runSignal: AbortSignal) {
     this.#plan = plan;
     this.#recipe = recipe;
+    this.#runSignal = runSignal;
     this.#queue = new FairQueue({ atOnce: plan.atOnce, atOncePerName: plan.atOncePerGuest });
   }
 
@@ -45,12 +48,15 @@ export class GuestVerification {
   }
 
   async #verify(guest: string, own: Verifier, request: VerifyRequest): Promise<Verification> {
-    const { signal } = request;
+    const ending = firstOf([this.#runSignal, request.signal]);
+    const { signal } = ending;
     try {
-      return await this.#queue.run(guest, signal, () => this.#judge(own, request));
+      return await this.#queue.run(guest, signal, () => this.#judge(own, { ...request, signal }));
     } catch (error) {
-      if (signal?.aborted === true) this.#note({ cancelled: this.#cost.cancelled + 1 });
+      if (signal.aborted) this.#note({ cancelled: this.#cost.cancelled + 1 });
       throw error;
+    } finally {
+      ending.release();
     }
   }
 
@@ -82,4 +88,25 @@ export class GuestVerification {
   #note(change: Partial<VerificationResult>): void {
     this.#cost = { ...this.#cost, ...change };
   }
+}
+
+/**
+ * A signal that fires with the first of these. By hand, because `AbortSignal.any` of Node 20 keeps what it makes as long as
+ * the longest-lived of its signals is there.
+ */
+function firstOf(signals: readonly (AbortSignal | undefined)[]): {
+  signal: AbortSignal;
+  release: () => void;
+} {
+  const ending = new AbortController();
+  const watched = signals.filter((signal) => signal !== undefined);
+  const end = (): void => ending.abort(watched.find((signal) => signal.aborted)?.reason);
+  for (const signal of watched) signal.addEventListener('abort', end, { once: true });
+  if (watched.some((signal) => signal.aborted)) end();
+  return {
+    signal: ending.signal,
+    release: () => {
+      for (const signal of watched) signal.removeEventListener('abort', end);
+    },
+  };
 }

@@ -1,3 +1,4 @@
+import { Worker } from 'node:worker_threads';
 import { decodeInsns } from '../../bpf/insn.js';
 import type { Plugin } from '../contract/plugin.js';
 import { VERIFIER, type Verifier } from '../contract/verifier.js';
@@ -9,6 +10,9 @@ import { VerifierPanel } from '../run/verifier-panel.js';
 import type { FailureMessage, FromJudge, JudgeRecipe, ToJudge } from './judge-messages.js';
 
 /* The main module of the process behind a JudgeProcess. */
+
+/** Milliseconds between looks at whether the process that started this one is still there. */
+const MS_PER_LOOK = 500;
 
 /** Bytes that a judge may have taken without being asked to give them back. */
 const BYTES_TO_GIVE_BACK = 32 * 1024 * 1024;
@@ -79,5 +83,11 @@ process.on('message', (message: ToJudge) => {
 });
 // Who started it is gone, whatever became of it.
 process.on('disconnect', () => process.exit());
+// A verifier that does not give way keeps this thread from hearing of that, so that another one looks.
+new Worker(
+  `const parent = process.ppid;
+   setInterval(() => { if (process.ppid !== parent) process.kill(process.pid, 'SIGKILL'); }, ${MS_PER_LOOK});`,
+  { eval: true, stdin: false, resourceLimits: { maxOldGenerationSizeMb: 8, maxYoungGenerationSizeMb: 2 } },
+).unref();
 // Ctrl-C in a terminal reaches every process there; who started this one ends it in its own time.
 process.on('SIGINT', () => undefined);

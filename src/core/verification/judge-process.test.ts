@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -218,5 +220,37 @@ describe('the pool of judges', () => {
     expect(pids.size).toBe(4);
     expect(pool.idle).toBe(2);
     pool.close();
+  });
+});
+
+describe('a judge of a process that is killed', () => {
+  it('ends, though its verifier does not give way', async () => {
+    const recipe = verifierThat('for (;;);');
+    const main = new URL('../../../dist/src/core/verification/judge-process.js', import.meta.url).href;
+    const script = join(folder, 'parent.mjs');
+    writeFileSync(
+      script,
+      `import { JudgeProcess } from ${JSON.stringify(main)};
+       const judge = new JudgeProcess(${JSON.stringify(recipe)}, ${JSON.stringify(LIMITS)});
+       const program = { name: 'p', type: 6, attachType: 'BPF_XDP', gplCompatible: true, insns: [] };
+       void judge.verify({ program, maps: new Map() });
+       setTimeout(() => console.log(judge.pid), 1500);`,
+    );
+    const parent = spawn(process.execPath, [script], { stdio: ['ignore', 'pipe', 'ignore'] });
+    const [line] = (await once(parent.stdout, 'data')) as [Buffer];
+    const pid = Number(line.toString());
+    expect(isAlive(pid)).toBe(true);
+    parent.kill('SIGKILL');
+    await expect.poll(() => isAlive(pid), { timeout: 20_000, interval: 100 }).toBe(false);
+  });
+});
+
+describe('a verifier that speaks for itself', () => {
+  it.each([
+    ['null over its channel', 'process.send(null); await new Promise(() => {});', 'sent what is no answer'],
+    ['nothing', 'return undefined;', 'no verification'],
+    ['something else', 'return { fine: true };', 'no verification'],
+  ])('and gives %s is a failure', async (_, body, message) => {
+    await expect(judged(verifierThat(body))).rejects.toThrow(message);
   });
 });

@@ -1,7 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { constants, setPriority } from 'node:os';
+import { setPriority } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { encodeInsns } from '../../bpf/insn.js';
 import type { Rejection, Verification, VerifyRequest } from '../contract/verifier.js';
@@ -15,6 +15,11 @@ const GRACE = 1.05;
 const MS_TO_STOP = 200;
 /** Milliseconds between looks at the memory that the process holds. */
 const MS_PER_LOOK = 10;
+/**
+ * How far judges stand back behind the host's own work, setpriority(2): on a core of which somebody else wants all, a
+ * quarter is left for them, so that programs do not run out of time because of it.
+ */
+const NICE = 5;
 /** Signals by which V8 ends a process whose heap is full, by the way in which it comes to notice. */
 const ENDED_BY_V8: ReadonlySet<unknown> = new Set(['SIGABRT', 'SIGTRAP', 'SIGILL']);
 
@@ -72,7 +77,6 @@ export class JudgeProcess {
       ],
       env: environment(),
     });
-    this.#giveWay();
     this.#ready = new Promise((resolve, reject) => {
       this.#becomeReady = { resolve, reject };
     });
@@ -96,6 +100,8 @@ export class JudgeProcess {
           : new Error(`${NAME} ended with ${signal ?? `exit code ${code}`}`),
       );
     });
+    LIVING.add(this.#child);
+    this.#child.once('exit', () => LIVING.delete(this.#child));
     this.#post({ kind: 'recipe', recipe: { ...recipe, verifiers } });
   }
 
@@ -114,7 +120,7 @@ export class JudgeProcess {
   async verify(request: VerifyRequest): Promise<Judgement> {
     this.#keepProcessAlive(true);
     try {
-      const name = await this.#ready;
+      const name = await this.#readyUnless(request.signal);
       if (this.#heldBefore === 0) this.#heldBefore = (await this.#residentMiB()) ?? 0;
       request.signal?.throwIfAborted();
       const started = performance.now();
@@ -131,6 +137,17 @@ export class JudgeProcess {
     }
   }
 
+  /** Its verifier's name once it has started; ends it when the signal fires before. */
+  async #readyUnless(signal: AbortSignal | undefined): Promise<string> {
+    const giveUp = (): void => this.#end(signal!.reason as Error);
+    signal?.addEventListener('abort', giveUp, { once: true });
+    try {
+      return await this.#ready;
+    } finally {
+      signal?.removeEventListener('abort', giveUp);
+    }
+  }
+
   /** Ends the process; what it is at ends in an error. */
   close(): void {
     this.#end(new XdpbedError('interrupted', `${NAME} was closed`));
@@ -139,7 +156,7 @@ export class JudgeProcess {
   /** What the host does itself comes first: other guests' commands and frames. */
   #giveWay(): void {
     try {
-      if (this.#child.pid !== undefined) setPriority(this.#child.pid, constants.priority.PRIORITY_LOW);
+      if (this.#child.pid !== undefined) setPriority(this.#child.pid, NICE);
     } catch {
       // It is gone already, which its 'exit' tells.
     }
@@ -219,9 +236,11 @@ export class JudgeProcess {
     this.#child.send(message, () => undefined);
   }
 
-  #receive(message: FromJudge): void {
-    switch (message.kind) {
+  #receive(message: FromJudge | null | undefined): void {
+    switch (message?.kind) {
       case 'ready':
+        // Not before: starting is the host's own work.
+        this.#giveWay();
         this.#becomeReady.resolve(message.name);
         return;
       case 'unusable':
@@ -229,11 +248,14 @@ export class JudgeProcess {
         return;
       // One verification at a time: an answer with an older number is that of one that was given up.
       case 'verified':
-        if (message.id === this.#lastId) this.#settle?.({ answer: message.verification });
+        if (message.id === this.#lastId) this.#settle?.(settleOf(message.verification));
         return;
       case 'failed':
         if (message.id === this.#lastId) this.#settle?.({ error: errorOf(message.failure) });
         return;
+      default:
+        // A plugin in there that speaks for itself.
+        this.#end(new Error(`${NAME} sent what is no answer`));
     }
   }
 
@@ -258,6 +280,12 @@ export class JudgeProcess {
 
 const NAME = "a verifier's process";
 
+/** None is left behind by a process that does not wait for the end of what is under way. */
+const LIVING = new Set<ChildProcess>();
+process.on('exit', () => {
+  for (const child of LIVING) child.kill('SIGKILL');
+});
+
 /** Of every Linux that Node runs on but a few arm64 ones, where the limits are then kept too early. */
 const PAGE_BYTES = 4096;
 
@@ -279,6 +307,14 @@ function rejection(verifier: string, ended: Ended, milliseconds: number, memoryM
     // What it had done until then went with it.
     statistics: { processedInsns: 0, peakStates: 0, totalStates: 0, milliseconds, memoryMiB },
   };
+}
+
+/** What a verifier calls a verification need not be one. */
+function settleOf(verification: unknown): Settle {
+  const accepted = (verification as { accepted?: unknown } | null | undefined)?.accepted;
+  return typeof accepted === 'boolean'
+    ? { answer: verification as Verification }
+    : { error: new Error('the verifier gave something that is no verification') };
 }
 
 function errorOf({ code, message, hint }: FailureMessage): Error {
