@@ -128,7 +128,7 @@ class SteppedRun {
     if (depth < this.#again) this.#again = Infinity;
     const last = program.insns[this.#last.insn];
     const isTailCall = last?.opcode === OP_CALL && last.src === BPF_CALL_HELPER && last.imm === TAIL_CALL;
-    if (insn === 0 && depth > 0 && isTailCall) this.#again = depth;
+    if (insn === 0 && depth > 0 && isTailCall) this.#again = Math.min(this.#again, depth);
     if (depth >= this.#again) return undefined;
     const frames = this.#frames;
     const isCalledAgain = this.#last.exited && depth === this.#last.depth && depth > 0;

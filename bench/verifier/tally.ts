@@ -80,7 +80,8 @@ export async function classOf(
   if (/^r\d+ offset is outside of the packet/i.test(reason)) return 'beyond the end';
   if (/pointer -= pointer prohibited/.test(reason)) return 'length';
   if (/pointer comparison prohibited|partial copy of pointer/.test(reason)) {
-    return (await circumstances.tellsNoAddress()) ? 'no address' : 'safety';
+    if (await circumstances.tellsNoAddress()) return 'no address';
+    return (await circumstances.isDead()) ? 'dead code' : 'safety';
   }
   // A pointer that the kernel has taken away, where `abstract` lets it be copied, and nothing else.
   if (code === 'stale-packet-pointer' && circumstances.isCopy) return 'stale copy';
