@@ -5,7 +5,7 @@ import { BPF_PROG_TYPE_XDP } from '../../src/bpf/program.js';
 import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
-import { hashKey, hashKeyWords } from '../../src/bpf/runtime/map-layout.js';
+import { hashKey, hashKeyWords, hashMultipliers } from '../../src/bpf/runtime/map-layout.js';
 import { XDP_PASS } from '../../src/bpf/xdp.js';
 import type { Executor, RunOutcome } from '../../src/core/contract/executor.js';
 import { InterpreterExecutor } from '../executor-interpreter/interpreter-executor.js';
@@ -25,12 +25,16 @@ const ROUNDS = 200;
 
 /** Keys of two words or more that have one hash under a known seed: the second word undoes what the first did. */
 function colliding(count: number, keySize: number, seed: number): Uint8Array[] {
+  const { second } = hashMultipliers(seed);
+  // Its inverse modulo 2^32, by Newton: each step doubles the bits that are right, of which there are three.
+  let inverse = second;
+  for (let i = 0; i < 4; i++) inverse = Math.imul(inverse, 2 - Math.imul(second, inverse));
   return Array.from({ length: count }, (_, i) => {
     const words = new Int32Array(keySize / 4);
     words[0] = i;
     const hash = hashKeyWords(words, 0, 1, seed);
-    // The last step of the hash, h ^= h >>> 15, undone.
-    words[1] = hash ^ (hash >>> 15) ^ (hash >>> 30);
+    // g = w * second; g ^= g >>> 15, undone, so that h ^ g is 0.
+    words[1] = Math.imul(hash ^ (hash >>> 15) ^ (hash >>> 30), inverse);
     return new Uint8Array(words.buffer);
   });
 }

@@ -73,10 +73,13 @@ function emitHashLookup(site: LookupSite, layout: InlineLayout & { kind: 'hash' 
   words.forEach((word, index) => {
     word.push();
     if (kept) out.tee(site.scratch(`key ${index}`));
+    const mixed = site.scratch('mixed word');
+    out.i32(secondMultiplier).op(OP.i32_mul).tee(mixed);
+    out.get(mixed).i32(15).op(OP.i32_shr_u).op(OP.i32_xor);
     out.op(OP.i32_xor).i32(firstMultiplier).op(OP.i32_mul).tee(hash);
-    out.get(hash).i32(15).op(OP.i32_shr_u).op(OP.i32_xor).i32(secondMultiplier).op(OP.i32_mul);
+    out.get(hash).i32(15).op(OP.i32_shr_u).op(OP.i32_xor);
   });
-  out.tee(hash).get(hash).i32(15).op(OP.i32_shr_u).op(OP.i32_xor).set(hash);
+  out.set(hash);
   const pushWord = (index: number): void => {
     if (kept) out.get(site.scratch(`key ${index}`));
     else words[index]!.push();

@@ -111,13 +111,12 @@ function multiplier(x: number): number {
  *
  * ```
  *   h = seed
- *   for each word w:  h = (h ^ w) * first;  h ^= h >>> 15;  h *= second
- *   h ^= h >>> 15
+ *   for each word w:  g = w * second;  g ^= g >>> 15;  h = (h ^ g) * first;  h ^= h >>> 15
  * ```
- * with `hashMultipliers(seed)`. The seed is the map's own, drawn from the run's seed.
+ * with `hashMultipliers(seed)`; what is done to the word alone need not wait for the word before. The seed is the map's own, drawn from the run's seed.
  *
  * What that promises: whether two keys collide depends on the seed. What a difference in one word (the highest bit
- * included, which a multiplication by an odd number leaves alone) makes of h is multiplied by a number that the seed
+ * included, which one multiplication by an odd number leaves alone) makes of h is multiplied by a number that the seed
  * decides before the next word can undo it. It does not promise what SipHash does: the seed has 32 bits, and whoever
  * knows it, sees hashes, or may try many maps can prepare keys that collide; the seed of a map with BPF_F_ZERO_SEED
  * is known to all. What a long chain costs is bounded by other means: see `chainCharge` in insn-budget.ts.
@@ -133,16 +132,18 @@ export function hashKey(
   const whole = keySize & ~3;
   for (let i = 0; i < whole; i += 4) {
     const word = u8[at + i]! | (u8[at + i + 1]! << 8) | (u8[at + i + 2]! << 16) | (u8[at + i + 3]! << 24);
-    h = Math.imul(h ^ word, first);
-    h = Math.imul(h ^ (h >>> 15), second);
+    const g = Math.imul(word, second);
+    h = Math.imul(h ^ g ^ (g >>> 15), first);
+    h ^= h >>> 15;
   }
   if (whole < keySize) {
     let word = 0;
     for (let i = whole; i < keySize; i++) word |= u8[at + i]! << (8 * (i - whole));
-    h = Math.imul(h ^ word, first);
-    h = Math.imul(h ^ (h >>> 15), second);
+    const g = Math.imul(word, second);
+    h = Math.imul(h ^ g ^ (g >>> 15), first);
+    h ^= h >>> 15;
   }
-  return h ^ (h >>> 15);
+  return h;
 }
 
 /**
@@ -158,8 +159,9 @@ export function hashKeyWords(
 ): number {
   let h = seed | 0;
   for (let i = word; i < word + words; i++) {
-    h = Math.imul(h ^ i32[i]!, first);
-    h = Math.imul(h ^ (h >>> 15), second);
+    const g = Math.imul(i32[i]!, second);
+    h = Math.imul(h ^ g ^ (g >>> 15), first);
+    h ^= h >>> 15;
   }
-  return h ^ (h >>> 15);
+  return h;
 }
