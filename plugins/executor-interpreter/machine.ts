@@ -5,7 +5,7 @@ import {
   helperFaultReason,
   packetAccessFault,
 } from '../../src/bpf/runtime/helpers/helper-table.js';
-import { insnLimitReason } from '../../src/bpf/runtime/insn-budget.js';
+import { BYTES_PER_INSN, BYTES_WITHIN_CALL, insnLimitReason } from '../../src/bpf/runtime/insn-budget.js';
 import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import { FRAME_SLOT, packetEnd, packetStart } from '../../src/bpf/runtime/xdp-frame.js';
 import {
@@ -355,7 +355,10 @@ export function lookupElem(machine: Machine, regs: Int32Array): boolean {
     return false;
   }
   machine.onAccess?.(key, keySize, false);
+  if (keySize > BYTES_WITHIN_CALL && !paid(machine, Math.ceil(keySize / BYTES_PER_INSN))) return false;
   const found = map.lookupElem(key);
+  const { runtime } = machine;
+  if (runtime.owedInsns !== 0 && !paid(machine, runtime.takeOwedInsns())) return false;
   regs[0] = found;
   regs[1] = 0;
   const end = found + valueSize;
@@ -369,6 +372,17 @@ export function lookupElem(machine: Machine, regs: Int32Array): boolean {
   machine.writableStart = writable ? found : 0;
   machine.writableEnd = writable ? end : 0;
   return true;
+}
+
+/** Charges for work of `lookupElem`. False when that uses up what the run has left, with its `reason`. */
+function paid(machine: Machine, insns: number): boolean {
+  try {
+    machine.charge(insns);
+    return true;
+  } catch (error) {
+    machine.reason = helperFaultReason(error);
+    return false;
+  }
 }
 
 /** Runs a callback for a helper: arguments and result are in the run state. */

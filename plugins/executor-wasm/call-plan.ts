@@ -2,7 +2,7 @@ import { BPF_FUNC } from '../../src/bpf/helper-ids.js';
 import type { Insn } from '../../src/bpf/insn.js';
 import { BPF_PSEUDO_CALL } from '../../src/bpf/opcodes.js';
 import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
-import { BYTES_WITHIN_CALL } from '../../src/bpf/runtime/insn-budget.js';
+import { BYTES_WITHIN_CALL, CHAIN_WITHIN_CALL } from '../../src/bpf/runtime/insn-budget.js';
 import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
 import { constantAddress, type KnownValue } from './known-value.js';
 
@@ -135,11 +135,17 @@ const ON_ELEMENTS: ReadonlySet<number> = new Set<number>([
   BPF_FUNC.map_delete_elem,
 ]);
 
-/** Whether a helper may take insns off the run's budget: not if it is known to work on few bytes (`chargeBytes`). */
+/**
+ * Whether a helper may take insns off the run's budget: not if it is known to work on few bytes (`chargeBytes`), and to
+ * follow no long chain (`chainCharge`).
+ */
 export function mayCharge(id: number, registers: readonly KnownValue[], planning: CallPlanning): boolean {
   const map =
     ON_ELEMENTS.has(id) && !planning.overridden.has(id) ? mapOf(registers[1]!, planning) : undefined;
-  return map === undefined || Math.max(map.attributes.keySize, map.syscallValueSize) > BYTES_WITHIN_CALL;
+  if (map === undefined || Math.max(map.attributes.keySize, map.syscallValueSize) > BYTES_WITHIN_CALL)
+    return true;
+  const { kind } = map.layout;
+  return kind !== 'array' && kind !== 'slots' && map.attributes.maxEntries > CHAIN_WITHIN_CALL;
 }
 
 function mapOf(value: KnownValue, planning: CallPlanning): ResidentMap | undefined {

@@ -8,8 +8,10 @@ export interface CodeEnvironment {
   readonly tailCalls: number;
   readonly dynamicFrame: number;
   readonly directory: { readonly address: number; readonly mask: number };
-  /** Index of the imported function of a helper; `mayCharge` as call-plan.ts says. */
-  helper(id: number, mayCharge: boolean): number;
+  /** Index of the imported function of a helper. */
+  helper(id: number): number;
+  /** Told that a call may be charged for (`mayCharge` in call-plan.ts), so that runs begin with a full budget. */
+  mayCharge(): void;
   /** Index of the wasm function for the BPF function at a slot. */
   localFunction(slot: number): number;
   /** `(id: i32) → i32`: table index of a program that is not in its own place of the directory, or 0. */

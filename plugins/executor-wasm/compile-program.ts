@@ -99,7 +99,7 @@ class ProgramCompiler {
   readonly #dynamicFrames: boolean;
   readonly #tailCalls: boolean;
   /** A helper is called that may charge for its work. */
-  #helpersCharge = false;
+  #callsCharge = false;
 
   constructor(
     readonly program: Program,
@@ -139,9 +139,9 @@ class ProgramCompiler {
       dynamicFrame: options.table.dynamicFrame,
       budget: module.importGlobal('x', 'budget', I32),
       directory: options.table.directory,
-      helper: (id, mayCharge) => {
-        this.#helpersCharge ||= mayCharge;
-        return helperIndices.get(id)!;
+      helper: (id) => helperIndices.get(id)!,
+      mayCharge: () => {
+        this.#callsCharge = true;
       },
       localFunction: (slot) => this.#wasmFunctions.get(slot)!,
       findProgram: this.#tailCalls ? module.importFunction('x', 'find', toIndex) : -1,
@@ -326,7 +326,7 @@ class ProgramCompiler {
 
   /** Whether a run may be charged for anything. Known once the functions are written. */
   #isCharged(): boolean {
-    if (this.#tailCalls || this.#functions.length > 1 || this.#helpersCharge) return true;
+    if (this.#tailCalls || this.#functions.length > 1 || this.#callsCharge) return true;
     return this.#analyze(this.#functions[0]!).charges.insns.some((insns) => insns > 0);
   }
 

@@ -1,4 +1,5 @@
-import { HASH_ELEMENT_KEY } from '../../src/bpf/runtime/map-layout.js';
+import { CHAIN_WITHIN_CALL } from '../../src/bpf/runtime/insn-budget.js';
+import { HASH_ELEMENT_KEY, hashMultipliers } from '../../src/bpf/runtime/map-layout.js';
 import type { InlineLayout } from './call-plan.js';
 import type { KnownValue } from './known-value.js';
 import { OP, type FunctionWriter } from './wasm-encoder.js';
@@ -18,6 +19,8 @@ export interface LookupSite {
   keyWord(index: number): KeyWord;
   /** Address of the current CPU's number. */
   readonly cpuAddress: number;
+  /** Writes the charge of so many insns, and the end of the run where that uses its budget up. */
+  charge(insns: number): void;
   /** An i32 local for a purpose. */
   scratch(purpose: string): number;
 }
@@ -53,10 +56,6 @@ function addCpu({ out, cpuAddress }: LookupSite, stride: number): void {
   out.i32(cpuAddress).memory(OP.i32_load).i32(stride).op(OP.i32_mul).op(OP.i32_add);
 }
 
-/** Constants of `hashKey` in map-layout.ts; a test holds the two together. */
-const MULTIPLIER = 0x9e3779b1;
-const FINAL_MULTIPLIER = 0x85ebca6b;
-
 /** Keys of more words are read again for the comparison instead of being kept in locals. */
 const WORDS_IN_LOCALS = 8;
 
@@ -68,22 +67,19 @@ function emitHashLookup(site: LookupSite, layout: InlineLayout & { kind: 'hash' 
   const element = site.scratch('element');
   const kept = wordCount <= WORDS_IN_LOCALS;
 
+  // As `hashKey` in map-layout.ts does; a test holds the two together.
+  const { first: firstMultiplier, second: secondMultiplier } = hashMultipliers(layout.seed);
   out.i32(layout.seed | 0);
   words.forEach((word, index) => {
     word.push();
     if (kept) out.tee(site.scratch(`key ${index}`));
-    out
-      .op(OP.i32_xor)
-      .i32(MULTIPLIER | 0)
-      .op(OP.i32_mul)
-      .tee(hash);
+    const mixed = site.scratch('mixed word');
+    out.i32(secondMultiplier).op(OP.i32_mul).tee(mixed);
+    out.get(mixed).i32(15).op(OP.i32_shr_u).op(OP.i32_xor);
+    out.op(OP.i32_xor).i32(firstMultiplier).op(OP.i32_mul).tee(hash);
     out.get(hash).i32(15).op(OP.i32_shr_u).op(OP.i32_xor);
   });
-  out
-    .i32(FINAL_MULTIPLIER | 0)
-    .op(OP.i32_mul)
-    .tee(hash);
-  out.get(hash).i32(13).op(OP.i32_shr_u).op(OP.i32_xor).set(hash);
+  out.set(hash);
   const pushWord = (index: number): void => {
     if (kept) out.get(site.scratch(`key ${index}`));
     else words[index]!.push();
@@ -122,12 +118,11 @@ function emitHashLookup(site: LookupSite, layout: InlineLayout & { kind: 'hash' 
   out.memory(OP.i32_load, layout.buckets).set(element);
   const done = out.block();
   const found = out.block();
-  // The first element of a chain is the common case: outside the loop it costs no loop's stack check. In it, a
-  // chain that memory closes to a ring must end all the same.
-  const left = site.scratch('elements left');
-  for (const first of [true, false]) {
-    if (!first) out.i32(layout.maxEntries).set(left);
-    const again = first ? undefined : out.loop();
+  // The first element of a chain is the common case: outside the loops it costs no loop's stack check. The inner loop
+  // ends after every so many elements, and is charged for before it goes on (`chainCharge`). A chain that memory
+  // closes to a ring must end all the same.
+  const passed = site.scratch('elements passed');
+  const pass = (): void => {
     out.get(element).op(OP.i32_eqz).brIf(done);
     const next = compareHash ? out.block() : undefined;
     if (next !== undefined) {
@@ -137,10 +132,23 @@ function emitHashLookup(site: LookupSite, layout: InlineLayout & { kind: 'hash' 
     out.op(OP.i32_eqz).brIf(found);
     if (next !== undefined) out.end();
     out.get(element).memory(OP.i32_load).set(element);
-    if (again !== undefined) {
-      out.get(left).i32(1).op(OP.i32_sub).tee(left).brIf(again);
-      out.end();
-    }
+  };
+  pass();
+  out.i32(1).set(passed);
+  const longer = layout.maxEntries > CHAIN_WITHIN_CALL ? out.loop() : undefined;
+  const again = out.loop();
+  pass();
+  out.get(passed).i32(1).op(OP.i32_add).tee(passed);
+  out
+    .i32(CHAIN_WITHIN_CALL - 1)
+    .op(OP.i32_and)
+    .brIf(again);
+  out.end();
+  if (longer !== undefined) {
+    out.get(element).op(OP.i32_eqz).brIf(done);
+    site.charge(CHAIN_WITHIN_CALL);
+    out.get(passed).i32(layout.maxEntries).op(OP.i32_lt_u).brIf(longer);
+    out.end();
   }
   out.i32(0).set(element).br(done);
   out.end();

@@ -49,7 +49,7 @@ export function emitCall(at: CallSite, insn: Insn, slot: number): void {
       at.set(0, result!);
       return;
     case 'lookup':
-      emitMapLookup(at, plan, result!);
+      emitMapLookup(at, plan, result!, slot);
       return;
     case 'time':
       out.i32(environment.runState).memory(OP.i64_load, RUN_STATE.now);
@@ -90,14 +90,20 @@ function emitHelperCall(at: CallSite, id: number, result: KnownValue): void {
   }
   // A helper of unknown habits may follow a pointer that it finds in memory.
   if (writesProgramMemory(id, input)) at.readsStackMemory = true;
-  out.call(environment.helper(id, mayCharge(id, at.state.registers, input)));
+  if (mayCharge(id, at.state.registers, input)) environment.mayCharge();
+  out.call(environment.helper(id));
   if (result.form === 'const') return;
   out.i32(environment.runState);
   out.memory(result.form === 'word' ? OP.i32_load : OP.i64_load, RUN_STATE.r0);
   at.set(0, result);
 }
 
-function emitMapLookup(at: CallSite, plan: CallPlan & { kind: 'lookup' }, result: KnownValue): void {
+function emitMapLookup(
+  at: CallSite,
+  plan: CallPlan & { kind: 'lookup' },
+  result: KnownValue,
+  slot: number,
+): void {
   const { input, environment } = at.options;
   const keySize = plan.map.attributes.keySize;
   if (result.form === 'const') return;
@@ -144,6 +150,10 @@ function emitMapLookup(at: CallSite, plan: CallPlan & { kind: 'lookup' }, result
     keyWord,
     keySize,
     cpuAddress: environment.runState + RUN_STATE.cpu,
+    charge: (insns) => {
+      environment.mayCharge();
+      emitCharge(at.out, environment, insns, { slot });
+    },
     scratch: (purpose) => at.scratch(I32, purpose),
   });
   at.set(0, result);

@@ -18,7 +18,7 @@ export const DEVMAP_HASH_KIND: MapKind = {
 /** DEVMAP_HASH: the values of a DEVMAP under any u32 key. BPF_EXIST does not ask for the key to exist. */
 export class DevMapHash extends HashMap {
   lookupIndex(index: number): number {
-    return this.valueAddressOf(indexKey(index));
+    return this.valueAddressOf(indexKey(index), true);
   }
 
   override updateElem(): number {

@@ -11,7 +11,15 @@ import {
 } from '../../src/bpf/map-spec.js';
 import { roundUp } from '../../src/bpf/runtime/address-space.js';
 import type { MapBatch } from '../../src/bpf/runtime/bpf-map.js';
-import { HASH_ELEMENT_KEY, hashKey, hashKeyWords, type MapLayout } from '../../src/bpf/runtime/map-layout.js';
+import { chainCharge, CHAIN_WITHIN_CALL } from '../../src/bpf/runtime/insn-budget.js';
+import {
+  HASH_ELEMENT_KEY,
+  hashKey,
+  hashKeyWords,
+  hashMultipliers,
+  type HashMultipliers,
+  type MapLayout,
+} from '../../src/bpf/runtime/map-layout.js';
 import { copyBytes } from './copy-bytes.js';
 import {
   ACCESS_FLAGS,
@@ -151,6 +159,7 @@ export class HashMap extends MemoryMap {
   readonly #keyWords: number;
   readonly #shape: ElementShape;
   readonly #seed: number;
+  readonly #multipliers: HashMultipliers;
   readonly #buckets: number;
   readonly #bucketMask: number;
   readonly #elements: number;
@@ -174,6 +183,7 @@ export class HashMap extends MemoryMap {
     this.#valueSize = attributes.valueSize;
     this.#keyWords = (attributes.keySize & 3) === 0 ? attributes.keySize >>> 2 : 0;
     this.#seed = (attributes.flags & BPF_F_ZERO_SEED) === 0 ? runtime.mapSeed() : 0;
+    this.#multipliers = hashMultipliers(this.#seed);
     this.#buckets = regions[1]!.start;
     this.#bucketMask = bucketCount - 1;
     this.#elements = regions[2]!.start;
@@ -217,7 +227,7 @@ export class HashMap extends MemoryMap {
       return 0;
     }
     if (plain === BPF_EXIST) return -ENOENT;
-    element = this.#take();
+    element = this.#take(true);
     if (element === 0) return -E2BIG;
     copyBytes(this.space, keyAddress, element + HASH_ELEMENT_KEY, this.#keySize);
     if (this.#shape.cpuStride === 0) {
@@ -256,7 +266,7 @@ export class HashMap extends MemoryMap {
   }
 
   protected writeEntry(key: Uint8Array, value: Uint8Array, flags: number): number {
-    const hash = hashKey(key, 0, this.#keySize, this.#seed);
+    const hash = this.#hashOf(key);
     let element = this.#findKey(key, hash);
     if (element !== 0) {
       if (flags === BPF_NOEXIST) return -EEXIST;
@@ -265,7 +275,7 @@ export class HashMap extends MemoryMap {
       return 0;
     }
     if (flags === BPF_EXIST) return -ENOENT;
-    element = this.#take();
+    element = this.#take(false);
     if (element === 0) return -E2BIG;
     this.#u8.set(key, element + HASH_ELEMENT_KEY);
     this.#writeValue(element, value);
@@ -327,18 +337,22 @@ export class HashMap extends MemoryMap {
   }
 
   /** Address of the value under a key, or 0, without touching the reference bit. */
-  protected valueAddressOf(key: Uint8Array): number {
-    const element = this.#findKey(key);
+  protected valueAddressOf(key: Uint8Array, byProgram = false): number {
+    const element = this.#findKey(key, this.#hashOf(key), byProgram);
     return element === 0 ? 0 : element + this.#shape.valueOffset;
   }
 
   #hash(keyAddress: number): number {
     return this.#keyWords !== 0 && (keyAddress & 3) === 0
-      ? hashKeyWords(this.#i32, keyAddress >>> 2, this.#keyWords, this.#seed)
-      : hashKey(this.#u8, keyAddress, this.#keySize, this.#seed);
+      ? hashKeyWords(this.#i32, keyAddress >>> 2, this.#keyWords, this.#seed, this.#multipliers)
+      : hashKey(this.#u8, keyAddress, this.#keySize, this.#seed, this.#multipliers);
   }
 
-  /** The element of the key at an address, or 0. */
+  #hashOf(key: Uint8Array): number {
+    return hashKey(key, 0, this.#keySize, this.#seed, this.#multipliers);
+  }
+
+  /** The element of the key at an address, or 0, for a program: a long walk is charged for. */
   #find(keyAddress: number, hash: number): number {
     const i32 = this.#i32;
     const first = this.#elements;
@@ -346,36 +360,59 @@ export class HashMap extends MemoryMap {
     let element = i32[(this.#buckets >>> 2) + (hash & this.#bucketMask)]!;
     const aligned = this.#keyWords !== 0 && (keyAddress & 3) === 0;
     let left = this.#maxEntries;
+    let compared = 0;
+    let found = 0;
     while ((element - first) >>> 0 <= lastOffset) {
       const word = element >>> 2;
+      left--;
       if (i32[word + HASH] === hash) {
+        compared++;
         const equal = aligned
           ? wordsEqual(i32, word + (HASH_ELEMENT_KEY >>> 2), keyAddress >>> 2, this.#keyWords)
           : bytesEqual(this.#u8, (element >>> 0) + HASH_ELEMENT_KEY, this.#u8, keyAddress, this.#keySize);
-        if (equal) return element >>> 0;
+        if (equal) {
+          found = element >>> 0;
+          break;
+        }
       }
+      if (left === 0) break;
       element = i32[word + NEXT]!;
-      if (--left === 0) return 0;
     }
-    return 0;
+    const passed = this.#maxEntries - left;
+    if (passed > CHAIN_WITHIN_CALL || compared > 1) this.#owe(passed, compared);
+    return found;
   }
 
-  #findKey(key: Uint8Array, hash = hashKey(key, 0, this.#keySize, this.#seed)): number {
+  /** For a walk along a chain that a program had us make. */
+  #owe(passed: number, compared: number): void {
+    this.runtime.owedInsns += chainCharge(passed, compared, this.#keySize);
+  }
+
+  /** As `#find`, of a key outside the space and unless `byProgram` says so, without a charge. */
+  #findKey(key: Uint8Array, hash = this.#hashOf(key), byProgram = false): number {
     const i32 = this.#i32;
-    let left = this.#maxEntries;
-    for (let at = this.#head(hash & this.#bucketMask); at !== 0 && left > 0; at = this.#after(at), left--) {
+    let passed = 0;
+    let found = 0;
+    let at = this.#head(hash & this.#bucketMask);
+    for (; at !== 0 && passed < this.#maxEntries; at = this.#after(at)) {
+      passed++;
       if (
         i32[(at >>> 2) + HASH] === hash &&
         bytesEqual(this.#u8, at + HASH_ELEMENT_KEY, key, 0, this.#keySize)
       ) {
-        return at;
+        found = at;
+        break;
       }
     }
-    return 0;
+    if (byProgram && passed > CHAIN_WITHIN_CALL) this.#owe(passed, 0);
+    return found;
   }
 
-  /** An element that is in no chain, or 0 when the map is full (never for an LRU map). */
-  #take(): number {
+  /**
+   * An element that is in no chain, or 0 when the map is full (never for an LRU map). A program is charged for taking
+   * it out of a long one.
+   */
+  #take(byProgram: boolean): number {
     const i32 = this.#i32;
     const free = i32[this.header + OWN.free]! >>> 0;
     const offset = free - this.#elements;
@@ -388,11 +425,11 @@ export class HashMap extends MemoryMap {
       i32[this.header + OWN.fresh] = fresh + 1;
       return this.#elements + fresh * this.#shape.stride;
     }
-    return this.#usedWord < 0 ? 0 : this.#evict();
+    return this.#usedWord < 0 ? 0 : this.#evict(byProgram);
   }
 
   /** Takes the element that the clock selects out of its chain. All elements are in use. */
-  #evict(): number {
+  #evict(byProgram: boolean): number {
     const i32 = this.#i32;
     let hand = i32[this.header + OWN.hand]! >>> 0;
     if (hand >= this.#maxEntries) hand = 0;
@@ -402,7 +439,8 @@ export class HashMap extends MemoryMap {
       const used = (element >>> 2) + this.#usedWord;
       if (i32[used] === 0) {
         i32[this.header + OWN.hand] = hand;
-        this.#unlink(element);
+        const passed = this.#unlink(element);
+        if (byProgram && passed > CHAIN_WITHIN_CALL) this.#owe(passed, 0);
         return element;
       }
       i32[used] = 0;
@@ -421,18 +459,21 @@ export class HashMap extends MemoryMap {
     i32[this.header + HEADER_WORD.count]!++;
   }
 
-  #unlink(element: number): void {
+  /** Returns how many elements it passed. */
+  #unlink(element: number): number {
     const i32 = this.#i32;
     const word = element >>> 2;
     // A word that holds an address: first the bucket, then the `next` of each element before ours.
     let link = (this.#buckets >>> 2) + (i32[word + HASH]! & this.#bucketMask);
-    for (let left = this.#maxEntries; i32[link]! >>> 0 !== element; left--) {
+    let passed = 0;
+    for (; i32[link]! >>> 0 !== element; passed++) {
       const before = this.#elementIn(link);
-      if (before === 0 || left === 0) return;
+      if (before === 0 || passed === this.#maxEntries) return passed;
       link = (before >>> 2) + NEXT;
     }
     i32[link] = i32[word + NEXT]!;
     i32[this.header + HEADER_WORD.count]!--;
+    return passed;
   }
 
   /** The value's bytes stay as they are until an insert reuses the element, as a program may still hold them. */
@@ -500,7 +541,10 @@ export class HashMap extends MemoryMap {
   #isFoundIn(bucket: number, element: number): boolean {
     const key = element + HASH_ELEMENT_KEY;
     const hash = this.#hash(key);
-    return (hash & this.#bucketMask) === bucket && this.#find(key, hash) === element;
+    return (
+      (hash & this.#bucketMask) === bucket &&
+      this.#findKey(this.#u8.subarray(key, key + this.#keySize), hash) === element
+    );
   }
 
   /** Whether the bucket's chain comes to one element before it comes to another that is in it. */

@@ -46,6 +46,8 @@ export interface MapBatch {
  * A program that a verifier wrongly let pass may have overwritten the space. No operation may then throw, take more
  * steps than the map's size calls for, or touch memory that is not the map's or named by an argument; what it
  * finds may be wrong.
+ * What a program calls (`lookupElem` and the others that take addresses, `lookupIndex`) adds to `BpfRuntime.owedInsns`
+ * what it did beyond what any call of it does: for a walk along a hash chain, `chainCharge`.
  */
 export interface ResidentMap extends BpfMap {
   readonly space: AddressSpace;

@@ -27,6 +27,11 @@ export class BpfRuntime {
    * with their map.
    */
   readonly reservations = new Map<number, ResidentMap>();
+  /**
+   * Insns that operations of maps were worth beyond their call, and that nobody was charged for yet. A map adds to it
+   * (see ResidentMap), and who made the call for a program takes it off the run's budget (`takeOwedInsns`).
+   */
+  owedInsns = 0;
   readonly #seed: bigint;
   #lastProgramId = 0;
   #mapSeeds = 0n;
@@ -42,6 +47,13 @@ export class BpfRuntime {
   /** A number for a program that is about to be loaded, never 0 and never used twice. */
   allocateProgramId(): number {
     return ++this.#lastProgramId;
+  }
+
+  /** `owedInsns`, which are then 0. */
+  takeOwedInsns(): number {
+    const insns = this.owedInsns;
+    this.owedInsns = 0;
+    return insns;
   }
 
   /**

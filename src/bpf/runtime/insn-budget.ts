@@ -23,6 +23,25 @@ export const BYTES_PER_INSN = 8;
 /** Work on so few bytes is part of the call: nothing is charged for it. */
 export const BYTES_WITHIN_CALL = 256;
 
+/**
+ * Elements of a hash chain that a look-up passes as part of the call, and for how many more it is charged at once. A
+ * chain of more than 32 is next to impossible where keys are not chosen to collide: with as many elements as buckets,
+ * less than one bucket in 10^37 has one.
+ */
+export const CHAIN_WITHIN_CALL = 32;
+
+/**
+ * Insns that a walk along a hash chain is worth: none for the first `CHAIN_WITHIN_CALL` elements that it passes, then
+ * as many as it passes, rounded up to `CHAIN_WITHIN_CALL`. Of keys compared in full (because their hashes are equal),
+ * the first belongs to the call; the others cost what as many bytes do elsewhere.
+ */
+export function chainCharge(passed: number, compared: number, keySize: number): number {
+  const beyond = passed <= CHAIN_WITHIN_CALL ? 0 : passed - CHAIN_WITHIN_CALL;
+  const elements = Math.ceil(beyond / CHAIN_WITHIN_CALL) * CHAIN_WITHIN_CALL;
+  if (compared <= 1 || keySize <= BYTES_WITHIN_CALL) return elements;
+  return elements + (compared - 1) * Math.ceil(keySize / BYTES_PER_INSN);
+}
+
 /** The limit in force when `limit` was asked for. Throws RangeError when that is no number of insns. */
 export function insnLimitOf(limit: number | undefined): number {
   if (limit === undefined) return DEFAULT_INSN_LIMIT;

@@ -81,48 +81,87 @@ export function hashChain(
 /** Offset of the key in a hash element. */
 export const HASH_ELEMENT_KEY = 8;
 
-const MULTIPLIER = 0x9e3779b1;
+/** The secret numbers of `hashKey` for one seed: signed 32-bit integers. */
+export interface HashMultipliers {
+  readonly first: number;
+  readonly second: number;
+}
 
 /**
- * The hash of a key: one multiply, one xor-shift per 32-bit word, then a final mix; keys whose size is not a
- * multiple of 4 end in a word padded with zero bytes. Chosen because wasm and JavaScript compute it alike and
- * fast with 32-bit integers (`Math.imul` = i32.mul):
+ * ```
+ *   first  = mix(seed + 0x9e3779b9) with 5 as its lower three bits
+ *   second = mix(seed + 0x3c6ef372) with 5 as its lower three bits
+ * ```
+ * `mix` is the final mix of MurmurHash3 (32 bits). Both are odd, so that a multiplication loses nothing, and neither
+ * is 1 or -1 in any number of its lower bits from three on, which would carry a difference through unchanged.
+ */
+export function hashMultipliers(seed: number): HashMultipliers {
+  return { first: multiplier((seed + 0x9e3779b9) | 0), second: multiplier((seed + 0x3c6ef372) | 0) };
+}
+
+function multiplier(x: number): number {
+  let h = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return ((h ^ (h >>> 16)) & ~7) | 5;
+}
+
+/**
+ * The hash of a key, made of operations that wasm and JavaScript compute alike and fast with 32-bit integers
+ * (`Math.imul` = i32.mul); keys whose size is not a multiple of 4 end in a word padded with zero bytes:
  *
  * ```
  *   h = seed
- *   for each word w:  h = (h ^ w) * 0x9e3779b1;  h ^= h >>> 15
- *   h *= 0x85ebca6b;  h ^= h >>> 13
+ *   for each word w:  g = w * second;  g ^= g >>> 15;  h = (h ^ g) * first;  h ^= h >>> 15
  * ```
- * The seed is the map's own (drawn from the run's seed), so that a guest cannot prepare colliding keys.
+ * with `hashMultipliers(seed)`; what is done to the word alone need not wait for the word before. The seed is the map's own, drawn from the run's seed.
+ *
+ * What that promises: whether two keys collide depends on the seed. What a difference in one word (the highest bit
+ * included, which one multiplication by an odd number leaves alone) makes of h is multiplied by a number that the seed
+ * decides before the next word can undo it. It does not promise what SipHash does: the seed has 32 bits, and whoever
+ * knows it, sees hashes, or may try many maps can prepare keys that collide; the seed of a map with BPF_F_ZERO_SEED
+ * is known to all. What a long chain costs is bounded by other means: see `chainCharge` in insn-budget.ts.
  */
-export function hashKey(u8: Uint8Array, at: number, keySize: number, seed: number): number {
+export function hashKey(
+  u8: Uint8Array,
+  at: number,
+  keySize: number,
+  seed: number,
+  { first, second } = hashMultipliers(seed),
+): number {
   let h = seed | 0;
   const whole = keySize & ~3;
   for (let i = 0; i < whole; i += 4) {
     const word = u8[at + i]! | (u8[at + i + 1]! << 8) | (u8[at + i + 2]! << 16) | (u8[at + i + 3]! << 24);
-    h = Math.imul(h ^ word, MULTIPLIER);
+    const g = Math.imul(word, second);
+    h = Math.imul(h ^ g ^ (g >>> 15), first);
     h ^= h >>> 15;
   }
   if (whole < keySize) {
     let word = 0;
     for (let i = whole; i < keySize; i++) word |= u8[at + i]! << (8 * (i - whole));
-    h = Math.imul(h ^ word, MULTIPLIER);
+    const g = Math.imul(word, second);
+    h = Math.imul(h ^ g ^ (g >>> 15), first);
     h ^= h >>> 15;
   }
-  h = Math.imul(h, 0x85ebca6b);
-  return h ^ (h >>> 13);
+  return h;
 }
 
 /**
  * `hashKey` of a key of whole words that lies at a multiple of 4: `word` is its address divided by 4. Gives
  * the same number, without assembling words from bytes.
  */
-export function hashKeyWords(i32: Int32Array, word: number, words: number, seed: number): number {
+export function hashKeyWords(
+  i32: Int32Array,
+  word: number,
+  words: number,
+  seed: number,
+  { first, second } = hashMultipliers(seed),
+): number {
   let h = seed | 0;
   for (let i = word; i < word + words; i++) {
-    h = Math.imul(h ^ i32[i]!, MULTIPLIER);
+    const g = Math.imul(i32[i]!, second);
+    h = Math.imul(h ^ g ^ (g >>> 15), first);
     h ^= h >>> 15;
   }
-  h = Math.imul(h, 0x85ebca6b);
-  return h ^ (h >>> 13);
+  return h;
 }

@@ -110,7 +110,8 @@ export interface ProgramProperties {
   readonly verdicts: readonly string[];
   /**
    * Upper bound of insns executed for one packet, those of callbacks as often as they may be called, and of what helpers
-   * charge for their work (src/bpf/runtime/insn-budget.ts); tail calls are not followed. Infinity when nothing bounds it.
+   * charge for their work (src/bpf/runtime/insn-budget.ts); tail calls are not followed, and
+   * long hash chains (`chainCharge` there) are not expected. Infinity when nothing bounds it.
    */
   readonly worstCaseInsns: number;
   readonly stackBytes: number;

@@ -2,6 +2,7 @@ import { E2BIG, EINVAL, ENOMEM, ENOTSUPP } from '../../errno.js';
 import type { Region } from '../address-space.js';
 import type { ResidentMap } from '../bpf-map.js';
 import { XdpbedError } from '../../../core/diagnostic.js';
+import { chainCharge } from '../insn-budget.js';
 import { HASH_ELEMENT_KEY, hashChain } from '../map-layout.js';
 import {
   chargeBytes,
@@ -20,7 +21,8 @@ const BUCKETS_CHARGED_TOGETHER = 256;
 
 /**
  * Helpers that call back into the program; the executor supplies `HelperContext.invoke`, and counts the insns of each
- * call, so that rounds and elements need no charge of their own.
+ * call, so that rounds and elements need no charge of their own; only a long chain that is gone through to know its
+ * elements does.
  */
 export const CALLBACK_HELPERS: HelperGroup = {
   /**
@@ -112,7 +114,11 @@ function forEachHashElement(
       if (bucket % BUCKETS_CHARGED_TOGETHER === BUCKETS_CHARGED_TOGETHER - 1) {
         context.charge(BUCKETS_CHARGED_TOGETHER / BUCKETS_PER_INSN);
       }
-      for (const element of hashChain(i32, layout, bucket, layout.maxEntries - visited)) {
+      const chain = hashChain(i32, layout, bucket, layout.maxEntries - visited);
+      // The callback may stop at the first element of many.
+      const walk = chainCharge(chain.length, 0, layout.keySize);
+      if (walk > 0) context.charge(walk);
+      for (const element of chain) {
         if ((i32[(element >>> 2) + 1]! & (layout.bucketCount - 1)) !== bucket) continue;
         const from = element + HASH_ELEMENT_KEY;
         chargeBytes(context, layout.keySize);

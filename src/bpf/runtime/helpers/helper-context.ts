@@ -90,6 +90,11 @@ export function chargeBytes(context: HelperContext, bytes: number): void {
   if (bytes > BYTES_WITHIN_CALL) context.charge(Math.ceil(bytes / BYTES_PER_INSN));
 }
 
+/** Charges for what an operation of a map did beyond its call. To be called after each. */
+export function chargeOwed(context: HelperContext): void {
+  if (context.runtime.owedInsns !== 0) context.charge(context.runtime.takeOwedInsns());
+}
+
 /** Argument `n` as a map. Throws HelperFault when it names none. */
 export function mapArgument(context: HelperContext, n: number): ResidentMap {
   const map = context.runtime.maps.get(context.state.argLow(n) >>> 0);

@@ -2,6 +2,7 @@ import { EINVAL, EOPNOTSUPP } from '../../errno.js';
 import type { ResidentMap } from '../bpf-map.js';
 import {
   chargeBytes,
+  chargeOwed,
   mapArgument,
   pointerArgument,
   type HelperContext,
@@ -17,6 +18,7 @@ export const MAP_HELPERS: HelperGroup = {
   bpf_map_lookup_elem(context) {
     const map = mapArgument(context, 1);
     context.state.setResultUnsigned(map.lookupElem(keyArgument(context, map)));
+    chargeOwed(context);
   },
 
   /** long (map, key, value, flags) */
@@ -29,12 +31,14 @@ export const MAP_HELPERS: HelperGroup = {
     chargeBytes(context, map.syscallValueSize);
     // The highest flag any map knows is bit 2; with upper bits set, every map type answers -EINVAL.
     state.setResult(state.argHigh(4) === 0 ? map.updateElem(key, value, state.argLow(4) >>> 0) : -EINVAL);
+    chargeOwed(context);
   },
 
   /** long (map, key) */
   bpf_map_delete_elem(context) {
     const map = mapArgument(context, 1);
     context.state.setResult(map.deleteElem(keyArgument(context, map)));
+    chargeOwed(context);
   },
 
   /** long (map, value, flags) */
@@ -71,6 +75,7 @@ export const MAP_HELPERS: HelperGroup = {
     const cpu = state.argLow(3) >>> 0;
     const found = cpu < context.runtime.cpus ? map.lookupPercpuElem?.(key, cpu) : 0;
     state.setResultUnsigned(found ?? 0);
+    chargeOwed(context);
   },
 
   /** A program runs to its end on a simulated CPU, so that a lock is never contended. */

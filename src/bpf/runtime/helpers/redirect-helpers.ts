@@ -1,7 +1,14 @@
 import { BPF_MAP_TYPE } from '../../map-spec.js';
 import { XDP_ABORTED, XDP_REDIRECT } from '../../xdp.js';
 import { REDIRECT_IFINDEX, REDIRECT_MAP, REDIRECT_NONE } from '../xdp-frame.js';
-import { FRAME_WORD, frameWord, HelperFault, mapArgument, type HelperGroup } from './helper-context.js';
+import {
+  chargeOwed,
+  FRAME_WORD,
+  frameWord,
+  HelperFault,
+  mapArgument,
+  type HelperGroup,
+} from './helper-context.js';
 
 /** Flags of bpf_redirect_map for DEVMAP and DEVMAP_HASH (include/uapi/linux/bpf.h). */
 export const BPF_F_BROADCAST = 1 << 3;
@@ -58,7 +65,9 @@ export const REDIRECT_HELPERS: HelperGroup = {
     // The kernel takes the key's lower 32 bits and no more.
     const key = state.argLow(2);
     const broadcast = (flags & BPF_F_BROADCAST) !== 0;
-    if (!broadcast && (map.lookupIndex?.(key >>> 0) ?? 0) === 0) {
+    const found = broadcast || (map.lookupIndex?.(key >>> 0) ?? 0) !== 0;
+    chargeOwed(context);
+    if (!found) {
       // A miss also forgets what an earlier call of the run left behind.
       i32.fill(0, frame + FRAME_WORD.redirectKind, frame + FRAME_WORD.redirectFlags + 1);
       i32[frame + FRAME_WORD.redirectKind] = REDIRECT_NONE;
