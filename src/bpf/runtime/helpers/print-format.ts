@@ -20,8 +20,8 @@ export interface FormatMemory {
  * kernel's pointer forms p, px, pK, ps, pS, pB, pks, pus, pi4, pI4, pi6, pI6. Anything else is -EINVAL, as is
  * a format that names more arguments than there are. Of the text, `limit` characters are kept.
  *
- * Differs from the kernel in one thing: `%p` prints the address and not a hash of it, because the kernel's hash
- * has a secret key and the address is one of a testbed.
+ * Differs from the kernel in two things: `%p` prints the address and not a hash of it, because the kernel's hash
+ * has a secret key and the address is one of a testbed; and `memory` has less to read (docs/engine-differences.md).
  */
 export function formatForProgram(
   format: string,
