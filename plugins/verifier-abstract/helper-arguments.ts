@@ -9,6 +9,7 @@ import {
 import { BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, mapTypeName } from '../../src/bpf/map-spec.js';
 import { boundAdvice } from './bound-advice.js';
 import { frozenValueOf } from './map-access.js';
+import { checkPrintArgument } from './print-arguments.js';
 import { checkAccess } from './region-access.js';
 import type { Simulation } from './simulation.js';
 import { checkLockArgument } from './spin-locks.js';
@@ -71,6 +72,10 @@ function rejectArgument(
 }
 
 export function checkArgument(sim: Simulation, call: Call, arg: HelperArgument, register: number): void {
+  if (arg.kind === 'print-argument') {
+    checkPrintArgument(sim, register);
+    return;
+  }
   const value = sim.get(register);
   switch (arg.kind) {
     case 'scalar':

@@ -49,6 +49,33 @@ const PROGRAMS: Readonly<Record<string, string>> = {
     out:
       r0 = 2
       exit`,
+  'a text is made of which most is cut, and a buffer cleared that gets none': `
+    .map format array key=4 value=8 entries=1 flags=0x80 frozen data=2539393939396400
+    .map out array key=4 value=8000 entries=1
+      *(u64 *)(r10 -8) = 7
+      r1 = map[out][0]+0
+      r2 = 8000
+      r3 = map[format][0]+0
+      r4 = r10
+      r4 += -8
+      r5 = 8
+      call bpf_snprintf
+      r1 = map[out][0]+0
+      r2 = 8000
+      r3 = map[format][0]+0
+      r4 = 0
+      r5 = 0
+      call bpf_snprintf
+      r0 = 2
+      exit`,
+  'more bytes are asked of a packet than it has': `
+    .map out array key=4 value=8000 entries=1
+      r2 = 0
+      r3 = map[out][0]+0
+      r4 = 8000
+      call bpf_xdp_load_bytes
+      r0 = 2
+      exit`,
   'a checksum over a map value': `
     .map from array key=4 value=4096 entries=1
       *(u32 *)(r10 -4) = 0

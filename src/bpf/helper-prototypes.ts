@@ -28,6 +28,8 @@ export type HelperArgument =
   | { readonly kind: 'scalar' }
   /** The argument is not looked at before it is checked at run time, e.g. an address to probe. */
   | { readonly kind: 'address' }
+  /** What the format in the arguments before may name: anything if it does, nothing has to be there otherwise. */
+  | { readonly kind: 'print-argument' }
   /** A string in read-only map memory, with its end in it. */
   | { readonly kind: 'constant-string' }
   /** What `bpf_ringbuf_reserve` returned; the call takes it away. */
@@ -43,7 +45,10 @@ export type HelperArgument =
   /** Something that needs BTF of the kernel or of the map's value: nothing xdpbed can check. */
   | { readonly kind: 'unsupported'; readonly what: string };
 
-/** What the helper does with memory it is given. `write` initialises all of it. */
+/**
+ * What the helper does with memory it is given. `write` initialises all of it, whatever the helper returns: where it has
+ * no data, with zeros.
+ */
 export type MemoryAccess = 'read' | 'write' | 'read-write';
 
 export type CallbackParameters =
@@ -103,6 +108,7 @@ const size: HelperArgument = { kind: 'size', zero: false };
 const sizeOrZero: HelperArgument = { kind: 'size', zero: true };
 const scalar: HelperArgument = { kind: 'scalar' };
 const address: HelperArgument = { kind: 'address' };
+const printed: HelperArgument = { kind: 'print-argument' };
 const string: HelperArgument = { kind: 'constant-string' };
 const socket: HelperArgument = { kind: 'socket' };
 const releasedSocket: HelperArgument = { kind: 'socket', release: true };
@@ -209,8 +215,13 @@ const PROTOTYPES: readonly HelperPrototype[] = [
   { id: BPF_FUNC.xdp_store_bytes, args: [context, scalar, memory, size], returns: number },
 
   // Out to user space
-  // R3 … R5 are looked at only as far as the format asks for them, and by nobody who could tell addresses to a guest.
-  { id: BPF_FUNC.trace_printk, args: [memory, size], returns: number, gplOnly: true },
+  // What is printed is read by nobody who could tell addresses to a guest.
+  {
+    id: BPF_FUNC.trace_printk,
+    args: [memory, size, printed, printed, printed],
+    returns: number,
+    gplOnly: true,
+  },
   {
     id: BPF_FUNC.trace_vprintk,
     args: [memory, size, memory, sizeOrZero],

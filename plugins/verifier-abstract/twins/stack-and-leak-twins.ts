@@ -2,6 +2,8 @@ import { FOUND, LOOKUP, PACKET, PASS, type Twin } from './twin.js';
 
 const AS_ROOT = 'root may see addresses and old stack content; a guest may not';
 
+const PRINTS_REGISTERS = 'the kernel prints what happens to be in the registers';
+
 export const STACK_TWINS: readonly Twin[] = [
   {
     name: 'stack read before it was written',
@@ -107,6 +109,48 @@ export const STACK_TWINS: readonly Twin[] = [
     code: 'not-a-pointer',
     rejected: `*(u64 *)(r10 -8) = 7\n r1 = *(u64 *)(r10 -8)\n r0 = *(u32 *)(r1 +12)\n exit`,
     accepted: `*(u64 *)(r10 -8) = r1\n r1 = *(u64 *)(r10 -8)\n r0 = *(u32 *)(r1 +12)\n exit`,
+  },
+  {
+    name: 'format on the stack that names a register that was not set',
+    code: 'uninitialised-register',
+    kernelAcceptsAsRoot: PRINTS_REGISTERS,
+    rejected: `*(u64 *)(r10 -8) = 0x6425\n r1 = r10\n r1 += -8\n r2 = 8\n call bpf_trace_printk\n ${PASS}`,
+    accepted: `*(u64 *)(r10 -8) = 0x6425\n r3 = 7\n r1 = r10\n r1 += -8\n r2 = 8\n call bpf_trace_printk\n ${PASS}`,
+  },
+  {
+    name: 'format in constants that names a register that was not set',
+    code: 'uninitialised-register',
+    kernelAcceptsAsRoot: PRINTS_REGISTERS,
+    rejected: `r1 = map[constants][0]+20\n r2 = 5\n call bpf_trace_printk\n ${PASS}`,
+    accepted: `r1 = map[constants][0]+0\n r2 = 6\n call bpf_trace_printk\n ${PASS}`,
+  },
+  {
+    name: 'format that is not known, and registers that were not set',
+    code: 'uninitialised-register',
+    kernelAcceptsAsRoot: PRINTS_REGISTERS,
+    rejected: `r6 = *(u32 *)(r1 +12)\n *(u64 *)(r10 -8) = r6\n r1 = r10\n r1 += -8\n r2 = 8\n call bpf_trace_printk\n ${PASS}`,
+    accepted: `r6 = *(u32 *)(r1 +12)\n *(u64 *)(r10 -8) = r6\n r3 = 0\n r4 = 0\n r5 = 0\n r1 = r10\n r1 += -8\n r2 = 8\n call bpf_trace_printk\n ${PASS}`,
+  },
+  {
+    name: 'format that names a register that was set on one of two paths',
+    code: 'uninitialised-register',
+    kernelAcceptsAsRoot: PRINTS_REGISTERS,
+    rejected: `r6 = *(u32 *)(r1 +12)\n *(u64 *)(r10 -8) = 0x6425\n if r6 == 7 goto skip\n r3 = 7\n skip: r1 = r10\n r1 += -8\n r2 = 8\n call bpf_trace_printk\n ${PASS}`,
+    accepted: `r6 = *(u32 *)(r1 +12)\n *(u64 *)(r10 -8) = 0x6425\n r3 = 8\n if r6 == 7 goto skip\n r3 = 7\n skip: r1 = r10\n r1 += -8\n r2 = 8\n call bpf_trace_printk\n ${PASS}`,
+  },
+  {
+    name: 'format that names a register on one of two paths',
+    code: 'uninitialised-register',
+    kernelAcceptsAsRoot: PRINTS_REGISTERS,
+    rejected: `r6 = *(u32 *)(r1 +12)\n r2 = 0x6968\n if r6 != 7 goto skip\n r2 = 0x6425\n skip: *(u64 *)(r10 -8) = r2\n r1 = r10\n r1 += -8\n r2 = 8\n call bpf_trace_printk\n ${PASS}`,
+    accepted: `r6 = *(u32 *)(r1 +12)\n r2 = 0x6968\n if r6 != 7 goto skip\n r2 = 0x6868\n skip: *(u64 *)(r10 -8) = r2\n r1 = r10\n r1 += -8\n r2 = 8\n call bpf_trace_printk\n ${PASS}`,
+  },
+  {
+    name: 'format of which a part is known, and a register that was not set',
+    code: 'uninitialised-register',
+    kernelAcceptsAsRoot: PRINTS_REGISTERS,
+    rejected: `r6 = *(u32 *)(r1 +12)\n *(u32 *)(r10 -4) = 0\n *(u16 *)(r10 -6) = 0\n *(u16 *)(r10 -8) = r6\n r1 = r10\n r1 += -8\n r2 = 8\n call bpf_trace_printk\n ${PASS}`,
+    accepted: `r6 = *(u32 *)(r1 +12)\n *(u32 *)(r10 -4) = 0\n *(u16 *)(r10 -6) = 0\n *(u8 *)(r10 -7) = 0\n *(u8 *)(r10 -8) = r6\n r1 = r10\n r1 += -8\n r2 = 8\n call bpf_trace_printk\n ${PASS}`,
   },
   {
     name: 'address stored in a map',

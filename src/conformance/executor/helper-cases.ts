@@ -48,12 +48,18 @@ function printk(text: string, ...args: readonly string[]): string {
       call bpf_trace_printk`;
 }
 
-function trace(name: string, format: string, args: readonly string[], expected: string): XdpCase {
+function trace(
+  name: string,
+  format: string,
+  args: readonly string[],
+  expected: string,
+  verdict = expected.length,
+): XdpCase {
   return {
     name: `bpf_trace_printk: ${name}`,
     source: FORMAT,
     program: `${printk(format, ...args)}\nexit`,
-    verdict: expected.length,
+    verdict,
     trace: [expected],
   };
 }
@@ -66,6 +72,81 @@ function refusedTrace(name: string, format: string): XdpCase {
     verdict: 0xffff_ffea,
     trace: [],
   };
+}
+
+/** bpf_snprintf(buffer of 0xaa, size, format, 12345); the buffer goes to the map `out`. */
+function snprintf(name: string, format: string, size: number, text: string, verdict: number): XdpCase {
+  const full = concat(Buffer.from(format), new Uint8Array(16 - format.length));
+  const after = concat(Buffer.from(text), new Uint8Array(size - text.length));
+  const poison = new Uint8Array(16).fill(0xaa);
+  return {
+    name: `bpf_snprintf ${name}`,
+    source: FORMAT,
+    maps: {
+      format: {
+        type: 'BPF_MAP_TYPE_ARRAY',
+        keySize: 4,
+        valueSize: 16,
+        maxEntries: 1,
+        flags: BPF_F_RDONLY_PROG,
+        entries: [[u32(0), full]],
+      },
+      out: {
+        type: 'BPF_MAP_TYPE_ARRAY',
+        keySize: 4,
+        valueSize: 16,
+        maxEntries: 1,
+        entries: [[u32(0), poison]],
+      },
+    },
+    program: `
+      *(u64 *)(r10 -8) = 12345
+      r1 = map[out][0]+0
+      r2 = ${size}
+      r3 = map[format][0]+0
+      r4 = r10
+      r4 += -8
+      r5 = 8
+      call bpf_snprintf
+      exit`,
+    verdict,
+    mapsAfter: { out: [[u32(0), concat(after, poison.subarray(size))]] },
+  };
+}
+
+/** A map that programs only read, which holds `ab` and, at byte 4, 192.168.0.1; and one that they write. */
+const CONSTANTS: XdpCase['maps'] = {
+  constants: {
+    type: 'BPF_MAP_TYPE_ARRAY',
+    keySize: 4,
+    valueSize: 8,
+    maxEntries: 1,
+    flags: BPF_F_RDONLY_PROG,
+    entries: [[u32(0), concat(Buffer.from('ab\0\0'), [192, 168, 0, 1])]],
+  },
+  data: { type: 'BPF_MAP_TYPE_ARRAY', keySize: 4, valueSize: 8, maxEntries: 1 },
+};
+
+/** bpf_trace_vprintk(format, { first, second, 9 }), with `offset` added to the first two. */
+function vprintk(format: string, first: string, second: string, offset = 0): string {
+  const size = format.length + 1;
+  return `
+      r6 = ${first}
+      r6 += ${offset}
+      *(u64 *)(r10 -48) = r6
+      r6 = ${second}
+      r6 += ${offset}
+      *(u64 *)(r10 -40) = r6
+      *(u64 *)(r10 -32) = 9
+      ${string(format, 64)}
+      r1 = r10
+      r1 += ${-64 - size}
+      r2 = ${size}
+      r3 = r10
+      r3 += -48
+      r4 = 24
+      call bpf_trace_vprintk
+      exit`;
 }
 
 /** The verdict is the result, the map `out` holds the number. */
@@ -442,28 +523,25 @@ export const HELPER_CASES: readonly XdpCase[] = [
   {
     name: 'bpf_trace_vprintk with a string, an address and a number',
     source: FORMAT,
-    program: `
-      ${string('ab', 16)}
-      *(u32 *)(r10 -8) = 0x0100a8c0
-      r6 = r10
-      r6 += -19
-      *(u64 *)(r10 -48) = r6
-      r6 = r10
-      r6 += -8
-      *(u64 *)(r10 -40) = r6
-      *(u64 *)(r10 -32) = 9
-      ${string('%s %pI4 %d', 64)}
-      r1 = r10
-      r1 += -75
-      r2 = 11
-      r3 = r10
-      r3 += -48
-      r4 = 24
-      call bpf_trace_vprintk
-      exit`,
+    maps: CONSTANTS,
+    program: vprintk('%s %pI4 %d', 'map[constants][0]+0', 'map[constants][0]+4'),
     verdict: 'ab 192.168.0.1 9'.length,
     trace: ['ab 192.168.0.1 9'],
   },
+  // What programs write may hold addresses, and a number may point anywhere.
+  ...['r10', 'map[data][0]+0', '0', '0x10000', '0x7fffffff ll', '0xffffffff00010000 ll'].map((address) => ({
+    name: `bpf_trace_vprintk follows no address but those of constants: ${address}`,
+    source: 'memory that a format may not read is as memory that cannot be read: no text, and zeros',
+    maps: CONSTANTS,
+    program: `
+      *(u64 *)(r10 -8) = 0x41
+      r6 = map[data][0]+0
+      *(u64 *)(r6 +0) = 0x41
+      ${vprintk('%s %pI4 %d', address, address, address === 'r10' ? -8 : 0)}`,
+    verdict: ' 0.0.0.0 9'.length,
+    trace: [' 0.0.0.0 9'],
+  })),
+  trace('a field wider than a line is cut, and counted in full', '%2000d|', ['7'], ' '.repeat(1023), 2001),
   {
     name: 'bpf_snprintf cuts what does not fit and returns what it would take',
     source: FORMAT,
@@ -491,6 +569,10 @@ export const HELPER_CASES: readonly XdpCase[] = [
     verdict: 8,
     mapsAfter: { out: [[u32(0), concat(Buffer.from('n=123'), [0, 0, 0])]] },
   },
+
+  snprintf('clears what the text leaves of its buffer', 'n=%d', 16, 'n=12345', 8),
+  snprintf('clears its buffer when there is no such format', '%f', 16, '', 0xffff_ffea),
+  snprintf('counts a field in full of which little fits', '%99999d', 8, '       ', 100_000),
 
   strto('strtol', '42', 0, 2, 42n),
   strto('strtol', ' -0x1F', 0, 6, -31n),

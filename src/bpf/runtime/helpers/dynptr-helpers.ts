@@ -2,6 +2,7 @@ import { E2BIG, EINVAL } from '../../errno.js';
 import type { ResidentMap } from '../bpf-map.js';
 import {
   chargeBytes,
+  clear,
   HelperFault,
   mapArgument,
   pointerArgument,
@@ -73,12 +74,14 @@ export const DYNPTR_HELPERS: HelperGroup = {
     const length = state.argLow(2) >>> 0;
     const destination = pointerArgument(context, 1, length, true);
     const source = readDynptr(context, 3);
+    chargeBytes(context, length);
     if (source.data === 0 || state.argLow(5) !== 0 || state.argHigh(5) !== 0) {
+      clear(context, destination, length);
       state.setResult(-EINVAL);
     } else if (!withinDynptr(context, source.length, 4, length)) {
+      clear(context, destination, length);
       state.setResult(-E2BIG);
     } else {
-      chargeBytes(context, length);
       const at = source.data + (state.argLow(4) >>> 0);
       context.runtime.space.u8.copyWithin(destination, at, at + length);
       state.setResult(0);

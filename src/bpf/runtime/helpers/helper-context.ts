@@ -95,6 +95,14 @@ export function chargeOwed(context: HelperContext): void {
   if (context.runtime.owedInsns !== 0) context.charge(context.runtime.takeOwedInsns());
 }
 
+/**
+ * Zeroes memory that a helper is given to write. Verifiers take all of it for written by the call, whatever the call
+ * returns; what was there before, an address perhaps, must not be left in what the helper has no data for.
+ */
+export function clear(context: HelperContext, address: number, size: number): void {
+  if (size > 0) context.runtime.space.u8.fill(0, address, address + size);
+}
+
 /** Argument `n` as a map. Throws HelperFault when it names none. */
 export function mapArgument(context: HelperContext, n: number): ResidentMap {
   const map = context.runtime.maps.get(context.state.argLow(n) >>> 0);

@@ -3,6 +3,7 @@ import type { ResidentMap } from '../bpf-map.js';
 import {
   chargeBytes,
   chargeOwed,
+  clear,
   mapArgument,
   pointerArgument,
   type HelperContext,
@@ -53,18 +54,12 @@ export const MAP_HELPERS: HelperGroup = {
 
   /** long (map, value) */
   bpf_map_pop_elem(context) {
-    const map = mapArgument(context, 1);
-    const value = pointerArgument(context, 2, map.attributes.valueSize, true);
-    chargeBytes(context, map.attributes.valueSize);
-    context.state.setResult(map.popElem === undefined ? -EOPNOTSUPP : map.popElem(value));
+    takeElement(context, (map, value) => map.popElem?.(value));
   },
 
   /** long (map, value) */
   bpf_map_peek_elem(context) {
-    const map = mapArgument(context, 1);
-    const value = pointerArgument(context, 2, map.attributes.valueSize, true);
-    chargeBytes(context, map.attributes.valueSize);
-    context.state.setResult(map.peekElem === undefined ? -EOPNOTSUPP : map.peekElem(value));
+    takeElement(context, (map, value) => map.peekElem?.(value));
   },
 
   /** void *(map, key, cpu); a CPU that is not there gives NULL. */
@@ -87,6 +82,19 @@ export const MAP_HELPERS: HelperGroup = {
     context.state.setResult(0);
   },
 };
+
+function takeElement(
+  context: HelperContext,
+  take: (map: ResidentMap, value: number) => number | undefined,
+): void {
+  const map = mapArgument(context, 1);
+  const { valueSize } = map.attributes;
+  const value = pointerArgument(context, 2, valueSize, true);
+  chargeBytes(context, valueSize);
+  const result = take(map, value) ?? -EOPNOTSUPP;
+  if (result !== 0) clear(context, value, valueSize);
+  context.state.setResult(result);
+}
 
 function keyArgument(context: HelperContext, map: ResidentMap): number {
   chargeBytes(context, map.attributes.keySize);

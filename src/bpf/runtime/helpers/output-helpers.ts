@@ -1,11 +1,14 @@
 import { EAGAIN, EFAULT, EINVAL, EOPNOTSUPP } from '../../errno.js';
 import { frameLength, readFrame } from '../frame-bytes.js';
+import type { AddressSpace } from '../address-space.js';
 import {
   chargeBytes,
+  clear,
   intactFrameWord,
   HelperFault,
   mapArgument,
   pointerArgument,
+  type AccessCheck,
   type HelperContext,
   type HelperGroup,
 } from './helper-context.js';
@@ -134,17 +137,17 @@ export const OUTPUT_HELPERS: HelperGroup = {
     const args = arrayArgument(context, 4, 5);
     const format = zeroTerminated(context, state.argLow(3) >>> 0, Infinity);
     if (format === undefined) throw new HelperFault('argument r3: the format is no zero-terminated string');
-    const text = typeof args === 'number' ? args : formatForProgram(format, args, formatMemory(context));
+    chargeBytes(context, size);
+    const kept = Math.max(0, size - 1);
+    const text =
+      typeof args === 'number' ? args : formatForProgram(format, args, formatMemory(context), kept);
+    // Read before this is written: the buffer may be where the arguments are.
+    clear(context, at, size);
     if (typeof text === 'number') {
       state.setResult(text);
       return;
     }
-    chargeBytes(context, text.length);
-    if (size > 0) {
-      const bytes = Buffer.from(text, 'latin1').subarray(0, size - 1);
-      u8.set(bytes, at);
-      u8[at + bytes.length] = 0;
-    }
+    if (kept > 0) u8.set(Buffer.from(text.text, 'latin1'), at);
     state.setResult(text.length + 1);
   },
 };
@@ -170,13 +173,16 @@ function traceFormatted(context: HelperContext, args: readonly bigint[]): void {
   const size = state.argLow(2) >>> 0;
   const at = pointerArgument(context, 1, size, false);
   const format = zeroTerminated(context, at, size);
-  const text = format === undefined ? -EINVAL : formatForProgram(format, args, formatMemory(context));
+  const text =
+    format === undefined
+      ? -EINVAL
+      : formatForProgram(format, args, formatMemory(context), MAX_BPRINTF_BUF - 1);
   if (typeof text === 'number') {
     state.setResult(text);
     return;
   }
-  chargeBytes(context, text.length);
-  context.host.trace(text.slice(0, MAX_BPRINTF_BUF - 1));
+  chargeBytes(context, text.text.length);
+  context.host.trace(text.text);
   state.setResult(text.length);
 }
 
@@ -192,10 +198,15 @@ function arrayArgument(context: HelperContext, pointer: number, length: number):
 }
 
 /** The string at `address`, or undefined when it does not end within `limit` bytes or within its object. */
-function zeroTerminated(context: HelperContext, address: number, limit: number): string | undefined {
+function zeroTerminated(
+  context: HelperContext,
+  address: number,
+  limit: number,
+  fault: AccessCheck | undefined = context.check,
+): string | undefined {
   const { u8 } = context.runtime.space;
   for (let length = 0; length < limit && length < 4096; length++) {
-    if (context.check?.(address + length, 1, false) !== undefined) return undefined;
+    if (fault?.(address + length, 1, false) !== undefined) return undefined;
     if (length % CHARGED_TOGETHER === CHARGED_TOGETHER - 1) context.charge(CHARGED_TOGETHER);
     if (u8[address + length] === 0) {
       return Buffer.from(u8.buffer, u8.byteOffset + address, length).toString('latin1');
@@ -206,19 +217,31 @@ function zeroTerminated(context: HelperContext, address: number, limit: number):
 }
 
 /**
- * What `%s` and the like may read: the kernel uses accesses that fail softly there, so a bad pointer prints
- * as nothing.
+ * What `%s` and the like may read: values of maps that no program may write (BPF_F_RDONLY_PROG, such as .rodata). The
+ * address comes out of a number, which no verifier has judged, and what programs write may hold addresses. The kernel
+ * reads anything there, by accesses that fail softly, so that a bad pointer prints as nothing.
  */
 function formatMemory(context: HelperContext): FormatMemory {
   const { space } = context.runtime;
+  const fault: AccessCheck = (address, size) => constantFault(space, address, size);
   return {
     string(address) {
-      return address <= 0xffffffffn ? zeroTerminated(context, Number(address), MAX_BPRINTF_BUF) : undefined;
+      return address < space.byteLength
+        ? zeroTerminated(context, Number(address), MAX_BPRINTF_BUF, fault)
+        : undefined;
     },
     bytes(address, length) {
-      if (address > BigInt(space.byteLength - length)) return undefined;
+      if (address >= space.byteLength) return undefined;
       const at = Number(address);
-      return context.check?.(at, length, false) === undefined ? space.read(at, length) : undefined;
+      return fault(at, length, false) === undefined ? space.read(at, length) : undefined;
     },
   };
+}
+
+/** Why `size` bytes at `address` are not within a value that no program may write. */
+function constantFault(space: AddressSpace, address: number, size: number): string | undefined {
+  const region = space.regionAt(address);
+  return region?.kind === 'map-element' && region.access === 'read'
+    ? space.accessFault(address, size, false)
+    : `0x${address.toString(16)} is not in a map that programs can only read`;
 }

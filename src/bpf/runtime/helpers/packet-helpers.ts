@@ -4,6 +4,7 @@ import { frameLength, loadFromFrame, storeToFrame } from '../frame-bytes.js';
 import { fragsRoom } from '../xdp-frame.js';
 import {
   chargeBytes,
+  clear,
   FRAME_WORD,
   intactFrameWord,
   pointerArgument,
@@ -153,15 +154,13 @@ function copyBytes(context: HelperContext, fromPacket: boolean): void {
   const offset = state.argLow(2) >>> 0;
   const length = state.argLow(4) >>> 0;
   const buffer = pointerArgument(context, 3, length, fromPacket);
-  if (offset > 0xffff || length > 0xffff) {
-    state.setResult(-EFAULT);
-    return;
-  }
-  if (offset + length > frameLength(space.i32, frame)) {
-    state.setResult(-EINVAL);
-    return;
-  }
   chargeBytes(context, length);
+  const tooLong = offset > 0xffff || length > 0xffff;
+  if (tooLong || offset + length > frameLength(space.i32, frame)) {
+    if (fromPacket) clear(context, buffer, length);
+    state.setResult(tooLong ? -EFAULT : -EINVAL);
+    return;
+  }
   if (fromPacket) loadFromFrame(space, frame, offset, buffer, length);
   else storeToFrame(space, frame, offset, buffer, length);
   state.setResult(0);

@@ -1,4 +1,5 @@
 import { EINVAL } from '../../errno.js';
+import { BoundedText } from './bounded-text.js';
 
 /** Most arguments one format may name (kernel MAX_BPRINTF_VARARGS). */
 export const MAX_BPRINTF_VARARGS = 12;
@@ -17,27 +18,28 @@ export interface FormatMemory {
  * Formats as bpf_trace_printk and bpf_snprintf do (kernel/trace/bpf_trace.c and kernel/bpf/helpers.c,
  * bpf_bprintf_prepare): of printf only `%[0 +-][width]` with d i u x X c s, the lengths l and ll, and of the
  * kernel's pointer forms p, px, pK, ps, pS, pB, pks, pus, pi4, pI4, pi6, pI6. Anything else is -EINVAL, as is
- * a format that names more arguments than there are.
+ * a format that names more arguments than there are. Of the text, `limit` characters are kept.
  *
- * Differs from the kernel in one thing: `%p` prints the address and not a hash of it, because the kernel's hash
- * has a secret key and the address is one of a testbed.
+ * Differs from the kernel in two things: `%p` prints the address and not a hash of it, because the kernel's hash
+ * has a secret key and the address is one of a testbed; and `memory` has less to read (docs/engine-differences.md).
  */
 export function formatForProgram(
   format: string,
   args: readonly bigint[],
   memory: FormatMemory,
-): string | number {
-  let text = '';
+  limit: number,
+): BoundedText | number {
+  const out = new BoundedText(limit);
   let next = 0;
   for (let i = 0; i < format.length; i++) {
     const char = format[i]!;
     if (!/[\x20-\x7e\t\n\v\f\r]/.test(char)) return -EINVAL;
     if (char !== '%') {
-      text += char;
+      out.append(char);
       continue;
     }
     if (format[i + 1] === '%') {
-      text += '%';
+      out.append('%');
       i++;
       continue;
     }
@@ -46,12 +48,11 @@ export function formatForProgram(
     const [, flags, width] = /^([0+ -]*)([1-9][0-9]*)?/.exec(format.slice(i + 1))!;
     i += 1 + flags!.length + (width?.length ?? 0);
     const spec: FieldSpec = { flags: flags!, width: Math.min(Number(width ?? 0), FIELD_WIDTH_MAX) };
-    const converted = convert(format, i, spec, argument, memory);
-    if (converted === undefined) return -EINVAL;
-    text += converted.text;
-    i = converted.last;
+    const last = convert(out, format, i, spec, argument, memory);
+    if (last === undefined) return -EINVAL;
+    i = last;
   }
-  return text;
+  return out;
 }
 
 interface FieldSpec {
@@ -59,15 +60,22 @@ interface FieldSpec {
   readonly width: number;
 }
 
-/** Converts the argument of the conversion whose letter is at `at`; `last` is the index of its last character. */
+/**
+ * Converts the argument of the conversion whose letter is at `at`. Returns the index of its last character, or
+ * undefined when there is no such conversion.
+ */
 function convert(
+  out: BoundedText,
   format: string,
   at: number,
   spec: FieldSpec,
   argument: bigint,
   memory: FormatMemory,
-): { readonly text: string; readonly last: number } | undefined {
-  const done = (text: string, last: number) => ({ text: pad(text, spec), last });
+): number | undefined {
+  const done = (text: string, last: number) => {
+    appendField(out, '', text, spec);
+    return last;
+  };
   switch (format[at]) {
     case 'p': {
       const rest = format.slice(at + 1);
@@ -94,8 +102,8 @@ function convert(
     default: {
       const [length, letter] = /^(l{0,2})([idxXu])/.exec(format.slice(at))?.slice(1) ?? [];
       if (letter === undefined) return undefined;
-      const last = at + length!.length;
-      return { text: integer(argument, length === '' ? 32 : 64, letter, spec), last };
+      appendInteger(out, argument, length === '' ? 32 : 64, letter, spec);
+      return at + length!.length;
     }
   }
 }
@@ -105,7 +113,13 @@ function endsConversion(char: string | undefined): boolean {
   return char === undefined || /[\s!-/:-@[-`{-~]/.test(char);
 }
 
-function integer(argument: bigint, bits: number, letter: string, spec: FieldSpec): string {
+function appendInteger(
+  out: BoundedText,
+  argument: bigint,
+  bits: number,
+  letter: string,
+  spec: FieldSpec,
+): void {
   const signed = letter === 'd' || letter === 'i';
   const value = signed ? BigInt.asIntN(bits, argument) : BigInt.asUintN(bits, argument);
   let digits = (value < 0n ? -value : value).toString(letter === 'x' || letter === 'X' ? 16 : 10);
@@ -114,14 +128,18 @@ function integer(argument: bigint, bits: number, letter: string, spec: FieldSpec
   if (value < 0n) sign = '-';
   else if (signed && spec.flags.includes('+')) sign = '+';
   else if (signed && spec.flags.includes(' ')) sign = ' ';
-  if (spec.flags.includes('0') && !spec.flags.includes('-')) {
-    digits = digits.padStart(spec.width - sign.length, '0');
-  }
-  return pad(sign + digits, spec);
+  appendField(out, sign, digits, spec, spec.flags.includes('0') ? '0' : ' ');
 }
 
-function pad(text: string, spec: FieldSpec): string {
-  return spec.flags.includes('-') ? text.padEnd(spec.width) : text.padStart(spec.width);
+/** `sign` and `text` in a field of the spec's width, filled on the left with `fill`: zeros come after the sign. */
+function appendField(out: BoundedText, sign: string, text: string, spec: FieldSpec, fill = ' '): void {
+  const missing = spec.width - sign.length - text.length;
+  const left = spec.flags.includes('-');
+  if (!left && fill === ' ') out.repeat(fill, missing);
+  out.append(sign);
+  if (!left && fill !== ' ') out.repeat(fill, missing);
+  out.append(text);
+  if (left) out.repeat(' ', missing);
 }
 
 function pointer(argument: bigint): string {
