@@ -1,5 +1,5 @@
 import { Ajv } from 'ajv';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { workloadConformance, workloadContext } from '../../src/conformance/workload/index.js';
 import { WORKLOAD, type Workload, type WorkloadFrame } from '../../src/core/contract/workload.js';
 import { Scope } from '../../src/core/plugin/scope.js';
@@ -96,6 +96,37 @@ describe('pcap-replay', () => {
     const data = frameTo('02:aa:00:00:00:01').subarray(0, 34);
     const [frame] = framesOf(writePcapng([{ data, originalLength: 100 }]), { rewrite: 'none' });
     expect([...frame!.bytes]).toEqual([...data, ...new Array<number>(66).fill(0)]);
+  });
+
+  it.each(['destination', 'none'])('fills no frame before it is asked for (rewrite: %s)', (rewrite) => {
+    const data = frameTo('02:aa:00:00:00:01').subarray(0, 14);
+    const short = writePcap(Array.from({ length: 2000 }, () => ({ data, originalLength: 70_000 })));
+    const files = { 'short.pcap': short };
+    const frames = replay({ file: 'short.pcap', rewrite }).frames(workloadContext({ files }));
+    let allocated = 0;
+    const Plain = Uint8Array;
+    vi.stubGlobal(
+      'Uint8Array',
+      new Proxy(Plain, {
+        construct(target, parameters: [number], newTarget) {
+          if (typeof parameters[0] === 'number') allocated += parameters[0];
+          return Reflect.construct(target, parameters, newTarget) as object;
+        },
+      }),
+    );
+    const first = frames[Symbol.iterator]().next();
+    vi.unstubAllGlobals();
+    expect(allocated).toBeGreaterThanOrEqual(70_000);
+    expect(allocated).toBeLessThan(2 * 70_000);
+    expect(first.done).toBe(false);
+  });
+
+  it('gives each frame, of every pass, bytes of its own', () => {
+    const frames = framesOf(writePcapng(THREE), { loop: 2 });
+    const before = frames.map(({ bytes }) => [...bytes]);
+    frames[0]!.bytes.fill(0xff);
+    expect(frames.slice(1).map(({ bytes }) => [...bytes])).toEqual(before.slice(1));
+    expect(frames[5]!.bytes.subarray(0, 6)).toEqual(Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0));
   });
 
   it.each([

@@ -58,20 +58,19 @@ export class PcapReplay implements Workload {
 
   /** @throws XdpbedError `pcap-invalid`, naming the file */
   *frames(context: WorkloadContext): Generator<WorkloadFrame> {
-    const captured = this.#read(context.file(this.config.file));
-    const frames = this.config.rewrite === 'destination' ? readdress(captured, context.targets) : captured;
+    const packets = this.#read(context.file(this.config.file));
+    if (this.config.rewrite === 'destination') readdress(packets, context.targets);
 
-    const span = frames.at(-1)!.at;
+    const span = packets.at(-1)!.at;
     // The passes follow each other at the mean distance of two frames.
-    const gap = span === 0 ? DEFAULT_GAP : Math.floor(span / (frames.length - 1));
+    const gap = span === 0 ? DEFAULT_GAP : Math.floor(span / (packets.length - 1));
     for (let pass = 0; pass < this.config.loop; pass++) {
       const start = pass * (span + gap);
-      // Programs write into frames: each frame is a copy of its own.
-      for (const { bytes, at } of frames) yield { bytes: bytes.slice(), at: start + at };
+      for (const packet of packets) yield { bytes: frameOf(packet), at: start + packet.at };
     }
   }
 
-  #read(content: Uint8Array): WorkloadFrame[] {
+  #read(content: Uint8Array): ReplayedPacket[] {
     const { file } = this.config;
     let packets: readonly CapturedPacket[];
     try {
@@ -90,13 +89,33 @@ export class PcapReplay implements Workload {
       const at = Number(packet.timestampNs - first) * PS_PER_NS;
       // Captures of several interfaces step back in time; the order of the file is what counts.
       if (at > latest) latest = at;
-      return { bytes: wholeFrame(packet, `${file}: packet ${index + 1}`), at: latest };
+      return { data: packet.data, length: frameLength(packet, `${file}: packet ${index + 1}`), at: latest };
     });
   }
 }
 
-/** The packet at its length on the wire: what a snaplen cut off is zeros, so that sizes are right at least. */
-function wholeFrame(packet: CapturedPacket, what: string): Uint8Array {
+/** A packet that can be sent. It becomes a frame when it is sent: a short file may claim many long packets. */
+interface ReplayedPacket {
+  /** What was captured; a view of the file. */
+  readonly data: Uint8Array;
+  /** Bytes of the frame: {@link data}, and zeros for what a snaplen cut off. */
+  readonly length: number;
+  /** Picoseconds from the first packet. */
+  readonly at: number;
+  /** Where it goes instead of where it went. */
+  destination?: Uint8Array;
+}
+
+/** A frame of its own, as programs write into frames. What was cut is zeros, so that sizes are right at least. */
+function frameOf({ data, length, destination }: ReplayedPacket): Uint8Array {
+  const bytes = new Uint8Array(length);
+  bytes.set(data);
+  if (destination !== undefined) bytes.set(destination);
+  return bytes;
+}
+
+/** Bytes of the packet on the wire. Throws `pcap-invalid` where it cannot be sent. */
+function frameLength(packet: CapturedPacket, what: string): number {
   const length = Math.max(packet.data.length, packet.originalLength);
   if (packet.data.length < ETHERNET_HEADER_BYTES) {
     throw new XdpbedError(
@@ -113,24 +132,21 @@ function wholeFrame(packet: CapturedPacket, what: string): Uint8Array {
       },
     );
   }
-  const bytes = new Uint8Array(length);
-  bytes.set(packet.data);
-  return bytes;
+  return length;
 }
 
 /**
  * Sends unicast frames to the targets. The captured destinations are handed out to the targets in turn, so that
- * a flow stays whole; broadcast and multicast keep their address. Changes the frames.
+ * a flow stays whole; broadcast and multicast keep their address.
  */
-function readdress(frames: WorkloadFrame[], targets: readonly WorkloadTarget[]): WorkloadFrame[] {
+function readdress(packets: readonly ReplayedPacket[], targets: readonly WorkloadTarget[]): void {
   if (targets.length === 0) throw new XdpbedError('testbed-invalid', 'pcap-replay has no guest to send to');
   const chosen = new Map<string, WorkloadTarget>();
-  for (const { bytes } of frames) {
-    if (isGroupMac(bytes)) continue;
-    const destination = formatMac(bytes);
+  for (const packet of packets) {
+    if (isGroupMac(packet.data)) continue;
+    const destination = formatMac(packet.data);
     let target = chosen.get(destination);
     if (target === undefined) chosen.set(destination, (target = targets[chosen.size % targets.length]!));
-    bytes.set(target.mac);
+    packet.destination = target.mac;
   }
-  return frames;
 }

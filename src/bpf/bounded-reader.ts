@@ -76,11 +76,17 @@ export class BoundedReader {
 
 /**
  * A table of NUL-terminated strings addressed by byte offset, as ELF and BTF have them. Strings are cut out of
- * one decoded copy, so that many references into one long string cost no memory of their own.
+ * one decoded copy, so that many references into one long string cost no memory of their own. The work on all of them
+ * together is bounded by the size of the table: a string is decoded once, and strings may overlap only so far.
  */
 export class StringTable {
   readonly #reader: BoundedReader;
   readonly #latin1: string;
+  /** Where the last string ends: what starts behind it has no end. */
+  readonly #lastEnd: number;
+  /** By start; a string that was cut in two ways counts as two. */
+  readonly #decoded = new Map<number, { readonly end: number; readonly text: string }>();
+  #decodedBytes = 0;
 
   constructor(reader: BoundedReader) {
     this.#reader = reader;
@@ -89,27 +95,32 @@ export class StringTable {
       reader.bytes.byteOffset,
       reader.bytes.byteLength,
     ).toString('latin1');
+    this.#lastEnd = this.#latin1.lastIndexOf('\0');
   }
 
   get length(): number {
     return this.#latin1.length;
   }
 
+  /** Bytes of the strings that were decoded so far, each counted once. */
+  get decodedBytes(): number {
+    return this.#decodedBytes;
+  }
+
   /** The string at `offset`; `limit` is in bytes, and a longer one is an error. */
   at(offset: number, what: string, limit = MAX_NAME): string {
-    const end = this.#end(offset, what);
-    if (end - offset > limit) {
-      this.#reader.fail(`${what} is a string of ${end - offset} bytes, more than ${limit}`, offset);
-    }
-    return this.#decode(offset, end);
+    const end = this.#end(offset, what, limit);
+    if (end - offset > limit) this.#reader.fail(`${what} is a string of more than ${limit} bytes`, offset);
+    return this.#decode(offset, end, what);
   }
 
   /** As `at`, but a string that is too long is cut. */
   cut(offset: number, what: string, limit = MAX_NAME): string {
-    return this.#decode(offset, Math.min(this.#end(offset, what), offset + limit));
+    return this.#decode(offset, Math.min(this.#end(offset, what, limit), offset + limit), what);
   }
 
-  #end(offset: number, what: string): number {
+  /** Where the string at `offset` ends, or `limit + 1` bytes behind it: no further is looked. */
+  #end(offset: number, what: string, limit: number): number {
     if (offset >= this.#latin1.length) {
       // An empty table still has its one well-known string.
       if (offset === 0) return 0;
@@ -118,12 +129,28 @@ export class StringTable {
         this.#latin1.length,
       );
     }
-    const end = this.#latin1.indexOf('\0', offset);
-    if (end < 0) this.#reader.fail(`${what} is a string without an end`, offset);
-    return end;
+    if (offset > this.#lastEnd) this.#reader.fail(`${what} is a string without an end`, offset);
+    const known = this.#decoded.get(offset);
+    if (known !== undefined && known.end - offset <= limit && this.#latin1.charCodeAt(known.end) === 0) {
+      return known.end;
+    }
+    const length = this.#latin1.slice(offset, offset + limit + 1).indexOf('\0');
+    return offset + (length < 0 ? limit + 1 : length);
   }
 
-  #decode(start: number, end: number): string {
+  #decode(start: number, end: number, what: string): string {
+    const known = this.#decoded.get(start);
+    if (known?.end === end) return known.text;
+    this.#decodedBytes += end - start;
+    if (this.#decodedBytes > MAX_OVERLAP * this.#latin1.length + FREE_BYTES) {
+      this.#reader.fail(`${what} is one of too many strings that overlap`, start);
+    }
+    const text = this.#decodeBytes(start, end);
+    this.#decoded.set(start, { end, text });
+    return text;
+  }
+
+  #decodeBytes(start: number, end: number): string {
     const text = this.#latin1.slice(start, end);
     // eslint-disable-next-line no-control-regex -- the question is exactly whether all bytes are ASCII
     if (/^[\x00-\x7f]*$/.test(text)) return text;
@@ -133,3 +160,10 @@ export class StringTable {
 
 /** Longest name taken seriously, in bytes; the kernel stops at 512 (KSYM_NAME_LEN). */
 const MAX_NAME = 1024;
+/**
+ * How often the bytes of a table may be decoded on average, as parts of different strings. Linkers let a string share
+ * the end of a longer one, which real tables do a few times at most.
+ */
+const MAX_OVERLAP = 8;
+/** Bytes that are decoded in any case, however small the table. */
+const FREE_BYTES = 1024 * 1024;

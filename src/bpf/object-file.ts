@@ -1,3 +1,4 @@
+import { XdpbedError } from '../core/diagnostic.js';
 import { readAssembly } from './assembly-object.js';
 import { readObject, type ObjectSpec } from './elf/object-spec.js';
 import { resizeMaps, type MapSizes } from './map-sizes.js';
@@ -10,6 +11,9 @@ export interface ObjectFileOptions {
   readonly maxEntries?: MapSizes | undefined;
 }
 
+/** The longest object file that is read; those of real programs, debug information included, have some MiB at most. */
+export const MAX_OBJECT_BYTES = 16 * 1024 * 1024;
+
 /**
  * What an object file holds: an ELF object, or programs as text when its name ends in `.s`. Throws `object-invalid`,
  * `object-unsupported` or `asm-invalid`, and what `resizeMaps` throws.
@@ -19,6 +23,13 @@ export function parseObjectFile(
   name: string,
   { type, maxEntries }: ObjectFileOptions = {},
 ): ObjectSpec {
+  if (bytes.length > MAX_OBJECT_BYTES) {
+    throw new XdpbedError(
+      'object-invalid',
+      `the object file has more than ${MAX_OBJECT_BYTES} bytes (${MAX_OBJECT_BYTES / 2 ** 20} MiB)`,
+      { at: { offset: MAX_OBJECT_BYTES }, hint: 'leave out what no program needs: llvm-strip -g' },
+    );
+  }
   const object = name.endsWith('.s')
     ? readAssembly(new TextDecoder().decode(bytes), name)
     : readObject(bytes, name);

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Btf } from './btf/btf.js';
 import { BtfEncoder } from './btf/btf-encoder.js';
 import { MapBtfExtractor, type MapBtf } from './btf/map-btf.js';
@@ -102,6 +102,22 @@ describe('special fields of BTF as it may come', () => {
     expect(specialFields(lock(4, 16)).problem).toBe('lock does not lie in its value alone');
   });
 
+  it.each(Object.getOwnPropertyNames(Object.prototype))('are found in a struct called %s', (name) => {
+    const map = mapOf(8, (btf) => {
+      const holder = struct(btf, name, 4, [['lock', struct(btf, 'bpf_spin_lock', 4), 0]]);
+      return struct(btf, 'value', 8, [['in', holder, 4]]);
+    });
+    expect(specialFields(map).fields).toEqual([
+      { type: 'bpf_spin_lock', name: 'in.lock', offset: 4, size: 4 },
+    ]);
+  });
+
+  it('are searched once for all maps with the same types', () => {
+    const map = mapOf(4, (btf) => struct(btf, 'bpf_spin_lock', 4));
+    const { fields } = specialFields({ ...map, valueSize: 8 });
+    expect(specialFields(map).fields).toBe(fields);
+  });
+
   it('end in a problem where there are too many or too deep', () => {
     const many = mapOf(8 * 12, (btf) => {
       const pointer = tagged(btf, 'kptr');
@@ -180,5 +196,44 @@ describe('BTF of one map', () => {
     expect(() => {
       for (let type = 2; type < 12; type++) extractor.extract(1, type);
     }).toThrow(/more than 4194304 bytes/);
+  });
+
+  it('takes work by the number of types, however many share one name', () => {
+    const work = (count: number): number => {
+      const encoder = new BtfEncoder();
+      const value = struct(encoder, 'value', 4);
+      for (let i = 0; i < count; i++) encoder.type('FWD', { name: 'node', sizeOrType: 0 });
+      const body = [0xffffffff];
+      for (let i = 0; i < count; i++) {
+        encoder.type('DECL_TAG', { name: 'contains:node:at', sizeOrType: value, body });
+      }
+      const btf = new Btf(encoder.bytes());
+      const looks = vi.spyOn(btf, 'type');
+      new MapBtfExtractor(btf).extract(0, value);
+      return looks.mock.calls.length;
+    };
+    expect(work(2000)).toBeLessThan(3 * work(1000));
+  });
+
+  it('is given up before it is encoded where types refer to too many, and says where', () => {
+    const encoder = new BtfEncoder();
+    const number = encoder.type('INT', { name: 'u32', sizeOrType: 4, body: [32] });
+    const members = Array.from({ length: 60_000 }, () => ['m', number, 0] as const);
+    const structs = Array.from({ length: 18 }, (_, i) => struct(encoder, `s${i}`, 4, members));
+    const value = struct(
+      encoder,
+      'value',
+      4,
+      structs.map((type) => ['in', type, 0]),
+    );
+    const extractor = new MapBtfExtractor(new Btf(encoder.bytes(), 0x40));
+    expect(() => extractor.extract(0, value)).toThrow(
+      expect.objectContaining({
+        code: 'object-invalid',
+        message: expect.stringContaining('more than 1048576 times') as string,
+        at: { offset: 0x40 },
+      }),
+    );
+    expect(extractor.references).toBe(2 ** 20 + 1);
   });
 });

@@ -1,5 +1,5 @@
 import { Btf } from './btf/btf.js';
-import { KPTR_TAGS } from './btf/map-btf.js';
+import { KPTR_TAGS, type MapBtf } from './btf/map-btf.js';
 import type { BtfComposite, BtfDataSection, BtfType } from './btf/btf-type.js';
 import {
   BPF_F_RDONLY_PROG,
@@ -68,16 +68,24 @@ const NONE: SpecialFields = { fields: [] };
  */
 export function specialFields(map: MapAttributes): SpecialFields {
   if (map.btf === undefined) return NONE;
-  let fields: readonly SpecialField[];
+  let declared = DECLARED.get(map.btf);
+  if (declared === undefined) DECLARED.set(map.btf, (declared = declaredFields(map.btf)));
+  if (declared.fields.length === 0) return declared;
+  const problem = problemOf(map, declared.fields);
+  return problem === undefined ? declared : { fields: [], problem };
+}
+
+/** What a value's type declares. Maps of an object share their BTF: what is large is searched once, not for each. */
+const DECLARED = new WeakMap<MapBtf, SpecialFields>();
+
+function declaredFields(btf: MapBtf): SpecialFields {
   try {
-    fields = new FieldFinder(new Btf(map.btf.bytes)).find(map.btf.valueType);
+    const fields = new FieldFinder(new Btf(btf.bytes)).find(btf.valueType);
+    return fields.length === 0 ? NONE : { fields };
   } catch (error) {
     if (!(error instanceof XdpbedError)) throw error;
     return { fields: [], problem: error.message };
   }
-  if (fields.length === 0) return NONE;
-  const problem = problemOf(map, fields);
-  return problem === undefined ? { fields } : { fields: [], problem };
 }
 
 /** What makes the kernel refuse the fields as a whole. */
@@ -182,7 +190,10 @@ class FieldFinder {
 
   #inElement(id: number, type: BtfType, depth: number): readonly SpecialField[] {
     if (type.kind === 'STRUCT') {
-      if (!(type.name in TYPES) || type.name === 'kptr') return this.#inStruct(id, type, depth + 1);
+      // Programs name their structs as they like, also as what every object inherits: `struct toString`.
+      if (!Object.hasOwn(TYPES, type.name) || type.name === 'kptr') {
+        return this.#inStruct(id, type, depth + 1);
+      }
       const field = type.name as SpecialFieldType;
       // A struct that only has the name is plain data.
       return TYPES[field].size === type.size ? [{ type: field, name: '', offset: 0, size: type.size }] : [];

@@ -28,7 +28,8 @@ import {
  */
 export class Btf {
   readonly #types: readonly BtfType[];
-  readonly #byName = new Map<string, number[]>();
+  /** The first type of each name, by kind. */
+  readonly #firstByName = new Map<BtfKind, Map<string, number>>();
   readonly #sizes = new Map<number, number | undefined>();
   /** The section's strings; `.BTF.ext` refers to them too. */
   readonly strings: StringTable;
@@ -38,7 +39,12 @@ export class Btf {
    * `placement` tells where a global variable of a data section really is, which an unlinked object only says
    * in its symbol table.
    */
-  constructor(bytes: Uint8Array, fileOffset = 0, placement?: VariablePlacement) {
+  constructor(
+    bytes: Uint8Array,
+    /** Where the section starts in the file. */
+    readonly fileOffset = 0,
+    placement?: VariablePlacement,
+  ) {
     const reader: BoundedReader = new BoundedReader(bytes, 'btf-invalid', fileOffset);
     const magic = reader.u16(0, 'the BTF magic number');
     if (magic === 0x9feb) reader.fail('big-endian BTF', 0);
@@ -64,9 +70,9 @@ export class Btf {
     this.#types = new TypeParser(reader, this.strings, placement).parse(typesAt, typesAt + typesLength);
     this.#types.forEach((type, id) => {
       if (type.name === '') return;
-      const ids = this.#byName.get(type.name);
-      if (ids === undefined) this.#byName.set(type.name, [id]);
-      else ids.push(id);
+      let firsts = this.#firstByName.get(type.kind);
+      if (firsts === undefined) this.#firstByName.set(type.kind, (firsts = new Map<string, number>()));
+      if (!firsts.has(type.name)) firsts.set(type.name, id);
     });
   }
 
@@ -80,21 +86,13 @@ export class Btf {
     return this.#types[id] ?? VOID;
   }
 
-  /** Ids of the types with this name, in the order of the section. */
-  idsByName(name: string): readonly number[] {
-    return this.#byName.get(name) ?? [];
-  }
-
   /** The first type of that name and kind. */
   find<K extends BtfKind>(
     kind: K,
     name: string,
   ): { readonly id: number; readonly type: BtfTypeOfKind<K> } | undefined {
-    for (const id of this.idsByName(name)) {
-      const type = this.type(id);
-      if (type.kind === kind) return { id, type: type as unknown as BtfTypeOfKind<K> };
-    }
-    return undefined;
+    const id = this.#firstByName.get(kind)?.get(name);
+    return id === undefined ? undefined : { id, type: this.type(id) as unknown as BtfTypeOfKind<K> };
   }
 
   /**

@@ -15,6 +15,11 @@ export interface MapBtf {
 
 /** Bytes of BTF that the maps of one object may carry, so that a small file cannot ask for gigabytes. */
 const MAX_MAP_BTF_BYTES = 4 * 1024 * 1024;
+/**
+ * References between types that are followed for the maps of one object. Each that is kept takes four bytes of the
+ * above at least; this bounds the work on what is only found too large when it is encoded.
+ */
+const MAX_REFERENCES = MAX_MAP_BTF_BYTES / 4;
 
 /** Type tags of pointers that the kernel tracks in map values (kernel/bpf/btf.c, `btf_find_kptr`). */
 export const KPTR_TAGS: ReadonlySet<string> = new Set(['kptr', 'kptr_untrusted', 'percpu_kptr', 'uptr']);
@@ -34,6 +39,7 @@ export class MapBtfExtractor {
   /** Ids of DECL_TAGs with {@link CONTAINS} by what they tag. */
   readonly #tags = new Map<number, number[]>();
   #bytes = 0;
+  #references = 0;
 
   constructor(btf: Btf) {
     this.#btf = btf;
@@ -46,7 +52,15 @@ export class MapBtfExtractor {
     }
   }
 
-  /** The same types give the same object. Throws `object-invalid` beyond 4 MiB for all maps together. */
+  /** References between types that were followed so far. */
+  get references(): number {
+    return this.#references;
+  }
+
+  /**
+   * The same types give the same object. Throws `object-invalid`, at the object's BTF, beyond 4 MiB or 2^20 references
+   * between types for all maps together.
+   */
   extract(keyType: number, valueType: number): MapBtf {
     const name = `${keyType}:${valueType}`;
     const known = this.#known.get(name);
@@ -58,10 +72,7 @@ export class MapBtfExtractor {
     for (const id of ids) {
       encode(encoder, this.#btf.type(id), idOf);
       if (this.#bytes + encoder.size > MAX_MAP_BTF_BYTES) {
-        throw new XdpbedError(
-          'object-invalid',
-          `the types of the object's maps take more than ${MAX_MAP_BTF_BYTES} bytes`,
-        );
+        this.#fail(`the types of the object's maps take more than ${MAX_MAP_BTF_BYTES} bytes`);
       }
     }
     const btf = { bytes: encoder.bytes(), keyType: idOf(keyType), valueType: idOf(valueType) };
@@ -74,6 +85,9 @@ export class MapBtfExtractor {
   #reach(roots: readonly number[]): ReadonlySet<number> {
     const reached = new Set<number>();
     const visit = (id: number): void => {
+      if (++this.#references > MAX_REFERENCES) {
+        this.#fail(`the types of the object's maps refer to types more than ${MAX_REFERENCES} times`);
+      }
       const { kind } = this.#btf.type(id);
       // No value is made of functions.
       if (kind !== 'VOID' && kind !== 'FUNC' && kind !== 'FUNC_PROTO') reached.add(id);
@@ -118,6 +132,10 @@ export class MapBtfExtractor {
       this.#tags.get(id)?.forEach(visit);
     }
     return reached;
+  }
+
+  #fail(message: string): never {
+    throw new XdpbedError('object-invalid', message, { at: { offset: this.#btf.fileOffset } });
   }
 }
 

@@ -68,10 +68,26 @@ function find<T extends { readonly name: string }>(
   what: string,
   user: string,
 ): T {
-  const found = items.find((item) => item.name === name);
+  const found = indexOf(items).get(name) as T | undefined;
   if (found !== undefined) return found;
   throw new XdpbedError(
     'object-invalid',
     `${user} refers to ${what} ${name}, which the object does not define`,
   );
+}
+
+/** Items by name, of those called alike the first. Every program of an object is looked up in the same lists. */
+const INDEXES = new WeakMap<readonly Named[], ReadonlyMap<string, Named>>();
+
+interface Named {
+  readonly name: string;
+}
+
+function indexOf(items: readonly Named[]): ReadonlyMap<string, Named> {
+  const known = INDEXES.get(items);
+  if (known !== undefined) return known;
+  const index = new Map<string, Named>();
+  for (const item of items) if (!index.has(item.name)) index.set(item.name, item);
+  INDEXES.set(items, index);
+  return index;
 }

@@ -486,6 +486,13 @@ function readLegacyMaps(elf: ElfFile, section: ElfSection, btf: Btf | undefined)
     const word = (at: number): number => view.getUint32(offset + at, true);
     return { symbol, offset, size, word };
   });
+  // Many maps may claim one name, and the struct of that name may be long.
+  const annotated = new Map<string, ReturnType<typeof annotatedTypes>>();
+  const typesOf = (name: string): ReturnType<typeof annotatedTypes> => {
+    let types = annotated.get(name);
+    if (types === undefined) annotated.set(name, (types = annotatedTypes(btf, name)));
+    return types;
+  };
   const plain = (index: number): MapSpec => {
     const { symbol, word } = definitions[index]!;
     return {
@@ -496,7 +503,7 @@ function readLegacyMaps(elf: ElfFile, section: ElfSection, btf: Btf | undefined)
       maxEntries: word(12),
       flags: word(16),
       initial: [],
-      ...annotatedTypes(btf, symbol.name),
+      ...typesOf(symbol.name),
     };
   };
   const byId = new Map<number, number>();

@@ -69,15 +69,18 @@ function entryPoints(functions: readonly ObjectFunction[]): ObjectFunction[] {
 function readBtf(elf: ElfFile): Btf | undefined {
   const section = elf.section('.BTF');
   if (section === undefined) return undefined;
-  const symbols = new Map<string, number>();
+  const symbols = new Map<string, Map<string, number>>();
   for (const symbol of elf.symbols) {
     if (symbol.binding === STB_LOCAL || symbol.type === STT_SECTION || symbol.name === '') continue;
     const home = elf.sections[symbol.section];
-    if (home !== undefined) symbols.set(`${home.name}\0${symbol.name}`, symbol.value);
+    if (home === undefined) continue;
+    let inHome = symbols.get(home.name);
+    if (inHome === undefined) symbols.set(home.name, (inHome = new Map<string, number>()));
+    inHome.set(symbol.name, symbol.value);
   }
   const sizes = new Map(elf.sections.map((candidate) => [candidate.name, candidate.size]));
   const placement: VariablePlacement = {
-    variableOffset: (home, variable) => symbols.get(`${home}\0${variable}`),
+    variableOffset: (home, variable) => symbols.get(home)?.get(variable),
     sectionSize: (home) => sizes.get(home),
   };
   return new Btf(elf.bytesOf(section), section.offset, placement);

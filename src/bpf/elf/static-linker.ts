@@ -244,6 +244,7 @@ class FunctionAnalysis {
       this.#call(slot, this.fn.section, this.fn.start + slot + 1 + insn.imm);
     });
     for (const relocation of coreRelocations) {
+      if (this.#problem !== undefined) break;
       const reason = btf === undefined ? undefined : needsKernelTypes(btf, relocation);
       if (reason !== undefined) this.#unsupported(relocation.insn - this.fn.start, reason);
     }

@@ -22,7 +22,8 @@ export function parseOnlyArguments(
   args: readonly string[],
   matrix: NonNullable<Testbed['matrix']>,
 ): Record<string, string[]> {
-  const only: Record<string, string[]> = {};
+  // An axis may be called `constructor`: what is looked up here is only what was put in.
+  const only = Object.create(null) as Record<string, string[]>;
   for (const text of args) {
     const equals = text.indexOf('=');
     if (equals <= 0)

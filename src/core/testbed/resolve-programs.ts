@@ -16,6 +16,7 @@ import type { TestbedFiles } from './testbed-files.js';
 import type { Testbed } from './testbed-schema.js';
 import { suggest } from './wiring.js';
 import type { YamlPath } from './yaml-source.js';
+import { setOwn } from '../own-property.js';
 
 /** Programs by name; what those that are attached are read from is entered in `objects`. */
 export function resolvePrograms(
@@ -45,7 +46,7 @@ class ProgramResolver {
       const at = ['programs', name];
       if (this.problems.full) break;
       if (!parts.has(...at)) continue;
-      const file = await this.files.read(section.object);
+      const file = await this.files.readObject(section.object);
       const object = file instanceof XdpbedError ? file : this.files.parse(section.object, file.bytes);
       if (object instanceof XdpbedError) {
         this.problems.report([...at, 'object'], `${section.object}: ${object.message}`, object.hint);
@@ -83,16 +84,17 @@ class ProgramResolver {
         if (map === undefined) continue;
         // Presets name interfaces; without those, nothing can be said of them.
         if (names === undefined) continue;
-        presets[mapName] = entries.flatMap((entry, index) => {
+        const encoded = entries.flatMap((entry, index) => {
           const where = [...at, 'maps', mapName, index];
           const key = this.#encode(entry.key, map.keySize, map.keyType, names, [...where, 'key']);
           const value = this.#encode(entry.value, map.valueSize, map.valueType, names, [...where, 'value']);
           return key === undefined || value === undefined ? [] : [{ key, value }];
         });
+        setOwn(presets, mapName, encoded);
       }
       if (wired) this.#checkLookups(parts.testbed, name, section.object, object.maps);
       if (!attached.has(name) || file instanceof XdpbedError) continue;
-      objects[section.object] = file.hash;
+      setOwn(objects, section.object, file.hash);
       programs[name] = {
         name,
         object: section.object,

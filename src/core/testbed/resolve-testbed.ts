@@ -31,6 +31,7 @@ import { buildHostPlan, buildGuestPlans } from './run-plan.js';
 import { TestbedFiles } from './testbed-files.js';
 import { checkWiring } from './wiring.js';
 import { YamlSource, type YamlPath } from './yaml-source.js';
+import { setOwn } from '../own-property.js';
 
 /** A plugin from elsewhere whose module was found and not run. */
 export interface UnreadPlugin {
@@ -391,7 +392,7 @@ class Resolver {
       if (file instanceof XdpbedError) {
         const hint = 'the path is relative to the folder of the testbed file';
         this.problems.report(path, `${name}: ${file.message}`, file.hint ?? hint);
-      } else objects[name] = file.hash;
+      } else setOwn(objects, name, file.hash);
     }
   }
 }

@@ -4,7 +4,7 @@ import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import { parseObjectFile } from '../../bpf/object-file.js';
 import type { Sha256 } from '../contract/run-spec.js';
 import { XdpbedError } from '../diagnostic.js';
-import { readFileBytes } from './object-file.js';
+import { readFileBytes, readObjectBytes } from './object-file.js';
 
 export interface FileRead {
   readonly bytes: Uint8Array;
@@ -25,14 +25,27 @@ export class TestbedFiles {
   }
 
   read(name: string): Promise<FileRead | XdpbedError> {
-    let file = this.#files.get(name);
+    return this.#read(name, `file ${name}`, readFileBytes);
+  }
+
+  /** As `read`, of an object file no more than {@link parse} looks at. */
+  readObject(name: string): Promise<FileRead | XdpbedError> {
+    return this.#read(name, `object ${name}`, readObjectBytes);
+  }
+
+  #read(
+    name: string,
+    key: string,
+    bytesOf: (path: string) => Promise<Uint8Array>,
+  ): Promise<FileRead | XdpbedError> {
+    let file = this.#files.get(key);
     if (file === undefined) {
-      file = readFileBytes(resolvePath(this.#folder, name)).then((bytes) => {
+      file = bytesOf(resolvePath(this.#folder, name)).then((bytes) => {
         const hash = createHash('sha256').update(bytes).digest('hex');
         this.bytes.set(hash, bytes);
         return { bytes, hash };
       }, asXdpbedError);
-      this.#files.set(name, file);
+      this.#files.set(key, file);
     }
     return file;
   }

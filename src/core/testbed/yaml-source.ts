@@ -17,6 +17,7 @@ import {
   type YAMLMap,
 } from 'yaml';
 import type { DiagnosticLocation } from '../diagnostic.js';
+import { setOwn } from '../own-property.js';
 
 /** One thing wrong with a testbed file: where, what, and what may have been meant. */
 export interface Problem {
@@ -266,14 +267,7 @@ class Expansion {
     const record: Record<string, unknown> = {};
     for (const pair of items) {
       if (!isPair(pair) || !isScalar(pair.key)) continue;
-      const value = this.toPlain(pair.value, depth);
-      // Defined, not assigned: `__proto__` is a key like any other.
-      Object.defineProperty(record, String(pair.key.value), {
-        value,
-        writable: true,
-        enumerable: true,
-        configurable: true,
-      });
+      setOwn(record, String(pair.key.value), this.toPlain(pair.value, depth));
     }
     return record;
   }
