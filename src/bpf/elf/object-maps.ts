@@ -169,6 +169,9 @@ function readGlobalData(elf: ElfFile, section: ElfSection, btf: Btf | undefined)
   };
 }
 
+/** Of all settings of the kernel that an object names: they are numbers and short strings. */
+const MAX_SETTINGS_BYTES = 65_536;
+
 /**
  * Weak settings of the kernel's (`extern bool CONFIG_X __kconfig __weak`): as in libbpf a map `.kconfig` that never
  * changes holds them, and what is not set is 0. Nothing is set here, as there is no kernel to ask. Those that are not
@@ -193,7 +196,12 @@ function readKernelSettings(elf: ElfFile, btf: Btf | undefined): PlacedMap | und
     }
     settings.set(variable.name, size);
     size += Math.ceil(bytes / 8) * 8;
-    if (size > MAX_VALUE) throw new XdpbedError('object-invalid', `the settings in .kconfig are too large`);
+    if (size > MAX_SETTINGS_BYTES) {
+      throw new XdpbedError(
+        'object-invalid',
+        `the settings in .kconfig take more than ${MAX_SETTINGS_BYTES} bytes`,
+      );
+    }
   }
   if (size === 0) return undefined;
   return {
