@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { runForTest } from '../src/cli/testing-terminal.js';
-import type { ResultDocument } from '../src/core/contract/result.js';
+import { runForTest } from './testing-terminal.js';
+import type { ResultDocument } from '../core/contract/result.js';
 
-const FILE = new URL('noisy-neighbour.testbed.yaml', import.meta.url).pathname;
+const FILE = new URL('../../testbeds/noisy-neighbour.testbed.yaml', import.meta.url).pathname;
 const [QUIET, NOISY] = ['quiet', 'noisy'].map((guest) => `guests.${guest}.nics.eth0.requests`);
 
 describe('testbed noisy-neighbour', () => {
