@@ -437,7 +437,8 @@ export class GuestBpf {
 
 /**
  * What the verifier found a run to take at most: one that takes more shows that it was mistaken, or that keys of a map
- * were chosen to collide, and ends. The host's limit holds where that is more, where it is not known, and for programs whose tail calls lead to others.
+ * were chosen to collide, and ends. The host's limit holds where it is smaller, where no bound is known, and for programs
+ * whose tail calls lead to others.
  */
 function insnLimitFor(properties: ProgramProperties | undefined): number {
   if (properties === undefined || properties.helpers.includes(BPF_FUNC.tail_call)) return DEFAULT_INSN_LIMIT;
