@@ -6,6 +6,7 @@
 export * from './bpf-probe.js';
 export * from './bpf-syscall.js';
 export * from './bpf-thread.js';
+export * from './hook-programs/index.js';
 export * from './kernel-map.js';
 export * from './kernel-object.js';
 export * from './kernel-program.js';
