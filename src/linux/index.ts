@@ -20,3 +20,5 @@ export * from './owned-namespace.js';
 export * from './packet-socket.js';
 export * from './prune.js';
 export * from './tap-device.js';
+export * from './ethtool.js';
+export * from './requirements.js';

@@ -30,6 +30,8 @@ export interface Libc {
   read(fd: number, into: Uint8Array): number;
   /** write(2): bytes written, or `-errno`. */
   write(fd: number, bytes: Uint8Array): number;
+  /** fcntl(2) with a number for its argument: what the kernel returned, or `-errno`. */
+  fcntl(fd: number, command: number, argument: number): number;
   /** sched_setaffinity(2) of a thread (0: the calling one) to these CPUs: 0 or `-errno`. */
   schedSetaffinity(thread: number, cpus: readonly number[]): number;
   /** prctl(2): what the kernel returned, or `-errno`. Arguments are numbers: none that is an address. */
@@ -100,6 +102,7 @@ function load(): Libc | XdpbedError {
     const capset = library.func('int capset(void *header, void *data)');
     const setns = library.func('int setns(int fd, int type)');
     const ioctl = library.func('int ioctl(int fd, unsigned long request, void *argument)');
+    const fcntl = library.func('int fcntl(int fd, int command, long argument)');
     const socket = library.func('int socket(int domain, int type, int protocol)');
     const bind = library.func('int bind(int fd, void *address, uint32_t length)');
     const sendto = library.func(
@@ -122,6 +125,7 @@ function load(): Libc | XdpbedError {
       capset: (header, data) => orErrno(capset(header, data)),
       setns: (fd, type) => orErrno(setns(fd, type)),
       ioctl: (fd, request, argument) => orErrno(ioctl(fd, request, argument)),
+      fcntl: (fd, command, argument) => orErrno(fcntl(fd, command, argument)),
       socket: (domain, type, protocol) => orErrno(socket(domain, type | SOCK_CLOEXEC, protocol)),
       bind: (fd, address) => orErrno(bind(fd, address, address.length)),
       sendto: (fd, bytes, flags, address) =>
