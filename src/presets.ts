@@ -59,6 +59,12 @@ export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
     load: async () => (await import('../plugins/executor-differential/index.js')).default,
   },
   {
+    role: 'executor',
+    name: 'kernel',
+    description: 'runs programs in the kernel that this runs on, by BPF_PROG_TEST_RUN; needs root',
+    load: async () => (await import('../plugins/executor-kernel/index.js')).default,
+  },
+  {
     role: 'map-backend',
     name: 'memory',
     description: 'maps in the address space of the in-process engine, with the errno behaviour of Linux 6.18',
