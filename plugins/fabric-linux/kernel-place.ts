@@ -77,6 +77,23 @@ export class KernelPlace implements HookPlace {
     };
   }
 
+  /**
+   * Has another program of the kernel stand in for the one that is here while `work` is under way, on the first of its
+   * ways. Throws where none is here.
+   */
+  async standIn<T>(programFd: number, work: () => Promise<T>): Promise<T> {
+    const attached = this.#attached;
+    if (attached === undefined)
+      throw new XdpbedError('plugin-failed', `${this.node}: no program is attached`);
+    const { landing } = this.ways[0]!;
+    landing.replace(programFd);
+    try {
+      return await work();
+    } finally {
+      if (this.#attached === attached) landing.replace(attached.fds[0]!);
+    }
+  }
+
   /** Takes away what is there. */
   close(): void {
     if (this.#attached !== undefined) this.#detach(this.#attached);

@@ -6,6 +6,7 @@ import { SENDER_MAC } from '../../src/core/contract/workload.js';
 import { formatMac } from '../../src/packet/mac-address.js';
 import { buildFrame } from '../../src/packet/frame-builder.js';
 import { possibleCpus, setReceiveOffload, type Ledger } from '../../src/linux/index.js';
+import { CountingSink } from './counting-sink.js';
 import { countFlow, type FlowParts } from './flow.js';
 import { FrameEnds } from './frame-ends.js';
 import { Generator } from './generator.js';
@@ -73,6 +74,7 @@ export class RateMeasurement {
       await generator.stop();
       const total = await this.#settled(generator, reader);
       const perSecond = samples.map(({ ended }) => ended);
+      const ceiling = await this.#ceiling(generator);
       return {
         node: this.nic.driver.node,
         hook: parts.plan.host.hook,
@@ -87,11 +89,37 @@ export class RateMeasurement {
         },
         samples: perSecond,
         offeredPerSecond: median(samples.map(({ sent }) => sent)),
+        ...(ceiling === undefined ? {} : { ceiling }),
         ...total,
       };
     } finally {
       await reader.close();
       await generator.close();
+    }
+  }
+
+  /** The same traffic into a program on the NIC that drops it; undefined where the NIC has no program. */
+  async #ceiling(generator: Generator): Promise<MeasuredRate['ceiling']> {
+    const { parts, measure } = this;
+    const entry = parts.hostNics[0]!;
+    if (entry.place.verdicts === undefined) return undefined;
+    const sink = new CountingSink();
+    try {
+      const rates = await entry.place.standIn(sink.fd, async () => {
+        generator.start();
+        await sleep(measure.warmUp * 1000, undefined, { signal: parts.signal });
+        const found: number[] = [];
+        for (let sample = 0; sample < measure.samples; sample++) {
+          const [at, before] = [performance.now(), sink.count];
+          await sleep(measure.seconds * 1000, undefined, { signal: parts.signal });
+          found.push((sink.count - before) / ((performance.now() - at) / 1000));
+        }
+        await generator.stop();
+        return found;
+      });
+      return { what: `native XDP_DROP on ${entry.plan.name}`, framesPerSecond: median(rates) };
+    } finally {
+      sink.close();
     }
   }
 

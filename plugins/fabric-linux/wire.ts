@@ -1,18 +1,7 @@
-import { assemble } from '../../src/bpf/assembler.js';
-import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
-import { XDP_DROP } from '../../src/bpf/xdp.js';
 import type { RunPlan } from '../../src/core/contract/plan.js';
-import { XdpbedError } from '../../src/core/diagnostic.js';
-import {
-  closeFd,
-  countVerdicts,
-  driverStatistics,
-  loadKernelProgram,
-  PacketSocket,
-  type NetworkNamespace,
-} from '../../src/linux/index.js';
+import { driverStatistics, PacketSocket, type NetworkNamespace } from '../../src/linux/index.js';
+import { CountingSink } from './counting-sink.js';
 import { LinkLanding } from './landing.js';
-import { VerdictCounters } from './verdict-counters.js';
 
 /**
  * The other ends of the host's NICs: frames go in by the first, and what comes out by any of them is counted and
@@ -60,7 +49,7 @@ export class Wire {
 }
 
 class WireEnd {
-  readonly #counters = new VerdictCounters();
+  readonly #sink = new CountingSink();
   readonly #landing: LinkLanding;
 
   constructor(
@@ -70,26 +59,9 @@ class WireEnd {
   ) {
     this.#landing = new LinkLanding(`wire of ${name}`, namespace, { hook: 'xdp', ifindex });
     try {
-      const sink: Program = {
-        name: 'wire',
-        type: BPF_PROG_TYPE_XDP,
-        attachType: 'BPF_XDP',
-        gplCompatible: true,
-        insns: assemble(`r0 = ${XDP_DROP}\nexit`),
-      };
-      const counting = countVerdicts(sink, { counters: 1 });
-      if (!counting.ok) throw new XdpbedError('plugin-failed', counting.reason);
-      const verdict = loadKernelProgram(counting.program, new Map([[1, this.#counters.fd]]));
-      if (!verdict.accepted)
-        throw new XdpbedError('host-unsupported', `a counting program is refused: ${verdict.log}`);
-      try {
-        this.#landing.put(verdict.programFd);
-      } finally {
-        // The link holds on to it.
-        closeFd(verdict.programFd);
-      }
+      this.#landing.put(this.#sink.fd);
     } catch (error) {
-      this.#counters.close();
+      this.#sink.close();
       throw error;
     }
   }
@@ -104,11 +76,11 @@ class WireEnd {
   }
 
   get received(): number {
-    return this.#counters.read().XDP_DROP;
+    return this.#sink.count;
   }
 
   close(): void {
     this.#landing.take();
-    this.#counters.close();
+    this.#sink.close();
   }
 }
