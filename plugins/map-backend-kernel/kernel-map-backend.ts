@@ -58,6 +58,10 @@ const MIB = 1024 * 1024;
 @injectable()
 export class KernelMapBackend implements MapBackend, Lifecycle {
   readonly name = 'kernel';
+  /** Every CPU that the kernel may ever have. */
+  get cpus(): number {
+    return possibleCpus();
+  }
   readonly #limit: number;
   readonly #namespace: NetworkNamespace | undefined;
   readonly #maps = new Set<KernelBpfMap>();

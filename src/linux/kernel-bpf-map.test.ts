@@ -80,6 +80,19 @@ describe.skipIf(skipped !== '')(`a map of the kernel's as a BpfMap${skipped}`, (
     expect(other.lookup(u32(0))).toEqual(u32(0));
   });
 
+  it('takes values of any size', () => {
+    for (const valueSize of [8, 65_528, 65_536, 300_000]) {
+      const map = create('BPF_MAP_TYPE_ARRAY', { valueSize, maxEntries: 2 });
+      const value = Uint8Array.from({ length: valueSize }, (_, index) => (index * 7) & 0xff);
+      expect(map.update(u32(1), value, 0n)).toBe(0);
+      expect(Buffer.compare(map.lookup(u32(1)) as Uint8Array, value)).toBe(0);
+      expect(map.lookup(u32(0))).toEqual(new Uint8Array(valueSize));
+      const batch = map.lookupBatch(null, 9);
+      if (typeof batch === 'number') throw new Error(`batch: ${batch}`);
+      expect(Buffer.compare(batch.entries[1]!.value, value)).toBe(0);
+    }
+  });
+
   it('believes no file descriptor in a value', () => {
     const open = create('BPF_MAP_TYPE_ARRAY');
     const program = load('r0 = 2\nexit');

@@ -144,11 +144,11 @@ function load(): Libc | XdpbedError {
         const mask = new Uint8Array(CPU_SET_SIZE);
         const result = orErrno(getAffinity(thread, mask.length, mask));
         if (result < 0) return result;
-        return [...mask].flatMap((bits, at) =>
-          bits === 0
-            ? []
-            : [0, 1, 2, 3, 4, 5, 6, 7].filter((bit) => bits & (1 << bit)).map((bit) => at * 8 + bit),
-        );
+        const cpus: number[] = [];
+        for (let cpu = 0; cpu < mask.length * 8; cpu++) {
+          if ((mask[cpu >> 3]! & (1 << (cpu & 7))) !== 0) cpus.push(cpu);
+        }
+        return cpus;
       },
       duplicate: (fd) => orErrno(fcntl(fd, F_DUPFD_CLOEXEC, 0)),
       prctl: (option, a = 0, b = 0, c = 0, d = 0) => orErrno(prctl(option, a, b, c, d)),
