@@ -34,17 +34,24 @@ export const KERNEL_EXECUTOR_CONFIG = token<KernelExecutorConfig>('executor-kern
 export class KernelExecutor implements Executor, Lifecycle {
   readonly name = 'kernel';
   readonly #loaded = new Set<KernelLoadedProgram>();
+  readonly #perfmon: boolean;
+  readonly #namespace: NetworkNamespace | undefined;
+  #cpu: number;
 
   constructor(
-    @inject(KERNEL_EXECUTOR_CONFIG) readonly config: KernelExecutorConfig,
-    @inject(NETWORK_NAMESPACE, { isOptional: true }) readonly namespace?: NetworkNamespace,
-  ) {}
+    @inject(KERNEL_EXECUTOR_CONFIG) config: KernelExecutorConfig,
+    @inject(NETWORK_NAMESPACE, { isOptional: true }) namespace?: NetworkNamespace,
+  ) {
+    this.#cpu = config.cpu;
+    this.#perfmon = config.perfmon;
+    this.#namespace = namespace;
+  }
 
   probe(): ProbeResult {
     const probe = probeBpf();
     if (probe.status !== 'supported') return probe;
     try {
-      return onCpu(this.config.cpu, () => probe);
+      return onCpu(this.#cpu, () => probe);
     } catch (error) {
       return { status: 'unsupported', reason: messageOf(error) };
     }
@@ -54,14 +61,19 @@ export class KernelExecutor implements Executor, Lifecycle {
     for (const loaded of [...this.#loaded]) loaded.close();
   }
 
+  runOn(cpu: number): void {
+    this.#cpu = cpu;
+  }
+
   async load(program: Program, environment: ExecutionEnvironment): Promise<KernelLoadedProgram> {
     return this.loadNow(program, environment);
   }
 
   loadNow(program: Program, environment: ExecutionEnvironment): KernelLoadedProgram {
     const loaded: KernelLoadedProgram = KernelLoadedProgram.load(program, environment, {
-      ...this.config,
-      namespace: this.namespace,
+      cpu: () => this.#cpu,
+      perfmon: this.#perfmon,
+      namespace: this.#namespace,
       onClose: () => this.#loaded.delete(loaded),
     });
     this.#loaded.add(loaded);

@@ -10,14 +10,14 @@ import { probeBpf } from '../../src/linux/bpf-probe.js';
 import { possibleCpus } from '../../src/linux/bpf-syscall.js';
 import { NETWORK_NAMESPACE } from '../../src/linux/network-namespace.js';
 import plugin from './index.js';
-import { KernelMapBackend } from './kernel-map-backend.js';
+import { KernelMapBackend, type KernelMapConfig } from './kernel-map-backend.js';
 
 const probe = probeBpf();
 const skipped = probe.status === 'supported' ? '' : ` (skipped: ${probe.reason})`;
 
 describe.skipIf(skipped !== '')(`conformance${skipped}`, () => {
   mapBackendConformance('kernel', () => {
-    const backend = new KernelMapBackend({ memoryMiB: 1024 });
+    const backend = new KernelMapBackend({ memoryMiB: 1024, perfBufferPages: 16 });
     return { backend, cpus: possibleCpus(), dispose: () => backend.stop() };
   });
 });
@@ -36,7 +36,7 @@ describe.skipIf(skipped !== '')(`map backend kernel${skipped}`, () => {
     for (const backend of backends.splice(0)) backend.stop();
   });
   const open = (memoryMiB: number): KernelMapBackend => {
-    const backend = new KernelMapBackend({ memoryMiB });
+    const backend = new KernelMapBackend({ memoryMiB, perfBufferPages: 16 });
     backends.push(backend);
     return backend;
   };
@@ -96,7 +96,7 @@ describe.skipIf(skipped !== '')(`map backend kernel${skipped}`, () => {
   });
 
   it('gives maps that name devices the namespace of its scope, if there is one', () => {
-    const config = Value.Default(plugin.configSchema, {}) as { memoryMiB: number };
+    const config = Value.Default(plugin.configSchema, {}) as KernelMapConfig;
     const entered: string[] = [];
     const namespace = {
       name: 'there',

@@ -6,7 +6,7 @@ import type { MapBackend, MapCreateOptions } from '../../src/core/contract/map-b
 import type { Lifecycle, ProbeResult } from '../../src/core/contract/plugin.js';
 import { probeBpf } from '../../src/linux/bpf-probe.js';
 import { closeFd, possibleCpus } from '../../src/linux/bpf-syscall.js';
-import { isKernelMap, KernelBpfMap } from '../../src/linux/kernel-bpf-map.js';
+import { DEFAULT_PERF_BUFFER_BYTES, isKernelMap, KernelBpfMap } from '../../src/linux/kernel-bpf-map.js';
 import { createWithBtf, PAGE_SIZE } from '../../src/linux/kernel-map.js';
 import { kernelMapMemory, STRUCT_SIZE } from '../../src/linux/map-memory.js';
 import { NETWORK_NAMESPACE, type NetworkNamespace } from '../../src/linux/network-namespace.js';
@@ -18,6 +18,13 @@ export const KernelMapConfig = Type.Object(
       minimum: 1,
       maximum: 1024 * 1024,
       default: 1024,
+    }),
+    perfBufferPages: Type.Integer({
+      description:
+        'pages of the buffer that each CPU has in a PERF_EVENT_ARRAY, rounded up to a power of two',
+      minimum: 1,
+      maximum: 4096,
+      default: DEFAULT_PERF_BUFFER_BYTES / PAGE_SIZE,
     }),
   },
   { additionalProperties: false },
@@ -58,7 +65,12 @@ const MIB = 1024 * 1024;
 @injectable()
 export class KernelMapBackend implements MapBackend, Lifecycle {
   readonly name = 'kernel';
+  /** Every CPU that the kernel may ever have. */
+  get cpus(): number {
+    return possibleCpus();
+  }
   readonly #limit: number;
+  readonly #perfBufferBytes: number;
   readonly #namespace: NetworkNamespace | undefined;
   readonly #maps = new Set<KernelBpfMap>();
   #used = 0;
@@ -68,6 +80,7 @@ export class KernelMapBackend implements MapBackend, Lifecycle {
     @inject(NETWORK_NAMESPACE, { isOptional: true }) namespace?: NetworkNamespace,
   ) {
     this.#limit = config.memoryMiB * MIB;
+    this.#perfBufferBytes = 2 ** Math.ceil(Math.log2(config.perfBufferPages)) * PAGE_SIZE;
     this.#namespace = namespace;
   }
 
@@ -95,6 +108,7 @@ export class KernelMapBackend implements MapBackend, Lifecycle {
     this.#used += cost;
     const map: KernelBpfMap = new KernelBpfMap(options.name, { ...attributes, inner }, fd, {
       namespace: this.#namespace,
+      perfBufferBytes: this.#perfBufferBytes,
       onClose: () => this.#maps.delete(map),
       onRelease: () => (this.#used -= cost),
     });
@@ -102,8 +116,11 @@ export class KernelMapBackend implements MapBackend, Lifecycle {
     return map;
   }
 
+  /** That of the map, and of the buffers that are opened with a PERF_EVENT_ARRAY. */
   memoryCost(attributes: MapAttributes): number {
-    return kernelMapMemory(attributes, possibleCpus());
+    const map = kernelMapMemory(attributes, possibleCpus());
+    if (attributes.type !== T.BPF_MAP_TYPE_PERF_EVENT_ARRAY) return map;
+    return map + Math.min(attributes.maxEntries, possibleCpus()) * (PAGE_SIZE + this.#perfBufferBytes);
   }
 
   memory(): { total: number; used: number } {

@@ -1,11 +1,12 @@
 import { readdirSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { assemble } from '../bpf/assembler.js';
-import { EBADF, EINVAL, ENOMEM, ENOENT } from '../bpf/errno.js';
+import { E2BIG, EBADF, EINVAL, ENOMEM, ENOENT } from '../bpf/errno.js';
 import { BPF_MAP_TYPE, type MapAttributes, type MapTypeName } from '../bpf/map-spec.js';
 import { BPF_PROG_TYPE_XDP, XDP_ATTACH_TYPE, type XdpAttachType } from '../bpf/program.js';
 import { probeBpf } from './bpf-probe.js';
 import * as bpf from './bpf-syscall.js';
+import { onCpu } from './cpu-affinity.js';
 import { KernelBpfMap, isKernelMap, type KernelBpfMapOptions } from './kernel-bpf-map.js';
 import { createKernelMap } from './kernel-map.js';
 import { forgetProgram, registerProgram } from './program-registry.js';
@@ -78,6 +79,19 @@ describe.skipIf(skipped !== '')(`a map of the kernel's as a BpfMap${skipped}`, (
     expect(map.nextKey(null)).toBe(-EBADF);
     expect(map.freeze()).toBe(-EBADF);
     expect(other.lookup(u32(0))).toEqual(u32(0));
+  });
+
+  it('takes values of any size', () => {
+    for (const valueSize of [8, 65_528, 65_536, 300_000]) {
+      const map = create('BPF_MAP_TYPE_ARRAY', { valueSize, maxEntries: 2 });
+      const value = Uint8Array.from({ length: valueSize }, (_, index) => (index * 7) & 0xff);
+      expect(map.update(u32(1), value, 0n)).toBe(0);
+      expect(Buffer.compare(map.lookup(u32(1)) as Uint8Array, value)).toBe(0);
+      expect(map.lookup(u32(0))).toEqual(new Uint8Array(valueSize));
+      const batch = map.lookupBatch(null, 9);
+      if (typeof batch === 'number') throw new Error(`batch: ${batch}`);
+      expect(Buffer.compare(batch.entries[1]!.value, value)).toBe(0);
+    }
   });
 
   it('believes no file descriptor in a value', () => {
@@ -225,5 +239,50 @@ describe.skipIf(skipped !== '')(`a map of the kernel's as a BpfMap${skipped}`, (
     ring.close();
     expect(ring.drainRecords!()).toEqual([]);
     expect(create('BPF_MAP_TYPE_ARRAY').drainRecords).toBeUndefined();
+  });
+
+  it('reads what programs send to the event of their CPU, many times round', () => {
+    const events = create('BPF_MAP_TYPE_PERF_EVENT_ARRAY', { maxEntries: 2 }, { perfBufferBytes: 4096 });
+    // bpf_perf_event_output of the current CPU, of 8 bytes on the stack and the first 14 of the packet.
+    const { fd } = load(
+      `*(u64 *)(r10 -8) = 7
+       r2 = map[events]
+       r3 = 0xeffffffffll
+       r4 = r10
+       r4 += -8
+       r5 = 8
+       call bpf_perf_event_output
+       exit`,
+      new Map([['events', events.fd]]),
+    );
+    const send = (): unknown => onCpu(0, () => bpf.progTestRun(fd, { data: new Uint8Array(64).fill(9) }));
+    expect(send()).toMatchObject({ retval: -ENOENT >>> 0 });
+    expect(events.update(u32(2), u32(0), 0n)).toBe(-E2BIG);
+    expect(events.update(u32(0), u32(0xffff_ffff), 0n)).toBe(-EBADF);
+    expect(events.update(u32(0), u32(0), 0n)).toBe(0);
+    for (let round = 0; round < 100; round++) {
+      expect(send()).toMatchObject({ retval: 0 });
+      expect(send()).toMatchObject({ retval: 0 });
+      // A record is 4 bytes of length and the data, padded to a multiple of 8 with what was there: 4 + 22 become 32.
+      const data = [7, 0, 0, 0, 0, 0, 0, 0, ...new Uint8Array(14).fill(9)];
+      const records = events.drainRecords!();
+      expect(
+        records.map((one) => [one.cpu, one.lost, one.data.length, [...one.data.subarray(0, 22)]]),
+      ).toEqual([
+        [0, 0, 28, data],
+        [0, 0, 28, data],
+      ]);
+    }
+    // 40 bytes a record: some find no room, which the next that does tells.
+    const results = Array.from({ length: 150 }, () => send() as { retval: number });
+    const kept = results.filter(({ retval }) => retval === 0).length;
+    expect(kept).toBe(Math.floor(4096 / 40));
+    expect(events.drainRecords!()).toHaveLength(kept);
+    expect(send()).toMatchObject({ retval: 0 });
+    expect(events.drainRecords!()).toMatchObject([{ lost: 150 - kept }]);
+    expect(events.update(u32(0), u32(0), 0n)).toBe(0);
+    expect(events.delete(u32(0))).toBe(0);
+    expect(send()).toMatchObject({ retval: -ENOENT >>> 0 });
+    expect(events.drainRecords!()).toEqual([]);
   });
 });

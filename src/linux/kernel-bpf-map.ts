@@ -12,6 +12,7 @@ import {
   mapUpdate,
 } from './bpf-syscall.js';
 import { fdValue, kernelValueSize, PAGE_SIZE } from './kernel-map.js';
+import { KernelPerfBuffer } from './kernel-perf-buffer.js';
 import { KernelRingBuffer } from './kernel-ring-buffer.js';
 import type { NetworkNamespace } from './network-namespace.js';
 import { programFd } from './program-registry.js';
@@ -19,6 +20,8 @@ import { programFd } from './program-registry.js';
 export interface KernelBpfMapOptions {
   /** Where the devices are that entries of a DEVMAP name; default: where the calling thread is. */
   readonly namespace?: NetworkNamespace | undefined;
+  /** Bytes of each CPU's buffer of a PERF_EVENT_ARRAY: a power of two of whole pages; default 64 KiB. */
+  readonly perfBufferBytes?: number | undefined;
   /** Called once, when it is closed. */
   readonly onClose?: (() => void) | undefined;
   /** Called once, when neither this nor a map of maps that it was put into holds the map any more. */
@@ -42,6 +45,9 @@ const PROGRAM_VALUES: ReadonlySet<number> = new Set([
 /** Types whose entries the kernel looks up in the network namespace of who sets them. */
 const NAMESPACE_TYPES: ReadonlySet<number> = new Set([...PROGRAM_VALUES, T.BPF_MAP_TYPE_XSKMAP]);
 
+/** Bytes: 16 pages, what most readers of perf buffers ask for. */
+export const DEFAULT_PERF_BUFFER_BYTES = 65_536;
+
 /** A file descriptor that nobody can have open, below 0 and above: the kernel takes those below 0 for none at all. */
 const NO_FD = fdValue(0xffff_ffff);
 const UNKNOWN_FD = 0x7fff_ffff;
@@ -50,8 +56,10 @@ const UNKNOWN_FD = 0x7fff_ffff;
  * A map of the kernel, by its file descriptor, which it owns. Every operation is one bpf(2) call, and what it says is
  * what the kernel says, but for file descriptors: whoever uses a {@link BpfMap} has none, so those in values are not
  * believed.
- * - PROG_ARRAY, maps of maps, PERF_EVENT_ARRAY and XSKMAP: `update` says EBADF where the kernel would have looked the
- *   value up; `setProgram` and `setInnerMap` put something in.
+ * - PROG_ARRAY, maps of maps and XSKMAP: `update` says EBADF where the kernel would have looked the value up;
+ *   `setProgram` and `setInnerMap` put something in.
+ * - PERF_EVENT_ARRAY: `update` with any value that could be a file descriptor opens an event of the CPU that the key
+ *   names, as whoever reads records does first.
  * - DEVMAP and CPUMAP: a program stands in a value by its id (`LoadedProgram.id`) when it is set, as when it is read.
  *
  * After `close` every operation says EBADF.
@@ -68,6 +76,9 @@ export class KernelBpfMap implements BpfMap {
   #references = 1;
   #fd: number;
   #ring: KernelRingBuffer | undefined;
+  /** Of a PERF_EVENT_ARRAY, by CPU. */
+  readonly #events = new Map<number, KernelPerfBuffer>();
+  readonly #perfBufferBytes: number;
 
   constructor(
     readonly name: string,
@@ -80,7 +91,9 @@ export class KernelBpfMap implements BpfMap {
     this.#onRelease = options.onRelease;
     this.#namespace = NAMESPACE_TYPES.has(attributes.type) ? options.namespace : undefined;
     this.syscallValueSize = kernelValueSize(attributes);
+    this.#perfBufferBytes = options.perfBufferBytes ?? DEFAULT_PERF_BUFFER_BYTES;
     if (attributes.type === T.BPF_MAP_TYPE_RINGBUF) this.drainRecords = () => this.#drainRing();
+    if (attributes.type === T.BPF_MAP_TYPE_PERF_EVENT_ARRAY) this.drainRecords = () => this.#drainEvents();
   }
 
   /** -1 once it is closed. */
@@ -96,6 +109,11 @@ export class KernelBpfMap implements BpfMap {
   update(key: Uint8Array, value: Uint8Array, flags: bigint): number {
     // The kernel reads as much as the map says, whatever there is.
     if (key.length !== this.attributes.keySize || value.length !== this.syscallValueSize) return -EINVAL;
+    if (this.attributes.type === T.BPF_MAP_TYPE_PERF_EVENT_ARRAY && flags === 0n) {
+      const cpu = new DataView(key.buffer, key.byteOffset).getUint32(0, true);
+      const fd = new DataView(value.buffer, value.byteOffset).getInt32(0, true);
+      if (fd >= 0 && cpu < this.attributes.maxEntries) return this.#openEvent(cpu, key);
+    }
     const own = this.#withOwnFds(value);
     return this.#inNamespace(() => mapUpdate(this.#fd, key, own, flags));
   }
@@ -103,7 +121,7 @@ export class KernelBpfMap implements BpfMap {
   delete(key: Uint8Array): number {
     if (key.length !== this.attributes.keySize) return -EINVAL;
     const status = mapDelete(this.#fd, key);
-    if (status === 0) this.#setInner(key, undefined);
+    if (status === 0) this.#letGo(key);
     return status;
   }
 
@@ -156,10 +174,34 @@ export class KernelBpfMap implements BpfMap {
     if (this.#fd < 0) return;
     this.#ring?.close();
     this.#ring = undefined;
+    for (const event of this.#events.values()) event.close();
+    this.#events.clear();
     closeFd(this.#fd);
     this.#fd = -1;
     this.#onClose?.();
     this.#release();
+  }
+
+  #openEvent(cpu: number, key: Uint8Array): number {
+    const event = KernelPerfBuffer.open(cpu, this.#perfBufferBytes, PAGE_SIZE);
+    if (typeof event === 'number') return event;
+    const status = mapUpdate(this.#fd, key, fdValue(event.fd));
+    if (status < 0) {
+      event.close();
+      return status;
+    }
+    this.#events.get(cpu)?.close();
+    this.#events.set(cpu, event);
+    return 0;
+  }
+
+  /** Of what stood under a key that is deleted. */
+  #letGo(key: Uint8Array): void {
+    this.#setInner(key, undefined);
+    if (this.#events.size === 0) return;
+    const cpu = new DataView(key.buffer, key.byteOffset).getUint32(0, true);
+    this.#events.get(cpu)?.close();
+    this.#events.delete(cpu);
   }
 
   /** The kernel keeps an inner map for as long as an entry refers to it, whoever has closed it. */
@@ -202,6 +244,11 @@ export class KernelBpfMap implements BpfMap {
     if (this.#fd < 0) return [];
     this.#ring ??= new KernelRingBuffer(this.#fd, this.attributes.maxEntries, PAGE_SIZE);
     return this.#ring.drain().map((data) => ({ cpu: 0, data, lost: 0 }));
+  }
+
+  /** Those of one CPU after those of another: the kernel tells no order between them. */
+  #drainEvents(): MapRecord[] {
+    return [...this.#events.values()].flatMap((event) => event.drain());
   }
 }
 

@@ -193,11 +193,11 @@ describe.skipIf(skipped !== '')(`a program of the kernel's as a LoadedProgram${s
   });
 
   it('runs on the CPU it is told', () => {
-    const loaded = load('call bpf_get_smp_processor_id\nexit', environment(), { cpu: 0 });
+    const loaded = load('call bpf_get_smp_processor_id\nexit', environment(), { cpu: () => 0 });
     const frames = loaded.openFrames(1);
     frames.load(0, bytes(64));
     for (let i = 0; i < 20; i++) expect(loaded.run(frames, 0)).toEqual({ verdict: 0 });
-    const nowhere = load('r0 = 2\nexit', environment(), { cpu: 1023 });
+    const nowhere = load('r0 = 2\nexit', environment(), { cpu: () => 1023 });
     expect(() => nowhere.run(frames, 0)).toThrow('cannot run on CPU 1023');
   });
 

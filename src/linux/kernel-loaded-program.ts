@@ -21,8 +21,8 @@ import type { NetworkNamespace } from './network-namespace.js';
 import { forgetProgram, registerProgram } from './program-registry.js';
 
 export interface KernelLoadOptions extends Pick<KernelProgramOptions, 'perfmon'> {
-  /** The CPU that runs take place on; default: whatever the thread is on. */
-  readonly cpu?: number | undefined;
+  /** Asked before each run, on which CPU it is to take place; default: whatever the thread is on. */
+  readonly cpu?: (() => number) | undefined;
   /** Where the devices are that a frame's ingress_ifindex names; default: where the calling thread is. */
   readonly namespace?: NetworkNamespace | undefined;
   /** Called once, when it is closed. */
@@ -163,7 +163,7 @@ export class KernelLoadedProgram implements LoadedProgram {
   #inPlace<T>(work: () => T): T {
     const { cpu, namespace } = this.options;
     const there = namespace === undefined ? work : () => namespace.run(work);
-    return cpu === undefined ? there() : onCpu(cpu, there);
+    return cpu === undefined ? there() : onCpu(cpu(), there);
   }
 }
 

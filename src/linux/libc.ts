@@ -42,6 +42,8 @@ export interface Libc {
   prctl(option: number, ...values: readonly number[]): number;
   /** tgkill(2) of a thread of this process: 0 or `-errno`. */
   tgkill(thread: number, signal: number): number;
+  /** perf_event_open(2): a file descriptor, or `-errno`. */
+  perfEventOpen(attr: Uint8Array, process: number, cpu: number, group: number, flags: number): number;
   /** mmap(2), MAP_SHARED from offset `at`: the mapped memory itself, or `-errno`. {@link Libc.munmap} ends it. */
   mmap(fd: number, at: number, length: number, protection: number): MappedMemory | number;
   /** munmap(2): 0 or `-errno`. Whoever reads the memory afterwards ends the process. */
@@ -55,9 +57,9 @@ export interface MappedMemory {
 }
 
 /** Numbers in the kernel's system call table, by Node's name of the architecture. */
-const SYSCALLS: Readonly<Record<string, { readonly bpf: number; readonly tgkill: number }>> = {
-  x64: { bpf: 321, tgkill: 234 },
-  arm64: { bpf: 280, tgkill: 131 },
+const SYSCALLS: Readonly<Record<string, Readonly<Record<'bpf' | 'tgkill' | 'perf_event_open', number>>>> = {
+  x64: { bpf: 321, tgkill: 234, perf_event_open: 298 },
+  arm64: { bpf: 280, tgkill: 131, perf_event_open: 241 },
 };
 
 /** Number of bpf(2) here; undefined on an architecture that is not known. */
@@ -103,6 +105,9 @@ function load(): Libc | XdpbedError {
     // What is variadic in C (syscall, ioctl, prctl) takes its arguments in the same registers on both architectures.
     const syscall = library.func('long syscall(long number, long command, void *attr, long size)');
     const tgkill = library.func('long syscall(long number, long process, long thread, long signal)');
+    const perfEventOpen = library.func(
+      'long syscall(long number, void *attr, long process, long cpu, long group, long flags)',
+    );
     const capget = library.func('int capget(void *header, void *data)');
     const capset = library.func('int capset(void *header, void *data)');
     const setns = library.func('int setns(int fd, int type)');
@@ -147,15 +152,17 @@ function load(): Libc | XdpbedError {
         const mask = new Uint8Array(CPU_SET_SIZE);
         const result = orErrno(getAffinity(thread, mask.length, mask));
         if (result < 0) return result;
-        return [...mask].flatMap((bits, at) =>
-          bits === 0
-            ? []
-            : [0, 1, 2, 3, 4, 5, 6, 7].filter((bit) => bits & (1 << bit)).map((bit) => at * 8 + bit),
-        );
+        const cpus: number[] = [];
+        for (let cpu = 0; cpu < mask.length * 8; cpu++) {
+          if ((mask[cpu >> 3]! & (1 << (cpu & 7))) !== 0) cpus.push(cpu);
+        }
+        return cpus;
       },
       duplicate: (fd) => orErrno(fcntl(fd, F_DUPFD_CLOEXEC, 0)),
       prctl: (option, a = 0, b = 0, c = 0, d = 0) => orErrno(prctl(option, a, b, c, d)),
       tgkill: (thread, signal) => orErrno(tgkill(numbers.tgkill, process.pid, thread, signal)),
+      perfEventOpen: (attr, thread, cpu, group, flags) =>
+        orErrno(perfEventOpen(numbers.perf_event_open, attr, thread, cpu, group, flags)),
       mmap: (fd, at, length, protection) => {
         const address = BigInt(mmap(null, length, protection, MAP_SHARED, fd, at));
         if (address === -1n) return -koffi.errno();

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
+import { ENOENT } from '../bpf/errno.js';
 import { BpfAttr, cString, infoByFd } from './bpf-attr.js';
 import { BPF_ATTR, BPF_CMD, BPF_MAP_INFO, BPF_OBJ_NAME_LEN } from './bpf-layout.js';
-import { ENOENT } from '../bpf/errno.js';
+import { libc } from './libc.js';
 
 export interface MapCreation {
   readonly name: string;
@@ -35,7 +36,37 @@ export function mapCreate(map: MapCreation): number {
 }
 
 const ELEM = BPF_ATTR.map_elem;
+const ELEM_SIZE = 32;
 
+/**
+ * Memory of all calls that work on one element, one after the other: to make some for each, and to find out where it
+ * lies, takes longer than the call. An element that does not fit has its own.
+ */
+class ElementScratch {
+  static readonly room = 64 * 1024;
+  readonly attr = new Uint8Array(ELEM_SIZE);
+  readonly data = new Uint8Array(ElementScratch.room);
+  readonly #view = new DataView(this.attr.buffer);
+  readonly #address = libc().address(this.data);
+
+  /** The value is behind the key in {@link data}, at {@link valueAt}. */
+  call(command: number, fd: number, keySize: number, valueSize: number, flags: bigint): number {
+    this.#view.setUint32(ELEM.map_fd, fd, true);
+    this.#view.setBigUint64(ELEM.key, keySize === 0 ? 0n : this.#address, true);
+    const value = valueSize === 0 ? 0n : this.#address + BigInt(this.valueAt(keySize));
+    this.#view.setBigUint64(ELEM.value, value, true);
+    this.#view.setBigUint64(ELEM.flags, flags, true);
+    return libc().bpf(command, this.attr);
+  }
+
+  valueAt(keySize: number): number {
+    return (keySize + 7) & ~7;
+  }
+}
+
+let scratch: ElementScratch | undefined;
+
+/** A call that reads key and value. */
 function elementCall(
   command: number,
   fd: number,
@@ -43,12 +74,43 @@ function elementCall(
   value: Uint8Array | null,
   flags: bigint,
 ): number {
+  const [keySize, valueSize] = [key?.length ?? 0, value?.length ?? 0];
+  if (keySize + 8 + valueSize > ElementScratch.room) {
+    return ownMemory(fd, key, value, flags).call(command);
+  }
+  scratch ??= new ElementScratch();
+  if (key !== null) scratch.data.set(key);
+  if (value !== null) scratch.data.set(value, scratch.valueAt(keySize));
+  return scratch.call(command, fd, keySize, valueSize, flags);
+}
+
+/** A call that reads a key and writes `size` bytes, which it returns, or `-errno`. */
+function elementQuery(
+  command: number,
+  fd: number,
+  key: Uint8Array | null,
+  size: number,
+  flags: bigint,
+): Uint8Array | number {
+  const keySize = key?.length ?? 0;
+  if (keySize + 8 + size > ElementScratch.room) {
+    const value = new Uint8Array(size);
+    const result = ownMemory(fd, key, value, flags).call(command);
+    return result < 0 ? result : value;
+  }
+  scratch ??= new ElementScratch();
+  if (key !== null) scratch.data.set(key);
+  const result = scratch.call(command, fd, keySize, size, flags);
+  const at = scratch.valueAt(keySize);
+  return result < 0 ? result : scratch.data.slice(at, at + size);
+}
+
+function ownMemory(fd: number, key: Uint8Array | null, value: Uint8Array | null, flags: bigint): BpfAttr {
   return new BpfAttr()
     .u32(ELEM.map_fd, fd)
     .pointer(ELEM.key, key)
     .pointer(ELEM.value, value)
-    .u64(ELEM.flags, flags)
-    .call(command);
+    .u64(ELEM.flags, flags);
 }
 
 /**
@@ -70,9 +132,7 @@ export function mapLookup(
   valueSize: number,
   flags = 0n,
 ): Uint8Array | number {
-  const value = new Uint8Array(valueSize);
-  const result = elementCall(BPF_CMD.BPF_MAP_LOOKUP_ELEM, fd, key, value, flags);
-  return result < 0 ? result : value;
+  return elementQuery(BPF_CMD.BPF_MAP_LOOKUP_ELEM, fd, key, valueSize, flags);
 }
 
 /** BPF_MAP_LOOKUP_AND_DELETE_ELEM: the value that was there, or `-errno` (ENOTSUPP for a type that has no such). */
@@ -82,9 +142,7 @@ export function mapLookupAndDelete(
   valueSize: number,
   flags = 0n,
 ): Uint8Array | number {
-  const value = new Uint8Array(valueSize);
-  const result = elementCall(BPF_CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM, fd, key, value, flags);
-  return result < 0 ? result : value;
+  return elementQuery(BPF_CMD.BPF_MAP_LOOKUP_AND_DELETE_ELEM, fd, key, valueSize, flags);
 }
 
 /** BPF_MAP_DELETE_ELEM: 0 or `-errno`. */
@@ -94,9 +152,7 @@ export function mapDelete(fd: number, key: Uint8Array | null): number {
 
 /** BPF_MAP_GET_NEXT_KEY: the key after `key`, the first one for null; `-ENOENT` after the last. */
 export function mapNextKey(fd: number, key: Uint8Array | null, keySize: number): Uint8Array | number {
-  const next = new Uint8Array(keySize);
-  const result = elementCall(BPF_CMD.BPF_MAP_GET_NEXT_KEY, fd, key, next, 0n);
-  return result < 0 ? result : next;
+  return elementQuery(BPF_CMD.BPF_MAP_GET_NEXT_KEY, fd, key, keySize, 0n);
 }
 
 const BATCH = BPF_ATTR.batch;

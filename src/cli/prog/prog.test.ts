@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { readCapture, writePcap, writePcapng } from '../../packet/index.js';
+import { probeBpf } from '../../linux/bpf-probe.js';
 import { runForTest } from '../testing-terminal.js';
 
 const root = new URL('../../..', import.meta.url).pathname;
@@ -17,6 +18,9 @@ const debianObjects = debian === undefined ? [] : readdirSync(debian).filter((na
 const ours = readdirSync(programs).filter((name) => name.endsWith('.o'));
 
 const prog = (...args: string[]) => runForTest(['prog', ...args]);
+
+const probe = probeBpf();
+const noKernel = probe.status === 'supported' ? '' : ` (skipped: ${probe.reason})`;
 
 let folder: string;
 beforeAll(() => {
@@ -696,3 +700,45 @@ describe('prog verify', () => {
 function commandExists(name: string): boolean {
   return (process.env.PATH ?? '').split(':').some((place) => existsSync(join(place, name)));
 }
+
+describe.skipIf(noKernel !== '')(`executor kernel${noKernel}`, () => {
+  // What depends on the time, on a map's seed or on ids is not compared.
+  it.each(['xdp1.o', 'xdp2.o', 'xdp_redirect.o', 'pass.o'])(
+    'runs %s as the interpreter does, on maps of the kernel',
+    async (name) => {
+      const run = (...more: string[]) =>
+        prog('run', join(programs, name), '--pcap', mixed, '--format', 'json', ...more);
+      const there = await run('--executor', 'kernel');
+      expect(there.err).toBe('');
+      expect(there.exit).toBe(0);
+      expect(JSON.parse(there.out)).toEqual(JSON.parse((await run()).out));
+    },
+  );
+
+  it('runs cases', async () => {
+    for (const name of ['xdp1', 'xdp2', 'adjust']) {
+      const cases = join(root, `testbeds/cases/${name}.cases.yaml`);
+      const { exit, out } = await prog('test', join(programs, `${name}.o`), cases, '--executor', 'kernel');
+      expect(out).toContain(', 0 failed');
+      expect(exit).toBe(0);
+    }
+  });
+
+  it('reads what programs send through a ring buffer', async () => {
+    const object = join(programs, 'events.o');
+    const args = ['--program', 'ring_output', '--pcap', mixed, '--executor', 'kernel', '--format', 'json'];
+    const { exit, out } = await prog('run', object, ...args);
+    expect(exit).toBe(0);
+    const { maps } = JSON.parse(out) as { maps: { records?: string[] }[] };
+    expect(maps.map(({ records }) => records?.length)).toEqual([10]);
+  });
+
+  it('wants maps of the kernel', async () => {
+    const object = join(programs, 'xdp1.o');
+    const args = ['--pcap', mixed, '--executor', 'kernel', '--map-backend', 'memory'];
+    const { exit, err } = await prog('run', object, ...args);
+    expect(exit).toBe(3);
+    expect(err).toContain('map rxcnt is not in the kernel [executor-unsupported]');
+    expect(err).toContain('hint: use map backend kernel with it');
+  });
+});

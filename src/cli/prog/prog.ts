@@ -42,7 +42,8 @@ export function addProgVerbs(program: Command, context: CliContext): void {
       'write what XDP_PASS, XDP_TX and XDP_REDIRECT let through of all captures, as pcap',
     )
     .option('--maps <file>', 'YAML with map content to start from, by map name')
-    .option('--executor <name>', 'interpreter, wasm or differential', 'interpreter')
+    .option('--executor <name>', 'interpreter, wasm, differential or kernel (root)', 'interpreter')
+    .option('--map-backend <name>', 'memory or kernel; by default the one that goes with the executor')
     .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
     .option('--ifindex <number>', 'ifindex that frames come in by', '1')
     .option('--quiet', 'no line for each packet')
@@ -63,7 +64,8 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .argument('<cases>', 'YAML file of cases')
     .addOption(typeOption())
     .addOption(mapOption())
-    .option('--executor <name>', 'interpreter, wasm or differential', 'interpreter')
+    .option('--executor <name>', 'interpreter, wasm, differential or kernel (root)', 'interpreter')
+    .option('--map-backend <name>', 'memory or kernel; by default the one that goes with the executor')
     .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
     .option('--format <format>', 'text or junit', 'text')
     .action(context.verb(async () => (await import('./test.js')).testProgram));

@@ -23,6 +23,7 @@ export interface RunOptions extends ProgramOptions {
   readonly pcapOut?: string;
   readonly maps?: string;
   readonly executor: string;
+  readonly mapBackend?: string;
   readonly verifier: string;
   readonly ifindex: string;
   readonly quiet?: boolean;
@@ -30,7 +31,7 @@ export interface RunOptions extends ProgramOptions {
 }
 
 /**
- * `xdpbed prog run`: a program on the packets of captures, one after the other on the same maps; no root, no kernel. A
+ * `xdpbed prog run`: a program on the packets of captures, one after the other on the same maps; no root, no kernel, unless it is executor kernel. A
  * packet that cannot be run is told and the rest run all the same, as are the whole packets of a capture that was cut off and
  * the captures behind it; both are bad input in the end.
  */
@@ -43,6 +44,7 @@ export async function runProgram(context: CliContext, path: string, options: Run
     options.maps === undefined ? undefined : parseMapInput(object.maps, await readMapFile(options.maps));
   const bench = await Workbench.open(context.registry, {
     executor: options.executor,
+    mapBackend: options.mapBackend,
     verifiers: options.verifier.split(','),
   });
   try {

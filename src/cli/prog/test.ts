@@ -11,7 +11,7 @@ export async function testProgram(
   context: CliContext,
   objectPath: string,
   casesPath: string,
-  options: ObjectOptions & { executor: string; verifier: string; format: string },
+  options: ObjectOptions & { executor: string; mapBackend?: string; verifier: string; format: string },
 ): Promise<ExitCode> {
   const object = await openObject(objectPath, options);
   const file = await loadCases(casesPath);
@@ -21,6 +21,7 @@ export async function testProgram(
     async (cpus) => {
       const bench = await Workbench.open(context.registry, {
         executor: options.executor,
+        mapBackend: options.mapBackend,
         verifiers: options.verifier.split(','),
         runtime: { cpus },
       });
@@ -28,6 +29,7 @@ export async function testProgram(
         party: bench.party,
         runOn: (cpu) => {
           bench.runtime.state.cpu = cpu;
+          bench.party.executor.runOn?.(cpu);
         },
         close: () => bench.close(),
       };

@@ -13,6 +13,8 @@ export interface WorkbenchOptions {
   /** Names, all of which must accept. */
   readonly verifiers: readonly string[];
   readonly executorConfig?: unknown;
+  /** Default: the one whose maps the executor's programs can use. */
+  readonly mapBackend?: string | undefined;
   readonly runtime?: BpfRuntimeOptions;
 }
 
@@ -37,7 +39,11 @@ export class Workbench {
       const party = await instances.openParty(
         'workbench',
         {
-          mapBackend: await choose(registry, 'map-backend', 'memory'),
+          mapBackend: await choose(
+            registry,
+            'map-backend',
+            options.mapBackend ?? (options.executor === 'kernel' ? 'kernel' : 'memory'),
+          ),
           executor: await choose(registry, 'executor', options.executor, options.executorConfig),
           verifiers: {
             rule: 'all',

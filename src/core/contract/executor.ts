@@ -29,6 +29,8 @@ export interface Executor {
   load(program: Program, environment: ExecutionEnvironment): Promise<LoadedProgram>;
   /** As `load`, for callers that cannot wait. Absent where loading takes waiting. */
   loadNow?(program: Program, environment: ExecutionEnvironment): LoadedProgram;
+  /** Programs run on this CPU from now on. Absent where the party's BpfRuntime says on which. */
+  runOn?(cpu: number): void;
 }
 
 export interface ExecutionEnvironment {

@@ -9,6 +9,8 @@ import { token } from './injection.js';
  */
 export interface MapBackend {
   readonly name: string;
+  /** Values in a per-CPU map, where that is not for the party to say. */
+  readonly cpus?: number;
   /** Creates a map: the map, or `-errno` (EINVAL for bad attributes, E2BIG, ENOMEM, EPERM …). */
   create(attributes: MapAttributes, options: MapCreateOptions): BpfMap | number;
   /** Bytes that a map of these attributes would take of the host's memory: what a quota is counted in. */

@@ -9,7 +9,7 @@ import { token, type Token } from './injection.js';
  */
 export interface Party {
   readonly name: string;
-  /** How many CPUs its programs run on: the number of values in a per-CPU map. */
+  /** How many CPUs its programs may run on: the number of values in a per-CPU map. */
   readonly cpus: number;
   readonly mapBackend: MapBackend;
   readonly executor: Executor;
@@ -27,7 +27,7 @@ export interface PartyOptions {
   readonly side?: 'host' | 'guest' | undefined;
   /** What its plugins may inject besides. */
   readonly bindings?: readonly Binding[] | undefined;
-  /** Default 1. */
+  /** Default 1; a map backend that has its own number (`MapBackend.cpus`) goes by that. */
   readonly cpus?: number | undefined;
   /**
    * Bytes that its programs and maps may have at most, where its plugins share a BpfRuntime. Default: as many as there

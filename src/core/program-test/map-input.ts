@@ -147,7 +147,7 @@ export interface MapDump {
 
 /** Elements in key order, those that are all zero bytes left out; of buffers, the records since the last dump. */
 export function dumpMap(spec: MapSpec, map: BpfMap): MapDump {
-  if (isResidentMap(map) && map.drainRecords !== undefined) {
+  if (map.drainRecords !== undefined) {
     const records = map.drainRecords().map((record) => hex(record.data));
     return { name: spec.name, type: mapTypeName(spec.type), entries: [], records };
   }

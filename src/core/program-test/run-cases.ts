@@ -124,7 +124,7 @@ async function runCase(
   const selection = selectProgram(object, section.program ?? file.program);
   if ('problem' in selection) throw new XdpbedError('usage', selection.problem, { hint: selection.hint });
   const input: MapInput = { ...file.maps, ...section.maps };
-  const initial = parseMapInput(object.maps, input, file.cpus);
+  const initial = parseMapInput(object.maps, input, bench.party.cpus);
   const session = await ProgramSession.open(bench.party, object, selection.program, initial);
   if ('code' in session)
     return [`rejected by verifier ${session.verifier}: ${session.reason} [${session.code}]`];
@@ -146,7 +146,7 @@ async function runCase(
         BigInt(section.time ?? 0),
       );
     }
-    return compare(section, packet, outcome!, session, file.cpus);
+    return compare(section, packet, outcome!, session, bench.party.cpus);
   } finally {
     session.close();
   }

@@ -81,7 +81,7 @@ export class PluginInstances {
     }
     const executor = await this.instantiate(choices.executor, EXECUTOR, scope);
     scope.bindValue(EXECUTOR, executor);
-    return { name, cpus: options.cpus ?? 1, mapBackend, verifier, executor };
+    return { name, cpus: mapBackend.cpus ?? options.cpus ?? 1, mapBackend, verifier, executor };
   }
 }
 
