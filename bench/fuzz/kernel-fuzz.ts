@@ -1,7 +1,4 @@
-import { execFileSync } from 'node:child_process';
-import { errnoName } from '../../src/bpf/errno.js';
 import { disassemble } from '../../src/bpf/disassembler.js';
-import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import type { BpfMap } from '../../src/bpf/runtime/bpf-map.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import {
@@ -11,29 +8,15 @@ import {
   type GeneratedCase,
   type GeneratedMap,
 } from '../../src/conformance/program-generator/index.js';
-import { closeFd, mapLookup, mapNextKey, mapUpdate } from '../../src/linux/bpf-syscall.js';
-import { createKernelMap, fdValue, kernelValue, kernelValueSize } from '../../src/linux/kernel-map.js';
-import { loadKernelProgram } from '../../src/linux/kernel-program.js';
+import { KernelCase, isListed } from '../../src/linux/testing-kernel-case.js';
 import { testRunXdp } from '../../src/linux/test-run.js';
 import { shrinkProgram } from '../../plugins/executor-differential/index.js';
 import { InterpreterExecutor } from '../../plugins/executor-interpreter/index.js';
 import { MemoryMapBackend } from '../../plugins/map-backend-memory/index.js';
 import { slotsOf, type Finding, type FuzzStatistics } from './engine-fuzz.js';
 
-/** Maps whose content the system call does not show, or shows in a form of its own. */
-const UNLISTED: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PROG_ARRAY,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_STACK,
-]);
-
 /** What one side made of a case: a line for each thing that can be compared. */
 type Trace = readonly string[];
-
-/** Keeps this process on one CPU, so that the kernel's per-CPU maps have one value that matters. */
-export function pinToFirstCpu(): void {
-  execFileSync('taskset', ['-cp', '0', String(process.pid)], { stdio: 'ignore' });
-}
 
 /**
  * Runs one generated case in the kernel (BPF_PROG_TEST_RUN) and in the interpreter. A program that the kernel's
@@ -110,50 +93,26 @@ function describeMap({ handle, name, attributes, initial }: GeneratedMap): strin
 }
 
 function runInKernel(generated: GeneratedCase): { readonly trace: Trace } | { readonly rejected: string } {
-  const fds: number[] = [];
-  const own = (fd: number, what: string): number => {
-    if (fd < 0) throw new Error(`${what}: ${errnoName(fd)}`);
-    fds.push(fd);
-    return fd;
-  };
+  const kernel = new KernelCase(generated.maps);
   try {
-    const maps = new Map<number, number>();
-    for (const map of generated.maps) {
-      const fd = own(createKernelMap({ ...map.attributes, name: map.name }), `map ${map.name}`);
-      maps.set(map.handle, fd);
-      for (const { key, value } of map.initial) {
-        const result = mapUpdate(fd, key, kernelValue(map.attributes, value));
-        if (result < 0) throw new Error(`update of map ${map.name}: ${errnoName(result)}`);
-      }
-    }
     const programs: number[] = [];
     for (const program of generated.programs) {
-      const verdict = loadKernelProgram(program, maps, { logLevel: 1 });
-      if (!verdict.accepted) return { rejected: reasonIn(verdict.log) };
-      programs.push(own(verdict.programFd, program.name));
+      const verdict = kernel.tryLoad(program);
+      if (typeof verdict === 'string') return { rejected: verdict };
+      programs.push(verdict);
     }
     for (const map of generated.maps) {
-      for (const [index, program] of map.programs ?? []) {
-        mapUpdate(maps.get(map.handle)!, u32(index), fdValue(programs[program]!));
-      }
+      for (const [index, program] of map.programs ?? [])
+        kernel.setProgram(map.handle, index, programs[program]!);
     }
     const trace = generated.frames.flatMap(({ packet }, index) => {
       const run = testRunXdp(programs[0]!, { packet });
       return frameLines(index, run.verdict, run.packet, run.meta);
     });
-    for (const map of generated.maps) trace.push(...kernelMapLines(map, maps.get(map.handle)!));
-    return { trace };
+    return { trace: [...trace, ...kernel.mapLines()] };
   } finally {
-    for (const fd of fds) closeFd(fd);
+    kernel.close();
   }
-}
-
-/** The line of a verifier's log that says why: the last one that is neither a count nor an insn or a state. */
-function reasonIn(log: string): string {
-  const lines = log
-    .split('\n')
-    .filter((line) => line !== '' && !/^(processed|verification time|stack depth)/.test(line));
-  return lines.at(-1) ?? 'no reason given';
 }
 
 async function runInInterpreter(generated: GeneratedCase): Promise<Trace> {
@@ -181,19 +140,8 @@ function frameLines(index: number, verdict: number, packet: Uint8Array, metadata
   ];
 }
 
-function kernelMapLines({ name, attributes }: GeneratedMap, fd: number): string[] {
-  if (UNLISTED.has(attributes.type)) return [];
-  const lines: string[] = [];
-  let key: Uint8Array | number | null = null;
-  while (typeof (key = mapNextKey(fd, key, attributes.keySize)) !== 'number') {
-    const value = mapLookup(fd, key, kernelValueSize(attributes));
-    if (typeof value !== 'number') lines.push(elementLine(name, key, value.slice(0, attributes.valueSize)));
-  }
-  return lines.sort();
-}
-
 function engineMapLines({ name, attributes }: GeneratedMap, map: BpfMap): string[] {
-  if (UNLISTED.has(attributes.type)) return [];
+  if (!isListed(attributes)) return [];
   const lines: string[] = [];
   let key: Uint8Array | number | null = null;
   while (typeof (key = map.nextKey(key)) !== 'number') {
@@ -205,12 +153,6 @@ function engineMapLines({ name, attributes }: GeneratedMap, map: BpfMap): string
 
 function elementLine(map: string, key: Uint8Array, value: Uint8Array): string {
   return `map ${map}: ${hex(key)}: ${hex(value)}`;
-}
-
-function u32(value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, value, true);
-  return bytes;
 }
 
 function hex(bytes: Uint8Array): string {

@@ -73,7 +73,8 @@ async function main(): Promise<number> {
 
 /** Loaded only where it is asked for: it needs the native bindings. */
 async function kernelFuzzer(): Promise<typeof fuzzEngines> {
-  const { fuzzKernel, pinToFirstCpu } = await import('./kernel-fuzz.js');
+  const { fuzzKernel } = await import('./kernel-fuzz.js');
+  const { pinToFirstCpu } = await import('../../src/linux/testing-kernel-case.js');
   pinToFirstCpu();
   return fuzzKernel;
 }

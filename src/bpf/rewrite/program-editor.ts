@@ -1,5 +1,5 @@
 import { XdpbedError } from '../../core/diagnostic.js';
-import type { LineInfo } from '../btf/btf-ext.js';
+import type { FunctionInfo, LineInfo } from '../btf/btf-ext.js';
 import { isFunctionReference } from '../function-starts.js';
 import { isLddw, type Insn } from '../insn.js';
 import {
@@ -374,14 +374,17 @@ function moveDebug(debug: ProgramDebugInfo | undefined, moves: Moves): ProgramDe
       lines.set(insn, { insn, file: '', text: name, line: 0, column: 0 });
     }
   }
+  const functions = new Map<number, FunctionInfo>();
+  for (const info of debug.functions) {
+    const insn = moves.start(info.insn);
+    // Likewise of functions that were taken away as a whole.
+    if (insn !== undefined && insn < moves.length) functions.set(insn, { ...info, insn });
+  }
+  for (const { insn, name } of moves.functions) {
+    functions.set(insn, { insn, name, linkage: 'static', typeId: 0 });
+  }
   return {
-    functions: [
-      ...debug.functions.flatMap((info) => {
-        const insn = moves.start(info.insn);
-        return insn === undefined ? [] : [{ ...info, insn }];
-      }),
-      ...moves.functions.map(({ name, insn }) => ({ insn, name, linkage: 'static' as const, typeId: 0 })),
-    ],
+    functions: [...functions.values()],
     lines: [...lines.values()],
     ...(debug.missing !== undefined && {
       missing: debug.missing.flatMap((call) => {

@@ -39,18 +39,26 @@ export function mayLeaveOtherwise(program: Program): boolean {
 /**
  * Puts code in the place of the main function's exits: it stands in that of the last one, and the others jump there. It
  * finds the verdict in R0, its lower 32 bits (a program with privileges may return a pointer), may use R1 to R9 and the
- * stack but for what is kept there, and has to end with `exit` itself.
+ * stack but for what is kept there, and has to end with `exit` itself. Exits that are `unreachable` are passed over.
+ *
+ * Returns where the code is; undefined if there is no exit: a main function may end in a loop that only a tail call leaves.
  */
-export function replaceExits(editor: ProgramEditor, program: Program, code: Piece): Label | undefined {
+export function replaceExits(
+  editor: ProgramEditor,
+  program: Program,
+  code: Piece,
+  unreachable: ReadonlySet<number> = NONE,
+): Label | undefined {
   const exits: number[] = [];
   const end = mainFunctionEnd(program);
   for (const [slot, { opcode }] of insnsBySlot(program.insns)) {
-    if (slot < end && opcode === OP_EXIT) exits.push(slot);
+    if (slot < end && opcode === OP_EXIT && !unreachable.has(slot)) exits.push(slot);
   }
   const last = exits.pop();
-  // A main function may end in a loop that only a tail call leaves.
   if (last === undefined) return undefined;
   const label = editor.replace(last, code);
   for (const exit of exits) editor.replace(exit, jumpTo(label));
   return label;
 }
+
+const NONE: ReadonlySet<number> = new Set();

@@ -9,6 +9,7 @@ import type { ProgramFacts } from '../../core/contract/verifier.js';
 import { constantAt, loadConstant, type ConstantFields } from './constant-context.js';
 import { calledHelper, insnsBySlot, mainFunctionEnd, replaceExits } from './main-function.js';
 import { refuse, rewritten, type Rewriting, type RewritingRefusal } from './rewriting.js';
+import { dropUnreachable } from './unreachable-insns.js';
 import { countingText, freeAtExit } from './verdict-counters.js';
 
 /** What a tcx program returns (`enum tcx_action_base`, include/uapi/linux/bpf.h, and TC_ACT_REDIRECT of pkt_cls.h). */
@@ -62,10 +63,10 @@ export function xdpToTcx(program: Program, options: TcxOptions): Rewriting {
   const unfit = convertLoads(editor, program, options) ?? convertCalls(editor, program, facts);
   if (unfit !== undefined) return unfit;
 
-  const body = program.insns.slice(0, mainFunctionEnd(program));
+  const mainEnd = mainFunctionEnd(program);
+  const body = program.insns.slice(0, mainEnd);
   const counting = options.counters === undefined ? '' : countingText(options.counters, freeAtExit(body));
-  const atExit = replaceExits(editor, program, {
-    insns: assemble(`
+  const exitCode = assemble(`
       ${counting}
       if w0 == ${XDP_PASS} goto pass
       if w0 == ${XDP_TX} goto tx
@@ -78,9 +79,12 @@ export function xdpToTcx(program: Program, options: TcxOptions): Rewriting {
       w1 = ${options.tx.ifindex}
       w2 = ${options.tx.into === 'ingress' ? BPF_F_INGRESS : 0}
       call bpf_redirect
-      exit`),
-  });
+      exit`);
+  const atExit = replaceExits(editor, program, { insns: exitCode }, facts.unreachable);
   if (atExit === undefined) return refuse('the main function has no exit');
+  const aborted: Piece = { insns: assemble('w0 = 0\ngoto +0'), targets: new Map([[1, atExit]]) };
+  const returned: Piece = { insns: assemble('r0 = 0\nexit') };
+  dropUnreachable(editor, program, facts.unreachable, (slot) => (slot < mainEnd ? aborted : returned));
   const needs = packetNeeds(program, facts);
   if (needs !== 'nothing') {
     const insns = assemble(prologueText(needs));
@@ -279,9 +283,9 @@ function packetNeeds(program: Program, facts: ProgramFacts): PacketNeeds {
     BPF_FUNC.xdp_store_bytes,
     BPF_FUNC.perf_event_output,
   ]);
-  for (const [, insn] of insnsBySlot(program.insns)) {
+  for (const [slot, insn] of insnsBySlot(program.insns)) {
     const helper = calledHelper(insn);
-    if (helper !== undefined && readers.has(helper)) return 'tags';
+    if (helper !== undefined && readers.has(helper) && !facts.unreachable.has(slot)) return 'tags';
   }
   return 'nothing';
 }
