@@ -1,12 +1,14 @@
-import { readdirSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { fabricConformance } from '../../src/conformance/fabric/fabric-conformance.js';
 import type { RunResult } from '../../src/core/contract/result.js';
 import { PluginRegistry } from '../../src/core/plugin/plugin-registry.js';
 import { runTestbed } from '../../src/core/run/run-testbed.js';
 import { resolveTestbed } from '../../src/core/testbed/resolve-testbed.js';
-import { probeBpf } from '../../src/linux/index.js';
+import { Ledger, probeBpf } from '../../src/linux/index.js';
 import { probeNamespaces } from '../../src/linux/testing-namespace.js';
 import { BUILT_IN_PLUGINS } from '../../src/presets.js';
 
@@ -14,9 +16,12 @@ const probe = [probeBpf(), probeNamespaces()].find(({ status }) => status !== 's
 const skipped = probe === undefined || probe.status === 'supported' ? '' : ` (skipped: ${probe.reason})`;
 const programs = fileURLToPath(new URL('../../testbeds/programs/', import.meta.url));
 
-/** What is there under names of ours. */
-function held(): string[] {
-  return readdirSync('/run/netns').filter((name) => name.startsWith('xdpbed-xb'));
+/** Namespaces that runs of these tests have made: others make some at the same time. */
+const made: string[] = [];
+
+function left(): string[] {
+  const there = existsSync('/run/netns') ? readdirSync('/run/netns') : [];
+  return there.filter((name) => made.includes(name));
 }
 
 interface Scene {
@@ -77,12 +82,24 @@ const verdicts = (result: RunResult, site: string): object | undefined =>
   result.hooks.find((hook) => hook.site === site && hook.node.startsWith('g0'))?.verdicts;
 
 describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
-  let before: string[];
-  beforeEach(() => {
-    before = held();
+  const state = mkdtempSync(join(tmpdir(), 'xdpbed-state-'));
+  beforeAll(() => {
+    process.env.XDPBED_STATE = state;
+    const add = Ledger.prototype.add;
+    vi.spyOn(Ledger.prototype, 'add').mockImplementation(function (this: Ledger, kind, id) {
+      if (kind === 'netns') made.push(id);
+      add.call(this, kind, id);
+    });
   });
   afterEach(() => {
-    expect(held()).toEqual(before);
+    expect(left()).toEqual([]);
+    expect(readdirSync(state)).toEqual([]);
+  });
+  afterAll(() => {
+    expect(made.length).toBeGreaterThan(0);
+    vi.restoreAllMocks();
+    delete process.env.XDPBED_STATE;
+    rmSync(state, { recursive: true });
   });
 
   fabricConformance({ plugins: BUILT_IN_PLUGINS, fabric: 'linux', programs });
