@@ -16,10 +16,8 @@ const probe = [probeBpf(), probeNamespaces()].find(({ status }) => status !== 's
 const skipped = probe === undefined || probe.status === 'supported' ? '' : ` (skipped: ${probe.reason})`;
 const programs = fileURLToPath(new URL('../../testbeds/programs/', import.meta.url));
 
-/** Namespaces that runs of these tests have made: others make some at the same time. */
-const made: string[] = [];
-
-function left(): string[] {
+/** Of the namespaces that these tests have made, those that are there: others make some at the same time. */
+function left(made: readonly string[]): string[] {
   const there = existsSync('/run/netns') ? readdirSync('/run/netns') : [];
   return there.filter((name) => made.includes(name));
 }
@@ -83,21 +81,18 @@ const verdicts = (result: RunResult, site: string): object | undefined =>
 
 describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
   const state = mkdtempSync(join(tmpdir(), 'xdpbed-state-'));
+  const adding = vi.spyOn(Ledger.prototype, 'add');
+  const made = (): string[] => adding.mock.calls.filter(([kind]) => kind === 'netns').map(([, id]) => id);
   beforeAll(() => {
     process.env.XDPBED_STATE = state;
-    const add = Ledger.prototype.add;
-    vi.spyOn(Ledger.prototype, 'add').mockImplementation(function (this: Ledger, kind, id) {
-      if (kind === 'netns') made.push(id);
-      add.call(this, kind, id);
-    });
   });
   afterEach(() => {
-    expect(left()).toEqual([]);
+    expect(left(made())).toEqual([]);
     expect(readdirSync(state)).toEqual([]);
   });
   afterAll(() => {
-    expect(made.length).toBeGreaterThan(0);
-    vi.restoreAllMocks();
+    expect(made().length).toBeGreaterThan(0);
+    adding.mockRestore();
     delete process.env.XDPBED_STATE;
     rmSync(state, { recursive: true });
   });
