@@ -49,6 +49,10 @@ export { readGuestMap } from './core/offload/guest-map.js';
 export { loadObjectProgram, requireAccepted } from './core/offload/load-program.js';
 export { LocalGuestDriver } from './core/offload/local-guest-driver.js';
 export { negotiatedFeatures } from './core/offload/nic-session.js';
+export { ProgramHook } from './core/offload/program-hook.js';
+export type { ProgramOutcome } from './core/offload/program-hook.js';
+export { resolveRedirect } from './core/offload/redirect-target.js';
+export type { RedirectTarget } from './core/offload/redirect-target.js';
 export { OffloadNetdev } from './core/offload/offload-netdev.js';
 export {
   OFFLOADABLE_HELPER_IDS,

@@ -1,6 +1,6 @@
 import type { DriverPort } from '../../src/virtio/index.js';
 import type { Frame, FrameAccounting, FrameIdentity } from './frame-accounting.js';
-import { resolveRedirect } from './redirect-target.js';
+import { resolveRedirect } from '../../src/core/offload/redirect-target.js';
 import { runHook, type VerdictRoutes } from './verdict-routes.js';
 import type { HookOutcome, XdpHook } from './xdp-hook.js';
 

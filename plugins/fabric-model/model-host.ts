@@ -2,7 +2,7 @@ import { MAX_FRAME_LENGTH } from '../../src/bpf/runtime/xdp-frame.js';
 import type { HostPlan } from '../../src/core/contract/plan.js';
 import { Bridge, type BridgePort } from './bridge.js';
 import type { Frame, FrameAccounting } from './frame-accounting.js';
-import { resolveRedirect } from './redirect-target.js';
+import { resolveRedirect } from '../../src/core/offload/redirect-target.js';
 import type { Tap, TapSurroundings } from './tap.js';
 import { runHook, type VerdictRoutes } from './verdict-routes.js';
 import type { HookOutcome, XdpHook } from './xdp-hook.js';

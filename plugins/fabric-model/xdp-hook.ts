@@ -1,9 +1,6 @@
-import type { FrameRedirect, FrameSlots, LoadedProgram } from '../../src/core/contract/executor.js';
-import type { Attachment, HookPlace } from '../../src/core/contract/hook-place.js';
-import { emptyVerdictCounts, type VerdictCounts } from '../../src/core/contract/result.js';
-import { MAX_FRAGS_FRAME_LENGTH } from '../../src/bpf/runtime/xdp-frame.js';
-import { xdpActionName, type XdpActionName } from '../../src/bpf/xdp.js';
-import { messageOf, XdpbedError } from '../../src/core/diagnostic.js';
+import type { FrameRedirect } from '../../src/core/contract/executor.js';
+import { ProgramHook } from '../../src/core/offload/program-hook.js';
+import type { XdpActionName } from '../../src/bpf/xdp.js';
 import type { Frame } from './frame-accounting.js';
 
 /** What a hook made of a frame. */
@@ -14,93 +11,12 @@ export interface HookOutcome {
   readonly redirect: FrameRedirect;
 }
 
-/** A program in the hook, with room for the frame that it runs on. */
-interface Attached {
-  program: LoadedProgram;
-  frames: FrameSlots;
-  readonly verdicts: VerdictCounts;
-}
-
 /** A place where an XDP program can be attached, in the model's path of a frame. */
-export class XdpHook implements HookPlace {
-  #attached: Attached | undefined;
-
-  constructor(
-    /** Where it is, for messages: `guest0.eth0`. */
-    readonly node: string,
-    /** What programs see as ingress interface. */
-    readonly ifindex: number,
-  ) {}
-
-  async attach(program: LoadedProgram): Promise<Attachment> {
-    if (this.#attached !== undefined) {
-      throw new XdpbedError('plugin-failed', `${this.node}: a program is attached already`);
-    }
-    const frames = program.openFrames(1, MAX_FRAGS_FRAME_LENGTH);
-    const attached: Attached = { program, frames, verdicts: emptyVerdictCounts() };
-    this.#attached = attached;
-    return {
-      replace: async (other) => {
-        if (this.#attached !== attached) {
-          throw new XdpbedError(
-            'plugin-failed',
-            `${this.node}: the program to replace is not attached any more`,
-          );
-        }
-        const frames = other.openFrames(1, MAX_FRAGS_FRAME_LENGTH);
-        attached.frames.close();
-        attached.frames = frames;
-        attached.program = other;
-      },
-      detach: async () => {
-        if (this.#attached !== attached) return;
-        this.#attached = undefined;
-        attached.frames.close();
-      },
-      counters: async () => ({ ...attached.verdicts }),
-    };
-  }
-
-  /**
-   * Bytes of the longest frame that the attached program takes, undefined without one. A driver gives a program without
-   * BPF_F_XDP_HAS_FRAGS none of more than one buffer: virtio_net drops it.
-   */
-  get longestFrame(): number | undefined {
-    return this.#attached?.frames.longestFrame;
-  }
-
+export class XdpHook extends ProgramHook {
   /** Runs the attached program, or passes the frame on untouched when there is none. */
   run(frame: Frame, queue = 0): HookOutcome {
-    if (this.#attached === undefined) return { action: 'XDP_PASS', frame, redirect: NO_REDIRECT };
-    const { program, frames, verdicts } = this.#attached;
-    frames.load(0, frame.bytes, { ingressIfindex: this.ifindex, rxQueueIndex: queue });
-    const action = xdpActionName(this.#verdict(program, frames));
-    verdicts[action]++;
-    return {
-      action,
-      frame: { ...frame, bytes: frames.packet(0), hopsLeft: frame.hopsLeft - 1 },
-      redirect: action === 'XDP_REDIRECT' ? frames.redirect(0) : NO_REDIRECT,
-    };
-  }
-
-  /** A fault is a verdict, XDP_ABORTED; what throws is a defect of the executor. */
-  #verdict(program: LoadedProgram, frames: FrameSlots): number {
-    try {
-      return program.run(frames, 0).verdict;
-    } catch (error) {
-      if (error instanceof XdpbedError) throw error;
-      throw new XdpbedError(
-        'plugin-failed',
-        `plugin executor ${program.executor} failed in run of ${program.name} at ${this.node}: ${messageOf(error)}`,
-        { cause: error },
-      );
-    }
-  }
-
-  close(): void {
-    this.#attached?.frames.close();
-    this.#attached = undefined;
+    const { action, bytes, redirect } = this.runOn(frame.bytes, queue);
+    const hopsLeft = this.isEmpty ? frame.hopsLeft : frame.hopsLeft - 1;
+    return { action, frame: { ...frame, bytes, hopsLeft }, redirect };
   }
 }
-
-const NO_REDIRECT: FrameRedirect = { kind: 'none' };

@@ -49,6 +49,15 @@ function describeRun({ plan, plugins, objects }: RunSpec): object {
       verifier: { rule: plugins.verifiers.rule, of: plugins.verifiers.of.map(use) },
       executor: use(plugins.executor),
       'map-backend': use(plugins.mapBackend),
+      ...(plugins.host === undefined
+        ? {}
+        : {
+            host: {
+              verifier: { rule: plugins.host.verifiers.rule, of: plugins.host.verifiers.of.map(use) },
+              executor: use(plugins.host.executor),
+              'map-backend': use(plugins.host.mapBackend),
+            },
+          }),
     },
     policies: plugins.policies.map(use),
     workload: use(plugins.workload),

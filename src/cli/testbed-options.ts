@@ -3,6 +3,7 @@ import type { ResolveOptions } from '../core/testbed/resolve-testbed.js';
 
 /** Options of every verb that reads a testbed. */
 export interface TestbedOptions {
+  readonly fabric?: string;
   readonly set?: string[];
   readonly only?: string[];
   readonly seed?: string;
@@ -15,7 +16,11 @@ export function toResolveOptions(options: TestbedOptions): ResolveOptions {
     throw new XdpbedError('usage', `--seed '${options.seed}' is not a whole number`);
   }
   return {
-    set: options.set,
+    // First, so that --set can give it a config.
+    set: [
+      ...(options.fabric === undefined ? [] : [`plugins.fabric={ use: ${JSON.stringify(options.fabric)} }`]),
+      ...(options.set ?? []),
+    ],
     only: options.only,
     seed: options.seed === undefined ? undefined : BigInt(options.seed),
   };

@@ -62,9 +62,10 @@ const collect = (value: string, previous: string[] = []): string[] => [...previo
 function addTestbedOptions(command: Command): Command {
   return command
     .argument('<testbed>', 'testbed file, e.g. testbeds/rfc-2019.testbed.yaml')
+    .option('--fabric <name>', 'run it on this fabric: model or linux (default: the testbed’s)')
     .option(
       '--set <path=value>',
-      'set a value of the testbed, e.g. workload.config.frames=100 (may be repeated)',
+      'set a value of the testbed, e.g. workload.config.frames=100; * stands for every name (may be repeated)',
       collect,
     )
     .option(

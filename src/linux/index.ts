@@ -5,7 +5,9 @@
  */
 export * from './bpf-probe.js';
 export * from './bpf-syscall.js';
+export * from './bpf-thread.js';
 export * from './kernel-map.js';
 export * from './kernel-object.js';
 export * from './kernel-program.js';
+export * from './network-namespace.js';
 export * from './test-run.js';

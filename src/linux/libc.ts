@@ -1,7 +1,9 @@
 import { createRequire } from 'node:module';
 import { XdpbedError, messageOf } from '../core/diagnostic.js';
 
-/** The C library of this process, through koffi. The one place that loads koffi. */
+/**
+ * The C library of this process, through koffi. The one place that loads koffi, but for the threads of BpfThread.
+ */
 export interface Libc {
   /** bpf(2): what the kernel returned (0, or a new file descriptor), or `-errno`. `attr` may be written to. */
   bpf(command: number, attr: Uint8Array): number;
@@ -14,15 +16,57 @@ export interface Libc {
   capget(header: Uint8Array, data: Uint8Array): number;
   /** capset(2): of the calling thread only, which is what the callers of this module want. */
   capset(header: Uint8Array, data: Uint8Array): number;
+  /** setns(2) of the calling thread only: 0 or `-errno`. `type` is CLONE_NEW… or 0 for whatever `fd` is. */
+  setns(fd: number, type: number): number;
+  /** ioctl(2) with a struct that may be written to: what the kernel returned, or `-errno`. */
+  ioctl(fd: number, request: number, argument: Uint8Array): number;
+  /** socket(2): a file descriptor, close-on-exec, or `-errno`. */
+  socket(domain: number, type: number, protocol: number): number;
+  /** bind(2) to a `struct sockaddr_…`: 0 or `-errno`. */
+  bind(fd: number, address: Uint8Array): number;
+  /** sendto(2): bytes sent, or `-errno`. Without an address: as send(2). */
+  sendto(fd: number, bytes: Uint8Array, flags: number, address?: Uint8Array): number;
+  /** read(2): bytes read, 0 at the end, or `-errno`. Blocks unless the descriptor was opened otherwise. */
+  read(fd: number, into: Uint8Array): number;
+  /** write(2): bytes written, or `-errno`. */
+  write(fd: number, bytes: Uint8Array): number;
+  /** sched_setaffinity(2) of a thread (0: the calling one) to these CPUs: 0 or `-errno`. */
+  schedSetaffinity(thread: number, cpus: readonly number[]): number;
+  /** prctl(2): what the kernel returned, or `-errno`. Arguments are numbers: none that is an address. */
+  prctl(option: number, ...values: readonly number[]): number;
+  /** tgkill(2) of a thread of this process: 0 or `-errno`. */
+  tgkill(thread: number, signal: number): number;
+  /** mmap(2), MAP_SHARED from offset `at`: the mapped memory itself, or `-errno`. {@link Libc.munmap} ends it. */
+  mmap(fd: number, at: number, length: number, protection: number): MappedMemory | number;
+  /** munmap(2): 0 or `-errno`. Whoever reads the memory afterwards ends the process. */
+  munmap(memory: MappedMemory): number;
 }
 
-/** Number of bpf(2) in the kernel's system call table, by Node's name of the architecture. */
-const BPF_SYSCALL: Readonly<Record<string, number>> = { x64: 321, arm64: 280 };
+/** What {@link Libc.mmap} gives. `bytes` must not be used, nor be handed to anybody, once it is unmapped. */
+export interface MappedMemory {
+  readonly bytes: Uint8Array;
+  readonly address: bigint;
+}
+
+/** Numbers in the kernel's system call table, by Node's name of the architecture. */
+const SYSCALLS: Readonly<Record<string, { readonly bpf: number; readonly tgkill: number }>> = {
+  x64: { bpf: 321, tgkill: 234 },
+  arm64: { bpf: 280, tgkill: 131 },
+};
+
+/** Number of bpf(2) here; undefined on an architecture that is not known. */
+export const BPF_SYSCALL = SYSCALLS[process.arch]?.bpf;
+
+const SOCK_CLOEXEC = 0x80000;
+const MAP_SHARED = 1;
+/** Bytes of a `cpu_set_t`: 1024 CPUs. */
+const CPU_SET_SIZE = 128;
 
 /** What is used of koffi, which is an optional dependency and therefore not imported by name. */
 interface Koffi {
   load(path: null): { func(definition: string): (...args: unknown[]) => number };
   address(value: Uint8Array): bigint;
+  view(address: bigint, length: number): ArrayBuffer;
   errno(): number;
 }
 
@@ -42,23 +86,61 @@ function load(): Libc | XdpbedError {
   if (process.platform !== 'linux') {
     return new XdpbedError('host-unsupported', `bpf(2) needs linux, this is ${process.platform}`);
   }
-  const number = BPF_SYSCALL[process.arch];
-  if (number === undefined) {
+  const numbers = SYSCALLS[process.arch];
+  if (numbers === undefined) {
     return new XdpbedError('host-unsupported', `the number of bpf(2) on ${process.arch} is not known`);
   }
   try {
     const koffi = createRequire(import.meta.url)('koffi') as Koffi;
     const library = koffi.load(null);
+    // What is variadic in C (syscall, ioctl, prctl) takes its arguments in the same registers on both architectures.
     const syscall = library.func('long syscall(long number, long command, void *attr, long size)');
+    const tgkill = library.func('long syscall(long number, long process, long thread, long signal)');
     const capget = library.func('int capget(void *header, void *data)');
     const capset = library.func('int capset(void *header, void *data)');
+    const setns = library.func('int setns(int fd, int type)');
+    const ioctl = library.func('int ioctl(int fd, unsigned long request, void *argument)');
+    const socket = library.func('int socket(int domain, int type, int protocol)');
+    const bind = library.func('int bind(int fd, void *address, uint32_t length)');
+    const sendto = library.func(
+      'long sendto(int fd, void *bytes, size_t length, int flags, void *address, uint32_t addressLength)',
+    );
+    const read = library.func('long read(int fd, void *into, size_t length)');
+    const write = library.func('long write(int fd, void *bytes, size_t length)');
+    const affinity = library.func('int sched_setaffinity(int thread, size_t size, void *mask)');
+    const prctl = library.func('int prctl(int option, long a, long b, long c, long d)');
+    const mmap = library.func(
+      'int64_t mmap(void *address, size_t length, int protection, int flags, int fd, int64_t at)',
+    ) as (...args: unknown[]) => number | bigint;
+    const munmap = library.func('int munmap(int64_t address, size_t length)');
     // errno means something only after a failure: a call that succeeds leaves an older one there.
     const orErrno = (result: number): number => (result < 0 ? -koffi.errno() : result);
     return {
-      bpf: (command, attr) => orErrno(syscall(number, command, attr, attr.length)),
+      bpf: (command, attr) => orErrno(syscall(numbers.bpf, command, attr, attr.length)),
       address: (bytes) => koffi.address(bytes),
       capget: (header, data) => orErrno(capget(header, data)),
       capset: (header, data) => orErrno(capset(header, data)),
+      setns: (fd, type) => orErrno(setns(fd, type)),
+      ioctl: (fd, request, argument) => orErrno(ioctl(fd, request, argument)),
+      socket: (domain, type, protocol) => orErrno(socket(domain, type | SOCK_CLOEXEC, protocol)),
+      bind: (fd, address) => orErrno(bind(fd, address, address.length)),
+      sendto: (fd, bytes, flags, address) =>
+        orErrno(sendto(fd, bytes, bytes.length, flags, address ?? null, address?.length ?? 0)),
+      read: (fd, into) => orErrno(read(fd, into, into.length)),
+      write: (fd, bytes) => orErrno(write(fd, bytes, bytes.length)),
+      schedSetaffinity: (thread, cpus) => {
+        const mask = new Uint8Array(CPU_SET_SIZE);
+        for (const cpu of cpus) mask[cpu >> 3]! |= 1 << (cpu & 7);
+        return orErrno(affinity(thread, mask.length, mask));
+      },
+      prctl: (option, a = 0, b = 0, c = 0, d = 0) => orErrno(prctl(option, a, b, c, d)),
+      tgkill: (thread, signal) => orErrno(tgkill(numbers.tgkill, process.pid, thread, signal)),
+      mmap: (fd, at, length, protection) => {
+        const address = BigInt(mmap(null, length, protection, MAP_SHARED, fd, at));
+        if (address === -1n) return -koffi.errno();
+        return { bytes: new Uint8Array(koffi.view(address, length)), address };
+      },
+      munmap: ({ address, bytes }) => orErrno(munmap(address, bytes.length)),
     };
   } catch (cause) {
     const absent = (cause as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND';

@@ -1,4 +1,5 @@
 import type { HookPlace } from './hook-place.js';
+import type { Binding } from './party.js';
 import type { RunPlan } from './plan.js';
 import type { GuestDriver } from './guest-driver.js';
 import type { EndResult } from './result.js';
@@ -26,6 +27,8 @@ export interface Deployment {
   readonly hostPlaces: readonly HostPlace[];
   /** In the order of the plan. */
   readonly nics: readonly NicPlaces[];
+  /** What plugins of the host's parties may inject: where its interfaces are, say. */
+  readonly hostBindings?: readonly Binding[];
   /** Sends the frames in by the first NIC of the plan and waits until each has ended somewhere. */
   traffic(frames: Iterable<WorkloadFrame>): Promise<TrafficReport>;
   /** Removes everything, programs that are still in their places included; may be called at any time and more than once. */

@@ -1,7 +1,7 @@
 import type { Executor } from './executor.js';
 import type { MapBackend } from './map-backend.js';
 import type { Verifier } from './verifier.js';
-import { token } from './injection.js';
+import { token, type Token } from './injection.js';
 
 /**
  * Whoever runs programs: a guest's kernel, the host's kernel, or the host on behalf of one guest. Programs of one
@@ -16,7 +16,17 @@ export interface Party {
   readonly verifier: Verifier;
 }
 
+/** A binding that a fabric lends to the plugins of the host's parties (`Deployment.hostBindings`). */
+export interface Binding {
+  readonly token: Token<unknown>;
+  readonly value: unknown;
+}
+
 export interface PartyOptions {
+  /** Whose kernel it is, which decides the plugins that it is made of (`RunPlugins.host`). Default `guest`. */
+  readonly side?: 'host' | 'guest' | undefined;
+  /** What its plugins may inject besides. */
+  readonly bindings?: readonly Binding[] | undefined;
   /** Default 1. */
   readonly cpus?: number | undefined;
   /**

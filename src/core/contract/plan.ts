@@ -15,12 +15,34 @@ export interface RunPlan {
 export type HostCase = 'redirect' | 'bridge';
 
 /**
- * Where an offloaded program meets the frames that go to the guest (drivers/net/tun.c): in the reader's
- * context when the frame is taken from the tap (`tun_recvmsg`), when the stack sends one skb to the tap
- * (`tun_net_xmit`), or when XDP frames are redirected to the tap (`tun_xdp_xmit`).
+ * Where an offloaded program meets the frames that go to the guest. Which of them there are is the fabric's matter
+ * (`Plugin.hooks`).
+ *
+ * In a patched tun driver (drivers/net/tun.c): in the reader's context when the frame is taken from the tap
+ * (`tun_recvmsg`), when the stack sends one skb to the tap (`tun_net_xmit`), or when XDP frames are redirected to the
+ * tap (`tun_xdp_xmit`).
+ *
+ * In a stock kernel, where the tap itself has no such hook (docs/linux/hooks.md): called by the NIC's program in place
+ * of its redirect (`tail-call`), on the device map's entry (`devmap`) or another CPU's (`cpumap`), on a pair of
+ * interfaces in front of the tap (`veth-shim`), on the skb as it leaves by the tap (`tcx-egress`), or on the NIC
+ * before there is an skb for the bridge (`bridge-early`).
  */
-export const HOOK_POINTS = ['tun_recvmsg', 'tun_net_xmit', 'tun_xdp_xmit'] as const;
+export const HOOK_POINTS = [
+  'tun_recvmsg',
+  'tun_net_xmit',
+  'tun_xdp_xmit',
+  'tail-call',
+  'devmap',
+  'cpumap',
+  'veth-shim',
+  'tcx-egress',
+  'bridge-early',
+] as const;
 export type HookPoint = (typeof HOOK_POINTS)[number];
+
+/** What plays a guest where guests are real: a virtual machine, or a process that reads the tap's file. */
+export const GUEST_KINDS = ['qemu', 'tap-reader'] as const;
+export type GuestKind = (typeof GUEST_KINDS)[number];
 
 export interface HostPlan {
   /** What the run is called after; what follows from it (which programs, which bridges) is in the fields below. */
@@ -81,6 +103,8 @@ export interface VerificationPlan {
 
 export interface GuestPlan {
   readonly name: string;
+  /** Undefined on a fabric that has but one kind of guest (`Plugin.guests`). */
+  readonly kind: GuestKind | undefined;
   readonly cpus: number;
   readonly nics: readonly GuestNicPlan[];
 }

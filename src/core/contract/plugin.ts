@@ -1,5 +1,6 @@
 import type { Static, TSchema } from '@sinclair/typebox';
 import type { Token } from './injection.js';
+import type { GuestKind, HookPoint, HostCase } from './plan.js';
 
 /** The extension points. A plugin implements exactly one. */
 export const ROLES = [
@@ -28,6 +29,12 @@ export interface PluginManifest {
   readonly description: string;
 }
 
+/** `Plugin.hooks` of a fabric that does not say. */
+export const DEFAULT_HOOKS: NonNullable<Plugin['hooks']> = {
+  redirect: ['tun_recvmsg', 'tun_xdp_xmit', 'tun_net_xmit'],
+  bridge: ['tun_recvmsg', 'tun_net_xmit', 'tun_xdp_xmit'],
+};
+
 /** What a plugin package's default export is. Made by `definePlugin`. */
 export interface Plugin<Schema extends TSchema = TSchema> extends PluginManifest {
   /** JSON Schema of `config`, as TypeBox; defaults in it are filled in before `register`. */
@@ -43,6 +50,23 @@ export interface Plugin<Schema extends TSchema = TSchema> extends PluginManifest
    * `process`, the default: it may be made in a process of its own, with nothing else bound there.
    */
   readonly judgesIn?: 'process' | 'run';
+  /**
+   * For a fabric: where it can have an offloaded program run, by the host's case, what it takes unless told first.
+   * Default: DEFAULT_HOOKS, those of a patched tun driver.
+   */
+  readonly hooks?: Readonly<Record<HostCase, readonly [HookPoint, ...HookPoint[]]>>;
+  /** For a fabric: the kinds of guests that it has, what it takes unless told first. Default: one that has no name. */
+  readonly guests?: readonly [GuestKind, ...GuestKind[]];
+  /**
+   * For a fabric: built-in plugins that do the work of these roles for the host whatever the testbed says, because only
+   * with them can it put programs into its places. A verifier judges beside those of the testbed, and all must accept.
+   */
+  readonly host?: {
+    readonly executor: string;
+    readonly 'map-backend': string;
+    readonly verifier: string;
+    readonly transport?: string;
+  };
   /**
    * Files that an instance with this config reads, relative to the testbed's folder. The core reads them, so that a
    * run's bytes can be named by their hash and be brought along to another machine.

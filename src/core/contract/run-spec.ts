@@ -30,12 +30,19 @@ export interface PluginReference {
   readonly config: unknown;
 }
 
-export interface RunPlugins {
-  readonly fabric: PluginReference;
-  readonly transport: PluginReference;
+/** What a party is made of. */
+export interface PartyPlugins {
   readonly executor: PluginReference;
   readonly mapBackend: PluginReference;
   readonly verifiers: { readonly rule: PanelRule; readonly of: readonly PluginReference[] };
+}
+
+/** Guests in this process are parties of the plugins named first, and the host as well unless `host` is there. */
+export interface RunPlugins extends PartyPlugins {
+  readonly fabric: PluginReference;
+  readonly transport: PluginReference;
+  /** On a fabric that puts programs into places of its own (`Plugin.host`). */
+  readonly host?: PartyPlugins | undefined;
   readonly policies: readonly PluginReference[];
   readonly workload: PluginReference;
 }

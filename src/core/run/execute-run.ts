@@ -16,6 +16,7 @@ import { RANDOM, RUN_SIGNAL, type Random } from '../contract/run-scope.js';
 import {
   OBJECTS,
   type Objects,
+  type PartyPlugins,
   type PluginReference,
   type RunSpec,
   type Sha256,
@@ -168,12 +169,17 @@ class RunExecution {
     this.#scope.bindValue(RUN_SIGNAL, signal);
     this.#scope.bindValue(OBJECTS, objects);
 
-    const choices = await this.#partyChoices();
-    const judging = (): GuestVerification =>
+    const guest = await this.#partyChoices(plugins);
+    const host = plugins.host === undefined ? guest : await this.#partyChoices(plugins.host);
+    const judging = (choices: PartyChoices): GuestVerification =>
       new GuestVerification(this.#spec.plan.host.verification, judgeRecipe(choices), signal);
     const parties: PartyFactory = {
       open: (name, options) =>
-        this.#instances.openParty(name, choices, { seed, memoryBytes: MAX_ADDRESS_SPACE, ...options }),
+        this.#instances.openParty(name, options?.side === 'host' ? host : guest, {
+          seed,
+          memoryBytes: MAX_ADDRESS_SPACE,
+          ...options,
+        }),
     };
     this.#scope.bindValue(PARTY_FACTORY, parties);
     const policies: Policy[] = [];
@@ -187,8 +193,8 @@ class RunExecution {
       random,
       objects,
       parties,
-      verification: judging(),
-      ownVerification: judging(),
+      verification: judging(host),
+      ownVerification: { guest: judging(guest), host: judging(host) },
       policies,
       turns,
     };
@@ -206,8 +212,7 @@ class RunExecution {
     return clock;
   }
 
-  async #partyChoices(): Promise<PartyChoices> {
-    const { mapBackend, executor, verifiers } = this.#spec.plugins;
+  async #partyChoices({ mapBackend, executor, verifiers }: PartyPlugins): Promise<PartyChoices> {
     const choices: PluginChoice[] = [];
     for (const reference of verifiers.of) choices.push(await this.#choose(reference));
     return {

@@ -4,7 +4,7 @@ import type { EventLoopTurns } from '../clock/event-loop-turns.js';
 import { PS_PER_NS, type Clock } from '../contract/clock.js';
 import type { Events } from '../contract/event.js';
 import type { Deployment, HostPlace } from '../contract/fabric.js';
-import type { Party, PartyFactory } from '../contract/party.js';
+import type { Party, PartyFactory, PartyOptions } from '../contract/party.js';
 import type { ProgramPlan, RunPlan } from '../contract/plan.js';
 import type { Policy } from '../contract/policy.js';
 import { emptyVerdictCounts } from '../contract/result.js';
@@ -27,7 +27,7 @@ export interface OffloadingOptions {
   /** Of what guests offload. */
   readonly verification: GuestVerification;
   /** Of what guests and host load into kernels of their own: in processes, too, so that it keeps nobody up. */
-  readonly ownVerification: GuestVerification;
+  readonly ownVerification: Readonly<Record<'guest' | 'host', GuestVerification>>;
   readonly policies: readonly Policy[];
   readonly objects: Objects;
   readonly clock: Clock;
@@ -75,12 +75,12 @@ export class Offloading {
     await this.#attachHostPrograms();
     for (const guest of this.#options.plan.guests) {
       let party: Promise<Party> | undefined;
-      const guestParty = (): Promise<Party> => (party ??= this.#openParty(guest.name, guest.cpus));
+      const guestParty = (): Promise<Party> => (party ??= this.#openParty(guest.name, { cpus: guest.cpus }));
       for (const nic of guest.nics) {
         const node = `${guest.name}.${nic.name}`;
         // What a guest offloads runs in a party of its own: no other guest's memory is in reach.
         const hostParty = await this.#options.parties.open(`host for ${node}`, {
-          cpus: this.#options.plan.host.cpus,
+          ...this.#hostSide(),
           memoryBytes: OFFLOAD_MEMORY_BYTES,
         });
         const session = await NicSession.open({
@@ -169,7 +169,7 @@ export class Offloading {
       if (program === undefined) continue;
       const lent = deployment.hostPlaces.find((each) => each.site === site && each.interface === name);
       if (lent === undefined) throw missing(`place for a program at ${site} of ${name}`);
-      party ??= await this.#openParty('host', plan.host.cpus);
+      party ??= await this.#openParty('host', this.#hostSide());
       const programPlan = plan.programs[program]!;
       const object = this.#readObject(programPlan);
       const loaded = requireAccepted(
@@ -187,9 +187,17 @@ export class Offloading {
   }
 
   /** A kernel of its own: what it loads is verified under the same limits, but not in anybody's turn. */
-  async #openParty(name: string, cpus: number): Promise<Party> {
-    const party = await this.#options.parties.open(name, { cpus });
-    return { ...party, verifier: this.#options.ownVerification.for(name, party.verifier) };
+  async #openParty(name: string, options: PartyOptions): Promise<Party> {
+    const party = await this.#options.parties.open(name, options);
+    return {
+      ...party,
+      verifier: this.#options.ownVerification[options.side ?? 'guest'].for(name, party.verifier),
+    };
+  }
+
+  #hostSide(): PartyOptions {
+    const { plan, deployment } = this.#options;
+    return { side: 'host', cpus: plan.host.cpus, bindings: deployment.hostBindings };
   }
 
   async #install(session: NicSession, name: string): Promise<void> {

@@ -63,6 +63,7 @@ export class PluginInstances {
   async openParty(name: string, choices: PartyChoices, options: OpenPartyOptions = {}): Promise<Party> {
     const scope = this.scope.child(name);
     // Made when somebody asks for it: a party of the kernel's has none.
+    for (const { token, value } of options.bindings ?? []) scope.bindValue(token, value);
     scope.bindFactory(BPF_RUNTIME, () => options.runtime ?? new BpfRuntime(options));
     const mapBackend = await this.instantiate(choices.mapBackend, MAP_BACKEND, scope);
     scope.bindValue(MAP_BACKEND, mapBackend);

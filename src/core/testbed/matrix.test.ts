@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { assign } from './matrix.js';
+import { assign, expandPath } from './matrix.js';
 import { TestbedSchema } from './testbed-schema.js';
 
 const set = (data: object, path: string, value: unknown) => assign(data, path, value, TestbedSchema);
@@ -35,5 +35,20 @@ describe('assign', () => {
     const data = { name: 'x', plugins: {}, guests: {}, policies: [{}], host: {} };
     expect(set(data, path, 1)).toBe(problem);
     expect(data).toEqual({ name: 'x', plugins: {}, guests: {}, policies: [{}], host: {} });
+  });
+});
+
+describe('a path with * for a step', () => {
+  const data = { guests: { a: { kind: 'x' }, b: {} }, policies: [{ use: 'q' }, { use: 'r' }] };
+
+  it.each([
+    ['guests.*.kind', ['guests.a.kind', 'guests.b.kind']],
+    ['policies.*.use', ['policies.0.use', 'policies.1.use']],
+    ['guests.*', ['guests.a', 'guests.b']],
+    ['guests.a.kind', ['guests.a.kind']],
+    ['hosts.*.kind', []],
+    ['guests.a.*.kind', ['guests.a.kind.kind']],
+  ])('%s', (path, paths) => {
+    expect(expandPath(data, path)).toEqual(paths);
   });
 });

@@ -58,6 +58,27 @@ export function combinationCount(matrix: Matrix): number {
 }
 
 /**
+ * The paths that a path with `*` for a step stands for: one for each member that the map or list there has. None when
+ * there is nothing of the kind; a path without `*` stands for itself.
+ */
+export function expandPath(data: unknown, path: string): string[] {
+  const steps = path.split('.');
+  if (!steps.includes('*')) return [path];
+  let found: { readonly node: unknown; readonly path: readonly string[] }[] = [{ node: data, path: [] }];
+  for (const step of steps) {
+    found = found.flatMap(({ node, path: walked }) => {
+      const members = typeof node === 'object' && node !== null ? (node as Record<string, unknown>) : {};
+      const names = step === '*' ? Object.keys(members) : [step];
+      return names.map((name) => ({
+        node: Object.hasOwn(members, name) ? members[name] : undefined,
+        path: [...walked, name],
+      }));
+    });
+  }
+  return found.map(({ path: walked }) => walked.join('.'));
+}
+
+/**
  * Puts a value at a dotted path of plain data. A string says why it cannot: a step that is not there, or is no
  * map or list. Besides the last, a step may be new where the schema has a section of that name: it then starts
  * as the schema's default.

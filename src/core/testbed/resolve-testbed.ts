@@ -6,6 +6,7 @@ import {
   RUN_SPEC_SCHEMA,
   type PanelRule,
   type PluginReference,
+  type RunPlugins,
   type RunSpec,
   type Sha256,
 } from '../contract/run-spec.js';
@@ -16,6 +17,7 @@ import {
   assign,
   combinationCount,
   expandMatrix,
+  expandPath,
   MAX_RUNS,
   type Assignment,
   type Combination,
@@ -29,7 +31,7 @@ import { resolveChecks } from './resolve-checks.js';
 import { resolvePrograms } from './resolve-programs.js';
 import { buildHostPlan, buildGuestPlans } from './run-plan.js';
 import { TestbedFiles } from './testbed-files.js';
-import { checkWiring } from './wiring.js';
+import { checkFabric, checkWiring } from './wiring.js';
 import { YamlSource, type YamlPath } from './yaml-source.js';
 import { setOwn } from '../own-property.js';
 
@@ -42,6 +44,14 @@ export interface UnreadPlugin {
 
 interface Chosen extends PluginChoice {
   readonly reference: PluginReference;
+}
+
+/** What a fabric brings along for the host. */
+interface HostChoices {
+  readonly executor: Chosen;
+  readonly mapBackend: Chosen;
+  readonly verifier: Chosen;
+  readonly transport: Chosen | undefined;
 }
 
 /** A testbed that has no problems: everything found, checked and expanded. Nothing has been started. */
@@ -225,9 +235,14 @@ class Resolver {
   /** @param into what is known of the data already: of a section that cannot be read nothing more is said. */
   #apply(data: unknown, assignments: readonly Assignment[], into?: SoundParts): void {
     for (const assignment of assignments) {
-      const problem = assign(data, assignment.path, assignment.value, TestbedSchema);
-      const readable = into === undefined || into.hasKeysOf(...assignment.path.split('.').slice(0, -1));
-      if (problem !== undefined && readable) this.problems.reportAssignment(assignment, problem);
+      const paths = expandPath(data, assignment.path);
+      if (paths.length === 0)
+        this.problems.reportAssignment(assignment, `nothing is at '${assignment.path}'`);
+      for (const path of paths) {
+        const problem = assign(data, path, assignment.value, TestbedSchema);
+        const readable = into === undefined || into.hasKeysOf(...path.split('.').slice(0, -1));
+        if (problem !== undefined && readable) this.problems.reportAssignment(assignment, problem);
+      }
     }
   }
 
@@ -260,6 +275,10 @@ class Resolver {
       );
     }
     const fabric = await this.#chooseOf(parts, 'fabric', ['plugins', 'fabric']);
+    if (fabric !== undefined && parts.has('host') && parts.has('guests')) {
+      checkFabric(testbed, fabric.plugin, (path, message, hint) => this.problems.report(path, message, hint));
+    }
+    const host = fabric === undefined ? undefined : await this.#chooseForHost(fabric);
     const transport = await this.#chooseOf(parts, 'transport', ['plugins', 'transport']);
     const executor = await this.#chooseOf(parts, 'executor', ['plugins', 'executor']);
     const mapBackend = await this.#chooseOf(parts, 'map-backend', ['plugins', 'map-backend']);
@@ -283,8 +302,8 @@ class Resolver {
     const plan: RunPlan = {
       id: Object.values(combination.axes).join('/') || 'default',
       axes: combination.axes,
-      host: buildHostPlan(testbed),
-      guests: buildGuestPlans(testbed),
+      host: buildHostPlan(testbed, fabric.plugin),
+      guests: buildGuestPlans(testbed, fabric.plugin),
       programs,
     };
     return {
@@ -293,10 +312,11 @@ class Resolver {
       seed,
       plugins: {
         fabric: fabric.reference,
-        transport: transport.reference,
+        transport: host?.transport?.reference ?? transport.reference,
         executor: executor.reference,
         mapBackend: mapBackend.reference,
         verifiers: { rule: verifiers.rule, of: verifiers.choices.map(({ reference }) => reference) },
+        ...(host === undefined ? {} : { host: hostPlugins(host, verifiers) }),
         policies: policies.map(({ reference }) => reference),
         workload: workload.reference,
       },
@@ -340,6 +360,20 @@ class Resolver {
     return violations.length === 0
       ? { plugin, config: checked, reference: { role, use, config: checked } }
       : undefined;
+  }
+
+  /** What the fabric brings along for the host. */
+  async #chooseForHost({ plugin }: Chosen): Promise<HostChoices | undefined> {
+    const { host } = plugin;
+    if (host === undefined) return undefined;
+    const choose = (role: Role, use: string): Promise<Chosen | undefined> =>
+      this.#choose(role, { use }, ['plugins', 'fabric']);
+    const executor = await choose('executor', host.executor);
+    const mapBackend = await choose('map-backend', host['map-backend']);
+    const verifier = await choose('verifier', host.verifier);
+    const transport = host.transport === undefined ? undefined : await choose('transport', host.transport);
+    if (executor === undefined || mapBackend === undefined || verifier === undefined) return undefined;
+    return { executor, mapBackend, verifier, transport };
   }
 
   async #chooseAll(role: Role, uses: readonly PluginUse[], path: YamlPath): Promise<Chosen[] | undefined> {
@@ -395,6 +429,22 @@ class Resolver {
       } else setOwn(objects, name, file.hash);
     }
   }
+}
+
+/**
+ * The plugins of the host's side: the fabric's, and before its verifier those of the testbed. One of several rules
+ * (`any`, `first`) cannot be kept beside a verifier that must accept in any case.
+ */
+function hostPlugins(
+  { executor, mapBackend, verifier }: HostChoices,
+  { choices }: { readonly choices: readonly Chosen[] },
+): NonNullable<RunPlugins['host']> {
+  const own = choices.map(({ reference }) => reference).filter(({ use }) => use !== verifier.reference.use);
+  return {
+    executor: executor.reference,
+    mapBackend: mapBackend.reference,
+    verifiers: { rule: 'all', of: [...own, verifier.reference] },
+  };
 }
 
 /** The testbed as its runs see it. They cannot set the matrix, and it may be larger than all the rest. */

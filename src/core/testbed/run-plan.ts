@@ -1,4 +1,5 @@
 import type { GuestPlan, HostPlan, RequestsPlan } from '../contract/plan.js';
+import { DEFAULT_HOOKS, type Plugin } from '../contract/plugin.js';
 import { parseFeatureNames } from '../../virtio/features.js';
 import type { PresetNames } from './preset-value.js';
 import type { RequestsSection, Testbed } from './testbed-schema.js';
@@ -9,12 +10,13 @@ import type { RequestsSection, Testbed } from './testbed-schema.js';
  */
 const FIRST_IFINDEX = 2;
 
-export function buildHostPlan(testbed: Testbed): HostPlan {
+/** @param fabric decides what is done where the testbed does not say. */
+export function buildHostPlan(testbed: Testbed, fabric: Pick<Plugin, 'hooks'>): HostPlan {
   const { host } = testbed;
   const indexes = hostIfindexes(testbed);
   return {
     case: host.case,
-    hook: host.hook,
+    hook: host.hook ?? (fabric.hooks ?? DEFAULT_HOOKS)[host.case][0],
     cpus: host.cpus,
     nics: Object.entries(host.nics).map(([name, nic]) => ({
       name,
@@ -47,9 +49,11 @@ function nicProgram({ host }: Testbed, program: string | undefined): string | un
   return host.case === 'redirect' ? program : undefined;
 }
 
-export function buildGuestPlans(testbed: Testbed): GuestPlan[] {
+export function buildGuestPlans(testbed: Testbed, fabric: Pick<Plugin, 'guests'>): GuestPlan[] {
   return Object.entries(testbed.guests).map(([name, guest]) => ({
     name,
+    // A fabric without kinds has the guests of its own, whatever the testbed says of others.
+    kind: fabric.guests === undefined ? undefined : (guest.kind ?? fabric.guests[0]),
     cpus: guest.cpus,
     nics: Object.entries(guest.nics).map(([nicName, nic], index) => ({
       name: nicName,

@@ -1,5 +1,5 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox';
-import { HOOK_POINTS } from '../contract/plan.js';
+import { GUEST_KINDS, HOOK_POINTS } from '../contract/plan.js';
 import { emptyVerdictCounts, FATES, HOOK_SITES } from '../contract/result.js';
 
 /**
@@ -126,11 +126,12 @@ export const HostSection = Type.Object(
       description:
         'how frames get from the NIC to the tap: redirected by the NIC’s XDP program, or through a bridge',
     }),
-    hook: Words(HOOK_POINTS, {
-      default: 'tun_recvmsg',
-      description:
-        'where in the tap an offloaded program runs: in the reader’s context, per skb from the stack, or per redirected XDP frame',
-    }),
+    hook: Type.Optional(
+      Words(HOOK_POINTS, {
+        description:
+          'where an offloaded program runs; left out, what suits fabric and case. Fabric `model`, in the tap: in the reader’s context, per skb from the stack, or per redirected XDP frame. Fabric `linux`: see docs/linux/hooks.md',
+      }),
+    ),
     cpus: Type.Integer({
       minimum: 1,
       maximum: 64,
@@ -310,6 +311,12 @@ export const GuestNicSection = Type.Object(
 
 export const GuestSection = Type.Object(
   {
+    kind: Type.Optional(
+      Words(GUEST_KINDS, {
+        description:
+          'on a fabric with real guests: a virtual machine, or a process that reads the tap in its stead',
+      }),
+    ),
     cpus: Type.Integer({ minimum: 1, maximum: 64, default: 1, description: 'virtual CPUs' }),
     nics: Named(GuestNicSection, 'virtio-net devices', { minProperties: 1 }),
   },

@@ -1,5 +1,6 @@
 import { nearest } from '../nearest.js';
 import { checkFeatures, parseFeatureNames, FEATURE_BITS } from '../../virtio/features.js';
+import { DEFAULT_HOOKS, type Plugin } from '../contract/plugin.js';
 import type { Testbed } from './testbed-schema.js';
 import type { YamlPath } from './yaml-source.js';
 
@@ -85,6 +86,29 @@ export function checkWiring(testbed: Testbed, report: Report): void {
           );
         }
       }
+    }
+  }
+}
+
+/** Checks that the fabric has what the testbed asks of it. */
+export function checkFabric(testbed: Testbed, fabric: Plugin, report: Report): void {
+  const { host, guests } = testbed;
+  const hooks = (fabric.hooks ?? DEFAULT_HOOKS)[host.case];
+  if (host.hook !== undefined && !hooks.includes(host.hook)) {
+    report(
+      ['host', 'hook'],
+      `fabric ${fabric.name} has no hook ${host.hook} in case ${host.case}`,
+      `it has ${hooks.join(', ')}`,
+    );
+  }
+  if (fabric.guests === undefined) return;
+  for (const [name, { kind }] of Object.entries(guests)) {
+    if (kind !== undefined && !fabric.guests.includes(kind)) {
+      report(
+        ['guests', name, 'kind'],
+        `fabric ${fabric.name} has no guests of kind ${kind}`,
+        `it has ${fabric.guests.join(', ')}`,
+      );
     }
   }
 }

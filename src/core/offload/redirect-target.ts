@@ -1,6 +1,6 @@
-import type { BpfMap } from '../../src/bpf/runtime/bpf-map.js';
-import type { FrameRedirect } from '../../src/core/contract/executor.js';
-import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
+import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
+import type { FrameRedirect } from '../contract/executor.js';
+import { BPF_MAP_TYPE } from '../../bpf/map-spec.js';
 
 /** bpf_redirect_map flags for device maps (include/uapi/linux/bpf.h). */
 const BPF_F_BROADCAST = 1 << 3;
