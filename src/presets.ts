@@ -64,6 +64,12 @@ export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
     load: async () => (await import('../plugins/map-backend-memory/index.js')).default,
   },
   {
+    role: 'map-backend',
+    name: 'kernel',
+    description: 'maps of the kernel that this runs on, by bpf(2); needs root',
+    load: async () => (await import('../plugins/map-backend-kernel/index.js')).default,
+  },
+  {
     role: 'policy',
     name: 'helper-allow-list',
     description: 'the helpers an offloaded program may call; by default none that reads anything of the host',

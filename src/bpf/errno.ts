@@ -1,9 +1,12 @@
 /**
- * Error numbers as the kernel's BPF code returns them (include/uapi/asm-generic/errno*.h). Map operations and
+ * Error numbers as the kernel's BPF code and the calls of src/linux return them (include/uapi/asm-generic/errno*.h). Map operations and
  * helpers return them negated; 0 is success.
  */
 export const EPERM = 1;
 export const ENOENT = 2;
+export const EINTR = 4;
+export const EIO = 5;
+export const ENXIO = 6;
 export const E2BIG = 7;
 export const EBADF = 9;
 export const EAGAIN = 11;
@@ -16,12 +19,20 @@ export const ENODEV = 19;
 export const EINVAL = 22;
 export const ENOSPC = 28;
 export const ERANGE = 34;
-export const ENOTSUPP = 524;
+export const ENOLINK = 67;
+export const EMSGSIZE = 90;
 export const EOPNOTSUPP = 95;
+export const ENETDOWN = 100;
+export const ENOBUFS = 105;
+export const ESTALE = 116;
+export const ENOTSUPP = 524;
 
 const NAMES: Readonly<Record<number, string>> = {
   [EPERM]: 'EPERM',
   [ENOENT]: 'ENOENT',
+  [EINTR]: 'EINTR',
+  [EIO]: 'EIO',
+  [ENXIO]: 'ENXIO',
   [E2BIG]: 'E2BIG',
   [EBADF]: 'EBADF',
   [EAGAIN]: 'EAGAIN',
@@ -34,7 +45,12 @@ const NAMES: Readonly<Record<number, string>> = {
   [EINVAL]: 'EINVAL',
   [ENOSPC]: 'ENOSPC',
   [ERANGE]: 'ERANGE',
+  [ENOLINK]: 'ENOLINK',
+  [EMSGSIZE]: 'EMSGSIZE',
   [EOPNOTSUPP]: 'EOPNOTSUPP',
+  [ENETDOWN]: 'ENETDOWN',
+  [ENOBUFS]: 'ENOBUFS',
+  [ESTALE]: 'ESTALE',
   [ENOTSUPP]: 'ENOTSUPP',
 };
 

@@ -1,8 +1,10 @@
 import type { Insn } from './insn.js';
 import type { LineInfo, FunctionInfo } from './btf/btf-ext.js';
 
-/** The one program type that xdpbed runs; programTypeName names the others in messages. */
+/** The one type of program that objects may hold; programTypeName names the others in messages. */
 export const BPF_PROG_TYPE_XDP = 6;
+/** What an XDP program is rewritten to for a hook that sees skbs. */
+export const BPF_PROG_TYPE_SCHED_CLS = 3;
 /** Of a ProgramSpec whose section name does not tell what the program is. */
 export const BPF_PROG_TYPE_UNSPEC = 0;
 
@@ -112,6 +114,7 @@ export interface ProgramSpec {
 export interface Program {
   readonly name: string;
   readonly type: number;
+  /** Of an XDP program. */
   readonly attachType: XdpAttachType;
   readonly gplCompatible: boolean;
   /** Copes with frames in several buffers (BPF_F_XDP_HAS_FRAGS). */

@@ -1,32 +1,12 @@
+import { functionStarts, isFunctionReference } from '../bpf/function-starts.js';
 import { helperName } from '../bpf/helper-ids.js';
 import { isLddw, type Insn } from '../bpf/insn.js';
-import {
-  BPF_ADD,
-  BPF_ALU64,
-  BPF_CALL_HELPER,
-  BPF_CLASS_MASK,
-  BPF_DW,
-  BPF_JA,
-  BPF_JMP,
-  BPF_JMP32,
-  BPF_LDX,
-  BPF_MEM,
-  BPF_MOV,
-  BPF_PSEUDO_CALL,
-  BPF_PSEUDO_FUNC,
-  BPF_ST,
-  BPF_STX,
-  BPF_X,
-  FRAME_POINTER,
-  MAX_BPF_STACK,
-  OP_CALL,
-  OP_EXIT,
-} from '../bpf/opcodes.js';
+import { BPF_CALL_HELPER, BPF_JA, BPF_JMP, BPF_JMP32, OP_CALL, OP_EXIT } from '../bpf/opcodes.js';
 import type { Program } from '../bpf/program.js';
+import { fetchKept, findKeeper, keepRegister } from '../bpf/rewrite/keeper.js';
 import { errnoName } from '../bpf/errno.js';
 import { closeFd, progInfo, progTestRun } from './bpf-syscall.js';
 import { loadKernelProgram, type KernelMapFds } from './kernel-program.js';
-import { functionStarts } from './program-btf.js';
 
 export interface KernelBodyOptions {
   /** Copies of the body in one program; default 100, fewer when the verifier does not cope with so many. */
@@ -187,7 +167,7 @@ export function repeatBody(insns: readonly Insn[], copies: number): Insn[] | str
   const out: Insn[] = [];
   for (let copy = 0; copy < copies; copy++) {
     const base = copy * stride + 1;
-    out.push(copy === 0 ? keeper.save : keeper.restore);
+    out.push(copy === 0 ? keepRegister(keeper, 1) : fetchKept(keeper, 1));
     let second = false;
     for (const [slot, insn] of body.entries()) {
       if (second) {
@@ -213,55 +193,9 @@ export function repeatBody(insns: readonly Insn[], copies: number): Insn[] | str
   return out;
 }
 
-function isFunctionReference(insn: Insn): boolean {
-  return (
-    (insn.opcode === OP_CALL && insn.src === BPF_PSEUDO_CALL) ||
-    (isLddw(insn) && insn.src === BPF_PSEUDO_FUNC)
-  );
-}
-
 /** `goto pc+distance`: with a 16-bit offset where that will do, for kernels before 6.6. */
 function goto(distance: number): Insn {
   return distance <= 0x7fff
     ? { opcode: BPF_JMP | BPF_JA, dst: 0, src: 0, off: distance, imm: 0 }
     : { opcode: BPF_JMP32 | BPF_JA, dst: 0, src: 0, off: 0, imm: distance };
-}
-
-/** Insns that put R1 away, and bring it back. */
-function findKeeper(body: readonly Insn[]): { save: Insn; restore: Insn } | undefined {
-  const mentioned = new Set(body.flatMap(({ dst, src }) => [dst, src]));
-  // A callee-saved register costs least.
-  for (let register = 9; register >= 6; register--) {
-    if (mentioned.has(register)) continue;
-    const move = (dst: number, src: number): Insn => ({
-      opcode: BPF_ALU64 | BPF_MOV | BPF_X,
-      dst,
-      src,
-      off: 0,
-      imm: 0,
-    });
-    return { save: move(register, 1), restore: move(1, register) };
-  }
-  const off = -(Math.ceil(stackUse(body) / 8) * 8 + 8);
-  if (off < -MAX_BPF_STACK) return undefined;
-  return {
-    save: { opcode: BPF_STX | BPF_MEM | BPF_DW, dst: FRAME_POINTER, src: 1, off, imm: 0 },
-    restore: { opcode: BPF_LDX | BPF_MEM | BPF_DW, dst: 1, src: FRAME_POINTER, off, imm: 0 },
-  };
-}
-
-/**
- * Bytes of stack below R10 that the body may touch: by its loads and stores, and by what it adds to registers, each
- * of which might have been a copy of R10. Too much does no harm.
- */
-function stackUse(body: readonly Insn[]): number {
-  let lowest = 0;
-  for (const { opcode, dst, src, off, imm } of body) {
-    const insnClass = opcode & BPF_CLASS_MASK;
-    const base = insnClass === BPF_LDX ? src : dst;
-    const isAccess = insnClass === BPF_LDX || insnClass === BPF_ST || insnClass === BPF_STX;
-    if (isAccess && base === FRAME_POINTER) lowest = Math.min(lowest, off);
-    if (opcode === (BPF_ALU64 | BPF_ADD) && imm >= -MAX_BPF_STACK) lowest = Math.min(lowest, imm);
-  }
-  return -lowest;
 }

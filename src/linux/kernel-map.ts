@@ -28,7 +28,11 @@ export function createKernelMap(map: NamedMapAttributes): number {
   }
 }
 
-function createWithBtf(creation: MapCreation, btf: MapBtf | undefined): number {
+/**
+ * BPF_MAP_CREATE with the BTF of keys and values, and without it where the kernel does not take that, as libbpf does: a
+ * file descriptor, or `-errno`.
+ */
+export function createWithBtf(creation: MapCreation, btf: MapBtf | undefined): number {
   if (btf === undefined) return mapCreate(creation);
   const fd = btfLoad(btf.bytes);
   if (fd < 0) return mapCreate(creation);
@@ -84,4 +88,4 @@ function kernelMaxEntries({ type, maxEntries }: MapAttributes): number {
 }
 
 /** The smallest page of the architectures that {@link libc} knows; a larger one makes the kernel say EINVAL. */
-const PAGE_SIZE = 4096;
+export const PAGE_SIZE = 4096;

@@ -2,7 +2,7 @@ import { XdpbedError } from '../core/diagnostic.js';
 import { EPERM, errnoName } from '../bpf/errno.js';
 import { isLddw, type Insn } from '../bpf/insn.js';
 import { BPF_PSEUDO_BTF_ID, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE } from '../bpf/opcodes.js';
-import { XDP_ATTACH_TYPE, type Program } from '../bpf/program.js';
+import { BPF_PROG_TYPE_XDP, XDP_ATTACH_TYPE, type Program } from '../bpf/program.js';
 import {
   BPF_F_XDP_HAS_FRAGS,
   BPF_LOG_LEVEL1,
@@ -68,7 +68,8 @@ export function loadKernelProgram(
     insns,
     // A Program keeps of its license only what the verifier looks at.
     license: program.gplCompatible ? 'GPL' : 'Proprietary',
-    expectedAttachType: XDP_ATTACH_TYPE[program.attachType],
+    // Other types do not ask for it at load.
+    expectedAttachType: program.type === BPF_PROG_TYPE_XDP ? XDP_ATTACH_TYPE[program.attachType] : 0,
     flags: program.frags === true ? BPF_F_XDP_HAS_FRAGS : 0,
     logLevel,
     maxLog,

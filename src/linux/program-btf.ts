@@ -1,6 +1,6 @@
 import { BtfEncoder, littleEndianWords } from '../bpf/btf/btf-encoder.js';
-import { isLddw, type Insn } from '../bpf/insn.js';
-import { BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC, OP_CALL } from '../bpf/opcodes.js';
+import { functionStarts } from '../bpf/function-starts.js';
+import type { Insn } from '../bpf/insn.js';
 import type { ProgramDebugInfo } from '../bpf/program.js';
 import { btfLoad, type ProgramBtfRecords } from './bpf-syscall.js';
 
@@ -34,19 +34,6 @@ export function loadProgramBtf(
   const btfFd = btfLoad(btf.bytes());
   if (btfFd < 0) return undefined;
   return { btfFd, functions: littleEndianWords(functions), lines: littleEndianWords(lines) };
-}
-
-/** Slots where the main program and each function that is called or taken the address of begin, in order. */
-export function functionStarts(insns: readonly Insn[]): number[] {
-  const starts = new Set([0]);
-  for (let slot = 0; slot < insns.length; slot++) {
-    const insn = insns[slot]!;
-    const isLocalCall = insn.opcode === OP_CALL && insn.src === BPF_PSEUDO_CALL;
-    const isFunctionAddress = isLddw(insn) && insn.src === BPF_PSEUDO_FUNC;
-    if (isLocalCall || isFunctionAddress) starts.add(slot + insn.imm + 1);
-    if (isLddw(insn)) slot++;
-  }
-  return [...starts].filter((start) => start >= 0 && start < insns.length).sort((a, b) => a - b);
 }
 
 /** None at all unless every function's first insn has a line: the kernel refuses a program over that. */

@@ -83,5 +83,29 @@ export function testRunXdp(programFd: number, frame: KernelFrame): KernelRun {
   };
 }
 
+/** What one run of a program for skbs left behind. */
+export interface KernelSkbRun {
+  /** What the program returned, e.g. TCX_NEXT (-1). */
+  readonly action: number;
+  /** From the MAC header on. */
+  readonly packet: Uint8Array;
+}
+
+/**
+ * One run of a loaded SCHED_CLS program on an skb with the packet in one piece, as on egress of a device. The kernel
+ * redirects nothing here either. Throws `packet-invalid` for a packet that it does not take: of fewer than 14 bytes, of
+ * more than some 3500, or, on newer kernels, with the EtherType of IP and no whole IP header.
+ */
+export function testRunSkb(programFd: number, packet: Uint8Array): KernelSkbRun {
+  const result = progTestRun(programFd, { data: packet, outputSize: packet.length + GROWTH });
+  if (typeof result === 'number') {
+    throw new XdpbedError(
+      'packet-invalid',
+      `BPF_PROG_TEST_RUN refused an skb of ${packet.length} bytes: ${errnoName(result)}`,
+    );
+  }
+  return { action: result.retval | 0, packet: result.data.slice() };
+}
+
 /** Bytes that a program can add: headroom, and a page for the tail. */
 const GROWTH = 256 + 4096;

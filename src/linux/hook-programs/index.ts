@@ -1,0 +1,11 @@
+/**
+ * XDP programs made to fit a hook: pure functions from a program to a program, with the maps that they need by handle. What
+ * cannot be done is a value with the reason.
+ */
+export * from './constant-context.js';
+export * from './redirect-by-tail-call.js';
+export * from './replace-map.js';
+export * from './rewriting.js';
+export * from './route-verdicts.js';
+export { NO_VERDICT_COUNTER, VERDICT_COUNTERS, VERDICT_COUNTERS_MAP } from './verdict-counters.js';
+export { TCX_ACTION, xdpToTcx, type TcxOptions } from './xdp-to-tcx.js';

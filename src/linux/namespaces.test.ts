@@ -1,0 +1,201 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { runIp, showIp } from './iproute2.js';
+import { isRunning, Ledger, processStart, readLedgers } from './ledger.js';
+import { OwnedNamespace } from './owned-namespace.js';
+import { PacketSocket } from './packet-socket.js';
+import { prune } from './prune.js';
+import { TapDevice } from './tap-device.js';
+import { probeNamespaces } from './testing-namespace.js';
+
+const probe = probeNamespaces();
+const skipped = probe.status === 'supported' ? '' : ` (skipped: ${probe.reason})`;
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'xdpbed-ledger-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+/** A process that is gone, as a ledger names it. */
+function deadProcess(): string {
+  return `${process.pid} 1`;
+}
+
+/** A ledger whose process is gone. */
+function leftLedger(run: string, held: readonly object[], tail = ''): string {
+  const lines = [{ ledger: 1, run, owner: deadProcess() }, ...held.map((add) => ({ add }))];
+  const file = join(folder, `${run}.ledger`);
+  writeFileSync(file, `${lines.map((line) => JSON.stringify(line)).join('\n')}\n${tail}`);
+  return file;
+}
+
+describe('a ledger', () => {
+  it('tells what is held, and goes when nothing is', () => {
+    const ledger = Ledger.create(folder);
+    ledger.add('netns', 'a');
+    ledger.add('folder', '/b');
+    ledger.strike('netns', 'a');
+    const [read] = readLedgers(folder);
+    expect(read).toMatchObject({ run: ledger.run, alive: true, held: [{ kind: 'folder', id: '/b' }] });
+    ledger.close();
+    expect(readLedgers(folder)).toHaveLength(1);
+    ledger.strike('folder', '/b');
+    ledger.close();
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('is read as far as it was written', () => {
+    leftLedger('xb00000001', [{ kind: 'netns', id: 'xdpbed-xb00000001-a' }], '{"add":{"kind":"net');
+    expect(readLedgers(folder)).toMatchObject([{ alive: false, held: [{ id: 'xdpbed-xb00000001-a' }] }]);
+  });
+
+  it('tells a process from another that later got its number', () => {
+    const own = `${process.pid} ${processStart(process.pid)}`;
+    expect(isRunning(own)).toBe(true);
+    expect(isRunning(deadProcess())).toBe(false);
+    expect(isRunning('')).toBe(false);
+  });
+});
+
+describe('pruning', () => {
+  it('leaves runs alone whose process is there, and files that are no ledger', async () => {
+    const ledger = Ledger.create(folder);
+    ledger.add('folder', join(folder, ledger.run));
+    mkdirSync(join(folder, ledger.run));
+    writeFileSync(join(folder, 'notes.ledger'), 'x');
+    expect(await prune(folder)).toEqual([]);
+    expect(existsSync(join(folder, ledger.run))).toBe(true);
+  });
+
+  it('ends processes and removes folders, and may be done again', async () => {
+    const child = spawn('sleep', ['60'], { stdio: 'ignore' });
+    const ended = new Promise((resolve) => child.on('exit', resolve));
+    const id = `${child.pid} ${processStart(child.pid!)}`;
+    const own = join(folder, 'xb00000002');
+    mkdirSync(own);
+    const file = leftLedger('xb00000002', [
+      { kind: 'folder', id: own },
+      { kind: 'process', id },
+    ]);
+    const [pruned] = await prune(folder);
+    expect(pruned!.left).toEqual([]);
+    expect(pruned!.removed.map(({ kind }) => kind)).toEqual(['process', 'folder']);
+    await ended;
+    expect([existsSync(own), existsSync(file)]).toEqual([false, false]);
+    expect(await prune(folder)).toEqual([]);
+  });
+
+  it('does not touch what is not of the run, whatever its ledger says', async () => {
+    const foreign = mkdtempSync(join(tmpdir(), 'xdpbed-foreign-'));
+    const file = leftLedger('xb00000003', [
+      { kind: 'folder', id: foreign },
+      { kind: 'folder', id: join(folder, 'xb00000003', '..', '..') },
+      { kind: 'netns', id: 'somebody-elses' },
+      // The number of a process that is there, with another start.
+      { kind: 'process', id: `${process.ppid} 1` },
+    ]);
+    const [pruned] = await prune(folder);
+    expect(pruned!.left.map(({ resource }) => resource.kind)).toEqual(['netns', 'folder', 'folder']);
+    expect([existsSync(foreign), existsSync(file)]).toEqual([true, true]);
+    rmSync(foreign, { recursive: true });
+  });
+});
+
+describe.skipIf(skipped !== '')(`network namespaces${skipped}`, () => {
+  const namespaces = (): string[] => readdirSync('/run/netns').filter((name) => name.startsWith('xdpbed-xb'));
+  const fds = (): number => readdirSync('/proc/self/fd').length;
+
+  it('are entered for a while, hold interfaces of given numbers, and go with all of it', async () => {
+    const before = { namespaces: namespaces(), fds: fds() };
+    const ledger = Ledger.create(folder);
+    const [a, b] = await OwnedNamespace.create([`xdpbed-${ledger.run}-a`, `xdpbed-${ledger.run}-b`], ledger);
+    expect(ledger.held).toHaveLength(2);
+    await runIp([`link add name x index 7 type veth peer name y index 9 netns ${b!.name}`], {
+      namespace: a!.name,
+    });
+    const tap = TapDevice.open({ name: 'tap0', ifindex: 5, queues: 2, vnetHeader: false }, a!);
+    const links = (await showIp(['link', 'show'], { namespace: a!.name })) as {
+      ifname: string;
+      ifindex: number;
+    }[];
+    expect(links.map(({ ifname, ifindex }) => [ifname, ifindex])).toEqual([
+      ['lo', 1],
+      ['tap0', 5],
+      ['x', 7],
+    ]);
+    tap.close();
+    await a!.close();
+    await b!.close();
+    await b!.close();
+    ledger.close();
+    expect({ namespaces: namespaces(), fds: fds() }).toEqual(before);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('are made all or none', async () => {
+    const before = namespaces();
+    const ledger = Ledger.create(folder);
+    const names = [`xdpbed-${ledger.run}-a`, `xdpbed-${ledger.run}-a`];
+    await expect(OwnedNamespace.create(names, ledger)).rejects.toMatchObject({ code: 'host-unsupported' });
+    expect(ledger.held).toEqual([]);
+    expect(namespaces()).toEqual(before);
+  });
+
+  it('come out again when what was done in there throws', async () => {
+    const ledger = Ledger.create(folder);
+    const [a] = await OwnedNamespace.create([`xdpbed-${ledger.run}-a`], ledger);
+    const where = (): string => execFileSync('readlink', ['/proc/self/ns/net'], { encoding: 'utf8' });
+    const home = where();
+    expect(a!.run(where)).not.toBe(home);
+    expect(() =>
+      a!.run(() => {
+        throw new Error('no');
+      }),
+    ).toThrow('no');
+    expect(where()).toBe(home);
+    await a!.close();
+  });
+
+  it('of a process that was killed are pruned', async () => {
+    const run = 'xb0000000f';
+    execFileSync('ip', ['netns', 'add', `xdpbed-${run}-a`]);
+    leftLedger(run, [
+      { kind: 'netns', id: `xdpbed-${run}-a` },
+      { kind: 'netns', id: `xdpbed-${run}-never-made` },
+    ]);
+    const [pruned] = await prune(folder);
+    expect(pruned!.left).toEqual([]);
+    expect(namespaces()).not.toContain(`xdpbed-${run}-a`);
+  });
+
+  it('carry frames from a packet socket to the file of a tap', async () => {
+    const ledger = Ledger.create(folder);
+    const [a] = await OwnedNamespace.create([`xdpbed-${ledger.run}-a`], ledger);
+    const tap = TapDevice.open({ name: 'tap0', ifindex: 5, queues: 1, vnetHeader: false }, a!);
+    a!.run(() => execFileSync('sysctl', ['-qw', 'net.ipv6.conf.all.disable_ipv6=1']));
+    await runIp(['link set tap0 up'], { namespace: a!.name });
+    const socket = PacketSocket.open(5, a!);
+    const frame = Uint8Array.from({ length: 60 }, (_, index) => index);
+    expect(socket.send(frame)).toBe(true);
+    const into = new Uint8Array(100);
+    expect(tap.read(0, into)).toBe(60);
+    expect(into.subarray(0, 60)).toEqual(frame);
+    expect(tap.read(0, into)).toBe(-11);
+    expect(() => socket.send(new Uint8Array(100_000))).toThrow(
+      'a frame of 100000 bytes cannot be sent: EMSGSIZE',
+    );
+    socket.close();
+    tap.close();
+    await a!.close();
+  });
+
+  it('say what iproute2 would not do', async () => {
+    await expect(runIp(['link set lo up', 'link add name x type nothing'])).rejects.toThrow(
+      /^ip link add name x type nothing: .*(Unknown|unsupported|Not supported)/i,
+    );
+  });
+});
