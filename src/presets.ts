@@ -6,6 +6,13 @@ import type { PluginEntry } from './core/plugin/plugin-registry.js';
  */
 export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
   {
+    role: 'fabric',
+    name: 'linux',
+    description:
+      'network namespaces, taps, bridges and hooks of the running kernel, and guests on their taps; needs root',
+    load: async () => (await import('../plugins/fabric-linux/index.js')).default,
+  },
+  {
     role: 'transport',
     name: 'virtqueue',
     description: "the control virtqueue (virtio 1.3), in a guest's memory",
@@ -56,6 +63,12 @@ export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
     name: 'differential',
     description: 'Runs each program in several executors, which must agree on every bit.',
     load: async () => (await import('../plugins/executor-differential/index.js')).default,
+  },
+  {
+    role: 'executor',
+    name: 'kernel',
+    description: 'runs programs in the kernel that this runs on, by BPF_PROG_TEST_RUN; needs root',
+    load: async () => (await import('../plugins/executor-kernel/index.js')).default,
   },
   {
     role: 'map-backend',

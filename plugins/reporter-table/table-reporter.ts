@@ -2,6 +2,7 @@ import type { RenderOptions, Reporter } from '../../src/core/contract/reporter.j
 import type { CheckResult, ResultDocument, RunResult } from '../../src/core/contract/result.js';
 import { printable } from '../../src/report/printable.js';
 import { formatFailure, reportedRuns, type ReportedRun } from '../../src/report/reported-runs.js';
+import { rateTables } from './rate-table.js';
 import { COLUMNS, guestNics, NOTHING, slashed } from './run-cells.js';
 import { cut, drawTable, fitColumns, paint, quantity, wrap, type Line } from './text-layout.js';
 
@@ -24,6 +25,7 @@ export class TableReporter implements Reporter {
       ...(outcomes.length === 0 ? [] : [table(outcomes, color)]),
       failures(outcomes),
       requests(result.runs),
+      ...rateTables(result, color),
       refusals(result.runs),
       result.checks.flatMap(checkLines),
       summary(result, outcomes),

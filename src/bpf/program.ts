@@ -5,6 +5,8 @@ import type { LineInfo, FunctionInfo } from './btf/btf-ext.js';
 export const BPF_PROG_TYPE_XDP = 6;
 /** What an XDP program is rewritten to for a hook that sees skbs. */
 export const BPF_PROG_TYPE_SCHED_CLS = 3;
+/** Programs at a raw tracepoint, by which what the kernel does is counted. */
+export const BPF_PROG_TYPE_RAW_TRACEPOINT = 17;
 /** Of a ProgramSpec whose section name does not tell what the program is. */
 export const BPF_PROG_TYPE_UNSPEC = 0;
 

@@ -25,6 +25,15 @@ export function addVerbs(program: Command, context: CliContext): void {
     .option(...TRUST)
     .action(context.verb(async () => (await import('./plan.js')).plan));
   addPluginsVerbs(program, context);
+  program
+    .command('doctor')
+    .description('whether fabric linux can work on this machine, and what would help')
+    .option('--format <format>', 'table or json', 'table')
+    .action(context.verb(async () => (await import('./doctor.js')).doctor));
+  program
+    .command('prune')
+    .description('remove what runs have left on this machine whose process is gone')
+    .action(context.verb(async () => (await import('./prune.js')).prune));
   addProgVerbs(program, context);
   program
     .command('conformance')

@@ -72,6 +72,8 @@ describe.skipIf(process.platform !== 'linux')('system calls (skipped but on linu
       expect(libc().schedSetaffinity(0, cpus)).toBe(0);
     }
     expect(allowed()).toBe(before);
+    expect(libc().schedGetaffinity(0)).toEqual(cpus);
+    expect(libc().schedGetaffinity(0x7fff_ffff)).toBe(-ESRCH);
     expect(libc().schedSetaffinity(0, [])).toBe(-EINVAL);
   });
 
@@ -81,6 +83,14 @@ describe.skipIf(process.platform !== 'linux')('system calls (skipped but on linu
     expect(libc().prctl(99_999)).toBe(-EINVAL);
   });
 
+  it('duplicates file descriptors', () => {
+    const fd = keep(openSync('/dev/null', 'r'));
+    const other = keep(libc().duplicate(fd));
+    expect(other).not.toBe(fd);
+    expect(readFileSync(`/proc/self/fdinfo/${other}`, 'utf8')).toMatch(/^flags:\t02/m);
+    expect(libc().duplicate(-1)).toBe(-EBADF);
+  });
+
   it('answers what is no namespace with -errno', () => {
     const fd = keep(openSync('/dev/null', 'r'));
     expect(libc().setns(fd, 0)).toBe(-EINVAL);
@@ -88,6 +98,7 @@ describe.skipIf(process.platform !== 'linux')('system calls (skipped but on linu
   });
 });
 
+const ESRCH = 3;
 const PROT_READ = 1;
 const PROT_WRITE = 2;
 const PR_SET_PDEATHSIG = 1;

@@ -30,8 +30,14 @@ export interface Libc {
   read(fd: number, into: Uint8Array): number;
   /** write(2): bytes written, or `-errno`. */
   write(fd: number, bytes: Uint8Array): number;
+  /** fcntl(2) with a number for its argument: what the kernel returned, or `-errno`. */
+  fcntl(fd: number, command: number, argument: number): number;
   /** sched_setaffinity(2) of a thread (0: the calling one) to these CPUs: 0 or `-errno`. */
   schedSetaffinity(thread: number, cpus: readonly number[]): number;
+  /** sched_getaffinity(2): the CPUs that a thread (0: the calling one) may run on, ascending, or `-errno`. */
+  schedGetaffinity(thread: number): number[] | number;
+  /** A second file descriptor of the same file, close-on-exec, or `-errno` (fcntl(2), F_DUPFD_CLOEXEC). */
+  duplicate(fd: number): number;
   /** prctl(2): what the kernel returned, or `-errno`. Arguments are numbers: none that is an address. */
   prctl(option: number, ...values: readonly number[]): number;
   /** tgkill(2) of a thread of this process: 0 or `-errno`. */
@@ -58,6 +64,7 @@ const SYSCALLS: Readonly<Record<string, { readonly bpf: number; readonly tgkill:
 export const BPF_SYSCALL = SYSCALLS[process.arch]?.bpf;
 
 const SOCK_CLOEXEC = 0x80000;
+const F_DUPFD_CLOEXEC = 1030;
 const MAP_SHARED = 1;
 /** Bytes of a `cpu_set_t`: 1024 CPUs. */
 const CPU_SET_SIZE = 128;
@@ -100,6 +107,7 @@ function load(): Libc | XdpbedError {
     const capset = library.func('int capset(void *header, void *data)');
     const setns = library.func('int setns(int fd, int type)');
     const ioctl = library.func('int ioctl(int fd, unsigned long request, void *argument)');
+    const fcntl = library.func('int fcntl(int fd, int command, long argument)');
     const socket = library.func('int socket(int domain, int type, int protocol)');
     const bind = library.func('int bind(int fd, void *address, uint32_t length)');
     const sendto = library.func(
@@ -108,6 +116,7 @@ function load(): Libc | XdpbedError {
     const read = library.func('long read(int fd, void *into, size_t length)');
     const write = library.func('long write(int fd, void *bytes, size_t length)');
     const affinity = library.func('int sched_setaffinity(int thread, size_t size, void *mask)');
+    const getAffinity = library.func('int sched_getaffinity(int thread, size_t size, void *mask)');
     const prctl = library.func('int prctl(int option, long a, long b, long c, long d)');
     const mmap = library.func(
       'int64_t mmap(void *address, size_t length, int protection, int flags, int fd, int64_t at)',
@@ -122,6 +131,7 @@ function load(): Libc | XdpbedError {
       capset: (header, data) => orErrno(capset(header, data)),
       setns: (fd, type) => orErrno(setns(fd, type)),
       ioctl: (fd, request, argument) => orErrno(ioctl(fd, request, argument)),
+      fcntl: (fd, command, argument) => orErrno(fcntl(fd, command, argument)),
       socket: (domain, type, protocol) => orErrno(socket(domain, type | SOCK_CLOEXEC, protocol)),
       bind: (fd, address) => orErrno(bind(fd, address, address.length)),
       sendto: (fd, bytes, flags, address) =>
@@ -133,6 +143,17 @@ function load(): Libc | XdpbedError {
         for (const cpu of cpus) mask[cpu >> 3]! |= 1 << (cpu & 7);
         return orErrno(affinity(thread, mask.length, mask));
       },
+      schedGetaffinity: (thread) => {
+        const mask = new Uint8Array(CPU_SET_SIZE);
+        const result = orErrno(getAffinity(thread, mask.length, mask));
+        if (result < 0) return result;
+        return [...mask].flatMap((bits, at) =>
+          bits === 0
+            ? []
+            : [0, 1, 2, 3, 4, 5, 6, 7].filter((bit) => bits & (1 << bit)).map((bit) => at * 8 + bit),
+        );
+      },
+      duplicate: (fd) => orErrno(fcntl(fd, F_DUPFD_CLOEXEC, 0)),
       prctl: (option, a = 0, b = 0, c = 0, d = 0) => orErrno(prctl(option, a, b, c, d)),
       tgkill: (thread, signal) => orErrno(tgkill(numbers.tgkill, process.pid, thread, signal)),
       mmap: (fd, at, length, protection) => {

@@ -12,6 +12,7 @@ const IFF_TAP = 0x0002;
 const IFF_MULTI_QUEUE = 0x0100;
 const IFF_NO_PI = 0x1000;
 const IFF_VNET_HDR = 0x4000;
+const F_SETFL = 4;
 /** `struct ifreq`: +0 name char[16] · +16 flags u16, 40 bytes in all. */
 const IFREQ_SIZE = 40;
 /** Bytes of an interface's name, the terminating NUL included. */
@@ -76,6 +77,11 @@ export class TapDevice {
   /** Bytes written, all of them, or `-errno`: EAGAIN when there is no room. */
   write(queue: number, frame: Uint8Array): number {
     return libc().write(this.fds[queue]!, frame);
+  }
+
+  /** As it was opened: another process that shares the files may have made them block. */
+  setNonBlocking(): void {
+    for (const fd of this.fds) libc().fcntl(fd, F_SETFL, constants.O_RDWR | constants.O_NONBLOCK);
   }
 
   close(): void {

@@ -1,5 +1,5 @@
 import { XdpbedError } from '../core/diagnostic.js';
-import { EINVAL, ENOMEM, errnoName } from '../bpf/errno.js';
+import { EINVAL, ENODEV, ENOMEM, errnoName } from '../bpf/errno.js';
 import type { Program } from '../bpf/program.js';
 import { XDP_MD, XDP_MD_SIZE } from '../bpf/xdp.js';
 import { closeFd, progTestRun } from './bpf-syscall.js';
@@ -14,6 +14,12 @@ export interface KernelFrame {
   readonly packet: Uint8Array;
   /** Bytes in front of the packet, from data_meta on: a multiple of 4, at most 255. */
   readonly meta?: Uint8Array | undefined;
+  /**
+   * A device of the calling thread's network namespace, and one of its receive queues: what the program sees. 0: the
+   * loopback device, 1, and queue 0.
+   */
+  readonly ingressIfindex?: number | undefined;
+  readonly rxQueueIndex?: number | undefined;
 }
 
 /** What one run left behind. */
@@ -35,8 +41,7 @@ export type KernelRuns =
  * can fill them before and read them after. Verdict and packet are the kernel's own; side effects are not carried
  * out (nothing is redirected).
  *
- * What the kernel sets differently from a real device: ingress_ifindex is that of the loopback device (1),
- * rx_queue_index 0, headroom 256 bytes less the metadata.
+ * What the kernel sets differently from a real device: headroom is 256 bytes less the metadata.
  * Throws `packet-invalid` for a frame that the kernel does not take.
  */
 export function runInKernel(
@@ -64,16 +69,10 @@ export function testRunXdp(programFd: number, frame: KernelFrame): KernelRun {
   const fields = new DataView(context.buffer);
   fields.setUint32(XDP_MD.data, meta.length, true);
   fields.setUint32(XDP_MD.data_end, data.length, true);
+  fields.setUint32(XDP_MD.ingress_ifindex, frame.ingressIfindex ?? 0, true);
+  fields.setUint32(XDP_MD.rx_queue_index, frame.rxQueueIndex ?? 0, true);
   const result = progTestRun(programFd, { data, context, outputSize: data.length + GROWTH });
-  if (typeof result === 'number') {
-    throw new XdpbedError(
-      'packet-invalid',
-      `BPF_PROG_TEST_RUN refused a frame of ${frame.packet.length} bytes with ${meta.length} bytes of metadata: ${errnoName(result)}`,
-      result === -EINVAL || result === -ENOMEM
-        ? { hint: 'a frame has 14 bytes at least and 73152 at most: 3520 in the first page, and 17 pages' }
-        : {},
-    );
-  }
+  if (typeof result === 'number') throw refusal(frame, meta.length, result);
   const after = new DataView(result.context.buffer);
   const metaLength = after.getUint32(XDP_MD.data, true);
   return {
@@ -105,6 +104,24 @@ export function testRunSkb(programFd: number, packet: Uint8Array): KernelSkbRun 
     );
   }
   return { action: result.retval | 0, packet: result.data.slice() };
+}
+
+function refusal(frame: KernelFrame, metaLength: number, errno: number): XdpbedError {
+  const { packet, ingressIfindex = 0, rxQueueIndex = 0 } = frame;
+  if (errno === -ENODEV || (errno === -EINVAL && (ingressIfindex !== 0 || rxQueueIndex !== 0))) {
+    return new XdpbedError(
+      'packet-invalid',
+      `BPF_PROG_TEST_RUN refused a frame from queue ${rxQueueIndex} of ifindex ${ingressIfindex}: ${errnoName(errno)}`,
+      { hint: 'the device has to be there, with that many receive queues; ifindex 1 is always there' },
+    );
+  }
+  return new XdpbedError(
+    'packet-invalid',
+    `BPF_PROG_TEST_RUN refused a frame of ${packet.length} bytes with ${metaLength} bytes of metadata: ${errnoName(errno)}`,
+    errno === -EINVAL || errno === -ENOMEM
+      ? { hint: 'a frame has 14 bytes at least and 73152 at most: 3520 in the first page, and 17 pages' }
+      : {},
+  );
 }
 
 /** Bytes that a program can add: headroom, and a page for the tail. */

@@ -1,13 +1,14 @@
-import { beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { assemble } from '../../bpf/assembler.js';
 import { helperName } from '../../bpf/helper-ids.js';
 import type { Insn } from '../../bpf/insn.js';
-import { BPF_MAP_TYPE, type MapAttributes } from '../../bpf/map-spec.js';
+import { BPF_F_RDONLY_PROG, BPF_MAP_TYPE, type MapAttributes } from '../../bpf/map-spec.js';
 import type { Program } from '../../bpf/program.js';
-import { isResidentMap, type ResidentMap } from '../../bpf/runtime/bpf-map.js';
+import { isResidentMap, type BpfMap } from '../../bpf/runtime/bpf-map.js';
 import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import type { ExecutionEnvironment, Executor, LoadedProgram } from '../../core/contract/executor.js';
 import type { MapBackend } from '../../core/contract/map-backend.js';
+import type { Lifecycle } from '../../core/contract/plugin.js';
 import { ALU32_CASES } from './alu32-cases.js';
 import { ALU64_CASES } from './alu64-cases.js';
 import { ATOMIC_CASES } from './atomic-cases.js';
@@ -20,6 +21,7 @@ import {
   type OperandCase,
   type XdpCase,
 } from './executor-case.js';
+import { CaseSelection, needsOf, type ExecutorLimits, type ExecutorNeed } from './executor-limits.js';
 import { FAULT_CASES } from './fault-cases.js';
 import { FRAGS_CASES } from './frags-cases.js';
 import { HELPER_CASES } from './helper-cases.js';
@@ -30,12 +32,17 @@ import { PACKET_CASES } from './packet-cases.js';
 import { TAIL_CALL_CASES } from './tail-call-cases.js';
 
 export interface ExecutorConformanceOptions {
-  /** Makes a backend of resident maps over the runtime. Without one, the cases that need maps are skipped. */
+  /**
+   * Makes a backend whose maps the executor's programs can use: resident ones over the runtime, unless it lacks
+   * `runtime-memory`. Without one, the cases that need maps are skipped.
+   */
   readonly makeMapBackend?: (runtime: BpfRuntime) => MapBackend;
   /** The executor checks every access: it must also pass the cases of programs that overrun an object. */
   readonly checked?: boolean;
   /** Size of each test's address space; default 8 MiB. */
   readonly memoryBytes?: number;
+  /** What of the suite the executor cannot do, with the reasons; by default nothing. */
+  readonly limits?: ExecutorLimits;
 }
 
 const CPUS = 2;
@@ -50,15 +57,43 @@ export function executorConformance(
   options: ExecutorConformanceOptions = {},
 ): void {
   describe(`executor ${name}`, () => {
+    const selection = new CaseSelection(options.limits);
+    let bench: ExecutorBench;
     let executor: Executor;
     let runtime: BpfRuntime;
 
     beforeEach(() => {
-      runtime = new BpfRuntime({ memoryBytes: options.memoryBytes ?? 8 << 20, cpus: CPUS });
-      executor = makeExecutor(runtime);
+      bench = new ExecutorBench(makeExecutor, options);
+      ({ executor, runtime } = bench);
     });
+    afterEach(() => bench.close());
+
+    /** A test, or the reason why it is none. */
+    function test(title: string, body: () => Promise<void>, ...needs: ExecutorNeed[]): void {
+      const why = selection.whyNot(title, needs);
+      if (why === undefined) it(title, body);
+      else it.skip(`${title} (left out: ${why})`, body);
+    }
+
+    /** As {@link test}; a program that the executor is to refuse is only loaded. */
+    function caseTest(title: string, run: () => Promise<void>, needs: readonly ExecutorNeed[] = []): void {
+      const refusal = selection.refusal(title);
+      if (refusal === undefined) return test(title, run, ...needs);
+      test(
+        `${title}: is refused`,
+        async () => {
+          await expect(run()).rejects.toMatchObject({
+            code: 'executor-unsupported',
+            message: expect.stringMatching(refusal) as string,
+          });
+        },
+        ...needs,
+      );
+      selection.whyNot(title);
+    }
 
     async function compute(text: string, memory: readonly number[]) {
+      if (selection.lacks('runtime-memory') !== undefined) return computeInMaps(bench, text, memory);
       const loaded = await load(executor, assemble(text));
       if (memory.length === 0) return { outcome: loaded.call!(0n, 0n), after: [] };
       const region = runtime.space.allocate(memory.length, {
@@ -75,44 +110,55 @@ export function executorConformance(
 
     function computations(title: string, cases: readonly ComputationCase[]): void {
       describe(title, () => {
-        it.each(cases)('$name', async ({ program, memory, r0, memoryAfter }) => {
-          const { outcome, after } = await compute(program, memory ?? []);
-          expect(outcome).toEqual({ r0 });
-          if (memoryAfter !== undefined) expect(after).toEqual(memoryAfter);
-        });
+        for (const { name: caseName, program: text, memory, r0, memoryAfter } of cases) {
+          caseTest(caseName, async () => {
+            const { outcome, after } = await compute(text, memory ?? []);
+            expect(outcome).toEqual({ r0 });
+            if (memoryAfter !== undefined) expect(after).toEqual(memoryAfter);
+          });
+        }
       });
     }
 
     function operands(title: string, cases: readonly OperandCase[]): void {
       describe(title, () => {
-        it.each(cases.map((row) => [caseTitle(row), row] as const))('%s', async (_, [insn, dst, src, r1]) => {
-          const { outcome } = await compute(`r1 = ${hex(dst)}\nr2 = ${hex(src)}\n${insn}\nr0 = r1\nexit`, []);
-          expect(outcome).toEqual({ r0: r1 });
-        });
+        for (const row of cases) {
+          const [insn, dst, src, r1] = row;
+          caseTest(caseTitle(row), async () => {
+            const text = `r1 = ${hex(dst)}\nr2 = ${hex(src)}\n${insn}\nr0 = r1\nexit`;
+            expect((await compute(text, [])).outcome).toEqual({ r0: r1 });
+          });
+        }
       });
     }
 
     function xdp(title: string, cases: readonly XdpCase[]): void {
       describe(title, () => {
-        it.each(cases)('$name', async (one) => {
-          // Once alone, and once in a batch that wraps at the end of the ring.
-          await runXdpCase(executor, runtime, one, options, 'run');
-          const again = new BpfRuntime({ memoryBytes: options.memoryBytes ?? 8 << 20, cpus: CPUS });
-          await runXdpCase(makeExecutor(again), again, one, options, 'batch');
-        });
+        for (const one of cases) {
+          const run = async (): Promise<void> => {
+            // Once alone, and once in a batch that wraps at the end of the ring.
+            await runXdpCase(bench, one, selection, 'run');
+            const again = new ExecutorBench(makeExecutor, options);
+            try {
+              await runXdpCase(again, one, selection, 'batch');
+            } finally {
+              again.close();
+            }
+          };
+          caseTest(one.name, run, needsOf(one));
+        }
       });
     }
 
     operands('ALU64 (RFC 9669 section 4.1)', ALU64_CASES);
     operands('ALU (RFC 9669 section 4.1)', ALU32_CASES);
     describe('comparisons (RFC 9669 section 4.3)', () => {
-      it.each(COMPARISON_CASES)('%s with %d, %d: %s', async (comparison, r1, r2, holds) => {
-        const { outcome } = await compute(
-          `r1 = ${hex(r1)}\nr2 = ${hex(r2)}\nr0 = 1\nif ${comparison} goto yes\nr0 = 0\nyes: exit`,
-          [],
-        );
-        expect(outcome).toEqual({ r0: holds ? 1n : 0n });
-      });
+      for (const [comparison, r1, r2, holds] of COMPARISON_CASES) {
+        caseTest(`${comparison} with ${r1}, ${r2}: ${holds}`, async () => {
+          const text = `r1 = ${hex(r1)}\nr2 = ${hex(r2)}\nr0 = 1\nif ${comparison} goto yes\nr0 = 0\nyes: exit`;
+          expect((await compute(text, [])).outcome).toEqual({ r0: holds ? 1n : 0n });
+        });
+      }
     });
     computations('jumps', JUMP_CASES);
     computations('loads and stores', MEMORY_CASES);
@@ -141,6 +187,7 @@ export function executorConformance(
 
       it('is what was asked for with frags, 17 pages and the linear part at most, and given back', async () => {
         const loaded = await executor.load(program('frags', assemble('r0 = 2\nexit'), true), environment());
+        // Where frames lie elsewhere, nothing is ever in use here.
         const before = runtime.space.bytesInUse;
         for (const [asked, longest] of [
           [undefined, 3520],
@@ -169,7 +216,7 @@ export function executorConformance(
       xdp('maps', MAP_CASES);
       xdp('tail calls', TAIL_CALL_CASES);
     }
-    if (options.checked === true) {
+    if (options.checked === true && selection.lacks('faults') === undefined) {
       xdp(
         'faults',
         FAULT_CASES.filter((one) => !withoutMaps || one.maps === undefined),
@@ -195,24 +242,38 @@ export function executorConformance(
         await expect(load(executor, insns)).rejects.toMatchObject({ code: 'executor-unsupported' });
       });
 
-      it('gives back all memory on close', async () => {
-        const warm = await load(executor, assemble('r0 = 2\nexit'));
-        warm.close();
-        const before = runtime.space.bytesInUse;
-        for (let i = 0; i < 50; i++) (await load(executor, assemble('r0 = 2\nexit'))).close();
-        expect(runtime.space.bytesInUse).toBe(before);
-      });
+      test(
+        'gives back all memory on close',
+        async () => {
+          const warm = await load(executor, assemble('r0 = 2\nexit'));
+          warm.close();
+          const before = runtime.space.bytesInUse;
+          for (let i = 0; i < 50; i++) (await load(executor, assemble('r0 = 2\nexit'))).close();
+          expect(runtime.space.bytesInUse).toBe(before);
+        },
+        'runtime-memory',
+      );
 
-      it('replaces helpers on request', async () => {
-        const loaded = await load(executor, assemble('r1 = 7\ncall 5\nr0 += 1\nexit'), {
-          helperOverrides: new Map([[5, (state) => state.setResult64(state.arg(1))]]),
-        });
-        expect(loaded.call!(0n, 0n)).toEqual({ r0: 8n });
-        loaded.close();
-      });
+      test(
+        'replaces helpers on request',
+        async () => {
+          const loaded = await load(executor, assemble('r1 = 7\ncall 5\nr0 += 1\nexit'), {
+            helperOverrides: new Map([[5, (state) => state.setResult64(state.arg(1))]]),
+          });
+          expect(loaded.call!(0n, 0n)).toEqual({ r0: 8n });
+          loaded.close();
+        },
+        'helper-overrides',
+      );
     });
 
-    describe('bpf_conformance', () => {
+    it('is limited in nothing that the suite does not ask for', () => {
+      expect(selection.unknown()).toEqual([]);
+    });
+
+    const noHelpers = selection.lacks('helper-overrides');
+    const leftOut = noHelpers === undefined ? '' : ` (left out: ${noHelpers})`;
+    describe.skipIf(noHelpers !== undefined)(`bpf_conformance${leftOut}`, () => {
       const ADD =
         'b7 01 00 00 03 00 00 00 b7 00 00 00 02 00 00 00 0f 10 00 00 00 00 00 00 95 00 00 00 00 00 00 00';
 
@@ -266,13 +327,13 @@ function environment(): ExecutionEnvironment {
 }
 
 async function runXdpCase(
-  executor: Executor,
-  runtime: BpfRuntime,
+  bench: ExecutorBench,
   one: XdpCase,
-  options: ExecutorConformanceOptions,
+  selection: CaseSelection,
   how: 'run' | 'batch',
 ): Promise<void> {
-  const maps = makeMaps(runtime, one.maps ?? {}, options);
+  const { executor } = bench;
+  const maps = makeMaps(bench, one.maps ?? {});
   const handles = new Map([...maps.keys()].map((name, index) => [name, index + 1]));
   const byHandle = new Map([...maps.values()].map((map, index) => [index + 1, map]));
   const trace: string[] = [];
@@ -317,7 +378,7 @@ async function runXdpCase(
 
   expectBytes(ring.packet(slot), one.packetAfter ?? packet);
   if (one.metadataAfter !== undefined) expect(ring.metadata(slot)).toEqual(copy(one.metadataAfter));
-  if (one.redirect !== undefined) {
+  if (one.redirect !== undefined && selection.lacks('redirect-target') === undefined) {
     const { map: name, ...redirect } = one.redirect;
     expect(ring.redirect(slot)).toEqual(
       name === undefined ? redirect : { ...redirect, map: maps.get(String(name)) },
@@ -360,13 +421,79 @@ function copy(bytes: Uint8Array): Uint8Array {
   return Uint8Array.from(bytes);
 }
 
-function makeMaps(
-  runtime: BpfRuntime,
-  declared: Readonly<Record<string, CaseMap>>,
-  options: ExecutorConformanceOptions,
-): Map<string, ResidentMap> {
-  const backend = options.makeMapBackend?.(runtime);
-  const maps = new Map<string, ResidentMap>();
+/** An executor and what it works on, for one test. */
+class ExecutorBench {
+  readonly runtime: BpfRuntime;
+  readonly executor: Executor;
+  readonly #options: ExecutorConformanceOptions;
+  #backend: MapBackend | undefined;
+
+  constructor(makeExecutor: (runtime: BpfRuntime) => Executor, options: ExecutorConformanceOptions) {
+    this.#options = options;
+    this.runtime = new BpfRuntime({ memoryBytes: options.memoryBytes ?? 8 << 20, cpus: CPUS });
+    this.executor = makeExecutor(this.runtime);
+  }
+
+  createMap(name: string, attributes: MapAttributes, innerTemplate?: BpfMap): BpfMap {
+    this.#backend ??= this.#options.makeMapBackend!(this.runtime);
+    const map = this.#backend.create(attributes, { name, innerTemplate });
+    if (typeof map === 'number') throw new Error(`map ${name} cannot be created: ${map}`);
+    const mayLieElsewhere = this.#options.limits?.lacks?.['runtime-memory'] !== undefined;
+    if (!isResidentMap(map) && !mayLieElsewhere) throw new Error(`map ${name} does not lie in the runtime`);
+    return map;
+  }
+
+  /** What the core does with plugins of a party. */
+  close(): void {
+    void (this.executor as Lifecycle).stop?.();
+    void (this.#backend as Lifecycle | undefined)?.stop?.();
+  }
+}
+
+/**
+ * A computation of an executor that runs XDP programs only, whose memory and R0 lie in maps: the program is a function
+ * that is called with the address of a map's value.
+ */
+async function computeInMaps(bench: ExecutorBench, text: string, memory: readonly number[]) {
+  const array = { type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, keySize: 4, maxEntries: 1, flags: 0 };
+  const result = bench.createMap('result', { ...array, valueSize: 8 });
+  const bytes = bench.createMap('memory', { ...array, valueSize: Math.max(1, memory.length) });
+  if (memory.length > 0) expect(bytes.update(new Uint8Array(4), Uint8Array.from(memory), 0n)).toBe(0);
+  const wrapped = `
+      r1 = ${memory.length === 0 ? '0' : 'map[memory][0]+0'}
+      r2 = ${memory.length}
+      call computation
+      r1 = map[result][0]+0
+      *(u64 *)(r1 +0) = r0
+      r0 = 2
+      exit
+    computation:
+      ${text}`;
+  const names = new Map([
+    ['result', 1],
+    ['memory', 2],
+  ]);
+  const loaded = await bench.executor.load(program('test', assemble(wrapped, { maps: names })), {
+    ...environment(),
+    maps: new Map([
+      [1, result],
+      [2, bytes],
+    ]),
+  });
+  const frames = loaded.openFrames(1);
+  frames.load(0, countingBytes(64));
+  expect(loaded.run(frames, 0)).toEqual({ verdict: 2 });
+  const r0 = result.lookup(new Uint8Array(4));
+  const after = bytes.lookup(new Uint8Array(4));
+  if (typeof r0 === 'number' || typeof after === 'number') throw new Error('the maps cannot be read');
+  return {
+    outcome: { r0: new DataView(r0.buffer, r0.byteOffset).getBigUint64(0, true) },
+    after: memory.length === 0 ? [] : [...after],
+  };
+}
+
+function makeMaps(bench: ExecutorBench, declared: Readonly<Record<string, CaseMap>>): Map<string, BpfMap> {
+  const maps = new Map<string, BpfMap>();
   for (const [name, { type, entries, inner, ...rest }] of Object.entries(declared)) {
     const template = inner?.[0] === undefined ? undefined : maps.get(inner[0][1])!;
     const attributes: MapAttributes = {
@@ -378,13 +505,13 @@ function makeMaps(
       btf: rest.btf,
       ...(template === undefined ? {} : { inner: template.attributes }),
     };
-    const map = backend!.create(attributes, { name, innerTemplate: template });
-    if (typeof map === 'number') throw new Error(`map ${name} cannot be created: ${map}`);
-    if (!isResidentMap(map)) throw new Error(`map ${name} does not lie in the runtime`);
+    const map = bench.createMap(name, attributes, template);
     maps.set(name, map);
     for (const [key, value] of entries ?? []) {
       expect(map.update(copy(key), copy(value), 0n)).toBe(0);
     }
+    // What programs may only read is fixed, as loaders do with .rodata.
+    if ((attributes.flags & BPF_F_RDONLY_PROG) !== 0) expect(map.freeze()).toBe(0);
     for (const [key, innerName] of inner ?? []) {
       expect(map.setInnerMap!(copy(key), maps.get(innerName)!)).toBe(0);
     }

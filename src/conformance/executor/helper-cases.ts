@@ -19,6 +19,8 @@ const EVENTS = {
   entries: [[u32(0), u32(3)]],
 } as const;
 
+/** The device that is everywhere. */
+const LOOPBACK = 1;
 const DEVMAP = { type: 'BPF_MAP_TYPE_DEVMAP', keySize: 4, valueSize: 4, maxEntries: 4 } as const;
 
 function redirectMap(map: string, key: number, flags: number): string {
@@ -290,7 +292,7 @@ export const HELPER_CASES: readonly XdpCase[] = [
   {
     name: 'bpf_redirect_map leaves map and index',
     source: REDIRECT,
-    maps: { devices: { ...DEVMAP, entries: [[u32(2), u32(5)]] } },
+    maps: { devices: { ...DEVMAP, entries: [[u32(2), u32(LOOPBACK)]] } },
     program: `${redirectMap('devices', 2, 0)}\nexit`,
     verdict: XDP_REDIRECT,
     redirect: { kind: 'map', index: 2, flags: 0, map: 'devices' },
@@ -298,7 +300,7 @@ export const HELPER_CASES: readonly XdpCase[] = [
   {
     name: 'bpf_redirect_map without an entry returns the action in its flags',
     source: REDIRECT,
-    maps: { devices: { ...DEVMAP, entries: [[u32(2), u32(5)]] } },
+    maps: { devices: { ...DEVMAP, entries: [[u32(2), u32(LOOPBACK)]] } },
     program: `${redirectMap('devices', 1, 2)}\nexit`,
     verdict: XDP_PASS,
     redirect: { kind: 'none' },
@@ -313,7 +315,7 @@ export const HELPER_CASES: readonly XdpCase[] = [
   {
     name: 'a miss forgets an earlier redirect',
     source: REDIRECT,
-    maps: { devices: { ...DEVMAP, entries: [[u32(2), u32(5)]] } },
+    maps: { devices: { ...DEVMAP, entries: [[u32(2), u32(LOOPBACK)]] } },
     program: `${redirectMap('devices', 2, 0)}${redirectMap('devices', 0, 1)}\nexit`,
     verdict: XDP_DROP,
     redirect: { kind: 'none' },
@@ -321,7 +323,7 @@ export const HELPER_CASES: readonly XdpCase[] = [
   {
     name: 'bpf_redirect_map with unknown flags is XDP_ABORTED',
     source: REDIRECT,
-    maps: { devices: { ...DEVMAP, entries: [[u32(2), u32(5)]] } },
+    maps: { devices: { ...DEVMAP, entries: [[u32(2), u32(LOOPBACK)]] } },
     program: `${redirectMap('devices', 2, 32)}\nexit`,
     verdict: XDP_ABORTED,
     redirect: { kind: 'none' },

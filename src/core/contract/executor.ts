@@ -3,7 +3,7 @@ import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import type { RunState } from '../../bpf/runtime/run-state.js';
 import type { CallOutcome, FrameSlots, ProgramFault, RunOutcome } from './program-run.js';
-import type { ProgramFacts } from './verifier.js';
+import type { ProgramFacts, ProgramProperties } from './verifier.js';
 import type { DebuggerObserver, ProgramDebugging } from './program-debugging.js';
 import { token } from './injection.js';
 
@@ -38,6 +38,8 @@ export interface ExecutionEnvironment {
   readonly world: HelperWorld;
   /** What the verifier learnt; an executor may use it to leave out checks. */
   readonly facts?: ProgramFacts | undefined;
+  /** What the verifier found that the program may do; a place may depend on it. */
+  readonly properties?: ProgramProperties | undefined;
   /**
    * Insns after which a run ends in a fault, whatever a verifier said of the program: 1 to MAX_INSN_LIMIT, by default
    * DEFAULT_INSN_LIMIT. How it is counted: src/bpf/runtime/insn-budget.ts.

@@ -1,8 +1,8 @@
 import type { HookPlace } from './hook-place.js';
 import type { Binding } from './party.js';
-import type { RunPlan } from './plan.js';
+import type { MeasurePlan, RunPlan } from './plan.js';
 import type { GuestDriver } from './guest-driver.js';
-import type { EndResult } from './result.js';
+import type { EndResult, RateResult } from './result.js';
 import type { ControlClient, ControlServer } from './transport.js';
 import type { WorkloadFrame } from './workload.js';
 import { token } from './injection.js';
@@ -31,6 +31,11 @@ export interface Deployment {
   readonly hostBindings?: readonly Binding[];
   /** Sends the frames in by the first NIC of the plan and waits until each has ended somewhere. */
   traffic(frames: Iterable<WorkloadFrame>): Promise<TrafficReport>;
+  /**
+   * Sends as many frames as can be had, of one kind to each guest nic with a program, and tells the rates. Called when
+   * the traffic is over and what came of it has been read. Absent where time is not the machine's.
+   */
+  measure?(measure: MeasurePlan): Promise<readonly MeasuredRate[]>;
   /** Removes everything, programs that are still in their places included; may be called at any time and more than once. */
   down(): Promise<void>;
 }
@@ -95,5 +100,8 @@ export interface TrafficReport {
    */
   readonly ends: readonly EndResult[];
 }
+
+/** What was measured at one guest nic; program and placement are the plan's to tell. */
+export type MeasuredRate = Omit<RateResult, 'program' | 'placement'>;
 
 export const FABRIC = token<Fabric>('fabric');

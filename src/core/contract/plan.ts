@@ -8,8 +8,23 @@ export interface RunPlan {
   readonly axes: Readonly<Record<string, string>>;
   readonly host: HostPlan;
   readonly guests: readonly GuestPlan[];
+  /** Rates to be measured, where the fabric can; undefined: none. */
+  readonly measure: MeasurePlan | undefined;
   /** Programs by their name in the testbed: only those that this run attaches. */
   readonly programs: Readonly<Record<string, ProgramPlan>>;
+}
+
+/** Traffic of one kind, as much of it as there can be. */
+export interface MeasurePlan {
+  /** Of one sample. */
+  readonly seconds: number;
+  readonly samples: number;
+  /** Seconds of traffic before the first sample. */
+  readonly warmUp: number;
+  /** Bytes of a frame, without FCS. */
+  readonly size: number;
+  /** UDP source ports that the frames have by turns. */
+  readonly flows: number;
 }
 
 export type HostCase = 'redirect' | 'bridge';

@@ -47,6 +47,7 @@ export const FATES = {
   'guest-stack': 'received by the guest’s network stack',
   'host-stack': 'received by the host’s network stack',
   transmitted: 'sent out on the wire',
+  'nic-ring-full': 'lost on the wire because the host’s NIC had no room',
   'ring-full': 'dropped because the tap’s ptr_ring was full',
   'no-receive-buffer': 'dropped because the guest offered no receive buffer',
   'transmit-queue-full': 'dropped because the guest’s transmit queue was full',
@@ -198,6 +199,57 @@ export const RequestsResult = Type.Object(
 );
 export type RequestsResult = Static<typeof RequestsResult>;
 
+const PerSecond = (description: string) =>
+  Type.Number({ minimum: 0, description: `frames per second; ${description}` });
+
+export const RateResult = Type.Object(
+  {
+    node: Type.String({ description: 'the guest nic that the frames were for, e.g. `guest0.eth0`' }),
+    program: Type.Optional(Type.String({ description: 'the guest’s program, by its name in the testbed' })),
+    placement: Type.Union([Type.Literal('guest'), Type.Literal('host')], {
+      description: 'where the program ran',
+    }),
+    hook: Type.String({ description: 'by which hook frames met an offloaded program' }),
+    guest: Type.String({ description: 'what played the guest, e.g. `tap-reader in C`' }),
+    size: Type.Integer({ minimum: 0, description: 'bytes of a frame, without FCS' }),
+    flows: Type.Integer({ minimum: 1 }),
+    seconds: Type.Number({ description: 'of one sample' }),
+    framesPerSecond: Type.Object(
+      { median: PerSecond('of the samples'), min: PerSecond('the lowest'), max: PerSecond('the highest') },
+      {
+        additionalProperties: false,
+        description: 'frames that came to an end that a program or a receiver gave them; losses do not count',
+      },
+    ),
+    samples: Type.Array(PerSecond('of one sample, in order')),
+    offeredPerSecond: PerSecond('sent into the host, over all samples'),
+    ceiling: Type.Optional(
+      Type.Object(
+        {
+          what: Type.String({ description: 'what was measured for comparison, in the same run' }),
+          framesPerSecond: PerSecond('the median'),
+        },
+        { additionalProperties: false },
+      ),
+    ),
+    framesSent: Count('frames of the whole measurement'),
+    framesCopied: Count('copies made on the way'),
+    ends: Type.Array(EndResult, { description: 'where they ended, losses included' }),
+    unexplained: Type.Integer({ description: 'frames that no counter has seen the end of' }),
+  },
+  { additionalProperties: false },
+);
+export type RateResult = Static<typeof RateResult>;
+
+/** Fates of frames that got lost for want of room: of a rate they are no part. */
+export const LOSSES: ReadonlySet<Fate> = new Set([
+  'nic-ring-full',
+  'ring-full',
+  'no-receive-buffer',
+  'transmit-queue-full',
+  'link-broken',
+]);
+
 export const VerificationResult = Type.Object(
   {
     programs: Count('programs of guests that the host judged'),
@@ -231,6 +283,9 @@ export const RunResult = Type.Object(
     links: Type.Array(LinkResult),
     requests: Type.Optional(Type.Array(RequestsResult)),
     verification: Type.Optional(VerificationResult),
+    rates: Type.Optional(
+      Type.Array(RateResult, { description: 'what was measured, where the fabric measures' }),
+    ),
     rulings: Type.Array(RulingRecord),
     audit: Type.Array(AuditRecord),
     dropped: Type.Optional(
@@ -285,6 +340,26 @@ export const CheckResult = Type.Object(
 );
 export type CheckResult = Static<typeof CheckResult>;
 
+export const Comparison = Type.Object(
+  {
+    axis: Type.String({ description: 'axis of the matrix along which rates are compared' }),
+    baseline: Type.String({ description: 'the variant that the others are compared with' }),
+    reference: Type.Optional(
+      Type.Object(
+        {
+          name: Type.String({ description: 'whose figures they are' }),
+          mpps: Type.Record(Type.String(), Type.Number({ exclusiveMinimum: 0 }), {
+            description: 'million frames per second, by the id of the run',
+          }),
+        },
+        { additionalProperties: false, description: 'figures of others, shown beside those of the runs' },
+      ),
+    ),
+  },
+  { additionalProperties: false, description: 'how rates are to be read' },
+);
+export type Comparison = Static<typeof Comparison>;
+
 export const ResultDocument = Type.Object(
   {
     schema: Type.Literal(RESULT_SCHEMA_VERSION),
@@ -305,6 +380,7 @@ export const ResultDocument = Type.Object(
         description: 'runs that were left out because one before them failed; absent when there are none',
       }),
     ),
+    comparison: Type.Optional(Comparison),
     checks: Type.Array(CheckResult),
   },
   {

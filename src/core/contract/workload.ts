@@ -38,4 +38,7 @@ export interface WorkloadFrame {
   readonly at: Picoseconds;
 }
 
+/** MAC address of the traffic generator at the other end of the wire: 52:54:00:ff:00:01. */
+export const SENDER_MAC: Readonly<Uint8Array> = Uint8Array.of(0x52, 0x54, 0x00, 0xff, 0x00, 0x01);
+
 export const WORKLOAD = token<Workload>('workload');

@@ -335,6 +335,7 @@ export class GuestBpf {
           maps: new Map([...maps].map(([number, object]) => [number, object.map])),
           world,
           facts: verification.facts,
+          properties: verification.properties,
           insnLimit: insnLimitFor(verification.properties),
         });
       } catch (error) {

@@ -125,6 +125,7 @@ class ObjectLoading {
         maps: byHandle,
         world: this.options.world,
         facts: verification.facts,
+        properties: verification.properties,
         insnLimit: this.options.insnLimit,
       });
       this.#loaded.set(name, loaded);

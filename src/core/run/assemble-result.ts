@@ -1,5 +1,5 @@
 import { mapTypeName } from '../../bpf/map-spec.js';
-import type { TrafficReport } from '../contract/fabric.js';
+import type { MeasuredRate, TrafficReport } from '../contract/fabric.js';
 import type { GuestNicPlan, RunPlan } from '../contract/plan.js';
 import type {
   AuditRecord,
@@ -7,6 +7,7 @@ import type {
   HookResult,
   LinkResult,
   MapResult,
+  RateResult,
   RulingRecord,
   RunResult,
   VerdictCounts,
@@ -26,6 +27,8 @@ export interface RunOutcomes {
   /** Name of the fabric. */
   readonly fabric: string;
   readonly traffic: TrafficReport;
+  /** Undefined where nothing was measured. */
+  readonly rates: readonly MeasuredRate[] | undefined;
   readonly hostPrograms: readonly HostProgramOutcome[];
   /** In the order of the plan. */
   readonly nics: readonly NicOutcome[];
@@ -58,6 +61,7 @@ export function assembleResult(plan: RunPlan, outcomes: RunOutcomes): RunResult 
     })),
     links: nics.map(({ guest, nic, link }): LinkResult => ({ guest, nic, ...link })),
     ...(requests.length === 0 ? {} : { requests, verification: outcomes.verification }),
+    ...(outcomes.rates === undefined ? {} : { rates: outcomes.rates.map((rate) => rateResult(plan, rate)) }),
     rulings: [...outcomes.rulings],
     audit: [...outcomes.audit],
     ...(dropped.rulings + dropped.audit === 0 ? {} : { dropped }),
@@ -99,6 +103,18 @@ function hooks(plan: RunPlan, { hostPrograms, nics }: RunOutcomes): HookResult[]
     add('guest-driver', `${guest}.${nic.name}`, nic.program, outcomeOf(guest, nic.name)?.verdicts.driver);
   }
   return results;
+}
+
+function rateResult(plan: RunPlan, rate: MeasuredRate): RateResult {
+  const nics = plan.guests.flatMap((guest) =>
+    guest.nics.map((nic) => ({ node: `${guest.name}.${nic.name}`, nic })),
+  );
+  const nic = nics.find(({ node }) => node === rate.node)?.nic;
+  return {
+    ...rate,
+    ...(nic?.program === undefined ? {} : { program: nic.program }),
+    placement: nic?.placement ?? 'guest',
+  };
 }
 
 /** What a guest keeps loading is what is there in the end. */

@@ -143,6 +143,12 @@ function conservationProblems(run: RunResult): string[] {
   if (ended !== made) {
     problems.push(`${run.id}: ${run.framesSent} sent + ${run.framesCopied} copied, but ${ended} ended`);
   }
+  for (const { node, framesSent, framesCopied, unexplained } of run.rates ?? []) {
+    if (unexplained === 0) continue;
+    problems.push(
+      `${run.id}: of ${framesSent + framesCopied} frames sent to ${node} for its rate, nobody knows where ${unexplained} ended`,
+    );
+  }
   for (const hook of run.hooks) {
     const verdicts = sum(Object.values(hook.verdicts));
     if (verdicts !== hook.frames)

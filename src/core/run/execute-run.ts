@@ -6,7 +6,7 @@ import { MachineClock } from '../clock/machine-clock.js';
 import { VirtualClock } from '../clock/virtual-clock.js';
 import { CLOCK, VIRTUAL_CLOCK, type Clock } from '../contract/clock.js';
 import { EVENTS, type TimedEvent } from '../contract/event.js';
-import { FABRIC, type Deployment } from '../contract/fabric.js';
+import { FABRIC, type Deployment, type MeasuredRate } from '../contract/fabric.js';
 import type { Token } from '../contract/injection.js';
 import { PARTY_FACTORY, type PartyFactory } from '../contract/party.js';
 import type { RunPlan } from '../contract/plan.js';
@@ -22,7 +22,13 @@ import {
   type Sha256,
 } from '../contract/run-spec.js';
 import { TRANSPORT } from '../contract/transport.js';
-import { WORKLOAD, type Workload, type WorkloadContext, type WorkloadFrame } from '../contract/workload.js';
+import {
+  SENDER_MAC,
+  WORKLOAD,
+  type Workload,
+  type WorkloadContext,
+  type WorkloadFrame,
+} from '../contract/workload.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import { LifecycleManager, PHASE_TIMEOUT_MS, withTimeLimit } from '../plugin/lifecycle.js';
 import { Scope } from '../plugin/scope.js';
@@ -45,9 +51,6 @@ import { loadObjects } from './run-objects.js';
 
 /** Milliseconds that deploying or attaching gets to end, once interrupted, before the run ends without it. */
 const INTERRUPTION_GRACE_MS = 5_000;
-
-/** MAC address of the traffic generator at the other end of the wire. */
-const SENDER_MAC = parseMac('52:54:00:ff:00:01');
 
 /** What a spec does not bring along: where it is run. */
 export interface RunEnvironment {
@@ -145,7 +148,8 @@ class RunExecution {
       const traffic = await this.#guard(name, 'traffic', startTraffic(deployment, frames));
       check(name, 'a traffic report', TRAFFIC_REPORT, traffic);
       const outcomes = await this.#guard(name, 'traffic', offloading.outcomes());
-      result = assembleResult(plan, { fabric: fabric.name, traffic, ...outcomes });
+      const rates = await this.#guard(name, 'measure', this.#measure(deployment));
+      result = assembleResult(plan, { fabric: fabric.name, traffic, rates, ...outcomes });
       check(name, 'a result', RunResult, result);
     } catch (error) {
       result = undefined;
@@ -154,6 +158,12 @@ class RunExecution {
     await this.#takeDown(run, offloading, attaching);
     failures.push(...this.#cleanUpFailures.map((error) => ({ stage: 'clean-up' as const, error })));
     return { result, failures };
+  }
+
+  /** Undefined where nothing is to be measured, or the fabric cannot. */
+  async #measure(deployment: Deployment): Promise<readonly MeasuredRate[] | undefined> {
+    const { measure } = this.#spec.plan;
+    return measure === undefined ? undefined : deployment.measure?.(measure);
   }
 
   /** What the run's plugins and the core itself take from the scope; see contract/run-scope.ts. */

@@ -123,7 +123,7 @@ export class Offloading {
   }
 
   /** What was seen, read when the traffic is over. */
-  async outcomes(): Promise<Omit<RunOutcomes, 'fabric' | 'traffic'>> {
+  async outcomes(): Promise<Omit<RunOutcomes, 'fabric' | 'traffic' | 'rates'>> {
     const nics: NicOutcome[] = [];
     for (const session of this.#sessions) nics.push(await session.outcome());
     const hostPrograms: HostProgramOutcome[] = [];

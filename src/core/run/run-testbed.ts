@@ -93,6 +93,7 @@ export async function runTestbed(testbed: ResolvedTestbed, options: RunOptions):
     runs,
     ...(failures.length === 0 ? {} : { failures }),
     ...(notStarted.length === 0 ? {} : { notStarted }),
+    ...(testbed.comparison === undefined ? {} : { comparison: testbed.comparison }),
     checks,
   };
 }

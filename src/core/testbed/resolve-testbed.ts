@@ -11,6 +11,7 @@ import {
   type Sha256,
 } from '../contract/run-spec.js';
 import type { RunPlan } from '../contract/plan.js';
+import type { Comparison } from '../contract/result.js';
 import type { PluginRegistry } from '../plugin/plugin-registry.js';
 import { schemaOrigin, type PluginChoice, type PluginSource } from './choose-plugin.js';
 import {
@@ -29,7 +30,7 @@ import { SoundParts } from './sound-parts.js';
 import { parseOnlyArguments, parseSetArgument } from './resolve-arguments.js';
 import { resolveChecks } from './resolve-checks.js';
 import { resolvePrograms } from './resolve-programs.js';
-import { buildHostPlan, buildGuestPlans } from './run-plan.js';
+import { buildHostPlan, buildGuestPlans, buildMeasurePlan } from './run-plan.js';
 import { TestbedFiles } from './testbed-files.js';
 import { checkFabric, checkWiring } from './wiring.js';
 import { YamlSource, type YamlPath } from './yaml-source.js';
@@ -68,6 +69,8 @@ export interface ResolvedTestbed {
   /** Absolute path of the testbed's folder, which relative names of plugins start from. */
   readonly folder: string;
   readonly checks: readonly CheckSection[];
+  /** How the rates of the runs are to be read, if it says so. */
+  readonly comparison: Comparison | undefined;
   /** `--only` left out some of the runs. */
   readonly narrowed: boolean;
   /** Plugins whose config was not checked, because `trust` is false. With any, the testbed cannot be run. */
@@ -122,6 +125,7 @@ const ONE_FOR_ALL_RUNS = [
   'seed',
   'matrix',
   'checks',
+  'comparison',
   'plugins.reporter',
 ] as const;
 
@@ -205,6 +209,7 @@ class Resolver {
       registry: this.registry,
       folder: this.#folder,
       checks,
+      comparison: parts.has('comparison') ? testbed.comparison : undefined,
       unread: [...this.#unread.values()],
       narrowed: combinations.length < combinationCount(matrix),
     };
@@ -304,6 +309,7 @@ class Resolver {
       axes: combination.axes,
       host: buildHostPlan(testbed, fabric.plugin),
       guests: buildGuestPlans(testbed, fabric.plugin),
+      measure: buildMeasurePlan(testbed),
       programs,
     };
     return {

@@ -1,4 +1,4 @@
-import type { GuestPlan, HostPlan, RequestsPlan } from '../contract/plan.js';
+import type { GuestPlan, HostPlan, MeasurePlan, RequestsPlan } from '../contract/plan.js';
 import { DEFAULT_HOOKS, type Plugin } from '../contract/plugin.js';
 import { parseFeatureNames } from '../../virtio/features.js';
 import type { PresetNames } from './preset-value.js';
@@ -47,6 +47,12 @@ export function buildHostPlan(testbed: Testbed, fabric: Pick<Plugin, 'hooks'>): 
 /** The NIC's program is what case `redirect` consists of; in case `bridge` there is none. */
 function nicProgram({ host }: Testbed, program: string | undefined): string | undefined {
   return host.case === 'redirect' ? program : undefined;
+}
+
+export function buildMeasurePlan({ measure }: Testbed): MeasurePlan | undefined {
+  if (measure === undefined) return undefined;
+  const { seconds, samples, 'warm-up': warmUp, size, flows } = measure;
+  return { seconds, samples, warmUp, size, flows };
 }
 
 export function buildGuestPlans(testbed: Testbed, fabric: Pick<Plugin, 'guests'>): GuestPlan[] {

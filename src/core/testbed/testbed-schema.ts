@@ -1,6 +1,6 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox';
 import { GUEST_KINDS, HOOK_POINTS } from '../contract/plan.js';
-import { emptyVerdictCounts, FATES, HOOK_SITES } from '../contract/result.js';
+import { Comparison, emptyVerdictCounts, FATES, HOOK_SITES } from '../contract/result.js';
 
 /**
  * The testbed language. `schemas/testbed.schema.json` is generated from this file, so titles, descriptions,
@@ -323,6 +323,36 @@ export const GuestSection = Type.Object(
   closed,
 );
 
+export const MeasureSection = Type.Object(
+  {
+    seconds: Type.Number({ minimum: 0.05, maximum: 60, default: 1, description: 'of one sample' }),
+    samples: Type.Integer({ minimum: 1, maximum: 100, default: 3, description: 'the median counts' }),
+    'warm-up': Type.Number({
+      minimum: 0,
+      maximum: 60,
+      default: 0.3,
+      description: 'seconds of traffic before the first sample',
+    }),
+    size: Type.Integer({
+      minimum: 60,
+      maximum: 1514,
+      default: 60,
+      description: 'bytes of a frame, without FCS',
+    }),
+    flows: Type.Integer({
+      minimum: 1,
+      maximum: 32768,
+      default: 1,
+      description: 'UDP source ports that the frames have by turns',
+    }),
+  },
+  {
+    ...closed,
+    description:
+      'rates to be measured when the workload is through, with frames of one kind; a fabric of virtual time measures none',
+  },
+);
+
 /** What an `expect` check can look at. */
 export const COUNTERS: readonly string[] = [
   'frames-sent',
@@ -442,6 +472,8 @@ export const TestbedSchema = Type.Object(
       description: 'guards of the host, asked in this order; every one rules on every request',
     }),
     workload: Use({ default: { use: 'udp-flood' }, description: 'the traffic to send' }),
+    measure: Type.Optional(MeasureSection),
+    comparison: Type.Optional(Comparison),
     programs: Named(ProgramSection, 'XDP programs by name', { default: {} }),
     host: HostSection,
     guests: Named(GuestSection, 'guests by name', { minProperties: 1 }),

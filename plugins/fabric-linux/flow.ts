@@ -1,0 +1,104 @@
+import type { TrafficReport } from '../../src/core/contract/fabric.js';
+import type { RunPlan } from '../../src/core/contract/plan.js';
+import { emptyVerdictCounts, type VerdictCounts } from '../../src/core/contract/result.js';
+import { showIp } from '../../src/linux/index.js';
+import type { FrameEnds } from './frame-ends.js';
+import type { HostNic } from './host-nic.js';
+import type { HostTap } from './host-tap.js';
+import type { TapNic } from './tap-nic.js';
+import type { Topology } from './topology.js';
+import type { Wire } from './wire.js';
+
+export interface FlowParts {
+  readonly plan: RunPlan;
+  readonly topology: Topology;
+  readonly wire: Wire;
+  readonly hostNics: readonly HostNic[];
+  readonly taps: readonly HostTap[];
+  readonly nics: readonly TapNic[];
+  /** What the guests in this process made of frames. */
+  readonly ends: FrameEnds;
+}
+
+/**
+ * Where the frames of a run ended, put together from counters along their way: those of the programs in their hooks, of
+ * the wire's ends, of the guests and of the interfaces. What no counter has seen is not made up: it is missing from the
+ * ends, and the check for conservation says so.
+ *
+ * Only of a bridge nothing counts what it does by itself. Each frame that it got is counted, and each that it sent on;
+ * more of these are copies made by flooding, fewer are frames that it filtered.
+ */
+export async function countFlow(parts: FlowParts, framesSent: number): Promise<TrafficReport> {
+  const { plan, wire, hostNics, taps, nics } = parts;
+  const ends = parts.ends.clone();
+  for (const nic of nics) nic.driver.addEnds(ends);
+  const links = await readLinks(parts.topology.host.name);
+  const bridged = new Set(plan.host.bridges.flatMap(({ ports }) => ports));
+  let intoBridges = 0;
+  let outOfBridges = 0;
+
+  for (const { node, plan: nic, place } of hostNics) {
+    const verdicts = place.verdicts;
+    if (verdicts !== undefined) ends.addDropped(node, verdicts);
+    const passed = verdicts?.XDP_PASS ?? links.get(nic.name)?.received ?? 0;
+    if (bridged.has(nic.name)) intoBridges += passed;
+    else ends.add(node, 'host-stack', passed);
+    ends.add(node, 'nic-ring-full', wire.refused(nic.name));
+    const out = wire.received(nic.name);
+    ends.add(node, 'transmitted', out);
+    if (bridged.has(nic.name)) outOfBridges += out - (verdicts?.XDP_TX ?? 0);
+  }
+
+  for (const tap of taps) {
+    const { name } = tap.options.plan;
+    const guest = nics.find((each) => each.tap === tap)?.driver;
+    const offloaded = tap.offload.verdicts;
+    if (offloaded !== undefined) {
+      ends.addDropped(tap.node, offloaded);
+      ends.add(tap.node, 'redirect-failed', offloaded.XDP_REDIRECT);
+    }
+    const rx = tap.rx.verdicts;
+    const fromGuest = (guest?.framesFromGuest ?? 0) + (offloaded?.XDP_TX ?? 0);
+    const entered = rx === undefined ? fromGuest : rx.XDP_PASS;
+    if (rx !== undefined) ends.addDropped(tap.node, rx);
+    const ringFull = links.get(name)?.transmitDropped ?? 0;
+    ends.add(tap.node, 'ring-full', ringFull);
+    if (!bridged.has(name)) {
+      ends.add(tap.node, 'host-stack', entered);
+      continue;
+    }
+    intoBridges += entered;
+    const toTap = offloaded === undefined ? (guest?.framesToGuest ?? 0) + ringFull : total(offloaded);
+    outOfBridges += toTap - (rx?.XDP_TX ?? 0);
+  }
+
+  const copied = Math.max(0, outOfBridges - intoBridges);
+  if (intoBridges > outOfBridges) {
+    ends.add(`host.${plan.host.bridges[0]!.name}`, 'bridge-filtered', intoBridges - outOfBridges);
+  }
+  return { framesSent, framesCopied: ends.copied + copied, ends: ends.list() };
+}
+
+interface LinkCounters {
+  /** Frames that came in. */
+  readonly received: number;
+  /** Frames that had no room in a queue. */
+  readonly transmitDropped: number;
+}
+
+async function readLinks(namespace: string): Promise<Map<string, LinkCounters>> {
+  const links = (await showIp(['-s', 'link', 'show'], { namespace })) as {
+    ifname: string;
+    stats64?: { rx: { packets: number }; tx: { dropped: number } };
+  }[];
+  return new Map(
+    links.map(({ ifname, stats64 }) => [
+      ifname,
+      { received: stats64?.rx.packets ?? 0, transmitDropped: stats64?.tx.dropped ?? 0 },
+    ]),
+  );
+}
+
+function total(verdicts: VerdictCounts = emptyVerdictCounts()): number {
+  return Object.values(verdicts).reduce((sum, count) => sum + count, 0);
+}

@@ -1,0 +1,115 @@
+import { errnoName } from '../../src/bpf/errno.js';
+import type { HookPoint, HostNicPlan } from '../../src/core/contract/plan.js';
+import { XdpbedError } from '../../src/core/diagnostic.js';
+import {
+  countVerdicts,
+  mapInfo,
+  mapLookup,
+  mapNextKey,
+  redirectByTailCall,
+  type KernelLoadedProgram,
+  type NetworkNamespace,
+} from '../../src/linux/index.js';
+import { added, requireRewritten } from './handles.js';
+import { KernelPlace, type Variant, type Way } from './kernel-place.js';
+import { HookMap, LinkLanding, type MapElement } from './landing.js';
+import type { VerdictCounters } from './verdict-counters.js';
+
+/** Hooks that a frame comes to from the NIC's program, by a tail call in place of its redirect. */
+const FROM_NIC: ReadonlySet<HookPoint> = new Set(['tail-call', 'devmap', 'cpumap', 'veth-shim']);
+
+/**
+ * A NIC of the host, with the place of its native XDP program. Where the program redirects a frame into a device map,
+ * the programs that guests offload can step in: under the key of their tap.
+ */
+export class HostNic {
+  readonly place: KernelPlace;
+  readonly node: string;
+  #slots: { readonly programs: HookMap; readonly deviceMap: number } | undefined;
+  /** Why no offloaded program can step in. */
+  #refusal = 'the NIC has no program that redirects to the tap';
+
+  constructor(
+    readonly plan: HostNicPlan,
+    readonly hook: HookPoint,
+    namespace: NetworkNamespace,
+  ) {
+    this.node = `host.${plan.name}`;
+    const way: Way = {
+      variant: (program, counters) => this.#variant(program, counters),
+      landing: new LinkLanding(this.node, namespace, { hook: 'xdp', ifindex: plan.ifindex }),
+    };
+    this.place = new KernelPlace(this.node, [way]);
+  }
+
+  /** Where a program goes that is to be met in place of a redirect to the tap. Throws where there is no such place. */
+  slots(tap: string, ifindex: number): MapElement[] {
+    const slots = this.#slots;
+    const keys = slots === undefined ? [] : keysOf(slots.deviceMap, ifindex);
+    if (slots === undefined || keys.length === 0) {
+      const reason = slots === undefined ? this.#refusal : `its map has no entry for ${tap}`;
+      throw new XdpbedError('host-unsupported', `hook ${this.hook} of ${tap} needs ${this.node}: ${reason}`);
+    }
+    return keys.map((key) => slots.programs.programAt(key));
+  }
+
+  close(): void {
+    this.place.close();
+    this.#slots?.programs.close();
+  }
+
+  #variant(loaded: KernelLoadedProgram, counters: VerdictCounters): Variant {
+    const { program, mapFds } = loaded;
+    const maps = added(mapFds, { counters: counters.fd });
+    const counting = requireRewritten(
+      loaded,
+      countVerdicts(program, { counters: maps.handle.counters, facts: loaded.facts }),
+    );
+    if (!FROM_NIC.has(this.hook)) return { program: counting.program, maps: maps.fds };
+    const types = new Map([...maps.fds].map(([handle, fd]) => [handle, { type: typeOf(fd) }]));
+    const { handle: programsHandle } = added(maps.fds, { programs: 0 });
+    const redirecting = redirectByTailCall(counting.program, {
+      programs: programsHandle.programs,
+      maps: types,
+      facts: counting.facts,
+    });
+    if (!redirecting.ok) {
+      this.#refusal = redirecting.reason;
+      return { program: counting.program, maps: maps.fds };
+    }
+    const deviceMap = maps.fds.get(redirecting.deviceMap)!;
+    this.#slots?.programs.close();
+    this.#slots = { programs: HookMap.programs('in_front', entriesOf(deviceMap)), deviceMap };
+    return {
+      program: redirecting.program,
+      maps: new Map([...maps.fds, [programsHandle.programs, this.#slots.programs.fd]]),
+    };
+  }
+}
+
+/** Keys of a device map whose entry is this device. */
+function keysOf(fd: number, ifindex: number): number[] {
+  const found: number[] = [];
+  let key = mapNextKey(fd, null, 4);
+  for (let step = 0; typeof key !== 'number' && step < entriesOf(fd); step++) {
+    const value = mapLookup(fd, key, valueSizeOf(fd));
+    if (typeof value !== 'number' && firstWord(value) === ifindex) found.push(firstWord(key));
+    key = mapNextKey(fd, key, 4);
+  }
+  return found;
+}
+
+function infoOf(fd: number): Exclude<ReturnType<typeof mapInfo>, number> {
+  const info = mapInfo(fd);
+  if (typeof info === 'number')
+    throw new XdpbedError('plugin-failed', `a map tells nothing of itself: ${errnoName(info)}`);
+  return info;
+}
+
+const typeOf = (fd: number): number => infoOf(fd).type;
+const entriesOf = (fd: number): number => infoOf(fd).maxEntries;
+const valueSizeOf = (fd: number): number => infoOf(fd).valueSize;
+
+function firstWord(bytes: Uint8Array): number {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getUint32(0, true);
+}

@@ -1,0 +1,147 @@
+import type { LoadedProgram } from '../../src/core/contract/executor.js';
+import type { Attachment, HookPlace } from '../../src/core/contract/hook-place.js';
+import type { VerdictCounts } from '../../src/core/contract/result.js';
+import { XdpbedError } from '../../src/core/diagnostic.js';
+import {
+  closeFd,
+  isKernelProgram,
+  loadKernelProgram,
+  type KernelLoadedProgram,
+  type KernelMapFds,
+} from '../../src/linux/index.js';
+import type { Program } from '../../src/bpf/program.js';
+import type { Landing } from './landing.js';
+import { VerdictCounters } from './verdict-counters.js';
+
+/** A program as one hook needs it, and the maps by the handles that it carries. */
+export interface Variant {
+  readonly program: Program;
+  readonly maps: KernelMapFds;
+}
+
+/** One of the ways in which packets meet the program of a place. */
+export interface Way {
+  /** Throws an XdpbedError for a program that cannot be had there, with the reason. */
+  variant(program: KernelLoadedProgram, counters: VerdictCounters): Variant;
+  readonly landing: Landing;
+}
+
+/** A program in its place: its file descriptors, in the order of the ways, and what it counts in. */
+interface Attached {
+  readonly counters: VerdictCounters;
+  fds: number[];
+}
+
+/**
+ * A place of the kernel. Its program is loaded once more for each way in which packets meet it, made over for that way
+ * and so that it counts its verdicts.
+ */
+export class KernelPlace implements HookPlace {
+  #attached: Attached | undefined;
+
+  constructor(
+    /** Where it is, for messages: `host.eth0`. */
+    readonly node: string,
+    readonly ways: readonly Way[],
+  ) {}
+
+  /** What the program that is here returned so far; undefined without one. */
+  get verdicts(): VerdictCounts | undefined {
+    return this.#attached?.counters.read();
+  }
+
+  async attach(program: LoadedProgram): Promise<Attachment> {
+    if (this.#attached !== undefined) {
+      throw new XdpbedError('plugin-failed', `${this.node}: a program is attached already`);
+    }
+    const counters = new VerdictCounters();
+    const attached: Attached = { counters, fds: [] };
+    const put: Landing[] = [];
+    try {
+      attached.fds = this.#load(program, counters);
+      for (const [index, { landing }] of this.ways.entries()) {
+        landing.put(attached.fds[index]!);
+        put.push(landing);
+      }
+    } catch (error) {
+      for (const landing of put.reverse()) landing.take();
+      attached.fds.forEach(closeFd);
+      counters.close();
+      throw error;
+    }
+    this.#attached = attached;
+    return {
+      replace: async (other) => this.#replace(attached, other),
+      detach: async () => this.#detach(attached),
+      counters: async () => counters.read(),
+    };
+  }
+
+  /** Takes away what is there. */
+  close(): void {
+    if (this.#attached !== undefined) this.#detach(this.#attached);
+  }
+
+  #replace(attached: Attached, program: LoadedProgram): void {
+    if (this.#attached !== attached) {
+      throw new XdpbedError('plugin-failed', `${this.node}: the program to replace is not attached any more`);
+    }
+    const fds = this.#load(program, attached.counters);
+    let replaced = 0;
+    try {
+      for (const { landing } of this.ways) landing.replace(fds[replaced++]!);
+    } catch (error) {
+      for (let index = 0; index < replaced - 1; index++)
+        this.ways[index]!.landing.replace(attached.fds[index]!);
+      fds.forEach(closeFd);
+      throw error;
+    }
+    attached.fds.forEach(closeFd);
+    attached.fds = fds;
+  }
+
+  #detach(attached: Attached): void {
+    if (this.#attached !== attached) return;
+    this.#attached = undefined;
+    for (const { landing } of [...this.ways].reverse()) landing.take();
+    attached.fds.forEach(closeFd);
+    attached.counters.close();
+  }
+
+  #load(program: LoadedProgram, counters: VerdictCounters): number[] {
+    if (!isKernelProgram(program)) {
+      throw new XdpbedError(
+        'plugin-failed',
+        `${this.node}: a program of executor ${program.executor} is not in the kernel`,
+      );
+    }
+    const fds: number[] = [];
+    try {
+      for (const way of this.ways) {
+        const variant = way.variant(program, counters);
+        const verdict = loadKernelProgram(variant.program, variant.maps);
+        if (!verdict.accepted) {
+          throw new XdpbedError(
+            'program-rejected',
+            `${this.node}: the kernel rejects ${program.name} as it was made over for this hook: ${lastLine(verdict.log)}`,
+          );
+        }
+        fds.push(verdict.programFd);
+      }
+      return fds;
+    } catch (error) {
+      fds.forEach(closeFd);
+      throw error;
+    }
+  }
+}
+
+/** Of a verifier's log what the verdict was, before its counts. */
+function lastLine(log: string): string {
+  const lines = log.trim().split('\n');
+  return (
+    lines.findLast(
+      (line) => !/^(processed|stack depth|verification time|peak_states|max_states)/.test(line),
+    ) ?? 'no log'
+  );
+}

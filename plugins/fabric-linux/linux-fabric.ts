@@ -1,0 +1,159 @@
+import { inject, injectable } from '../../src/core/contract/injection.js';
+import type { Deployment, Fabric, HostPlace } from '../../src/core/contract/fabric.js';
+import type { ProbeResult } from '../../src/core/contract/plugin.js';
+import type { GuestNicPlan, RunPlan } from '../../src/core/contract/plan.js';
+import { RUN_SIGNAL } from '../../src/core/contract/run-scope.js';
+import { TRANSPORT, type Transport } from '../../src/core/contract/transport.js';
+import { negotiatedFeatures } from '../../src/core/offload/nic-session.js';
+import { messageOf } from '../../src/core/diagnostic.js';
+import { Ledger, probeBpf } from '../../src/linux/index.js';
+import { FrameEnds } from './frame-ends.js';
+import { HostNic } from './host-nic.js';
+import { HostTap } from './host-tap.js';
+import { LinuxDeployment } from './linux-deployment.js';
+import { TapGuest } from './tap-guest.js';
+import { TapNic } from './tap-nic.js';
+import { Topology } from './topology.js';
+import { Wire } from './wire.js';
+
+/**
+ * Fabric `linux`: the testbed on the running kernel. Its interfaces are in network namespaces of the run's own, its
+ * programs are the kernel's, and nothing of it is left when the process ends.
+ */
+@injectable()
+export class LinuxFabric implements Fabric {
+  readonly name = 'linux';
+
+  constructor(
+    @inject(TRANSPORT) readonly transport: Transport,
+    @inject(RUN_SIGNAL) readonly signal: AbortSignal,
+  ) {}
+
+  probe(): ProbeResult {
+    return probeBpf();
+  }
+
+  async deploy(plan: RunPlan): Promise<Deployment> {
+    const building = new DeploymentBuilder(plan, this);
+    try {
+      return await building.build();
+    } catch (error) {
+      const failures = await building.undo();
+      // What went wrong first comes first; what then could not be taken down must not hide it.
+      if (failures.length > 0) throw new AggregateError([error, ...failures], messages([error, ...failures]));
+      throw error;
+    }
+  }
+}
+
+/** Builds one deployment, and takes down what it has built when it cannot go on. */
+class DeploymentBuilder {
+  /** What `undo` and the deployment's `down` call, last first. */
+  readonly #teardown: (() => void | Promise<void>)[] = [];
+
+  constructor(
+    readonly plan: RunPlan,
+    readonly fabric: LinuxFabric,
+  ) {}
+
+  async build(): Promise<Deployment> {
+    const { plan } = this;
+    const ledger = Ledger.create();
+    this.#teardown.push(() => ledger.close());
+    const topology = await Topology.build({ plan, ledger, vnetHeader: () => false });
+    this.#teardown.push(() => topology.close());
+
+    const wire = this.#keep(Wire.open(plan, topology.wire));
+    const nics = plan.host.nics.map((nic) => this.#keep(new HostNic(nic, plan.host.hook, topology.host)));
+    const taps = new Map<string, HostTap>();
+    for (const [index, tap] of plan.host.taps.entries()) {
+      const owner = nicBehind(plan, tap.name);
+      const hostTap = new HostTap({
+        plan: tap,
+        index,
+        device: topology.taps.get(tap.name)!,
+        hook: plan.host.hook,
+        guestIfindex: owner?.nic.ifindex ?? 0,
+        guestNode: owner?.node ?? `host.${tap.name}`,
+        nics,
+        namespace: topology.host,
+        shim: topology.shims.get(tap.name),
+      });
+      taps.set(tap.name, this.#keep(hostTap));
+    }
+
+    const ends = new FrameEnds();
+    const guestNics: TapNic[] = [];
+    for (const guest of plan.guests) {
+      const siblings = new Map<number, TapGuest>();
+      for (const nic of guest.nics) {
+        const label = `${guest.name}.${nic.name}`;
+        const channel = await this.fabric.transport.open({ label, features: negotiatedFeatures(nic) });
+        this.#teardown.push(() => channel.close());
+        const tap = taps.get(nic.tap)!;
+        const reader = new TapGuest(
+          label,
+          nic.ifindex,
+          topology.taps.get(nic.tap)!,
+          await channel.connect(),
+          ends,
+          siblings,
+        );
+        this.#teardown.push(() => reader.hook.close());
+        siblings.set(nic.ifindex, reader);
+        guestNics.push(new TapNic(guest.name, nic.name, channel, tap, reader));
+      }
+    }
+
+    const hostPlaces: HostPlace[] = [
+      ...nics.map(({ plan: { name }, place }) => ({ site: 'host-nic' as const, interface: name, place })),
+      ...[...taps].map(([name, { rx }]) => ({ site: 'tap-rx' as const, interface: name, place: rx })),
+    ];
+    return new LinuxDeployment({
+      plan,
+      topology,
+      wire,
+      hostNics: nics,
+      taps: [...taps.values()],
+      nics: guestNics,
+      hostPlaces,
+      ends,
+      ledger,
+      signal: this.fabric.signal,
+      teardown: async () => {
+        const failures = await this.undo();
+        if (failures.length > 0) throw new AggregateError(failures, messages(failures));
+      },
+    });
+  }
+
+  /** Takes everything down, last first; a part that fails does not keep the rest up. Returns the failures. */
+  async undo(): Promise<unknown[]> {
+    const failures: unknown[] = [];
+    for (const step of this.#teardown.splice(0).reverse()) {
+      try {
+        await step();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    return failures;
+  }
+
+  #keep<T extends { close(): void }>(part: T): T {
+    this.#teardown.push(() => part.close());
+    return part;
+  }
+}
+
+function nicBehind(plan: RunPlan, tap: string): { node: string; nic: GuestNicPlan } | undefined {
+  for (const guest of plan.guests) {
+    const nic = guest.nics.find((each) => each.tap === tap);
+    if (nic !== undefined) return { node: `${guest.name}.${nic.name}`, nic };
+  }
+  return undefined;
+}
+
+function messages(errors: readonly unknown[]): string {
+  return errors.map(messageOf).join('; ');
+}

@@ -1,0 +1,221 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { MeasuredRate, TrafficReport } from '../../src/core/contract/fabric.js';
+import type { GuestNicPlan, MeasurePlan } from '../../src/core/contract/plan.js';
+import { LOSSES, type EndResult, type Fate } from '../../src/core/contract/result.js';
+import { SENDER_MAC } from '../../src/core/contract/workload.js';
+import { formatMac } from '../../src/packet/mac-address.js';
+import { buildFrame } from '../../src/packet/frame-builder.js';
+import { possibleCpus, setReceiveOffload, type Ledger } from '../../src/linux/index.js';
+import { countFlow, type FlowParts } from './flow.js';
+import { FrameEnds } from './frame-ends.js';
+import { Generator } from './generator.js';
+import type { ReaderAccount } from './tap-guest.js';
+import type { TapNic } from './tap-nic.js';
+import { TapReader, type TapReaderWork } from './tap-reader.js';
+
+/** Where frames are made, and with them all that the host does of them. */
+const HOST_CPU = 0;
+/** RFC 863, discard. */
+const DISCARD_PORT = 9;
+const SOURCE_PORT = 10_000;
+/** Milliseconds that frames may be under way when none is made any more. */
+const SETTLE_MS = 1000;
+
+export interface MeasurementParts extends FlowParts {
+  readonly ledger: Ledger;
+  readonly signal: AbortSignal;
+}
+
+/** Rates of one guest nic: as many frames to it as the kernel can make and the way takes. */
+export class RateMeasurement {
+  readonly #base: Promise<TrafficReport>;
+  #generated = 0;
+
+  constructor(
+    readonly parts: MeasurementParts,
+    readonly nic: TapNic,
+    readonly plan: GuestNicPlan,
+    readonly measure: MeasurePlan,
+  ) {
+    this.#base = this.#flow();
+  }
+
+  async run(): Promise<MeasuredRate> {
+    await this.#base;
+    const { parts, measure } = this;
+    const entry = parts.plan.host.nics[0]!;
+    // Without an XDP program the NIC takes frames from the generator only when it polls.
+    if (entry.program === undefined) setReceiveOffload(entry.name, true, parts.topology.host);
+    const generator = await Generator.open({
+      frame: this.#frame(),
+      flows: measure.flows,
+      ifindex: entry.ifindex,
+      namespace: parts.topology.wire,
+      cpu: possibleCpus() > 1 ? HOST_CPU : undefined,
+    });
+    const reader = await GuestReading.start(this.nic, parts.ledger);
+    try {
+      const samples: { readonly ended: number; readonly sent: number }[] = [];
+      generator.start();
+      await sleep(measure.warmUp * 1000, undefined, { signal: parts.signal });
+      let before = await this.#look(generator, reader);
+      for (let sample = 0; sample < measure.samples; sample++) {
+        await sleep(measure.seconds * 1000, undefined, { signal: parts.signal });
+        const after = await this.#look(generator, reader);
+        const seconds = (after.at - before.at) / 1000;
+        samples.push({
+          ended: (after.ended - before.ended) / seconds,
+          sent: (after.sent - before.sent) / seconds,
+        });
+        before = after;
+      }
+      await generator.stop();
+      const total = await this.#settled(generator, reader);
+      const perSecond = samples.map(({ ended }) => ended);
+      return {
+        node: this.nic.driver.node,
+        hook: parts.plan.host.hook,
+        guest: reader.description,
+        size: measure.size,
+        flows: measure.flows,
+        seconds: measure.seconds,
+        framesPerSecond: {
+          median: median(perSecond),
+          min: Math.min(...perSecond),
+          max: Math.max(...perSecond),
+        },
+        samples: perSecond,
+        offeredPerSecond: median(samples.map(({ sent }) => sent)),
+        ...total,
+      };
+    } finally {
+      await reader.close();
+      await generator.close();
+    }
+  }
+
+  /** What came of frames so far, and when that was. */
+  async #look(
+    generator: Generator,
+    reader: GuestReading,
+  ): Promise<{ at: number; ended: number; sent: number }> {
+    await reader.look();
+    const report = await this.#flow();
+    // The flow's counters are read at its end, one right after the other.
+    const at = performance.now();
+    this.#generated = generator.sent;
+    const ended = report.ends
+      .filter(({ fate }) => !LOSSES.has(fate))
+      .reduce((sum, { frames }) => sum + frames, 0);
+    return { at, ended, sent: this.#generated };
+  }
+
+  async #settled(
+    generator: Generator,
+    reader: GuestReading,
+  ): Promise<Pick<MeasuredRate, 'framesSent' | 'framesCopied' | 'ends' | 'unexplained'>> {
+    const base = await this.#base;
+    for (const until = Date.now() + SETTLE_MS; ; await sleep(10)) {
+      await reader.look();
+      const report = await this.#flow();
+      const framesSent = generator.sent;
+      const ends = difference(report.ends, base.ends);
+      const framesCopied = report.framesCopied - base.framesCopied;
+      const unexplained = framesSent + framesCopied - ends.reduce((sum, { frames }) => sum + frames, 0);
+      if (unexplained === 0 || Date.now() > until) return { framesSent, framesCopied, ends, unexplained };
+    }
+  }
+
+  #flow(): Promise<TrafficReport> {
+    return countFlow(this.parts, 0);
+  }
+
+  #frame(): Uint8Array {
+    const { mac, ipv4 } = this.plan;
+    return buildFrame({
+      eth: { src: formatMac(SENDER_MAC), dst: mac },
+      ipv4: { src: '198.18.0.1', dst: ipv4 },
+      // Ports change from frame to frame, where there are several flows: without a checksum they may.
+      udp: { srcPort: SOURCE_PORT, dstPort: DISCARD_PORT, checksum: 0 },
+      size: this.measure.size,
+    });
+  }
+}
+
+/** Somebody who takes what comes to the guest while it is measured. */
+class GuestReading {
+  readonly #account: ReaderAccount | undefined;
+  #polling = true;
+  readonly #polled: Promise<void>;
+
+  private constructor(
+    readonly nic: TapNic,
+    readonly reader: TapReader | undefined,
+    fate: Fate,
+  ) {
+    if (reader === undefined) {
+      this.#polled = this.#poll();
+      return;
+    }
+    this.#polled = Promise.resolve();
+    this.#account = { counts: { read: 0, written: 0, failed: 0 }, fate };
+    nic.driver.addReader(this.#account);
+  }
+
+  /**
+   * A reader of its own does one thing with all frames: what the guest's program did with those of the workload, if that
+   * was one thing. Else this process goes on to play the guest.
+   */
+  static async start(nic: TapNic, ledger: Ledger): Promise<GuestReading> {
+    const { XDP_DROP, XDP_TX, XDP_PASS, XDP_ABORTED, XDP_REDIRECT } = nic.driver.verdicts;
+    const kinds: [number, TapReaderWork, Fate][] = [
+      [XDP_DROP, 'drop', 'xdp-drop'],
+      [XDP_TX, 'bounce', 'xdp-drop'],
+      [XDP_PASS, 'drop', 'guest-stack'],
+    ];
+    const seen = kinds.filter(([count]) => count > 0);
+    const [, work, fate] = seen[0] ?? [0, 'drop', 'guest-stack'];
+    const one = seen.length <= 1 && XDP_ABORTED + XDP_REDIRECT === 0;
+    const cpu = possibleCpus() > 1 ? possibleCpus() - 1 : undefined;
+    const reader = one ? await TapReader.start(nic.driver.tap, work, cpu, ledger) : undefined;
+    return new GuestReading(nic, reader, fate);
+  }
+
+  get description(): string {
+    return this.reader === undefined
+      ? 'tap-reader in this process'
+      : 'tap-reader in C, which runs no program';
+  }
+
+  async look(): Promise<void> {
+    if (this.reader !== undefined && this.#account !== undefined)
+      this.#account.counts = await this.reader.counts();
+  }
+
+  async close(): Promise<void> {
+    this.#polling = false;
+    await this.#polled;
+    await this.reader?.close();
+    this.nic.driver.tap.setNonBlocking();
+  }
+
+  async #poll(): Promise<void> {
+    while (this.#polling) {
+      this.nic.driver.poll();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+function difference(after: readonly EndResult[], before: readonly EndResult[]): EndResult[] {
+  const ends = new FrameEnds();
+  for (const { place, fate, frames } of after) ends.add(place, fate, frames);
+  for (const { place, fate, frames } of before) ends.add(place, fate, -frames);
+  return ends.list().filter(({ frames }) => frames !== 0);
+}

@@ -1,0 +1,159 @@
+import { readFileSync, statSync } from 'node:fs';
+import { assemble } from '../bpf/assembler.js';
+import { errnoName } from '../bpf/errno.js';
+import { BPF_MAP_TYPE } from '../bpf/map-spec.js';
+import { BPF_PROG_TYPE_RAW_TRACEPOINT, type Program } from '../bpf/program.js';
+import { XdpbedError } from '../core/diagnostic.js';
+import { closeFd, mapLookup, rawTracepointOpen } from './bpf-syscall.js';
+import { createKernelMap, kernelValueSize } from './kernel-map.js';
+import { loadKernelProgram } from './kernel-program.js';
+import { KernelTypes } from './kernel-types.js';
+import type { NetworkNamespace } from './network-namespace.js';
+
+const DROPS = {
+  name: 'drops',
+  type: BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
+  keySize: 4,
+  valueSize: 8,
+  maxEntries: 1,
+  flags: 0,
+};
+
+/**
+ * Counts the frames that XDP programs redirected to a device and that it did not take. No counter of the device tells of
+ * them reliably: tun's `tx_dropped` counts one for up to 16. So a program at the tracepoint `xdp_devmap_xmit`
+ * (include/trace/events/xdp.h), which has the number that the driver gave back, adds them up for one device of one
+ * network namespace. It runs once for each bulk of frames, of all devices of the machine, and looks at nothing else.
+ */
+export class RedirectDrops {
+  readonly #fds: number[];
+  readonly #map: number;
+
+  private constructor(map: number, fds: number[]) {
+    this.#map = map;
+    this.#fds = fds;
+  }
+
+  /** Throws `host-unsupported` where the kernel does not let one look, with the reason. */
+  static open(ifindex: number, namespace: NetworkNamespace): RedirectDrops {
+    const map = createKernelMap(DROPS);
+    if (map < 0) throw new XdpbedError('host-unsupported', `no map for a counter: ${errnoName(map)}`);
+    const fds = [map];
+    try {
+      const verdict = loadKernelProgram(
+        dropCounter(ifindex, inodeOf(namespace), kernelLayout()),
+        new Map([[1, map]]),
+      );
+      if (!verdict.accepted) {
+        throw new XdpbedError('host-unsupported', `the counter of drops is refused: ${verdict.log.trim()}`);
+      }
+      fds.push(verdict.programFd);
+      const link = rawTracepointOpen('xdp_devmap_xmit', verdict.programFd);
+      if (link < 0) {
+        throw new XdpbedError(
+          'host-unsupported',
+          `tracepoint xdp_devmap_xmit cannot be had: ${errnoName(link)}`,
+        );
+      }
+      fds.push(link);
+      return new RedirectDrops(map, fds);
+    } catch (error) {
+      fds.forEach(closeFd);
+      throw error;
+    }
+  }
+
+  /** Frames that were dropped since it was opened. */
+  get count(): number {
+    const value = mapLookup(this.#map, new Uint8Array(4), kernelValueSize(DROPS));
+    if (typeof value === 'number')
+      throw new XdpbedError('plugin-failed', `a counter cannot be read: ${errnoName(value)}`);
+    const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
+    let sum = 0n;
+    for (let at = 0; at < value.length; at += 8) sum += view.getBigUint64(at, true);
+    return Number(sum);
+  }
+
+  close(): void {
+    for (const fd of this.#fds.splice(0).reverse()) closeFd(fd);
+  }
+}
+
+/** Byte offsets in structs of the running kernel. */
+interface KernelLayout {
+  /** `struct net_device`: ifindex, and the pointer to its `struct net`. */
+  readonly ifindex: number;
+  readonly namespace: number;
+  /** `struct net`: the inode number of its namespace. */
+  readonly inode: number;
+}
+
+let layout: KernelLayout | undefined;
+
+function kernelLayout(): KernelLayout {
+  const types = KernelTypes.own;
+  layout ??= {
+    ifindex: types.offsetOf('net_device', 'ifindex'),
+    namespace: types.offsetOf('net_device', 'nd_net.net'),
+    inode: types.offsetOf('net', 'ns.inum'),
+  };
+  return layout;
+}
+
+function inodeOf(namespace: NetworkNamespace): number {
+  return namespace.run(() => statSync('/proc/thread-self/ns/net').ino);
+}
+
+/** Arguments of the tracepoint, 8 bytes each: from_dev, to_dev, sent, drops, err. */
+function dropCounter(ifindex: number, inode: number, offsets: KernelLayout): Program {
+  return {
+    name: 'redirect_drops',
+    type: BPF_PROG_TYPE_RAW_TRACEPOINT,
+    attachType: 'BPF_XDP',
+    gplCompatible: true,
+    insns: assemble(
+      `
+        r6 = *(u64 *)(r1 +8)
+        r7 = *(u64 *)(r1 +24)
+        w7 = w7
+        if r7 == 0 goto out
+        r1 = r10
+        r1 += -8
+        r2 = 4
+        r3 = r6
+        r3 += ${offsets.ifindex}
+        call bpf_probe_read_kernel
+        r1 = *(u32 *)(r10 -8)
+        if r1 != ${ifindex} goto out
+        r1 = r10
+        r1 += -8
+        r2 = 8
+        r3 = r6
+        r3 += ${offsets.namespace}
+        call bpf_probe_read_kernel
+        r3 = *(u64 *)(r10 -8)
+        r3 += ${offsets.inode}
+        r1 = r10
+        r1 += -8
+        r2 = 4
+        call bpf_probe_read_kernel
+        r1 = *(u32 *)(r10 -8)
+        r2 = ${inode | 0} ll
+        w2 = w2
+        if r1 != r2 goto out
+        *(u32 *)(r10 -8) = 0
+        r1 = map[drops]
+        r2 = r10
+        r2 += -8
+        call bpf_map_lookup_elem
+        if r0 == 0 goto out
+        r1 = *(u64 *)(r0 +0)
+        r1 += r7
+        *(u64 *)(r0 +0) = r1
+      out:
+        r0 = 0
+        exit`,
+      { maps: new Map([['drops', 1]]) },
+    ),
+  };
+}
