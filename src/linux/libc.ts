@@ -42,6 +42,12 @@ export interface Libc {
   prctl(option: number, ...values: readonly number[]): number;
   /** tgkill(2) of a thread of this process: 0 or `-errno`. */
   tgkill(thread: number, signal: number): number;
+  /** mount(2) of a file system that has no device: 0 or `-errno`. */
+  mount(type: string, target: string): number;
+  /** finit_module(2) of an open `.ko`, without parameters: 0 or `-errno`. */
+  finitModule(fd: number): number;
+  /** reboot(2), LINUX_REBOOT_CMD_POWER_OFF: of the machine that this runs on. Does not return, or `-errno`. */
+  powerOff(): number;
   /** mmap(2), MAP_SHARED from offset `at`: the mapped memory itself, or `-errno`. {@link Libc.munmap} ends it. */
   mmap(fd: number, at: number, length: number, protection: number): MappedMemory | number;
   /** munmap(2): 0 or `-errno`. Whoever reads the memory afterwards ends the process. */
@@ -55,9 +61,9 @@ export interface MappedMemory {
 }
 
 /** Numbers in the kernel's system call table, by Node's name of the architecture. */
-const SYSCALLS: Readonly<Record<string, { readonly bpf: number; readonly tgkill: number }>> = {
-  x64: { bpf: 321, tgkill: 234 },
-  arm64: { bpf: 280, tgkill: 131 },
+const SYSCALLS: Readonly<Record<string, { readonly [call in 'bpf' | 'tgkill' | 'finitModule']: number }>> = {
+  x64: { bpf: 321, tgkill: 234, finitModule: 313 },
+  arm64: { bpf: 280, tgkill: 131, finitModule: 273 },
 };
 
 /** Number of bpf(2) here; undefined on an architecture that is not known. */
@@ -66,6 +72,7 @@ export const BPF_SYSCALL = SYSCALLS[process.arch]?.bpf;
 const SOCK_CLOEXEC = 0x80000;
 const F_DUPFD_CLOEXEC = 1030;
 const MAP_SHARED = 1;
+const LINUX_REBOOT_CMD_POWER_OFF = 0x4321_fedc;
 /** Bytes of a `cpu_set_t`: 1024 CPUs. */
 const CPU_SET_SIZE = 128;
 
@@ -122,6 +129,13 @@ function load(): Libc | XdpbedError {
       'int64_t mmap(void *address, size_t length, int protection, int flags, int fd, int64_t at)',
     ) as (...args: unknown[]) => number | bigint;
     const munmap = library.func('int munmap(int64_t address, size_t length)');
+    const mount = library.func(
+      'int mount(const char *source, const char *target, const char *type, unsigned long flags, void *data)',
+    );
+    const finitModule = library.func(
+      'long syscall(long number, long fd, const char *parameters, long flags)',
+    );
+    const reboot = library.func('int reboot(int command)');
     // errno means something only after a failure: a call that succeeds leaves an older one there.
     const orErrno = (result: number): number => (result < 0 ? -koffi.errno() : result);
     return {
@@ -156,6 +170,9 @@ function load(): Libc | XdpbedError {
       duplicate: (fd) => orErrno(fcntl(fd, F_DUPFD_CLOEXEC, 0)),
       prctl: (option, a = 0, b = 0, c = 0, d = 0) => orErrno(prctl(option, a, b, c, d)),
       tgkill: (thread, signal) => orErrno(tgkill(numbers.tgkill, process.pid, thread, signal)),
+      mount: (type, target) => orErrno(mount('none', target, type, 0, null)),
+      finitModule: (fd) => orErrno(finitModule(numbers.finitModule, fd, '', 0)),
+      powerOff: () => orErrno(reboot(LINUX_REBOOT_CMD_POWER_OFF)),
       mmap: (fd, at, length, protection) => {
         const address = BigInt(mmap(null, length, protection, MAP_SHARED, fd, at));
         if (address === -1n) return -koffi.errno();
