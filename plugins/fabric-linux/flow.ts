@@ -61,9 +61,11 @@ export async function countFlow(parts: FlowParts, framesSent: number): Promise<T
     const fromGuest = (guest?.framesFromGuest ?? 0) + (offloaded?.XDP_TX ?? 0);
     const entered = rx === undefined ? fromGuest : rx.XDP_PASS;
     if (rx !== undefined) ends.addDropped(tap.node, rx);
-    const ringFull = links.get(name)?.transmitDropped ?? 0;
+    // The tap's own counter is right for skbs, and wrong for redirected frames (RedirectDrops).
+    const isBridged = bridged.has(name);
+    const ringFull = isBridged ? (links.get(name)?.transmitDropped ?? 0) : tap.dropped;
     ends.add(tap.node, 'ring-full', ringFull);
-    if (!bridged.has(name)) {
+    if (!isBridged) {
       ends.add(tap.node, 'host-stack', entered);
       continue;
     }

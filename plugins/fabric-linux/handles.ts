@@ -28,7 +28,7 @@ export function requireRewritten<Extra extends object>(
   { name }: Pick<KernelLoadedProgram, 'name'>,
   rewriting: Rewriting<Extra>,
 ): Extract<Rewriting<Extra>, { ok: true }> {
-  if (rewriting.ok) return rewriting as Extract<Rewriting<Extra>, { ok: true }>;
+  if (rewriting.ok) return rewriting;
   throw new XdpbedError(
     'executor-unsupported',
     `program ${name} cannot be made over for this hook: ${rewriting.reason}`,

@@ -8,6 +8,7 @@ import {
   constantContext,
   loadKernelProgram,
   possibleCpus,
+  RedirectDrops,
   routeVerdicts,
   xdpToTcx,
   type KernelLoadedProgram,
@@ -55,6 +56,7 @@ export class HostTap {
   readonly #devices: HookMap;
   /** The Rx path's program for frames that are sent back in another context than the tap's: native XDP. */
   readonly #sentBack: HookMap;
+  #drops: RedirectDrops | undefined;
   readonly #owned: { close(): void }[] = [];
 
   constructor(readonly options: HostTapOptions) {
@@ -74,6 +76,16 @@ export class HostTap {
       },
     ]);
     this.offload = new KernelPlace(options.guestNode, [this.#way()]);
+  }
+
+  /** From now on frames that XDP programs redirected to the tap and that it had no room for are counted. */
+  countDrops(): void {
+    this.#drops ??= this.#own(RedirectDrops.open(this.options.plan.ifindex, this.options.namespace));
+  }
+
+  /** Such frames, since they are counted. */
+  get dropped(): number {
+    return this.#drops?.count ?? 0;
   }
 
   close(): void {

@@ -37,6 +37,7 @@ export class RateMeasurement {
     readonly plan: GuestNicPlan,
     readonly measure: MeasurePlan,
   ) {
+    nic.tap.countDrops();
     this.#base = this.#flow();
   }
 

@@ -30,7 +30,10 @@ export interface TapReaderCounts {
 export class TapReader {
   readonly #child: ChildProcess;
   readonly #id: string;
-  readonly #waiting: { resolve(counts: TapReaderCounts): void; reject(error: Error): void }[] = [];
+  readonly #waiting: {
+    readonly resolve: (counts: TapReaderCounts) => void;
+    readonly reject: (error: Error) => void;
+  }[] = [];
   readonly #ended: Promise<void>;
 
   private constructor(child: ChildProcess, ledger: Ledger) {

@@ -26,3 +26,5 @@ export * from './prune.js';
 export * from './tap-device.js';
 export * from './ethtool.js';
 export * from './requirements.js';
+export * from './kernel-types.js';
+export * from './redirect-drops.js';

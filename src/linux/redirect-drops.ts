@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { assemble } from '../bpf/assembler.js';
 import { errnoName } from '../bpf/errno.js';
 import { BPF_MAP_TYPE } from '../bpf/map-spec.js';

@@ -95,7 +95,7 @@ const NIC = 2;
 const TAP = 3;
 
 const INTERFACES: readonly (Omit<Requirement, 'result'> & {
-  probe(around: Surroundings): Promise<ProbeResult> | ProbeResult;
+  readonly probe: (around: Surroundings) => Promise<ProbeResult> | ProbeResult;
 })[] = [
   {
     name: 'network namespaces',
@@ -197,7 +197,7 @@ async function examineInterfaces(): Promise<Requirement[]> {
         around === undefined || failure !== ''
           ? unsupported(failure)
           : await Promise.resolve()
-              .then(() => probe(around!))
+              .then(() => probe(around))
               .catch((error: unknown) => unsupported(messageOf(error)));
       found.push({ ...what, result });
     }
