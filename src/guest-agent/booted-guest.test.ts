@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -176,6 +177,27 @@ describe.skipIf(skipped !== '')(`a real guest${skipped}`, () => {
       .map((fd) => readlinkSync(`/proc/${guest.pid}/fd/${fd}`))
       .filter((path) => path.startsWith('/') && path !== '/dev/null');
     expect(files.sort()).toEqual([image.initramfs, image.kernel].sort());
+  }, 60_000);
+
+  it('ends with the process that started it, even if that is killed', async () => {
+    const library = new URL('../../dist/src/linux/index.js', import.meta.url).href;
+    const starter = `
+      const { guestImage, startGuest } = await import(${JSON.stringify(library)});
+      const image = await guestImage({ download: false });
+      await startGuest({
+        name: 'orphan', cpus: 1, memoryMiB: 512, nics: [], image, accelerator: 'tcg',
+        onResource: (kind, pid) => process.stdout.write(pid + '\\n'),
+      });`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', starter], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    closers.push(() => child.kill('SIGKILL'));
+    const pid = Number(
+      await new Promise<string>((resolve) => child.stdout.once('data', (text) => resolve(String(text)))),
+    );
+    await until(async () => readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('qemu'));
+    child.kill('SIGKILL');
+    await until(async () => !isAlive(pid));
   }, 60_000);
 
   it('is told to be failed, with the end of its console, when it dies', async () => {

@@ -87,10 +87,10 @@ export class AgentClient {
     this.hello.catch(() => {});
     stream.on('data', (bytes: Uint8Array) => this.#received(bytes));
     stream.on('error', (error) => this.fail(`the connection to its agent failed: ${error.message}`));
-    stream.on('close', () => {
-      // Who watches its process knows better why, and will say so in a moment.
-      setTimeout(() => this.fail('its agent hung up'), HANG_UP_GRACE).unref();
-    });
+    // Who watches its process knows better why, and will say so in a moment.
+    const hungUp = (): void => void setTimeout(() => this.fail('its agent hung up'), HANG_UP_GRACE).unref();
+    stream.once('end', hungUp);
+    stream.once('close', hungUp);
   }
 
   /**
