@@ -166,19 +166,6 @@ describe.skipIf(skipped !== '')(`a real guest${skipped}`, () => {
     expect(channel.statistics.violations).toBe(0);
   }, 60_000);
 
-  it('is nobody, with no file of the host’s but those it was given', async () => {
-    const guest = await start();
-    const status = readFileSync(`/proc/${guest.pid}/status`, 'utf8');
-    expect(status).toMatch(/^Uid:\t65534\t65534\t65534\t65534$/m);
-    expect(status).toMatch(/^NoNewPrivs:\t1$/m);
-    expect(status).toMatch(/^Seccomp:\t2$/m);
-    expect(status).toMatch(/^CapEff:\t0+$/m);
-    const files = readdirSync(`/proc/${guest.pid}/fd`)
-      .map((fd) => readlinkSync(`/proc/${guest.pid}/fd/${fd}`))
-      .filter((path) => path.startsWith('/') && path !== '/dev/null');
-    expect(files.sort()).toEqual([image.initramfs, image.kernel].sort());
-  }, 60_000);
-
   it('ends with the process that started it, even if that is killed', async () => {
     const library = new URL('../../dist/src/linux/index.js', import.meta.url).href;
     const starter = `
@@ -200,13 +187,22 @@ describe.skipIf(skipped !== '')(`a real guest${skipped}`, () => {
     await until(async () => !isAlive(pid));
   }, 60_000);
 
-  it('is told to be failed, with the end of its console, when it dies', async () => {
+  it('is nobody, with no file of the host’s but those it was given, and says how it died', async () => {
     const tap = openTap(1);
     const channel = await openChannel();
     const guest = await start({
       nics: [{ mac: MAC, tapFds: tap.fds, queueSize: 256, control: channel.address }],
     });
     const driver = await guest.openNic({ index: 0, name: 'eth0', ifindex: 2 });
+    const status = readFileSync(`/proc/${guest.pid}/status`, 'utf8');
+    expect(status).toMatch(/^Uid:\t65534\t65534\t65534\t65534$/m);
+    expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+    expect(status).toMatch(/^Seccomp:\t2$/m);
+    expect(status).toMatch(/^CapEff:\t0+$/m);
+    const files = readdirSync(`/proc/${guest.pid}/fd`)
+      .map((fd) => readlinkSync(`/proc/${guest.pid}/fd/${fd}`))
+      .filter((path) => path.startsWith('/') && path !== '/dev/null');
+    expect(files.sort()).toEqual(['/dev/net/tun', image.initramfs, image.kernel].sort());
     const failed = new Promise<Error>((resolve) => guest.onFailed(resolve));
     process.kill(guest.pid, 'SIGKILL');
     expect((await failed).message).toContain('guest guest0: QEMU ended with SIGKILL');

@@ -119,7 +119,7 @@ describe("a guest's agent, asked by the host", () => {
   });
 
   it('offloads over its control channel, and counts what it sent', async () => {
-    const { driver, devicePlace, driverPlace, endpoint } = await rig();
+    const { driver, client, devicePlace, driverPlace, endpoint } = await rig();
     expect(await driver.install(await request('xdp1', 'host'))).toEqual({ attached: true });
     expect(devicePlace.program?.name).toBeDefined();
     expect(driverPlace.history).toEqual([]);
@@ -130,6 +130,10 @@ describe("a guest's agent, asked by the host", () => {
     expect(commands['EBPF_MAP/LOOKUP_ELEM']).toBe(256);
     await driver.close();
     expect(endpoint.objectCount).toBe(0);
+    // The same nic once more, over the same channel.
+    const again = await RemoteNicDriver.open(client, NIC);
+    expect(await again.install(await request('xdp1', 'host'))).toEqual({ attached: true });
+    expect(devicePlace.history).toEqual(['attach', 'detach', 'attach']);
   });
 
   it('says why a program was refused', async () => {

@@ -33,17 +33,14 @@ export interface AgentSurroundings {
   openControl(nic: number): Promise<Duplex>;
 }
 
-interface OpenNic {
-  readonly driver: LocalGuestDriver;
-  readonly control: SerialControlDriver;
-}
-
 /** Does in the guest what the host asks for, over one stream: see agent-messages.ts. */
 export class GuestAgent {
   readonly #stream: Duplex;
   readonly #surroundings: AgentSurroundings;
   readonly #reader = new AgentMessageReader(FROM_HOST);
-  readonly #nics = new Map<number, OpenNic>();
+  readonly #nics = new Map<number, LocalGuestDriver>();
+  /** Control channels stay open: as long as a read of it waits, a port cannot be opened anew. */
+  readonly #controls = new Map<number, SerialControlDriver>();
   readonly #cancellable = new Map<number, AbortController>();
 
   constructor(stream: Duplex, surroundings: AgentSurroundings) {
@@ -80,17 +77,17 @@ export class GuestAgent {
         return this.#openNic(request.params.nic);
       case 'install': {
         const { nic, program, placement } = request.params;
-        const answer = await this.#nic(nic).driver.install(installRequest(program, placement, attached));
+        const answer = await this.#nic(nic).install(installRequest(program, placement, attached));
         return answer.attached ? answer : { attached: false, reason: shortened(answer.reason) };
       }
       case 'read-maps':
-        for (const map of await this.#nic(request.params.nic).driver.readMaps())
+        for (const map of await this.#nic(request.params.nic).readMaps())
           await this.#sendMap(request.id, map);
         return;
       case 'counters':
-        return this.#nic(request.params.nic).driver.counters();
+        return this.#nic(request.params.nic).counters();
       case 'control':
-        return this.#nic(request.params.nic).driver.control();
+        return this.#nic(request.params.nic).control();
       case 'send-requests':
         return this.#sendRequests(request.id, request.params.nic, request.params.order, attached);
       case 'cancel':
@@ -104,8 +101,12 @@ export class GuestAgent {
   async #openNic(nic: NicSettings): Promise<void> {
     if (this.#nics.has(nic.index)) throw new XdpbedError('internal-error', `nic ${nic.index} is open`);
     const hook = await this.#surroundings.bringUp(nic);
-    const stream = await this.#surroundings.openControl(nic.index);
-    const control = new SerialControlDriver(`${nic.guest}.${nic.name}`, stream);
+    let control = this.#controls.get(nic.index);
+    if (control === undefined) {
+      const stream = await this.#surroundings.openControl(nic.index);
+      control = new SerialControlDriver(`${nic.guest}.${nic.name}`, stream);
+      this.#controls.set(nic.index, control);
+    }
     const driver = new LocalGuestDriver({
       guest: nic.guest,
       nic: nic.name,
@@ -115,15 +116,13 @@ export class GuestAgent {
       world: { trace: () => {} },
       hostile: nic.hostile,
     });
-    this.#nics.set(nic.index, { driver, control });
+    this.#nics.set(nic.index, driver);
   }
 
   async #closeNic(nic: number): Promise<void> {
-    const open = this.#nics.get(nic);
-    if (open === undefined) return;
+    const driver = this.#nics.get(nic);
     this.#nics.delete(nic);
-    await open.driver.close();
-    open.control.close();
+    await driver?.close();
   }
 
   async #sendRequests(id: number, nic: number, order: RequestsText, object: Uint8Array): Promise<object> {
@@ -135,7 +134,7 @@ export class GuestAgent {
     this.#cancellable.set(id, abort);
     try {
       const { perSecond, seconds } = order;
-      const report = await this.#nic(nic).driver.sendRequests({
+      const report = await this.#nic(nic).sendRequests({
         ask,
         perSecond,
         seconds,
@@ -167,7 +166,7 @@ export class GuestAgent {
     }
   }
 
-  #nic(index: number): OpenNic {
+  #nic(index: number): LocalGuestDriver {
     const nic = this.#nics.get(index);
     if (nic === undefined) throw new XdpbedError('internal-error', `nic ${index} is not open`);
     return nic;

@@ -15,7 +15,7 @@ import { guestKernel, type GuestKernelOptions } from './guest-kernel.js';
 const HOME = '/xdpbed';
 /** Where the guest's agent looks for the modules that it has to load, in order of their names. */
 export const GUEST_MODULES = `${HOME}/modules`;
-/** Milliseconds after which an initramfs that was not used is taken for one of another version. */
+/** Milliseconds after which an initramfs or a kernel that was not used is taken for one of another version. */
 const UNUSED_FOR = 24 * 3600 * 1000;
 
 /** What a guest is booted from. */
@@ -73,11 +73,11 @@ export async function guestImage(options: GuestImageOptions = {}): Promise<Guest
   const initramfs = await cached(join(folder, name), async (temporary) => {
     options.onProgress?.('making an initramfs for guests');
     await pipeline(Readable.from(cpioArchive(entries)), createWriteStream(temporary, { mode: 0o644 }));
-    await removeUnused(folder, name);
+    await removeUnused(folder);
   });
-  // Who cleans up goes by when it was last used.
+  // Who cleans up goes by when they were last used, and who looks for a kernel takes the last one.
   const now = new Date();
-  utimesSync(initramfs, now, now);
+  for (const path of [initramfs, dirname(kernel.kernel)]) utimesSync(path, now, now);
 
   const libraryFolders = [...new Set(libraries.map((path) => dirname(path)))];
   return {
@@ -166,11 +166,13 @@ function identity(entries: ReadonlyMap<string, CpioEntry>): string {
 }
 
 /** Each is as large as Node: those of versions that nobody uses any more go when a new one comes. */
-async function removeUnused(folder: string, current: string): Promise<void> {
+async function removeUnused(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
-    if (!name.startsWith('initramfs-') || name.startsWith(current)) continue;
+    if (!/^(initramfs|kernel)-/.test(name)) continue;
     const path = join(folder, name);
     const used = await stat(path).catch(() => undefined);
-    if (used !== undefined && Date.now() - used.mtimeMs > UNUSED_FOR) await rm(path, { force: true });
+    if (used !== undefined && Date.now() - used.mtimeMs > UNUSED_FOR) {
+      await rm(path, { recursive: true, force: true });
+    }
   }
 }
