@@ -62,8 +62,25 @@ module.exports = {
     {
       name: 'only-presets-name-plugins',
       severity: 'error',
-      from: { path: '^src/', pathNot: '\\.test\\.ts$|^src/presets\\.ts$' },
+      from: { path: '^src/', pathNot: '\\.test\\.ts$|^src/presets\\.ts$|^src/guest-agent/' },
       to: { path: '^plugins/' },
+    },
+    {
+      name: 'guest-agent-is-a-program-of-its-own',
+      comment:
+        'the first process of a real guest, bundled into one file: core/offload drives the nic, with the plugins of the kernel that it runs on, named here because a guest has no registry',
+      severity: 'error',
+      from: { path: '^src/guest-agent/', pathNot: '\\.test\\.ts$' },
+      to: {
+        path: '^(src|plugins)/',
+        pathNot: `^src/(guest-agent|linux)/|^src/core/(contract/|offload/|diagnostic\\.ts$)|^plugins/(map-backend|executor|verifier)-kernel/|${PURE}`,
+      },
+    },
+    {
+      name: 'nothing-imports-the-guest-agent',
+      severity: 'error',
+      from: { pathNot: '^src/guest-agent/|\\.test\\.ts$' },
+      to: { path: '^src/guest-agent/' },
     },
     {
       name: 'report-imports-result-types',

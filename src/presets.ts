@@ -19,6 +19,12 @@ export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
     load: async () => (await import('../plugins/transport-virtqueue/index.js')).default,
   },
   {
+    role: 'transport',
+    name: 'virtio-serial',
+    description: "a virtio-serial port of a real guest, or whatever else connects to the channel's socket",
+    load: async () => (await import('../plugins/transport-virtio-serial/index.js')).default,
+  },
+  {
     role: 'verifier',
     name: 'structural',
     description:

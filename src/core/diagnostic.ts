@@ -56,6 +56,7 @@ export const DIAGNOSTIC_CODES = {
   'plugin-timeout': { exit: EXIT.CHECK_FAILED, title: 'a plugin did not start or stop in time' },
   'check-failed': { exit: EXIT.CHECK_FAILED, title: 'a check of the testbed failed' },
   'host-unsupported': { exit: EXIT.UNSUPPORTED, title: 'this machine lacks what the run needs' },
+  'guest-failed': { exit: EXIT.RUN_FAILED, title: 'a real guest did not start, died, or stopped answering' },
   leftovers: { exit: EXIT.LEFTOVERS, title: 'clean-up left something behind' },
   interrupted: { exit: EXIT.INTERRUPTED, title: 'the run was interrupted' },
   'internal-error': { exit: EXIT.CHECK_FAILED, title: 'a defect of xdpbed itself' },

@@ -11,6 +11,7 @@ export * from './cpu-affinity.js';
 export * from './kernel-bpf-map.js';
 export * from './kernel-frames.js';
 export * from './kernel-loaded-program.js';
+export * from './guest/index.js';
 export * from './kernel-map.js';
 export * from './kernel-object.js';
 export * from './kernel-program.js';

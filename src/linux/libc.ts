@@ -44,6 +44,12 @@ export interface Libc {
   tgkill(thread: number, signal: number): number;
   /** perf_event_open(2): a file descriptor, or `-errno`. */
   perfEventOpen(attr: Uint8Array, process: number, cpu: number, group: number, flags: number): number;
+  /** mount(2) of a file system that has no device: 0 or `-errno`. */
+  mount(type: string, target: string): number;
+  /** finit_module(2) of an open `.ko`, without parameters: 0 or `-errno`. */
+  finitModule(fd: number): number;
+  /** reboot(2), LINUX_REBOOT_CMD_POWER_OFF: of the machine that this runs on. Does not return, or `-errno`. */
+  powerOff(): number;
   /** mmap(2), MAP_SHARED from offset `at`: the mapped memory itself, or `-errno`. {@link Libc.munmap} ends it. */
   mmap(fd: number, at: number, length: number, protection: number): MappedMemory | number;
   /** munmap(2): 0 or `-errno`. Whoever reads the memory afterwards ends the process. */
@@ -57,9 +63,11 @@ export interface MappedMemory {
 }
 
 /** Numbers in the kernel's system call table, by Node's name of the architecture. */
-const SYSCALLS: Readonly<Record<string, Readonly<Record<'bpf' | 'tgkill' | 'perf_event_open', number>>>> = {
-  x64: { bpf: 321, tgkill: 234, perf_event_open: 298 },
-  arm64: { bpf: 280, tgkill: 131, perf_event_open: 241 },
+const SYSCALLS: Readonly<
+  Record<string, Readonly<Record<'bpf' | 'tgkill' | 'perf_event_open' | 'finit_module', number>>>
+> = {
+  x64: { bpf: 321, tgkill: 234, perf_event_open: 298, finit_module: 313 },
+  arm64: { bpf: 280, tgkill: 131, perf_event_open: 241, finit_module: 273 },
 };
 
 /** Number of bpf(2) here; undefined on an architecture that is not known. */
@@ -68,6 +76,7 @@ export const BPF_SYSCALL = SYSCALLS[process.arch]?.bpf;
 const SOCK_CLOEXEC = 0x80000;
 const F_DUPFD_CLOEXEC = 1030;
 const MAP_SHARED = 1;
+const LINUX_REBOOT_CMD_POWER_OFF = 0x4321_fedc;
 /** Bytes of a `cpu_set_t`: 1024 CPUs. */
 const CPU_SET_SIZE = 128;
 
@@ -127,6 +136,13 @@ function load(): Libc | XdpbedError {
       'int64_t mmap(void *address, size_t length, int protection, int flags, int fd, int64_t at)',
     ) as (...args: unknown[]) => number | bigint;
     const munmap = library.func('int munmap(int64_t address, size_t length)');
+    const mount = library.func(
+      'int mount(const char *source, const char *target, const char *type, unsigned long flags, void *data)',
+    );
+    const finitModule = library.func(
+      'long syscall(long number, long fd, const char *parameters, long flags)',
+    );
+    const reboot = library.func('int reboot(int command)');
     // errno means something only after a failure: a call that succeeds leaves an older one there.
     const orErrno = (result: number): number => (result < 0 ? -koffi.errno() : result);
     return {
@@ -163,6 +179,9 @@ function load(): Libc | XdpbedError {
       tgkill: (thread, signal) => orErrno(tgkill(numbers.tgkill, process.pid, thread, signal)),
       perfEventOpen: (attr, thread, cpu, group, flags) =>
         orErrno(perfEventOpen(numbers.perf_event_open, attr, thread, cpu, group, flags)),
+      mount: (type, target) => orErrno(mount('none', target, type, 0, null)),
+      finitModule: (fd) => orErrno(finitModule(numbers.finit_module, fd, '', 0)),
+      powerOff: () => orErrno(reboot(LINUX_REBOOT_CMD_POWER_OFF)),
       mmap: (fd, at, length, protection) => {
         const address = BigInt(mmap(null, length, protection, MAP_SHARED, fd, at));
         if (address === -1n) return -koffi.errno();

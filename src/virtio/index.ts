@@ -16,6 +16,10 @@ export * from './net-link/net-link.js';
 export * from './net-config.js';
 export * from './net-header.js';
 export * from './queue-format.js';
+export * from './serial-link/byte-queue.js';
+export * from './serial-link/serial-control-device.js';
+export * from './serial-link/serial-control-driver.js';
+export * from './serial-link/serial-messages.js';
 export * from './split-device-queue.js';
 export * from './split-driver-queue.js';
 export {

@@ -1,0 +1,212 @@
+import { readFile } from 'node:fs/promises';
+import { duplexPair } from 'node:stream';
+import { afterEach, describe, expect, it } from 'vitest';
+import { InterpreterExecutor } from '../../plugins/executor-interpreter/interpreter-executor.js';
+import { MemoryMapBackend } from '../../plugins/map-backend-memory/memory-map-backend.js';
+import { StructuralVerifier } from '../../plugins/verifier-structural/structural-verifier.js';
+import { BpfRuntime } from '../bpf/runtime/bpf-runtime.js';
+import { RecordingPlace, RIG_FEATURES } from '../conformance/offload/offload-rig.js';
+import type { InstallRequest, RequestsOrder } from '../core/contract/guest-driver.js';
+import type { Party } from '../core/contract/party.js';
+import { VirtualClock } from '../core/clock/virtual-clock.js';
+import { ControlEndpoint } from '../core/offload/control-endpoint.js';
+import { QuotaAccounts } from '../core/offload/quota-accounts.js';
+import { AgentClient } from '../linux/guest/agent-client.js';
+import type { NicSettings } from '../linux/guest/agent-messages.js';
+import { RemoteNicDriver } from '../linux/guest/remote-nic-driver.js';
+import { SerialControlDevice } from '../virtio/index.js';
+import { GuestAgent } from './guest-agent.js';
+
+const NIC: NicSettings = {
+  guest: 'guest0',
+  name: 'eth0',
+  index: 0,
+  mac: '52:54:00:00:00:02',
+  ifindex: 2,
+  queues: undefined,
+  hostile: false,
+};
+
+function party(name: string): Party {
+  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
+  return {
+    name,
+    cpus: 1,
+    mapBackend: new MemoryMapBackend(runtime),
+    executor: new InterpreterExecutor(runtime),
+    verifier: new StructuralVerifier(),
+  };
+}
+
+const closers: (() => unknown)[] = [];
+afterEach(() => {
+  for (const close of closers.splice(0)) close();
+});
+
+/** An agent as in a guest, but that its kernel is one of this process's, and the device that it offloads to. */
+async function rig(nic: Partial<NicSettings> = {}) {
+  const [hostEnd, guestEnd] = duplexPair();
+  const [deviceEnd, driverEnd] = duplexPair();
+  const driverPlace = new RecordingPlace();
+  const devicePlace = new RecordingPlace();
+  const brought: NicSettings[] = [];
+  const endpoint = new ControlEndpoint({
+    guest: 'guest0',
+    nic: 'eth0',
+    party: party('host'),
+    policies: [],
+    accounts: new QuotaAccounts(),
+    place: devicePlace,
+    clock: new VirtualClock(),
+    world: { trace: () => {} },
+    events: { ruling: () => {}, audit: () => {} },
+    features: RIG_FEATURES,
+    queuePairs: 1,
+  });
+  const device = new SerialControlDevice('guest0.eth0');
+  device.attach(deviceEnd);
+  device.serve((request, room) => endpoint.handle(request, room));
+  const agent = new GuestAgent(guestEnd, {
+    party: party('guest'),
+    bringUp: async (settings) => {
+      if (settings.ifindex !== 2) throw new Error('no such nic');
+      brought.push(settings);
+      return driverPlace;
+    },
+    openControl: async () => driverEnd,
+  });
+  const ended = agent.run();
+  const client = new AgentClient(hostEnd, 'guest guest0', (message) => message);
+  closers.push(() => client.fail('the test is over'));
+  await client.hello;
+  const driver = await RemoteNicDriver.open(client, { ...NIC, ...nic });
+  return { driver, client, driverPlace, devicePlace, endpoint, brought, ended, hostEnd };
+}
+
+async function request(
+  name: string,
+  placement: InstallRequest['placement'],
+  presets: InstallRequest['program']['presets'] = {},
+): Promise<InstallRequest> {
+  const object = await readFile(new URL(`../../testbeds/programs/${name}.o`, import.meta.url));
+  return { program: { name, object: `${name}.o`, function: name, presets }, object, placement };
+}
+
+describe("a guest's agent, asked by the host", () => {
+  it('brings a nic up as it is told', async () => {
+    const { brought } = await rig({ queues: 2, hostile: true });
+    expect(brought).toEqual([{ ...NIC, queues: 2, hostile: true }]);
+  });
+
+  it('puts a program into its driver with presets, tells its maps, and takes it away', async () => {
+    const { driver, driverPlace } = await rig();
+    expect(await driver.counters()).toBeUndefined();
+    const key = Uint8Array.of(3, 0, 0, 0);
+    const value = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
+    const presets = { rxcnt: [{ key, value }] };
+    expect(await driver.install(await request('xdp1', 'guest', presets))).toEqual({ attached: true });
+    expect(driverPlace.program?.name).toBe('xdp1');
+    const maps = await driver.readMaps();
+    expect(maps).toHaveLength(1);
+    expect(maps[0]).toMatchObject({ name: 'rxcnt', type: 2, readFrom: 'guest-kernel' });
+    expect(maps[0]!.entries).toHaveLength(256);
+    expect(maps[0]!.entries[3]).toEqual({ key, value });
+    expect(maps[0]!.entries[4]!.value).toEqual(new Uint8Array(8));
+    expect(await driver.counters()).toMatchObject({ XDP_DROP: 0 });
+    await driver.close();
+    await driver.close();
+    expect(driverPlace.history).toEqual(['attach', 'detach']);
+  });
+
+  it('offloads over its control channel, and counts what it sent', async () => {
+    const { driver, client, devicePlace, driverPlace, endpoint } = await rig();
+    expect(await driver.install(await request('xdp1', 'host'))).toEqual({ attached: true });
+    expect(devicePlace.program?.name).toBeDefined();
+    expect(driverPlace.history).toEqual([]);
+    expect(await driver.readMaps()).toMatchObject([{ name: 'rxcnt', readFrom: 'device' }]);
+    const { commands, acks } = await driver.control();
+    expect(commands).toEqual(endpoint.statistics.commands);
+    expect(acks).toEqual(endpoint.statistics.acks);
+    expect(commands['EBPF_MAP/LOOKUP_ELEM']).toBe(256);
+    await driver.close();
+    expect(endpoint.objectCount).toBe(0);
+    // The same nic once more, over the same channel.
+    const again = await RemoteNicDriver.open(client, NIC);
+    expect(await again.install(await request('xdp1', 'host'))).toEqual({ attached: true });
+    expect(devicePlace.history).toEqual(['attach', 'detach', 'attach']);
+  });
+
+  it('says why a program was refused', async () => {
+    const { driver } = await rig();
+    const text = Buffer.from('.license GPL\n.program unsafe\ncall bpf_ktime_get_ns\nr0 = 2\nexit\n');
+    const program = { name: 'unsafe', object: 'unsafe.s', function: 'unsafe', presets: {} };
+    const answer = await driver.install({ program, object: text, placement: 'host' });
+    expect(answer).toEqual({
+      attached: false,
+      reason: 'insn 0: helper bpf_ktime_get_ns cannot be offloaded',
+    });
+  });
+
+  it('throws what it cannot do at all, with the code', async () => {
+    const { driver } = await rig();
+    const { program, object } = await request('xdp1', 'guest');
+    const absent = driver.install({ program: { ...program, function: 'xdp9' }, object, placement: 'guest' });
+    await expect(absent).rejects.toMatchObject({
+      code: 'object-invalid',
+      message: 'guest guest0: xdp1.o holds no program xdp9',
+    });
+    await expect(rig({ ifindex: 3 })).rejects.toMatchObject({ code: 'internal-error' });
+  });
+
+  it('keeps asking the device until its time is over, or it is told to stop', async () => {
+    const { driver, endpoint } = await rig();
+    await driver.install(await request('xdp1', 'host'));
+    const order = (seconds: number, signal: AbortSignal): RequestsOrder => ({
+      ask: { kind: 'lookup', map: 'rxcnt' },
+      perSecond: 200,
+      seconds,
+      signal,
+    });
+    const report = await driver.sendRequests(order(0.1, new AbortController().signal));
+    expect(report.sent).toBe(20);
+    expect(report).toMatchObject({ refused: 0, refusal: undefined });
+    expect(report.latency!.p50).toBeGreaterThan(0);
+    expect(endpoint.statistics.commands['EBPF_MAP/LOOKUP_ELEM']).toBe(20);
+    const abort = new AbortController();
+    const stopped = driver.sendRequests(order(3600, abort.signal));
+    setTimeout(() => abort.abort(), 50);
+    expect((await stopped).sent).toBeLessThan(200);
+
+    const load = await driver.sendRequests({
+      ask: { kind: 'load', install: await request('xdp2', 'host') },
+      perSecond: undefined,
+      seconds: 0.05,
+      signal: new AbortController().signal,
+    });
+    expect(load.sent).toBeGreaterThan(0);
+    expect(load.refused).toBe(0);
+    expect(await driver.readMaps()).toMatchObject([{ name: 'rxcnt' }]);
+  });
+
+  it('tells maps of many elements in parts', async () => {
+    const { driver } = await rig();
+    // 100 000 elements of 4 and 24 bytes: three parts.
+    const text = Buffer.from(
+      '.license GPL\n.map big array key=4 value=24 entries=100000\n.program big\nr1 = map[big]\nr0 = 2\nexit\n',
+    );
+    const program = { name: 'big', object: 'big.s', function: 'big', presets: {} };
+    expect(await driver.install({ program, object: text, placement: 'guest' })).toEqual({ attached: true });
+    const [map] = await driver.readMaps();
+    expect(map!.entries).toHaveLength(100_000);
+    expect(map!.entries.at(-1)).toEqual({
+      key: Uint8Array.of(0x9f, 0x86, 1, 0),
+      value: new Uint8Array(24),
+    });
+  });
+
+  it('ends when its host hangs up', async () => {
+    const { ended, hostEnd } = await rig();
+    hostEnd.end();
+    await ended;
+  });
+});

@@ -1,0 +1,194 @@
+import { release } from 'node:os';
+import type { Duplex } from 'node:stream';
+import { LocalGuestDriver } from '../core/offload/local-guest-driver.js';
+import type { HookPlace } from '../core/contract/hook-place.js';
+import type { Party } from '../core/contract/party.js';
+import type { GuestMapContent, InstallRequest } from '../core/contract/guest-driver.js';
+import { messageOf, XdpbedError } from '../core/diagnostic.js';
+import {
+  AGENT_PROTOCOL,
+  AgentMessageReader,
+  encodeAgentMessage,
+  FROM_GUEST,
+  FROM_HOST,
+  programFromText,
+  type AgentRequest,
+  type NicSettings,
+  type ProgramText,
+  type RequestsText,
+} from '../linux/guest/agent-messages.js';
+import { SerialControlDriver } from '../virtio/index.js';
+
+/** Bytes of entries in one part of an answer. */
+const PART_BYTES = 1024 * 1024;
+/** Characters of a reason that are told; the log of a verifier may be long. */
+const MAX_REASON = 8192;
+
+/** What the agent works with: in a guest its kernel, in tests whatever they make. */
+export interface AgentSurroundings {
+  readonly party: Party;
+  /** Brings a nic up; what comes back is its driver's receive path. */
+  bringUp(nic: NicSettings): Promise<HookPlace>;
+  /** The stream that the control channel of a nic goes by. */
+  openControl(nic: number): Promise<Duplex>;
+}
+
+/** Does in the guest what the host asks for, over one stream: see agent-messages.ts. */
+export class GuestAgent {
+  readonly #stream: Duplex;
+  readonly #surroundings: AgentSurroundings;
+  readonly #reader = new AgentMessageReader(FROM_HOST);
+  readonly #nics = new Map<number, LocalGuestDriver>();
+  /** Control channels stay open: as long as a read of it waits, a port cannot be opened anew. */
+  readonly #controls = new Map<number, SerialControlDriver>();
+  readonly #cancellable = new Map<number, AbortController>();
+
+  constructor(stream: Duplex, surroundings: AgentSurroundings) {
+    this.#stream = stream;
+    this.#surroundings = surroundings;
+  }
+
+  /** Says hello, and answers until the host hangs up. Rejects when that sends what makes no sense. */
+  async run(): Promise<void> {
+    await this.#send({ hello: { protocol: AGENT_PROTOCOL, kernel: release(), node: process.version } });
+    for await (const bytes of this.#stream as AsyncIterable<Uint8Array>) {
+      this.#reader.push(bytes);
+      for (let message = this.#reader.next(); message !== undefined; message = this.#reader.next()) {
+        // Several may be under way: an order of requests takes as long as it says.
+        void this.#answer(message.json as AgentRequest, message.attached);
+      }
+    }
+  }
+
+  async #answer(request: AgentRequest, attached: Uint8Array): Promise<void> {
+    const { id } = request;
+    try {
+      const result = (await this.#carryOut(request, attached)) ?? null;
+      await this.#send({ id, result });
+    } catch (error) {
+      const code = error instanceof XdpbedError ? error.code : 'internal-error';
+      await this.#send({ id, error: { code, message: shortened(messageOf(error)) } });
+    }
+  }
+
+  async #carryOut(request: AgentRequest, attached: Uint8Array): Promise<object | void> {
+    switch (request.method) {
+      case 'open-nic':
+        return this.#openNic(request.params.nic);
+      case 'install': {
+        const { nic, program, placement } = request.params;
+        const answer = await this.#nic(nic).install(installRequest(program, placement, attached));
+        return answer.attached ? answer : { attached: false, reason: shortened(answer.reason) };
+      }
+      case 'read-maps':
+        for (const map of await this.#nic(request.params.nic).readMaps())
+          await this.#sendMap(request.id, map);
+        return;
+      case 'counters':
+        return this.#nic(request.params.nic).counters();
+      case 'control':
+        return this.#nic(request.params.nic).control();
+      case 'send-requests':
+        return this.#sendRequests(request.id, request.params.nic, request.params.order, attached);
+      case 'cancel':
+        this.#cancellable.get(request.params.request)?.abort();
+        return;
+      case 'close-nic':
+        return this.#closeNic(request.params.nic);
+    }
+  }
+
+  async #openNic(nic: NicSettings): Promise<void> {
+    if (this.#nics.has(nic.index)) throw new XdpbedError('internal-error', `nic ${nic.index} is open`);
+    const hook = await this.#surroundings.bringUp(nic);
+    let control = this.#controls.get(nic.index);
+    if (control === undefined) {
+      const stream = await this.#surroundings.openControl(nic.index);
+      control = new SerialControlDriver(`${nic.guest}.${nic.name}`, stream);
+      this.#controls.set(nic.index, control);
+    }
+    const driver = new LocalGuestDriver({
+      guest: nic.guest,
+      nic: nic.name,
+      driver: { kind: 'local', control, hook, up: async () => {} },
+      party: this.#surroundings.party,
+      // Helpers see the guest as it is: its kernel runs them.
+      world: { trace: () => {} },
+      hostile: nic.hostile,
+    });
+    this.#nics.set(nic.index, driver);
+  }
+
+  async #closeNic(nic: number): Promise<void> {
+    const driver = this.#nics.get(nic);
+    this.#nics.delete(nic);
+    await driver?.close();
+  }
+
+  async #sendRequests(id: number, nic: number, order: RequestsText, object: Uint8Array): Promise<object> {
+    const ask =
+      order.kind === 'lookup'
+        ? { kind: order.kind, map: order.map }
+        : { kind: order.kind, install: installRequest(order.program, order.placement, object) };
+    const abort = new AbortController();
+    this.#cancellable.set(id, abort);
+    try {
+      const { perSecond, seconds } = order;
+      const report = await this.#nic(nic).sendRequests({
+        ask,
+        perSecond,
+        seconds,
+        signal: abort.signal,
+      });
+      const { refusal } = report;
+      return { ...report, refusal: refusal === undefined ? undefined : shortened(refusal) };
+    } finally {
+      this.#cancellable.delete(id);
+    }
+  }
+
+  async #sendMap(id: number, { name, type, readFrom, entries, unreadable }: GuestMapContent): Promise<void> {
+    const keySize = entries[0]?.key.length ?? 0;
+    const valueSize = entries[0]?.value.length ?? 0;
+    const size = keySize + valueSize;
+    const begin = { name, type, readFrom, unreadable };
+    if (size > FROM_GUEST.attached) {
+      const reason = `elements of ${size} bytes are too large to be told to the host`;
+      await this.#send({ id, part: { map: { ...begin, keySize: 0, valueSize: 0, unreadable: reason } } });
+      return;
+    }
+    await this.#send({ id, part: { map: { ...begin, keySize, valueSize } } });
+    const atOnce = Math.max(1, Math.floor(PART_BYTES / Math.max(1, size)));
+    for (let first = 0; first < entries.length; first += atOnce) {
+      const some = entries.slice(first, first + atOnce);
+      const bytes = Buffer.concat(some.flatMap(({ key, value }) => [key, value]));
+      await this.#send({ id, part: { entries: some.length } }, bytes);
+    }
+  }
+
+  #nic(index: number): LocalGuestDriver {
+    const nic = this.#nics.get(index);
+    if (nic === undefined) throw new XdpbedError('internal-error', `nic ${index} is not open`);
+    return nic;
+  }
+
+  /** Settles when the host has taken it: nothing piles up here. */
+  #send(message: object, attached?: Uint8Array): Promise<void> {
+    return new Promise((resolve) => {
+      // That the host is gone ends the loop over what it sends.
+      this.#stream.write(encodeAgentMessage(message, attached), () => resolve());
+    });
+  }
+}
+
+function installRequest(
+  program: ProgramText,
+  placement: InstallRequest['placement'],
+  object: Uint8Array,
+): InstallRequest {
+  return { program: programFromText(program), object, placement };
+}
+
+function shortened(text: string): string {
+  return text.length <= MAX_REASON ? text : `${text.slice(0, MAX_REASON)} …`;
+}

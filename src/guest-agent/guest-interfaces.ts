@@ -1,0 +1,103 @@
+import { closeSync, readdirSync, readFileSync } from 'node:fs';
+import { errnoName } from '../bpf/errno.js';
+import { XdpbedError } from '../core/diagnostic.js';
+import type { NicSettings } from '../linux/guest/agent-messages.js';
+import { libc } from '../linux/libc.js';
+
+const AF_INET = 2;
+const SOCK_DGRAM = 2;
+/** include/uapi/linux/sockios.h, ethtool.h and if.h. */
+const SIOCGIFFLAGS = 0x8913;
+const SIOCSIFFLAGS = 0x8914;
+const SIOCSIFNAME = 0x8923;
+const SIOCETHTOOL = 0x8946;
+const ETHTOOL_GCHANNELS = 0x3c;
+const ETHTOOL_SCHANNELS = 0x3d;
+const IFF_UP = 1;
+const IFNAMSIZ = 16;
+
+/** A network interface of this kernel's. */
+interface GuestInterface {
+  readonly name: string;
+  readonly ifindex: number;
+}
+
+/** Gives a nic its name, its queues and the state up. Returns its ifindex, which has to be that of the plan. */
+export function bringUpNic({ mac, ifindex, name, queues }: NicSettings): number {
+  const found = interfaceOf(mac);
+  if (found.ifindex !== ifindex) {
+    // Programs know interfaces by number: with another one they would do something else than was planned.
+    throw new XdpbedError(
+      'guest-failed',
+      `${found.name} has ifindex ${found.ifindex}, the plan says ${ifindex}`,
+    );
+  }
+  const named = rename(found.name, name);
+  if (queues !== undefined) setQueuePairs(named, queues);
+  bringUp(named);
+  return ifindex;
+}
+
+/** The interface of a MAC address. Throws `guest-failed` when there is none. */
+function interfaceOf(mac: string): GuestInterface {
+  const folder = '/sys/class/net';
+  const attribute = (name: string, what: string): string =>
+    readFileSync(`${folder}/${name}/${what}`, 'utf8').trim();
+  const name = readdirSync(folder).find((each) => attribute(each, 'address') === mac.toLowerCase());
+  if (name === undefined) throw new XdpbedError('guest-failed', `no interface has the address ${mac}`);
+  return { name, ifindex: Number(attribute(name, 'ifindex')) };
+}
+
+/** Gives an interface that is down another name, if that is one that the kernel takes. */
+function rename(name: string, wanted: string): string {
+  if (name === wanted || !/^[\w.-]{1,15}$/.test(wanted) || /^\.\.?$/.test(wanted)) return name;
+  const request = requestFor(name);
+  request.write(wanted, IFNAMSIZ, 'latin1');
+  return control(SIOCSIFNAME, request) < 0 ? name : wanted;
+}
+
+function bringUp(name: string): void {
+  const request = requestFor(name);
+  check(`the flags of ${name}`, control(SIOCGIFFLAGS, request));
+  request.writeUint16LE(request.readUint16LE(IFNAMSIZ) | IFF_UP, IFNAMSIZ);
+  check(`bringing ${name} up`, control(SIOCSIFFLAGS, request));
+}
+
+/**
+ * Has the driver use this many queue pairs (`struct ethtool_channels`: +0 cmd u32 · +16 max_combined u32
+ * · +32 combined_count u32).
+ */
+function setQueuePairs(name: string, pairs: number): void {
+  const channels = Buffer.alloc(36);
+  const ask = (command: number): number => {
+    channels.writeUint32LE(command, 0);
+    const request = requestFor(name);
+    request.writeBigUint64LE(libc().address(channels), IFNAMSIZ);
+    return control(SIOCETHTOOL, request);
+  };
+  check(`the queues of ${name}`, ask(ETHTOOL_GCHANNELS));
+  if (channels.readUint32LE(32) === pairs) return;
+  channels.writeUint32LE(pairs, 32);
+  check(`${pairs} queue pairs of ${name}, which has ${channels.readUint32LE(16)}`, ask(ETHTOOL_SCHANNELS));
+}
+
+/** `struct ifreq`, 40 bytes: +0 name char[16] · +16 what it is about. */
+function requestFor(name: string): Buffer {
+  const request = Buffer.alloc(40);
+  request.write(name, 0, IFNAMSIZ - 1, 'latin1');
+  return request;
+}
+
+function control(command: number, request: Buffer): number {
+  const fd = libc().socket(AF_INET, SOCK_DGRAM, 0);
+  if (fd < 0) return fd;
+  try {
+    return libc().ioctl(fd, command, request);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function check(what: string, result: number): void {
+  if (result < 0) throw new XdpbedError('guest-failed', `${what}: ${errnoName(result)}`);
+}

@@ -1,0 +1,275 @@
+import type { Duplex } from 'node:stream';
+import { messageOf } from '../../core/diagnostic.js';
+import type { ControlHandler } from '../net-link/control-link.js';
+import { LinkStatus } from '../net-link/link-status.js';
+import { ByteQueue } from './byte-queue.js';
+import {
+  decodeSerialHeader,
+  encodeSerialMessage,
+  HELLO_PREFIX,
+  MAX_BROKEN_REASON_BYTES,
+  MAX_SERIAL_BYTES,
+  SERIAL_HEADER_BYTES,
+  SERIAL_KIND,
+  type SerialKind,
+} from './serial-messages.js';
+
+/** Messages that are looked at before others get their turn of the event loop. */
+const MESSAGES_PER_TURN = 64;
+
+/**
+ * The device's end of a control channel over a byte stream. What arrives there has been written by a hostile guest:
+ * a message that breaks a rule takes the channel down, until it is reset, and nothing throws.
+ *
+ * One command is carried out at a time. While one is, and while the guest does not take its answers, nothing is read,
+ * so that this side holds one message, one piece of the stream and one answer at most.
+ */
+export class SerialControlDevice {
+  /** A kick is a command that came, an interrupt an answer that went. */
+  readonly statistics = { commands: 0, kicks: 0, interrupts: 0, suppressedNotifications: 0 };
+  readonly status: LinkStatus;
+
+  #handler: ControlHandler | undefined;
+  #stream: Duplex | undefined;
+  readonly #input = new ByteQueue();
+  #epoch = 1;
+  /** A HELLO that names the epoch has come: commands follow. */
+  #greeted = false;
+  #nextCommand = 1;
+  /** A command is under way. */
+  #serving = false;
+  /** The guest has to take answers first. */
+  #clogged = false;
+  #turn: NodeJS.Immediate | undefined;
+
+  constructor(label: string) {
+    this.status = new LinkStatus(label, () => {
+      // Whatever comes from now on is of no epoch, until the guest says that it has heard of the next one.
+      this.#greeted = false;
+      this.#serving = false;
+    });
+    this.status.onBroken((reason) => {
+      this.#tellBroken(reason);
+      // What is under way is forgotten, so that there may be somebody to listen to; not now, in the middle of it.
+      queueMicrotask(() => this.#process());
+    });
+  }
+
+  /** There is a stream to a guest, or to a driver in this process. */
+  get attached(): boolean {
+    return this.#stream !== undefined;
+  }
+
+  /**
+   * Takes a stream to work with, until it ends: then what is under way is forgotten, and there can be another.
+   * A second one at the same time, or one for a closed channel, is destroyed.
+   */
+  attach(stream: Duplex): void {
+    if (this.#stream !== undefined || this.status.closed) {
+      stream.on('error', () => {}).destroy();
+      return;
+    }
+    this.#stream = stream;
+    this.#input.skip(this.#input.length);
+    this.#clogged = false;
+    stream.on('data', (bytes: Uint8Array) => {
+      if (this.#stream !== stream) return;
+      this.#input.push(bytes);
+      this.#process();
+    });
+    stream.on('drain', () => {
+      if (this.#stream !== stream) return;
+      this.#clogged = false;
+      this.#process();
+    });
+    // What went wrong with a stream is told by 'close', which follows.
+    stream.on('error', () => {});
+    // A guest that has closed its port says so by the end of the stream; it may not be half open.
+    stream.on('end', () => stream.destroy());
+    stream.on('close', () => this.#detached(stream));
+    this.#process();
+  }
+
+  /** Carries out what comes. Stops when the returned function is called. */
+  serve(handler: ControlHandler): () => void {
+    this.#handler = handler;
+    this.#process();
+    return () => {
+      if (this.#handler === handler) this.#handler = undefined;
+    };
+  }
+
+  /** Device reset: what is under way is forgotten, a broken channel works again. */
+  reset(): void {
+    this.status.reset();
+    if (this.status.closed) return;
+    this.#beginEpoch();
+    this.#process();
+  }
+
+  close(): void {
+    if (this.status.closed) return;
+    this.status.close();
+    clearImmediate(this.#turn);
+    this.#stream?.destroy();
+  }
+
+  #detached(stream: Duplex): void {
+    if (this.#stream !== stream) return;
+    this.#stream = undefined;
+    if (this.status.closed) return;
+    // As far as the guest is concerned this is a reset, but a channel that is broken stays so.
+    this.status.generation++;
+    this.status.forget('the stream ended');
+    this.#epoch = (this.#epoch + 1) >>> 0;
+  }
+
+  #beginEpoch(): void {
+    this.#epoch = (this.#epoch + 1) >>> 0;
+    this.#write(SERIAL_KIND.RESET, this.#epoch);
+  }
+
+  #tellBroken(reason: string): void {
+    const bytes = Buffer.from(reason).subarray(0, MAX_BROKEN_REASON_BYTES);
+    this.#write(SERIAL_KIND.BROKEN, this.#epoch, [bytes]);
+  }
+
+  #write(kind: SerialKind, number: number, parts: readonly Uint8Array[] = []): void {
+    const stream = this.#stream;
+    if (stream === undefined || !stream.writable) return;
+    if (!stream.write(encodeSerialMessage(kind, number, parts))) this.#clogged = true;
+  }
+
+  /** Looks at what has come, as far as it may, and reads more of the stream only when there is nothing left to do. */
+  #process(): void {
+    let messages = 0;
+    while (this.#mayProcess() && this.#next()) {
+      if (++messages < MESSAGES_PER_TURN) continue;
+      this.#turn ??= setImmediate(() => {
+        this.#turn = undefined;
+        this.#process();
+      });
+      break;
+    }
+    if (this.#mayProcess() && this.#turn === undefined) this.#stream?.resume();
+    else this.#stream?.pause();
+  }
+
+  #mayProcess(): boolean {
+    return (
+      this.#stream !== undefined &&
+      !this.status.closed &&
+      !this.#serving &&
+      !this.#clogged &&
+      this.#handler !== undefined
+    );
+  }
+
+  /** One message; false when it has not come whole. */
+  #next(): boolean {
+    return this.#greeted ? this.#nextMessage() : this.#seekHello();
+  }
+
+  /** Skips whatever comes before a HELLO, and answers that. */
+  #seekHello(): boolean {
+    const input = this.#input;
+    const at = input.peek().indexOf(HELLO_PREFIX);
+    if (at < 0) {
+      input.skip(Math.max(0, input.length - HELLO_PREFIX.length + 1));
+      return false;
+    }
+    input.skip(at);
+    if (input.length < SERIAL_HEADER_BYTES) return false;
+    const { number, length, room } = decodeSerialHeader(input.peek(SERIAL_HEADER_BYTES))!;
+    if (length !== 0 || room !== 0) {
+      input.skip(HELLO_PREFIX.length);
+      return true;
+    }
+    input.skip(SERIAL_HEADER_BYTES);
+    const { brokenReason } = this.status;
+    if (brokenReason !== undefined) this.#tellBroken(brokenReason);
+    else if (number !== this.#epoch) this.#write(SERIAL_KIND.RESET, this.#epoch);
+    else {
+      this.#greeted = true;
+      this.#nextCommand = 1;
+    }
+    return true;
+  }
+
+  #nextMessage(): boolean {
+    const input = this.#input;
+    if (input.length < SERIAL_HEADER_BYTES) return false;
+    const header = decodeSerialHeader(input.peek(SERIAL_HEADER_BYTES));
+    if (header === undefined) return this.#violate('what came is no message');
+    const { kind, number, length, room } = header;
+    if (kind === SERIAL_KIND.HELLO) {
+      // Another driver than the one before, in a guest that was started anew: it must not get the other's answers.
+      this.#greeted = false;
+      this.#epoch = (this.#epoch + 1) >>> 0;
+      return true;
+    }
+    if (kind !== SERIAL_KIND.COMMAND) return this.#violate(`a message of kind ${kind}`);
+    if (number !== this.#nextCommand) {
+      return this.#violate(`command ${number} came where ${this.#nextCommand} should have`);
+    }
+    if (length > MAX_SERIAL_BYTES || room > MAX_SERIAL_BYTES) {
+      return this.#violate(
+        `a command of ${length} bytes with room for ${room}, more than ${MAX_SERIAL_BYTES}`,
+      );
+    }
+    if (input.length < SERIAL_HEADER_BYTES + length) return false;
+    input.skip(SERIAL_HEADER_BYTES);
+    this.#nextCommand = (number + 1) >>> 0;
+    this.#carryOut(number, input.take(length), room);
+    return true;
+  }
+
+  #violate(reason: string): true {
+    this.status.violate(reason);
+    return true;
+  }
+
+  #carryOut(number: number, request: Uint8Array, room: number): void {
+    this.statistics.commands++;
+    this.statistics.kicks++;
+    const { generation } = this.status;
+    this.#serving = true;
+    const failed = (error: unknown): void => {
+      if (generation !== this.status.generation) return;
+      this.status.violate(`the device failed: ${messageOf(error)}`);
+    };
+    let answer: Uint8Array | Promise<Uint8Array>;
+    try {
+      answer = this.#handler!(request, room);
+    } catch (error) {
+      failed(error);
+      return;
+    }
+    if (answer instanceof Uint8Array) {
+      this.#answer(generation, number, room, answer);
+      return;
+    }
+    Promise.resolve(answer).then(
+      (response) => {
+        this.#answer(generation, number, room, response);
+        this.#process();
+      },
+      (error: unknown) => {
+        failed(error);
+        this.#process();
+      },
+    );
+  }
+
+  #answer(generation: number, number: number, room: number, response: Uint8Array): void {
+    // It comes too late: there was a reset meanwhile.
+    if (generation !== this.status.generation) return;
+    this.#serving = false;
+    if (response.length > room) {
+      this.status.violate(`the device answered ${response.length} bytes into ${room}`);
+      return;
+    }
+    this.statistics.interrupts++;
+    this.#write(SERIAL_KIND.ANSWER, number, [response]);
+  }
+}
