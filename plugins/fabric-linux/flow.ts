@@ -1,11 +1,11 @@
 import type { TrafficReport } from '../../src/core/contract/fabric.js';
 import type { RunPlan } from '../../src/core/contract/plan.js';
 import { emptyVerdictCounts, type VerdictCounts } from '../../src/core/contract/result.js';
-import { showIp } from '../../src/linux/index.js';
 import type { FrameEnds } from './frame-ends.js';
 import type { HostNic } from './host-nic.js';
 import type { HostTap } from './host-tap.js';
-import type { TapNic } from './tap-nic.js';
+import type { GuestTraffic, LinuxGuestNic } from './guest-nic.js';
+import { NO_FRAMES, readLinkCounters } from './link-counters.js';
 import type { Topology } from './topology.js';
 import type { Wire } from './wire.js';
 
@@ -15,7 +15,7 @@ export interface FlowParts {
   readonly wire: Wire;
   readonly hostNics: readonly HostNic[];
   readonly taps: readonly HostTap[];
-  readonly nics: readonly TapNic[];
+  readonly nics: readonly LinuxGuestNic[];
   /** What the guests in this process made of frames. */
   readonly ends: FrameEnds;
 }
@@ -31,8 +31,12 @@ export interface FlowParts {
 export async function countFlow(parts: FlowParts, framesSent: number): Promise<TrafficReport> {
   const { plan, wire, hostNics, taps, nics } = parts;
   const ends = parts.ends.clone();
-  for (const nic of nics) nic.driver.addEnds(ends);
-  const links = await readLinks(parts.topology.host.name);
+  const links = await readLinkCounters(parts.topology.host.name);
+  const guests = new Map<HostTap, GuestTraffic>();
+  for (const nic of nics) {
+    const link = links.get(nic.tap.options.plan.name) ?? NO_FRAMES;
+    guests.set(nic.tap, await nic.count(ends, link));
+  }
   const bridged = new Set(plan.host.bridges.flatMap(({ ports }) => ports));
   let intoBridges = 0;
   let outOfBridges = 0;
@@ -51,7 +55,7 @@ export async function countFlow(parts: FlowParts, framesSent: number): Promise<T
 
   for (const tap of taps) {
     const { name } = tap.options.plan;
-    const guest = nics.find((each) => each.tap === tap)?.driver;
+    const guest = guests.get(tap);
     const offloaded = tap.offload.verdicts;
     if (offloaded !== undefined) {
       ends.addDropped(tap.node, offloaded);
@@ -79,26 +83,6 @@ export async function countFlow(parts: FlowParts, framesSent: number): Promise<T
     ends.add(`host.${plan.host.bridges[0]!.name}`, 'bridge-filtered', intoBridges - outOfBridges);
   }
   return { framesSent, framesCopied: ends.copied + copied, ends: ends.list() };
-}
-
-interface LinkCounters {
-  /** Frames that came in. */
-  readonly received: number;
-  /** Frames that had no room in a queue. */
-  readonly transmitDropped: number;
-}
-
-async function readLinks(namespace: string): Promise<Map<string, LinkCounters>> {
-  const links = (await showIp(['-s', 'link', 'show'], { namespace })) as {
-    ifname: string;
-    stats64?: { rx: { packets: number }; tx: { dropped: number } };
-  }[];
-  return new Map(
-    links.map(({ ifname, stats64 }) => [
-      ifname,
-      { received: stats64?.rx.packets ?? 0, transmitDropped: stats64?.tx.dropped ?? 0 },
-    ]),
-  );
 }
 
 function total(verdicts: VerdictCounts = emptyVerdictCounts()): number {

@@ -13,8 +13,8 @@ export default definePlugin({
     redirect: ['tail-call', 'devmap', 'cpumap', 'veth-shim'],
     bridge: ['tcx-egress'],
   },
-  guests: ['tap-reader'],
-  host: { executor: 'kernel', 'map-backend': 'kernel', verifier: 'kernel' },
+  guests: ['qemu', 'tap-reader'],
+  host: { executor: 'kernel', 'map-backend': 'kernel', verifier: 'kernel', transport: 'virtio-serial' },
   configSchema: Type.Object({}, { additionalProperties: false }),
   async register(scope) {
     const { LinuxFabric } = await import('./linux-fabric.js');

@@ -9,12 +9,15 @@ import type { HostNic } from './host-nic.js';
 import type { HostTap } from './host-tap.js';
 import { countFlow } from './flow.js';
 import { RateMeasurement } from './rate-measurement.js';
-import type { TapNic } from './tap-nic.js';
+import type { LinuxGuestNic } from './guest-nic.js';
+import { readLinkCounters } from './link-counters.js';
 import type { Topology } from './topology.js';
 import type { Wire } from './wire.js';
 
 /** Frames sent before the guests are looked after: fewer than a tap's queue holds by default. */
 const BURST = 64;
+/** Milliseconds without a frame taken after which a guest counts as idle. */
+const GUEST_PAUSE_MS = 10;
 /** Milliseconds that frames may still be under way when nothing is seen to move any more. */
 const SETTLE_MS = 250;
 
@@ -24,7 +27,7 @@ export interface LinuxDeploymentParts {
   readonly wire: Wire;
   readonly hostNics: readonly HostNic[];
   readonly taps: readonly HostTap[];
-  readonly nics: readonly TapNic[];
+  readonly nics: readonly LinuxGuestNic[];
   readonly hostPlaces: readonly HostPlace[];
   /** What the guests in this process made of frames. */
   readonly ends: FrameEnds;
@@ -36,7 +39,7 @@ export interface LinuxDeploymentParts {
 /** A testbed that is up on the running kernel: drives frames through it. */
 export class LinuxDeployment implements Deployment {
   readonly hostPlaces: readonly HostPlace[];
-  readonly nics: readonly TapNic[];
+  readonly nics: readonly LinuxGuestNic[];
   readonly hostBindings: readonly Binding[];
   readonly #parts: LinuxDeploymentParts;
 
@@ -66,12 +69,9 @@ export class LinuxDeployment implements Deployment {
   /** One guest nic after the other, those with a program. */
   async measure(measure: MeasurePlan): Promise<MeasuredRate[]> {
     const rates: MeasuredRate[] = [];
-    for (const guest of this.#parts.plan.guests) {
-      for (const plan of guest.nics) {
-        if (plan.program === undefined) continue;
-        const nic = this.nics.find((each) => each.guest === guest.name && each.nic === plan.name)!;
-        rates.push(await new RateMeasurement(this.#parts, nic, plan, measure).run());
-      }
+    for (const nic of this.nics) {
+      if (nic.plan.program !== undefined)
+        rates.push(await new RateMeasurement(this.#parts, nic, measure).run());
     }
     return rates;
   }
@@ -82,8 +82,25 @@ export class LinuxDeployment implements Deployment {
 
   /** Lets guests take what is there for them, until nothing is. */
   async #serve(): Promise<void> {
-    while (this.nics.some((nic) => nic.driver.poll()));
+    // Not one after the other until the first has something: all of them, each time.
+    while (this.nics.map((nic) => nic.poll()).includes(true));
     await new Promise((resolve) => setImmediate(resolve));
+    if (this.nics.some(({ driver }) => driver.kind === 'remote')) await this.#untilTaken();
+  }
+
+  /** Guests in other processes take frames when they please: waits until they have been still for a while. */
+  async #untilTaken(): Promise<void> {
+    let last = -1;
+    for (;;) {
+      const links = await readLinkCounters(this.#parts.topology.host.name);
+      const taken = this.#parts.taps.reduce(
+        (sum, { options }) => sum + (links.get(options.plan.name)?.transmitted ?? 0),
+        0,
+      );
+      if (taken === last || this.#parts.signal.aborted) return;
+      last = taken;
+      await sleep(GUEST_PAUSE_MS);
+    }
   }
 
   /** Waits until every frame has ended somewhere, or until nothing has moved for a while. */

@@ -1,9 +1,9 @@
 import { inject, injectable } from '../../src/core/contract/injection.js';
 import type { Deployment, Fabric, HostPlace } from '../../src/core/contract/fabric.js';
 import type { ProbeResult } from '../../src/core/contract/plugin.js';
-import type { GuestNicPlan, RunPlan } from '../../src/core/contract/plan.js';
+import type { GuestNicPlan, GuestPlan, RunPlan } from '../../src/core/contract/plan.js';
 import { RUN_SIGNAL } from '../../src/core/contract/run-scope.js';
-import { TRANSPORT, type Transport } from '../../src/core/contract/transport.js';
+import { TRANSPORT, type ControlChannel, type Transport } from '../../src/core/contract/transport.js';
 import { negotiatedFeatures } from '../../src/core/offload/nic-session.js';
 import { messageOf } from '../../src/core/diagnostic.js';
 import { Ledger, probeBpf } from '../../src/linux/index.js';
@@ -11,8 +11,10 @@ import { FrameEnds } from './frame-ends.js';
 import { HostNic } from './host-nic.js';
 import { HostTap } from './host-tap.js';
 import { LinuxDeployment } from './linux-deployment.js';
+import { QemuNic, ReaderNic, type LinuxGuestNic } from './guest-nic.js';
+import { NO_FRAMES, readLinkCounters, type LinkCounters } from './link-counters.js';
+import { bootGuest, guestMachine, removeGuestFiles, type GuestMachine } from './qemu-guests.js';
 import { TapGuest } from './tap-guest.js';
-import { TapNic } from './tap-nic.js';
 import { Topology } from './topology.js';
 import { Wire } from './wire.js';
 
@@ -60,7 +62,7 @@ class DeploymentBuilder {
     const { plan } = this;
     const ledger = Ledger.create();
     this.#teardown.push(() => ledger.close());
-    const topology = await Topology.build({ plan, ledger, vnetHeader: () => false });
+    const topology = await Topology.build({ plan, ledger });
     this.#teardown.push(() => topology.close());
 
     const wire = this.#keep(Wire.open(plan, topology.wire));
@@ -83,25 +85,30 @@ class DeploymentBuilder {
     }
 
     const ends = new FrameEnds();
-    const guestNics: TapNic[] = [];
+    const guestNics: LinuxGuestNic[] = [];
+    let machine: Promise<GuestMachine> | undefined;
     for (const guest of plan.guests) {
+      const nics = await Promise.all(
+        guest.nics.map(async (nic) => ({ nic, channel: await this.#openChannel(guest, nic) })),
+      );
+      if (guest.kind === 'qemu') {
+        machine ??= guestMachine();
+        guestNics.push(...(await this.#bootGuest(await machine, guest, nics, taps, topology, ledger)));
+        continue;
+      }
       const siblings = new Map<number, TapGuest>();
-      for (const nic of guest.nics) {
-        const label = `${guest.name}.${nic.name}`;
-        const channel = await this.fabric.transport.open({ label, features: negotiatedFeatures(nic) });
-        this.#teardown.push(() => channel.close());
-        const tap = taps.get(nic.tap)!;
-        const reader = new TapGuest(
-          label,
+      for (const { nic, channel } of nics) {
+        const player = new TapGuest(
+          `${guest.name}.${nic.name}`,
           nic.ifindex,
           topology.taps.get(nic.tap)!,
           await channel.connect(),
           ends,
           siblings,
         );
-        this.#teardown.push(() => reader.hook.close());
-        siblings.set(nic.ifindex, reader);
-        guestNics.push(new TapNic(guest.name, nic.name, channel, tap, reader));
+        this.#teardown.push(() => player.hook.close());
+        siblings.set(nic.ifindex, player);
+        guestNics.push(new ReaderNic(guest.name, nic, channel, taps.get(nic.tap)!, player));
       }
     }
 
@@ -125,6 +132,44 @@ class DeploymentBuilder {
         if (failures.length > 0) throw new AggregateError(failures, messages(failures));
       },
     });
+  }
+
+  async #openChannel(guest: GuestPlan, nic: GuestNicPlan): Promise<ControlChannel> {
+    const label = `${guest.name}.${nic.name}`;
+    const channel = await this.fabric.transport.open({ label, features: negotiatedFeatures(nic) });
+    this.#teardown.push(() => channel.close());
+    return channel;
+  }
+
+  async #bootGuest(
+    machine: GuestMachine,
+    guest: GuestPlan,
+    nics: readonly { readonly nic: GuestNicPlan; readonly channel: ControlChannel }[],
+    taps: ReadonlyMap<string, HostTap>,
+    topology: Topology,
+    ledger: Ledger,
+  ): Promise<QemuNic[]> {
+    this.#teardown.push(() => removeGuestFiles(ledger));
+    const booted = await bootGuest(machine, {
+      plan: guest,
+      nics: nics.map(({ nic, channel }) => ({ tap: topology.taps.get(nic.tap)!, channel })),
+      ledger,
+      signal: this.fabric.signal,
+    });
+    this.#teardown.push(() => booted.close());
+    const { running } = booted;
+    const opened: QemuNic[] = [];
+    for (const [index, { nic, channel }] of nics.entries()) {
+      const { name, ifindex, queues, hostile } = nic;
+      const driver = await running.openNic({ index, name, ifindex, queues, hostile });
+      const readLink = async (): Promise<LinkCounters> =>
+        (await readLinkCounters(topology.host.name)).get(nic.tap) ?? NO_FRAMES;
+      opened.push(
+        new QemuNic(guest.name, nic, channel, taps.get(nic.tap)!, driver, readLink, running.accelerator),
+      );
+      running.onFailed((error) => channel.break(error.message));
+    }
+    return opened;
   }
 
   /** Takes everything down, last first; a part that fails does not keep the rest up. Returns the failures. */

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MeasuredRate, TrafficReport } from '../../src/core/contract/fabric.js';
-import type { GuestNicPlan, MeasurePlan } from '../../src/core/contract/plan.js';
+import type { MeasurePlan } from '../../src/core/contract/plan.js';
 import { LOSSES, type EndResult, type Fate } from '../../src/core/contract/result.js';
 import { SENDER_MAC } from '../../src/core/contract/workload.js';
 import { formatMac } from '../../src/packet/mac-address.js';
@@ -10,8 +10,8 @@ import { CountingSink } from './counting-sink.js';
 import { countFlow, type FlowParts } from './flow.js';
 import { FrameEnds } from './frame-ends.js';
 import { Generator } from './generator.js';
-import type { ReaderAccount } from './tap-guest.js';
-import type { TapNic } from './tap-nic.js';
+import type { ReaderAccount, TapGuest } from './tap-guest.js';
+import { ReaderNic, type LinuxGuestNic, type QemuNic } from './guest-nic.js';
 import { TapReader, type TapReaderWork } from './tap-reader.js';
 
 /** Where frames are made, and with them all that the host does of them. */
@@ -34,8 +34,7 @@ export class RateMeasurement {
 
   constructor(
     readonly parts: MeasurementParts,
-    readonly nic: TapNic,
-    readonly plan: GuestNicPlan,
+    readonly nic: LinuxGuestNic,
     readonly measure: MeasurePlan,
   ) {
     nic.tap.countDrops();
@@ -55,7 +54,7 @@ export class RateMeasurement {
       namespace: parts.topology.wire,
       cpu: possibleCpus() > 1 ? HOST_CPU : undefined,
     });
-    const reader = await GuestReading.start(this.nic, parts.ledger);
+    const reader = await startReading(this.nic, parts.ledger);
     try {
       const samples: { readonly ended: number; readonly sent: number }[] = [];
       generator.start();
@@ -76,7 +75,7 @@ export class RateMeasurement {
       const perSecond = samples.map(({ ended }) => ended);
       const ceiling = await this.#ceiling(generator);
       return {
-        node: this.nic.driver.node,
+        node: this.nic.node,
         hook: parts.plan.host.hook,
         guest: reader.description,
         size: measure.size,
@@ -124,10 +123,7 @@ export class RateMeasurement {
   }
 
   /** What came of frames so far, and when that was. */
-  async #look(
-    generator: Generator,
-    reader: GuestReading,
-  ): Promise<{ at: number; ended: number; sent: number }> {
+  async #look(generator: Generator, reader: Reading): Promise<{ at: number; ended: number; sent: number }> {
     await reader.look();
     const report = await this.#flow();
     // The flow's counters are read at its end, one right after the other.
@@ -141,7 +137,7 @@ export class RateMeasurement {
 
   async #settled(
     generator: Generator,
-    reader: GuestReading,
+    reader: Reading,
   ): Promise<Pick<MeasuredRate, 'framesSent' | 'framesCopied' | 'ends' | 'unexplained'>> {
     const base = await this.#base;
     for (const until = Date.now() + SETTLE_MS; ; await sleep(10)) {
@@ -160,7 +156,7 @@ export class RateMeasurement {
   }
 
   #frame(): Uint8Array {
-    const { mac, ipv4 } = this.plan;
+    const { mac, ipv4 } = this.nic.plan;
     return buildFrame({
       eth: { src: formatMac(SENDER_MAC), dst: mac },
       ipv4: { src: '198.18.0.1', dst: ipv4 },
@@ -171,66 +167,78 @@ export class RateMeasurement {
   }
 }
 
-/** Somebody who takes what comes to the guest while it is measured. */
-class GuestReading {
-  readonly #account: ReaderAccount | undefined;
+/** Who takes what comes to the guest while it is measured. */
+interface Reading {
+  readonly description: string;
+  /** Brings what is known of it up to date. */
+  look(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/**
+ * A real guest goes on as it is. A reader of its own does one thing with all frames: what the guest's program did with
+ * those of the workload, if that was one thing. Else this process goes on to play the guest.
+ */
+async function startReading(nic: LinuxGuestNic, ledger: Ledger): Promise<Reading> {
+  if (!(nic instanceof ReaderNic)) return guestReads(nic as QemuNic);
+  const { XDP_DROP, XDP_TX, XDP_PASS, XDP_ABORTED, XDP_REDIRECT } = nic.player.verdicts;
+  const kinds: [number, TapReaderWork, Fate][] = [
+    [XDP_DROP, 'drop', 'xdp-drop'],
+    [XDP_TX, 'bounce', 'xdp-drop'],
+    [XDP_PASS, 'drop', 'guest-stack'],
+  ];
+  const seen = kinds.filter(([count]) => count > 0);
+  const [, work, fate] = seen[0] ?? [0, 'drop', 'guest-stack'];
+  const one = seen.length <= 1 && XDP_ABORTED + XDP_REDIRECT === 0;
+  const cpu = possibleCpus() > 1 ? possibleCpus() - 1 : undefined;
+  const reader = one ? await TapReader.start(nic.player.tap, work, cpu, ledger) : undefined;
+  return reader === undefined ? new PolledReading(nic.player) : readerReads(nic.player, reader, fate);
+}
+
+function guestReads({ accelerator }: QemuNic): Reading {
+  return {
+    description: `Debian's kernel in QEMU (${accelerator}), native XDP`,
+    look: async () => undefined,
+    close: async () => undefined,
+  };
+}
+
+function readerReads(player: TapGuest, reader: TapReader, fate: Fate): Reading {
+  const account: ReaderAccount = { counts: { read: 0, written: 0, failed: 0 }, fate };
+  player.addReader(account);
+  return {
+    description: 'tap-reader in C, which runs no program',
+    look: async () => {
+      account.counts = await reader.counts();
+    },
+    close: async () => {
+      await reader.close();
+      // It has made them block.
+      player.tap.setNonBlocking();
+    },
+  };
+}
+
+/** This process plays the guest, as fast as it can beside everything else. */
+class PolledReading implements Reading {
+  readonly description = 'tap-reader in this process';
   #polling = true;
   readonly #polled: Promise<void>;
 
-  private constructor(
-    readonly nic: TapNic,
-    readonly reader: TapReader | undefined,
-    fate: Fate,
-  ) {
-    if (reader === undefined) {
-      this.#polled = this.#poll();
-      return;
-    }
-    this.#polled = Promise.resolve();
-    this.#account = { counts: { read: 0, written: 0, failed: 0 }, fate };
-    nic.driver.addReader(this.#account);
+  constructor(player: TapGuest) {
+    this.#polled = this.#poll(player);
   }
 
-  /**
-   * A reader of its own does one thing with all frames: what the guest's program did with those of the workload, if that
-   * was one thing. Else this process goes on to play the guest.
-   */
-  static async start(nic: TapNic, ledger: Ledger): Promise<GuestReading> {
-    const { XDP_DROP, XDP_TX, XDP_PASS, XDP_ABORTED, XDP_REDIRECT } = nic.driver.verdicts;
-    const kinds: [number, TapReaderWork, Fate][] = [
-      [XDP_DROP, 'drop', 'xdp-drop'],
-      [XDP_TX, 'bounce', 'xdp-drop'],
-      [XDP_PASS, 'drop', 'guest-stack'],
-    ];
-    const seen = kinds.filter(([count]) => count > 0);
-    const [, work, fate] = seen[0] ?? [0, 'drop', 'guest-stack'];
-    const one = seen.length <= 1 && XDP_ABORTED + XDP_REDIRECT === 0;
-    const cpu = possibleCpus() > 1 ? possibleCpus() - 1 : undefined;
-    const reader = one ? await TapReader.start(nic.driver.tap, work, cpu, ledger) : undefined;
-    return new GuestReading(nic, reader, fate);
-  }
-
-  get description(): string {
-    return this.reader === undefined
-      ? 'tap-reader in this process'
-      : 'tap-reader in C, which runs no program';
-  }
-
-  async look(): Promise<void> {
-    if (this.reader !== undefined && this.#account !== undefined)
-      this.#account.counts = await this.reader.counts();
-  }
+  async look(): Promise<void> {}
 
   async close(): Promise<void> {
     this.#polling = false;
     await this.#polled;
-    await this.reader?.close();
-    this.nic.driver.tap.setNonBlocking();
   }
 
-  async #poll(): Promise<void> {
+  async #poll(player: TapGuest): Promise<void> {
     while (this.#polling) {
-      this.nic.driver.poll();
+      player.poll();
       await new Promise((resolve) => setImmediate(resolve));
     }
   }

@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import type { RunPlan } from '../../src/core/contract/plan.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
+import { queuePairs } from './qemu-guests.js';
 import { IFNAMSIZ, OwnedNamespace, runBridge, runIp, TapDevice, type Ledger } from '../../src/linux/index.js';
 
 /** Bridges have no number in the plan; theirs must be none of its interfaces'. */
@@ -11,8 +12,6 @@ const FIRST_SHIM_IFINDEX = 2001;
 export interface TopologyOptions {
   readonly plan: RunPlan;
   readonly ledger: Ledger;
-  /** Whether the tap's files carry a virtio-net header before each frame. */
-  readonly vnetHeader: (tap: string) => boolean;
 }
 
 /**
@@ -32,7 +31,7 @@ export class Topology {
   ) {}
 
   /** All or nothing. Throws `host-unsupported` with what the kernel or iproute2 said. */
-  static async build({ plan, ledger, vnetHeader }: TopologyOptions): Promise<Topology> {
+  static async build({ plan, ledger }: TopologyOptions): Promise<Topology> {
     checkNames(plan);
     const [wire, host] = await OwnedNamespace.create(
       [`xdpbed-${ledger.run}-wire`, `xdpbed-${ledger.run}-host`],
@@ -40,7 +39,7 @@ export class Topology {
     );
     const topology = new Topology(wire!, host!);
     try {
-      await topology.#build(plan, vnetHeader);
+      await topology.#build(plan);
       return topology;
     } catch (error) {
       await topology.close();
@@ -55,7 +54,7 @@ export class Topology {
     await this.wire.close();
   }
 
-  async #build(plan: RunPlan, vnetHeader: (tap: string) => boolean): Promise<void> {
+  async #build(plan: RunPlan): Promise<void> {
     const { host, guests } = plan;
     quiet(this.wire);
     quiet(this.host);
@@ -66,8 +65,7 @@ export class Topology {
     });
     await runIp(['link set lo up', ...pairs], { namespace: this.host.name });
     for (const { name, ifindex } of host.taps) {
-      const nic = guests.flatMap(({ nics }) => nics).find((each) => each.tap === name);
-      const options = { name, ifindex, queues: nic?.queues ?? 1, vnetHeader: vnetHeader(name) };
+      const options = { name, ifindex, ...tapKind(plan, name) };
       this.taps.set(name, TapDevice.open(options, this.host));
     }
     const shims = host.hook === 'veth-shim' ? this.#shims(plan) : [];
@@ -140,6 +138,18 @@ export class Topology {
       .filter(({ tap }) => ports.has(tap))
       .map(({ mac, tap }) => `fdb replace ${mac} dev ${tap} master static`);
   }
+}
+
+/** As the guest behind it wants it. */
+function tapKind({ guests }: RunPlan, tap: string): { queues: number; vnetHeader: boolean } {
+  for (const guest of guests) {
+    const nic = guest.nics.find((each) => each.tap === tap);
+    if (nic === undefined) continue;
+    return guest.kind === 'qemu'
+      ? { queues: queuePairs(guest, nic.queues), vnetHeader: true }
+      : { queues: nic.queues, vnetHeader: false };
+  }
+  return { queues: 1, vnetHeader: false };
 }
 
 /** Nothing but the testbed's own frames: no addresses that the kernel makes and speaks of, no filters of the host's. */
