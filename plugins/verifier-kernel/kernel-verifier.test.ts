@@ -24,11 +24,14 @@ const map = (name: string, type: number, extra: Partial<VerifierMap> = {}): Veri
   ...extra,
 });
 const { BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_RINGBUF } = BPF_MAP_TYPE;
-/** Bytes 0 to 3 of the value are a spin lock. */
-const LOCKED = readObject(
+const special = readObject(
   readFileSync(join(import.meta.dirname, '../../src/bpf/elf/fixtures/special_fields.o')),
   'special_fields',
-).maps.find(({ name }) => name === 'locked')!.btf;
+).maps;
+/** Bytes 0 to 3 of the value are a spin lock. */
+const LOCKED = special.find(({ name }) => name === 'locked')!.btf;
+/** Bytes 16 to 31 of the value are a timer. */
+const TIMED = special.find(({ name }) => name === 'deep')!;
 const MAPS = [
   map('flows', BPF_MAP_TYPE_HASH, { maxEntries: 2 ** 30 }),
   map('config', BPF_MAP_TYPE_ARRAY, {
@@ -40,6 +43,7 @@ const MAPS = [
   map('programs', BPF_MAP_TYPE_PROG_ARRAY, { valueSize: 4 }),
   map('bad', BPF_MAP_TYPE_ARRAY, { keySize: 3 }),
   map('locked', BPF_MAP_TYPE_ARRAY, { maxEntries: 1, valueSize: 24, btf: LOCKED }),
+  map('timed', TIMED.type, { valueSize: TIMED.valueSize, maxEntries: 8, btf: TIMED.btf }),
   // The kernel takes no lock there, and so no BTF.
   map('recent', BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH, { valueSize: 24, btf: LOCKED }),
 ];
@@ -220,6 +224,17 @@ describe.skipIf(skipped !== '')(`verifier kernel${skipped}`, () => {
       `${LOOKUP.replace('flows', name)}\nif r0 == 0 goto out\nr6 = r0\nr1 = r6\ncall bpf_spin_lock\nr1 = r6\ncall bpf_spin_unlock\nout:\nr0 = 2\nexit`;
     expect(await verify(locks('locked'))).toMatchObject({ accepted: true });
     expect(await rejection(locks('recent'))).toMatchObject({ code: 'lock-argument' });
+  });
+
+  it('judges timers by the BTF of their map', async () => {
+    const timed = (insn: string): string =>
+      `${LOOKUP.replace('flows', 'timed')}\nif r0 == 0 goto out\n${insn}\nout:\nr0 = 2\nexit`;
+    const start = 'r1 = r0\nr1 += 16\nr2 = map[timed]\nr3 = 1\ncall bpf_timer_init';
+    expect(await verify(timed(start))).toMatchObject({ accepted: true });
+    expect(await verify(timed('r1 = *(u64 *)(r0 +8)'))).toMatchObject({ accepted: true });
+    for (const insn of ['r1 = *(u64 *)(r0 +16)', '*(u64 *)(r0 +24) = 0']) {
+      expect(await rejection(timed(insn))).toMatchObject({ code: 'special-field', insn: 8 });
+    }
   });
 
   it('leaves nothing open', async () => {

@@ -64,6 +64,43 @@ describe.skipIf(skipped !== '')(`bpf(2)${skipped}`, () => {
     expect(bpf.mapInfo(fd)).toMatchObject({ type: 1, keySize: 4, valueSize: 8, maxEntries: 2, name: 'hash' });
   });
 
+  it('works on elements in batches', () => {
+    const fd = keep(createKernelMap({ ...HASH, maxEntries: 100 }));
+    const target = { fd, keySize: 4, valueSize: 8 };
+    const keys = Uint8Array.from({ length: 40 * 4 }, (_, index) => (index % 4 === 0 ? index / 4 : 0));
+    const values = Uint8Array.from({ length: 40 * 8 }, (_, index) => (index % 8 === 0 ? index / 8 + 100 : 0));
+    expect(bpf.mapUpdateBatch(fd, keys, values, 40)).toEqual({ status: 0, done: 40 });
+    expect(bpf.mapLookup(fd, bytes(39, 0, 0, 0), 8)).toEqual(bytes(139, 0, 0, 0, 0, 0, 0, 0));
+    // BPF_NOEXIST is no flag of a batch: nothing is done.
+    expect(bpf.mapUpdateBatch(fd, keys, values, 40, 1n)).toEqual({ status: -EINVAL, done: 0 });
+
+    const drain = (remove: boolean): number[][] => {
+      const found: number[][] = [];
+      let cursor: Uint8Array | null = null;
+      do {
+        const batch = bpf.mapLookupBatch(target, cursor, 16, remove);
+        if (typeof batch === 'number') throw new Error(`batch: ${batch}`);
+        for (let index = 0; index < batch.count; index++) {
+          found.push([batch.keys[index * 4]!, batch.values[index * 8]!]);
+        }
+        ({ cursor } = batch);
+      } while (cursor !== null);
+      return found.sort(([a = 0], [b = 0]) => a - b);
+    };
+    const all = Array.from({ length: 40 }, (_, index) => [index, index + 100]);
+    expect(drain(false)).toEqual(all);
+    expect(bpf.mapDeleteBatch(fd, keys.subarray(0, 40), 10)).toEqual({ status: 0, done: 10 });
+    // One that is gone stops a batch, and tells how far it came.
+    expect(bpf.mapDeleteBatch(fd, Uint8Array.of(10, 0, 0, 0, 11, 0, 0, 0, 3, 0, 0, 0), 3)).toEqual({
+      status: -ENOENT,
+      done: 2,
+    });
+    expect(drain(true)).toEqual(all.slice(12));
+    expect(drain(false)).toEqual([]);
+    const array = keep(createKernelMap(ARRAY));
+    expect(bpf.mapDeleteBatch(array, new Uint8Array(8), 2).status).toBeLessThan(0);
+  });
+
   it('gives -errno for a map that the kernel does not take', () => {
     expect(createKernelMap({ ...ARRAY, keySize: 3 })).toBe(-EINVAL);
   });

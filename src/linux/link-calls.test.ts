@@ -12,6 +12,7 @@ const [probe = { status: 'supported' as const }] = [probeBpf(), probeNamespaces(
 const skipped = probe.status === 'supported' ? '' : ` (skipped: ${probe.reason})`;
 
 const BPF_PROG_TYPE_SCHED_CLS = 3;
+const BPF_PROG_TYPE_RAW_TRACEPOINT = 17;
 const ENOLINK = 67;
 const ESTALE = 116;
 
@@ -122,6 +123,16 @@ describe.skipIf(skipped !== '')(`links${skipped}`, () => {
     expect(bpf.linkInfo(link)).toMatchObject({ programId: idOf(other) });
     expect(bpf.linkDetach(link)).toBe(0);
     expect(bpf.linkInfo(link)).toMatchObject({ ifindex: 0 });
+  });
+
+  it('opens raw tracepoints', () => {
+    const fd = program(BPF_PROG_TYPE_RAW_TRACEPOINT, 0, 'r0 = 0\nexit');
+    const link = keep(bpf.rawTracepointOpen('sys_enter', fd));
+    expect(bpf.linkInfo(link)).toMatchObject({
+      type: bpf.BPF_LINK_TYPE.RAW_TRACEPOINT,
+      programId: idOf(fd),
+    });
+    expect(bpf.rawTracepointOpen('no_such_tracepoint', fd)).toBe(-ENOENT);
   });
 
   it('goes through the ids of programs, maps and links', () => {

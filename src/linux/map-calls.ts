@@ -216,7 +216,10 @@ export interface BatchProgress {
   readonly done: number;
 }
 
-/** BPF_MAP_UPDATE_BATCH of `count` elements, keys and values one after the other. */
+/**
+ * BPF_MAP_UPDATE_BATCH of `count` elements, keys and values one after the other. Of the update flags the kernel takes
+ * BPF_F_LOCK only.
+ */
 export function mapUpdateBatch(
   fd: number,
   keys: Uint8Array,

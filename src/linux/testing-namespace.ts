@@ -9,17 +9,18 @@ const CLONE_NEWNET = 0x4000_0000;
 
 /** A network namespace of a test's own, made and removed with iproute2. */
 export class TestingNamespace implements NetworkNamespace {
-  readonly #own = openSync('/proc/thread-self/ns/net', 'r');
+  readonly #own: number;
   readonly #there: number;
 
   constructor(readonly name: string) {
-    execFileSync('ip', ['netns', 'add', name]);
+    ip('netns', 'add', name);
+    this.#own = openSync('/proc/thread-self/ns/net', 'r');
     this.#there = openSync(`/run/netns/${name}`, 'r');
   }
 
   /** `ip -n NAME …`: what it wrote. */
   ip(...words: string[]): string {
-    return execFileSync('ip', ['-n', this.name, ...words], { encoding: 'utf8' });
+    return ip('-n', this.name, ...words);
   }
 
   run<T>(work: () => T): T {
@@ -34,8 +35,13 @@ export class TestingNamespace implements NetworkNamespace {
   close(): void {
     closeSync(this.#there);
     closeSync(this.#own);
-    execFileSync('ip', ['netns', 'delete', this.name]);
+    ip('netns', 'delete', this.name);
   }
+}
+
+/** What it says of a failure is in what is thrown, and not in the tests' output. */
+function ip(...words: string[]): string {
+  return execFileSync('ip', words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
 function enter(fd: number): void {
@@ -56,7 +62,9 @@ export function probeNamespaces(): ProbeResult {
     testingNamespace().close();
     return { status: 'supported' };
   } catch (error) {
-    const [reason = ''] = messageOf(error).split('\n');
+    const reason = messageOf(error)
+      .trim()
+      .replaceAll(/\s*\n\s*/g, ': ');
     return { status: 'unsupported', reason: `no network namespace can be made: ${reason}` };
   }
 }
