@@ -4,7 +4,7 @@ import { defineConfig } from 'vite';
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
 /**
- * The agent of real guests in one file, `dist/guest-agent.mjs`. Under emulation each module that Node has to find, read
+ * The agent of real guests in one file, `dist/guest-agent.cjs`. Under emulation each module that Node has to find, read
  * and link costs some 15 ms, and the agent is made of a hundred.
  */
 export default defineConfig({
@@ -15,7 +15,7 @@ export default defineConfig({
     emptyOutDir: false,
     target: 'node20',
     minify: 'esbuild',
-    rollupOptions: { output: { entryFileNames: 'guest-agent.mjs' } },
+    rollupOptions: { output: { format: 'cjs', entryFileNames: 'guest-agent.cjs' } },
   },
   resolve: {
     // Schemas of plugins' configuration are for who reads testbeds: the agent has none to check, and no time to make them.

@@ -33,9 +33,9 @@ async function main(): Promise<void> {
 if (process.pid !== 1 || !existsSync(MODULES)) {
   throw new XdpbedError('host-unsupported', 'this is the first process of a guest, and of nothing else');
 }
-try {
-  await main();
-} catch (error) {
-  process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
-}
-libc().powerOff();
+// No top-level await: the bundle is CommonJS, which Node starts sooner than a module.
+void main()
+  .catch((error: unknown) => {
+    process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+  })
+  .then(() => libc().powerOff());

@@ -61,7 +61,7 @@ export async function guestImage(options: GuestImageOptions = {}): Promise<Guest
   entries.set('/dev/console', { kind: 'device', major: 5, minor: 1 });
   entries.set('/dev/null', { kind: 'device', major: 1, minor: 3 });
   for (const path of [node, ...libraries]) entries.set(path, { kind: 'copy', from: path, executable: true });
-  entries.set(`${HOME}/agent.mjs`, { kind: 'copy', from: agent });
+  entries.set(`${HOME}/agent.cjs`, { kind: 'copy', from: agent });
   for (const [to, from] of koffiFiles()) entries.set(`${HOME}/node_modules/${to}`, { kind: 'copy', from });
   kernel.modules.forEach((from, index) => {
     entries.set(`${GUEST_MODULES}/${String(index).padStart(2, '0')}.ko`, { kind: 'copy', from });
@@ -86,15 +86,15 @@ export async function guestImage(options: GuestImageOptions = {}): Promise<Guest
     initramfs,
     // What is no parameter of the kernel's gets into the environment of its first process.
     commandLine: [`rdinit=${node}`, `LD_LIBRARY_PATH=${libraryFolders.join(':')}`],
-    initWords: [`${HOME}/agent.mjs`],
+    initWords: [`${HOME}/agent.cjs`],
   };
 }
 
 /** The agent that `npm run build` bundles. */
 function builtAgent(): string {
   const relative = import.meta.url.endsWith('.ts')
-    ? '../../../dist/guest-agent.mjs'
-    : '../../../guest-agent.mjs';
+    ? '../../../dist/guest-agent.cjs'
+    : '../../../guest-agent.cjs';
   const path = fileURLToPath(new URL(relative, import.meta.url));
   if (statSync(path, { throwIfNoEntry: false }) !== undefined) return path;
   throw new XdpbedError('host-unsupported', `the guest agent ${path} is not there`, {

@@ -14,7 +14,7 @@ import { RemoteNicDriver } from './remote-nic-driver.js';
 
 const QEMU = 'qemu-system-x86_64';
 /** Milliseconds from the start of QEMU to the agent's hello, unless it is said otherwise. */
-const READY_WITHIN = 30_000;
+const READY_WITHIN = 60_000;
 /** Milliseconds that QEMU has to end by itself, when it is told to. */
 const QUIT_WITHIN = 1000;
 /** Lines of the console in a message. */
@@ -42,7 +42,7 @@ export interface StartGuestOptions {
   readonly accelerator: Accelerator;
   /** File for what the guest writes to its console, at most 8 MiB. */
   readonly consoleLog?: string | undefined;
-  /** Milliseconds until the agent has to be there; default 30 000. */
+  /** Milliseconds until the agent has to be there; default 60 000: a machine that is very busy takes ten times as long. */
   readonly readyWithin?: number | undefined;
   /** Told of what would be left behind if this process were killed, as soon as it is there. */
   readonly onResource?: ((kind: 'process', id: number) => void) | undefined;
