@@ -1,8 +1,9 @@
-import type { LinkStatistics, LocalDriver, NicPlaces, RemoteDriver } from '../../src/core/contract/fabric.js';
+import type { LinkStatistics, LocalDriver, NicPlaces } from '../../src/core/contract/fabric.js';
 import type { HookPlace } from '../../src/core/contract/hook-place.js';
 import type { GuestNicPlan } from '../../src/core/contract/plan.js';
 import { emptyVerdictCounts, type VerdictCounts } from '../../src/core/contract/result.js';
 import type { ControlChannel, ControlServer } from '../../src/core/contract/transport.js';
+import type { RemoteNicDriver } from '../../src/linux/index.js';
 import type { FrameEnds } from './frame-ends.js';
 import type { HostTap } from './host-tap.js';
 import type { LinkCounters } from './link-counters.js';
@@ -96,7 +97,7 @@ export class QemuNic extends TapNic implements LinuxGuestNic {
     plan: GuestNicPlan,
     channel: ControlChannel,
     tap: HostTap,
-    readonly driver: RemoteDriver,
+    readonly driver: RemoteNicDriver,
     /** Counters of the tap. */
     readonly readLink: () => Promise<LinkCounters>,
     /** How the guest is run: `kvm`, `tcg`. */
@@ -111,12 +112,14 @@ export class QemuNic extends TapNic implements LinuxGuestNic {
 
   async count(ends: FrameEnds, link: LinkCounters): Promise<GuestTraffic> {
     const verdicts = (await this.driver.counters()) ?? emptyVerdictCounts();
+    const { received } = await this.driver.frames();
     const traffic = this.#traffic(link);
     ends.addDropped(this.node, verdicts);
     ends.add(this.node, 'redirect-failed', verdicts.XDP_REDIRECT);
     // What no program of the guest's has seen went to its stack, as did what one passed.
-    const seen = sum(verdicts);
-    ends.add(this.node, 'guest-stack', traffic.framesToGuest - seen + verdicts.XDP_PASS);
+    ends.add(this.node, 'guest-stack', received - sum(verdicts) + verdicts.XDP_PASS);
+    // Or on its way still: whoever wants to know waits until nothing changes any more.
+    ends.add(this.node, 'device-filtered', Math.max(0, traffic.framesToGuest - received));
     ends.add(this.node, 'transmit-queue-full', Math.max(0, verdicts.XDP_TX - traffic.framesFromGuest));
     return traffic;
   }

@@ -18,6 +18,8 @@ import type { Wire } from './wire.js';
 const BURST = 64;
 /** Milliseconds without a frame taken after which a guest counts as idle. */
 const GUEST_PAUSE_MS = 10;
+/** Milliseconds without any change after which it counts as done. */
+const GUEST_STILL_MS = 50;
 /** Milliseconds that frames may still be under way when nothing is seen to move any more. */
 const SETTLE_MS = 250;
 
@@ -85,7 +87,11 @@ export class LinuxDeployment implements Deployment {
     // Not one after the other until the first has something: all of them, each time.
     while (this.nics.map((nic) => nic.poll()).includes(true));
     await new Promise((resolve) => setImmediate(resolve));
-    if (this.nics.some(({ driver }) => driver.kind === 'remote')) await this.#untilTaken();
+    if (this.#hasRealGuest) await this.#untilTaken();
+  }
+
+  get #hasRealGuest(): boolean {
+    return this.nics.some(({ driver }) => driver.kind === 'remote');
   }
 
   /** Guests in other processes take frames when they please: waits until they have been still for a while. */
@@ -111,11 +117,14 @@ export class LinuxDeployment implements Deployment {
       await this.#serve();
       const report = await countFlow(this.#parts, sent);
       const ended = report.ends.reduce((sum, { frames }) => sum + frames, 0);
-      if (ended === report.framesSent + report.framesCopied) return report;
-      if (JSON.stringify(report) !== JSON.stringify(last)) since = Date.now();
+      const isStill = JSON.stringify(report) === JSON.stringify(last);
+      // What a real guest has got and not yet counted looks as if it had ended.
+      if (ended === report.framesSent + report.framesCopied && (isStill || !this.#hasRealGuest))
+        return report;
+      if (!isStill) since = Date.now();
       else if (Date.now() - since > SETTLE_MS || this.#parts.signal.aborted) return report;
       last = report;
-      await sleep(5);
+      await sleep(this.#hasRealGuest ? GUEST_STILL_MS : 5);
     }
   }
 }

@@ -68,6 +68,7 @@ async function rig(nic: Partial<NicSettings> = {}) {
   device.serve((request, room) => endpoint.handle(request, room));
   const agent = new GuestAgent(guestEnd, {
     party: party('guest'),
+    frames: () => ({ received: 7, transmitted: 5 }),
     bringUp: async (settings) => {
       if (settings.ifindex !== 2) throw new Error('no such nic');
       brought.push(settings);

@@ -24,11 +24,19 @@ const PART_BYTES = 1024 * 1024;
 /** Characters of a reason that are told; the log of a verifier may be long. */
 const MAX_REASON = 8192;
 
+/** Frames since the nic is up, those included that a program in the driver has dropped. */
+export interface FrameCounts {
+  readonly received: number;
+  readonly transmitted: number;
+}
+
 /** What the agent works with: in a guest its kernel, in tests whatever they make. */
 export interface AgentSurroundings {
   readonly party: Party;
   /** Brings a nic up; what comes back is its driver's receive path. */
   bringUp(nic: NicSettings): Promise<HookPlace>;
+  /** What the driver of a nic that is up counted. */
+  frames(nic: NicSettings): FrameCounts;
   /** The stream that the control channel of a nic goes by. */
   openControl(nic: number): Promise<Duplex>;
 }
@@ -38,6 +46,7 @@ export class GuestAgent {
   readonly #stream: Duplex;
   readonly #surroundings: AgentSurroundings;
   readonly #reader = new AgentMessageReader(FROM_HOST);
+  readonly #settings = new Map<number, NicSettings>();
   readonly #nics = new Map<number, LocalGuestDriver>();
   /** Control channels stay open: as long as a read of it waits, a port cannot be opened anew. */
   readonly #controls = new Map<number, SerialControlDriver>();
@@ -88,6 +97,10 @@ export class GuestAgent {
         return this.#nic(request.params.nic).counters();
       case 'control':
         return this.#nic(request.params.nic).control();
+      case 'frames':
+        // Throws for a nic that is not open.
+        this.#nic(request.params.nic);
+        return this.#surroundings.frames(this.#settings.get(request.params.nic)!);
       case 'send-requests':
         return this.#sendRequests(request.id, request.params.nic, request.params.order, attached);
       case 'cancel':
@@ -117,6 +130,7 @@ export class GuestAgent {
       hostile: nic.hostile,
     });
     this.#nics.set(nic.index, driver);
+    this.#settings.set(nic.index, nic);
   }
 
   async #closeNic(nic: number): Promise<void> {

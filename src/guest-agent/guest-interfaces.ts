@@ -2,6 +2,7 @@ import { closeSync, readdirSync, readFileSync } from 'node:fs';
 import { errnoName } from '../bpf/errno.js';
 import { XdpbedError } from '../core/diagnostic.js';
 import type { NicSettings } from '../linux/guest/agent-messages.js';
+import type { FrameCounts } from './guest-agent.js';
 import { libc } from '../linux/libc.js';
 
 const AF_INET = 2;
@@ -36,6 +37,14 @@ export function bringUpNic({ mac, ifindex, name, queues }: NicSettings): number 
   if (queues !== undefined) setQueuePairs(named, queues);
   bringUp(named);
   return ifindex;
+}
+
+/** What the driver of a nic counted, by its ifindex. */
+export function framesOf({ mac }: NicSettings): FrameCounts {
+  const { name } = interfaceOf(mac);
+  const count = (what: string): number =>
+    Number(readFileSync(`/sys/class/net/${name}/statistics/${what}`, 'latin1'));
+  return { received: count('rx_packets'), transmitted: count('tx_packets') };
 }
 
 /** The interface of a MAC address. Throws `guest-failed` when there is none. */

@@ -3,7 +3,7 @@ import { XdpbedError } from '../core/diagnostic.js';
 import { AGENT_PORT, controlPort } from '../linux/guest/agent-messages.js';
 import { libc } from '../linux/libc.js';
 import { GuestAgent } from './guest-agent.js';
-import { bringUpNic } from './guest-interfaces.js';
+import { bringUpNic, framesOf } from './guest-interfaces.js';
 import { kernelParty } from './guest-party.js';
 import { loadModules, mountFileSystems, silenceStack } from './guest-system.js';
 import { NativeXdpPlace } from './native-xdp-place.js';
@@ -24,6 +24,7 @@ async function main(): Promise<void> {
   const agent = new GuestAgent(port, {
     party: kernelParty(),
     bringUp: async (nic) => new NativeXdpPlace(bringUpNic(nic)),
+    frames: framesOf,
     openControl: (nic) => SerialPort.open(controlPort(nic)),
   });
   await agent.run();

@@ -49,6 +49,7 @@ export const FATES = {
   transmitted: 'sent out on the wire',
   'nic-ring-full': 'lost on the wire because the host’s NIC had no room',
   'ring-full': 'dropped because the tap’s ptr_ring was full',
+  'device-filtered': 'dropped by the device: not for an address that the guest listens to',
   'no-receive-buffer': 'dropped because the guest offered no receive buffer',
   'transmit-queue-full': 'dropped because the guest’s transmit queue was full',
   'bridge-filtered': 'dropped by the bridge: the destination is behind the port it came from',
@@ -245,6 +246,7 @@ export type RateResult = Static<typeof RateResult>;
 export const LOSSES: ReadonlySet<Fate> = new Set([
   'nic-ring-full',
   'ring-full',
+  'device-filtered',
   'no-receive-buffer',
   'transmit-queue-full',
   'link-broken',

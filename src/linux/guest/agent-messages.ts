@@ -58,6 +58,8 @@ export interface AgentMethods {
   'read-maps': { nic: number };
   counters: { nic: number };
   control: { nic: number };
+  /** Frames that the nic's driver has got and sent. */
+  frames: { nic: number };
   'send-requests': { nic: number; order: RequestsText };
   /** Ends an order of requests early. */
   cancel: { request: number };

@@ -10,3 +10,4 @@ export {
   type RunningGuest,
   type StartGuestOptions,
 } from './start-guest.js';
+export type { RemoteNicDriver } from './remote-nic-driver.js';

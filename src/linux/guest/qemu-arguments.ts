@@ -76,6 +76,8 @@ function netDevice(nic: number, mac: string, queueSize: number, taps: readonly n
     ...offloads.map((offload) => `${offload}=off`),
     `rx_queue_size=${queueSize}`,
     'tx_queue_size=256',
+    // The device would keep frames with a VLAN tag to itself until the guest asks for that VLAN.
+    'ctrl_vlan=off',
     // An interrupt for each queue, one for the control queue, one for the configuration.
     ...(taps.length > 1 ? ['mq=on', `vectors=${2 * taps.length + 2}`] : []),
   ];

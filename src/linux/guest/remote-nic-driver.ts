@@ -33,6 +33,7 @@ const Install = Type.Union([
   Type.Object({ attached: Type.Literal(false), reason: Reason }),
 ]);
 const Counters = Type.Union([VerdictCounts, Nothing]);
+const Frames = Type.Object({ received: Count, transmitted: Count });
 const Control = Type.Object({
   commands: Type.Record(Type.String({ maxLength: 100 }), Count, { maxProperties: 1000 }),
   acks: Type.Object({ ok: Count, err: Count }),
@@ -102,6 +103,11 @@ export class RemoteNicDriver implements RemoteDriver {
   async counters(): Promise<VerdictCounts | undefined> {
     const counts = await this.#agent.ask('counters', { nic: this.#nic }, Counters, { within: WITHIN.other });
     return counts ?? undefined;
+  }
+
+  /** Frames that the guest's driver says it has got and sent. */
+  async frames(): Promise<{ received: number; transmitted: number }> {
+    return this.#agent.ask('frames', { nic: this.#nic }, Frames, { within: WITHIN.other });
   }
 
   async control(): Promise<ControlCounts> {

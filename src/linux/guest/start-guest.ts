@@ -2,7 +2,6 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
-import type { RemoteDriver } from '../../core/contract/fabric.js';
 import { messageOf, XdpbedError } from '../../core/diagnostic.js';
 import { AgentClient, type GuestGreeting } from './agent-client.js';
 import { confinement, findInPath } from './confinement.js';
@@ -72,7 +71,7 @@ export interface RunningGuest {
   readonly bootMs: number;
   readonly qmp: QmpClient;
   /** Brings a nic up and gives the driver that the core works with. */
-  openNic(options: OpenNicOptions): Promise<RemoteDriver>;
+  openNic(options: OpenNicOptions): Promise<RemoteNicDriver>;
   /** Called once when the guest dies, or breaks a rule; at once when it has. */
   onFailed(handler: (error: XdpbedError) => void): void;
   consoleTail(lines?: number): string[];
@@ -269,7 +268,7 @@ class QemuGuest implements RunningGuest {
     this.#agent.fail('interrupted while it started');
   }
 
-  async openNic({ index, name, ifindex, queues, hostile = false }: OpenNicOptions): Promise<RemoteDriver> {
+  async openNic({ index, name, ifindex, queues, hostile = false }: OpenNicOptions): Promise<RemoteNicDriver> {
     const nic = this.#options.nics[index];
     if (nic === undefined) throw new XdpbedError('internal-error', `guest ${this.name} has no nic ${index}`);
     const { mac } = nic;
