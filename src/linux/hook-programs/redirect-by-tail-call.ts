@@ -9,7 +9,7 @@ import { fetchKept, findKeeper, keepRegister } from '../../bpf/rewrite/keeper.js
 import { ProgramEditor } from '../../bpf/rewrite/program-editor.js';
 import { XDP_REDIRECT } from '../../bpf/xdp.js';
 import type { ProgramFacts } from '../../core/contract/verifier.js';
-import { calledHelper, insnsBySlot, mainFunctionEnd, replaceExits } from './main-function.js';
+import { calledHelper, insnsBySlot, mainFunctionEnd, replaceExits, whyNotOurs } from './main-function.js';
 import { refuse, rewritten, type Rewriting, type RewritingRefusal } from './rewriting.js';
 
 export interface TailCallRedirection {
@@ -56,6 +56,8 @@ export function redirectByTailCall(
 ): Rewriting<{ /** Handle of the device map. */ readonly deviceMap: number }> {
   const deviceMap = findDeviceMap(program, options.maps);
   if (typeof deviceMap !== 'number') return deviceMap;
+  const refusal = whyNotOurs(program, [options.programs]);
+  if (refusal !== undefined) return refusal;
   const calls = findRedirects(program);
   if (!Array.isArray(calls)) return calls;
 
