@@ -150,7 +150,7 @@ function convertLoad(insn: Insn, offset: number, context: ConstantFields): Insn 
 // Helpers --------------------------------------------------------------------------------------------------------
 
 /** Helpers of XDP that SCHED_CLS has under the same number and that do the same there. */
-const SAME_HELPERS: ReadonlySet<number> = new Set([
+export const SAME_HELPERS: ReadonlySet<number> = new Set([
   BPF_FUNC.map_lookup_elem,
   BPF_FUNC.map_update_elem,
   BPF_FUNC.map_delete_elem,
