@@ -1,3 +1,4 @@
+import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { errnoName } from '../../src/bpf/errno.js';
 import type { HookPoint, HostNicPlan } from '../../src/core/contract/plan.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
@@ -17,6 +18,13 @@ import type { VerdictCounters } from './verdict-counters.js';
 
 /** Hooks that a frame comes to from the NIC's program, by a tail call in place of its redirect. */
 const FROM_NIC: ReadonlySet<HookPoint> = new Set(['tail-call', 'devmap', 'cpumap', 'veth-shim']);
+
+const DEVICE_MAPS: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP_HASH,
+]);
+/** Of more, the comparisons would cost as much as what they save. */
+const MAX_LIKELY_KEYS = 4;
 
 /**
  * A NIC of the host, with the place of its native XDP program. Where the program redirects a frame into a device map,
@@ -68,9 +76,11 @@ export class HostNic {
     if (!FROM_NIC.has(this.hook)) return { program: counting.program, maps: maps.fds };
     const types = new Map([...maps.fds].map(([handle, fd]) => [handle, { type: typeOf(fd) }]));
     const { handle: programsHandle } = added(maps.fds, { programs: 0 });
+    const devices = [...maps.fds.values()].filter((fd) => DEVICE_MAPS.has(typeOf(fd)));
     const redirecting = redirectByTailCall(counting.program, {
       programs: programsHandle.programs,
       maps: types,
+      likelyKeys: devices.flatMap((fd) => keysOf(fd)).slice(0, MAX_LIKELY_KEYS),
       facts: counting.facts,
     });
     if (!redirecting.ok) {
@@ -87,13 +97,14 @@ export class HostNic {
   }
 }
 
-/** Keys of a device map whose entry is this device. */
-function keysOf(fd: number, ifindex: number): number[] {
+/** Keys of a device map whose entry is this device, or any. */
+function keysOf(fd: number, ifindex?: number): number[] {
   const found: number[] = [];
   let key = mapNextKey(fd, null, 4);
   for (let step = 0; typeof key !== 'number' && step < entriesOf(fd); step++) {
     const value = mapLookup(fd, key, valueSizeOf(fd));
-    if (typeof value !== 'number' && firstWord(value) === ifindex) found.push(firstWord(key));
+    const device = typeof value === 'number' ? 0 : firstWord(value);
+    if (device !== 0 && (ifindex === undefined || device === ifindex)) found.push(firstWord(key));
     key = mapNextKey(fd, key, 4);
   }
   return found;

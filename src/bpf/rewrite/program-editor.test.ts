@@ -143,6 +143,30 @@ describe('ProgramEditor', () => {
     expect([targets.get(at), targets.get(at + 1), targets.get(at + 2)]).toEqual([at + 2, at + 3, 0]);
   });
 
+  it('does not take long where each jump made long puts one more out of reach', () => {
+    const jumps = 3000;
+    const last = jumps + 0x7fff;
+    const original = program('exit');
+    const insns = [
+      ...Array.from({ length: jumps }, () => assemble(`if r1 == 0 goto +${0x7fff}`)[0]!),
+      ...Array.from({ length: last - jumps }, () => assemble('r0 = 0')[0]!),
+      ...original.insns,
+    ];
+    const editor = new ProgramEditor({ ...original, insns });
+    // In the way of the last jump only.
+    editor.insertAfter(last - 1, { insns: assemble('r9 = 9') });
+    const start = performance.now();
+    const edited = editor.finish();
+    expect(performance.now() - start).toBeLessThan(2000);
+    const targets = jumpTargets(edited.program.insns);
+    for (let slot = 0; slot < jumps; slot++) {
+      const at = edited.slotOf(slot)!;
+      // A long one is three slots, of which the last goes to the target.
+      const long = edited.slotOf(slot + 1)! - at === 3;
+      expect(targets.get(long ? at + 2 : at)).toBe(edited.slotOf(slot + 0x8000));
+    }
+  });
+
   it('moves functions, lines and missing functions along, as a kernel wants them', () => {
     const line = (insn: number, number: number) => ({
       insn,

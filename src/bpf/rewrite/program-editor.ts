@@ -302,19 +302,26 @@ function sizeOf({ second, far }: Item): number {
   return second === undefined ? 1 : 2;
 }
 
+/** Rounds after which jumps that reach, but not by much, are made long as well. */
+const EXACT_ROUNDS = 8;
+/** What stands between such a jump and its target may treble, and the jump still reaches. */
+const SAFE_DISTANCE = 0x2000;
+
 /**
  * The slot of each item, and of what would come after the last. Jumps that do not reach are made long, which moves what
- * follows them, until all reach: each round makes one longer at least, so that it ends.
+ * follows them and may put others out of reach, and so on. A program can be made so that each round puts out of reach just
+ * one more: after a few rounds all are made long that may ever have to be.
  */
 function layOut(items: Item[], itemOf: (target: Target) => number): number[] {
-  for (;;) {
+  for (let round = 0; ; round++) {
     const slots: number[] = [0];
     for (const item of items) slots.push(slots.at(-1)! + sizeOf(item));
+    const reach = round < EXACT_ROUNDS ? 0x7fff : SAFE_DISTANCE;
     let changed = false;
     items.forEach((item, index) => {
       if (item.target === undefined || item.far === true || distanceField(item.insn) !== 'off') return;
       const distance = slots[itemOf(item.target)]! - slots[index]! - 1;
-      if (distance >= -0x8000 && distance <= 0x7fff) return;
+      if (distance >= -reach - 1 && distance <= reach) return;
       changed = true;
       if (item.insn.opcode === OP_GOTO) item.insn = { ...item.insn, opcode: OP_GOTOL, off: 0 };
       else item.far = true;

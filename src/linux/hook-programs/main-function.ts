@@ -1,9 +1,17 @@
 import { functionStarts } from '../../bpf/function-starts.js';
 import { isLddw, type Insn } from '../../bpf/insn.js';
-import { BPF_CALL_HELPER, BPF_PSEUDO_KFUNC_CALL, OP_CALL, OP_EXIT } from '../../bpf/opcodes.js';
+import {
+  BPF_CALL_HELPER,
+  BPF_PSEUDO_KFUNC_CALL,
+  BPF_PSEUDO_MAP_FD,
+  BPF_PSEUDO_MAP_VALUE,
+  OP_CALL,
+  OP_EXIT,
+} from '../../bpf/opcodes.js';
 import type { Program } from '../../bpf/program.js';
 import { jumpTo, type Label, type Piece, type ProgramEditor } from '../../bpf/rewrite/program-editor.js';
 import { BPF_FUNC } from '../../bpf/helper-ids.js';
+import { refuse, type RewritingRefusal } from './rewriting.js';
 
 /** Slots of the main function: from 0 up to this one, where the first of the others begins. */
 export function mainFunctionEnd(program: Program): number {
@@ -16,6 +24,23 @@ export function* insnsBySlot(insns: readonly Insn[]): Generator<readonly [number
     yield [slot, insns[slot]!];
     if (isLddw(insns[slot])) slot++;
   }
+}
+
+/**
+ * Why a map cannot be given to the code that is put into a program: the program names it itself, and could change what is
+ * counted there, or what it goes on to.
+ */
+export function whyNotOurs(
+  { insns }: Program,
+  handles: readonly (number | undefined)[],
+): RewritingRefusal | undefined {
+  for (const [slot, insn] of insnsBySlot(insns)) {
+    const namesMap = insn.src === BPF_PSEUDO_MAP_FD || insn.src === BPF_PSEUDO_MAP_VALUE;
+    if (isLddw(insn) && namesMap && handles.includes(insn.imm)) {
+      return refuse(`the program itself names map ${insn.imm}, which is to be the hook's`, slot);
+    }
+  }
+  return undefined;
 }
 
 /** The helper that an insn calls. */

@@ -9,7 +9,7 @@ import { fetchKept, findKeeper, keepRegister } from '../../bpf/rewrite/keeper.js
 import { ProgramEditor } from '../../bpf/rewrite/program-editor.js';
 import { XDP_REDIRECT } from '../../bpf/xdp.js';
 import type { ProgramFacts } from '../../core/contract/verifier.js';
-import { calledHelper, insnsBySlot, mainFunctionEnd, replaceExits } from './main-function.js';
+import { calledHelper, insnsBySlot, mainFunctionEnd, replaceExits, whyNotOurs } from './main-function.js';
 import { refuse, rewritten, type Rewriting, type RewritingRefusal } from './rewriting.js';
 
 export interface TailCallRedirection {
@@ -17,6 +17,11 @@ export interface TailCallRedirection {
   readonly programs: number;
   /** What the program's maps are, by handle. */
   readonly maps: ReadonlyMap<number, Pick<MapAttributes, 'type'>>;
+  /**
+   * Keys to be looked for first, few: a tail call with a constant index is a jump, any other an indirect one, which costs
+   * ten and more nanoseconds where the kernel guards against Spectre (arch/x86/net/bpf_jit_comp.c, emit_bpf_tail_call).
+   */
+  readonly likelyKeys?: readonly number[] | undefined;
   readonly stackBytes?: number | undefined;
   readonly facts?: ProgramFacts | undefined;
 }
@@ -56,6 +61,8 @@ export function redirectByTailCall(
 ): Rewriting<{ /** Handle of the device map. */ readonly deviceMap: number }> {
   const deviceMap = findDeviceMap(program, options.maps);
   if (typeof deviceMap !== 'number') return deviceMap;
+  const refusal = whyNotOurs(program, [options.programs]);
+  if (refusal !== undefined) return refusal;
   const calls = findRedirects(program);
   if (!Array.isArray(calls)) return calls;
 
@@ -84,11 +91,21 @@ export function redirectByTailCall(
        remember:`;
     editor.insertBefore(slot, { insns: [...assemble(remember), keepRegister(key, 0)] });
   }
+  const direct = (options.likelyKeys ?? []).map(
+    (likely, index) => `
+      if w3 != ${likely} goto other_${index}
+      w3 = ${likely}
+      call bpf_tail_call
+      w0 = ${XDP_REDIRECT}
+      exit
+    other_${index}:`,
+  );
   const text = `
       if w0 != ${XDP_REDIRECT} goto out
       ${formatInsn([fetchKept(context, 1)], 0)}
       r2 = map[fd:${options.programs}]
       ${formatInsn([fetchKept(key, 3)], 0)}
+      ${direct.join('')}
       call bpf_tail_call
       w0 = ${XDP_REDIRECT}
     out:

@@ -100,6 +100,33 @@ describe('countVerdicts', () => {
   });
 });
 
+describe('routeVerdicts', () => {
+  it('refuses a program that names a map of the hook itself', () => {
+    const meddler = xdp('r1 = map[fd:7][0]+0\nr0 = 2\nexit');
+    const refusal = {
+      ok: false,
+      reason: "the program itself names map 7, which is to be the hook's",
+      insn: 0,
+    };
+    expect(countVerdicts(meddler, { counters: 7 })).toEqual(refusal);
+    const routes: VerdictRoutes = {
+      XDP_PASS: { action: 'tail-call', programs: 7, index: 0, ifEmpty: 'XDP_DROP' },
+    };
+    expect(routeVerdicts(meddler, routes)).toEqual(refusal);
+  });
+
+  it('refuses a main function without room for the context', () => {
+    const full = xdp('r6 = 6\nr7 = 7\nr8 = 8\nr9 = 9\n*(u64 *)(r10 -512) = r6\nr0 = 2\nexit');
+    const routes: VerdictRoutes = {
+      XDP_PASS: { action: 'tail-call', programs: 1, index: 0, ifEmpty: 'XDP_DROP' },
+    };
+    const reason = 'the main function leaves neither a register nor 8 bytes of stack to keep the context in';
+    expect(routeVerdicts(full, routes)).toEqual({ ok: false, reason });
+    // Without a tail call no context is needed.
+    expect(countVerdicts(full, { counters: 1 })).toMatchObject({ ok: true });
+  });
+});
+
 describe.skipIf(skipped !== '')(`verdicts in the kernel${skipped}`, () => {
   it.each([RETURN_FIRST_BYTE, CROWDED])('counts each way out by its verdict, and what is none', (program) => {
     const kernel = new KernelCase([COUNTERS]);

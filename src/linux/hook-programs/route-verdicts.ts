@@ -5,7 +5,7 @@ import { ProgramEditor } from '../../bpf/rewrite/program-editor.js';
 import { XDP_ACTION_NAMES, type XdpActionName } from '../../bpf/xdp.js';
 import type { ProgramFacts } from '../../core/contract/verifier.js';
 import { formatInsn } from '../../bpf/disassembler.js';
-import { mainFunctionEnd, mayLeaveOtherwise, replaceExits } from './main-function.js';
+import { mainFunctionEnd, mayLeaveOtherwise, replaceExits, whyNotOurs } from './main-function.js';
 import { refuse, rewritten, type Rewriting } from './rewriting.js';
 import { COUNTING_STACK, countingText, freeAtExit } from './verdict-counters.js';
 
@@ -62,7 +62,7 @@ export function countVerdicts(
  * without a route is returned. A value that is no verdict goes the way of XDP_ABORTED, as in the kernel.
  *
  * The context is kept for the exit in a register that the main function leaves alone, or else in 8 bytes of stack below
- * what it uses; where there is neither, the program is refused. What a program redirected to before it returned something
+ * what it uses; where there is neither, the program is refused, and so is one that names a map of the hook's itself. What a program redirected to before it returned something
  * else is forgotten with the next redirect.
  */
 export function routeVerdicts(
@@ -76,6 +76,11 @@ export function routeVerdicts(
     const route = routes[name];
     return route === undefined || route.action === 'return' ? [] : [{ verdict, route }];
   });
+  const refusal = whyNotOurs(program, [
+    options.counters,
+    ...routed.map(({ route }) => (route.action === 'tail-call' ? route.programs : route.map)),
+  ]);
+  if (refusal !== undefined) return refusal;
   let context: Keeper | undefined;
   if (routed.some(({ route }) => route.action === 'tail-call')) {
     context = findKeeper(body, { stackBytes: options.stackBytes, scratchBytes: COUNTING_STACK });

@@ -18,7 +18,7 @@ import { KernelCase, mapLines, pinToFirstCpu, type KernelCaseMap } from '../test
 import { testRunSkb, testRunXdp } from '../test-run.js';
 import { replaceExits } from './main-function.js';
 import { NO_VERDICT_COUNTER, VERDICT_COUNTERS, VERDICT_COUNTERS_MAP } from './verdict-counters.js';
-import { TCX_ACTION, xdpToTcx, type TcxOptions } from './xdp-to-tcx.js';
+import { SAME_HELPERS, TCX_ACTION, xdpToTcx, type TcxOptions } from './xdp-to-tcx.js';
 
 const probe = probeBpf();
 const skipped = probe.status === 'supported' ? '' : ` (skipped: ${probe.reason})`;
@@ -231,6 +231,22 @@ describe.skipIf(skipped !== '')(`xdpToTcx in the kernel${skipped}`, () => {
     expect(counts.map((count, index) => count > 0 && index).filter((index) => index !== false)).toEqual([
       verdict < 0 ? NO_VERDICT_COUNTER : verdict,
     ]);
+  });
+
+  it('keeps only helpers that both types of program have', () => {
+    const kernel = new KernelCase();
+    try {
+      const isKnown = (type: number, helper: number): boolean => {
+        // Its arguments are wrong; what a type does not have is not looked at that far.
+        const result = kernel.tryLoad({ ...xdp(`call ${helper}\nr0 = 2\nexit`), type });
+        return typeof result === 'number' || !/unknown func|cannot use helper/.test(result);
+      };
+      const missing = [...SAME_HELPERS].filter((helper) => !isKnown(6, helper) || !isKnown(3, helper));
+      expect(missing).toEqual([]);
+      expect([isKnown(3, 51), isKnown(6, 51)]).toEqual([false, true]);
+    } finally {
+      kernel.close();
+    }
   });
 
   // Loads all of a packet that it takes for one of 64 bytes, counts how often, and passes it on.

@@ -7,7 +7,7 @@ import { ProgramEditor, type Piece } from '../../bpf/rewrite/program-editor.js';
 import { XDP_MD, XDP_PASS, XDP_TX } from '../../bpf/xdp.js';
 import type { ProgramFacts } from '../../core/contract/verifier.js';
 import { constantAt, loadConstant, type ConstantFields } from './constant-context.js';
-import { calledHelper, insnsBySlot, mainFunctionEnd, replaceExits } from './main-function.js';
+import { calledHelper, insnsBySlot, mainFunctionEnd, replaceExits, whyNotOurs } from './main-function.js';
 import { refuse, rewritten, type Rewriting, type RewritingRefusal } from './rewriting.js';
 import { dropUnreachable } from './unreachable-insns.js';
 import { countingText, freeAtExit } from './verdict-counters.js';
@@ -60,7 +60,10 @@ export interface TcxOptions {
 export function xdpToTcx(program: Program, options: TcxOptions): Rewriting {
   const { facts } = options;
   const editor = new ProgramEditor(program);
-  const unfit = convertLoads(editor, program, options) ?? convertCalls(editor, program, facts);
+  const unfit =
+    whyNotOurs(program, [options.counters]) ??
+    convertLoads(editor, program, options) ??
+    convertCalls(editor, program, facts);
   if (unfit !== undefined) return unfit;
 
   const mainEnd = mainFunctionEnd(program);
@@ -147,7 +150,7 @@ function convertLoad(insn: Insn, offset: number, context: ConstantFields): Insn 
 // Helpers --------------------------------------------------------------------------------------------------------
 
 /** Helpers of XDP that SCHED_CLS has under the same number and that do the same there. */
-const SAME_HELPERS: ReadonlySet<number> = new Set([
+export const SAME_HELPERS: ReadonlySet<number> = new Set([
   BPF_FUNC.map_lookup_elem,
   BPF_FUNC.map_update_elem,
   BPF_FUNC.map_delete_elem,
