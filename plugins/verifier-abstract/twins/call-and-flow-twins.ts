@@ -114,6 +114,36 @@ export const CALL_TWINS: readonly Twin[] = [
     accepted: `r1 = map[values]\n ${PASS}`,
   },
   {
+    name: 'map that does not exist, where nobody comes',
+    code: 'map-unknown',
+    rejected: `r0 = 2\n if r0 == 2 goto out\n r1 = map[fd:99]\n out: exit`,
+    accepted: `r0 = 2\n if r0 == 2 goto out\n r1 = map[values]\n out: exit`,
+  },
+  {
+    name: 'address of the value of an array of several',
+    code: 'map-value-address',
+    rejected: `r1 = map[values][0]+0\n r1 = *(u8 *)(r1 +0)\n ${PASS}`,
+    accepted: `r1 = map[wide][0]+0\n r1 = *(u8 *)(r1 +0)\n ${PASS}`,
+  },
+  {
+    name: 'address past the end of a value',
+    code: 'map-value-address',
+    rejected: `r1 = map[wide][0]+256\n ${PASS}`,
+    accepted: `r1 = map[wide][0]+255\n ${PASS}`,
+  },
+  {
+    name: 'address past the end of a value, where nobody comes',
+    code: 'map-value-address',
+    rejected: `r0 = 2\n if r0 == 2 goto out\n r1 = map[wide][0]+256\n out: exit`,
+    accepted: `r0 = 2\n if r0 == 2 goto out\n r1 = map[wide][0]+255\n out: exit`,
+  },
+  {
+    name: 'address of a value of a map of another type, where nobody comes',
+    code: 'map-value-address',
+    rejected: `r0 = 2\n if r0 == 2 goto out\n r1 = map[devices][0]+0\n out: exit`,
+    accepted: `r0 = 2\n if r0 == 2 goto out\n r1 = map[devices]\n out: exit`,
+  },
+  {
     name: 'key at the end of the stack',
     code: 'stack-bounds',
     rejected: `*(u32 *)(r10 -4) = 0\n r2 = r10\n r2 += -2\n r1 = map[values]\n call bpf_map_lookup_elem\n ${PASS}`,
