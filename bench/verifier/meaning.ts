@@ -1,0 +1,79 @@
+import type { Insn } from '../../src/bpf/insn.js';
+import * as op from '../../src/bpf/opcodes.js';
+import type { GeneratedCase } from '../../src/conformance/program-generator/index.js';
+import type { ProgramFacts, VerifyRequest } from '../../src/core/contract/verifier.js';
+import { AbstractVerifier } from '../../plugins/verifier-abstract/abstract-verifier.js';
+import { readKernelLog } from '../../plugins/verifier-kernel/kernel-log.js';
+import { movesByBoundedNumber } from './bounded-move.js';
+import { isDeadWay } from './dead-way.js';
+import { judge, requestOf, type Judgement, type Judges, type Mode } from './judges.js';
+import { tellsNoAddress } from './no-address.js';
+import { classOf, isKernelBug, type RejectionClass } from './tally.js';
+import { isLeftByTailCall, withoutTailCalls, type Stead } from './without-tail-calls.js';
+
+/** What both verifiers say of a case in one mode. */
+export interface Opinions {
+  readonly abstract: Judgement;
+  readonly kernel: Judgement | undefined;
+}
+
+/** What it means that the kernel rejects what abstract accepts; undefined if it is not so. */
+export async function meaningOf(
+  judges: Readonly<Record<Mode, Judges>>,
+  mode: Mode,
+  generated: GeneratedCase,
+  { abstract, kernel }: Opinions,
+): Promise<RejectionClass | undefined> {
+  const theirs = kernel!.verification;
+  if (theirs.accepted || !abstract.verification.accepted) return undefined;
+  const { insn } = theirs;
+  const verifier = judges[mode].abstract;
+  const request = requestOf(generated.programs[kernel!.program]!, generated);
+  // What abstract proves of a program that is left in the middle of a function was wrong once; its word alone excuses nothing.
+  const stead = isLeftByTailCall(request.program.insns) ? withoutTailCalls(request) : itself(request);
+  const place = insn === undefined ? undefined : stead.placeOf(insn);
+  const ours = await verifier.verify(stead.request);
+  const facts = ours.accepted ? ours.facts : undefined;
+  const isDead = async (): Promise<boolean> =>
+    (place !== undefined && facts?.unreachable.has(place) === true) ||
+    (await isDeadWay(verifier, stead.request, stead.pathOf(await kernelPath(judges[mode], request))));
+  const forRoot = mode === 'guest' ? (await judge(judges.root.kernel!, generated)).verification : undefined;
+  const asked = async (question: typeof tellsNoAddress): Promise<boolean> =>
+    place !== undefined &&
+    verifier instanceof AbstractVerifier &&
+    (await question(verifier.config, stead.request, place));
+  return classOf(theirs, {
+    isDead,
+    tellsNoAddress: () => asked(tellsNoAddress),
+    movesByBoundedNumber: () => asked(movesByBoundedNumber),
+    isCopy: insn !== undefined && isCopy(request.program.insns[insn]),
+    isExact: facts !== undefined && isExactAt(facts, place),
+    acceptedForRoot: forRoot !== undefined && (forRoot.accepted || isKernelBug(forRoot.reason)),
+  });
+}
+
+function itself(request: VerifyRequest): Stead {
+  return { request, placeOf: (insn) => insn, pathOf: (path) => [...path] };
+}
+
+/** The insns of the path that the kernel rejects. */
+async function kernelPath({ kernel }: Judges, request: VerifyRequest): Promise<number[]> {
+  const { log } = await kernel!.verify({ ...request, log: true });
+  return log === undefined ? [] : readKernelLog(log).path.map(({ insn }) => insn);
+}
+
+function isCopy(insn: Insn | undefined): boolean {
+  const opcode = insn?.opcode;
+  return (
+    opcode === (op.BPF_ALU64 | op.BPF_MOV | op.BPF_X) || opcode === (op.BPF_STX | op.BPF_MEM | op.BPF_DW)
+  );
+}
+
+/** Whether abstract knows exactly, on every path, where the access at an insn goes or what a call there is given. */
+function isExactAt({ accesses, calls }: ProgramFacts, insn: number | undefined): boolean {
+  if (insn === undefined) return false;
+  const access = accesses.get(insn);
+  return access === undefined
+    ? (calls.get(insn)?.constants.size ?? 0) > 0
+    : access.minOffset === access.maxOffset;
+}
