@@ -36,7 +36,7 @@ export class AbstractVerifier implements Verifier {
 
   async verify(request: VerifyRequest): Promise<Verification> {
     const { program, signal } = request;
-    const budget = new Budget(this.#limits(request));
+    const budget = new Budget(this.#limits(request), request.limits?.clock);
     const log = request.log === true ? new StateLog(program) : undefined;
     let exploration: Exploration | undefined;
     let simulation: Simulation | undefined;
