@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest';
+import { withBoundsTold } from '../../bench/verifier/bounded-move.js';
+import { openKernelVerifier } from '../../bench/verifier/kernel-oracle.js';
 import { meaningOf } from '../../bench/verifier/meaning.js';
 import { withoutTailCalls } from '../../bench/verifier/without-tail-calls.js';
 import { assemble } from '../../src/bpf/assembler.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
-import { BPF_PROG_TYPE_XDP } from '../../src/bpf/program.js';
+import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
 import type { GeneratedCase } from '../../src/conformance/program-generator/index.js';
 import type {
   ProgramFacts,
@@ -41,6 +43,16 @@ function requestOf(text: string): VerifyRequest {
     program: { name: 'p', type: BPF_PROG_TYPE_XDP, attachType: 'BPF_XDP', gplCompatible: true, insns },
     maps: new Map(MAPS.map(({ handle, ...map }) => [handle, { ...map, flags: 0 }])),
   };
+}
+
+function caseOf(program: Program): GeneratedCase {
+  const maps = MAPS.map(({ handle, name, ...attributes }) => ({
+    handle,
+    name,
+    attributes: { ...attributes, flags: 0 },
+    initial: [],
+  }));
+  return { seed: 0, programs: [program], maps, frames: [], mutations: [] };
 }
 
 const abstract = new AbstractVerifier(DEFAULT_CONFIG);
@@ -129,18 +141,7 @@ describe('what it means that only the kernel rejects', () => {
       statistics: { processedInsns: 0, peakStates: 0, totalStates: 0 },
     };
     const kernel: Verifier = { name: 'kernel', verify: () => Promise.resolve(theirs) };
-    const generated: GeneratedCase = {
-      seed: 0,
-      programs: [request.program],
-      maps: MAPS.map(({ handle, name, ...attributes }) => ({
-        handle,
-        name,
-        attributes: { ...attributes, flags: 0 },
-        initial: [],
-      })),
-      frames: [],
-      mutations: [],
-    };
+    const generated = caseOf(request.program);
     const judges = { abstract: judged, kernel };
     return meaningOf({ guest: judges, root: judges }, 'guest', generated, {
       abstract: { verification: await abstract.verify(request), program: 0 },
@@ -165,5 +166,47 @@ describe('what it means that only the kernel rejects', () => {
       },
     };
     expect(await meaning(0, credulous)).toBe('safety');
+  });
+
+  it('is told bounds by comparisons that change nothing', async () => {
+    const request = requestOf(text(20));
+    const told = (await withBoundsTold(DEFAULT_CONFIG, request, [0, 1, 2, 10, 11]))!;
+    const from = 10;
+    const added = told.request.program.insns.slice(from, from + 4);
+    expect(added).toEqual(assemble(`if r7 >= 0 goto +1\n r7 = 0\n if r7 <= 20 goto +1\n r7 = 20`));
+    expect(told.corrections).toEqual([from + 1, from + 3]);
+    const { unreachable } = await factsOf(told.request);
+    for (const insn of told.corrections) expect(unreachable.has(insn)).toBe(true);
+    expect(await withBoundsTold(DEFAULT_CONFIG, request, [0, 1, 2, 11])).toBeUndefined();
+  });
+
+  it('is precision where the kernel accepts with the bounds of abstract, and safety where it then does not', async () => {
+    const kernel = await openKernelVerifier(false);
+    if (typeof kernel === 'string') return;
+    const { length } = requestOf(text(20)).program.insns;
+    const of = async (insns: string, rejects: (request: VerifyRequest) => boolean) => {
+      const { program } = requestOf(insns);
+      const stern: Verifier = {
+        name: 'kernel',
+        verify: async (request) =>
+          rejects(request)
+            ? {
+                ...(await kernel.verify(request)),
+                accepted: false,
+                code: 'map-value-bounds',
+                reason: 'stern',
+                insn: ACCESS + request.program.insns.length - length,
+              }
+            : kernel.verify(request),
+      };
+      const generated = caseOf(program);
+      const each = { abstract, kernel: stern };
+      return meaningOf({ guest: each, root: each }, 'guest', generated, {
+        abstract: { verification: await abstract.verify(requestOf(insns)), program: 0 },
+        kernel: { verification: await stern.verify(requestOf(insns)), program: 0 },
+      });
+    };
+    expect(await of(text(20), ({ program }) => program.insns.length === length)).toBe('precision');
+    expect(await of(text(20), () => true)).toBe('safety');
   });
 });
