@@ -174,6 +174,30 @@ export const CALL_TWINS: readonly Twin[] = [
     accepted: `r1 = 0\n r2 = 0\n r3 = 0\n r4 = 0\n r5 = 0\n call bpf_csum_diff\n ${PASS}`,
   },
   {
+    name: 'NULL for memory of no bytes, to a helper that takes none',
+    code: 'helper-argument',
+    rejected: `r1 = map[ring]\n r2 = 0\n r3 = 0\n r4 = 0\n call bpf_ringbuf_output\n ${PASS}`,
+    accepted: `r1 = map[ring]\n r2 = r10\n r2 += -1\n r3 = 0\n r4 = 0\n call bpf_ringbuf_output\n ${PASS}`,
+  },
+  {
+    name: 'no bytes behind the end of the stack',
+    code: 'stack-bounds',
+    rejected: `r1 = map[ring]\n r2 = r10\n r3 = 0\n r4 = 0\n call bpf_ringbuf_output\n ${PASS}`,
+    accepted: `r1 = map[ring]\n r2 = r10\n r2 += -1\n r3 = 0\n r4 = 0\n call bpf_ringbuf_output\n ${PASS}`,
+  },
+  {
+    name: 'NULL for events of no bytes',
+    code: 'helper-argument',
+    rejected: `r2 = map[events]\n r3 = 0\n r4 = 0\n r5 = 0\n call bpf_perf_event_output\n ${PASS}`,
+    accepted: `r2 = map[events]\n r3 = 0\n r4 = r10\n r4 += -512\n r5 = 0\n call bpf_perf_event_output\n ${PASS}`,
+  },
+  {
+    name: 'NULL for a text of no bytes that is written, but not for one that is read',
+    code: 'helper-argument',
+    rejected: `r1 = 0\n r2 = 0\n r3 = 0\n r4 = 0\n r5 = 0\n call bpf_snprintf\n ${PASS}`,
+    accepted: `r1 = 0\n r2 = 0\n r3 = map[constants][0]+0\n r4 = 0\n r5 = 0\n call bpf_snprintf\n ${PASS}`,
+  },
+  {
     name: 'a number that is not NULL for memory of no bytes',
     code: 'helper-argument',
     rejected: `r1 = 1\n r2 = 0\n r3 = 0\n r4 = 0\n r5 = 0\n call bpf_csum_diff\n ${PASS}`,
