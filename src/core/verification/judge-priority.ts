@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { setPriority } from 'node:os';
+import { getPriority, setPriority } from 'node:os';
 
 /**
  * How far judges stand back where they take part like others, setpriority(2): on a core of which somebody else wants all, a
@@ -24,7 +24,8 @@ export class JudgePriority {
 
   constructor() {
     try {
-      setPriority(process.pid, NICE);
+      // Not before the host, whatever that has.
+      setPriority(process.pid, Math.max(getPriority(process.pid), NICE));
     } catch {
       // Then it is as it was.
     }
