@@ -1,17 +1,13 @@
-import { isLddw, type Insn } from '../../src/bpf/insn.js';
+import { isLddw } from '../../src/bpf/insn.js';
 import * as op from '../../src/bpf/opcodes.js';
 import { generateCase, type GeneratedCase } from '../../src/conformance/program-generator/index.js';
-import type { Acceptance, ProgramFacts, Rejection, VerifyRequest } from '../../src/core/contract/verifier.js';
-import { AbstractVerifier } from '../../plugins/verifier-abstract/abstract-verifier.js';
-import { readKernelLog } from '../../plugins/verifier-kernel/kernel-log.js';
-import { isDeadWay } from './dead-way.js';
+import type { Acceptance, Rejection } from '../../src/core/contract/verifier.js';
 import { generateOfEachKind } from './generated-programs.js';
-import { judge, requestOf, type Judgement, type Judges, type Mode } from './judges.js';
-import { movesByBoundedNumber } from './bounded-move.js';
-import { tellsNoAddress } from './no-address.js';
+import { judge, type Judges, type Mode } from './judges.js';
+import { meaningOf, type Opinions } from './meaning.js';
 import { describeCase, shrinkCase } from './shrink.js';
 import { findMiss, type Miss } from './soundness.js';
-import { classOf, isKernelBug, Tally, type RejectionClass } from './tally.js';
+import { Tally } from './tally.js';
 
 export interface CampaignOptions {
   readonly programs: number;
@@ -43,12 +39,6 @@ export interface Finding {
 interface Counts {
   accepted: number;
   acceptedMutated: number;
-}
-
-/** What both verifiers say of a case in one mode. */
-interface Opinions {
-  readonly abstract: Judgement;
-  readonly kernel: Judgement | undefined;
 }
 
 /** Tries one generated program after the other and keeps count. */
@@ -140,7 +130,7 @@ export class Campaign {
   async #compare(mode: Mode, generated: GeneratedCase, opinions: Opinions): Promise<void> {
     const ours = opinions.abstract.verification;
     const theirs = opinions.kernel!.verification;
-    const meaning = await this.#meaningOf(mode, generated, opinions);
+    const meaning = await meaningOf(this.judges, mode, generated, opinions);
     this.tallies[mode].add(generated.seed, ours, theirs, meaning);
     if (ours.accepted && !theirs.accepted) {
       const title = `only abstract accepts; kernel: ${describe(theirs)}; class ${meaning}`;
@@ -154,7 +144,7 @@ export class Campaign {
           const again = await this.#ask(mode, smaller);
           const { verification } = again.kernel!;
           if (verification.accepted || verification.code !== theirs.code) return false;
-          return (await this.#meaningOf(mode, smaller, again)) === meaning;
+          return (await meaningOf(this.judges, mode, smaller, again)) === meaning;
         },
       );
     } else if (!ours.accepted && theirs.accepted) {
@@ -167,45 +157,6 @@ export class Campaign {
         );
       });
     }
-  }
-
-  /** What it means that the kernel rejects what abstract accepts; undefined if it is not so. */
-  async #meaningOf(
-    mode: Mode,
-    generated: GeneratedCase,
-    { abstract, kernel }: Opinions,
-  ): Promise<RejectionClass | undefined> {
-    const theirs = kernel!.verification;
-    if (theirs.accepted || !abstract.verification.accepted) return undefined;
-    const { insn } = theirs;
-    const verifier = this.judges[mode].abstract;
-    const request = requestOf(generated.programs[kernel!.program]!, generated);
-    const ours = await verifier.verify(request);
-    const facts = ours.accepted ? ours.facts : undefined;
-    const isDead = async (): Promise<boolean> =>
-      !isLeftByTailCall(generated) &&
-      ((insn !== undefined && facts?.unreachable.has(insn) === true) ||
-        (await isDeadWay(verifier, request, await this.#kernelPath(mode, request))));
-    const forRoot =
-      mode === 'guest' ? (await judge(this.judges.root.kernel!, generated)).verification : undefined;
-    const asked = async (question: typeof tellsNoAddress): Promise<boolean> =>
-      insn !== undefined &&
-      verifier instanceof AbstractVerifier &&
-      (await question(verifier.config, request, insn));
-    return classOf(theirs, {
-      isDead,
-      tellsNoAddress: () => asked(tellsNoAddress),
-      movesByBoundedNumber: () => asked(movesByBoundedNumber),
-      isCopy: insn !== undefined && isCopy(request.program.insns[insn]),
-      isExact: facts !== undefined && !isLeftByTailCall(generated) && isExactAt(facts, insn),
-      acceptedForRoot: forRoot !== undefined && (forRoot.accepted || isKernelBug(forRoot.reason)),
-    });
-  }
-
-  /** The insns of the path that the kernel rejects. */
-  async #kernelPath(mode: Mode, request: VerifyRequest): Promise<number[]> {
-    const { log } = await this.judges[mode].kernel!.verify({ ...request, log: true });
-    return log === undefined ? [] : readKernelLog(log).path.map(({ insn }) => insn);
   }
 
   async #disagree(
@@ -225,13 +176,6 @@ export class Campaign {
   }
 }
 
-function isCopy(insn: Insn | undefined): boolean {
-  const opcode = insn?.opcode;
-  return (
-    opcode === (op.BPF_ALU64 | op.BPF_MOV | op.BPF_X) || opcode === (op.BPF_STX | op.BPF_MEM | op.BPF_DW)
-  );
-}
-
 /** Jumps backwards, callbacks and tail calls: what may go round for ever if nobody verified it. */
 function mayLoop({ programs }: GeneratedCase): boolean {
   if (programs.length > 1) return true;
@@ -243,31 +187,6 @@ function mayLoop({ programs }: GeneratedCase): boolean {
     if (opcode === op.OP_CALL) return src === op.BPF_PSEUDO_CALL && imm < 0;
     return opcode === (op.BPF_JMP32 | op.BPF_JA) ? imm < 0 : off < 0;
   });
-}
-
-/**
- * Tail calls beside local calls: what a local function returns may then be another program's. What abstract proves of
- * such programs was wrong before, so that its word does not excuse a difference.
- */
-function isLeftByTailCall({ programs }: GeneratedCase): boolean {
-  return programs.some(
-    ({ insns }) =>
-      insns.some(({ opcode, src }) => opcode === op.OP_CALL && src === op.BPF_PSEUDO_CALL) &&
-      insns.some(
-        ({ opcode, src, imm }) => opcode === op.OP_CALL && src === op.BPF_CALL_HELPER && imm === TAIL_CALL,
-      ),
-  );
-}
-
-const TAIL_CALL = 12;
-
-/** Whether abstract knows exactly, on every path, where the access at an insn goes or what a call there is given. */
-function isExactAt({ accesses, calls }: ProgramFacts, insn: number | undefined): boolean {
-  if (insn === undefined) return false;
-  const access = accesses.get(insn);
-  return access === undefined
-    ? (calls.get(insn)?.constants.size ?? 0) > 0
-    : access.minOffset === access.maxOffset;
 }
 
 function describe({ code, reason, insn }: Rejection): string {

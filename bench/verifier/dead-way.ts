@@ -2,6 +2,7 @@ import type { Insn } from '../../src/bpf/insn.js';
 import { isLddw } from '../../src/bpf/insn.js';
 import * as op from '../../src/bpf/opcodes.js';
 import type { Verifier, VerifyRequest } from '../../src/core/contract/verifier.js';
+import { isConditional, isUnconditional, replaceInsns } from './replace-insns.js';
 
 /**
  * Whether the way that the kernel took to what it rejects, insn by insn from the first, is one that `verifier` has
@@ -54,10 +55,6 @@ function straightened(insns: readonly Insn[], path: readonly number[]): { insns:
 
 const JUMP: Insn = { opcode: op.BPF_JMP | op.BPF_JA, dst: 0, src: 0, off: 1, imm: 0 };
 
-function isUnconditional({ opcode }: Insn): boolean {
-  return opcode === (op.BPF_JMP | op.BPF_JA) || opcode === (op.BPF_JMP32 | op.BPF_JA);
-}
-
 /**
  * Whether one of the branches of a way goes where, by what is known of the values, it never goes on any way. Asked by
  * putting a jump on either side of each branch and looking whether it is reached.
@@ -94,33 +91,12 @@ function withMarkers(
   insns: readonly Insn[],
   branches: ReadonlySet<number>,
 ): { insns: Insn[]; markers: Map<number, { taken: number; notTaken: number }> } {
-  const places: number[] = [];
-  let length = 0;
-  for (let slot = 0; slot <= insns.length; slot++) {
-    places.push(length);
-    length += branches.has(slot) ? 3 : 1;
-  }
-  const markers = new Map<number, { taken: number; notTaken: number }>();
-  const marked = insns.flatMap((insn, slot) => {
-    const { opcode, src, off, imm } = insn;
-    const here = places[slot]!;
-    const distance = (old: number, from: number): number => places[slot + 1 + old]! - from - 1;
-    if (branches.has(slot)) {
-      markers.set(slot, { notTaken: here + 1, taken: here + 2 });
-      return [{ ...insn, off: 1 }, JUMP, { ...JUMP, off: distance(off, here + 2) }];
-    }
-    const isLocal =
-      (opcode === op.OP_CALL && src === op.BPF_PSEUDO_CALL) || (isLddw(insn) && src === op.BPF_PSEUDO_FUNC);
-    if (isLocal || opcode === (op.BPF_JMP32 | op.BPF_JA)) return [{ ...insn, imm: distance(imm, here) }];
-    const isJump = isConditional(insn) || isUnconditional(insn);
-    return [isJump ? { ...insn, off: distance(off, here) } : insn];
-  });
+  const rows = new Map(
+    [...branches].map((slot) => [slot, [{ ...insns[slot]!, off: 1 }, JUMP, JUMP]] as const),
+  );
+  const { insns: marked, places } = replaceInsns(insns, rows);
+  const markers = new Map(
+    [...branches].map((slot) => [slot, { notTaken: places[slot]! + 1, taken: places[slot]! + 2 }] as const),
+  );
   return { insns: marked, markers };
-}
-
-function isConditional({ opcode }: Insn): boolean {
-  const insnClass = opcode & op.BPF_CLASS_MASK;
-  if (insnClass !== op.BPF_JMP && insnClass !== op.BPF_JMP32) return false;
-  const code = opcode & op.BPF_OP_MASK;
-  return code !== op.BPF_JA && code !== op.BPF_CALL && code !== op.BPF_EXIT;
 }

@@ -42,7 +42,9 @@ async function main(): Promise<number> {
   const campaign = new Campaign(options, judges);
   for (let done = 0; done < options.programs && campaign.misses.length < stopAfter;) {
     const known = campaign.misses.length;
+    const { safetyMisses } = campaign;
     await campaign.try(options.seed + done);
+    if (campaign.safetyMisses > safetyMisses) console.error(`seed ${options.seed + done}: class safety`);
     for (const { seed, title } of campaign.misses.slice(known)) console.error(`seed ${seed}: ${title}`);
     showProgress(++done, options.programs);
   }

@@ -10,7 +10,7 @@ export const CLASSES = {
   'dead code':
     'on a way that `abstract` has proved nobody takes, by ranges that the kernel does not have (shifts by registers, divisions, constants)',
   precision:
-    'an offset or size of which `abstract` knows the one value that it can have, and the kernel a range; or what a pointer is moved by, of which `abstract` has bounds and the kernel has none',
+    'an offset or size of which `abstract` knows the one value that it can have, and the kernel a range; or what a pointer is moved by, of which `abstract` has bounds and the kernel has none, or wider ones: it accepts the program when comparisons that change nothing tell it those',
   'beyond the end':
     'a pointer that was found to lie beyond the end of the packet, moved back to bytes that an earlier comparison covers: the kernel forgets that one',
   complexity: 'more insns or branches to look at than the kernel has patience for',
@@ -54,6 +54,8 @@ export interface Circumstances {
   tellsNoAddress(): Promise<boolean>;
   /** Whether the insn that the kernel rejects moves a pointer by a number that `abstract` has bounds of. */
   movesByBoundedNumber(): Promise<boolean>;
+  /** Whether the kernel accepts the program, or rejects it for something harmless, once it is told bounds that `abstract` has. */
+  boundsSuffice(): Promise<boolean>;
   /** Whether the insn that the kernel rejects only moves a register, or spills it. */
   readonly isCopy: boolean;
   /** Whether `abstract` knows the one offset of the access, or constants of the call, that the kernel rejects. */
@@ -86,7 +88,8 @@ export async function classOf(
   // A pointer that the kernel has taken away, where `abstract` lets it be copied, and nothing else.
   if (code === 'stale-packet-pointer' && circumstances.isCopy) return 'stale copy';
   if (/cannot spill pointers to stack into stack frame of the caller/.test(reason)) return "caller's stack";
-  return (await circumstances.isDead()) ? 'dead code' : 'safety';
+  if (await circumstances.isDead()) return 'dead code';
+  return (await circumstances.boundsSuffice()) ? 'precision' : 'safety';
 }
 
 /** The kernel's own words for a state that it takes for impossible. */

@@ -7,6 +7,7 @@ import type { AbstractVerifierConfig } from './config.js';
 import { analyseControlFlow, type ControlFlow } from './control-flow.js';
 import { makeRejection, trace, type Trace } from './explain.js';
 import { Exploration, type ExplorationTools } from './exploration.js';
+import { checkMapReferences } from './map-references.js';
 import { programProperties } from './properties.js';
 import { type Finding, RejectSignal } from './reject-signal.js';
 import type { RejectionCode } from './rejection-codes.js';
@@ -35,7 +36,7 @@ export class AbstractVerifier implements Verifier {
 
   async verify(request: VerifyRequest): Promise<Verification> {
     const { program, signal } = request;
-    const budget = new Budget(this.#limits(request));
+    const budget = new Budget(this.#limits(request), request.limits?.clock);
     const log = request.log === true ? new StateLog(program) : undefined;
     let exploration: Exploration | undefined;
     let simulation: Simulation | undefined;
@@ -43,6 +44,7 @@ export class AbstractVerifier implements Verifier {
     try {
       this.#checkProgram(request);
       flow = analyseControlFlow(program.insns);
+      checkMapReferences(program.insns, request.maps);
       exploration = new Exploration(flow, budget, log, this.tools);
       simulation = new Simulation(program, flow, request.maps, this.config, exploration);
       exploration.attach(simulation);

@@ -19,12 +19,18 @@ export const BYTES_OF = { state: 700, slot: 150, frame: 900, step: 170 } as cons
 export class Budget {
   processedInsns = 0;
   storedBytes = 0;
-  readonly #started = performance.now();
+  readonly #started: number;
 
-  constructor(readonly limits: Limits) {}
+  /** @param clock milliseconds, of which `maxMilliseconds` may pass */
+  constructor(
+    readonly limits: Limits,
+    readonly clock: () => number = () => performance.now(),
+  ) {
+    this.#started = clock();
+  }
 
   get milliseconds(): number {
-    return performance.now() - this.#started;
+    return this.clock() - this.#started;
   }
 
   /** Nothing that is of service only may go on. */

@@ -344,6 +344,12 @@ function checkSizedMemory(
   );
 }
 
+/** Whether NULL will do for no bytes. */
+function mayBeNull(call: Call, register: number): boolean {
+  const argument = call.prototype.args[register - 1]!;
+  return argument.kind === 'memory' && argument.orNull === true;
+}
+
 /** `certain` is false when fewer bytes than `size` may be written. */
 function checkMemory(
   sim: Simulation,
@@ -358,8 +364,9 @@ function checkMemory(
   if (value.maybeNull) rejectArgument(sim, call, register, what);
   switch (value.kind) {
     case Kind.Stack: {
+      // No bytes, but at one of the stack (kernel check_stack_access_within_bounds).
+      const [min, end] = stackRange(sim, register, value, Math.max(size, 1));
       if (size === 0) return;
-      const [min, end] = stackRange(sim, register, value, size);
       if (access !== 'write') requireInitialised(sim, register, value, min, end);
       if (access !== 'read') writeUntracked(sim, register, value, min, end, certain && value.scalar.isConst);
       return;
@@ -385,8 +392,7 @@ function checkMemory(
       checkAccess(sim, register, value, 0, size, access === 'read' ? 'read' : 'write', false);
       return;
     default:
-      // NULL will do for no bytes.
-      if (value.isZero && size === 0) {
+      if (value.isZero && size === 0 && mayBeNull(call, register)) {
         sim.precise(register);
         return;
       }

@@ -16,6 +16,7 @@ export const REJECTION_CODES = {
   'unreachable-insn': 'no path leads to an insn',
   'falls-through': 'control can run past the end of a function',
   'map-unknown': 'an lddw names a map that was not given to the verifier',
+  'map-value-address': 'an lddw points into the value of a map that has no single one, or past its end',
 
   // Values
   'uninitialised-register': 'a register is read before anything was put into it',
@@ -92,6 +93,8 @@ export const REJECTION_HELP: Readonly<Record<RejectionCode, string>> = {
   'unreachable-insn': 'remove the insn, or the jump that skips it',
   'falls-through': 'end every function with exit, or with a jump backwards',
   'map-unknown': 'create the map before the program is submitted, and use the handle that was returned',
+  'map-value-address':
+    'only an ARRAY of one element has a value that can be pointed to, at offsets below its size; look others up',
   'uninitialised-register':
     'give the register a value on every path; a call wipes R1 to R5, so keep what is needed later in R6 to R9',
   'uninitialised-stack':

@@ -55,12 +55,9 @@ export class Simulation {
     return this.#nextId++;
   }
 
-  /** The map that a `lddw` names. */
+  /** The map that a `lddw` names; checkMapReferences has found that it exists. */
   mapNamed(handle: number): KnownMap {
-    const map = this.#maps.get(handle);
-    if (map === undefined) {
-      return this.reject('map-unknown', `the lddw names map ${handle}, which does not exist`);
-    }
+    const map = this.#maps.get(handle)!;
     this.facts.mapType(map.spec.type);
     return map;
   }

@@ -15,6 +15,7 @@ export const SUGGESTIONS = {
   'unreachable-insn': 'remove the dead code; clang does with -O2',
   'falls-through': 'end every path in exit or in a jump',
   'map-unknown': 'create the map first and put its handle into the insn',
+  'map-value-address': 'only an ARRAY of one element has a value that can be pointed to; look others up',
   'uninitialised-register': 'give the register a value on every path; R1 to R5 are lost in a call',
   'uninitialised-stack': 'write all bytes of the stack that are read, padding of structs included',
   'frame-pointer-write': 'copy r10 to another register and change that',
@@ -70,6 +71,7 @@ export const KERNEL_ONLY_CODES: readonly KernelCode[] = ['map-invalid', 'kernel-
 /** The kernel's messages by what they mean. First match counts: the particular stands before the general. */
 const MESSAGES: readonly (readonly [RegExp, KernelCode])[] = [
   [/^invalid access to packet|offset is outside of the packet/, 'packet-bounds'],
+  [/^invalid access to map value pointer|^no direct value access|^direct value offset/, 'map-value-address'],
   [/^invalid access to map (value|key)/, 'map-value-bounds'],
   [/^invalid access to mem/, 'memory-bounds'],
   [/use unsigned or 'var &= const'|use 'var &= const' or|invalid zero-sized (read|write)/, 'helper-size'],

@@ -16,8 +16,8 @@ export type HelperArgument =
   | { readonly kind: 'map-key' }
   /** Memory of `value_size` bytes of the map in the same call; `write` alone means that it need not be initialised. */
   | { readonly kind: 'map-value'; readonly access: MemoryAccess }
-  /** Memory whose size is the next argument; NULL will do where that is 0. */
-  | { readonly kind: 'memory'; readonly access: MemoryAccess }
+  /** Memory whose size is the next argument; with `orNull` (PTR_MAYBE_NULL), NULL will do where that is 0. */
+  | { readonly kind: 'memory'; readonly access: MemoryAccess; readonly orNull?: boolean }
   /** Memory of a fixed size. */
   | { readonly kind: 'fixed-memory'; readonly access: MemoryAccess; readonly bytes: number }
   /** Size in bytes of the memory in the argument before; `zero` if it may be 0. */
@@ -104,6 +104,8 @@ const mapValueOut: HelperArgument = { kind: 'map-value', access: 'write' };
 const memory: HelperArgument = { kind: 'memory', access: 'read' };
 const memoryInOut: HelperArgument = { kind: 'memory', access: 'read-write' };
 const memoryOut: HelperArgument = { kind: 'memory', access: 'write' };
+const memoryOrNull: HelperArgument = { kind: 'memory', access: 'read', orNull: true };
+const memoryOutOrNull: HelperArgument = { kind: 'memory', access: 'write', orNull: true };
 const size: HelperArgument = { kind: 'size', zero: false };
 const sizeOrZero: HelperArgument = { kind: 'size', zero: true };
 const scalar: HelperArgument = { kind: 'scalar' };
@@ -203,7 +205,7 @@ const PROTOTYPES: readonly HelperPrototype[] = [
   // The packet
   {
     id: BPF_FUNC.csum_diff,
-    args: [memory, sizeOrZero, memory, sizeOrZero, scalar],
+    args: [memoryOrNull, sizeOrZero, memoryOrNull, sizeOrZero, scalar],
     returns: number,
     packetMemory: true,
   },
@@ -224,7 +226,7 @@ const PROTOTYPES: readonly HelperPrototype[] = [
   },
   {
     id: BPF_FUNC.trace_vprintk,
-    args: [memory, size, memory, sizeOrZero],
+    args: [memory, size, memoryOrNull, sizeOrZero],
     returns: number,
     gplOnly: true,
   },
@@ -353,7 +355,7 @@ const PROTOTYPES: readonly HelperPrototype[] = [
   { id: BPF_FUNC.strtoul, args: [memory, size, scalar, fixed(8, 'write')], returns: number },
   {
     id: BPF_FUNC.snprintf,
-    args: [memoryOut, sizeOrZero, string, memory, sizeOrZero],
+    args: [memoryOutOrNull, sizeOrZero, string, memoryOrNull, sizeOrZero],
     returns: number,
     gplOnly: true,
   },

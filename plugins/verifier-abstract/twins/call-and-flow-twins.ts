@@ -114,6 +114,36 @@ export const CALL_TWINS: readonly Twin[] = [
     accepted: `r1 = map[values]\n ${PASS}`,
   },
   {
+    name: 'map that does not exist, where nobody comes',
+    code: 'map-unknown',
+    rejected: `r0 = 2\n if r0 == 2 goto out\n r1 = map[fd:99]\n out: exit`,
+    accepted: `r0 = 2\n if r0 == 2 goto out\n r1 = map[values]\n out: exit`,
+  },
+  {
+    name: 'address of the value of an array of several',
+    code: 'map-value-address',
+    rejected: `r1 = map[values][0]+0\n r1 = *(u8 *)(r1 +0)\n ${PASS}`,
+    accepted: `r1 = map[wide][0]+0\n r1 = *(u8 *)(r1 +0)\n ${PASS}`,
+  },
+  {
+    name: 'address past the end of a value',
+    code: 'map-value-address',
+    rejected: `r1 = map[wide][0]+256\n ${PASS}`,
+    accepted: `r1 = map[wide][0]+255\n ${PASS}`,
+  },
+  {
+    name: 'address past the end of a value, where nobody comes',
+    code: 'map-value-address',
+    rejected: `r0 = 2\n if r0 == 2 goto out\n r1 = map[wide][0]+256\n out: exit`,
+    accepted: `r0 = 2\n if r0 == 2 goto out\n r1 = map[wide][0]+255\n out: exit`,
+  },
+  {
+    name: 'address of a value of a map of another type, where nobody comes',
+    code: 'map-value-address',
+    rejected: `r0 = 2\n if r0 == 2 goto out\n r1 = map[devices][0]+0\n out: exit`,
+    accepted: `r0 = 2\n if r0 == 2 goto out\n r1 = map[devices]\n out: exit`,
+  },
+  {
     name: 'key at the end of the stack',
     code: 'stack-bounds',
     rejected: `*(u32 *)(r10 -4) = 0\n r2 = r10\n r2 += -2\n r1 = map[values]\n call bpf_map_lookup_elem\n ${PASS}`,
@@ -142,6 +172,30 @@ export const CALL_TWINS: readonly Twin[] = [
     code: 'helper-argument',
     rejected: `r1 = 0\n r2 = 4\n r3 = 0\n r4 = 0\n r5 = 0\n call bpf_csum_diff\n ${PASS}`,
     accepted: `r1 = 0\n r2 = 0\n r3 = 0\n r4 = 0\n r5 = 0\n call bpf_csum_diff\n ${PASS}`,
+  },
+  {
+    name: 'NULL for memory of no bytes, to a helper that takes none',
+    code: 'helper-argument',
+    rejected: `r1 = map[ring]\n r2 = 0\n r3 = 0\n r4 = 0\n call bpf_ringbuf_output\n ${PASS}`,
+    accepted: `r1 = map[ring]\n r2 = r10\n r2 += -1\n r3 = 0\n r4 = 0\n call bpf_ringbuf_output\n ${PASS}`,
+  },
+  {
+    name: 'no bytes behind the end of the stack',
+    code: 'stack-bounds',
+    rejected: `r1 = map[ring]\n r2 = r10\n r3 = 0\n r4 = 0\n call bpf_ringbuf_output\n ${PASS}`,
+    accepted: `r1 = map[ring]\n r2 = r10\n r2 += -1\n r3 = 0\n r4 = 0\n call bpf_ringbuf_output\n ${PASS}`,
+  },
+  {
+    name: 'NULL for events of no bytes',
+    code: 'helper-argument',
+    rejected: `r2 = map[events]\n r3 = 0\n r4 = 0\n r5 = 0\n call bpf_perf_event_output\n ${PASS}`,
+    accepted: `r2 = map[events]\n r3 = 0\n r4 = r10\n r4 += -512\n r5 = 0\n call bpf_perf_event_output\n ${PASS}`,
+  },
+  {
+    name: 'NULL for a text of no bytes that is written, but not for one that is read',
+    code: 'helper-argument',
+    rejected: `r1 = 0\n r2 = 0\n r3 = 0\n r4 = 0\n r5 = 0\n call bpf_snprintf\n ${PASS}`,
+    accepted: `r1 = 0\n r2 = 0\n r3 = map[constants][0]+0\n r4 = 0\n r5 = 0\n call bpf_snprintf\n ${PASS}`,
   },
   {
     name: 'a number that is not NULL for memory of no bytes',

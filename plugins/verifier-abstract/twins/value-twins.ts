@@ -178,12 +178,6 @@ export const VALUE_TWINS: readonly Twin[] = [
     accepted: `${FOUND} r6 = *(s8 *)(r0 +0)\n if r6 > 8 goto out\n r0 += r6\n r1 = *(u8 *)(r0 +0)\n out: ${PASS}`,
   },
   {
-    name: 'address of a value that lies past it',
-    code: 'map-value-bounds',
-    rejected: `r1 = map[wide][0]+256\n ${PASS}`,
-    accepted: `r1 = map[wide][0]+255\n ${PASS}`,
-  },
-  {
     name: 'map value read past its size',
     code: 'map-value-bounds',
     rejected: `${FOUND} r1 = *(u64 *)(r0 +9)\n out: ${PASS}`,

@@ -106,7 +106,7 @@ export interface ReaderPlan {
 
 /** What the host grants to judging the programs that guests offload. */
 export interface VerificationPlan {
-  /** Wall-clock milliseconds of one program. */
+  /** Milliseconds of CPU time of one program. */
   readonly milliseconds: number;
   /** MiB of heap for one program. */
   readonly memoryMiB: number;

@@ -25,8 +25,10 @@ export interface VerifyRequest {
 }
 
 export interface VerificationLimits {
-  /** Wall-clock milliseconds of one verification. */
+  /** Milliseconds of one verification, by `clock`. */
   readonly milliseconds?: number | undefined;
+  /** Milliseconds since some time before, of what is granted: CPU time in a judge's process; undefined: wall clock. */
+  readonly clock?: (() => number) | undefined;
   /** MiB of heap that one verification may hold. */
   readonly memoryMiB?: number | undefined;
 }

@@ -30,10 +30,10 @@ export async function sendSeries({
   const end = start + seconds * 1000;
   for (;;) {
     // A turn of the loop between any two: whoever else has something to do may do it.
-    let now = await nextTurn();
-    const due = perSecond === undefined ? now : start + (sent * 1000) / perSecond;
+    await untilDue(0, signal);
+    const due = perSecond === undefined ? performance.now() : start + (sent * 1000) / perSecond;
     if (due >= end) break;
-    while (now < due && signal?.aborted !== true) now = await waitTowards(due, now);
+    await untilDue(due, signal);
     if (signal?.aborted === true) break;
     const reason = await send();
     sent++;
@@ -63,15 +63,24 @@ const MAX_REASONS = 64;
 
 /** A timer is late by up to a millisecond or two; what is nearer is waited for by turns of the loop. */
 const MS_OF_TURNS = 2;
+/**
+ * The longest that others wait for a turn in which nothing is done but look at the clock. With no such wait, turns would follow
+ * each other so fast that what they leave behind fills the young generation a hundred times a second, and collecting it is
+ * then most of what the latencies show.
+ */
+const MS_OF_LOOKING = 0.02;
 
-async function waitTowards(due: number, now: number): Promise<number> {
-  if (due - now > MS_OF_TURNS)
-    await new Promise((resolve) => setTimeout(resolve, Math.min(due - now - MS_OF_TURNS, 100)));
-  return nextTurn();
-}
-
-/** A time, milliseconds. */
-async function nextTurn(): Promise<number> {
-  await new Promise((resolve) => setImmediate(resolve));
-  return performance.now();
+/** At least one turn of the loop. */
+function untilDue(due: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const turn = (): void => {
+      let now = performance.now();
+      const yieldAt = now + MS_OF_LOOKING;
+      while (now < due && now < yieldAt) now = performance.now();
+      if (now >= due || signal?.aborted === true) resolve();
+      else if (due - now > MS_OF_TURNS) setTimeout(turn, Math.min(due - now - MS_OF_TURNS, 100));
+      else setImmediate(turn);
+    };
+    setImmediate(turn);
+  });
 }

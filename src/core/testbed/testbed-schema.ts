@@ -204,7 +204,8 @@ export const HostSection = Type.Object(
           minimum: 1,
           maximum: 600_000,
           default: 10_000,
-          description: 'wall-clock time of one program; then it is rejected, whatever the verifier is at',
+          description:
+            'ms of CPU time to judge one program; then it is rejected, whatever the verifier is at, and at the latest after ten times as long by the clock',
         }),
         'memory-mib': Type.Integer({
           minimum: 32,

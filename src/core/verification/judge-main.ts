@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { decodeInsns } from '../../bpf/insn.js';
 import type { Plugin } from '../contract/plugin.js';
@@ -8,16 +9,23 @@ import { Scope } from '../plugin/scope.js';
 import { PluginInstances } from '../run/plugin-instances.js';
 import { VerifierPanel } from '../run/verifier-panel.js';
 import type { FailureMessage, FromJudge, JudgeRecipe, ToJudge } from './judge-messages.js';
+import type { JudgeWatchData } from './judge-watch.js';
 
 /* The main module of the process behind a JudgeProcess. */
-
-/** Milliseconds between looks at whether the process that started this one is still there. */
-const MS_PER_LOOK = 500;
 
 /** Bytes that a judge may have taken without being asked to give them back. */
 const BYTES_TO_GIVE_BACK = 32 * 1024 * 1024;
 
 const underWay = new Map<number, AbortController>();
+/** Shared with the thread that watches: the number of the one that began last, 0 when none is under way. */
+const latest = new Int32Array(new SharedArrayBuffer(4));
+// A verifier that does not give way keeps this thread from hearing of anything.
+const watch = new Worker(new URL('./judge-watch.js', import.meta.url), {
+  workerData: { underWay: latest.buffer } satisfies JudgeWatchData,
+  stdin: false,
+  resourceLimits: { maxOldGenerationSizeMb: 8, maxYoungGenerationSizeMb: 2 },
+});
+watch.unref();
 let verifier: Verifier | undefined;
 let rssWhenReady = 0;
 
@@ -44,6 +52,9 @@ async function makeVerifier({ rule, verifiers }: JudgeRecipe): Promise<Verifier>
 async function prepare(recipe: JudgeRecipe): Promise<void> {
   try {
     verifier = await makeVerifier(recipe);
+    // Not before: starting is the host's own work.
+    watch.postMessage('started');
+    await once(watch, 'message');
     rssWhenReady = process.memoryUsage.rss();
     post({ kind: 'ready', name: verifier.name });
   } catch (error) {
@@ -51,10 +62,18 @@ async function prepare(recipe: JudgeRecipe): Promise<void> {
   }
 }
 
+/** Milliseconds of CPU time that this process has used. */
+function cpuMilliseconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
 async function verify(message: ToJudge & { kind: 'verify' }): Promise<void> {
-  const { id, maps, log, limits } = message;
+  const { id, maps, log } = message;
+  const limits = { ...message.limits, clock: cpuMilliseconds };
   const abort = new AbortController();
   underWay.set(id, abort);
+  Atomics.store(latest, 0, id);
   try {
     const program = { ...message.program, insns: decodeInsns(message.program.insns) };
     const verification = await verifier!.verify({ program, maps, log, limits, signal: abort.signal });
@@ -63,6 +82,7 @@ async function verify(message: ToJudge & { kind: 'verify' }): Promise<void> {
     post({ kind: 'failed', id, failure: failureOf(error) });
   } finally {
     underWay.delete(id);
+    if (underWay.size === 0) Atomics.store(latest, 0, 0);
   }
   // V8 gives memory back late; the next program must not pay for this one's.
   if (process.memoryUsage.rss() > rssWhenReady + BYTES_TO_GIVE_BACK) globalThis.gc?.();
@@ -83,11 +103,5 @@ process.on('message', (message: ToJudge) => {
 });
 // Who started it is gone, whatever became of it.
 process.on('disconnect', () => process.exit());
-// A verifier that does not give way keeps this thread from hearing of that, so that another one looks.
-new Worker(
-  `const parent = process.ppid;
-   setInterval(() => { if (process.ppid !== parent) process.kill(process.pid, 'SIGKILL'); }, ${MS_PER_LOOK});`,
-  { eval: true, stdin: false, resourceLimits: { maxOldGenerationSizeMb: 8, maxYoungGenerationSizeMb: 2 } },
-).unref();
 // Ctrl-C in a terminal reaches every process there; who started this one ends it in its own time.
 process.on('SIGINT', () => undefined);

@@ -1,6 +1,6 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -185,6 +185,85 @@ describe('a verifier in a process of its own', () => {
     await expect(judge.verify({ ...PASS, signal: abort.signal })).rejects.toThrow('a reset');
     expect(judge.usable).toBe(false);
     expect(isAlive(judge.pid!)).toBe(false);
+  });
+});
+
+describe.runIf(process.platform === 'linux')('a judge that gets little of the CPU', () => {
+  /** Who may not come back does not go (judge-priority.ts). */
+  const mayChange = spawnSync('sh', ['-c', 'chrt -i -p 0 $$ && chrt -o -p 0 $$']).status === 0;
+
+  /** Of the thread that judges: 0 is SCHED_OTHER, 5 SCHED_IDLE. */
+  function policyOf(judge: JudgeProcess): string {
+    const stat = readFileSync(`/proc/${judge.pid}/stat`, 'latin1');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    // proc(5): the 41st field.
+    return fields[41 - 3]!;
+  }
+
+  it.runIf(mayChange)(
+    'runs only where nobody else wants to, unless it gets next to nothing there',
+    async () => {
+      // That it waits for something else looks the same.
+      const judge = new JudgeProcess(
+        verifierThat('await new Promise((resolve) => setTimeout(resolve, 1500)); return ACCEPTED;'),
+        LIMITS,
+      );
+      const policies: string[] = [];
+      const judged = judge.verify(PASS);
+      const looking = setInterval(() => policies.push(policyOf(judge)), 20);
+      await judged;
+      clearInterval(looking);
+      expect(policies).toContain('5');
+      expect([...policies].at(-1)).toBe('0');
+      await expect.poll(() => policyOf(judge), { timeout: 10_000 }).toBe('5');
+      judge.close();
+    },
+  );
+
+  /** Burns CPU time, and tells of it as the verifier's clock does. */
+  const busyFor = (ms: number) =>
+    `const { clock } = request.limits; const end = clock() + ${ms}; while (clock() < end); return ACCEPTED;`;
+
+  it('is not out of time for that it has to wait', async () => {
+    const judge = new JudgeProcess(verifierThat(busyFor(150)), { ...LIMITS, milliseconds: 300 });
+    await judge.verify(PASS);
+    const started = performance.now();
+    const judged = judge.verify(PASS);
+    process.kill(judge.pid!, 'SIGSTOP');
+    setTimeout(() => process.kill(judge.pid!, 'SIGCONT'), 600);
+    expect((await judged).verification.accepted).toBe(true);
+    expect(performance.now() - started).toBeGreaterThan(600);
+    judge.close();
+  });
+
+  it('is waited for ten times as long as it may use', async () => {
+    const judge = new JudgeProcess(verifierThat('return ACCEPTED;'), { ...LIMITS, milliseconds: 50 });
+    await judge.verify(PASS);
+    const started = performance.now();
+    const judged = judge.verify(PASS);
+    process.kill(judge.pid!, 'SIGSTOP');
+    const { verification } = await judged;
+    const took = performance.now() - started;
+    expect(verification).toMatchObject({
+      code: 'out-of-time',
+      reason: 'the verification did not end within 500 ms, of which the host grants 50 of CPU time',
+    });
+    expect(took).toBeGreaterThanOrEqual(500);
+    expect(isAlive(judge.pid!)).toBe(false);
+  });
+
+  it('is ended at the CPU time that it may use, at the latest by the host', async () => {
+    const judge = new JudgeProcess(verifierThat('if (calls > 1) for (;;); return ACCEPTED;'), {
+      ...LIMITS,
+      milliseconds: 400,
+    });
+    await judge.verify(PASS);
+    const { verification } = await judge.verify(PASS);
+    expect(verification).toMatchObject({
+      code: 'out-of-time',
+      reason: "the verification took more than 400 ms of CPU time, the host's limit",
+    });
+    judge.close();
   });
 });
 

@@ -1,7 +1,5 @@
 import { fork, type ChildProcess } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import { setPriority } from 'node:os';
+import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { encodeInsns } from '../../bpf/insn.js';
 import type { Rejection, Verification, VerifyRequest } from '../contract/verifier.js';
@@ -13,18 +11,18 @@ import type { FailureMessage, FromJudge, JudgeRecipe, ToJudge } from './judge-me
 const GRACE = 1.05;
 /** Milliseconds that a verification has to stop when nobody waits for it any more. */
 const MS_TO_STOP = 200;
-/** Milliseconds between looks at the memory that the process holds. */
+/** Milliseconds between looks at the time and memory that the process has taken. */
 const MS_PER_LOOK = 10;
 /**
- * How far judges stand back behind the host's own work, setpriority(2): on a core of which somebody else wants all, a
- * quarter is left for them, so that programs do not run out of time because of it.
+ * How much longer than the CPU time that it was granted a verification may take by the wall clock: judges run only where
+ * nobody else wants to, and a program is not to run out of time because of it.
  */
-const NICE = 5;
+const WAITING = 10;
 /** Signals by which V8 ends a process whose heap is full, by the way in which it comes to notice. */
 const ENDED_BY_V8: ReadonlySet<unknown> = new Set(['SIGABRT', 'SIGTRAP', 'SIGILL']);
 
 export interface JudgeLimits {
-  /** Wall-clock milliseconds of one verification. */
+  /** Milliseconds of CPU time of one verification; by the wall clock it may take ten times as long. */
   readonly milliseconds: number;
   /** MiB that one verification may hold, beyond what the process held before its first. */
   readonly memoryMiB: number;
@@ -40,7 +38,7 @@ export interface Judgement {
 type Settle = { readonly answer: Verification } | { readonly error: Error };
 
 /**
- * A process with a verifier in it, which judges one program at a time. Wall clock and memory are bounded from outside:
+ * A process with a verifier in it, which judges one program at a time. Time and memory are bounded from outside:
  * whatever the verifier does, its verification ends in a rejection, and with it the process when it did not end by
  * itself. A process that has ended (`usable` is false) is not used again.
  *
@@ -54,6 +52,8 @@ export class JudgeProcess {
   #becomeReady!: { readonly resolve: (name: string) => void; readonly reject: (error: Error) => void };
   #lastId = 0;
   #settle: ((settle: Settle) => void) | undefined;
+  /** Milliseconds of CPU time when the verification under way began. */
+  #cpuBefore = 0;
   /** MiB of the process before its first verification, and at most during the one under way. */
   #heldBefore = 0;
   #heldAtMost = 0;
@@ -121,7 +121,7 @@ export class JudgeProcess {
     this.#keepProcessAlive(true);
     try {
       const name = await this.#readyUnless(request.signal);
-      if (this.#heldBefore === 0) this.#heldBefore = (await this.#residentMiB()) ?? 0;
+      if (this.#heldBefore === 0) this.#heldBefore = this.#usage()?.residentMiB ?? 0;
       request.signal?.throwIfAborted();
       const started = performance.now();
       this.#heldAtMost = 0;
@@ -153,15 +153,6 @@ export class JudgeProcess {
     this.#end(new XdpbedError('interrupted', `${NAME} was closed`));
   }
 
-  /** What the host does itself comes first: other guests' commands and frames. */
-  #giveWay(): void {
-    try {
-      if (this.#child.pid !== undefined) setPriority(this.#child.pid, NICE);
-    } catch {
-      // It is gone already, which its 'exit' tells.
-    }
-  }
-
   async #judge(request: VerifyRequest): Promise<Settle> {
     if (this.#ended !== undefined) return { error: this.#ended };
     const { milliseconds } = this.#limits;
@@ -170,17 +161,21 @@ export class JudgeProcess {
     const settled = new Promise<Settle>((resolve) => {
       this.#settle = resolve;
     });
+    const before = this.#usage();
+    this.#cpuBefore = before?.cpuMilliseconds ?? 0;
+    // Where CPU time cannot be seen, the wall clock has to do.
+    const atMost = before === undefined ? milliseconds : milliseconds * WAITING;
     let timer = setTimeout(() => {
-      const reason = `the verification did not end within ${milliseconds} ms, the host's limit`;
+      const reason = `the verification did not end within ${atMost} ms, of which the host grants ${milliseconds} of CPU time`;
       this.#end(new Ended('out-of-time', reason));
-    }, milliseconds * GRACE);
+    }, atMost * GRACE);
     const onAbort = (): void => {
       clearTimeout(timer);
       timer = setTimeout(() => this.#end(signal!.reason as Error), MS_TO_STOP);
       this.#post({ kind: 'cancel', id });
     };
     signal?.addEventListener('abort', onAbort, { once: true });
-    const looking = setInterval(() => void this.#lookAtMemory(), MS_PER_LOOK);
+    const looking = setInterval(() => this.#look(), MS_PER_LOOK);
     this.#post({
       kind: 'verify',
       id,
@@ -199,21 +194,31 @@ export class JudgeProcess {
     }
   }
 
-  async #lookAtMemory(): Promise<void> {
-    const { memoryMiB } = this.#limits;
-    const resident = await this.#residentMiB();
-    if (resident === undefined) return;
-    this.#heldAtMost = Math.max(this.#heldAtMost, resident - this.#heldBefore);
-    if (this.#heldAtMost <= memoryMiB * GRACE) return;
-    const reason = `the verification held more than ${memoryMiB} MiB, the host's limit`;
-    this.#end(new Ended('out-of-memory', reason));
+  #look(): void {
+    const { milliseconds, memoryMiB } = this.#limits;
+    const usage = this.#usage();
+    if (usage === undefined) return;
+    this.#heldAtMost = Math.max(this.#heldAtMost, usage.residentMiB - this.#heldBefore);
+    if (this.#heldAtMost > memoryMiB * GRACE) {
+      const reason = `the verification held more than ${memoryMiB} MiB, the host's limit`;
+      this.#end(new Ended('out-of-memory', reason));
+    } else if (usage.cpuMilliseconds - this.#cpuBefore > milliseconds * GRACE) {
+      const reason = `the verification took more than ${milliseconds} ms of CPU time, the host's limit`;
+      this.#end(new Ended('out-of-time', reason));
+    }
   }
 
-  /** Of the process: proc(5), statm, second number, in pages. Undefined where there is no such file. */
-  async #residentMiB(): Promise<number | undefined> {
+  /** Of all threads of the process: proc(5), stat. Undefined where there is no such file. */
+  #usage(): { readonly cpuMilliseconds: number; readonly residentMiB: number } | undefined {
     try {
-      const pages = (await readFile(`/proc/${this.#child.pid}/statm`, 'latin1')).split(' ')[1];
-      return (Number(pages) * PAGE_BYTES) / 1024 / 1024;
+      const stat = readFileSync(`/proc/${this.#child.pid}/stat`, 'latin1');
+      // The second field is a name in brackets; utime, stime and rss are the 14th, 15th and 24th.
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      const [utime, stime, pages] = [14, 15, 24].map((field) => Number(fields[field - 3]));
+      return {
+        cpuMilliseconds: (utime! + stime!) * MS_PER_TICK,
+        residentMiB: (pages! * PAGE_BYTES) / 1024 / 1024,
+      };
     } catch {
       return undefined;
     }
@@ -239,8 +244,6 @@ export class JudgeProcess {
   #receive(message: FromJudge | null | undefined): void {
     switch (message?.kind) {
       case 'ready':
-        // Not before: starting is the host's own work.
-        this.#giveWay();
         this.#becomeReady.resolve(message.name);
         return;
       case 'unusable':
@@ -288,6 +291,8 @@ process.on('exit', () => {
 
 /** Of every Linux that Node runs on but a few arm64 ones, where the limits are then kept too early. */
 const PAGE_BYTES = 4096;
+/** USER_HZ of every Linux that Node runs on is 100. */
+const MS_PER_TICK = 10;
 
 class Ended extends Error {
   constructor(
