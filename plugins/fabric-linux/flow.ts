@@ -67,8 +67,9 @@ export async function countFlow(parts: FlowParts, framesSent: number): Promise<T
     if (rx !== undefined) ends.addDropped(tap.node, rx);
     // The tap's own counter is right for skbs, and wrong for redirected frames (RedirectDrops).
     const isBridged = bridged.has(name);
-    const ringFull = isBridged ? (links.get(name)?.transmitDropped ?? 0) : tap.dropped;
+    const ringFull = isBridged ? (links.get(name)?.transmitDropped ?? 0) : tap.ringFull;
     ends.add(tap.node, 'ring-full', ringFull);
+    ends.add(tap.node, 'cpu-queue-full', tap.cpuQueueFull);
     if (!isBridged) {
       ends.add(tap.node, 'host-stack', entered);
       continue;

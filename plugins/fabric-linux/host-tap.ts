@@ -57,6 +57,11 @@ export class HostTap {
   /** The Rx path's program for frames that are sent back in another context than the tap's: native XDP. */
   readonly #sentBack: HookMap;
   #drops: RedirectDrops | undefined;
+  #cpuDrops: RedirectDrops | undefined;
+  /** What an offloaded program had dropped when counting began. */
+  #droppedBefore = 0;
+  /** The way to another CPU, with hook `cpumap`. */
+  #cpus: HookMap | undefined;
   readonly #owned: { close(): void }[] = [];
 
   constructor(readonly options: HostTapOptions) {
@@ -78,14 +83,28 @@ export class HostTap {
     this.offload = new KernelPlace(options.guestNode, [this.#way()]);
   }
 
-  /** From now on frames that XDP programs redirected to the tap and that it had no room for are counted. */
+  /** From now on frames that get lost on their way to the tap are counted. */
   countDrops(): void {
-    this.#drops ??= this.#own(RedirectDrops.open(this.options.plan.ifindex, this.options.namespace));
+    const { plan, namespace } = this.options;
+    if (this.#drops !== undefined) return;
+    this.#drops = this.#own(RedirectDrops.ofDevice(plan.ifindex, namespace));
+    const { XDP_DROP = 0, XDP_ABORTED = 0 } = this.offload.verdicts ?? {};
+    this.#droppedBefore = XDP_DROP + XDP_ABORTED;
+    if (this.#cpus !== undefined) this.#cpuDrops = this.#own(RedirectDrops.ofCpuMap(this.#cpus.fd));
   }
 
-  /** Such frames, since they are counted. */
-  get dropped(): number {
-    return this.#drops?.count ?? 0;
+  /** Redirected frames that the tap had no room for, since they are counted. */
+  get ringFull(): number {
+    const drops = this.#drops?.count ?? 0;
+    // On the device map's entry the kernel does not tell the program's drops from the device's.
+    if (this.options.hook !== 'devmap' || drops === 0) return drops;
+    const { XDP_DROP = 0, XDP_ABORTED = 0 } = this.offload.verdicts ?? {};
+    return drops - (XDP_DROP + XDP_ABORTED - this.#droppedBefore);
+  }
+
+  /** Frames that another CPU's queue had no room for, since they are counted. */
+  get cpuQueueFull(): number {
+    return this.#cpuDrops?.count ?? 0;
   }
 
   close(): void {
@@ -161,6 +180,7 @@ export class HostTap {
       case 'cpumap': {
         const cpu = possibleCpus() - 1 - (this.options.index % possibleCpus());
         const cpus = this.#own(HookMap.cpus('other_cpu', possibleCpus()));
+        this.#cpus = cpus;
         return {
           variant: (program, counters) => this.#onTheWay(program, counters),
           landing: this.#behindTrampoline(inFront, cpus, cpu, cpus.programOn(cpu, CPUMAP_QUEUE)),

@@ -4,7 +4,7 @@ import { errnoName } from '../bpf/errno.js';
 import { BPF_MAP_TYPE } from '../bpf/map-spec.js';
 import { BPF_PROG_TYPE_RAW_TRACEPOINT, type Program } from '../bpf/program.js';
 import { XdpbedError } from '../core/diagnostic.js';
-import { closeFd, mapLookup, rawTracepointOpen } from './bpf-syscall.js';
+import { closeFd, mapInfo, mapLookup, rawTracepointOpen } from './bpf-syscall.js';
 import { createKernelMap, kernelValueSize } from './kernel-map.js';
 import { loadKernelProgram } from './kernel-program.js';
 import { KernelTypes } from './kernel-types.js';
@@ -20,10 +20,9 @@ const DROPS = {
 };
 
 /**
- * Counts the frames that XDP programs redirected to a device and that it did not take. No counter of the device tells of
- * them reliably: tun's `tx_dropped` counts one for up to 16. So a program at the tracepoint `xdp_devmap_xmit`
- * (include/trace/events/xdp.h), which has the number that the driver gave back, adds them up for one device of one
- * network namespace. It runs once for each bulk of frames, of all devices of the machine, and looks at nothing else.
+ * Counts frames that XDP programs redirected and that got lost on the way, at a tracepoint of the kernel
+ * (include/trace/events/xdp.h) that has their number. It runs once for each bulk of frames, of the whole machine, and adds
+ * up those of one target.
  */
 export class RedirectDrops {
   readonly #fds: number[];
@@ -34,25 +33,38 @@ export class RedirectDrops {
     this.#fds = fds;
   }
 
-  /** Throws `host-unsupported` where the kernel does not let one look, with the reason. */
-  static open(ifindex: number, namespace: NetworkNamespace): RedirectDrops {
+  /**
+   * Frames that a device did not take, those included that a program on its entry of the device map dropped
+   * (`xdp_devmap_xmit`). No counter of the device tells of them reliably: tun's `tx_dropped` counts one for up to 16.
+   * Throws `host-unsupported` where the kernel does not let one look, with the reason.
+   */
+  static ofDevice(ifindex: number, namespace: NetworkNamespace): RedirectDrops {
+    return RedirectDrops.#open('xdp_devmap_xmit', deviceDrops(ifindex, inodeOf(namespace), kernelLayout()));
+  }
+
+  /** Frames that a CPU's queue of a CPUMAP had no room for (`xdp_cpumap_enqueue`). Throws as above. */
+  static ofCpuMap(mapFd: number): RedirectDrops {
+    const info = mapInfo(mapFd);
+    if (typeof info === 'number')
+      throw new XdpbedError('plugin-failed', `a map tells nothing of itself: ${errnoName(info)}`);
+    return RedirectDrops.#open('xdp_cpumap_enqueue', cpuMapDrops(info.id));
+  }
+
+  static #open(tracepoint: string, program: Program): RedirectDrops {
     const map = createKernelMap(DROPS);
     if (map < 0) throw new XdpbedError('host-unsupported', `no map for a counter: ${errnoName(map)}`);
     const fds = [map];
     try {
-      const verdict = loadKernelProgram(
-        dropCounter(ifindex, inodeOf(namespace), kernelLayout()),
-        new Map([[1, map]]),
-      );
+      const verdict = loadKernelProgram(program, new Map([[1, map]]));
       if (!verdict.accepted) {
         throw new XdpbedError('host-unsupported', `the counter of drops is refused: ${verdict.log.trim()}`);
       }
       fds.push(verdict.programFd);
-      const link = rawTracepointOpen('xdp_devmap_xmit', verdict.programFd);
+      const link = rawTracepointOpen(tracepoint, verdict.programFd);
       if (link < 0) {
         throw new XdpbedError(
           'host-unsupported',
-          `tracepoint xdp_devmap_xmit cannot be had: ${errnoName(link)}`,
+          `tracepoint ${tracepoint} cannot be had: ${errnoName(link)}`,
         );
       }
       fds.push(link);
@@ -105,7 +117,51 @@ function inodeOf(namespace: NetworkNamespace): number {
 }
 
 /** Arguments of the tracepoint, 8 bytes each: from_dev, to_dev, sent, drops, err. */
-function dropCounter(ifindex: number, inode: number, offsets: KernelLayout): Program {
+function deviceDrops(ifindex: number, inode: number, offsets: KernelLayout): Program {
+  return counting(`
+    r6 = *(u64 *)(r1 +8)
+    r7 = *(u64 *)(r1 +24)
+    w7 = w7
+    if r7 == 0 goto out
+    r1 = r10
+    r1 += -8
+    r2 = 4
+    r3 = r6
+    r3 += ${offsets.ifindex}
+    call bpf_probe_read_kernel
+    r1 = *(u32 *)(r10 -8)
+    if r1 != ${ifindex} goto out
+    r1 = r10
+    r1 += -8
+    r2 = 8
+    r3 = r6
+    r3 += ${offsets.namespace}
+    call bpf_probe_read_kernel
+    r3 = *(u64 *)(r10 -8)
+    r3 += ${offsets.inode}
+    r1 = r10
+    r1 += -8
+    r2 = 4
+    call bpf_probe_read_kernel
+    r1 = *(u32 *)(r10 -8)
+    r2 = ${inode | 0} ll
+    w2 = w2
+    if r1 != r2 goto out`);
+}
+
+/** Arguments of the tracepoint: map_id, processed, drops, to_cpu. */
+function cpuMapDrops(mapId: number): Program {
+  return counting(`
+    r6 = *(u64 *)(r1 +0)
+    w6 = w6
+    if r6 != ${mapId} goto out
+    r7 = *(u64 *)(r1 +16)
+    w7 = w7
+    if r7 == 0 goto out`);
+}
+
+/** Adds R7 to the counter, unless `filter` goes to `out` before. */
+function counting(filter: string): Program {
   return {
     name: 'redirect_drops',
     type: BPF_PROG_TYPE_RAW_TRACEPOINT,
@@ -113,34 +169,7 @@ function dropCounter(ifindex: number, inode: number, offsets: KernelLayout): Pro
     gplCompatible: true,
     insns: assemble(
       `
-        r6 = *(u64 *)(r1 +8)
-        r7 = *(u64 *)(r1 +24)
-        w7 = w7
-        if r7 == 0 goto out
-        r1 = r10
-        r1 += -8
-        r2 = 4
-        r3 = r6
-        r3 += ${offsets.ifindex}
-        call bpf_probe_read_kernel
-        r1 = *(u32 *)(r10 -8)
-        if r1 != ${ifindex} goto out
-        r1 = r10
-        r1 += -8
-        r2 = 8
-        r3 = r6
-        r3 += ${offsets.namespace}
-        call bpf_probe_read_kernel
-        r3 = *(u64 *)(r10 -8)
-        r3 += ${offsets.inode}
-        r1 = r10
-        r1 += -8
-        r2 = 4
-        call bpf_probe_read_kernel
-        r1 = *(u32 *)(r10 -8)
-        r2 = ${inode | 0} ll
-        w2 = w2
-        if r1 != r2 goto out
+        ${filter}
         *(u32 *)(r10 -8) = 0
         r1 = map[drops]
         r2 = r10

@@ -48,6 +48,7 @@ export const FATES = {
   'host-stack': 'received by the host’s network stack',
   transmitted: 'sent out on the wire',
   'nic-ring-full': 'lost on the wire because the host’s NIC had no room',
+  'cpu-queue-full': 'dropped because the queue to another CPU was full',
   'ring-full': 'dropped because the tap’s ptr_ring was full',
   'device-filtered': 'dropped by the device: not for an address that the guest listens to',
   'no-receive-buffer': 'dropped because the guest offered no receive buffer',
@@ -245,6 +246,7 @@ export type RateResult = Static<typeof RateResult>;
 /** Fates of frames that got lost for want of room: of a rate they are no part. */
 export const LOSSES: ReadonlySet<Fate> = new Set([
   'nic-ring-full',
+  'cpu-queue-full',
   'ring-full',
   'device-filtered',
   'no-receive-buffer',
