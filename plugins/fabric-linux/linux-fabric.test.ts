@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { fabricConformance } from '../../src/conformance/fabric/fabric-conformance.js';
-import type { RunResult } from '../../src/core/contract/result.js';
+import { LOSSES, type RunResult } from '../../src/core/contract/result.js';
 import { PluginRegistry } from '../../src/core/plugin/plugin-registry.js';
 import { runTestbed } from '../../src/core/run/run-testbed.js';
 import { resolveTestbed } from '../../src/core/testbed/resolve-testbed.js';
@@ -23,6 +23,8 @@ function left(made: readonly string[]): string[] {
 }
 
 interface Scene {
+  /** Of g0. */
+  readonly kind?: 'tap-reader' | 'qemu';
   readonly case?: 'redirect' | 'bridge';
   readonly hook?: string;
   readonly program?: string;
@@ -35,6 +37,7 @@ interface Scene {
 
 async function run(scene: Scene): Promise<RunResult> {
   const { case: hostCase = 'redirect', hook, program, rx, placement = 'host', queues = 1 } = scene;
+  const { kind = 'tap-reader' } = scene;
   const attach = program === undefined ? '' : `, program: ${program}, placement: ${placement}`;
   const features =
     queues === 1
@@ -60,8 +63,8 @@ host:
   taps: { tap0: { ${rx === undefined ? '' : `rx-program: ${rx}`} }, tap1: {} }
   bridges: { br0: { ports: [eth0, tap0, tap1] } }
 guests:
-  g0: { nics: { eth0: { tap: tap0, mac: 52:54:00:00:00:02, queues: ${queues} ${features} ${attach} } } }
-  g1: { nics: { eth0: { tap: tap1, mac: 52:54:00:00:00:03 } } }
+  g0: { kind: ${kind}, nics: { eth0: { tap: tap0, mac: 52:54:00:00:00:02, queues: ${queues} ${features} ${attach} } } }
+  g1: { kind: tap-reader, nics: { eth0: { tap: tap1, mac: 52:54:00:00:00:03 } } }
 workload: ${scene.workload ?? '{ use: udp-flood, config: { frames: 100 } }'}
 checks: [{ kind: conservation }]
 ${scene.extra ?? ''}
@@ -97,7 +100,7 @@ describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
     rmSync(state, { recursive: true });
   });
 
-  fabricConformance({ plugins: BUILT_IN_PLUGINS, fabric: 'linux', programs });
+  fabricConformance({ plugins: BUILT_IN_PLUGINS, fabric: 'linux', guests: 'tap-reader', programs });
 
   // Frames alternate between the two guests: 50 for each.
   describe.each(['tail-call', 'devmap', 'cpumap', 'veth-shim'])('hook %s', (hook) => {
@@ -208,6 +211,32 @@ describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
       expect(rate!.framesPerSecond.median).toBeGreaterThan(1000);
       expect(rate!.framesSent).toBeGreaterThan(rate!.framesPerSecond.min * 0.6);
     }
+  });
+
+  it.each([
+    ['tail-call', 'drop'],
+    ['cpumap', 'drop'],
+    ['veth-shim', 'drop'],
+  ])('sends every frame anew, whatever programs wrote into the one before: hook %s', async (hook, rx) => {
+    const extra = 'measure: { seconds: 0.1, samples: 2, warm-up: 0.1 }';
+    const { rates } = await run({ hook, program: 'xdp2', rx, extra });
+    expect(rates![0]!.unexplained).toBe(0);
+    const notLost = rates![0]!.ends.filter(({ fate }) => !LOSSES.has(fate));
+    expect(notLost.map(({ place, fate }) => [place, fate])).toEqual([['host.tap0', 'xdp-drop']]);
+  });
+
+  it('sends what comes back through a bridge out by the NIC, at any rate', async () => {
+    const extra = 'measure: { seconds: 0.1, samples: 2, warm-up: 0.1 }';
+    const { rates } = await run({ case: 'bridge', program: 'xdp2', extra });
+    expect(rates![0]).toMatchObject({ hook: 'tcx-egress', unexplained: 0 });
+    const notLost = rates![0]!.ends.filter(({ fate }) => !LOSSES.has(fate));
+    expect(notLost.map(({ place, fate }) => [place, fate])).toEqual([['host.eth0', 'transmitted']]);
+  });
+
+  it('tells a program’s drops on the device map’s entry from the tap’s', async () => {
+    const extra = 'measure: { seconds: 0.1, samples: 2, warm-up: 0.1 }';
+    const { rates } = await run({ hook: 'devmap', program: 'xdp1', extra });
+    expect(rates![0]).toMatchObject({ unexplained: 0, ends: [{ place: 'host.tap0', fate: 'xdp-drop' }] });
   });
 
   it('leaves no program, map, link or file descriptor behind', async () => {

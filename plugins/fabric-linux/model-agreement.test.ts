@@ -17,7 +17,7 @@ async function run(fabric: string, set: readonly string[]): Promise<ResultDocume
   // Rates are the machine's, and the model has none.
   const text = readFileSync(file, 'utf8').replace(/^measure: .*$/m, '');
   const testbed = await resolveTestbed(file, text, new PluginRegistry(BUILT_IN_PLUGINS), {
-    set: [`plugins.fabric={ use: ${fabric} }`, ...set],
+    set: [`plugins.fabric={ use: ${fabric} }`, 'guests.*.kind=tap-reader', ...set],
   });
   const result = await runTestbed(testbed, { version: '0.0.0' });
   expect(result.failures ?? []).toEqual([]);

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { GuestKind } from '../../core/contract/plan.js';
 import type { Plugin } from '../../core/contract/plugin.js';
 import type { ResultDocument, RunResult } from '../../core/contract/result.js';
 import { PluginRegistry, type PluginEntry } from '../../core/plugin/plugin-registry.js';
@@ -12,6 +13,8 @@ export interface FabricConformanceOptions {
   readonly fabric: string;
   /** Folder of the sample programs (`testbeds/programs/` of this package), with a slash at its end. */
   readonly programs: string;
+  /** What plays the guests, where the fabric has several kinds of them. */
+  readonly guests?: GuestKind;
   /** Frames that each run sends; a multiple of 8. */
   readonly frames?: number;
 }
@@ -100,6 +103,7 @@ function scenario(
   options: FabricConformanceOptions,
   { case: hostCase, program, placement, policies, frames }: Scenario,
 ): string {
+  const kind = options.guests === undefined ? '' : `kind: ${options.guests}, `;
   const attach = program === undefined ? '' : `, program: ${program}, placement: ${placement ?? 'guest'}`;
   return `version: 1
 name: conformance
@@ -119,7 +123,7 @@ host:
   taps: { tap0: {} }
   bridges: { br0: { ports: [eth0, tap0] } }
 guests:
-  g0: { nics: { eth0: { tap: tap0, mac: 52:54:00:00:00:02 ${attach} } } }
+  g0: { ${kind}nics: { eth0: { tap: tap0, mac: 52:54:00:00:00:02 ${attach} } } }
 workload: { use: udp-flood, config: { frames: ${frames} } }
 `;
 }
