@@ -10,10 +10,13 @@ const THERE_WITHIN = 10_000;
 
 /**
  * A virtio-serial port as a stream. It blocks, so each direction takes a thread of Node's pool (UV_THREADPOOL_SIZE).
- * Its end says that the host has hung up.
+ * Its end says that the host has hung up. Nothing is read before something was written.
  */
 export class SerialPort extends Duplex {
   readonly #fd: number;
+  /** The host is there: before that, a read would say that it has hung up, while a write waits for it. */
+  #written = false;
+  #wantsToRead = false;
 
   constructor(fd: number) {
     super();
@@ -35,6 +38,8 @@ export class SerialPort extends Duplex {
   }
 
   override _read(): void {
+    this.#wantsToRead = true;
+    if (!this.#written) return;
     const piece = Buffer.allocUnsafe(PIECE);
     read(this.#fd, piece, 0, PIECE, null, (error, length) => {
       if (error !== null) this.destroy(error);
@@ -44,6 +49,10 @@ export class SerialPort extends Duplex {
 
   override _write(bytes: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
     write(this.#fd, bytes, 0, bytes.length, null, (error, length) => {
+      if (error === null && !this.#written) {
+        this.#written = true;
+        if (this.#wantsToRead) this._read();
+      }
       if (error !== null || length === bytes.length) done(error);
       else this._write(bytes.subarray(length), _encoding, done);
     });

@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { messageOf, XdpbedError } from '../../core/diagnostic.js';
 import { decompress, uncompressedKernel } from './boot-image.js';
 import { cached, cacheFolder, exists } from './cache-folder.js';
@@ -15,6 +14,14 @@ const KERNEL_META_PACKAGE = 'linux-image-amd64';
 /** What a guest needs besides what is built in: PCI devices of virtio, its network device, and its serial ports. */
 const MODULES = ['virtio_pci', 'virtio_net', 'virtio_console'];
 const MINUTES = 60_000;
+/**
+ * Names how kernels are taken apart: what was made in another way is not taken for what would be made now. Raise the
+ * number when that changes.
+ */
+const BUILDER = createHash('sha256')
+  .update(JSON.stringify([1, MODULES]))
+  .digest('hex')
+  .slice(0, 8);
 
 /** A kernel as guests boot it, out of a package that is not installed. */
 export interface GuestKernel {
@@ -50,9 +57,8 @@ export interface GuestKernelOptions {
 export async function guestKernel(options: GuestKernelOptions = {}): Promise<GuestKernel> {
   const folder = join(options.cache ?? cacheFolder(), 'guest');
   const file = options.packageFile ?? process.env[KERNEL_PACKAGE_VARIABLE];
-  const builder = (await builderHash()).slice(0, 8);
-  if (file !== undefined && file !== '') return fromPackage(resolve(file), folder, builder, options);
-  const newest = await newestKernel(folder, builder);
+  if (file !== undefined && file !== '') return fromPackage(resolve(file), folder, options);
+  const newest = await newestKernel(folder);
   if (newest !== undefined) return readKernel(newest);
   if (options.download === false) {
     throw new XdpbedError('host-unsupported', 'there is no kernel for guests in the cache', {
@@ -62,28 +68,13 @@ export async function guestKernel(options: GuestKernelOptions = {}): Promise<Gue
   options.onProgress?.(`downloading the kernel that ${KERNEL_META_PACKAGE} depends on, for guests`);
   const download = await mkdtemp(join(tmpdir(), 'xdpbed-kernel-'));
   try {
-    return await fromPackage(await downloadPackage(download), folder, builder, options);
+    return await fromPackage(await downloadPackage(download), folder, options);
   } finally {
     await rm(download, { recursive: true, force: true });
   }
 }
 
-/** Whatever changes in how kernels are taken apart, what was made before is not taken for what would be made now. */
-async function builderHash(): Promise<string> {
-  const hash = createHash('sha256');
-  for (const module of ['./guest-kernel', './boot-image']) {
-    const suffix = import.meta.url.endsWith('.ts') ? '.ts' : '.js';
-    hash.update(await readFile(fileURLToPath(new URL(`${module}${suffix}`, import.meta.url))));
-  }
-  return hash.digest('hex');
-}
-
-async function fromPackage(
-  file: string,
-  folder: string,
-  builder: string,
-  options: GuestKernelOptions,
-): Promise<GuestKernel> {
+async function fromPackage(file: string, folder: string, options: GuestKernelOptions): Promise<GuestKernel> {
   if (!(await exists(file))) {
     throw new XdpbedError('file-unreadable', `the kernel package ${file} is not there`, {
       hint: `${KERNEL_PACKAGE_VARIABLE} names the .deb of a linux-image package`,
@@ -96,7 +87,7 @@ async function fromPackage(
     throw new XdpbedError('host-unsupported', `${file} is no kernel package for amd64`);
   }
   const name = `${field('Package')}_${field('Version')}`.replaceAll(/[^A-Za-z0-9._+~-]/g, '-');
-  const path = await cached(join(folder, `kernel-${name}-${builder}`), async (temporary) => {
+  const path = await cached(join(folder, `kernel-${name}-${BUILDER}`), async (temporary) => {
     options.onProgress?.(`taking ${basename(file)} apart for guests`);
     await takeApart(file, `${field('Package')} ${field('Version')}`, temporary);
   });
@@ -113,11 +104,11 @@ async function readKernel(folder: string): Promise<GuestKernel> {
 }
 
 /** The one that was made last, of what this builder made. */
-async function newestKernel(folder: string, builder: string): Promise<string | undefined> {
+async function newestKernel(folder: string): Promise<string | undefined> {
   const names = await readdir(folder).catch(() => []);
   const found = await Promise.all(
     names
-      .filter((name) => name.startsWith('kernel-') && name.endsWith(`-${builder}`))
+      .filter((name) => name.startsWith('kernel-') && name.endsWith(`-${BUILDER}`))
       .map(async (name) => ({ path: join(folder, name), made: (await stat(join(folder, name))).mtimeMs })),
   );
   return found.sort((one, other) => other.made - one.made)[0]?.path;
