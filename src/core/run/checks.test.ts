@@ -76,6 +76,30 @@ const NO_RUN = 'no run of this testbed is one that the check could look at';
 
 describe('conservation', () => {
   const check = { kind: 'conservation' } as const;
+
+  it('holds for what was sent to measure a rate, too', () => {
+    const rate = {
+      node: 'g0.eth0',
+      placement: 'host' as const,
+      hook: 'tail-call',
+      guest: '',
+      size: 60,
+      flows: 1,
+      seconds: 1,
+      framesPerSecond: { median: 1, min: 1, max: 1 },
+      samples: [1],
+      offeredPerSecond: 1,
+      framesSent: 7,
+      framesCopied: 1,
+      ends: [],
+    };
+    const problems = (unexplained: number): string[] =>
+      evaluateCheck(check, [runResult({ rates: [{ ...rate, unexplained }] })]).problems;
+    expect(problems(0)).toEqual([]);
+    expect(problems(-2)).toEqual([
+      'default: of 8 frames sent to g0.eth0 for its rate, nobody knows where -2 ended',
+    ]);
+  });
   const ends: RunResult['ends'] = [
     { place: 'g0.eth0', fate: 'guest-stack', frames: 7 },
     { place: 'host.tap0', fate: 'xdp-drop', frames: 5 },

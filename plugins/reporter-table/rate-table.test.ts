@@ -1,0 +1,88 @@
+import { describe, expect, it } from 'vitest';
+import { exampleResult, exampleRun } from '../../src/conformance/reporter/index.js';
+import type { RateResult, ResultDocument, RunResult } from '../../src/core/contract/result.js';
+import { rateTables } from './rate-table.js';
+
+function rate(median: number, changes: Partial<RateResult> = {}): RateResult {
+  return {
+    node: 'g0.eth0',
+    program: 'xdp1',
+    placement: 'host',
+    hook: 'tail-call',
+    guest: 'somebody',
+    size: 60,
+    flows: 1,
+    seconds: 1,
+    framesPerSecond: { median, min: median - 100_000, max: median + 100_000 },
+    samples: [median - 100_000, median, median + 100_000],
+    offeredPerSecond: 2 * median,
+    framesSent: 100,
+    framesCopied: 0,
+    ends: [],
+    unexplained: 0,
+    ...changes,
+  };
+}
+
+function run(placement: 'guest' | 'host', ...rates: RateResult[]): RunResult {
+  return { ...exampleRun(`redirect/${placement}`), axes: { case: 'redirect', placement }, rates };
+}
+
+/** Cells of each row without blanks around them, and the notes. */
+function rendered(result: ResultDocument): { rows: string[][]; notes: string[] } {
+  const [table, notes] = rateTables(result, false);
+  const rows = (table as string)
+    .split('\n')
+    .filter((line) => line.startsWith('│'))
+    .map((line) =>
+      line
+        .split('│')
+        .slice(1, -1)
+        .map((text) => text.trim()),
+    );
+  return { rows, notes: (notes as { text: string }[]).map(({ text }) => text.trim()) };
+}
+
+describe('the table of rates', () => {
+  it('is not there when nothing was measured', () => {
+    expect(rateTables(exampleResult([exampleRun('a')]), false)).toEqual([]);
+  });
+
+  it('has what was measured, and how', () => {
+    const { rows, notes } = rendered(exampleResult([run('host', rate(5_810_000))]));
+    expect(rows.slice(2)).toEqual([['redirect/host', '5.81', '5.71 – 5.91', 'tail-call', '11.62']]);
+    expect(notes).toEqual([
+      'frames of 60 bytes, 1 flow; median of 3 × 1 s; guest: somebody',
+      '0 frames unexplained',
+    ]);
+  });
+
+  it('compares with the baseline of its axis, the ceiling, and the figures of others', () => {
+    const ceiling = { what: 'native XDP_DROP on eth0', framesPerSecond: 8_000_000 };
+    const result: ResultDocument = {
+      ...exampleResult([
+        run('guest', rate(500_000, { placement: 'guest', unexplained: 3 })),
+        run('host', rate(6_000_000, { ceiling })),
+      ]),
+      comparison: {
+        axis: 'placement',
+        baseline: 'guest',
+        reference: { name: 'RFC', mpps: { 'redirect/guest': 2, 'redirect/host': 9 } },
+      },
+    };
+    const { rows, notes } = rendered(result);
+    expect(rows.slice(2)).toEqual([
+      ['redirect/guest', '0.500', '0.400 – 0.600', '–', '–', '–', '2.00', '–'],
+      ['redirect/host', '6.00', '5.90 – 6.10', '12.0', 'tail-call', '0.75', '9.00', '4.50'],
+    ]);
+    expect(notes).toContain('ceiling: native XDP_DROP on eth0, 8.00 Mpps in redirect/host');
+    expect(notes.at(-1)).toBe('3 frames unexplained');
+  });
+
+  it('names the nic where a run has several, and shows no control characters', () => {
+    const several = run('host', rate(1_000_000), rate(2_000_000, { node: 'g1.eth0', hook: 'a\u001b[31mb' }));
+    const { rows } = rendered(exampleResult([several]));
+    expect(rows.slice(2).map(([name]) => name)).toEqual(['redirect/host g0.eth0', 'redirect/host g1.eth0']);
+    expect(rows.flat().join('')).not.toContain('\u001b');
+  });
+});
