@@ -34,7 +34,7 @@ export class Topology {
   /** All or nothing. Throws `host-unsupported` with what the kernel or iproute2 said. */
   static async build({ plan, ledger, vnetHeader }: TopologyOptions): Promise<Topology> {
     checkNames(plan);
-    const [wire, host] = await OwnedNamespace.create(
+    const [wire, host] = OwnedNamespace.create(
       [`xdpbed-${ledger.run}-wire`, `xdpbed-${ledger.run}-host`],
       ledger,
     );
@@ -43,16 +43,16 @@ export class Topology {
       await topology.#build(plan, vnetHeader);
       return topology;
     } catch (error) {
-      await topology.close();
+      topology.close();
       throw error;
     }
   }
 
-  async close(): Promise<void> {
+  close(): void {
     for (const tap of this.taps.values()) tap.close();
     // The pairs go with either of their ends.
-    await this.host.close();
-    await this.wire.close();
+    this.host.close();
+    this.wire.close();
   }
 
   async #build(plan: RunPlan, vnetHeader: (tap: string) => boolean): Promise<void> {

@@ -1,8 +1,15 @@
 import { rmSync } from 'node:fs';
 import { dirname, resolve, sep } from 'node:path';
 import { messageOf } from '../core/diagnostic.js';
-import { isRunning, ledgerFolder, readLedgers, type LeftLedger, type Resource } from './ledger.js';
-import { removeNamespaces } from './owned-namespace.js';
+import {
+  abandonedDrafts,
+  isRunning,
+  ledgerFolder,
+  readLedgers,
+  type LeftLedger,
+  type Resource,
+} from './ledger.js';
+import { removeNamespace } from './namespace-files.js';
 
 /** Milliseconds that a process gets to end. */
 const END_MS = 2000;
@@ -21,10 +28,12 @@ export interface Pruned {
 export async function prune(folder = ledgerFolder()): Promise<Pruned[]> {
   const pruned: Pruned[] = [];
   for (const ledger of readLedgers(folder)) if (!ledger.alive) pruned.push(await pruneLedger(ledger));
+  for (const draft of abandonedDrafts(folder)) rmSync(draft, { force: true });
   return pruned;
 }
 
-async function pruneLedger(ledger: LeftLedger): Promise<Pruned> {
+/** Of one run, whose process is gone. */
+export async function pruneLedger(ledger: LeftLedger): Promise<Pruned> {
   const removed: Resource[] = [];
   const left: { resource: Resource; reason: string }[] = [];
   // Last first: a process may be in a namespace, a file of its in a folder.
@@ -44,9 +53,9 @@ async function remove({ kind, id }: Resource, ledger: LeftLedger): Promise<void>
   switch (kind) {
     case 'netns':
       // A ledger that somebody wrote by hand must not name what is not of this run.
-      if (!id.startsWith(`xdpbed-${ledger.run}-`))
+      if (!/^xdpbed-xb[0-9a-f]{8}-[\w-]+$/.test(id) || !id.startsWith(`xdpbed-${ledger.run}-`))
         throw new Error(`${id} is not a namespace of run ${ledger.run}`);
-      return removeNamespaces([id]);
+      return removeNamespace(id);
     case 'process':
       return endProcess(id);
     case 'folder': {
@@ -61,7 +70,12 @@ async function remove({ kind, id }: Resource, ledger: LeftLedger): Promise<void>
 /** By its pid, if that is still the process that was meant. */
 async function endProcess(id: string): Promise<void> {
   if (!isRunning(id)) return;
-  process.kill(Number(id.split(' ')[0]), 'SIGKILL');
+  try {
+    process.kill(Number(id.split(' ')[0]), 'SIGKILL');
+  } catch (error) {
+    // It has ended meanwhile.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
   for (const until = Date.now() + END_MS; isRunning(id);) {
     if (Date.now() > until) throw new Error(`process ${id.split(' ')[0]} does not end`);
     await new Promise((done) => setTimeout(done, 10));
