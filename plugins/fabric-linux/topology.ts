@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs';
+import type { NamespacePresence } from '../../src/core/contract/fabric.js';
 import type { RunPlan } from '../../src/core/contract/plan.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import { IFNAMSIZ, OwnedNamespace, runBridge, runIp, TapDevice, type Ledger } from '../../src/linux/index.js';
@@ -46,6 +47,20 @@ export class Topology {
       topology.close();
       throw error;
     }
+  }
+
+  presence({ host }: RunPlan): NamespacePresence[] {
+    const nics = host.nics.map(({ name, ifindex }) => ({ name, ifindex, kind: 'nic' as const }));
+    const taps = host.taps.map(({ name, ifindex }) => ({ name, ifindex, kind: 'tap' as const }));
+    const bridges = host.bridges.map(({ name }, index) => ({
+      name,
+      ifindex: FIRST_BRIDGE_IFINDEX + index,
+      kind: 'bridge' as const,
+    }));
+    return [
+      { role: 'wire', name: this.wire.name, interfaces: nics },
+      { role: 'host', name: this.host.name, interfaces: [...nics, ...taps, ...bridges] },
+    ];
   }
 
   close(): void {

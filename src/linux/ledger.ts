@@ -140,7 +140,8 @@ export class Ledger {
 export interface LeftLedger {
   readonly file: string;
   readonly run: string;
-  /** The process that keeps it. */
+  /** The process that keeps it, as {@link Resource} names processes. */
+  readonly owner: string;
   readonly pid: number;
   /** Whether that is still there. */
   readonly alive: boolean;
@@ -199,7 +200,7 @@ function readLedger(file: string, run: string): LeftLedger | undefined {
     if (line.gone !== undefined) held.delete(`${line.gone.kind} ${line.gone.id}`);
   }
   const pid = Number(owner.split(' ')[0]);
-  return { file, run, pid, alive: isRunning(owner), since, note, held: [...held.values()] };
+  return { file, run, owner, pid, alive: isRunning(owner), since, note, held: [...held.values()] };
 }
 
 interface LedgerLine {

@@ -13,6 +13,8 @@ import { removeNamespace } from './namespace-files.js';
 
 /** Milliseconds that a process gets to end. */
 const END_MS = 2000;
+/** Milliseconds between looks at whether it has. */
+const LOOK_MS = 5;
 
 export interface Pruned {
   readonly run: string;
@@ -67,17 +69,32 @@ async function remove({ kind, id }: Resource, ledger: LeftLedger): Promise<void>
   }
 }
 
-/** By its pid, if that is still the process that was meant. */
+/**
+ * Has the process of a run take it down, and waits until it has. Where it does not in time it is killed, and what it left
+ * behind is removed, as is what is left of a run whose process is gone already. What could not be removed is told.
+ */
+export async function endRun(ledger: LeftLedger, ms: number, folder = ledgerFolder()): Promise<Pruned> {
+  if (!(await endsBy(ledger.owner, 'SIGTERM', ms))) await endProcess(ledger.owner);
+  const left = readLedgers(folder).find(({ run }) => run === ledger.run);
+  return left === undefined ? { run: ledger.run, removed: ledger.held, left: [] } : pruneLedger(left);
+}
+
 async function endProcess(id: string): Promise<void> {
-  if (!isRunning(id)) return;
+  if (!(await endsBy(id, 'SIGKILL', END_MS))) throw new Error(`process ${id.split(' ')[0]} does not end`);
+}
+
+/** Sends a signal to a process, if it is still the one that was meant; whether it is gone within the time. */
+async function endsBy(id: string, signal: NodeJS.Signals, ms: number): Promise<boolean> {
+  if (!isRunning(id)) return true;
   try {
-    process.kill(Number(id.split(' ')[0]), 'SIGKILL');
+    process.kill(Number(id.split(' ')[0]), signal);
   } catch (error) {
     // It has ended meanwhile.
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }
-  for (const until = Date.now() + END_MS; isRunning(id);) {
-    if (Date.now() > until) throw new Error(`process ${id.split(' ')[0]} does not end`);
-    await new Promise((done) => setTimeout(done, 10));
+  for (const until = Date.now() + ms; isRunning(id);) {
+    if (Date.now() > until) return false;
+    await new Promise((done) => setTimeout(done, LOOK_MS));
   }
+  return true;
 }

@@ -2,14 +2,14 @@ import { Worker } from 'node:worker_threads';
 import { decodeInsns } from '../../bpf/insn.js';
 import type { Plugin } from '../contract/plugin.js';
 import { VERIFIER, type Verifier } from '../contract/verifier.js';
-import { messageOf, XdpbedError } from '../diagnostic.js';
+import { failureMessage } from '../failure-message.js';
 import { LifecycleManager } from '../plugin/lifecycle.js';
 import { Scope } from '../plugin/scope.js';
 import { PluginInstances } from '../run/plugin-instances.js';
 import { VerifierPanel } from '../run/verifier-panel.js';
-import type { FailureMessage, FromJudge, JudgeRecipe, ToJudge } from './judge-messages.js';
+import type { FromJudge, JudgeRecipe, ToJudge } from './judge-messages.js';
 
-/* The main module of the process behind a JudgeProcess. */
+/* The main module of the process behind a JudgeProcess, whose pid is its one argument. */
 
 /** Milliseconds between looks at whether the process that started this one is still there. */
 const MS_PER_LOOK = 500;
@@ -24,11 +24,6 @@ let rssWhenReady = 0;
 function post(message: FromJudge): void {
   // Nobody is left to hear of it when the other end is gone; 'disconnect' follows.
   process.send?.(message, undefined, undefined, () => undefined);
-}
-
-function failureOf(error: unknown): FailureMessage {
-  const known = error instanceof XdpbedError ? error : undefined;
-  return { code: known?.code, message: messageOf(error), hint: known?.hint };
 }
 
 async function makeVerifier({ rule, verifiers }: JudgeRecipe): Promise<Verifier> {
@@ -47,7 +42,7 @@ async function prepare(recipe: JudgeRecipe): Promise<void> {
     rssWhenReady = process.memoryUsage.rss();
     post({ kind: 'ready', name: verifier.name });
   } catch (error) {
-    post({ kind: 'unusable', failure: failureOf(error) });
+    post({ kind: 'unusable', failure: failureMessage(error) });
   }
 }
 
@@ -60,7 +55,7 @@ async function verify(message: ToJudge & { kind: 'verify' }): Promise<void> {
     const verification = await verifier!.verify({ program, maps, log, limits, signal: abort.signal });
     post({ kind: 'verified', id, verification });
   } catch (error) {
-    post({ kind: 'failed', id, failure: failureOf(error) });
+    post({ kind: 'failed', id, failure: failureMessage(error) });
   } finally {
     underWay.delete(id);
   }
@@ -83,11 +78,12 @@ process.on('message', (message: ToJudge) => {
 });
 // Who started it is gone, whatever became of it.
 process.on('disconnect', () => process.exit());
+if (!process.connected) process.exit();
 // A verifier that does not give way keeps this thread from hearing of that, so that another one looks.
 new Worker(
-  `const parent = process.ppid;
+  `const parent = require('node:worker_threads').workerData;
    setInterval(() => { if (process.ppid !== parent) process.kill(process.pid, 'SIGKILL'); }, ${MS_PER_LOOK});`,
-  { eval: true, stdin: false, resourceLimits: { maxOldGenerationSizeMb: 8, maxYoungGenerationSizeMb: 2 } },
+  { eval: true, workerData: Number(process.argv[2]), stdin: false, resourceLimits: { maxOldGenerationSizeMb: 8, maxYoungGenerationSizeMb: 2 } },
 ).unref();
 // Ctrl-C in a terminal reaches every process there; who started this one ends it in its own time.
 process.on('SIGINT', () => undefined);
