@@ -1,5 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Deployment, HostPlace, MeasuredRate, TrafficReport } from '../../src/core/contract/fabric.js';
+import type {
+  Deployment,
+  HostPlace,
+  MeasuredRate,
+  Presence,
+  TrafficReport,
+} from '../../src/core/contract/fabric.js';
 import type { Binding } from '../../src/core/contract/party.js';
 import type { MeasurePlan, RunPlan } from '../../src/core/contract/plan.js';
 import type { WorkloadFrame } from '../../src/core/contract/workload.js';
@@ -22,6 +28,9 @@ const GUEST_PAUSE_MS = 10;
 const GUEST_STILL_MS = 50;
 /** Milliseconds that frames may still be under way when nothing is seen to move any more. */
 const SETTLE_MS = 250;
+/** Milliseconds between looks at the guests' taps without traffic of this process. */
+const LEAST_PAUSE_MS = 1;
+const LONGEST_PAUSE_MS = 20;
 
 export interface LinuxDeploymentParts {
   readonly plan: RunPlan;
@@ -43,12 +52,14 @@ export class LinuxDeployment implements Deployment {
   readonly hostPlaces: readonly HostPlace[];
   readonly nics: readonly LinuxGuestNic[];
   readonly hostBindings: readonly Binding[];
+  readonly presence: Presence;
   readonly #parts: LinuxDeploymentParts;
 
   constructor(parts: LinuxDeploymentParts) {
     this.#parts = parts;
     this.hostPlaces = parts.hostPlaces;
     this.nics = parts.nics;
+    this.presence = this.#presence();
     this.hostBindings = [{ token: NETWORK_NAMESPACE, value: parts.topology.host }];
   }
 
@@ -68,6 +79,27 @@ export class LinuxDeployment implements Deployment {
     return this.#settle(sent);
   }
 
+  #presence(): Presence {
+    const { plan, topology, ledger } = this.#parts;
+    return {
+      name: ledger.run,
+      namespaces: topology.presence(plan),
+      announce: (testbed) => {
+        ledger.note({ testbed, held: true });
+        return ledger.ownFolder();
+      },
+      serve: (signal) => this.#serveUntil(signal),
+    };
+  }
+
+  /** Nothing tells of a frame for a guest, so that this looks: often while there are some, seldom while there are none. */
+  async #serveUntil(signal: AbortSignal): Promise<void> {
+    for (let pause = LEAST_PAUSE_MS; !signal.aborted;) {
+      pause = this.#poll() ? LEAST_PAUSE_MS : Math.min(2 * pause, LONGEST_PAUSE_MS);
+      await sleep(pause, undefined, { signal }).catch(() => undefined);
+    }
+  }
+
   /** One guest nic after the other, those with a program. */
   async measure(measure: MeasurePlan): Promise<MeasuredRate[]> {
     const rates: MeasuredRate[] = [];
@@ -82,10 +114,15 @@ export class LinuxDeployment implements Deployment {
     await this.#parts.teardown();
   }
 
+  /** Lets each guest nic take some of what is there for it; whether there was anything. */
+  #poll(): boolean {
+    // Not one after the other until the first has something: all of them, each time.
+    return this.nics.map((nic) => nic.poll()).includes(true);
+  }
+
   /** Lets guests take what is there for them, until nothing is. */
   async #serve(): Promise<void> {
-    // Not one after the other until the first has something: all of them, each time.
-    while (this.nics.map((nic) => nic.poll()).includes(true));
+    while (this.#poll());
     await new Promise((resolve) => setImmediate(resolve));
     if (this.#hasRealGuest) await this.#untilTaken();
   }

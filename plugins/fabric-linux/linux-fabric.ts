@@ -62,6 +62,7 @@ class DeploymentBuilder {
     const { plan } = this;
     const ledger = Ledger.create();
     this.#teardown.push(() => ledger.close());
+    ledger.note({ run: plan.id });
     const topology = await Topology.build({ plan, ledger });
     this.#teardown.push(() => topology.close());
 

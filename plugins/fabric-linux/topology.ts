@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs';
+import type { NamespacePresence } from '../../src/core/contract/fabric.js';
 import type { RunPlan } from '../../src/core/contract/plan.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import { queuePairs } from './qemu-guests.js';
@@ -33,7 +34,7 @@ export class Topology {
   /** All or nothing. Throws `host-unsupported` with what the kernel or iproute2 said. */
   static async build({ plan, ledger }: TopologyOptions): Promise<Topology> {
     checkNames(plan);
-    const [wire, host] = await OwnedNamespace.create(
+    const [wire, host] = OwnedNamespace.create(
       [`xdpbed-${ledger.run}-wire`, `xdpbed-${ledger.run}-host`],
       ledger,
     );
@@ -42,16 +43,30 @@ export class Topology {
       await topology.#build(plan);
       return topology;
     } catch (error) {
-      await topology.close();
+      topology.close();
       throw error;
     }
   }
 
-  async close(): Promise<void> {
+  presence({ host }: RunPlan): NamespacePresence[] {
+    const nics = host.nics.map(({ name, ifindex }) => ({ name, ifindex, kind: 'nic' as const }));
+    const taps = host.taps.map(({ name, ifindex }) => ({ name, ifindex, kind: 'tap' as const }));
+    const bridges = host.bridges.map(({ name }, index) => ({
+      name,
+      ifindex: FIRST_BRIDGE_IFINDEX + index,
+      kind: 'bridge' as const,
+    }));
+    return [
+      { role: 'wire', name: this.wire.name, interfaces: nics },
+      { role: 'host', name: this.host.name, interfaces: [...nics, ...taps, ...bridges] },
+    ];
+  }
+
+  close(): void {
     for (const tap of this.taps.values()) tap.close();
     // The pairs go with either of their ends.
-    await this.host.close();
-    await this.wire.close();
+    this.host.close();
+    this.wire.close();
   }
 
   async #build(plan: RunPlan): Promise<void> {

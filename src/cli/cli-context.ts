@@ -1,4 +1,3 @@
-import type { ExitCode } from '../core/diagnostic.js';
 import type { PluginRegistry } from '../core/plugin/plugin-registry.js';
 import type { Terminal } from './terminal.js';
 
@@ -13,9 +12,9 @@ export interface CliContext {
   readonly interruption: () => AbortSignal;
   /**
    * Makes a commander action of a verb that is imported when it runs. The verb gets this context and what
-   * commander parsed; its exit code, or that of what it threw, becomes the command's.
+   * commander parsed; its exit code (of `exec`: that of what it ran), or that of what it threw, becomes the command's.
    */
   verb<A extends unknown[]>(
-    load: () => Promise<(context: CliContext, ...args: A) => Promise<ExitCode>>,
+    load: () => Promise<(context: CliContext, ...args: A) => Promise<number>>,
   ): (...args: A) => Promise<void>;
 }

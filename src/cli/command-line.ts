@@ -1,5 +1,5 @@
 import { Command, CommanderError } from 'commander';
-import { EXIT, type ExitCode } from '../core/diagnostic.js';
+import { EXIT } from '../core/diagnostic.js';
 import { PluginRegistry } from '../core/plugin/plugin-registry.js';
 import { BUILT_IN_PLUGINS } from '../presets.js';
 import { VERSION } from '../version.js';
@@ -12,8 +12,8 @@ export async function runCommandLine(
   words: readonly string[],
   terminal: Terminal,
   interruption: () => AbortSignal,
-): Promise<ExitCode> {
-  let exitCode: ExitCode = EXIT.OK;
+): Promise<number> {
+  let exitCode: number = EXIT.OK;
   const context: CliContext = {
     terminal,
     registry: new PluginRegistry(BUILT_IN_PLUGINS),
@@ -30,6 +30,8 @@ export async function runCommandLine(
     .version(VERSION)
     .showHelpAfterError('(xdpbed --help shows the verbs)')
     .exitOverride()
+    // Words behind `exec RUN` are another command's.
+    .enablePositionalOptions()
     .configureOutput({ writeOut: (text) => terminal.out(text), writeErr: (text) => terminal.err(text) });
   addVerbs(program, context);
   for (const command of allCommands(program)) command.exitOverride().copyInheritedSettings(program);

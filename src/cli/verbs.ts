@@ -25,6 +25,7 @@ export function addVerbs(program: Command, context: CliContext): void {
     .option(...TRUST)
     .action(context.verb(async () => (await import('./plan.js')).plan));
   addPluginsVerbs(program, context);
+  addHeldVerbs(program, context);
   program
     .command('doctor')
     .description('whether fabric linux can work on this machine, and what would help')
@@ -48,6 +49,34 @@ const TRUST = [
   '--trust',
   'run the modules of plugins that are not built in, to check their config; `run` always does',
 ] as const;
+
+/** Runs that are there until they are told to go. */
+function addHeldVerbs(program: Command, context: CliContext): void {
+  addTestbedOptions(program.command('up'))
+    .description('bring one run of a testbed up, without traffic, and leave it there until `down`')
+    .option('--format <format>', 'table or json', 'table')
+    .action(context.verb(async () => (await import('./held/up.js')).up));
+  program
+    .command('status')
+    .description('what runs are there on this machine, and what their programs have seen')
+    .argument('[run]', 'name of one, as `up` printed it')
+    .option('--format <format>', 'table or json', 'table')
+    .action(context.verb(async () => (await import('./held/status.js')).status));
+  program
+    .command('exec')
+    .description('run a command in a network namespace of a run; exits as the command does')
+    .argument('<run>', 'name of the run')
+    .argument('<words...>', 'wire (where traffic comes from) or host (the default), `--`, command')
+    .passThroughOptions()
+    .action(context.verb(async () => (await import('./held/exec.js')).exec));
+  program
+    .command('down')
+    .description('take down what `up` has brought up, and wait until it is gone')
+    .argument('[run]', 'name of the run; may be left out when there is one')
+    .option('--all', 'all that `up` has brought up')
+    .option('--timeout <seconds>', 'how long its process may take, until it is killed', '10')
+    .action(context.verb(async () => (await import('./held/down.js')).down));
+}
 
 function addPluginsVerbs(program: Command, context: CliContext): void {
   const plugins = program.command('plugins').description('the built-in plugins, and those a name leads to');

@@ -12,7 +12,7 @@ const FILE_SYSTEMS = [
 
 export function mountFileSystems(): void {
   for (const [type, target] of FILE_SYSTEMS) {
-    const result = libc().mount(type, target);
+    const result = libc().mount('none', target, type, 0);
     if (result < 0)
       throw new XdpbedError('guest-failed', `${target} cannot be mounted: ${errnoName(result)}`);
   }

@@ -1,4 +1,13 @@
-import { appendFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { XdpbedError, messageOf } from '../core/diagnostic.js';
@@ -22,13 +31,25 @@ export function ledgerFolder(): string {
   return process.env.XDPBED_STATE ?? '/run/xdpbed';
 }
 
+/** What a run is, for a person who looks at the machine. */
+export interface RunNote {
+  /** Name of the testbed, where it is known. */
+  readonly testbed?: string | undefined;
+  /** The run's id in it, e.g. `redirect/xdp1/host`. */
+  readonly run?: string | undefined;
+  /** It stays up until it is told to go (`xdpbed up`); else it goes when its traffic is over. */
+  readonly held?: boolean | undefined;
+}
+
 /**
  * What a run holds of the machine, written down before it is made and struck when it is gone, in a file of its own that
  * outlives the process: whatever ends it, `xdpbed prune` finds there what is left. A line each, appended in one write,
- * so that a file that was cut off has at most its last line missing.
+ * so that a file that was cut off has at most its last line missing. The first line, which says whose it is, is there
+ * as soon as the file is.
  */
 export class Ledger {
   readonly #file: string;
+  readonly #fd: number;
   readonly #held = new Map<string, Resource>();
   #open = true;
 
@@ -38,18 +59,26 @@ export class Ledger {
     readonly folder: string,
   ) {
     this.#file = join(folder, `${run}.ledger`);
+    const owner = `${process.pid} ${processStart(process.pid)}`;
+    const draft = join(folder, `.${run}.${owner.replace(' ', '-')}.draft`);
+    // Kept open: were the file removed, nobody must find one that does not say whose it is.
+    this.#fd = openSync(draft, 'ax', 0o600);
+    try {
+      this.#append({ ledger: 1, run, owner, since: new Date().toISOString() });
+      linkSync(draft, this.#file);
+    } catch (error) {
+      closeSync(this.#fd);
+      throw error;
+    } finally {
+      rmSync(draft, { force: true });
+    }
   }
 
   /** Throws `host-unsupported` where the folder cannot be written. */
   static create(folder = ledgerFolder()): Ledger {
     try {
       mkdirSync(folder, { recursive: true, mode: 0o700 });
-      const ledger = new Ledger(`xb${randomBytes(4).toString('hex')}`, folder);
-      const owner = `${process.pid} ${processStart(process.pid)}`;
-      writeFileSync(ledger.#file, `${JSON.stringify({ ledger: 1, run: ledger.run, owner })}\n`, {
-        flag: 'wx',
-      });
-      return ledger;
+      return new Ledger(`xb${randomBytes(4).toString('hex')}`, folder);
     } catch (cause) {
       throw new XdpbedError('host-unsupported', `no ledger can be kept in ${folder}: ${messageOf(cause)}`, {
         cause,
@@ -62,10 +91,15 @@ export class Ledger {
     return [...this.#held.values()];
   }
 
+  /** Adds to what is known of the run. */
+  note(note: RunNote): void {
+    this.#append({ note });
+  }
+
   /** Before it is made. */
   add(kind: ResourceKind, id: string): void {
-    this.#held.set(`${kind} ${id}`, { kind, id });
     this.#append({ add: { kind, id } });
+    this.#held.set(`${kind} ${id}`, { kind, id });
   }
 
   /** Once it is gone. */
@@ -73,15 +107,32 @@ export class Ledger {
     if (this.#held.delete(`${kind} ${id}`)) this.#append({ gone: { kind, id } });
   }
 
+  /** The run's folder of files, made at the first call; it goes when the ledger is closed. */
+  ownFolder(): string {
+    const folder = join(this.folder, this.run);
+    if (this.#held.has(`folder ${folder}`)) return folder;
+    this.add('folder', folder);
+    mkdirSync(folder, { mode: 0o700 });
+    return folder;
+  }
+
   /** Removes the file; with something still held it stays, for who prunes. */
   close(): void {
-    if (!this.#open || this.#held.size > 0) return;
+    if (!this.#open) return;
+    const folder = join(this.folder, this.run);
+    if ([...this.#held.values()].every(({ kind, id }) => kind === 'folder' && id === folder)) {
+      rmSync(folder, { recursive: true, force: true });
+      this.strike('folder', folder);
+    }
+    if (this.#held.size > 0) return;
     this.#open = false;
     rmSync(this.#file, { force: true });
+    closeSync(this.#fd);
   }
 
   #append(line: object): void {
-    appendFileSync(this.#file, `${JSON.stringify(line)}\n`);
+    if (!this.#open) throw new Error(`the ledger of ${this.run} is closed`);
+    writeSync(this.#fd, `${JSON.stringify(line)}\n`);
   }
 }
 
@@ -89,40 +140,84 @@ export class Ledger {
 export interface LeftLedger {
   readonly file: string;
   readonly run: string;
-  /** Whether the process that keeps it is still there. */
+  /** The process that keeps it, as {@link Resource} names processes. */
+  readonly owner: string;
+  readonly pid: number;
+  /** Whether that is still there. */
   readonly alive: boolean;
+  /** When it was begun, as ISO 8601; empty when the file does not say so. */
+  readonly since: string;
+  readonly note: RunNote;
   /** In the order in which they were made. */
   readonly held: readonly Resource[];
 }
 
-/** All ledgers of a folder. What is no ledger is passed over; a last line that was cut off is ignored. */
+/**
+ * All ledgers of a folder, the oldest first. What is no ledger is passed over; a last line that was cut off is ignored.
+ */
 export function readLedgers(folder = ledgerFolder()): LeftLedger[] {
-  let names: string[];
+  return namesIn(folder)
+    .filter((name) => /^xb[0-9a-f]{8}\.ledger$/.test(name))
+    .flatMap((name) => readLedger(join(folder, name), name.slice(0, -'.ledger'.length)) ?? [])
+    .sort((a, b) => (a.since < b.since ? -1 : a.since > b.since ? 1 : 0));
+}
+
+/** Files of a folder that processes had not made ledgers of when they were ended. */
+export function abandonedDrafts(folder = ledgerFolder()): string[] {
+  return namesIn(folder).flatMap((name) => {
+    const owner = /^\.xb[0-9a-f]{8}\.(\d+)-(\d+)\.draft$/.exec(name);
+    return owner === null || isRunning(`${owner[1]} ${owner[2]}`) ? [] : [join(folder, name)];
+  });
+}
+
+function namesIn(folder: string): string[] {
   try {
-    names = readdirSync(folder);
+    return readdirSync(folder);
   } catch {
     return [];
   }
-  return names
-    .filter((name) => /^xb[0-9a-f]{8}\.ledger$/.test(name))
-    .map((name) => readLedger(join(folder, name), name.slice(0, -'.ledger'.length)));
 }
 
-function readLedger(file: string, run: string): LeftLedger {
+/** Undefined when the run has closed it meanwhile. */
+function readLedger(file: string, run: string): LeftLedger | undefined {
+  let content: string;
+  try {
+    content = readFileSync(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
   const held = new Map<string, Resource>();
   let owner = '';
-  for (const text of readFileSync(file, 'utf8').split('\n')) {
-    let line: { owner?: unknown; add?: Resource; gone?: Resource };
-    try {
-      line = JSON.parse(text) as typeof line;
-    } catch {
-      continue;
-    }
+  let since = '';
+  let note: RunNote = {};
+  for (const text of content.split('\n')) {
+    const line = parseLine(text);
     if (typeof line.owner === 'string') owner = line.owner;
+    if (typeof line.since === 'string') since = line.since;
+    if (line.note !== undefined) note = { ...note, ...line.note };
     if (line.add !== undefined) held.set(`${line.add.kind} ${line.add.id}`, line.add);
     if (line.gone !== undefined) held.delete(`${line.gone.kind} ${line.gone.id}`);
   }
-  return { file, run, alive: isRunning(owner), held: [...held.values()] };
+  const pid = Number(owner.split(' ')[0]);
+  return { file, run, owner, pid, alive: isRunning(owner), since, note, held: [...held.values()] };
+}
+
+interface LedgerLine {
+  readonly owner?: unknown;
+  readonly since?: unknown;
+  readonly note?: RunNote;
+  readonly add?: Resource;
+  readonly gone?: Resource;
+}
+
+function parseLine(text: string): LedgerLine {
+  try {
+    const line: unknown = JSON.parse(text);
+    return typeof line === 'object' && line !== null ? line : {};
+  } catch {
+    return {};
+  }
 }
 
 /** @param process as a ledger names it. */

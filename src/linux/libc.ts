@@ -18,6 +18,16 @@ export interface Libc {
   capset(header: Uint8Array, data: Uint8Array): number;
   /** setns(2) of the calling thread only: 0 or `-errno`. `type` is CLONE_NEW… or 0 for whatever `fd` is. */
   setns(fd: number, type: number): number;
+  /** unshare(2) of the calling thread only: 0 or `-errno`. `type` is CLONE_NEW…. */
+  unshare(type: number): number;
+  /** mount(2) without data: 0 or `-errno`. `flags` are MS_…. */
+  mount(source: string, target: string, type: string, flags: number): number;
+  /** umount2(2): 0 or `-errno`. `flags` are MNT_…. */
+  umount(target: string, flags: number): number;
+  /** flock(2): 0 or `-errno`. Blocks as long as another process has it, unless LOCK_NB is among the `flags`. */
+  flock(fd: number, flags: number): number;
+  /** dup2(2): `as` becomes a second descriptor of the file, and is not closed by exec. `as` or `-errno`. */
+  dup2(fd: number, as: number): number;
   /** ioctl(2) with a struct that may be written to: what the kernel returned, or `-errno`. */
   ioctl(fd: number, request: number, argument: Uint8Array): number;
   /** socket(2): a file descriptor, close-on-exec, or `-errno`. */
@@ -44,8 +54,6 @@ export interface Libc {
   tgkill(thread: number, signal: number): number;
   /** perf_event_open(2): a file descriptor, or `-errno`. */
   perfEventOpen(attr: Uint8Array, process: number, cpu: number, group: number, flags: number): number;
-  /** mount(2) of a file system that has no device: 0 or `-errno`. */
-  mount(type: string, target: string): number;
   /** finit_module(2) of an open `.ko`, without parameters: 0 or `-errno`. */
   finitModule(fd: number): number;
   /** reboot(2), LINUX_REBOOT_CMD_POWER_OFF: of the machine that this runs on. Does not return, or `-errno`. */
@@ -120,6 +128,13 @@ function load(): Libc | XdpbedError {
     const capget = library.func('int capget(void *header, void *data)');
     const capset = library.func('int capset(void *header, void *data)');
     const setns = library.func('int setns(int fd, int type)');
+    const unshare = library.func('int unshare(int type)');
+    const mount = library.func(
+      'int mount(const char *source, const char *target, const char *type, unsigned long flags, void *data)',
+    );
+    const umount2 = library.func('int umount2(const char *target, int flags)');
+    const flock = library.func('int flock(int fd, int flags)');
+    const dup2 = library.func('int dup2(int fd, int as)');
     const ioctl = library.func('int ioctl(int fd, unsigned long request, void *argument)');
     const fcntl = library.func('int fcntl(int fd, int command, long argument)');
     const socket = library.func('int socket(int domain, int type, int protocol)');
@@ -136,9 +151,6 @@ function load(): Libc | XdpbedError {
       'int64_t mmap(void *address, size_t length, int protection, int flags, int fd, int64_t at)',
     ) as (...args: unknown[]) => number | bigint;
     const munmap = library.func('int munmap(int64_t address, size_t length)');
-    const mount = library.func(
-      'int mount(const char *source, const char *target, const char *type, unsigned long flags, void *data)',
-    );
     const finitModule = library.func(
       'long syscall(long number, long fd, const char *parameters, long flags)',
     );
@@ -151,6 +163,11 @@ function load(): Libc | XdpbedError {
       capget: (header, data) => orErrno(capget(header, data)),
       capset: (header, data) => orErrno(capset(header, data)),
       setns: (fd, type) => orErrno(setns(fd, type)),
+      unshare: (type) => orErrno(unshare(type)),
+      mount: (source, target, type, flags) => orErrno(mount(source, target, type, flags, null)),
+      umount: (target, flags) => orErrno(umount2(target, flags)),
+      flock: (fd, flags) => orErrno(flock(fd, flags)),
+      dup2: (fd, as) => orErrno(dup2(fd, as)),
       ioctl: (fd, request, argument) => orErrno(ioctl(fd, request, argument)),
       fcntl: (fd, command, argument) => orErrno(fcntl(fd, command, argument)),
       socket: (domain, type, protocol) => orErrno(socket(domain, type | SOCK_CLOEXEC, protocol)),
@@ -179,7 +196,6 @@ function load(): Libc | XdpbedError {
       tgkill: (thread, signal) => orErrno(tgkill(numbers.tgkill, process.pid, thread, signal)),
       perfEventOpen: (attr, thread, cpu, group, flags) =>
         orErrno(perfEventOpen(numbers.perf_event_open, attr, thread, cpu, group, flags)),
-      mount: (type, target) => orErrno(mount('none', target, type, 0, null)),
       finitModule: (fd) => orErrno(finitModule(numbers.finit_module, fd, '', 0)),
       powerOff: () => orErrno(reboot(LINUX_REBOOT_CMD_POWER_OFF)),
       mmap: (fd, at, length, protection) => {

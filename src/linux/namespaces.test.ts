@@ -48,6 +48,41 @@ describe('a ledger', () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
+  it('has a folder that goes with it, and says what the run is', () => {
+    const ledger = Ledger.create(folder);
+    ledger.note({ run: 'redirect/xdp1' });
+    ledger.note({ testbed: 't', held: true });
+    const own = ledger.ownFolder();
+    expect(ledger.ownFolder()).toBe(own);
+    writeFileSync(join(own, 'log'), 'x');
+    ledger.add('netns', 'a');
+    const [read] = readLedgers(folder);
+    expect(read).toMatchObject({
+      pid: process.pid,
+      note: { run: 'redirect/xdp1', testbed: 't', held: true },
+      held: [{ kind: 'folder', id: own }, { kind: 'netns' }],
+    });
+    expect(Math.abs(Date.parse(read!.since) - Date.now())).toBeLessThan(10_000);
+    // Not while something is left that the files in there may tell of.
+    ledger.close();
+    expect(existsSync(own)).toBe(true);
+    ledger.strike('netns', 'a');
+    ledger.close();
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('says whose it is as soon as it is there, and is not made anew when somebody takes it away', () => {
+    const ledger = Ledger.create(folder);
+    const [name] = readdirSync(folder);
+    expect(readdirSync(folder)).toEqual([`${ledger.run}.ledger`]);
+    rmSync(join(folder, name!));
+    ledger.add('netns', 'a');
+    expect(readdirSync(folder)).toEqual([]);
+    ledger.strike('netns', 'a');
+    ledger.close();
+    expect(() => ledger.add('netns', 'b')).toThrow('is closed');
+  });
+
   it('is read as far as it was written', () => {
     leftLedger('xb00000001', [{ kind: 'netns', id: 'xdpbed-xb00000001-a' }], '{"add":{"kind":"net');
     expect(readLedgers(folder)).toMatchObject([{ alive: false, held: [{ id: 'xdpbed-xb00000001-a' }] }]);
@@ -69,6 +104,14 @@ describe('pruning', () => {
     writeFileSync(join(folder, 'notes.ledger'), 'x');
     expect(await prune(folder)).toEqual([]);
     expect(existsSync(join(folder, ledger.run))).toBe(true);
+  });
+
+  it('removes what was to become a ledger when its process was ended', async () => {
+    const own = `.xb00000004.${process.pid}-${processStart(process.pid)}.draft`;
+    writeFileSync(join(folder, `.xb00000005.${process.pid}-1.draft`), '');
+    writeFileSync(join(folder, own), '');
+    await prune(folder);
+    expect(readdirSync(folder)).toEqual([own]);
   });
 
   it('ends processes and removes folders, and may be done again', async () => {
@@ -95,11 +138,12 @@ describe('pruning', () => {
       { kind: 'folder', id: foreign },
       { kind: 'folder', id: join(folder, 'xb00000003', '..', '..') },
       { kind: 'netns', id: 'somebody-elses' },
+      { kind: 'netns', id: 'xdpbed-xb00000003-/../somebody-elses' },
       // The number of a process that is there, with another start.
       { kind: 'process', id: `${process.ppid} 1` },
     ]);
     const [pruned] = await prune(folder);
-    expect(pruned!.left.map(({ resource }) => resource.kind)).toEqual(['netns', 'folder', 'folder']);
+    expect(pruned!.left.map(({ resource }) => resource.kind)).toEqual(['netns', 'netns', 'folder', 'folder']);
     expect([existsSync(foreign), existsSync(file)]).toEqual([true, true]);
     rmSync(foreign, { recursive: true });
   });
@@ -114,7 +158,7 @@ describe.skipIf(skipped !== '')(`network namespaces${skipped}`, () => {
   it('are entered for a while, hold interfaces of given numbers, and go with all of it', async () => {
     const before = fds();
     const ledger = Ledger.create(folder);
-    const [a, b] = await OwnedNamespace.create([`xdpbed-${ledger.run}-a`, `xdpbed-${ledger.run}-b`], ledger);
+    const [a, b] = OwnedNamespace.create([`xdpbed-${ledger.run}-a`, `xdpbed-${ledger.run}-b`], ledger);
     expect(ledger.held).toHaveLength(2);
     await runIp([`link add name x index 7 type veth peer name y index 9 netns ${b!.name}`], {
       namespace: a!.name,
@@ -130,9 +174,9 @@ describe.skipIf(skipped !== '')(`network namespaces${skipped}`, () => {
       ['x', 7],
     ]);
     tap.close();
-    await a!.close();
-    await b!.close();
-    await b!.close();
+    a!.close();
+    b!.close();
+    b!.close();
     ledger.close();
     expect(namespaces(ledger.run)).toEqual([]);
     expect(fds()).toBe(before);
@@ -142,14 +186,16 @@ describe.skipIf(skipped !== '')(`network namespaces${skipped}`, () => {
   it('are made all or none', async () => {
     const ledger = Ledger.create(folder);
     const names = [`xdpbed-${ledger.run}-a`, `xdpbed-${ledger.run}-a`];
-    await expect(OwnedNamespace.create(names, ledger)).rejects.toMatchObject({ code: 'host-unsupported' });
+    expect(() => OwnedNamespace.create(names, ledger)).toThrow(
+      expect.objectContaining({ code: 'host-unsupported' }),
+    );
     expect(ledger.held).toEqual([]);
     expect(namespaces(ledger.run)).toEqual([]);
   });
 
   it('come out again when what was done in there throws', async () => {
     const ledger = Ledger.create(folder);
-    const [a] = await OwnedNamespace.create([`xdpbed-${ledger.run}-a`], ledger);
+    const [a] = OwnedNamespace.create([`xdpbed-${ledger.run}-a`], ledger);
     const where = (): string => execFileSync('readlink', ['/proc/self/ns/net'], { encoding: 'utf8' });
     const home = where();
     expect(a!.run(where)).not.toBe(home);
@@ -159,24 +205,27 @@ describe.skipIf(skipped !== '')(`network namespaces${skipped}`, () => {
       }),
     ).toThrow('no');
     expect(where()).toBe(home);
-    await a!.close();
+    a!.close();
   });
 
   it('of a process that was killed are pruned', async () => {
     const run = 'xb0000000f';
     execFileSync('ip', ['netns', 'add', `xdpbed-${run}-a`]);
+    // The process was ended between the name and the namespace.
+    writeFileSync(`/run/netns/xdpbed-${run}-half-made`, '');
     leftLedger(run, [
       { kind: 'netns', id: `xdpbed-${run}-a` },
+      { kind: 'netns', id: `xdpbed-${run}-half-made` },
       { kind: 'netns', id: `xdpbed-${run}-never-made` },
     ]);
     const [pruned] = await prune(folder);
     expect(pruned!.left).toEqual([]);
-    expect(namespaces(run)).not.toContain(`xdpbed-${run}-a`);
+    expect(namespaces(run)).toEqual([]);
   });
 
   it('carry frames from a packet socket to the file of a tap', async () => {
     const ledger = Ledger.create(folder);
-    const [a] = await OwnedNamespace.create([`xdpbed-${ledger.run}-a`], ledger);
+    const [a] = OwnedNamespace.create([`xdpbed-${ledger.run}-a`], ledger);
     const tap = TapDevice.open({ name: 'tap0', ifindex: 5, queues: 1, vnetHeader: false }, a!);
     a!.run(() => execFileSync('sysctl', ['-qw', 'net.ipv6.conf.all.disable_ipv6=1']));
     await runIp(['link set tap0 up'], { namespace: a!.name });
@@ -192,7 +241,7 @@ describe.skipIf(skipped !== '')(`network namespaces${skipped}`, () => {
     );
     socket.close();
     tap.close();
-    await a!.close();
+    a!.close();
   });
 
   it('say what iproute2 would not do', async () => {

@@ -1,11 +1,20 @@
 import { rmSync } from 'node:fs';
 import { dirname, resolve, sep } from 'node:path';
 import { messageOf } from '../core/diagnostic.js';
-import { isRunning, ledgerFolder, readLedgers, type LeftLedger, type Resource } from './ledger.js';
-import { removeNamespaces } from './owned-namespace.js';
+import {
+  abandonedDrafts,
+  isRunning,
+  ledgerFolder,
+  readLedgers,
+  type LeftLedger,
+  type Resource,
+} from './ledger.js';
+import { removeNamespace } from './namespace-files.js';
 
 /** Milliseconds that a process gets to end. */
 const END_MS = 2000;
+/** Milliseconds between looks at whether it has. */
+const LOOK_MS = 5;
 
 export interface Pruned {
   readonly run: string;
@@ -21,10 +30,12 @@ export interface Pruned {
 export async function prune(folder = ledgerFolder()): Promise<Pruned[]> {
   const pruned: Pruned[] = [];
   for (const ledger of readLedgers(folder)) if (!ledger.alive) pruned.push(await pruneLedger(ledger));
+  for (const draft of abandonedDrafts(folder)) rmSync(draft, { force: true });
   return pruned;
 }
 
-async function pruneLedger(ledger: LeftLedger): Promise<Pruned> {
+/** Of one run, whose process is gone. */
+export async function pruneLedger(ledger: LeftLedger): Promise<Pruned> {
   const removed: Resource[] = [];
   const left: { resource: Resource; reason: string }[] = [];
   // Last first: a process may be in a namespace, a file of its in a folder.
@@ -44,9 +55,9 @@ async function remove({ kind, id }: Resource, ledger: LeftLedger): Promise<void>
   switch (kind) {
     case 'netns':
       // A ledger that somebody wrote by hand must not name what is not of this run.
-      if (!id.startsWith(`xdpbed-${ledger.run}-`))
+      if (!/^xdpbed-xb[0-9a-f]{8}-[\w-]+$/.test(id) || !id.startsWith(`xdpbed-${ledger.run}-`))
         throw new Error(`${id} is not a namespace of run ${ledger.run}`);
-      return removeNamespaces([id]);
+      return removeNamespace(id);
     case 'process':
       return endProcess(id);
     case 'folder': {
@@ -58,12 +69,32 @@ async function remove({ kind, id }: Resource, ledger: LeftLedger): Promise<void>
   }
 }
 
-/** By its pid, if that is still the process that was meant. */
+/**
+ * Has the process of a run take it down, and waits until it has. Where it does not in time it is killed, and what it left
+ * behind is removed, as is what is left of a run whose process is gone already. What could not be removed is told.
+ */
+export async function endRun(ledger: LeftLedger, ms: number, folder = ledgerFolder()): Promise<Pruned> {
+  if (!(await endsBy(ledger.owner, 'SIGTERM', ms))) await endProcess(ledger.owner);
+  const left = readLedgers(folder).find(({ run }) => run === ledger.run);
+  return left === undefined ? { run: ledger.run, removed: ledger.held, left: [] } : pruneLedger(left);
+}
+
 async function endProcess(id: string): Promise<void> {
-  if (!isRunning(id)) return;
-  process.kill(Number(id.split(' ')[0]), 'SIGKILL');
-  for (const until = Date.now() + END_MS; isRunning(id);) {
-    if (Date.now() > until) throw new Error(`process ${id.split(' ')[0]} does not end`);
-    await new Promise((done) => setTimeout(done, 10));
+  if (!(await endsBy(id, 'SIGKILL', END_MS))) throw new Error(`process ${id.split(' ')[0]} does not end`);
+}
+
+/** Sends a signal to a process, if it is still the one that was meant; whether it is gone within the time. */
+async function endsBy(id: string, signal: NodeJS.Signals, ms: number): Promise<boolean> {
+  if (!isRunning(id)) return true;
+  try {
+    process.kill(Number(id.split(' ')[0]), signal);
+  } catch (error) {
+    // It has ended meanwhile.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }
+  for (const until = Date.now() + ms; isRunning(id);) {
+    if (Date.now() > until) return false;
+    await new Promise((done) => setTimeout(done, LOOK_MS));
+  }
+  return true;
 }

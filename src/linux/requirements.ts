@@ -1,7 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, rmSync, mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
 import { assemble } from '../bpf/assembler.js';
 import { BPF_MAP_TYPE } from '../bpf/map-spec.js';
 import { errnoName } from '../bpf/errno.js';
@@ -176,13 +174,14 @@ const INTERFACES: readonly (Omit<Requirement, 'result'> & {
 ];
 
 async function examineInterfaces(): Promise<Requirement[]> {
-  const folder = mkdtempSync(join(tmpdir(), 'xdpbed-doctor-'));
-  const ledger = Ledger.create(folder);
+  let ledger: Ledger | undefined;
   let around: Surroundings | undefined;
   let failure = '';
   try {
-    const names = ['here', 'there'].map((name) => `xdpbed-${ledger.run}-${name}`);
-    const [here, there] = await OwnedNamespace.create(names, ledger);
+    ledger = Ledger.create();
+    const { run } = ledger;
+    const names = ['here', 'there'].map((name) => `xdpbed-${run}-${name}`);
+    const [here, there] = OwnedNamespace.create(names, ledger);
     around = { here: here!, there: there! };
     await runIp([`link add name eth0 index ${NIC} type veth peer name eth0 netns ${there!.name}`], {
       namespace: here!.name,
@@ -203,9 +202,9 @@ async function examineInterfaces(): Promise<Requirement[]> {
     }
     return found;
   } finally {
-    await around?.here.close();
-    await around?.there.close();
-    rmSync(folder, { recursive: true, force: true });
+    around?.here.close();
+    around?.there.close();
+    ledger?.close();
   }
 }
 

@@ -36,8 +36,35 @@ export interface Deployment {
    * the traffic is over and what came of it has been read. Absent where time is not the machine's.
    */
   measure?(measure: MeasurePlan): Promise<readonly MeasuredRate[]>;
+  /**
+   * Where others on the machine find the run while it is up. Absent where all of it is inside of this process: there is
+   * nothing to be held up for them.
+   */
+  readonly presence?: Presence;
   /** Removes everything, programs that are still in their places included; may be called at any time and more than once. */
   down(): Promise<void>;
+}
+
+/** A run as others on the machine see it: they may look into its namespaces and send traffic of their own. */
+export interface Presence {
+  /** Unique on the machine; what the run makes there is named after it. */
+  readonly name: string;
+  readonly namespaces: readonly NamespacePresence[];
+  /** Writes down what the run is, for who finds it; returns the path of a folder for files about it that goes with it. */
+  announce(testbed: string): string;
+  /** Has the guests take what comes for them until the signal fires; rejects when one of them cannot any more. */
+  serve(signal: AbortSignal): Promise<void>;
+}
+
+export interface NamespacePresence {
+  /** `wire`: where traffic comes from; `host`: where the host's interfaces are. */
+  readonly role: 'wire' | 'host';
+  readonly name: string;
+  readonly interfaces: readonly {
+    readonly name: string;
+    readonly ifindex: number;
+    readonly kind: 'nic' | 'tap' | 'bridge';
+  }[];
 }
 
 export interface HostPlace {

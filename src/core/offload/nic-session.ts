@@ -11,7 +11,13 @@ import type {
 import type { Party } from '../contract/party.js';
 import type { GuestNicPlan, ProgramPlan } from '../contract/plan.js';
 import type { Policy } from '../contract/policy.js';
-import type { AttachmentResult, RequestsResult, VerdictCounts } from '../contract/result.js';
+import {
+  emptyVerdictCounts,
+  type AttachmentResult,
+  type HookResult,
+  type RequestsResult,
+  type VerdictCounts,
+} from '../contract/result.js';
 import { messageOf, XdpbedError } from '../diagnostic.js';
 import type { Closer } from '../contract/transport.js';
 import { ControlEndpoint, type DeviceEvents } from './control-endpoint.js';
@@ -54,6 +60,18 @@ export interface NicOutcome {
   readonly requests: RequestsResult | undefined;
   readonly control: ControlCounts;
   readonly link: LinkStatistics;
+}
+
+/** A program where packets meet it, or where they would if it had been taken. */
+export interface ProgramInPlace {
+  readonly site: HookResult['site'];
+  /** The interface, e.g. `guest0.eth0` or `host.tap0`. */
+  readonly node: string;
+  readonly program: string;
+  readonly attached: boolean;
+  /** Why it is not attached. */
+  readonly reason?: string | undefined;
+  readonly verdicts: VerdictCounts;
 }
 
 /** The feature bits that driver and device agree on: a driver of ours takes all it knows and that go together. */
@@ -150,6 +168,16 @@ export class NicSession {
     const answer = await this.#driver.install({ program, object, placement });
     this.#attachment = { node: this.node, program: program.name, placement, ...answer };
     return this.#attachment;
+  }
+
+  /** The guest's program where the plan puts it; undefined when the nic has none. */
+  async program(): Promise<ProgramInPlace | undefined> {
+    if (this.#attachment === undefined) return undefined;
+    const { node, program, placement, attached, reason } = this.#attachment;
+    const counted = placement === 'host' ? this.#offload : this.#driver;
+    const verdicts = (await counted.counters()) ?? emptyVerdictCounts();
+    const site = placement === 'host' ? 'offload' : 'guest-driver';
+    return { site, node, program, attached, reason, verdicts };
   }
 
   /** Has the guest keep asking for what the plan says; nothing when it says nothing. */

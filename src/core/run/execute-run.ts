@@ -6,7 +6,7 @@ import { MachineClock } from '../clock/machine-clock.js';
 import { VirtualClock } from '../clock/virtual-clock.js';
 import { CLOCK, VIRTUAL_CLOCK, type Clock } from '../contract/clock.js';
 import { EVENTS, type TimedEvent } from '../contract/event.js';
-import { FABRIC, type Deployment, type MeasuredRate } from '../contract/fabric.js';
+import { FABRIC, type Deployment, type MeasuredRate, type Presence } from '../contract/fabric.js';
 import type { Token } from '../contract/injection.js';
 import { PARTY_FACTORY, type PartyFactory } from '../contract/party.js';
 import type { RunPlan } from '../contract/plan.js';
@@ -34,6 +34,7 @@ import { LifecycleManager, PHASE_TIMEOUT_MS, withTimeLimit } from '../plugin/lif
 import { Scope } from '../plugin/scope.js';
 import { choosePlugin, type PluginChoice, type PluginSource } from '../testbed/choose-plugin.js';
 import { SchemaValidator } from '../testbed/schema-validator.js';
+import type { ProgramInPlace } from '../offload/nic-session.js';
 import { GuestVerification } from '../verification/guest-verification.js';
 import type { JudgeRecipe } from '../verification/judge-messages.js';
 import { assembleResult } from './assemble-result.js';
@@ -79,7 +80,7 @@ export interface RunEnd {
  * is called. What went wrong is part of what it gives: this never throws.
  */
 export async function carryOutRun(spec: RunSpec, environment: RunEnvironment): Promise<RunEnd> {
-  return new RunExecution(spec, environment).execute();
+  return new RunExecution(spec, environment).execute((up) => up.drive());
 }
 
 /**
@@ -92,10 +93,36 @@ export async function executeRun(spec: RunSpec, environment: RunEnvironment): Pr
   return end.result!;
 }
 
+/** A run that is up, with everything attached. */
+export interface HeldRun {
+  readonly presence: Presence;
+  /** Every program that was to be attached, and what it has returned so far. */
+  programs(): Promise<ProgramInPlace[]>;
+}
+
+/**
+ * Brings one run up, without any traffic of its own, says so, and holds it until the environment's signal fires: that
+ * is how it is meant to end once it is up, and a failure before. Then takes everything down. What went wrong is part of
+ * what it gives, which has no result: this never throws.
+ */
+export async function holdRun(
+  spec: RunSpec,
+  environment: RunEnvironment,
+  onUp: (run: HeldRun) => void | Promise<void>,
+): Promise<RunEnd> {
+  return new RunExecution(spec, environment).execute((up) => up.hold(onUp));
+}
+
 /** All that went wrong with a run as one error. */
 export function failureOf({ failures }: RunEnd): unknown {
   const errors = failures.map(({ error }) => error);
   return errors.length === 1 ? errors[0] : new AggregateError(errors, errors.map(messageOf).join('; '));
+}
+
+/** What can be done with a run that is up. */
+interface RunUp {
+  drive(): Promise<RunResult>;
+  hold(onUp: (run: HeldRun) => void | Promise<void>): Promise<undefined>;
 }
 
 /** One run under way. Used once. */
@@ -122,7 +149,8 @@ class RunExecution {
     );
   }
 
-  async execute(): Promise<RunEnd> {
+  /** @param work what is done with the run while it is up. */
+  async execute(work: (up: RunUp) => Promise<RunResult | undefined>): Promise<RunEnd> {
     const failures: { stage: RunFailure['stage']; error: unknown }[] = [];
     let result: RunResult | undefined;
     let run: { readonly name: string; readonly deploying: Promise<Deployment> } | undefined;
@@ -140,24 +168,65 @@ class RunExecution {
       const deploying = this.#deploy(name, fabric.deploy.bind(fabric));
       run = { name, deploying };
       const deployment = await this.#guard(name, 'deploy', deploying);
-      offloading = new Offloading({ plan, deployment, ...bindings });
-      attaching = offloading.attach();
+      const attachments = new Offloading({ plan, deployment, ...bindings });
+      offloading = attachments;
+      attaching = attachments.attach();
       await this.#guard(name, 'attach', attaching);
-      await this.#guard(name, 'requests', offloading.requests(this.#signal));
-      const frames = this.#frames(workloadChoice, workload, bindings.random, bindings.objects);
-      const traffic = await this.#guard(name, 'traffic', startTraffic(deployment, frames));
-      check(name, 'a traffic report', TRAFFIC_REPORT, traffic);
-      const outcomes = await this.#guard(name, 'traffic', offloading.outcomes());
-      const rates = await this.#guard(name, 'measure', this.#measure(deployment));
-      result = assembleResult(plan, { fabric: fabric.name, traffic, rates, ...outcomes });
-      check(name, 'a result', RunResult, result);
+      result = await work({
+        drive: () => {
+          const frames = this.#frames(workloadChoice, workload, bindings.random, bindings.objects);
+          return this.#drive(name, fabric.name, deployment, attachments, frames);
+        },
+        hold: (onUp) => this.#hold(name, deployment, attachments, onUp),
+      });
     } catch (error) {
-      result = undefined;
       failures.push({ stage: 'run', error });
     }
     await this.#takeDown(run, offloading, attaching);
     failures.push(...this.#cleanUpFailures.map((error) => ({ stage: 'clean-up' as const, error })));
     return { result, failures };
+  }
+
+  /** Requests and traffic, and what came of them. */
+  async #drive(
+    name: string,
+    fabric: string,
+    deployment: Deployment,
+    offloading: Offloading,
+    frames: Iterable<WorkloadFrame>,
+  ): Promise<RunResult> {
+    await this.#guard(name, 'requests', offloading.requests(this.#signal));
+    const traffic = await this.#guard(name, 'traffic', startTraffic(deployment, frames));
+    check(name, 'a traffic report', TRAFFIC_REPORT, traffic);
+    const outcomes = await this.#guard(name, 'traffic', offloading.outcomes());
+    const rates = await this.#guard(name, 'measure', this.#measure(deployment));
+    const result = assembleResult(this.#spec.plan, { fabric, traffic, rates, ...outcomes });
+    check(name, 'a result', RunResult, result);
+    return result;
+  }
+
+  async #hold(
+    name: string,
+    { presence }: Deployment,
+    offloading: Offloading,
+    onUp: (run: HeldRun) => void | Promise<void>,
+  ): Promise<undefined> {
+    if (presence === undefined) {
+      throw new XdpbedError('usage', `plugin ${name} has nothing that could be held up for others`, {
+        hint: '--fabric linux',
+      });
+    }
+    requireMethods(name, 'presence', presence, ['announce', 'serve']);
+    await this.#guard(
+      name,
+      'hold',
+      (async () => onUp({ presence, programs: () => offloading.programs() }))(),
+    );
+    try {
+      await presence.serve(this.#signal);
+    } catch (error) {
+      throw pluginFailure(name, 'serve', error);
+    }
   }
 
   /** Undefined where nothing is to be measured, or the fabric cannot. */

@@ -13,7 +13,7 @@ import { XdpbedError } from '../diagnostic.js';
 import type { DeviceEvents } from '../offload/control-endpoint.js';
 import { CountedPlace } from '../offload/counted-place.js';
 import { loadObjectProgram, requireAccepted } from '../offload/load-program.js';
-import { NicSession, type NicOutcome } from '../offload/nic-session.js';
+import { NicSession, type NicOutcome, type ProgramInPlace } from '../offload/nic-session.js';
 import { objectProgram } from '../offload/object-program.js';
 import { OffloadRecords } from '../offload/offload-records.js';
 import { QuotaAccounts } from '../offload/quota-accounts.js';
@@ -132,6 +132,20 @@ export class Offloading {
     }
     const { rulings, audit, dropped } = this.#records;
     return { nics, hostPrograms, verification: this.#options.verification.cost, rulings, audit, dropped };
+  }
+
+  /** Every program that was to be attached, and what it has returned so far. */
+  async programs(): Promise<ProgramInPlace[]> {
+    const programs: ProgramInPlace[] = [];
+    for (const { site, interface: name, program, place } of this.#hostPrograms) {
+      const verdicts = (await place.counters()) ?? emptyVerdictCounts();
+      programs.push({ site, node: `host.${name}`, program, attached: true, verdicts });
+    }
+    for (const session of this.#sessions) {
+      const program = await session.program();
+      if (program !== undefined) programs.push(program);
+    }
+    return programs;
   }
 
   /**

@@ -3,15 +3,15 @@ import { Worker } from 'node:worker_threads';
 import { decodeInsns } from '../../bpf/insn.js';
 import type { Plugin } from '../contract/plugin.js';
 import { VERIFIER, type Verifier } from '../contract/verifier.js';
-import { messageOf, XdpbedError } from '../diagnostic.js';
+import { failureMessage } from '../failure-message.js';
 import { LifecycleManager } from '../plugin/lifecycle.js';
 import { Scope } from '../plugin/scope.js';
 import { PluginInstances } from '../run/plugin-instances.js';
 import { VerifierPanel } from '../run/verifier-panel.js';
-import type { FailureMessage, FromJudge, JudgeRecipe, ToJudge } from './judge-messages.js';
+import type { FromJudge, JudgeRecipe, ToJudge } from './judge-messages.js';
 import type { JudgeWatchData } from './judge-watch.js';
 
-/* The main module of the process behind a JudgeProcess. */
+/* The main module of the process behind a JudgeProcess, whose pid is its one argument. */
 
 /** Bytes that a judge may have taken without being asked to give them back. */
 const BYTES_TO_GIVE_BACK = 32 * 1024 * 1024;
@@ -21,7 +21,7 @@ const underWay = new Map<number, AbortController>();
 const latest = new Int32Array(new SharedArrayBuffer(4));
 // A verifier that does not give way keeps this thread from hearing of anything.
 const watch = new Worker(new URL('./judge-watch.js', import.meta.url), {
-  workerData: { underWay: latest.buffer } satisfies JudgeWatchData,
+  workerData: { underWay: latest.buffer, parent: Number(process.argv[2]) } satisfies JudgeWatchData,
   stdin: false,
   resourceLimits: { maxOldGenerationSizeMb: 8, maxYoungGenerationSizeMb: 2 },
 });
@@ -32,11 +32,6 @@ let rssWhenReady = 0;
 function post(message: FromJudge): void {
   // Nobody is left to hear of it when the other end is gone; 'disconnect' follows.
   process.send?.(message, undefined, undefined, () => undefined);
-}
-
-function failureOf(error: unknown): FailureMessage {
-  const known = error instanceof XdpbedError ? error : undefined;
-  return { code: known?.code, message: messageOf(error), hint: known?.hint };
 }
 
 async function makeVerifier({ rule, verifiers }: JudgeRecipe): Promise<Verifier> {
@@ -58,7 +53,7 @@ async function prepare(recipe: JudgeRecipe): Promise<void> {
     rssWhenReady = process.memoryUsage.rss();
     post({ kind: 'ready', name: verifier.name });
   } catch (error) {
-    post({ kind: 'unusable', failure: failureOf(error) });
+    post({ kind: 'unusable', failure: failureMessage(error) });
   }
 }
 
@@ -79,7 +74,7 @@ async function verify(message: ToJudge & { kind: 'verify' }): Promise<void> {
     const verification = await verifier!.verify({ program, maps, log, limits, signal: abort.signal });
     post({ kind: 'verified', id, verification });
   } catch (error) {
-    post({ kind: 'failed', id, failure: failureOf(error) });
+    post({ kind: 'failed', id, failure: failureMessage(error) });
   } finally {
     underWay.delete(id);
     if (underWay.size === 0) Atomics.store(latest, 0, 0);
@@ -103,5 +98,6 @@ process.on('message', (message: ToJudge) => {
 });
 // Who started it is gone, whatever became of it.
 process.on('disconnect', () => process.exit());
+if (!process.connected) process.exit();
 // Ctrl-C in a terminal reaches every process there; who started this one ends it in its own time.
 process.on('SIGINT', () => undefined);

@@ -1,3 +1,4 @@
+import type { FailureMessage } from '../failure-message.js';
 import type { PanelRule } from '../contract/run-spec.js';
 import type { VerificationLimits, VerifierMap, Verification } from '../contract/verifier.js';
 import type { Program } from '../../bpf/program.js';
@@ -23,13 +24,6 @@ export type ToJudge =
       readonly limits: VerificationLimits | undefined;
     }
   | { readonly kind: 'cancel'; readonly id: number };
-
-export interface FailureMessage {
-  /** Of an XdpbedError. */
-  readonly code: string | undefined;
-  readonly message: string;
-  readonly hint: string | undefined;
-}
 
 export type FromJudge =
   | { readonly kind: 'ready'; readonly name: string }

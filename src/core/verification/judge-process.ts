@@ -1,11 +1,13 @@
 import { fork, type ChildProcess } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { encodeInsns } from '../../bpf/insn.js';
 import type { Rejection, Verification, VerifyRequest } from '../contract/verifier.js';
-import { DIAGNOSTIC_CODES, XdpbedError, type DiagnosticCode } from '../diagnostic.js';
+import { childEnvironment, compiledModule } from '../child-process-module.js';
+import { XdpbedError } from '../diagnostic.js';
+import { errorOfMessage } from '../failure-message.js';
 import { PHASE_TIMEOUT_MS } from '../plugin/lifecycle.js';
-import type { FailureMessage, FromJudge, JudgeRecipe, ToJudge } from './judge-messages.js';
+import type { FromJudge, JudgeRecipe, ToJudge } from './judge-messages.js';
 
 /** How much more than it was granted a verification may take until it is ended: it should end by itself. */
 const GRACE = 1.05;
@@ -62,9 +64,12 @@ export class JudgeProcess {
 
   constructor(recipe: JudgeRecipe, limits: JudgeLimits) {
     this.#limits = limits;
-    const main = compiled(new URL('./judge-main.js', import.meta.url).href);
-    const verifiers = recipe.verifiers.map(({ module, config }) => ({ module: compiled(module), config }));
-    this.#child = fork(fileURLToPath(main), {
+    const main = compiledModule(new URL('./judge-main.js', import.meta.url).href);
+    const verifiers = recipe.verifiers.map(({ module, config }) => ({
+      module: compiledModule(module),
+      config,
+    }));
+    this.#child = fork(fileURLToPath(main), [String(process.pid)], {
       // What a plugin prints there is not a part of anybody's output.
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
       serialization: 'advanced',
@@ -75,7 +80,7 @@ export class JudgeProcess {
         '--v8-pool-size=0',
         '--expose-gc',
       ],
-      env: environment(),
+      env: childEnvironment(),
     });
     this.#ready = new Promise((resolve, reject) => {
       this.#becomeReady = { resolve, reject };
@@ -247,14 +252,14 @@ export class JudgeProcess {
         this.#becomeReady.resolve(message.name);
         return;
       case 'unusable':
-        this.#end(errorOf(message.failure));
+        this.#end(errorOfMessage(message.failure));
         return;
       // One verification at a time: an answer with an older number is that of one that was given up.
       case 'verified':
         if (message.id === this.#lastId) this.#settle?.(settleOf(message.verification));
         return;
       case 'failed':
-        if (message.id === this.#lastId) this.#settle?.({ error: errorOf(message.failure) });
+        if (message.id === this.#lastId) this.#settle?.({ error: errorOfMessage(message.failure) });
         return;
       default:
         // A plugin in there that speaks for itself.
@@ -320,29 +325,4 @@ function settleOf(verification: unknown): Settle {
   return typeof accepted === 'boolean'
     ? { answer: verification as Verification }
     : { error: new Error('the verifier gave something that is no verification') };
-}
-
-function errorOf({ code, message, hint }: FailureMessage): Error {
-  const known = code !== undefined && Object.hasOwn(DIAGNOSTIC_CODES, code);
-  return known ? new XdpbedError(code as DiagnosticCode, message, { hint }) : new Error(message);
-}
-
-/** What is meant for this process (an inspector, a loader of the sources) is not meant for that one. */
-function environment(): NodeJS.ProcessEnv {
-  const { NODE_OPTIONS: _, ...rest } = process.env;
-  return rest;
-}
-
-const SOURCES = new URL('../../../', import.meta.url).href;
-
-/**
- * A module that another process can load. It runs without the loader that a test runner has put into this one, so from
- * the sources (and only from there) a module leads to the same one as `npm run build` has made it.
- */
-function compiled(url: string): string {
-  const isSource = url.startsWith(`${SOURCES}src/`) || url.startsWith(`${SOURCES}plugins/`);
-  if (!import.meta.url.endsWith('.ts') || !isSource) return url;
-  const built = url.replace(SOURCES, `${SOURCES}dist/`);
-  if (existsSync(fileURLToPath(built))) return built;
-  throw new Error(`${fileURLToPath(built)} is not there: npm run build`);
 }

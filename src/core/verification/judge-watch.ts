@@ -6,6 +6,8 @@ import { JudgePriority } from './judge-priority.js';
 /** What the two share: the number of the verification that is under way, 0 for none. */
 export interface JudgeWatchData {
   readonly underWay: SharedArrayBuffer;
+  /** The process that started this one: asked of the system here, it could be gone already. */
+  readonly parent: number;
 }
 
 /** Milliseconds between looks. */
@@ -15,8 +17,7 @@ const WANT = 0.25;
 /** Looks after which a judge that takes part stands back again, to see whether it still has to. */
 const LOOKS_TO_TAKE_PART = 20;
 
-function watch(underWay: Int32Array): void {
-  const parent = process.ppid;
+function watch(underWay: Int32Array, parent: number): void {
   let stake: Stake | undefined;
   setInterval(() => {
     // Who started this process is gone, and whatever this one is at, it is for nobody.
@@ -65,4 +66,5 @@ function cpuMilliseconds(): number {
   return (user + system) / 1000;
 }
 
-watch(new Int32Array((workerData as JudgeWatchData).underWay));
+const { underWay, parent } = workerData as JudgeWatchData;
+watch(new Int32Array(underWay), parent);
