@@ -4,6 +4,7 @@ import type { Binding } from '../../src/core/contract/party.js';
 import type { MeasurePlan, RunPlan } from '../../src/core/contract/plan.js';
 import type { WorkloadFrame } from '../../src/core/contract/workload.js';
 import { NETWORK_NAMESPACE, type Ledger } from '../../src/linux/index.js';
+import type { EarlyBridge } from './early-bridge.js';
 import type { FrameEnds } from './frame-ends.js';
 import type { HostNic } from './host-nic.js';
 import type { HostTap } from './host-tap.js';
@@ -24,6 +25,8 @@ export interface LinuxDeploymentParts {
   readonly wire: Wire;
   readonly hostNics: readonly HostNic[];
   readonly taps: readonly HostTap[];
+  /** Those of hook `bridge-early`. */
+  readonly bridges: readonly EarlyBridge[];
   readonly nics: readonly TapNic[];
   readonly hostPlaces: readonly HostPlace[];
   /** What the guests in this process made of frames. */
@@ -83,6 +86,7 @@ export class LinuxDeployment implements Deployment {
   /** Lets guests take what is there for them, until nothing is. */
   async #serve(): Promise<void> {
     while (this.nics.some((nic) => nic.driver.poll()));
+    for (const bridge of this.#parts.bridges) bridge.follow();
     await new Promise((resolve) => setImmediate(resolve));
   }
 
