@@ -1,6 +1,7 @@
 import type { TrafficReport } from '../../src/core/contract/fabric.js';
 import type { RunPlan } from '../../src/core/contract/plan.js';
 import { emptyVerdictCounts, type VerdictCounts } from '../../src/core/contract/result.js';
+import type { EarlyPort } from './early-bridge.js';
 import type { FrameEnds } from './frame-ends.js';
 import type { HostNic } from './host-nic.js';
 import type { HostTap } from './host-tap.js';
@@ -45,12 +46,18 @@ export async function countFlow(parts: FlowParts, framesSent: number): Promise<T
     const verdicts = place.verdicts;
     if (verdicts !== undefined) ends.addDropped(node, verdicts);
     const passed = verdicts?.XDP_PASS ?? links.get(nic.name)?.received ?? 0;
-    if (bridged.has(nic.name)) intoBridges += passed;
-    else ends.add(node, 'host-stack', passed);
-    ends.add(node, 'nic-ring-full', wire.refused(nic.name));
     const out = wire.received(nic.name);
+    ends.add(node, 'nic-ring-full', wire.refused(nic.name));
     ends.add(node, 'transmitted', out);
-    if (bridged.has(nic.name)) outOfBridges += out - (verdicts?.XDP_TX ?? 0);
+    if (!bridged.has(nic.name)) {
+      ends.add(node, 'host-stack', passed);
+      continue;
+    }
+    // Both skbs and frames of XDP_TX that the other end of the pair had no room for.
+    const lost = links.get(nic.name)?.transmitDropped ?? 0;
+    ends.add(node, 'transmit-queue-full', lost);
+    intoBridges += passed;
+    outOfBridges += out + lost - (verdicts?.XDP_TX ?? 0);
   }
 
   for (const tap of taps) {
@@ -62,20 +69,28 @@ export async function countFlow(parts: FlowParts, framesSent: number): Promise<T
       ends.add(tap.node, 'redirect-failed', offloaded.XDP_REDIRECT);
     }
     const rx = tap.rx.verdicts;
-    const fromGuest = (guest?.framesFromGuest ?? 0) + (offloaded?.XDP_TX ?? 0);
-    const entered = rx === undefined ? fromGuest : rx.XDP_PASS;
     if (rx !== undefined) ends.addDropped(tap.node, rx);
     // The tap's own counter is right for skbs, and wrong for redirected frames (RedirectDrops).
     const isBridged = bridged.has(name);
     const ringFull = isBridged ? (links.get(name)?.transmitDropped ?? 0) : tap.ringFull;
     ends.add(tap.node, 'ring-full', ringFull);
     ends.add(tap.node, 'cpu-queue-full', tap.cpuQueueFull);
+    const sent = guest?.framesFromGuest ?? 0;
+    const received = (guest?.framesToGuest ?? 0) + ringFull;
+    if (tap.early !== undefined) {
+      const early = earlyFlow(tap, tap.early, sent, received);
+      ends.add(tap.node, 'xdp-aborted', early.aborted);
+      intoBridges += early.into;
+      outOfBridges += early.out;
+      continue;
+    }
+    const entered = rx === undefined ? sent + (offloaded?.XDP_TX ?? 0) : rx.XDP_PASS;
     if (!isBridged) {
       ends.add(tap.node, 'host-stack', entered);
       continue;
     }
     intoBridges += entered;
-    const toTap = offloaded === undefined ? (guest?.framesToGuest ?? 0) + ringFull : total(offloaded);
+    const toTap = offloaded === undefined ? received : total(offloaded);
     outOfBridges += toTap - (rx?.XDP_TX ?? 0);
   }
 
@@ -84,6 +99,44 @@ export async function countFlow(parts: FlowParts, framesSent: number): Promise<T
     ends.add(`host.${plan.host.bridges[0]!.name}`, 'bridge-filtered', intoBridges - outOfBridges);
   }
   return { framesSent, framesCopied: ends.copied + copied, ends: ends.list() };
+}
+
+/**
+ * What a tap with hook `bridge-early` adds to the frames that its bridge got and sent on, over those that its NICs
+ * received and sent.
+ *
+ * @param sent frames that came from the guest
+ * @param received frames that were for the guest, those that its queue had no room for included
+ */
+function earlyFlow(
+  tap: HostTap,
+  early: EarlyPort,
+  sent: number,
+  received: number,
+): { readonly into: number; readonly out: number; readonly aborted: number } {
+  const none = emptyVerdictCounts();
+  const onNic = tap.offload.verdictsOf(0) ?? none;
+  const onEgress = tap.offload.verdictsOf(1);
+  const rx = tap.rx.verdictsOf(0);
+  const back = early.sentBackVerdicts;
+  return {
+    into:
+      // Received by a NIC, but met by the program there; those that it passed went on into the bridge.
+      onNic.XDP_PASS -
+      total(onNic) +
+      // Into the tap's receive path: from the guest past its program, and past that from the skbs' program and the NIC's.
+      (rx === undefined ? sent : rx.XDP_PASS) +
+      (onEgress?.XDP_TX ?? 0) +
+      back.XDP_PASS,
+    out:
+      // What the tap's Rx path sends back to the guest has not been in the bridge.
+      (onEgress === undefined
+        ? received - (tap.rx.verdicts?.XDP_TX ?? 0)
+        : total(onEgress) + early.passedEarly) -
+      // Out of a NIC, but not through the bridge.
+      back.XDP_TX,
+    aborted: back.XDP_ABORTED,
+  };
 }
 
 function total(verdicts: VerdictCounts = emptyVerdictCounts()): number {

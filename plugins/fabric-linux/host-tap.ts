@@ -17,9 +17,10 @@ import {
   type VerdictRoutes,
 } from '../../src/linux/index.js';
 import { added, requireFacts, requireRewritten } from './handles.js';
+import type { EarlyPort } from './early-bridge.js';
 import type { HostNic } from './host-nic.js';
 import { KernelPlace, type Variant, type Way } from './kernel-place.js';
-import { ElementLanding, HookMap, LinkLanding, pair, type Landing } from './landing.js';
+import { ElementLanding, HookMap, LinkLanding, pair, type Landing, type MapElement } from './landing.js';
 import type { VerdictCounters } from './verdict-counters.js';
 
 /** Frames that wait for another CPU at most. */
@@ -27,6 +28,8 @@ const CPUMAP_QUEUE = 2048;
 /** Slots of the map of what becomes of frames that are sent back. */
 const SENT_BACK = 0;
 const NEVER = 1;
+/** Of hook `bridge-early`: what goes on with them behind the program of the Rx path, or without one. */
+const ON = 2;
 
 export interface HostTapOptions {
   readonly plan: TapPlan;
@@ -42,6 +45,8 @@ export interface HostTapOptions {
   readonly namespace: NetworkNamespace;
   /** The pair in front of the tap, with hook `veth-shim`. */
   readonly shim: { readonly outer: number; readonly inner: number } | undefined;
+  /** Of the bridge that the tap is a port of, with hook `bridge-early`. */
+  readonly early: EarlyPort | undefined;
 }
 
 /**
@@ -69,7 +74,7 @@ export class HostTap {
     this.node = `host.${plan.name}`;
     this.#devices = this.#own(HookMap.devices('to_tap', 1, namespace));
     this.#devices.set(0, pair(plan.ifindex, -1));
-    this.#sentBack = this.#own(HookMap.programs('sent_back', 2));
+    this.#sentBack = this.#own(HookMap.programs('sent_back', 3));
     this.rx = new KernelPlace(this.node, [
       {
         variant: (program, counters) => this.#receiving(program, counters),
@@ -77,10 +82,16 @@ export class HostTap {
       },
       {
         variant: (program, counters) => this.#receivingBack(program, counters),
-        landing: new ElementLanding(this.node, () => [this.#sentBack.programAt(SENT_BACK)]),
+        landing: new ElementLanding(this.node, () => [this.#sentBackElement()]),
       },
     ]);
-    this.offload = new KernelPlace(options.guestNode, [this.#way()]);
+    if (options.early !== undefined) {
+      for (const slot of [SENT_BACK, ON]) this.#sentBack.programAt(slot).set(options.early.sentBack.fd);
+    }
+    this.offload = new KernelPlace(
+      options.guestNode,
+      options.hook === 'bridge-early' ? this.#waysOfBridge() : [this.#way()],
+    );
   }
 
   /** From now on frames that get lost on their way to the tap are counted. */
@@ -105,6 +116,11 @@ export class HostTap {
   /** Frames that another CPU's queue had no room for, since they are counted. */
   get cpuQueueFull(): number {
     return this.#cpuDrops?.count ?? 0;
+  }
+
+  /** Hook `bridge-early` of the tap; undefined with another one. */
+  get early(): EarlyPort | undefined {
+    return this.options.early;
   }
 
   close(): void {
@@ -133,7 +149,11 @@ export class HostTap {
    * host's stack from where the frame is.
    */
   #receivingBack(loaded: KernelLoadedProgram, counters: VerdictCounters): Variant {
-    const { fds, handle } = added(loaded.mapFds, { counters: counters.fd, devices: this.#devices.fd });
+    const { fds, handle } = added(loaded.mapFds, {
+      counters: counters.fd,
+      devices: this.#devices.fd,
+      sentBack: this.#sentBack.fd,
+    });
     const context = constantContext(
       loaded.program,
       { ingress_ifindex: this.options.plan.ifindex },
@@ -143,11 +163,30 @@ export class HostTap {
       loaded,
       routeVerdicts(
         context.program,
-        { XDP_TX: { action: 'redirect-map', map: handle.devices, key: 0, flags: 0 } },
+        {
+          XDP_TX: { action: 'redirect-map', map: handle.devices, key: 0, flags: 0 },
+          ...(this.early === undefined
+            ? {}
+            : {
+                XDP_PASS: {
+                  action: 'tail-call',
+                  programs: handle.sentBack,
+                  index: ON,
+                  ifEmpty: 'XDP_DROP',
+                },
+              }),
+        },
         { counters: handle.counters, facts: context.facts },
       ),
     );
     return { program: this.#as(routed.program, this.#attachType), maps: fds };
+  }
+
+  /** Without a program of the Rx path, what is sent back early goes on as with one that passes all. */
+  #sentBackElement(): MapElement {
+    const element = this.#sentBack.programAt(SENT_BACK);
+    const { early } = this;
+    return early === undefined ? element : { ...element, clear: () => element.set(early.sentBack.fd) };
   }
 
   /** What programs of the frame's path there are loaded for. */
@@ -156,7 +195,10 @@ export class HostTap {
   }
 
   #as(program: Program, attachType: XdpAttachType): Program {
-    return { ...program, attachType };
+    // What hook bridge-early calls from the NIC must be as its own program there, which is for frames of one buffer.
+    return this.options.hook === 'bridge-early'
+      ? { ...program, attachType, frags: undefined }
+      : { ...program, attachType };
   }
 
   /** How frames for the guest come to its program. */
@@ -224,6 +266,36 @@ export class HostTap {
       XDP_REDIRECT: { action: 'tail-call', programs: handle.sentBack, index: NEVER, ifEmpty: 'XDP_DROP' },
     };
     return { program: this.#as(this.#guests(loaded, handle.counters, routes), this.#attachType), maps: fds };
+  }
+
+  /** On the NIC, before there is an skb, and on the tap's egress for what did not meet it there. */
+  #waysOfBridge(): Way[] {
+    const { early, plan } = this.options;
+    if (early === undefined) {
+      const nowhere = (): never => {
+        throw new XdpbedError('host-unsupported', `hook bridge-early: ${plan.name} is no port of a bridge`);
+      };
+      return [{ variant: nowhere, landing: { put: nowhere, replace: nowhere, take: () => undefined } }];
+    }
+    return [
+      {
+        variant: (program, counters) => this.#early(program, counters, early),
+        landing: early.onNic,
+        ready: () => early.bridge.ready(),
+      },
+      { variant: (program, counters) => this.#onEgress(program, counters), landing: early.onEgress },
+    ];
+  }
+
+  /** On the NIC that the frame came by: what passes is marked, and does not meet the program again on the tap's egress. */
+  #early(loaded: KernelLoadedProgram, counters: VerdictCounters, early: EarlyPort): Variant {
+    const { fds, handle } = added(loaded.mapFds, { counters: counters.fd, sentBack: this.#sentBack.fd });
+    const routes: VerdictRoutes = {
+      XDP_PASS: { action: 'mark', mark: early.passed },
+      XDP_TX: { action: 'tail-call', programs: handle.sentBack, index: SENT_BACK, ifEmpty: 'XDP_DROP' },
+      XDP_REDIRECT: { action: 'return', as: 'XDP_DROP' },
+    };
+    return { program: this.#as(this.#guests(loaded, handle.counters, routes), 'BPF_XDP'), maps: fds };
   }
 
   /** On the device map's entry: the frame goes on to the tap, or is dropped. */

@@ -11,7 +11,7 @@ export default definePlugin({
     'network namespaces, taps, bridges and hooks of the running kernel, and guests on their taps; needs root',
   hooks: {
     redirect: ['tail-call', 'devmap', 'cpumap', 'veth-shim'],
-    bridge: ['tcx-egress'],
+    bridge: ['tcx-egress', 'bridge-early'],
   },
   guests: ['qemu', 'tap-reader'],
   host: { executor: 'kernel', 'map-backend': 'kernel', verifier: 'kernel', transport: 'virtio-serial' },

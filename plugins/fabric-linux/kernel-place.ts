@@ -1,6 +1,6 @@
 import type { LoadedProgram } from '../../src/core/contract/executor.js';
 import type { Attachment, HookPlace } from '../../src/core/contract/hook-place.js';
-import type { VerdictCounts } from '../../src/core/contract/result.js';
+import { emptyVerdictCounts, type VerdictCounts } from '../../src/core/contract/result.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import {
   closeFd,
@@ -24,11 +24,13 @@ export interface Way {
   /** Throws an XdpbedError for a program that cannot be had there, with the reason. */
   variant(program: KernelLoadedProgram, counters: VerdictCounters): Variant;
   readonly landing: Landing;
+  /** Asked before a program is put there. Throws an XdpbedError with the reason why none may be. */
+  ready?(): Promise<void>;
 }
 
-/** A program in its place: its file descriptors, in the order of the ways, and what it counts in. */
+/** A program in its place: its file descriptors and what it counts in, both in the order of the ways. */
 interface Attached {
-  readonly counters: VerdictCounters;
+  readonly counters: readonly VerdictCounters[];
   fds: number[];
 }
 
@@ -47,17 +49,24 @@ export class KernelPlace implements HookPlace {
 
   /** What the program that is here returned so far; undefined without one. */
   get verdicts(): VerdictCounts | undefined {
-    return this.#attached?.counters.read();
+    return this.#attached && sum(this.#attached.counters);
+  }
+
+  /** Of these, those that it returned in one of its ways. */
+  verdictsOf(way: number): VerdictCounts | undefined {
+    return this.#attached?.counters[way]?.read();
   }
 
   async attach(program: LoadedProgram): Promise<Attachment> {
+    for (const way of this.ways) await way.ready?.();
     if (this.#attached !== undefined) {
       throw new XdpbedError('plugin-failed', `${this.node}: a program is attached already`);
     }
-    const counters = new VerdictCounters();
+    const counters: VerdictCounters[] = [];
     const attached: Attached = { counters, fds: [] };
     const put: Landing[] = [];
     try {
+      for (const _ of this.ways) counters.push(new VerdictCounters());
       attached.fds = this.#load(program, counters);
       for (const [index, { landing }] of this.ways.entries()) {
         landing.put(attached.fds[index]!);
@@ -66,14 +75,14 @@ export class KernelPlace implements HookPlace {
     } catch (error) {
       for (const landing of put.reverse()) landing.take();
       attached.fds.forEach(closeFd);
-      counters.close();
+      for (const each of counters) each.close();
       throw error;
     }
     this.#attached = attached;
     return {
       replace: async (other) => this.#replace(attached, other),
       detach: async () => this.#detach(attached),
-      counters: async () => counters.read(),
+      counters: async () => sum(counters),
     };
   }
 
@@ -122,10 +131,10 @@ export class KernelPlace implements HookPlace {
     this.#attached = undefined;
     for (const { landing } of [...this.ways].reverse()) landing.take();
     attached.fds.forEach(closeFd);
-    attached.counters.close();
+    for (const counters of attached.counters) counters.close();
   }
 
-  #load(program: LoadedProgram, counters: VerdictCounters): number[] {
+  #load(program: LoadedProgram, counters: readonly VerdictCounters[]): number[] {
     if (!isKernelProgram(program)) {
       throw new XdpbedError(
         'plugin-failed',
@@ -134,8 +143,8 @@ export class KernelPlace implements HookPlace {
     }
     const fds: number[] = [];
     try {
-      for (const way of this.ways) {
-        const variant = way.variant(program, counters);
+      for (const [index, way] of this.ways.entries()) {
+        const variant = way.variant(program, counters[index]!);
         const verdict = loadKernelProgram(variant.program, variant.maps);
         if (!verdict.accepted) {
           throw new XdpbedError(
@@ -151,6 +160,16 @@ export class KernelPlace implements HookPlace {
       throw error;
     }
   }
+}
+
+function sum(counters: readonly VerdictCounters[]): VerdictCounts {
+  const all = emptyVerdictCounts();
+  for (const each of counters) {
+    for (const [verdict, count] of Object.entries(each.read()) as [keyof VerdictCounts, number][]) {
+      all[verdict] += count;
+    }
+  }
+  return all;
 }
 
 /** Of a verifier's log what the verdict was, before its counts. */

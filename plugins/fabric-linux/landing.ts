@@ -97,6 +97,7 @@ export class HookMap {
 
   constructor(
     readonly attributes: Pick<NamedMapAttributes, 'name' | 'type' | 'maxEntries'> & {
+      readonly keySize?: number;
       readonly valueSize?: number;
     },
     readonly namespace?: NetworkNamespace,

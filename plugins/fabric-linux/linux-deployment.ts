@@ -10,6 +10,7 @@ import type { Binding } from '../../src/core/contract/party.js';
 import type { MeasurePlan, RunPlan } from '../../src/core/contract/plan.js';
 import type { WorkloadFrame } from '../../src/core/contract/workload.js';
 import { NETWORK_NAMESPACE, type Ledger } from '../../src/linux/index.js';
+import type { EarlyBridge } from './early-bridge.js';
 import type { FrameEnds } from './frame-ends.js';
 import type { HostNic } from './host-nic.js';
 import type { HostTap } from './host-tap.js';
@@ -38,6 +39,8 @@ export interface LinuxDeploymentParts {
   readonly wire: Wire;
   readonly hostNics: readonly HostNic[];
   readonly taps: readonly HostTap[];
+  /** Those of hook `bridge-early`. */
+  readonly bridges: readonly EarlyBridge[];
   readonly nics: readonly LinuxGuestNic[];
   readonly hostPlaces: readonly HostPlace[];
   /** What the guests in this process made of frames. */
@@ -123,6 +126,7 @@ export class LinuxDeployment implements Deployment {
   /** Lets guests take what is there for them, until nothing is. */
   async #serve(): Promise<void> {
     while (this.#poll());
+    for (const bridge of this.#parts.bridges) bridge.follow();
     await new Promise((resolve) => setImmediate(resolve));
     if (this.#hasRealGuest) await this.#untilTaken();
   }

@@ -180,6 +180,36 @@ describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
     });
   });
 
+  describe('hook bridge-early', () => {
+    const early = { case: 'bridge', hook: 'bridge-early' } as const;
+
+    it('drops', async () => {
+      const result = await run({ ...early, program: 'xdp1' });
+      expect(ends(result)).toEqual([
+        ['g1.eth0', 'guest-stack', 50],
+        ['host.tap0', 'xdp-drop', 50],
+      ]);
+      expect(verdicts(result, 'offload')).toMatchObject({ XDP_DROP: 50 });
+    });
+
+    it('passes, and counts once what it passes', async () => {
+      const result = await run({ ...early, program: 'pass' });
+      expect(ends(result)).toEqual([
+        ['g0.eth0', 'guest-stack', 50],
+        ['g1.eth0', 'guest-stack', 50],
+      ]);
+      expect(verdicts(result, 'offload')).toMatchObject({ XDP_PASS: 50 });
+    });
+
+    it('sends back', async () => {
+      const result = await run({ ...early, program: 'xdp2' });
+      expect(ends(result)).toEqual([
+        ['g1.eth0', 'guest-stack', 50],
+        ['host.eth0', 'transmitted', 50],
+      ]);
+    });
+  });
+
   it('serves all queues of a nic', async () => {
     const result = await run({
       program: 'pass',

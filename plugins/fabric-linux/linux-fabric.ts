@@ -7,6 +7,7 @@ import { TRANSPORT, type ControlChannel, type Transport } from '../../src/core/c
 import { negotiatedFeatures } from '../../src/core/offload/nic-session.js';
 import { messageOf } from '../../src/core/diagnostic.js';
 import { Ledger, probeBpf } from '../../src/linux/index.js';
+import { EarlyBridge } from './early-bridge.js';
 import { FrameEnds } from './frame-ends.js';
 import { HostNic } from './host-nic.js';
 import { HostTap } from './host-tap.js';
@@ -68,6 +69,7 @@ class DeploymentBuilder {
 
     const wire = this.#keep(Wire.open(plan, topology.wire));
     const nics = plan.host.nics.map((nic) => this.#keep(new HostNic(nic, plan.host.hook, topology.host)));
+    const bridges = plan.host.hook === 'bridge-early' ? this.#earlyBridges(topology) : [];
     const taps = new Map<string, HostTap>();
     for (const [index, tap] of plan.host.taps.entries()) {
       const owner = nicBehind(plan, tap.name);
@@ -81,6 +83,7 @@ class DeploymentBuilder {
         nics,
         namespace: topology.host,
         shim: topology.shims.get(tap.name),
+        early: bridges.flatMap(({ ports }) => ports.get(tap.name) ?? [])[0],
       });
       taps.set(tap.name, this.#keep(hostTap));
     }
@@ -123,6 +126,7 @@ class DeploymentBuilder {
       wire,
       hostNics: nics,
       taps: [...taps.values()],
+      bridges,
       nics: guestNics,
       hostPlaces,
       ends,
@@ -184,6 +188,20 @@ class DeploymentBuilder {
       }
     }
     return failures;
+  }
+
+  #earlyBridges(topology: Topology): EarlyBridge[] {
+    const { bridges, nics, taps } = this.plan.host;
+    return bridges.map(({ name, ports }) => {
+      const options = {
+        name,
+        ifindex: topology.bridges.get(name)!,
+        nics: nics.filter((nic) => ports.includes(nic.name)),
+        taps: taps.filter((tap) => ports.includes(tap.name)),
+        namespace: topology.host,
+      };
+      return this.#keep(new EarlyBridge(options));
+    });
   }
 
   #keep<T extends { close(): void }>(part: T): T {

@@ -26,6 +26,9 @@ export class Topology {
   /** Numbers of the two ends of the pair in front of each tap, with hook `veth-shim`. */
   readonly shims = new Map<string, { readonly outer: number; readonly inner: number }>();
 
+  /** Numbers of the bridges. */
+  readonly bridges = new Map<string, number>();
+
   private constructor(
     readonly wire: OwnedNamespace,
     readonly host: OwnedNamespace,
@@ -94,10 +97,12 @@ export class Topology {
 
   /** Inner bridges are made like the others; which is a port of which does not matter to the order. */
   #bridges({ host }: RunPlan): string[] {
+    for (const [index, { name }] of host.bridges.entries())
+      this.bridges.set(name, FIRST_BRIDGE_IFINDEX + index);
     return [
-      ...host.bridges.map(
-        ({ name }, index) =>
-          `link add name ${name} index ${FIRST_BRIDGE_IFINDEX + index} type bridge stp_state 0 mcast_snooping 0`,
+      ...[...this.bridges].map(
+        ([name, ifindex]) =>
+          `link add name ${name} index ${ifindex} type bridge stp_state 0 mcast_snooping 0`,
       ),
       ...host.bridges.flatMap(({ name, ports }) =>
         this.#portsOf(

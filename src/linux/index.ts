@@ -4,6 +4,7 @@
  * `host-unsupported`.
  */
 export * from './bpf-probe.js';
+export * from './bridge-fdb.js';
 export * from './bpf-syscall.js';
 export * from './bpf-thread.js';
 export * from './hook-programs/index.js';

@@ -2,7 +2,9 @@
  * XDP programs made to fit a hook: pure functions from a program to a program, with the maps that they need by handle. What
  * cannot be done is a value with the reason.
  */
+export * from './bridge-early.js';
 export * from './constant-context.js';
+export { FRAME_MARK_SIZE, markSecret, type FrameMark } from './frame-mark.js';
 export * from './redirect-by-tail-call.js';
 export * from './replace-map.js';
 export * from './rewriting.js';

@@ -2,17 +2,23 @@ import { assemble } from '../../bpf/assembler.js';
 import type { Program } from '../../bpf/program.js';
 import { fetchKept, findKeeper, keepRegister, type Keeper } from '../../bpf/rewrite/keeper.js';
 import { ProgramEditor } from '../../bpf/rewrite/program-editor.js';
-import { XDP_ACTION_NAMES, type XdpActionName } from '../../bpf/xdp.js';
+import { XDP_ABORTED, XDP_ACTION_NAMES, type XdpActionName } from '../../bpf/xdp.js';
 import type { ProgramFacts } from '../../core/contract/verifier.js';
 import { formatInsn } from '../../bpf/disassembler.js';
+import { writeMarkText, type FrameMark } from './frame-mark.js';
 import { mainFunctionEnd, mayLeaveOtherwise, replaceExits, whyNotOurs } from './main-function.js';
 import { refuse, rewritten, type Rewriting } from './rewriting.js';
 import { COUNTING_STACK, countingText, freeAtExit } from './verdict-counters.js';
 
 /** What becomes of a verdict. Handles are those of maps, as `lddw` carries them. */
 export type VerdictRoute =
-  /** It is returned as it is. */
-  | { readonly action: 'return' }
+  /** It is returned as it is, or as another one. */
+  | { readonly action: 'return'; readonly as?: XdpActionName }
+  /**
+   * It is returned, with a mark in front of the frame. Where there is no room for one, XDP_ABORTED is, and counted in its
+   * place.
+   */
+  | { readonly action: 'mark'; readonly mark: FrameMark }
   /** The program at `index` of a PROG_ARRAY goes on with the frame; where there is none, `ifEmpty` is returned. */
   | {
       readonly action: 'tail-call';
@@ -74,15 +80,17 @@ export function routeVerdicts(
   const body = program.insns.slice(0, mainFunctionEnd(program));
   const routed = XDP_ACTION_NAMES.flatMap((name, verdict) => {
     const route = routes[name];
-    return route === undefined || route.action === 'return' ? [] : [{ verdict, route }];
+    return route === undefined || (route.action === 'return' && route.as === undefined)
+      ? []
+      : [{ verdict, route }];
   });
   const refusal = whyNotOurs(program, [
     options.counters,
-    ...routed.map(({ route }) => (route.action === 'tail-call' ? route.programs : route.map)),
+    ...routed.map(({ route }) => mapOf(route)),
   ]);
   if (refusal !== undefined) return refusal;
   let context: Keeper | undefined;
-  if (routed.some(({ route }) => route.action === 'tail-call')) {
+  if (routed.some(({ route }) => route.action === 'tail-call' || route.action === 'mark')) {
     context = findKeeper(body, { stackBytes: options.stackBytes, scratchBytes: COUNTING_STACK });
     if (context === undefined) {
       return refuse(
@@ -96,6 +104,9 @@ export function routeVerdicts(
       ? ''
       : countingText(options.counters, freeAtExit(body, context === undefined ? [] : [context]));
   const text = [
+    ...routed.map(({ verdict, route }) =>
+      route.action === 'mark' ? markText(verdict, route.mark, context!) : '',
+    ),
     counting,
     ...routed.map(({ verdict, route }) => routeText(verdict, route, context)),
     'exit',
@@ -104,11 +115,26 @@ export function routeVerdicts(
   return { ...rewritten(editor.finish(), options.facts), mayLeaveUncounted: mayLeaveOtherwise(program) };
 }
 
-function routeText(
-  verdict: number,
-  route: Exclude<VerdictRoute, { action: 'return' }>,
-  context: Keeper | undefined,
-): string {
+/** Before it is counted: the mark, or another verdict. */
+function markText(verdict: number, mark: FrameMark, context: Keeper): string {
+  return `
+      if w0 != ${verdict} goto counting_${verdict}
+      ${writeMarkText(mark, context, `no_room_${verdict}`)}
+      w0 = ${verdict}
+      goto counting_${verdict}
+    no_room_${verdict}:
+      w0 = ${XDP_ABORTED}
+    counting_${verdict}:`;
+}
+
+/** The hook's own map that a route works with. */
+function mapOf(route: VerdictRoute): number | undefined {
+  if (route.action === 'tail-call') return route.programs;
+  return route.action === 'redirect-map' ? route.map : undefined;
+}
+
+function routeText(verdict: number, route: VerdictRoute, context: Keeper | undefined): string {
+  if (route.action === 'mark') return '';
   const condition =
     verdict === 0
       ? `if w0 == 0 goto route_0
@@ -116,13 +142,15 @@ function routeText(
        route_0:`
       : `if w0 != ${verdict} goto after_${verdict}`;
   const action =
-    route.action === 'tail-call'
-      ? `${formatInsn([fetchKept(context!, 1)], 0)}
+    route.action === 'return'
+      ? `w0 = ${XDP_ACTION_NAMES.indexOf(route.as!)}`
+      : route.action === 'tail-call'
+        ? `${formatInsn([fetchKept(context!, 1)], 0)}
          r2 = map[fd:${route.programs}]
          w3 = ${route.index}
          call bpf_tail_call
          w0 = ${XDP_ACTION_NAMES.indexOf(route.ifEmpty)}`
-      : `r1 = map[fd:${route.map}]
+        : `r1 = map[fd:${route.map}]
          w2 = ${route.key}
          w3 = ${route.flags}
          call bpf_redirect_map`;
