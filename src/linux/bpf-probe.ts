@@ -25,7 +25,9 @@ export function probeBpf(): ProbeResult {
       ],
     }));
   } catch (error) {
-    if (error instanceof XdpbedError) return { status: 'unsupported', reason: error.message };
+    if (error instanceof XdpbedError) {
+      return { status: 'unsupported', reason: error.message, remedy: error.hint };
+    }
     throw error;
   }
   if (fd >= 0) {
@@ -36,6 +38,7 @@ export function probeBpf(): ProbeResult {
     return {
       status: 'unsupported',
       reason: 'loading an XDP program needs root, or CAP_BPF and CAP_NET_ADMIN (the kernel said EPERM)',
+      remedy: 'run it as root: sudo xdpbed …; xdpbed doctor names every capability that is missing',
     };
   }
   if (fd === -ENOSYS || fd === -ENOTSUPP) {

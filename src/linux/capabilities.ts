@@ -1,10 +1,39 @@
+import { readFileSync } from 'node:fs';
 import { XdpbedError } from '../core/diagnostic.js';
 import { errnoName } from '../bpf/errno.js';
 import { libc } from './libc.js';
 
 /** Capabilities by number (include/uapi/linux/capability.h). */
+export const CAP_NET_ADMIN = 12;
+export const CAP_NET_RAW = 13;
 export const CAP_SYS_ADMIN = 21;
 export const CAP_PERFMON = 38;
+export const CAP_BPF = 39;
+
+/** What fabric `linux` needs, and for what: found out by trying each call without each (docs/linux/operation.md). */
+export const NEEDED_CAPABILITIES: readonly {
+  readonly name: string;
+  readonly number: number;
+  readonly neededFor: string;
+}[] = [
+  {
+    name: 'CAP_SYS_ADMIN',
+    number: CAP_SYS_ADMIN,
+    neededFor: 'making, entering and removing network namespaces',
+  },
+  { name: 'CAP_NET_ADMIN', number: CAP_NET_ADMIN, neededFor: 'interfaces, taps, XDP programs, device maps' },
+  { name: 'CAP_NET_RAW', number: CAP_NET_RAW, neededFor: 'sending the traffic’s frames' },
+  { name: 'CAP_BPF', number: CAP_BPF, neededFor: 'loading programs, making maps' },
+  { name: 'CAP_PERFMON', number: CAP_PERFMON, neededFor: 'counting the frames that a redirect loses' },
+];
+
+/** Whether this process has a capability; CAP_SYS_ADMIN stands for those that were once a part of it (capabilities(7)). */
+export function hasCapability(number: number): boolean {
+  const line = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/thread-self/status', 'latin1'));
+  const effective = BigInt(`0x${line?.[1] ?? '0'}`);
+  const has = (capability: number): boolean => ((effective >> BigInt(capability)) & 1n) === 1n;
+  return has(number) || ((number === CAP_BPF || number === CAP_PERFMON) && has(CAP_SYS_ADMIN));
+}
 
 const LINUX_CAPABILITY_VERSION_3 = 0x20080522;
 

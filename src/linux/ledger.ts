@@ -173,8 +173,12 @@ export function abandonedDrafts(folder = ledgerFolder()): string[] {
 function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder);
-  } catch {
-    return [];
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw new XdpbedError('host-unsupported', `the ledgers cannot be read: ${messageOf(cause)}`, {
+      cause,
+      hint: 'run as root, or name a folder of your own in XDPBED_STATE',
+    });
   }
 }
 

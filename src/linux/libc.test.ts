@@ -24,6 +24,7 @@ describe.skipIf(process.platform !== 'linux')('without koffi (skipped but on lin
     expect(probeBpf()).toEqual({
       status: 'unsupported',
       reason: 'koffi, through which bpf(2) is called, is not installed',
+      remedy: 'npm install koffi',
     });
   });
 });

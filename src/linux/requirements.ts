@@ -15,6 +15,7 @@ import {
   XDP_FLAGS_DRV_MODE,
   type LinkTarget,
 } from './bpf-syscall.js';
+import { hasCapability, NEEDED_CAPABILITIES } from './capabilities.js';
 import { runIp } from './iproute2.js';
 import { loadKernelProgram } from './kernel-program.js';
 import { Ledger } from './ledger.js';
@@ -38,6 +39,13 @@ export interface Requirement {
  * was there before is touched.
  */
 export async function examineMachine(): Promise<Requirement[]> {
+  const capabilities = NEEDED_CAPABILITIES.map(({ name, number, neededFor }): Requirement => ({
+    name,
+    neededFor,
+    optional: false,
+    result: hasCapability(number) ? { status: 'supported' } : unsupported('this process does not have it'),
+    remedy: 'run as root: sudo xdpbed …',
+  }));
   const bpf: Requirement = {
     name: 'bpf(2)',
     neededFor: 'programs and maps of the kernel',
@@ -49,13 +57,14 @@ export async function examineMachine(): Promise<Requirement[]> {
     tool('ip', ['-V'], 'namespaces and interfaces', false, 'apt-get install iproute2'),
     tool('bridge', ['-V'], 'case bridge', false, 'apt-get install iproute2'),
   ];
-  const interfaces = [bpf, ...tools].every(({ result }) => result.status === 'supported')
+  const interfaces = [...capabilities, bpf, ...tools].every(({ result }) => result.status === 'supported')
     ? await examineInterfaces()
     : INTERFACES.map(({ probe: _, ...what }): Requirement => ({
         ...what,
         result: unsupported('not tried: see above'),
       }));
   return [
+    ...capabilities,
     bpf,
     ...tools,
     ...interfaces,

@@ -101,7 +101,8 @@ export interface Lifecycle {
 
 export type ProbeResult =
   | { readonly status: 'supported' }
-  | { readonly status: 'unsupported'; readonly reason: string }
+  /** `remedy` is what would help, for a person. */
+  | { readonly status: 'unsupported'; readonly reason: string; readonly remedy?: string | undefined }
   | { readonly status: 'inconclusive'; readonly reason: string };
 
 /** Types a plugin's config from its schema; returns its argument. */

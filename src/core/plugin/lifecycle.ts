@@ -38,7 +38,9 @@ export class LifecycleManager {
   async start(name: string, instance: Lifecycle): Promise<void> {
     const probe = await this.#within(name, 'probe', async () => instance.probe?.());
     if (probe?.status === 'unsupported') {
-      throw new XdpbedError('host-unsupported', `plugin ${name} cannot work here: ${probe.reason}`);
+      throw new XdpbedError('host-unsupported', `plugin ${name} cannot work here: ${probe.reason}`, {
+        hint: probe.remedy,
+      });
     }
     this.#started.push({ name, instance });
     const abort = new AbortController();
