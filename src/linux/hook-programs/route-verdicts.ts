@@ -84,10 +84,7 @@ export function routeVerdicts(
       ? []
       : [{ verdict, route }];
   });
-  const refusal = whyNotOurs(program, [
-    options.counters,
-    ...routed.map(({ route }) => mapOf(route)),
-  ]);
+  const refusal = whyNotOurs(program, [options.counters, ...routed.map(({ route }) => mapOf(route))]);
   if (refusal !== undefined) return refusal;
   let context: Keeper | undefined;
   if (routed.some(({ route }) => route.action === 'tail-call' || route.action === 'mark')) {
