@@ -19,6 +19,8 @@ const REPEAT = 0x7fff_ffff;
 /** Where the UDP source port is in a frame of IPv4 without options. */
 const SOURCE_PORT = 14 + 20;
 const FIRST_PORT = 10_000;
+/** Of a frame, the shortest on the wire: its headers, and what of a payload stands there. */
+const HEADER_BYTES = 60;
 
 const COUNTER = {
   name: 'generated',
@@ -30,7 +32,7 @@ const COUNTER = {
 };
 
 export interface GeneratorOptions {
-  /** A UDP frame over IPv4, from the destination MAC on. */
+  /** A UDP frame over IPv4, from the destination MAC on, of 60 bytes at least. */
   readonly frame: Uint8Array;
   readonly flows: number;
   /** The device that frames go out by. */
@@ -65,7 +67,7 @@ export class Generator {
       if (counter < 0)
         throw new XdpbedError('host-unsupported', `no map for a counter: ${errnoName(counter)}`);
       const verdict = loadKernelProgram(
-        generatorProgram(flows),
+        generatorProgram(options.frame, flows),
         new Map([
           [1, counter],
           [2, devices.fd],
@@ -120,17 +122,17 @@ export class Generator {
   }
 }
 
-/** Counts the frame, gives it the next source port where there are several flows, and sends it out. */
-function generatorProgram(flows: number): Program {
+/**
+ * Counts the frame, writes its headers, gives it the next source port where there are several flows, and sends it out.
+ * The kernel uses the frame's memory again: what programs on the way wrote into one frame would be in a later one.
+ */
+function generatorProgram(frame: Uint8Array, flows: number): Program {
+  const template = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  const words = Array.from({ length: HEADER_BYTES / 4 }, (_, index) => template.getInt32(4 * index, true));
   const ports =
     flows === 1
       ? ''
       : `
-        r2 = *(u32 *)(r6 +0)
-        r3 = *(u32 *)(r6 +4)
-        r4 = r2
-        r4 += ${SOURCE_PORT + 2}
-        if r4 > r3 goto out
         r5 = r1
         r5 %= ${flows}
         r5 += ${FIRST_PORT}
@@ -153,6 +155,12 @@ function generatorProgram(flows: number): Program {
         r1 = *(u64 *)(r0 +0)
         r1 += 1
         *(u64 *)(r0 +0) = r1
+        r2 = *(u32 *)(r6 +0)
+        r3 = *(u32 *)(r6 +4)
+        r4 = r2
+        r4 += ${HEADER_BYTES}
+        if r4 > r3 goto out
+        ${words.map((word, index) => `*(u32 *)(r2 +${4 * index}) = ${word}`).join('\n')}
         ${ports}
         r1 = map[devices]
         r2 = 0
