@@ -31,6 +31,7 @@ interface Scene {
   readonly rx?: string;
   readonly placement?: 'guest' | 'host';
   readonly queues?: number;
+  readonly ports?: string;
   readonly workload?: string;
   readonly extra?: string;
 }
@@ -61,7 +62,7 @@ host:
   ${hook === undefined ? '' : `hook: ${hook}`}
   nics: { eth0: { mac: 52:54:00:00:00:01, program: to-tap } }
   taps: { tap0: { ${rx === undefined ? '' : `rx-program: ${rx}`} }, tap1: {} }
-  bridges: { br0: { ports: [eth0, tap0, tap1] } }
+  bridges: { br0: { ports: ${scene.ports ?? '[eth0, tap0, tap1]'} } }
 guests:
   g0: { kind: ${kind}, nics: { eth0: { tap: tap0, mac: 52:54:00:00:00:02, queues: ${queues} ${features} ${attach} } } }
   g1: { kind: tap-reader, nics: { eth0: { tap: tap1, mac: 52:54:00:00:00:03 } } }
@@ -208,6 +209,30 @@ describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
         ['host.eth0', 'transmitted', 50],
       ]);
     });
+
+    it('shows the program VLAN tags, whichever way frames come', async () => {
+      const workload = '{ use: udp-flood, config: { frames: 400, vlan: 100 } }';
+      const guest = await run({ ...early, program: 'xdp1', placement: 'guest', workload });
+      const host = await run({ ...early, program: 'xdp1', placement: 'host', workload });
+      expect(host.maps[0]!.entries).toEqual(guest.maps[0]!.entries);
+      expect(verdicts(host, 'offload')).toEqual(verdicts(guest, 'guest-driver'));
+    });
+
+    it('is refused for a tap that is in no bridge', async () => {
+      const result = await run({ ...early, program: 'xdp1', ports: '[eth0, tap1]' });
+      expect(result.attachments).toMatchObject([{ attached: false }]);
+      expect(result.audit[0]!.reason).toMatch(/tap0 is no port of a bridge/);
+    });
+
+    it.each(['xdp1', 'xdp2', 'pass'])(
+      'measures rates of %s and knows where every frame ended',
+      async (program) => {
+        const extra = 'measure: { seconds: 0.2, samples: 3, warm-up: 0.1, flows: 4 }';
+        const { rates } = await run({ ...early, program, extra });
+        expect(rates).toMatchObject([{ node: 'g0.eth0', hook: 'bridge-early', unexplained: 0 }]);
+        expect(rates![0]!.framesSent).toBeGreaterThan(1000);
+      },
+    );
   });
 
   it('serves all queues of a nic', async () => {
@@ -277,6 +302,7 @@ describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
     const first = count();
     await run({ program: 'xdp2', rx: 'drop' });
     await run({ program: 'xdp1', case: 'bridge' });
+    await run({ program: 'xdp2', case: 'bridge', hook: 'bridge-early' });
     expect(count()).toBe(first);
   });
 

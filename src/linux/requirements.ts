@@ -164,7 +164,7 @@ const INTERFACES: readonly (Omit<Requirement, 'result'> & {
   },
   {
     name: 'tcx',
-    neededFor: 'hook tcx-egress',
+    neededFor: 'hooks tcx-egress and bridge-early',
     optional: true,
     remedy: 'Linux 6.6 or later',
     probe: ({ here }) => tryLink(here, { hook: 'tcx-egress', ifindex: NIC }, BPF_PROG_TYPE_SCHED_CLS),

@@ -93,7 +93,10 @@ export async function runTestbed(testbed: ResolvedTestbed, options: RunOptions):
     runs,
     ...(failures.length === 0 ? {} : { failures }),
     ...(notStarted.length === 0 ? {} : { notStarted }),
-    ...(testbed.comparison === undefined ? {} : { comparison: testbed.comparison }),
+    // Without a rate there is nothing that it is about.
+    ...(testbed.comparison === undefined || runs.every(({ rates }) => rates === undefined)
+      ? {}
+      : { comparison: testbed.comparison }),
     checks,
   };
 }

@@ -210,6 +210,35 @@ describe.skipIf(skipped !== '')(`verdicts in the kernel${skipped}`, () => {
     },
   );
 
+  it.each([RETURN_FIRST_BYTE, CROWDED])(
+    'marks what it returns, and counts it as what became of it',
+    (program) => {
+      const kernel = new KernelCase([COUNTERS]);
+      try {
+        const routes: VerdictRoutes = {
+          XDP_PASS: { action: 'mark', mark: { secret: [0x01020304, -2], ifindex: 7 } },
+          XDP_REDIRECT: { action: 'return', as: 'XDP_DROP' },
+        };
+        const load = (text: Program): number =>
+          kernel.load(must(routeVerdicts(text, routes, { counters: COUNTERS.handle })).program);
+        const fd = load(program);
+        const run = (first: number) => testRunXdp(fd, { packet: frame(first) });
+        // What is in front of it is none of the packet's; that a tcx program finds it there, a bridge has to show.
+        expect([...run(2).packet]).toEqual([...frame(2)]);
+        expect(run(2).verdict).toBe(2);
+        expect([...run(1).packet]).toEqual([...frame(1)]);
+        expect([0, 1, 3, 4, 77].map((first) => run(first).verdict)).toEqual([0, 1, 3, 1, 77]);
+        expect(counts(kernel)).toEqual([1, 2, 2, 1, 1, 1]);
+        // With the headroom taken there is none for the mark. The test run's is 256 bytes, 40 of them the kernel's.
+        const full = xdp('r2 = -216\ncall bpf_xdp_adjust_head\nr0 = 2\nexit');
+        expect(testRunXdp(load(full), { packet: frame(2) }).verdict).toBe(0);
+        expect(counts(kernel)).toEqual([2, 2, 2, 1, 1, 1]);
+      } finally {
+        kernel.close();
+      }
+    },
+  );
+
   it('counts one after the other when a program is rewritten twice', () => {
     const second = { ...COUNTERS, handle: 110, name: 'second' };
     const kernel = new KernelCase([COUNTERS, second]);
