@@ -7,13 +7,20 @@ import {
   type MemoryAccess,
 } from '../../src/bpf/helper-prototypes.js';
 import { BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, mapTypeName } from '../../src/bpf/map-spec.js';
+import { isAligned } from './access.js';
 import { boundAdvice } from './bound-advice.js';
 import { frozenValueOf } from './map-access.js';
 import { checkPrintArgument } from './print-arguments.js';
 import { checkAccess } from './region-access.js';
 import type { Simulation } from './simulation.js';
 import { checkLockArgument } from './spin-locks.js';
-import { requireInitialised, stackRange, writeUntracked } from './stack-access.js';
+import {
+  checkStackAlignment,
+  requireInitialised,
+  requireInUse,
+  stackRange,
+  writeUntracked,
+} from './stack-access.js';
 import { rejectStale } from './stale-pointers.js';
 import { describeKind } from './value-format.js';
 import { Kind, type KnownMap, type Value } from './value.js';
@@ -131,6 +138,7 @@ export function checkArgument(sim: Simulation, call: Call, arg: HelperArgument, 
       return;
     case 'fixed-memory':
       checkMemory(sim, call, register, arg.bytes, arg.access, `memory of ${arg.bytes} bytes`);
+      if (arg.aligned === true) checkAlignment(sim, call, register, value, arg.bytes);
       return;
     case 'memory':
       // Checked with its size, which is the next argument in every prototype.
@@ -344,6 +352,23 @@ function checkSizedMemory(
   );
 }
 
+/** A helper that writes a number as one wants it aligned, whatever the CPU takes (kernel check_ptr_alignment, strict). */
+function checkAlignment(sim: Simulation, call: Call, register: number, value: Value, size: number): void {
+  if (value.kind === Kind.Stack) {
+    checkStackAlignment(sim, register, value, 0, size);
+    return;
+  }
+  if (isAligned(value, 0, size)) return;
+  sim.reject(
+    'helper-alignment',
+    `R${register} is ${describeKind(value)} at an offset that may not be a multiple of ${size}, but ${call.name} takes a number of ${size} bytes there`,
+    {
+      registers: [register],
+      suggestion: `place what the helper writes to at a multiple of ${size}, or pass a variable on the stack`,
+    },
+  );
+}
+
 /** Whether NULL will do for no bytes. */
 function mayBeNull(call: Call, register: number): boolean {
   const argument = call.prototype.args[register - 1]!;
@@ -366,7 +391,10 @@ function checkMemory(
     case Kind.Stack: {
       // No bytes, but at one of the stack (kernel check_stack_access_within_bounds).
       const [min, end] = stackRange(sim, register, value, Math.max(size, 1));
-      if (size === 0) return;
+      if (size === 0) {
+        if (access !== 'write') requireInUse(sim, register, value, min);
+        return;
+      }
       if (access !== 'write') requireInitialised(sim, register, value, min, end);
       if (access !== 'read') writeUntracked(sim, register, value, min, end, certain && value.scalar.isConst);
       return;

@@ -1,10 +1,11 @@
 import type { Insn } from '../../src/bpf/insn.js';
 import * as op from '../../src/bpf/opcodes.js';
+import { isAligned } from './access.js';
 import { loadFromContext } from './context-access.js';
 import { rejectLeak } from './leaks.js';
 import { frozenContent } from './map-access.js';
 import { checkAccess } from './region-access.js';
-import { arithmetic, signExtend } from './scalar/scalar-arithmetic.js';
+import { signExtend } from './scalar/scalar-arithmetic.js';
 import { Scalar } from './scalar/scalar.js';
 import type { Simulation } from './simulation.js';
 import { atomicOnStack, loadFromStack, storeToStack } from './stack-access.js';
@@ -96,9 +97,7 @@ export function stepAtomic(sim: Simulation, insn: Insn): void {
 }
 
 function checkAtomicAlignment(sim: Simulation, insn: Insn, base: Value, size: number): void {
-  const offset = arithmetic(op.BPF_ADD, base.scalar, Scalar.of(base.off + insn.off), false);
-  const low = BigInt(size - 1);
-  if (((offset.value | offset.mask) & low) === 0n) return;
+  if (isAligned(base, insn.off, size)) return;
   sim.reject(
     'atomic-alignment',
     `an atomic operation on ${size} bytes at an offset that may not be a multiple of ${size}`,

@@ -54,6 +54,7 @@ export const REJECTION_CODES = {
   'helper-unsupported': 'a helper that works on something that is not modelled',
   'helper-argument': 'an argument is not what the helper takes',
   'helper-size': 'the size passed to a helper may be wrong for the memory',
+  'helper-alignment': 'a number that a helper writes to memory may not be aligned to its size',
   'map-helper-mismatch': 'a map of that type cannot be passed to that helper',
   'packet-memory-argument': 'a helper is passed packet memory that it cannot take',
   'reference-leak': 'something acquired from a helper is not given back',
@@ -138,6 +139,7 @@ export const REJECTION_HELP: Readonly<Record<RejectionCode, string>> = {
   'helper-argument': 'pass what the message names',
   'helper-size':
     'bound the size before the call: at least 1 if 0 is not taken, at most the size of the memory, never negative',
+  'helper-alignment': 'pass the address of a variable of that size, at a multiple of it',
   'map-helper-mismatch': 'use the helper that goes with the type of the map',
   'packet-memory-argument': 'copy the bytes to the stack first and pass that',
   'reference-leak': 'give it back on every path after the check for NULL',

@@ -1,6 +1,6 @@
 import type { Insn } from '../../src/bpf/insn.js';
 import * as op from '../../src/bpf/opcodes.js';
-import { bytes, MAX_OFFSET } from './access.js';
+import { bytes, isAligned, MAX_OFFSET } from './access.js';
 import { withIdentity } from './identity.js';
 import { rejectLeak } from './leaks.js';
 import { markLive, type Origin, OriginKind } from './origin.js';
@@ -65,18 +65,14 @@ function rejectMisaligned(sim: Simulation, register: number, size: number, where
   });
 }
 
-/** A variable offset has to keep the alignment by its bits. */
-function checkStackAlignment(
+export function checkStackAlignment(
   sim: Simulation,
   register: number,
   base: Value,
   off: number,
   size: number,
 ): void {
-  if (size === 1) return;
-  const low = BigInt(size - 1);
-  const possible = arithmetic(op.BPF_ADD, base.scalar, Scalar.of(base.off + off), false);
-  if (((possible.value | possible.mask) & low) !== 0n) {
+  if (!isAligned(base, off, size)) {
     rejectMisaligned(sim, register, size, base.scalar.isConst ? `fp${base.off + off}` : 'a variable offset');
   }
 }
@@ -329,6 +325,29 @@ export function requireInitialised(
     }
     markLive(stack.origins[index]);
   }
+}
+
+/**
+ * Something has been written at the slot of `min` or below it. Of bytes that nobody reads no more is asked, by the kernel
+ * neither: to a program that may not see addresses the stack ends where it was written to (check_stack_slot_within_bounds).
+ */
+export function requireInUse(sim: Simulation, register: number, base: Value, min: number): void {
+  if (sim.options.allowPointerLeaks) return;
+  const { stack } = sim.state.frames[base.size]!;
+  for (let index = slotIndex(min); index < stack.slots.length; index++) {
+    if (stack.slot(index).types === 0) continue;
+    markLive(stack.origins[index]);
+    return;
+  }
+  const name = base.size === 0 ? 'fp' : `fp[${base.size}]`;
+  sim.reject(
+    'uninitialised-stack',
+    `no bytes at ${name}${min} would be read, but nothing was stored there or below on this path`,
+    {
+      registers: [register],
+      suggestion: `pass memory that was written, or NULL to a helper that takes it for no bytes`,
+    },
+  );
 }
 
 export function atomicOnStack(sim: Simulation, insn: Insn, base: Value, size: number): void {

@@ -330,6 +330,7 @@ function refine(
   if (code === 'context-access' && isStore) {
     return (insn.opcode & BPF_MODE_MASK) === BPF_ATOMIC ? 'atomic-target' : 'context-write';
   }
+  if (code === 'atomic-alignment' && insn.opcode === OP_CALL) return 'helper-alignment';
   const register = /\bR\d+\b/.exec(message)?.[0];
   const value = register === undefined ? undefined : frame.get(register);
   if (code === 'stack-bounds') {

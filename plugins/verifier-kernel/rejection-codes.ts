@@ -46,6 +46,7 @@ export const SUGGESTIONS = {
   'helper-gpl-only': 'give the program a GPL-compatible license, e.g. char _license[] SEC("license") = "GPL"',
   'helper-argument': 'pass what the prototype of the helper says',
   'helper-size': 'bound the size with a comparison or a mask, and keep it within the memory passed with it',
+  'helper-alignment': 'pass the address of a variable of the size that the helper writes, aligned to it',
   'map-helper-mismatch': 'use the helper with a map of a type that it works on',
   'packet-memory-argument': 'copy the packet bytes to the stack and pass those',
   'reference-leak': 'release what was acquired on every path, e.g. by bpf_ringbuf_submit',

@@ -18,8 +18,13 @@ export type HelperArgument =
   | { readonly kind: 'map-value'; readonly access: MemoryAccess }
   /** Memory whose size is the next argument; with `orNull` (PTR_MAYBE_NULL), NULL will do where that is 0. */
   | { readonly kind: 'memory'; readonly access: MemoryAccess; readonly orNull?: boolean }
-  /** Memory of a fixed size. */
-  | { readonly kind: 'fixed-memory'; readonly access: MemoryAccess; readonly bytes: number }
+  /** Memory of a fixed size; with `aligned` (MEM_ALIGNED), at a multiple of it. */
+  | {
+      readonly kind: 'fixed-memory';
+      readonly access: MemoryAccess;
+      readonly bytes: number;
+      readonly aligned?: boolean;
+    }
   /** Size in bytes of the memory in the argument before; `zero` if it may be 0. */
   | { readonly kind: 'size'; readonly zero: boolean }
   /** A known constant: the size of what the helper returns. */
@@ -116,10 +121,17 @@ const socket: HelperArgument = { kind: 'socket' };
 const releasedSocket: HelperArgument = { kind: 'socket', release: true };
 const spinLock: HelperArgument = { kind: 'spin-lock' };
 const callbackContext: HelperArgument = { kind: 'callback-context' };
-const fixed = (bytes: number, access: MemoryAccess = 'read'): HelperArgument => ({
+const fixed = (bytes: number): HelperArgument => ({
+  kind: 'fixed-memory',
+  access: 'read',
+  bytes,
+});
+/** A number of so many bytes that the helper writes as one. */
+const numberAt = (bytes: 4 | 8, access: MemoryAccess): HelperArgument => ({
   kind: 'fixed-memory',
   access,
   bytes,
+  aligned: true,
 });
 const number: HelperReturn = { kind: 'scalar' };
 const nothing: HelperReturn = { kind: 'void' };
@@ -257,7 +269,7 @@ const PROTOTYPES: readonly HelperPrototype[] = [
   { id: BPF_FUNC.fib_lookup, args: [context, memoryInOut, size, scalar], returns: number, gplOnly: true },
   {
     id: BPF_FUNC.check_mtu,
-    args: [context, scalar, fixed(4, 'read-write'), scalar, scalar],
+    args: [context, scalar, numberAt(4, 'read-write'), scalar, scalar],
     returns: number,
     gplOnly: true,
   },
@@ -351,8 +363,8 @@ const PROTOTYPES: readonly HelperPrototype[] = [
   },
 
   // Strings
-  { id: BPF_FUNC.strtol, args: [memory, size, scalar, fixed(8, 'write')], returns: number },
-  { id: BPF_FUNC.strtoul, args: [memory, size, scalar, fixed(8, 'write')], returns: number },
+  { id: BPF_FUNC.strtol, args: [memory, size, scalar, numberAt(8, 'write')], returns: number },
+  { id: BPF_FUNC.strtoul, args: [memory, size, scalar, numberAt(8, 'write')], returns: number },
   {
     id: BPF_FUNC.snprintf,
     args: [memoryOutOrNull, sizeOrZero, string, memoryOrNull, sizeOrZero],

@@ -8,6 +8,14 @@ const KEY = `*(u32 *)(r10 -4) = 0\n r2 = r10\n r2 += -4`;
 const skLookup = (helper: string): string =>
   `*(u64 *)(r10 -8) = 0\n *(u64 *)(r10 -16) = 0\n r2 = r10\n r2 += -16\n r3 = 12\n r4 = -1\n r5 = 0\n call ${helper}\n if r0 == 0 goto out\n`;
 
+/** A number is in R6; `place` makes R4 where the number that is parsed goes. */
+const parsed = (helper: string, place: string): string =>
+  `r6 = *(u32 *)(r1 +12)\n *(u64 *)(r10 -8) = 0\n *(u64 *)(r10 -24) = 0\n *(u64 *)(r10 -32) = 0\n r1 = r10\n r1 += -8\n r2 = 8\n r3 = 10\n ${place}\n call ${helper}\n ${PASS}`;
+
+/** `place` makes R3 where the MTU goes. */
+const mtuAt = (place: string): string =>
+  `*(u64 *)(r10 -8) = 0\n r2 = 0\n ${place}\n r4 = 0\n r5 = 0\n call bpf_check_mtu\n ${PASS}`;
+
 export const CALL_TWINS: readonly Twin[] = [
   {
     name: 'context field that is not there',
@@ -177,25 +185,74 @@ export const CALL_TWINS: readonly Twin[] = [
     name: 'NULL for memory of no bytes, to a helper that takes none',
     code: 'helper-argument',
     rejected: `r1 = map[ring]\n r2 = 0\n r3 = 0\n r4 = 0\n call bpf_ringbuf_output\n ${PASS}`,
-    accepted: `r1 = map[ring]\n r2 = r10\n r2 += -1\n r3 = 0\n r4 = 0\n call bpf_ringbuf_output\n ${PASS}`,
+    accepted: `*(u64 *)(r10 -8) = 0\n r1 = map[ring]\n r2 = r10\n r2 += -1\n r3 = 0\n r4 = 0\n call bpf_ringbuf_output\n ${PASS}`,
   },
   {
     name: 'no bytes behind the end of the stack',
     code: 'stack-bounds',
-    rejected: `r1 = map[ring]\n r2 = r10\n r3 = 0\n r4 = 0\n call bpf_ringbuf_output\n ${PASS}`,
-    accepted: `r1 = map[ring]\n r2 = r10\n r2 += -1\n r3 = 0\n r4 = 0\n call bpf_ringbuf_output\n ${PASS}`,
+    rejected: `*(u64 *)(r10 -8) = 0\n r1 = map[ring]\n r2 = r10\n r3 = 0\n r4 = 0\n call bpf_ringbuf_output\n ${PASS}`,
+    accepted: `*(u64 *)(r10 -8) = 0\n r1 = map[ring]\n r2 = r10\n r2 += -1\n r3 = 0\n r4 = 0\n call bpf_ringbuf_output\n ${PASS}`,
   },
   {
     name: 'NULL for events of no bytes',
     code: 'helper-argument',
     rejected: `r2 = map[events]\n r3 = 0\n r4 = 0\n r5 = 0\n call bpf_perf_event_output\n ${PASS}`,
-    accepted: `r2 = map[events]\n r3 = 0\n r4 = r10\n r4 += -512\n r5 = 0\n call bpf_perf_event_output\n ${PASS}`,
+    accepted: `*(u64 *)(r10 -512) = 0\n r2 = map[events]\n r3 = 0\n r4 = r10\n r4 += -512\n r5 = 0\n call bpf_perf_event_output\n ${PASS}`,
   },
   {
     name: 'NULL for a text of no bytes that is written, but not for one that is read',
     code: 'helper-argument',
     rejected: `r1 = 0\n r2 = 0\n r3 = 0\n r4 = 0\n r5 = 0\n call bpf_snprintf\n ${PASS}`,
     accepted: `r1 = 0\n r2 = 0\n r3 = map[constants][0]+0\n r4 = 0\n r5 = 0\n call bpf_snprintf\n ${PASS}`,
+  },
+  {
+    name: 'no bytes of a stack that was never written so far down',
+    code: 'uninitialised-stack',
+    kernelAcceptsAsRoot: 'root may read stack that was never written',
+    rejected: `*(u8 *)(r10 -9) = 0\n r1 = 0\n r2 = 0\n r3 = r10\n r3 += -17\n r4 = 0\n r5 = 0\n call bpf_csum_diff\n ${PASS}`,
+    accepted: `*(u8 *)(r10 -9) = 0\n r1 = 0\n r2 = 0\n r3 = r10\n r3 += -16\n r4 = 0\n r5 = 0\n call bpf_csum_diff\n ${PASS}`,
+  },
+  {
+    name: 'a number written to the stack at no multiple of its size',
+    code: 'stack-alignment',
+    rejected: parsed('bpf_strtol', 'r4 = r10\n r4 += -20'),
+    accepted: parsed('bpf_strtol', 'r4 = r10\n r4 += -24'),
+  },
+  {
+    name: 'a number written to the stack at a variable offset that may be no multiple of its size',
+    code: 'stack-alignment',
+    rejected: parsed('bpf_strtoul', 'r6 &= 4\n r4 = r10\n r4 += -32\n r4 += r6'),
+    accepted: parsed('bpf_strtoul', 'r6 &= 8\n r4 = r10\n r4 += -32\n r4 += r6'),
+  },
+  {
+    name: 'a number written to a value at no multiple of its size',
+    code: 'helper-alignment',
+    rejected: parsed('bpf_strtoul', 'r4 = map[wide][0]+4'),
+    accepted: parsed('bpf_strtoul', 'r4 = map[wide][0]+8'),
+  },
+  {
+    name: 'a number written to a value at a variable offset that may be no multiple of its size',
+    code: 'helper-alignment',
+    rejected: parsed('bpf_strtol', 'r6 &= 12\n r4 = map[wide][0]+0\n r4 += r6'),
+    accepted: parsed('bpf_strtol', 'r6 &= 8\n r4 = map[wide][0]+0\n r4 += r6'),
+  },
+  {
+    name: 'a number written to a record at no multiple of its size',
+    code: 'helper-alignment',
+    rejected: `${RESERVE}\n if r0 == 0 goto out\n r6 = r0\n *(u64 *)(r10 -8) = 0\n r1 = r10\n r1 += -8\n r2 = 8\n r3 = 10\n r4 = r6\n r4 += 4\n call bpf_strtol\n r0 = r6\n ${SUBMIT}\n out: ${PASS}`,
+    accepted: `${RESERVE}\n if r0 == 0 goto out\n r6 = r0\n *(u64 *)(r10 -8) = 0\n r1 = r10\n r1 += -8\n r2 = 8\n r3 = 10\n r4 = r6\n r4 += 8\n call bpf_strtol\n r0 = r6\n ${SUBMIT}\n out: ${PASS}`,
+  },
+  {
+    name: 'an MTU written to the stack at no multiple of 4',
+    code: 'stack-alignment',
+    rejected: mtuAt('r3 = r10\n r3 += -6'),
+    accepted: mtuAt('r3 = r10\n r3 += -4'),
+  },
+  {
+    name: 'an MTU written to a value at no multiple of 4',
+    code: 'helper-alignment',
+    rejected: mtuAt('r3 = map[wide][0]+2'),
+    accepted: mtuAt('r3 = map[wide][0]+4'),
   },
   {
     name: 'a number that is not NULL for memory of no bytes',

@@ -26,6 +26,10 @@ const bounded = (second: number): string =>
 const multiples = (second: number): string =>
   `r6 = *(u32 *)(r1 +12)\n r7 = *(u32 *)(r1 +16)\n if r6 > 3 goto B\n r7 &= 4\n goto join\n B: r7 &= ${second}\n join: r6 = 0\n ${stored('j')} r2 = map[wide][0]+0\n r2 += r7\n r1 = 1\n lock *(u32 *)(r2 +0) += r1\n ${PASS}`;
 
+/** Two ways meet; the one that is explored first has written all the way down. */
+const noBytes = (otherWay: string): string =>
+  `r7 = *(u32 *)(r1 +12)\n if r7 == 0 goto other\n *(u8 *)(r10 -512) = 0\n goto met\n other: ${otherWay}\n met: ${stored('j')} r1 = 0\n r2 = 0\n r3 = r10\n r3 += -256\n r4 = 0\n r5 = 0\n call bpf_csum_diff\n ${PASS}`;
+
 /**
  * Two ways lead to the same insns, and the first one is safe: the second may end where it meets what the first one
  * left only if it is the same in everything that matters. The way that is not jumped to is explored first.
@@ -80,5 +84,12 @@ export const PRUNING_TWINS: readonly Twin[] = [
     code: 'atomic-alignment',
     rejected: multiples(3),
     accepted: multiples(4),
+  },
+  {
+    name: 'no bytes of a stack that was written on the way that is explored first',
+    code: 'uninitialised-stack',
+    kernelAcceptsAsRoot: 'root may read stack that was never written',
+    rejected: noBytes('goto met'),
+    accepted: noBytes('*(u8 *)(r10 -512) = 0'),
   },
 ];
