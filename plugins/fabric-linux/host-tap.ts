@@ -16,6 +16,7 @@ import {
   type TapDevice,
   type VerdictRoutes,
 } from '../../src/linux/index.js';
+import { requireBounded } from './bounded-programs.js';
 import { added, requireFacts, requireRewritten } from './handles.js';
 import type { EarlyPort } from './early-bridge.js';
 import type { HostNic } from './host-nic.js';
@@ -91,6 +92,7 @@ export class HostTap {
     this.offload = new KernelPlace(
       options.guestNode,
       options.hook === 'bridge-early' ? this.#waysOfBridge() : [this.#way()],
+      requireBounded,
     );
   }
 

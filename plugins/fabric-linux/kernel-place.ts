@@ -45,6 +45,8 @@ export class KernelPlace implements HookPlace {
     /** Where it is, for messages: `host.eth0`. */
     readonly node: string,
     readonly ways: readonly Way[],
+    /** Throws an XdpbedError for a program that must not run here. */
+    readonly admit: (program: KernelLoadedProgram) => void = () => undefined,
   ) {}
 
   /** What the program that is here returned so far; undefined without one. */
@@ -141,6 +143,7 @@ export class KernelPlace implements HookPlace {
         `${this.node}: a program of executor ${program.executor} is not in the kernel`,
       );
     }
+    this.admit(program);
     const fds: number[] = [];
     try {
       for (const [index, way] of this.ways.entries()) {

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -22,6 +22,29 @@ function left(made: readonly string[]): string[] {
   return there.filter((name) => made.includes(name));
 }
 
+/** 4096 times 4096 rounds: some 120 ms of a CPU for each frame. */
+const NESTED = `.license GPL
+.program nested
+  r1 = 4096
+  r2 = subprog[outer]
+  r3 = 0
+  r4 = 0
+  call bpf_loop
+  r0 = 2
+  exit
+outer:
+  r1 = 4096
+  r2 = subprog[inner]
+  r3 = 0
+  r4 = 0
+  call bpf_loop
+  r0 = 0
+  exit
+inner:
+  r0 = 0
+  exit
+`;
+
 interface Scene {
   /** Of g0. */
   readonly kind?: 'tap-reader' | 'qemu';
@@ -34,6 +57,8 @@ interface Scene {
   readonly ports?: string;
   readonly workload?: string;
   readonly extra?: string;
+  /** Further programs. */
+  readonly objects?: string;
 }
 
 async function run(scene: Scene): Promise<RunResult> {
@@ -48,6 +73,7 @@ async function run(scene: Scene): Promise<RunResult> {
 name: linux
 plugins: { fabric: { use: linux }, executor: { use: wasm } }
 programs:
+  ${scene.objects ?? ''}
   xdp1: { object: ${programs}xdp1.o }
   xdp2: { object: ${programs}xdp2.o }
   pass: { object: ${programs}pass.o }
@@ -153,6 +179,28 @@ describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
       ['g1.eth0', 'guest-stack', 50],
     ]);
   });
+
+  it.each(['redirect', 'bridge'] as const)(
+    'refuses a program that the kernel would not end: bpf_loop within bpf_loop, case %s',
+    async (hostCase) => {
+      const object = join(state, '..', `nested-${process.pid}.s`);
+      writeFileSync(object, NESTED);
+      try {
+        const result = await run({
+          case: hostCase,
+          program: 'nested',
+          objects: `nested: { object: ${object} }`,
+        });
+        expect(result.attachments).toMatchObject([{ attached: false }]);
+        expect(result.audit.map(({ reason }) => reason).join()).toMatch(
+          /may run \d+ insns for one frame, the limit/,
+        );
+        expect(ends(result)).toContainEqual(['g0.eth0', 'guest-stack', 50]);
+      } finally {
+        rmSync(object);
+      }
+    },
+  );
 
   describe('hook tcx-egress', () => {
     it('drops on the way out of the bridge', async () => {

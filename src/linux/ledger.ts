@@ -1,12 +1,14 @@
 import {
   closeSync,
   linkSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
   rmSync,
   writeSync,
+  type Stats,
 } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
@@ -78,6 +80,7 @@ export class Ledger {
   static create(folder = ledgerFolder()): Ledger {
     try {
       mkdirSync(folder, { recursive: true, mode: 0o700 });
+      requireOwnFolder(folder);
       return new Ledger(`xb${randomBytes(4).toString('hex')}`, folder);
     } catch (cause) {
       throw new XdpbedError('host-unsupported', `no ledger can be kept in ${folder}: ${messageOf(cause)}`, {
@@ -170,11 +173,22 @@ export function abandonedDrafts(folder = ledgerFolder()): string[] {
   });
 }
 
+/** Throws `host-unsupported` for a folder that is a link, or that others can write: ledgers in it may be anybody's. */
+function requireOwnFolder(folder: string): void {
+  const about = lstatSync(folder);
+  if (about.isDirectory() && isOwn(about)) return;
+  throw new XdpbedError('host-unsupported', `${folder} is not a folder that only its user can write`, {
+    hint: 'name another in XDPBED_STATE',
+  });
+}
+
 function namesIn(folder: string): string[] {
   try {
+    requireOwnFolder(folder);
     return readdirSync(folder);
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    if (cause instanceof XdpbedError) throw cause;
     throw new XdpbedError('host-unsupported', `the ledgers cannot be read: ${messageOf(cause)}`, {
       cause,
       hint: 'run as root, or name a folder of your own in XDPBED_STATE',
@@ -182,10 +196,21 @@ function namesIn(folder: string): string[] {
   }
 }
 
-/** Undefined when the run has closed it meanwhile. */
+/** Bytes of a ledger that are read: a run holds a few dozen things. */
+const MAX_LEDGER_BYTES = 1024 * 1024;
+
+/** A folder or file that nobody but this user can have written: what it says is done with this user's rights. */
+function isOwn({ uid, mode }: Stats): boolean {
+  return uid === process.geteuid?.() && (mode & 0o022) === 0;
+}
+
+/** Undefined when the run has closed it meanwhile, and for a file that somebody else may have written. */
 function readLedger(file: string, run: string): LeftLedger | undefined {
   let content: string;
   try {
+    // Of a link, the target may be anybody's; from a pipe, nothing may ever come.
+    const about = lstatSync(file);
+    if (!about.isFile() || !isOwn(about) || about.size > MAX_LEDGER_BYTES) return undefined;
     content = readFileSync(file, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;

@@ -1,5 +1,14 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -112,6 +121,23 @@ describe('pruning', () => {
     writeFileSync(join(folder, own), '');
     await prune(folder);
     expect(readdirSync(folder)).toEqual([own]);
+  });
+
+  it('believes no ledger that others may have written, and waits for none', async () => {
+    const others = leftLedger('xb00000011', []);
+    chmodSync(others, 0o666);
+    symlinkSync(leftLedger('xb00000012', []), join(folder, 'xb00000013.ledger'));
+    mkdirSync(join(folder, 'xb00000014.ledger'));
+    execFileSync('mkfifo', [join(folder, 'xb00000015.ledger')]);
+    writeFileSync(join(folder, 'xb00000016.ledger'), 'null\n');
+    expect(
+      readLedgers(folder)
+        .map(({ run }) => run)
+        .sort(),
+    ).toEqual(['xb00000012', 'xb00000016']);
+    chmodSync(folder, 0o777);
+    await expect(prune(folder)).rejects.toThrow('is not a folder that only its user can write');
+    expect(() => Ledger.create(folder)).toThrow('is not a folder that only its user can write');
   });
 
   it('ends processes and removes folders, and may be done again', async () => {
