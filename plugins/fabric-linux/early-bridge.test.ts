@@ -236,7 +236,7 @@ class Scene {
     this.bridge.close();
     for (const program of this.#programs) program.close();
     this.wire.close();
-    await this.topology.close();
+    this.topology.close();
     this.ledger.close();
   }
 }
