@@ -121,7 +121,12 @@ const frame = (eth: { src?: string; dst?: string } = {}, more: Partial<FrameSpec
 async function load(program: Program): Promise<KernelLoadedProgram> {
   const verification = await new AbstractVerifier(DEFAULT_CONFIG).verify({ program, maps: new Map() });
   if (!verification.accepted) throw new Error(verification.reason);
-  const environment = { maps: new Map(), world: {} as never, facts: verification.facts };
+  const environment = {
+    maps: new Map(),
+    world: {} as never,
+    facts: verification.facts,
+    properties: verification.properties,
+  };
   return KernelLoadedProgram.load(program, environment);
 }
 

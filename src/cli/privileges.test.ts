@@ -90,7 +90,7 @@ describe.skipIf(!reachable)(`an ordinary user${unreachable}`, () => {
     async (verb) => {
       const { exit, out, err } = await xdpbed(ordinary, join(folder, 'closed'), verb);
       expect([exit, out]).toEqual([3, '']);
-      expect(err).toMatch(/the ledgers cannot be read: EACCES/);
+      expect(err).toMatch(/closed is not a folder that only its user can write/);
     },
   );
 });
