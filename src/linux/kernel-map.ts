@@ -87,5 +87,5 @@ function kernelMaxEntries({ type, maxEntries }: MapAttributes): number {
   return maxEntries;
 }
 
-/** The smallest page of the architectures that {@link libc} knows; a larger one makes the kernel say EINVAL. */
+/** The smallest page of the architectures that `libc` knows; a larger one makes the kernel say EINVAL. */
 export const PAGE_SIZE = 4096;
