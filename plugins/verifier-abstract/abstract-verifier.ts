@@ -7,6 +7,7 @@ import type { AbstractVerifierConfig } from './config.js';
 import { analyseControlFlow, type ControlFlow } from './control-flow.js';
 import { makeRejection, trace, type Trace } from './explain.js';
 import { Exploration, type ExplorationTools } from './exploration.js';
+import { checkFunctionReferences } from './function-references.js';
 import { checkMapReferences } from './map-references.js';
 import { programProperties } from './properties.js';
 import { type Finding, RejectSignal } from './reject-signal.js';
@@ -53,12 +54,14 @@ export class AbstractVerifier implements Verifier {
         signal?.throwIfAborted();
       }
       const stackBytes = checkStackDepth(program.insns, flow, simulation.stackDepth);
+      const facts = simulation.facts.finish(program.insns);
+      checkFunctionReferences(program.insns, facts.unreachable);
       return {
         accepted: true,
         verifier: NAME,
         statistics: complexityReport(program, budget, exploration, this.config.deterministic),
         properties: programProperties(simulation, exploration, stackBytes),
-        facts: simulation.facts.finish(program.insns),
+        facts,
         ...(log === undefined ? {} : { log: log.toString() }),
       };
     } catch (error) {

@@ -64,7 +64,8 @@ export const REJECTION_CODES = {
   'special-field': "a lock, a timer or the like in a map's value is accessed as if it were data",
   'call-depth': 'local calls nest deeper than 8 frames',
   'stack-depth': 'the stacks of nested functions together exceed 512 bytes',
-  'callback-invalid': 'a callback is not a local function or returns something else than 0 or 1',
+  'callback-invalid':
+    'a callback is not a local function, is never run, or returns something else than 0 or 1',
 
   // Ends
   'infinite-loop': 'a loop comes back to a state that it was in before',

@@ -47,8 +47,11 @@ export interface RunPlugins extends PartyPlugins {
   readonly workload: PluginReference;
 }
 
-/** When several verifiers are one: all of them must accept, one of them, or the first. */
-export type PanelRule = 'all' | 'any' | 'first';
+/**
+ * When several verifiers are one: all of them must accept, one of them, or the first. `in-turn`: all, but one is asked only
+ * when those before it have accepted, so that what they reject never reaches it.
+ */
+export type PanelRule = 'all' | 'in-turn' | 'any' | 'first';
 
 /** The files of a run, by the names in `RunSpec.objects`. */
 export interface Objects {

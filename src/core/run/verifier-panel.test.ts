@@ -52,6 +52,7 @@ describe('a panel of verifiers', () => {
     ['all', [YES, NO, NO], NO, 'b'],
     ['all', [NO, YES, YES], NO, 'a'],
     ['all', [NO, NO, NO], NO, 'a'],
+    ['in-turn', [YES, YES, YES], YES, 'a'],
     ['any', [YES, YES, YES], YES, 'a'],
     ['any', [NO, YES, YES], YES, 'b'],
     ['any', [NO, NO, YES], YES, 'c'],
@@ -75,6 +76,15 @@ describe('a panel of verifiers', () => {
     expect(verification.opinions).toEqual(opinions);
     expect(asked.map(([name]) => name)).toEqual(['a', 'b', 'c']);
     expect(asked.every(([, of]) => of === request)).toBe(true);
+  });
+
+  it('by rule in-turn asks nobody behind one that rejects', async () => {
+    const opinions = [accepts('a'), rejects('b'), accepts('c')];
+    const { verifier, asked } = panel('in-turn', opinions);
+    const verification = await verifier.verify(request);
+    expect(verification).toMatchObject({ accepted: false, verifier: 'b', code: 'code-of-b' });
+    expect(verification.opinions).toEqual(opinions.slice(0, 2));
+    expect(asked.map(([name]) => name)).toEqual(['a', 'b']);
   });
 
   it('is called after its members', () => {

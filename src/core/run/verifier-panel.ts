@@ -4,7 +4,7 @@ import type { Verification, Verifier, VerifyRequest } from '../contract/verifier
 /**
  * Several verifiers side by side, as one: `all` accepts when every one of them does, `any` when one does,
  * `first` as the first one does. All of them judge, whatever the first says, so that their opinions can be
- * compared. What is known of the program (facts, properties) comes from the first acceptance that has it.
+ * compared; but with `in-turn`, as `all`, none behind one that rejects. What is known of the program (facts, properties) comes from the first acceptance that has it.
  */
 export class VerifierPanel implements Verifier {
   readonly name: string;
@@ -18,7 +18,11 @@ export class VerifierPanel implements Verifier {
 
   async verify(request: VerifyRequest): Promise<Verification> {
     const opinions: Verification[] = [];
-    for (const member of this.members) opinions.push(await member.verify(request));
+    for (const member of this.members) {
+      const opinion = await member.verify(request);
+      opinions.push(opinion);
+      if (this.rule === 'in-turn' && !opinion.accepted) break;
+    }
     return { ...this.#decide(opinions), opinions };
   }
 

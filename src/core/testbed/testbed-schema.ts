@@ -63,7 +63,7 @@ export type PluginUse = Static<typeof PluginUse>;
 const Use = (options: object) => Type.Object(PluginUse.properties, { ...closed, ...options });
 
 const VERIFIER_USE = { ...closed, description: 'judges programs before they are loaded' };
-export const VERIFIER_RULES = ['all', 'any', 'first'] as const;
+export const VERIFIER_RULES = ['all', 'in-turn', 'any', 'first'] as const;
 export const VerifierUse = Type.Object(
   {
     use: Type.Optional(PluginUse.properties.use),
@@ -72,7 +72,7 @@ export const VerifierUse = Type.Object(
       Words(VERIFIER_RULES, {
         default: 'all',
         description:
-          'with `of`: every verifier must accept (`all`), one is enough (`any`), or the first decides and the others are recorded (`first`)',
+          'with `of`: every verifier must accept (`all`; `in-turn` asks one only when those before it have accepted), one is enough (`any`), or the first decides and the others are recorded (`first`)',
       }),
     ),
     of: Type.Optional(Type.Array(PluginUse, { minItems: 1, description: 'several verifiers side by side' })),
