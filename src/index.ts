@@ -53,6 +53,7 @@ export { ProgramHook } from './core/offload/program-hook.js';
 export type { ProgramOutcome } from './core/offload/program-hook.js';
 export { resolveRedirect } from './core/offload/redirect-target.js';
 export type { RedirectTarget } from './core/offload/redirect-target.js';
+export { UndoSteps } from './core/offload/undo-steps.js';
 export { OffloadNetdev } from './core/offload/offload-netdev.js';
 export {
   OFFLOADABLE_HELPER_IDS,

@@ -2,8 +2,7 @@ import { assemble } from '../../src/bpf/assembler.js';
 import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
 import { XDP_DROP } from '../../src/bpf/xdp.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
-import { closeFd, countVerdicts, loadKernelProgram } from '../../src/linux/index.js';
-import { VerdictCounters } from './verdict-counters.js';
+import { closeFd, countVerdicts, loadKernelProgram, VerdictCounters } from '../../src/linux/index.js';
 
 const DROP: Program = {
   name: 'sink',

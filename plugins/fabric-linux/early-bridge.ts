@@ -13,13 +13,13 @@ import {
   type FrameMark,
   type KernelMapFds,
   type NetworkNamespace,
+  VerdictCounters,
 } from '../../src/linux/index.js';
 import type { VerdictCounts } from '../../src/core/contract/result.js';
 import { requireNoFilters } from './bridge-filters.js';
 import { EarlyAddresses, type EarlyPortSlot } from './early-addresses.js';
 import { requireRewritten } from './handles.js';
 import { ElementLanding, HookMap, LinkLanding, type Landing, type MapElement } from './landing.js';
-import { VerdictCounters } from './verdict-counters.js';
 
 /** Addresses that are kept of those behind a tap, and behind a NIC. The others' frames go through the bridge. */
 const BEHIND_TAP = 64;

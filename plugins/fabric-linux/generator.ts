@@ -1,15 +1,12 @@
 import { assemble } from '../../src/bpf/assembler.js';
-import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { EINTR, errnoName } from '../../src/bpf/errno.js';
 import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import {
   BpfThread,
   closeFd,
-  createKernelMap,
-  kernelValueSize,
+  CpuCounters,
   loadKernelProgram,
-  mapLookup,
   type NetworkNamespace,
 } from '../../src/linux/index.js';
 import { HookMap, pair } from './landing.js';
@@ -21,15 +18,6 @@ const SOURCE_PORT = 14 + 20;
 const FIRST_PORT = 10_000;
 /** Of a frame, the shortest on the wire: its headers, and what of a payload stands there. */
 const HEADER_BYTES = 60;
-
-const COUNTER = {
-  name: 'generated',
-  type: BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
-  keySize: 4,
-  valueSize: 8,
-  maxEntries: 1,
-  flags: 0,
-};
 
 export interface GeneratorOptions {
   /** A UDP frame over IPv4, from the destination MAC on, of 60 bytes at least. */
@@ -52,24 +40,22 @@ export class Generator {
     readonly options: GeneratorOptions,
     readonly thread: BpfThread,
     readonly devices: HookMap,
-    readonly counter: number,
+    readonly counter: CpuCounters,
     readonly program: number,
   ) {}
 
   static async open(options: GeneratorOptions): Promise<Generator> {
     const { namespace, ifindex, flows, cpu } = options;
     const devices = HookMap.devices('wire', 1, namespace);
-    let counter = -1;
+    let counter: CpuCounters | undefined;
     let program = -1;
     try {
       devices.set(0, pair(ifindex, -1));
-      counter = createKernelMap(COUNTER);
-      if (counter < 0)
-        throw new XdpbedError('host-unsupported', `no map for a counter: ${errnoName(counter)}`);
+      counter = new CpuCounters('generated', 1);
       const verdict = loadKernelProgram(
         generatorProgram(options.frame, flows),
         new Map([
-          [1, counter],
+          [1, counter.fd],
           [2, devices.fd],
         ]),
       );
@@ -80,7 +66,7 @@ export class Generator {
       return new Generator(options, thread, devices, counter, program);
     } catch (error) {
       devices.close();
-      if (counter >= 0) closeFd(counter);
+      counter?.close();
       if (program >= 0) closeFd(program);
       throw error;
     }
@@ -105,19 +91,13 @@ export class Generator {
 
   /** Frames made so far. */
   get sent(): number {
-    const value = mapLookup(this.counter, new Uint8Array(4), kernelValueSize(COUNTER));
-    if (typeof value === 'number')
-      throw new XdpbedError('plugin-failed', `a counter cannot be read: ${errnoName(value)}`);
-    const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
-    let sum = 0n;
-    for (let at = 0; at < value.length; at += 8) sum += view.getBigUint64(at, true);
-    return Number(sum);
+    return this.counter.read()[0]!;
   }
 
   async close(): Promise<void> {
     await this.thread.close();
     closeFd(this.program);
-    closeFd(this.counter);
+    this.counter.close();
     this.devices.close();
   }
 }

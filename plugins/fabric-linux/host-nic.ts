@@ -10,11 +10,11 @@ import {
   redirectByTailCall,
   type KernelLoadedProgram,
   type NetworkNamespace,
+  type VerdictCounters,
 } from '../../src/linux/index.js';
 import { added, requireRewritten } from './handles.js';
 import { KernelPlace, type Variant, type Way } from './kernel-place.js';
 import { HookMap, LinkLanding, type MapElement } from './landing.js';
-import type { VerdictCounters } from './verdict-counters.js';
 
 /** Hooks that a frame comes to from the NIC's program, by a tail call in place of its redirect. */
 const FROM_NIC: ReadonlySet<HookPoint> = new Set(['tail-call', 'devmap', 'cpumap', 'veth-shim']);

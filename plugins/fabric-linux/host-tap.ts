@@ -15,6 +15,7 @@ import {
   type NetworkNamespace,
   type TapDevice,
   type VerdictRoutes,
+  type VerdictCounters,
 } from '../../src/linux/index.js';
 import { requireBounded } from './bounded-programs.js';
 import { added, requireFacts, requireRewritten } from './handles.js';
@@ -22,7 +23,6 @@ import type { EarlyPort } from './early-bridge.js';
 import type { HostNic } from './host-nic.js';
 import { KernelPlace, type Variant, type Way } from './kernel-place.js';
 import { ElementLanding, HookMap, LinkLanding, pair, type Landing, type MapElement } from './landing.js';
-import type { VerdictCounters } from './verdict-counters.js';
 
 /** Frames that wait for another CPU at most. */
 const CPUMAP_QUEUE = 2048;

@@ -8,10 +8,10 @@ import {
   loadKernelProgram,
   type KernelLoadedProgram,
   type KernelMapFds,
+  VerdictCounters,
 } from '../../src/linux/index.js';
 import type { Program } from '../../src/bpf/program.js';
 import type { Landing } from './landing.js';
-import { VerdictCounters } from './verdict-counters.js';
 
 /** A program as one hook needs it, and the maps by the handles that it carries. */
 export interface Variant {

@@ -5,7 +5,7 @@ import type { GuestNicPlan, GuestPlan, RunPlan } from '../../src/core/contract/p
 import { RUN_SIGNAL } from '../../src/core/contract/run-scope.js';
 import { TRANSPORT, type ControlChannel, type Transport } from '../../src/core/contract/transport.js';
 import { negotiatedFeatures } from '../../src/core/offload/nic-session.js';
-import { messageOf } from '../../src/core/diagnostic.js';
+import { UndoSteps } from '../../src/core/offload/undo-steps.js';
 import { Ledger, probeBpf } from '../../src/linux/index.js';
 import { EarlyBridge } from './early-bridge.js';
 import { FrameEnds } from './frame-ends.js';
@@ -14,7 +14,7 @@ import { HostTap } from './host-tap.js';
 import { LinuxDeployment } from './linux-deployment.js';
 import { QemuNic, ReaderNic, type LinuxGuestNic } from './guest-nic.js';
 import { NO_FRAMES, readLinkCounters, type LinkCounters } from './link-counters.js';
-import { bootGuest, guestMachine, removeGuestFiles, type GuestMachine } from './qemu-guests.js';
+import { bootGuest, guestMachine, type GuestMachine } from './qemu-guests.js';
 import { TapGuest } from './tap-guest.js';
 import { Topology } from './topology.js';
 import { Wire } from './wire.js';
@@ -41,18 +41,15 @@ export class LinuxFabric implements Fabric {
     try {
       return await building.build();
     } catch (error) {
-      const failures = await building.undo();
-      // What went wrong first comes first; what then could not be taken down must not hide it.
-      if (failures.length > 0) throw new AggregateError([error, ...failures], messages([error, ...failures]));
-      throw error;
+      throw await building.undo.runAfter(error);
     }
   }
 }
 
 /** Builds one deployment, and takes down what it has built when it cannot go on. */
 class DeploymentBuilder {
-  /** What `undo` and the deployment's `down` call, last first. */
-  readonly #teardown: (() => void | Promise<void>)[] = [];
+  /** Run by whoever cannot go on, and by the deployment's `down`. */
+  readonly undo = new UndoSteps();
 
   constructor(
     readonly plan: RunPlan,
@@ -62,13 +59,13 @@ class DeploymentBuilder {
   async build(): Promise<Deployment> {
     const { plan } = this;
     const ledger = Ledger.create();
-    this.#teardown.push(() => ledger.close());
+    this.undo.keep(ledger);
     ledger.note({ run: plan.id });
     const topology = await Topology.build({ plan, ledger });
-    this.#teardown.push(() => topology.close());
+    this.undo.keep(topology);
 
-    const wire = this.#keep(Wire.open(plan, topology.wire));
-    const nics = plan.host.nics.map((nic) => this.#keep(new HostNic(nic, plan.host.hook, topology.host)));
+    const wire = this.undo.keep(Wire.open(plan, topology.wire));
+    const nics = plan.host.nics.map((nic) => this.undo.keep(new HostNic(nic, plan.host.hook, topology.host)));
     const bridges = plan.host.hook === 'bridge-early' ? this.#earlyBridges(topology) : [];
     const taps = new Map<string, HostTap>();
     for (const [index, tap] of plan.host.taps.entries()) {
@@ -85,7 +82,7 @@ class DeploymentBuilder {
         shim: topology.shims.get(tap.name),
         early: bridges.flatMap(({ ports }) => ports.get(tap.name) ?? [])[0],
       });
-      taps.set(tap.name, this.#keep(hostTap));
+      taps.set(tap.name, this.undo.keep(hostTap));
     }
 
     const ends = new FrameEnds();
@@ -93,7 +90,7 @@ class DeploymentBuilder {
     let machine: Promise<GuestMachine> | undefined;
     for (const guest of plan.guests) {
       const nics = await Promise.all(
-        guest.nics.map(async (nic) => ({ nic, channel: await this.#openChannel(guest, nic) })),
+        guest.nics.map(async (nic) => ({ nic, channel: await this.#openChannel(ledger, guest, nic) })),
       );
       if (guest.kind === 'qemu') {
         machine ??= guestMachine();
@@ -110,7 +107,7 @@ class DeploymentBuilder {
           ends,
           siblings,
         );
-        this.#teardown.push(() => player.hook.close());
+        this.undo.add(() => player.hook.close());
         siblings.set(nic.ifindex, player);
         guestNics.push(new ReaderNic(guest.name, nic, channel, taps.get(nic.tap)!, player));
       }
@@ -132,17 +129,18 @@ class DeploymentBuilder {
       ends,
       ledger,
       signal: this.fabric.signal,
-      teardown: async () => {
-        const failures = await this.undo();
-        if (failures.length > 0) throw new AggregateError(failures, messages(failures));
-      },
+      teardown: () => this.undo.run(),
     });
   }
 
-  async #openChannel(guest: GuestPlan, nic: GuestNicPlan): Promise<ControlChannel> {
+  async #openChannel(ledger: Ledger, guest: GuestPlan, nic: GuestNicPlan): Promise<ControlChannel> {
     const label = `${guest.name}.${nic.name}`;
-    const channel = await this.fabric.transport.open({ label, features: negotiatedFeatures(nic) });
-    this.#teardown.push(() => channel.close());
+    const channel = await this.fabric.transport.open({
+      label,
+      features: negotiatedFeatures(nic),
+      folder: () => ledger.ownFolder(),
+    });
+    this.undo.keep(channel);
     return channel;
   }
 
@@ -154,14 +152,13 @@ class DeploymentBuilder {
     topology: Topology,
     ledger: Ledger,
   ): Promise<QemuNic[]> {
-    this.#teardown.push(() => removeGuestFiles(ledger));
     const booted = await bootGuest(machine, {
       plan: guest,
       nics: nics.map(({ nic, channel }) => ({ tap: topology.taps.get(nic.tap)!, channel })),
       ledger,
       signal: this.fabric.signal,
     });
-    this.#teardown.push(() => booted.close());
+    this.undo.keep(booted);
     const { running } = booted;
     const opened: QemuNic[] = [];
     for (const [index, { nic, channel }] of nics.entries()) {
@@ -177,19 +174,6 @@ class DeploymentBuilder {
     return opened;
   }
 
-  /** Takes everything down, last first; a part that fails does not keep the rest up. Returns the failures. */
-  async undo(): Promise<unknown[]> {
-    const failures: unknown[] = [];
-    for (const step of this.#teardown.splice(0).reverse()) {
-      try {
-        await step();
-      } catch (error) {
-        failures.push(error);
-      }
-    }
-    return failures;
-  }
-
   #earlyBridges(topology: Topology): EarlyBridge[] {
     const { bridges, nics, taps } = this.plan.host;
     return bridges.map(({ name, ports }) => {
@@ -200,13 +184,8 @@ class DeploymentBuilder {
         taps: taps.filter((tap) => ports.includes(tap.name)),
         namespace: topology.host,
       };
-      return this.#keep(new EarlyBridge(options));
+      return this.undo.keep(new EarlyBridge(options));
     });
-  }
-
-  #keep<T extends { close(): void }>(part: T): T {
-    this.#teardown.push(() => part.close());
-    return part;
   }
 }
 
@@ -216,8 +195,4 @@ function nicBehind(plan: RunPlan, tap: string): { node: string; nic: GuestNicPla
     if (nic !== undefined) return { node: `${guest.name}.${nic.name}`, nic };
   }
   return undefined;
-}
-
-function messages(errors: readonly unknown[]): string {
-  return errors.map(messageOf).join('; ');
 }

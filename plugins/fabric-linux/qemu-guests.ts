@@ -1,5 +1,4 @@
 import { join } from 'node:path';
-import { mkdir, rm } from 'node:fs/promises';
 import type { GuestPlan } from '../../src/core/contract/plan.js';
 import type { ControlChannel } from '../../src/core/contract/transport.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
@@ -61,9 +60,7 @@ export async function bootGuest(
   { image, accelerator }: GuestMachine,
   { plan, nics, ledger, signal }: QemuGuestOptions,
 ): Promise<BootedGuest> {
-  const folder = join(ledger.folder, ledger.run);
-  ledger.add('folder', folder);
-  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const folder = ledger.ownFolder();
   let process: string | undefined;
   const strike = (): void => {
     if (process !== undefined) ledger.strike('process', process);
@@ -97,13 +94,6 @@ export async function bootGuest(
     strike();
     throw error;
   }
-}
-
-/** Removes what guests of the run have written, and strikes it. */
-export async function removeGuestFiles(ledger: Ledger): Promise<void> {
-  const folder = join(ledger.folder, ledger.run);
-  await rm(folder, { recursive: true, force: true });
-  ledger.strike('folder', folder);
 }
 
 function socketOf({ address }: ControlChannel, label: string): string {

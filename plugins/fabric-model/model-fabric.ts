@@ -6,7 +6,7 @@ import { RUN_SIGNAL } from '../../src/core/contract/run-scope.js';
 import { TRANSPORT, type Transport } from '../../src/core/contract/transport.js';
 import { negotiatedFeatures } from '../../src/core/offload/nic-session.js';
 import { EventLoopTurns } from '../../src/core/clock/event-loop-turns.js';
-import { messageOf } from '../../src/core/diagnostic.js';
+import { UndoSteps } from '../../src/core/offload/undo-steps.js';
 import { parseMac } from '../../src/packet/mac-address.js';
 import { NetLink, receiveQueueIndex, transmitQueueIndex } from '../../src/virtio/index.js';
 import { FrameAccounting, type FrameIdentity } from './frame-accounting.js';
@@ -38,10 +38,7 @@ export class ModelFabric implements Fabric {
     try {
       return await building.build();
     } catch (error) {
-      const failures = await building.undo();
-      // What went wrong first comes first; what then could not be taken down must not hide it.
-      if (failures.length > 0) throw new AggregateError([error, ...failures], messages([error, ...failures]));
-      throw error;
+      throw await building.undo.runAfter(error);
     }
   }
 }
@@ -52,8 +49,8 @@ class DeploymentBuilder {
   readonly #softirq = new Softirq();
   readonly #hostPlaces: HostPlace[] = [];
   readonly #nics: ModelNic[] = [];
-  /** What `undo` and the deployment's `down` call, last first. */
-  readonly #teardown: (() => void | Promise<void>)[] = [];
+  /** Run by whoever cannot go on, and by the deployment's `down`. */
+  readonly undo = new UndoSteps();
 
   constructor(
     readonly plan: RunPlan,
@@ -80,29 +77,13 @@ class DeploymentBuilder {
       softirq: this.#softirq,
       clock: this.fabric.clock,
       turns: new EventLoopTurns(this.fabric.signal),
-      teardown: async () => {
-        const failures = await this.undo();
-        if (failures.length > 0) throw new AggregateError(failures, messages(failures));
-      },
+      teardown: () => this.undo.run(),
     });
-  }
-
-  /** Takes everything down, last first; a part that fails does not keep the rest up. Returns the failures. */
-  async undo(): Promise<unknown[]> {
-    const failures: unknown[] = [];
-    for (const step of this.#teardown.splice(0).reverse()) {
-      try {
-        await step();
-      } catch (error) {
-        failures.push(error);
-      }
-    }
-    return failures;
   }
 
   #hook(node: string, ifindex: number): XdpHook {
     const hook = new XdpHook(node, ifindex);
-    this.#teardown.push(() => hook.close());
+    this.undo.keep(hook);
     return hook;
   }
 
@@ -149,9 +130,9 @@ class DeploymentBuilder {
       queueSize: plan.queueSize,
       features,
     });
-    this.#teardown.push(() => link.close());
+    this.undo.keep(link);
     const channel = await transport.open({ label, features });
-    this.#teardown.push(() => channel.close());
+    this.undo.keep(channel);
     // A nic is broken as a whole, whichever of its queues a rule was broken on (DEVICE_NEEDS_RESET).
     link.status.onBroken((reason) => channel.break(reason));
     channel.onBroken((reason) => link.status.break(reason));
@@ -194,8 +175,4 @@ class DeploymentBuilder {
     }
     return new ModelNic(guest, plan.name, link, channel, await channel.connect(), tap.offload, driver);
   }
-}
-
-function messages(errors: readonly unknown[]): string {
-  return errors.map(messageOf).join('; ');
 }

@@ -1,6 +1,7 @@
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
-import { dirname } from 'node:path';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { transportConformance } from '../../src/conformance/transport/index.js';
@@ -97,6 +98,16 @@ class Guest {
 }
 
 describe("the channel's socket", () => {
+  it('keeps its files where the run wants them', async () => {
+    const run = mkdtempSync(join(tmpdir(), 'xdpbed-run-'));
+    const options = { label: 'guest0.eth0', features: 0n, folder: () => run };
+    const channel = await new VirtioSerialTransport().open(options);
+    expect(dirname(dirname(channel.address))).toBe(run);
+    await channel.close();
+    expect(readdirSync(run)).toEqual([]);
+    rmSync(run, { recursive: true });
+  });
+
   it('lies in a folder of its own that nobody else may enter, and goes with the channel', async () => {
     const { channel } = await open();
     expect(statSync(channel.address).isSocket()).toBe(true);

@@ -26,9 +26,9 @@ const MAX_SOCKET_PATH = 107;
 export class VirtioSerialTransport implements Transport {
   readonly name = 'virtio-serial';
 
-  async open({ label }: ControlChannelOptions): Promise<VirtioSerialChannel> {
-    // 0700, as mkdtemp makes it. The process id is for whoever finds one that was left behind.
-    const folder = await mkdtemp(join(tmpdir(), `xdpbed-channel-${process.pid}-`));
+  async open({ label, folder: parent = tmpdir }: ControlChannelOptions): Promise<VirtioSerialChannel> {
+    // 0700, as mkdtemp makes it.
+    const folder = await mkdtemp(join(parent(), 'xdpbed-channel-'));
     const path = join(folder, 'control.sock');
     const device = new SerialControlDevice(label);
     const server = createServer((socket) => device.attach(socket));

@@ -29,3 +29,5 @@ export * from './ethtool.js';
 export * from './requirements.js';
 export * from './kernel-types.js';
 export * from './redirect-drops.js';
+export * from './cpu-counters.js';
+export * from './verdict-counters.js';

@@ -1,12 +1,10 @@
-import { lstatSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join, resolve, sep } from 'node:path';
+import { rmSync } from 'node:fs';
+import { dirname, resolve, sep } from 'node:path';
 import { messageOf } from '../core/diagnostic.js';
 import {
   abandonedDrafts,
   isRunning,
   ledgerFolder,
-  processStart,
   readLedgers,
   type LeftLedger,
   type Resource,
@@ -33,23 +31,11 @@ export async function prune(folder = ledgerFolder()): Promise<Pruned[]> {
   const pruned: Pruned[] = [];
   for (const ledger of readLedgers(folder)) if (!ledger.alive) pruned.push(await pruneLedger(ledger));
   for (const draft of abandonedDrafts(folder)) rmSync(draft, { force: true });
-  for (const channel of abandonedChannels()) rmSync(channel, { recursive: true, force: true });
   return pruned;
 }
 
 /** Of one run, whose process is gone. */
-export /** Folders of control channels (transport virtio-serial), which have the number of their process in their name. */
-function abandonedChannels(): string[] {
-  return readdirSync(tmpdir()).flatMap((name) => {
-    const pid = /^xdpbed-channel-(\d+)-/.exec(name)?.[1];
-    if (pid === undefined || processStart(Number(pid)) !== '') return [];
-    const path = join(tmpdir(), name);
-    const about = lstatSync(path, { throwIfNoEntry: false });
-    return about?.isDirectory() === true && about.uid === process.geteuid?.() ? [path] : [];
-  });
-}
-
-async function pruneLedger(ledger: LeftLedger): Promise<Pruned> {
+export async function pruneLedger(ledger: LeftLedger): Promise<Pruned> {
   const removed: Resource[] = [];
   const left: { resource: Resource; reason: string }[] = [];
   // Last first: a process may be in a namespace, a file of its in a folder.

@@ -1,23 +1,13 @@
 import { statSync } from 'node:fs';
 import { assemble } from '../bpf/assembler.js';
 import { errnoName } from '../bpf/errno.js';
-import { BPF_MAP_TYPE } from '../bpf/map-spec.js';
 import { BPF_PROG_TYPE_RAW_TRACEPOINT, type Program } from '../bpf/program.js';
 import { XdpbedError } from '../core/diagnostic.js';
-import { closeFd, mapInfo, mapLookup, rawTracepointOpen } from './bpf-syscall.js';
-import { createKernelMap, kernelValueSize } from './kernel-map.js';
+import { closeFd, mapInfo, rawTracepointOpen } from './bpf-syscall.js';
+import { CpuCounters } from './cpu-counters.js';
 import { loadKernelProgram } from './kernel-program.js';
 import { KernelTypes } from './kernel-types.js';
 import type { NetworkNamespace } from './network-namespace.js';
-
-const DROPS = {
-  name: 'drops',
-  type: BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
-  keySize: 4,
-  valueSize: 8,
-  maxEntries: 1,
-  flags: 0,
-};
 
 /**
  * Counts frames that XDP programs redirected and that got lost on the way, at a tracepoint of the kernel
@@ -25,11 +15,11 @@ const DROPS = {
  * up those of one target.
  */
 export class RedirectDrops {
+  readonly #counter: CpuCounters;
   readonly #fds: number[];
-  readonly #map: number;
 
-  private constructor(map: number, fds: number[]) {
-    this.#map = map;
+  private constructor(counter: CpuCounters, fds: number[]) {
+    this.#counter = counter;
     this.#fds = fds;
   }
 
@@ -51,11 +41,10 @@ export class RedirectDrops {
   }
 
   static #open(tracepoint: string, program: Program): RedirectDrops {
-    const map = createKernelMap(DROPS);
-    if (map < 0) throw new XdpbedError('host-unsupported', `no map for a counter: ${errnoName(map)}`);
-    const fds = [map];
+    const counter = new CpuCounters('drops', 1);
+    const fds: number[] = [];
     try {
-      const verdict = loadKernelProgram(program, new Map([[1, map]]));
+      const verdict = loadKernelProgram(program, new Map([[1, counter.fd]]));
       if (!verdict.accepted) {
         throw new XdpbedError('host-unsupported', `the counter of drops is refused: ${verdict.log.trim()}`);
       }
@@ -68,26 +57,22 @@ export class RedirectDrops {
         );
       }
       fds.push(link);
-      return new RedirectDrops(map, fds);
+      return new RedirectDrops(counter, fds);
     } catch (error) {
       fds.forEach(closeFd);
+      counter.close();
       throw error;
     }
   }
 
   /** Frames that were dropped since it was opened. */
   get count(): number {
-    const value = mapLookup(this.#map, new Uint8Array(4), kernelValueSize(DROPS));
-    if (typeof value === 'number')
-      throw new XdpbedError('plugin-failed', `a counter cannot be read: ${errnoName(value)}`);
-    const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
-    let sum = 0n;
-    for (let at = 0; at < value.length; at += 8) sum += view.getBigUint64(at, true);
-    return Number(sum);
+    return this.#counter.read()[0]!;
   }
 
   close(): void {
     for (const fd of this.#fds.splice(0).reverse()) closeFd(fd);
+    this.#counter.close();
   }
 }
 

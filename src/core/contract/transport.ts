@@ -14,6 +14,11 @@ export interface ControlChannelOptions {
   readonly label: string;
   /** Feature bits both sides agreed on. */
   readonly features: bigint;
+  /**
+   * Where files of the channel may be, if it has any: a folder that goes with the run, whatever ends it. Asked for only by a
+   * transport that needs one; absent: it finds one of its own.
+   */
+  readonly folder?: (() => string) | undefined;
 }
 
 /** A channel, seen from the host. */

@@ -17,6 +17,7 @@ import { NicSession, type NicOutcome, type ProgramInPlace } from '../offload/nic
 import { objectProgram } from '../offload/object-program.js';
 import { OffloadRecords } from '../offload/offload-records.js';
 import { QuotaAccounts } from '../offload/quota-accounts.js';
+import { UndoSteps } from '../offload/undo-steps.js';
 import type { GuestVerification } from '../verification/guest-verification.js';
 import type { HostProgramOutcome, RunOutcomes } from './assemble-result.js';
 
@@ -41,9 +42,6 @@ export interface OffloadingOptions {
  */
 const OFFLOAD_MEMORY_BYTES = 256 * 1024 * 1024;
 
-/** Takes away what was brought up. */
-type Undo = () => void | Promise<void>;
-
 /** A program of the host's own, in its place. */
 interface HostProgram {
   readonly site: HostPlace['site'];
@@ -62,8 +60,7 @@ export class Offloading {
   readonly #records = new OffloadRecords();
   readonly #hostPrograms: HostProgram[] = [];
   readonly #sessions: NicSession[] = [];
-  /** What `close` calls, last first. */
-  readonly #undo: Undo[] = [];
+  readonly #undo = new UndoSteps();
   #closed = false;
 
   constructor(options: OffloadingOptions) {
@@ -154,21 +151,12 @@ export class Offloading {
    */
   async close(): Promise<void> {
     this.#closed = true;
-    const failures: unknown[] = [];
-    for (const step of this.#undo.splice(0).reverse()) {
-      try {
-        await step();
-      } catch (error) {
-        failures.push(...(error instanceof AggregateError ? (error.errors as unknown[]) : [error]));
-      }
-    }
-    if (failures.length > 0)
-      throw new AggregateError(failures, 'not all that was attached could be taken away');
+    await this.#undo.run();
   }
 
-  async #keep(undo: Undo): Promise<void> {
+  async #keep(undo: () => void | Promise<void>): Promise<void> {
     if (this.#closed) await undo();
-    else this.#undo.push(undo);
+    else this.#undo.add(undo);
   }
 
   /** Without the host's programs the run makes no sense, so a rejection ends it. */

@@ -10,7 +10,7 @@ import {
   type AgentMethod,
   type AgentMethods,
 } from './agent-messages.js';
-import { printable } from './guest-console.js';
+import { printableLine, printableText } from './printable-text.js';
 
 const Text = (maxLength: number) => Type.String({ maxLength });
 const Id = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER });
@@ -157,7 +157,7 @@ export class AgentClient {
         if (this.#failed !== undefined) return;
       }
     } catch (error) {
-      this.fail(`what its agent sent makes no sense: ${printable(messageOf(error))}`);
+      this.fail(`what its agent sent makes no sense: ${printableLine(messageOf(error))}`);
     }
   }
 
@@ -168,7 +168,7 @@ export class AgentClient {
       if (protocol !== AGENT_PROTOCOL)
         throw new Error(`it speaks protocol ${protocol}, not ${AGENT_PROTOCOL}`);
       this.#greeted = true;
-      this.#greet.resolve({ protocol, kernel: printable(kernel), node: printable(node) });
+      this.#greet.resolve({ protocol, kernel: printableLine(kernel), node: printableLine(node) });
       return;
     }
     if (!Value.Check(Answer, json)) throw new Error('it is no answer');
@@ -201,9 +201,4 @@ export class AgentClient {
 function codeOf(code: string): DiagnosticCode {
   const known = Object.hasOwn(DIAGNOSTIC_CODES, code) ? (code as DiagnosticCode) : 'guest-failed';
   return known === 'interrupted' || known === 'leftovers' ? 'guest-failed' : known;
-}
-
-/** Text of several lines that a guest has written, for a terminal. */
-export function printableText(text: string): string {
-  return text.split('\n').map(printable).join('\n');
 }

@@ -1,9 +1,9 @@
+import { MAX_LINE, printableLine } from './printable-text.js';
 import { closeSync, openSync, writeSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 
 /** Lines that are kept, and bytes of each. */
 const KEPT_LINES = 80;
-const MAX_LINE = 400;
 /** Bytes that go into the file, so that a guest that prints without end does not fill the disk. */
 const MAX_FILE = 8 * 1024 * 1024;
 
@@ -38,7 +38,7 @@ export class GuestConsole {
 
   /** The last lines, at most `count`. */
   tail(count = KEPT_LINES): string[] {
-    const unfinished = printable(this.#unfinished);
+    const unfinished = printableLine(this.#unfinished);
     return [...this.#lines, ...(unfinished === '' ? [] : [unfinished])].slice(-count);
   }
 
@@ -55,7 +55,7 @@ export class GuestConsole {
   }
 
   #keep(line: string): void {
-    const text = printable(line);
+    const text = printableLine(line);
     if (text === '') return;
     this.#lines.push(text);
     if (this.#lines.length > KEPT_LINES) this.#lines.shift();
@@ -72,16 +72,4 @@ export class GuestConsole {
       this.#room = 0;
     }
   }
-}
-
-/** One line without escape sequences and control characters; ASCII, as the kernel writes. */
-export function printable(line: string): string {
-  return (
-    line
-      .slice(0, MAX_LINE)
-      // eslint-disable-next-line no-control-regex
-      .replaceAll(/\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-Z\\-_]/g, '')
-      .replaceAll(/[^\x20-\x7e]/g, '')
-      .trimEnd()
-  );
 }

@@ -13,9 +13,9 @@ import type {
 } from '../../core/contract/guest-driver.js';
 import { VerdictCounts } from '../../core/contract/result.js';
 import { XdpbedError } from '../../core/diagnostic.js';
-import { printableText, type AgentClient, type AnswerPart } from './agent-client.js';
+import type { AgentClient, AnswerPart } from './agent-client.js';
 import { programToText, type NicSettings } from './agent-messages.js';
-import { printable } from './guest-console.js';
+import { printableLine, printableText } from './printable-text.js';
 
 /** Milliseconds that a guest has for an answer. A verifier under emulation takes its time, and so do large maps. */
 const WITHIN = { install: 120_000, maps: 300_000, other: 30_000 } as const;
@@ -114,7 +114,7 @@ export class RemoteNicDriver implements RemoteDriver {
     const { commands, acks } = await this.#agent.ask('control', { nic: this.#nic }, Control, {
       within: WITHIN.other,
     });
-    const named = Object.entries(commands).map(([name, count]) => [printable(name), count] as const);
+    const named = Object.entries(commands).map(([name, count]) => [printableLine(name), count] as const);
     return { commands: Object.fromEntries(named), acks };
   }
 
@@ -189,7 +189,7 @@ class MapsReader {
     const spec = this.specs.find(
       (each) => each.name === name && each.type === type && sizesFit(each, keySize, valueSize),
     );
-    const found = `map ${printable(name)} of type ${type} with ${keySize} and ${valueSize} bytes`;
+    const found = `map ${printableLine(name)} of type ${type} with ${keySize} and ${valueSize} bytes`;
     if (spec === undefined) {
       throw new XdpbedError('guest-failed', `${found} is none of the program's`);
     }
