@@ -80,6 +80,8 @@ export async function countFlow(parts: FlowParts, framesSent: number): Promise<T
     if (tap.early !== undefined) {
       const early = earlyFlow(tap, tap.early, sent, received);
       ends.add(tap.node, 'xdp-aborted', early.aborted);
+      if (tap.dropsSentBackSkbs)
+        ends.add(tap.node, 'redirect-failed', tap.offload.verdictsOf(1)?.XDP_TX ?? 0);
       intoBridges += early.into;
       outOfBridges += early.out;
       continue;
@@ -126,7 +128,7 @@ function earlyFlow(
       total(onNic) +
       // Into the tap's receive path: from the guest past its program, and past that from the skbs' program and the NIC's.
       (rx === undefined ? sent : rx.XDP_PASS) +
-      (onEgress?.XDP_TX ?? 0) +
+      (tap.dropsSentBackSkbs ? 0 : (onEgress?.XDP_TX ?? 0)) +
       back.XDP_PASS,
     out:
       // What the tap's Rx path sends back to the guest has not been in the bridge.

@@ -125,6 +125,14 @@ export class HostTap {
     return this.options.early;
   }
 
+  /**
+   * What an offloaded program sends back from an skb enters the tap as one, which native XDP does not see: where the Rx
+   * path has a program of the host's, a guest must not get past it so.
+   */
+  get dropsSentBackSkbs(): boolean {
+    return this.options.plan.rxProgram !== undefined;
+  }
+
   close(): void {
     this.offload.close();
     this.rx.close();
@@ -335,6 +343,16 @@ export class HostTap {
 
   /** On the skb as it leaves by the tap. */
   #onEgress(loaded: KernelLoadedProgram, counters: VerdictCounters): Variant {
+    const { plan, hook } = this.options;
+    if (this.dropsSentBackSkbs && hook === 'tcx-egress') {
+      const verdicts = loaded.properties?.verdicts ?? ['XDP_TX'];
+      if (verdicts.includes('XDP_TX')) {
+        throw new XdpbedError(
+          'executor-unsupported',
+          `program ${loaded.name} may return XDP_TX, and what it sends back from an skb would get past ${plan.rxProgram}, the program of the Rx path of ${plan.name}`,
+        );
+      }
+    }
     const { fds, handle } = added(loaded.mapFds, { counters: counters.fd });
     const translated = requireRewritten(
       loaded,
@@ -342,7 +360,7 @@ export class HostTap {
         counters: handle.counters,
         facts: requireFacts(loaded),
         context: { ingress_ifindex: this.options.guestIfindex },
-        tx: { ifindex: this.options.plan.ifindex, into: 'ingress' },
+        tx: this.dropsSentBackSkbs ? 'drop' : { ifindex: plan.ifindex, into: 'ingress' },
       }),
     );
     return { program: translated.program, maps: fds };

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { fabricConformance } from '../../src/conformance/fabric/fabric-conformance.js';
 import { LOSSES, type RunResult } from '../../src/core/contract/result.js';
+import { buildFrame, writePcap } from '../../src/packet/index.js';
 import { PluginRegistry } from '../../src/core/plugin/plugin-registry.js';
 import { runTestbed } from '../../src/core/run/run-testbed.js';
 import { resolveTestbed } from '../../src/core/testbed/resolve-testbed.js';
@@ -218,6 +219,41 @@ describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
         ['g1.eth0', 'guest-stack', 50],
         ['host.eth0', 'transmitted', 50],
       ]);
+    });
+
+    it('refuses a program that could send frames past that of the tap’s Rx path', async () => {
+      const refused = await run({ case: 'bridge', program: 'xdp2', rx: 'drop' });
+      expect(refused.attachments).toMatchObject([{ attached: false }]);
+      expect(refused.audit[0]!.reason).toMatch(/would get past drop, the program of the Rx path of tap0/);
+      expect(ends(refused)).toContainEqual(['g0.eth0', 'guest-stack', 50]);
+      const taken = await run({ case: 'bridge', program: 'xdp1', rx: 'drop' });
+      expect(taken.attachments).toMatchObject([{ attached: true }]);
+    });
+
+    it('drops what is sent back from an skb with hook bridge-early, where the tap’s Rx path has a program', async () => {
+      // For everybody: the bridge floods it, so that the NIC's program has not seen it for the guest.
+      const frame = buildFrame({
+        eth: { src: '52:54:00:ff:00:01', dst: 'ff:ff:ff:ff:ff:ff' },
+        ipv4: { src: '198.18.0.1', dst: '192.0.2.255' },
+        udp: { srcPort: 1, dstPort: 9 },
+      });
+      const broadcast = join(tmpdir(), `broadcast-${process.pid}.pcap`);
+      writeFileSync(broadcast, writePcap(Array.from({ length: 5 }, () => ({ data: frame }))));
+      const workload = `{ use: pcap-replay, config: { file: ${broadcast}, rewrite: none } }`;
+      const result = await run({
+        case: 'bridge',
+        hook: 'bridge-early',
+        program: 'xdp2',
+        rx: 'drop',
+        workload,
+      });
+      expect(ends(result)).toEqual([
+        ['g1.eth0', 'guest-stack', 5],
+        ['host.tap0', 'redirect-failed', 5],
+      ]);
+      const rx = result.hooks.find(({ site }) => site === 'tap-rx')!;
+      expect(rx.frames).toBe(0);
+      rmSync(broadcast);
     });
 
     it('shows the program VLAN tags that the stack has taken off', async () => {

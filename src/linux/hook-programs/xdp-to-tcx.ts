@@ -39,7 +39,7 @@ export interface TcxOptions {
   /** What the verifier found of the XDP program. */
   readonly facts: ProgramFacts;
   /** Where XDP_TX goes: `ingress` is the device's receive path, `egress` its wire. */
-  readonly tx: { readonly ifindex: number; readonly into: 'ingress' | 'egress' };
+  readonly tx: { readonly ifindex: number; readonly into: 'ingress' | 'egress' } | 'drop';
   /** A map of VERDICT_COUNTERS_MAP, by handle: counts XDP verdicts, before they become tcx's. */
   readonly counters?: number | undefined;
   /**
@@ -79,9 +79,7 @@ export function xdpToTcx(program: Program, options: TcxOptions): Rewriting {
       w0 = ${TCX_ACTION.TCX_NEXT}
       exit
     tx:
-      w1 = ${options.tx.ifindex}
-      w2 = ${options.tx.into === 'ingress' ? BPF_F_INGRESS : 0}
-      call bpf_redirect
+      ${transmitText(options.tx)}
       exit`);
   const atExit = replaceExits(editor, program, { insns: exitCode }, facts.unreachable);
   if (atExit === undefined) return refuse('the main function has no exit');
@@ -99,6 +97,13 @@ export function xdpToTcx(program: Program, options: TcxOptions): Rewriting {
     program: { ...converted, type: BPF_PROG_TYPE_SCHED_CLS, frags: undefined },
     facts: moved,
   };
+}
+
+function transmitText(tx: TcxOptions['tx']): string {
+  if (tx === 'drop') return `w0 = ${TCX_ACTION.TCX_DROP}`;
+  return `w1 = ${tx.ifindex}
+      w2 = ${tx.into === 'ingress' ? BPF_F_INGRESS : 0}
+      call bpf_redirect`;
 }
 
 /** Loads from the context have other offsets now, and are none of an XDP program's. */
