@@ -1,0 +1,4 @@
+/** What things cost in virtual time. */
+export * from './calibration.js';
+export * from './cost-model.js';
+export * from './cost-parameters.js';
