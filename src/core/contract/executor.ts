@@ -48,6 +48,11 @@ export interface ExecutionEnvironment {
    */
   readonly insnLimit?: number | undefined;
   /**
+   * Count what programs do: `LoadedProgram.work`. All programs of a party are loaded with it or none; of a run that
+   * passes from one that is counted to one that is not, how much is counted is not defined.
+   */
+  readonly countWork?: boolean | undefined;
+  /**
    * For an executor that is made of others, which must know a program by the same id (`LoadedProgram.id`); by
    * default each finds one.
    */
@@ -85,9 +90,47 @@ export interface LoadedProgram {
   /** Runs with R1 and R2 given and returns R0: for programs that are not XDP. Absent where there is no such way. */
   call?(r1: bigint, r2: bigint): CallOutcome;
   readonly lastFault: ProgramFault | undefined;
+  /**
+   * What programs of this party have done so far: one object for all of them, so that it covers the targets of tail
+   * calls. Present when `ExecutionEnvironment.countWork` asked for it and the executor can count.
+   */
+  readonly work?: ProgramWork | undefined;
   /** Executors that can go insn by insn have this. */
   debug?(observer?: DebuggerObserver): ProgramDebugging;
   close(): void;
+}
+
+/**
+ * What the programs of one party have done since the first was loaded. The numbers only grow, and are exact to 2^53.
+ * Each is up to date when `run`, `runBatch` or `call` returns; reading one costs a few nanoseconds, so that what a run
+ * did is the difference of two readings. Every executor counts the same for a run that ends with a verdict.
+ *
+ * A run that ends in a fault counts what it executed up to there; an executor that counts by stretches of insns may
+ * leave out stretches that the run had begun, in all no more than some times the length of its programs.
+ */
+export interface ProgramWork {
+  /**
+   * Insns executed, as an interpreter steps through them: each insn of RFC 9669 is one, an `lddw` of two slots
+   * included, and so are a call, an `exit` and a jump, taken or not. Insns of local functions, of callbacks in every
+   * round (a callback's `exit` included) and of the targets of tail calls count as those of the program; what a helper
+   * does counts in `calls` and `bytes`. A program that a verifier or a loader rewrote counts as it was rewritten.
+   */
+  readonly insns: number;
+  /** Calls made of the helper with this id, 0 where none was made. */
+  calls(helper: number): number;
+  /**
+   * Ids of the helpers that programs loaded so far may call, ascending: those whose `calls` may be above 0. A tail call
+   * is a call of helper 12, whether it leaves for another program or not. Kfuncs are not in it, as no executor that
+   * counts can call one, nor are ids from 256 on (COUNTED_HELPERS), which are not counted. The array is replaced by
+   * another when there are more.
+   */
+  readonly helpers: readonly number[];
+  /**
+   * Bytes that helpers went through for programs: those that they read, copied, compared, summed up or cleared, each
+   * as often as the helper names it. For calls on maps these are the key's bytes, and for an update those of the value
+   * (of all CPUs where the map keeps one for each). Bytes that a program accesses by insns of its own are not in it.
+   */
+  readonly bytes: number;
 }
 
 export const EXECUTOR = token<Executor>('executor');

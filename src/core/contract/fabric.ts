@@ -29,6 +29,12 @@ export interface Deployment {
   readonly nics: readonly NicPlaces[];
   /** What plugins of the host's parties may inject: where its interfaces are, say. */
   readonly hostBindings?: readonly Binding[];
+  /**
+   * Programs of all parties have their work counted, for a fabric whose places charge for it: `LoadedProgram.work` of
+   * what is attached. It costs the programs some of their speed. Default: not. Guests with a kernel of their own have
+   * nothing to do with it.
+   */
+  readonly countWork?: boolean;
   /** Sends the frames in by the first NIC of the plan and waits until each has ended somewhere. */
   traffic(frames: Iterable<WorkloadFrame>): Promise<TrafficReport>;
   /**

@@ -14,6 +14,8 @@ export interface Party {
   readonly mapBackend: MapBackend;
   readonly executor: Executor;
   readonly verifier: Verifier;
+  /** What is loaded in it has its work counted: who calls `executor.load` passes it on (`ExecutionEnvironment`). */
+  readonly countWork?: boolean | undefined;
 }
 
 /** A binding that a fabric lends to the plugins of the host's parties (`Deployment.hostBindings`). */
@@ -34,6 +36,8 @@ export interface PartyOptions {
    * can be.
    */
   readonly memoryBytes?: number | undefined;
+  /** Have the work of its programs counted (`LoadedProgram.work`). Default: not. */
+  readonly countWork?: boolean | undefined;
 }
 
 /** Opens parties made of the plugins that the testbed names; the core stops them with the run. */
