@@ -1,5 +1,6 @@
-import { formatMac, isGroupMac, MAC_BYTES } from '../../src/packet/mac-address.js';
+import { isGroupMac, MAC_BYTES } from '../../src/packet/mac-address.js';
 import type { Frame, FrameAccounting } from './frame-accounting.js';
+import type { Timing } from './timing.js';
 
 /** What a bridge port leads to. */
 export interface BridgePort {
@@ -15,11 +16,13 @@ export interface BridgePort {
  */
 export class Bridge {
   readonly #ports: BridgePort[] = [];
-  readonly #fdb = new Map<string, BridgePort>();
+  /** By the address as a number. */
+  readonly #fdb = new Map<number, BridgePort>();
 
   constructor(
     readonly name: string,
     readonly accounting: FrameAccounting,
+    readonly timing: Timing,
   ) {}
 
   addPort(port: BridgePort): void {
@@ -28,23 +31,38 @@ export class Bridge {
 
   /** Enters an address as if a frame from it had come in: what a guest's announcement at start-up does. */
   learn(mac: Uint8Array, port: BridgePort): void {
-    if (!isGroupMac(mac)) this.#fdb.set(formatMac(mac), port);
+    if (!isGroupMac(mac)) this.#fdb.set(macNumber(mac, 0), port);
   }
 
   receive(frame: Frame, from: BridgePort): void {
-    if (frame.bytes.length < 2 * MAC_BYTES) {
-      this.accounting.end(`host.${this.name}`, 'bridge-filtered');
+    const { timing, accounting } = this;
+    timing.charge(timing.costs['bridge-forward']);
+    const { bytes } = frame;
+    if (bytes.length < 2 * MAC_BYTES) {
+      accounting.end(frame, `host.${this.name}`, 'bridge-filtered');
       return;
     }
-    this.learn(frame.bytes.subarray(MAC_BYTES, 2 * MAC_BYTES), from);
-    const destination = frame.bytes.subarray(0, MAC_BYTES);
-    const known = isGroupMac(destination) ? undefined : this.#fdb.get(formatMac(destination));
-    const targets =
-      known === undefined ? this.#ports.filter((port) => port !== from) : known === from ? [] : [known];
+    if ((bytes[MAC_BYTES]! & 1) === 0) this.#fdb.set(macNumber(bytes, MAC_BYTES), from);
+    const known = (bytes[0]! & 1) === 1 ? undefined : this.#fdb.get(macNumber(bytes, 0));
+    if (known !== undefined && known !== from) {
+      known.transmit(frame);
+      return;
+    }
+    const targets = known === from ? [] : this.#ports.filter((port) => port !== from);
     if (targets.length === 0) {
-      this.accounting.end(`host.${this.name}`, 'bridge-filtered');
+      accounting.end(frame, `host.${this.name}`, 'bridge-filtered');
       return;
     }
-    targets.forEach((port, index) => port.transmit(index === 0 ? frame : this.accounting.copy(frame)));
+    // All copies before the frame itself goes on and changes.
+    const frames = targets.map((_, index) => (index === 0 ? frame : accounting.copy(frame)));
+    targets.forEach((port, index) => port.transmit(frames[index]!));
   }
+}
+
+/** 48 bits: exact as a number. */
+function macNumber(bytes: Uint8Array, at: number): number {
+  const high = bytes[at]! * 256 + bytes[at + 1]!;
+  const low =
+    ((bytes[at + 2]! << 24) | (bytes[at + 3]! << 16) | (bytes[at + 4]! << 8) | bytes[at + 5]!) >>> 0;
+  return high * 2 ** 32 + low;
 }

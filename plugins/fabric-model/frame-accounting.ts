@@ -2,25 +2,26 @@ import type { Picoseconds } from '../../src/core/contract/clock.js';
 import type { EndResult, Fate } from '../../src/core/contract/result.js';
 import { MAX_LINK_FRAME_BYTES } from '../../src/virtio/index.js';
 
-/** What a frame remains itself by while its bytes change: it goes through virtqueues beside them. */
-export interface FrameIdentity {
-  /** When the frame that this one comes from was sent. */
-  readonly born: Picoseconds;
-  /** Hooks that may still run on it before it counts as caught in a loop. */
-  readonly hopsLeft: number;
-  /** Shared by all that one frame that was sent has become. */
-  readonly lineage: Lineage;
-}
-
 /** Counts what one frame that was sent has become. */
-export interface Lineage {
+interface Lineage {
   copies: number;
 }
 
-/** A frame on its way. Whoever holds it either hands it on or ends it, exactly once. */
-export interface Frame extends FrameIdentity {
-  /** From the destination MAC on, without FCS. Never changed in place: hooks replace it. */
-  readonly bytes: Uint8Array;
+/**
+ * A frame on its way. Whoever holds it either hands it on or ends it, exactly once. It remains itself while its bytes
+ * change, and goes through virtqueues beside them.
+ */
+export class Frame {
+  constructor(
+    /** From the destination MAC on, without FCS. Never changed in place, for frames share them: hooks replace them. */
+    public bytes: Uint8Array,
+    /** When the frame that this one comes from was sent. */
+    readonly born: Picoseconds,
+    /** Hooks that may still run on it before it counts as caught in a loop. */
+    public hopsLeft: number,
+    /** Shared by all that one frame that was sent has become. */
+    readonly lineage: Lineage,
+  ) {}
 }
 
 /** Hooks one frame may meet. A frame that meets more goes round between programs that send it to each other. */
@@ -32,6 +33,9 @@ export const HOP_LIMIT = 16;
  */
 export const COPY_LIMIT = 1024;
 
+/** Told of each frame's end, when it is measured. */
+export type EndObserver = (frame: Frame, place: string, fate: Fate) => void;
+
 /**
  * Counts where frames begin and end. The conservation check rests on it, so it counts nothing by itself: each
  * part of the model that consumes a frame says so here.
@@ -39,7 +43,8 @@ export const COPY_LIMIT = 1024;
 export class FrameAccounting {
   #sent = 0;
   #copied = 0;
-  readonly #ends = new Map<string, Map<Fate, number>>();
+  #ends = new Map<string, Map<Fate, number>>();
+  onEnd: EndObserver | undefined;
 
   get sent(): number {
     return this.#sent;
@@ -47,6 +52,13 @@ export class FrameAccounting {
 
   get copied(): number {
     return this.#copied;
+  }
+
+  /** Counts anew: what was counted so far was told. */
+  restart(): void {
+    this.#sent = 0;
+    this.#copied = 0;
+    this.#ends = new Map();
   }
 
   /**
@@ -62,20 +74,30 @@ export class FrameAccounting {
 
   begin(bytes: Uint8Array, born: Picoseconds): Frame {
     this.#sent++;
-    return { bytes, born, hopsLeft: HOP_LIMIT, lineage: { copies: 0 } };
+    return new Frame(bytes, born, HOP_LIMIT, { copies: 0 });
   }
 
   /** A second frame with the same bytes, as flooding makes it; no hook may run on one beyond the limit. */
-  copy(frame: Frame): Frame {
+  copy({ bytes, born, hopsLeft, lineage }: Frame): Frame {
     this.#copied++;
-    const beyond = ++frame.lineage.copies > COPY_LIMIT;
-    return beyond ? { ...frame, hopsLeft: 0 } : { ...frame };
+    const beyond = ++lineage.copies > COPY_LIMIT;
+    return new Frame(bytes, born, beyond ? 0 : hopsLeft, lineage);
   }
 
-  end(place: string, fate: Fate): void {
-    let fates = this.#ends.get(place);
-    if (fates === undefined) this.#ends.set(place, (fates = new Map<Fate, number>()));
-    fates.set(fate, (fates.get(fate) ?? 0) + 1);
+  end(frame: Frame, place: string, fate: Fate): void {
+    this.#count(place, fate, 1);
+    this.onEnd?.(frame, place, fate);
+  }
+
+  /** Frames that nothing is left of but their number. */
+  lost(place: string, fate: Fate, frames: number): void {
+    this.#count(place, fate, frames);
+  }
+
+  /** Frames that were sent and lost before anybody had them. */
+  lostOnArrival(place: string, fate: Fate, frames: number): void {
+    this.#sent += frames;
+    this.#count(place, fate, frames);
   }
 
   /** Sorted by place, then fate. */
@@ -83,6 +105,12 @@ export class FrameAccounting {
     return [...this.#ends]
       .flatMap(([place, fates]) => [...fates].map(([fate, frames]) => ({ place, fate, frames })))
       .sort((a, b) => compare(a.place, b.place) || compare(a.fate, b.fate));
+  }
+
+  #count(place: string, fate: Fate, frames: number): void {
+    let fates = this.#ends.get(place);
+    if (fates === undefined) this.#ends.set(place, (fates = new Map<Fate, number>()));
+    fates.set(fate, (fates.get(fate) ?? 0) + frames);
   }
 }
 

@@ -1,6 +1,6 @@
-import { Type } from '@sinclair/typebox';
 import { FABRIC } from '../../src/core/contract/fabric.js';
 import { definePlugin } from '../../src/core/contract/plugin.js';
+import { ModelConfig } from './model-config.js';
 
 export default definePlugin({
   name: 'model',
@@ -10,9 +10,11 @@ export default definePlugin({
   description:
     'guest drivers, virtqueues, QEMU devices, taps, bridges and NICs in this process; needs nothing but Node',
   time: 'virtual',
-  configSchema: Type.Object({}, { additionalProperties: false }),
-  async register(scope) {
-    const { ModelFabric } = await import('./model-fabric.js');
+  configSchema: ModelConfig,
+  files: ({ calibration }) => (calibration === undefined ? [] : [calibration]),
+  async register(scope, config) {
+    const { ModelFabric, MODEL_CONFIG } = await import('./model-fabric.js');
+    scope.bindValue(MODEL_CONFIG, config);
     scope.bindClass(FABRIC, ModelFabric);
   },
 });

@@ -1,35 +1,33 @@
-import type { SteeredClock } from '../../src/core/contract/clock.js';
-import type { Deployment, HostPlace, NicPlaces, TrafficReport } from '../../src/core/contract/fabric.js';
+import type {
+  Deployment,
+  HostPlace,
+  MeasuredRate,
+  NicPlaces,
+  TrafficReport,
+} from '../../src/core/contract/fabric.js';
+import type { MeasurePlan } from '../../src/core/contract/plan.js';
 import type { WorkloadFrame } from '../../src/core/contract/workload.js';
-import type { EventLoopTurns } from '../../src/core/clock/event-loop-turns.js';
-import type { FrameAccounting } from './frame-accounting.js';
+import type { CostModel } from '../../src/core/cost-model/index.js';
+import type { DeploymentParts } from './deployment-parts.js';
 import { NAPI_BUDGET } from './guest-nic.js';
-import type { ModelHost } from './model-host.js';
-import type { Softirq } from './worker.js';
-
-export interface DeploymentParts {
-  /** Name of the NIC at which frames come in from the wire. */
-  readonly nic: string;
-  readonly host: ModelHost;
-  readonly hostPlaces: readonly HostPlace[];
-  readonly nics: readonly NicPlaces[];
-  readonly accounting: FrameAccounting;
-  readonly softirq: Softirq;
-  readonly clock: SteeredClock;
-  readonly turns: EventLoopTurns;
-  readonly teardown: () => Promise<void>;
-}
+import { RateMeasurement } from './rate-measurement.js';
 
 /** A model that is up: drives frames through it. */
 export class ModelDeployment implements Deployment {
   readonly hostPlaces: readonly HostPlace[];
   readonly nics: readonly NicPlaces[];
+  readonly countWork: boolean;
+  /** One guest nic with a program after the other. Absent without a cost model. */
+  readonly measure?: (measure: MeasurePlan) => Promise<readonly MeasuredRate[]>;
   readonly #parts: DeploymentParts;
 
   constructor(parts: DeploymentParts) {
     this.#parts = parts;
     this.hostPlaces = parts.hostPlaces;
     this.nics = parts.nics;
+    const { costs, plan } = parts;
+    this.countWork = costs !== undefined && plan.measure !== undefined;
+    if (costs !== undefined) this.measure = (measure) => this.#measure(measure, costs);
   }
 
   /**
@@ -51,21 +49,34 @@ export class ModelDeployment implements Deployment {
     return { framesSent: accounting.sent, framesCopied: accounting.copied, ends: accounting.ends() };
   }
 
+  async #measure(measure: MeasurePlan, costs: CostModel): Promise<readonly MeasuredRate[]> {
+    const rates: MeasuredRate[] = [];
+    for (const guest of this.#parts.plan.guests) {
+      for (const nic of guest.nics) {
+        if (nic.program === undefined) continue;
+        const node = `${guest.name}.${nic.name}`;
+        rates.push(await new RateMeasurement(this.#parts, costs, node, nic, measure).run());
+      }
+    }
+    return rates;
+  }
+
   async down(): Promise<void> {
     await this.#parts.teardown();
   }
 
   #receiveBurst(burst: readonly WorkloadFrame[]): void {
-    const { nic, host, accounting, softirq, clock } = this.#parts;
-    softirq.begin();
+    const { plan, host, accounting, bursts, clock } = this.#parts;
+    const nic = plan.host.nics[0]!.name;
+    bursts.begin();
     try {
       for (const { bytes, at } of burst) {
         clock.runUntil(at);
         host.receiveFromWire(nic, accounting.begin(bytes, at));
-        softirq.frameDone();
+        bursts.frameDone();
       }
     } finally {
-      softirq.end();
+      bursts.end();
     }
     clock.runUntilIdle();
   }

@@ -1,23 +1,32 @@
-import { inject, injectable } from '../../src/core/contract/injection.js';
+import { EventLoopTurns } from '../../src/core/clock/event-loop-turns.js';
 import { VIRTUAL_CLOCK, type SteeredClock } from '../../src/core/contract/clock.js';
 import type { Deployment, Fabric, HostPlace } from '../../src/core/contract/fabric.js';
+import { inject, injectable, token } from '../../src/core/contract/injection.js';
 import type { GuestNicPlan, GuestPlan, RunPlan, TapPlan } from '../../src/core/contract/plan.js';
-import { RUN_SIGNAL } from '../../src/core/contract/run-scope.js';
+import { RANDOM, RUN_SIGNAL, type Random } from '../../src/core/contract/run-scope.js';
+import { OBJECTS, type Objects } from '../../src/core/contract/run-spec.js';
 import { TRANSPORT, type Transport } from '../../src/core/contract/transport.js';
+import { costModel, readCalibration, type CostModel } from '../../src/core/cost-model/index.js';
 import { negotiatedFeatures } from '../../src/core/offload/nic-session.js';
-import { EventLoopTurns } from '../../src/core/clock/event-loop-turns.js';
 import { UndoSteps } from '../../src/core/offload/undo-steps.js';
 import { parseMac } from '../../src/packet/mac-address.js';
 import { NetLink, receiveQueueIndex, transmitQueueIndex } from '../../src/virtio/index.js';
-import { FrameAccounting, type FrameIdentity } from './frame-accounting.js';
-import { GuestNic } from './guest-nic.js';
+import { BurstScheduler } from './burst-scheduler.js';
+import { FrameAccounting, type Frame } from './frame-accounting.js';
+import { GuestNic, NAPI_BUDGET } from './guest-nic.js';
+import type { ModelConfig } from './model-config.js';
+import { ModelCpus } from './model-cpus.js';
 import { ModelDeployment } from './model-deployment.js';
 import { ModelHost } from './model-host.js';
 import { ModelNic } from './model-nic.js';
 import { Tap } from './tap.js';
 import { TapReader } from './tap-reader.js';
-import { Softirq, Worker } from './worker.js';
+import { Timing } from './timing.js';
+import type { VirtualCpu } from './virtual-cpu.js';
+import { Worker, type Scheduler } from './worker.js';
 import { XdpHook } from './xdp-hook.js';
+
+export const MODEL_CONFIG = token<ModelConfig>('model-config');
 
 /**
  * Fabric `model`: everything in this process. Control commands and frames cross real virtqueues, programs are
@@ -28,25 +37,39 @@ export class ModelFabric implements Fabric {
   readonly name = 'model';
 
   constructor(
+    @inject(MODEL_CONFIG) readonly config: ModelConfig,
     @inject(VIRTUAL_CLOCK) readonly clock: SteeredClock,
     @inject(TRANSPORT) readonly transport: Transport,
     @inject(RUN_SIGNAL) readonly signal: AbortSignal,
+    @inject(RANDOM) readonly random: Random,
+    @inject(OBJECTS) readonly objects: Objects,
   ) {}
 
   async deploy(plan: RunPlan): Promise<Deployment> {
-    const building = new DeploymentBuilder(plan, this);
+    const building = new DeploymentBuilder(plan, this, this.#costs());
     try {
       return await building.build();
     } catch (error) {
       throw await building.undo.runAfter(error);
     }
   }
+
+  #costs(): CostModel | undefined {
+    const { calibration, costs } = this.config;
+    if (calibration === undefined) return undefined;
+    return costModel(readCalibration(calibration, this.objects.get(calibration)), costs);
+  }
 }
 
 /** Builds one deployment, and takes down what it has built when it cannot go on. */
 class DeploymentBuilder {
   readonly #accounting = new FrameAccounting();
-  readonly #softirq = new Softirq();
+  readonly #timing: Timing;
+  readonly #cpus: ModelCpus;
+  readonly #bursts: BurstScheduler;
+  /** Whoever brings turns about at the moment. */
+  readonly #turns: { scheduler: Scheduler };
+  readonly #workers: { readonly name: string; readonly worker: Worker }[] = [];
   readonly #hostPlaces: HostPlace[] = [];
   readonly #nics: ModelNic[] = [];
   /** Run by whoever cannot go on, and by the deployment's `down`. */
@@ -55,11 +78,17 @@ class DeploymentBuilder {
   constructor(
     readonly plan: RunPlan,
     readonly fabric: ModelFabric,
-  ) {}
+    readonly costs: CostModel | undefined,
+  ) {
+    this.#timing = new Timing(fabric.clock);
+    this.#cpus = new ModelCpus(fabric.config);
+    this.#bursts = new BurstScheduler(fabric.clock);
+    this.#turns = { scheduler: this.#bursts };
+  }
 
   async build(): Promise<Deployment> {
     const { host: plan, guests } = this.plan;
-    const host = new ModelHost(plan, this.#accounting);
+    const host = new ModelHost(plan, this.#accounting, this.#timing);
     for (const nic of plan.nics) {
       const hook = this.#hook(`host.${nic.name}`, nic.ifindex);
       this.#hostPlaces.push({ site: 'host-nic', interface: nic.name, place: hook });
@@ -68,21 +97,29 @@ class DeploymentBuilder {
     for (const tap of plan.taps) this.#addTap(host, tap);
     host.wireBridges();
     for (const guest of guests) await this.#addGuest(host, guest);
+    const { clock, signal, config, random } = this.fabric;
     return new ModelDeployment({
-      nic: plan.nics[0]!.name,
+      plan: this.plan,
+      config,
       host,
       hostPlaces: this.#hostPlaces,
       nics: this.#nics,
       accounting: this.#accounting,
-      softirq: this.#softirq,
-      clock: this.fabric.clock,
-      turns: new EventLoopTurns(this.fabric.signal),
+      timing: this.#timing,
+      cpus: this.#cpus,
+      workers: this.#workers,
+      bursts: this.#bursts,
+      schedule: this.#turns,
+      costs: this.costs,
+      clock,
+      random: random('model'),
+      turns: new EventLoopTurns(signal),
       teardown: () => this.undo.run(),
     });
   }
 
   #hook(node: string, ifindex: number): XdpHook {
-    const hook = new XdpHook(node, ifindex);
+    const hook = new XdpHook(node, ifindex, this.#timing);
     this.undo.keep(hook);
     return hook;
   }
@@ -93,7 +130,7 @@ class DeploymentBuilder {
     this.#hostPlaces.push({ site: 'tap-rx', interface: name, place: rx });
     const offload = this.#hook(nic?.node ?? `host.${name}`, nic?.plan.ifindex ?? 0);
     const options = { queues: nic?.plan.queues ?? 1, ring, hook: this.plan.host.hook };
-    host.addTap(new Tap(name, ifindex, options, offload, rx, this.#accounting, host));
+    host.addTap(new Tap(name, ifindex, options, offload, rx, this.#accounting, this.#timing, host));
   }
 
   #nicBehind(tap: string): { node: string; plan: GuestNicPlan } | undefined {
@@ -105,10 +142,13 @@ class DeploymentBuilder {
   }
 
   async #addGuest(host: ModelHost, guest: GuestPlan): Promise<void> {
-    const nics = new Map<number, GuestNic>();
+    const siblings = new Map<number, GuestNic>();
+    const cpus = Array.from({ length: guest.cpus }, (_, cpu) =>
+      this.#cpus.forGuest(`${guest.name} cpu${cpu}`),
+    );
     for (const plan of guest.nics) {
-      const nic = await this.#addNic(host, guest.name, plan, nics);
-      nics.set(plan.ifindex, nic.guestNic);
+      const nic = await this.#addNic(host, guest.name, plan, siblings, cpus);
+      siblings.set(plan.ifindex, nic.guestNic);
       this.#nics.push(nic);
       host.announce(parseMac(plan.mac), plan.tap);
     }
@@ -119,12 +159,12 @@ class DeploymentBuilder {
     guest: string,
     plan: GuestNicPlan,
     siblings: ReadonlyMap<number, GuestNic>,
+    cpus: readonly VirtualCpu[],
   ): Promise<ModelNic> {
-    const { clock, transport } = this.fabric;
+    const { transport } = this.fabric;
     const label = `${guest}.${plan.name}`;
-    const now = (): number => clock.now();
     const features = negotiatedFeatures(plan);
-    const link = new NetLink<FrameIdentity>({
+    const link = new NetLink<Frame>({
       label,
       queuePairs: plan.queues,
       queueSize: plan.queueSize,
@@ -136,43 +176,87 @@ class DeploymentBuilder {
     // A nic is broken as a whole, whichever of its queues a rule was broken on (DEVICE_NEEDS_RESET).
     link.status.onBroken((reason) => channel.break(reason));
     channel.onBroken((reason) => link.status.break(reason));
-    link.onLost((frames) => {
-      for (let frame = 0; frame < frames; frame++) this.#accounting.end(label, 'link-broken');
-    });
+    link.onLost((frames) => this.#accounting.lost(label, 'link-broken', frames));
 
     const tap = host.tap(plan.tap);
     const hook = this.#hook(label, plan.ifindex);
-    const { driver: port, device, status } = link;
-    const driver = new GuestNic(
-      label,
-      plan.ifindex,
-      port,
-      plan.queues,
+    const accounting = this.#accounting;
+    const timing = this.#timing;
+    const driver = new GuestNic({
+      node: label,
+      ifindex: plan.ifindex,
+      port: link.driver,
+      queues: plan.queues,
       hook,
-      this.#accounting,
+      accounting,
+      timing,
       siblings,
-      now,
-    );
-    const { reader: readerPlan } = this.plan.host;
-    const isBroken = (): boolean => status.isDown;
-    const reader = new TapReader(
-      readerPlan,
-      tap,
-      device,
-      plan.queues,
-      label,
-      this.#accounting,
-      isBroken,
-      now,
-    );
-
-    const readerWork = new Worker(clock, this.#softirq, () => reader.turn(), reader.polls);
-    const guestNapi = new Worker(clock, this.#softirq, () => driver.poll());
-    tap.onFrame = () => readerWork.wake();
-    for (let pair = 0; pair < plan.queues; pair++) {
-      link.onKick(transmitQueueIndex(pair), () => readerWork.wake());
-      link.onInterrupt(receiveQueueIndex(pair), () => guestNapi.wake());
+    });
+    const readers: Worker[] = [];
+    for (let queue = 0; queue < plan.queues; queue++) {
+      readers.push(this.#addReader(host, tap, link, label, queue));
+      const napi = this.#addNapi(driver, label, queue, cpus[queue % cpus.length]!);
+      link.onKick(transmitQueueIndex(queue), () => {
+        timing.charge(timing.costs.kick);
+        this.#turns.scheduler.wake(readers[queue]!);
+      });
+      link.onInterrupt(receiveQueueIndex(queue), () => {
+        timing.charge(timing.costs['guest-interrupt']);
+        this.#turns.scheduler.wake(napi);
+      });
     }
+    tap.onFrame = (queue) => this.#turns.scheduler.wake(readers[queue]!);
     return new ModelNic(guest, plan.name, link, channel, await channel.connect(), tap.offload, driver);
+  }
+
+  #addReader(host: ModelHost, tap: Tap, link: NetLink<Frame>, label: string, queue: number): Worker {
+    const timing = this.#timing;
+    const reader = new TapReader({
+      plan: this.plan.host.reader,
+      tap,
+      port: link.device,
+      queue,
+      node: label,
+      accounting: this.#accounting,
+      timing,
+      isBroken: () => link.status.isDown,
+      flush: () => host.flush(),
+    });
+    const owner = `${label}${queue === 0 ? '' : `.${queue}`}`;
+    const worker = new Worker({
+      cpu: this.#cpus.forVhost(owner),
+      batch: reader.batch,
+      polls: reader.polls,
+      work: (most) => (timing.isTimed ? reader.step() : reader.turn(most)),
+      costs: () => ({
+        wake: timing.costs['vhost-wakeup'],
+        latency: timing.costs['vhost-latency'],
+        jitter: timing.costs['vhost-jitter'],
+        enter: timing.costs['vhost-enter'],
+        leave: timing.costs['vhost-sleep'],
+        pollTimeout: timing.costs['vhost-poll-timeout'],
+      }),
+    });
+    this.#workers.push({ name: `${owner} vhost`, worker });
+    return worker;
+  }
+
+  #addNapi(driver: GuestNic, label: string, queue: number, cpu: VirtualCpu): Worker {
+    const timing = this.#timing;
+    const worker = new Worker({
+      cpu,
+      batch: NAPI_BUDGET,
+      work: (most) => driver.poll(queue, most),
+      costs: () => ({
+        wake: 0,
+        latency: timing.costs['guest-latency'],
+        jitter: 0,
+        enter: timing.costs['guest-irq'],
+        leave: 0,
+        pollTimeout: 0,
+      }),
+    });
+    this.#workers.push({ name: `${label}${queue === 0 ? '' : `.${queue}`} napi`, worker });
+    return worker;
   }
 }

@@ -1,11 +1,13 @@
 import { MAX_FRAME_LENGTH } from '../../src/bpf/runtime/xdp-frame.js';
+import type { FrameRedirect } from '../../src/core/contract/executor.js';
 import type { HostPlan } from '../../src/core/contract/plan.js';
+import { resolveRedirect } from '../../src/core/offload/redirect-target.js';
 import { Bridge, type BridgePort } from './bridge.js';
 import type { Frame, FrameAccounting } from './frame-accounting.js';
-import { resolveRedirect } from '../../src/core/offload/redirect-target.js';
 import type { Tap, TapSurroundings } from './tap.js';
+import type { Timing } from './timing.js';
 import { runHook, type VerdictRoutes } from './verdict-routes.js';
-import type { HookOutcome, XdpHook } from './xdp-hook.js';
+import type { XdpHook } from './xdp-hook.js';
 
 /** A NIC of the host with the hook of its native XDP program. */
 interface HostNic {
@@ -13,6 +15,12 @@ interface HostNic {
   readonly ifindex: number;
   readonly hook: XdpHook;
   readonly routes: VerdictRoutes;
+}
+
+/** The bridge that an interface belongs to, and its port there. */
+interface Master {
+  readonly bridge: Bridge;
+  readonly port: BridgePort;
 }
 
 /**
@@ -23,15 +31,19 @@ interface HostNic {
 export class ModelHost implements TapSurroundings {
   readonly #nics = new Map<string, HostNic>();
   readonly #taps = new Map<string, Tap>();
+  /** Where a redirect leads, by ifindex. */
+  readonly #interfaces = new Map<number, Tap | HostNic>();
   readonly #bridges = new Map<string, Bridge>();
-  /** The bridge and port that an interface belongs to. */
-  readonly #masters = new Map<string, { bridge: Bridge; port: BridgePort }>();
+  readonly #masters = new Map<string, Master>();
   /** For a bridge that is a port of another: its own port towards that one. */
   readonly #uplinks = new Map<string, BridgePort>();
+  /** A frame left by a NIC; its completion is work of the CPU that polls it. */
+  onTransmit: ((nic: string) => void) | undefined;
 
   constructor(
     readonly plan: HostPlan,
     readonly accounting: FrameAccounting,
+    readonly timing: Timing,
   ) {}
 
   get taps(): readonly Tap[] {
@@ -42,15 +54,21 @@ export class ModelHost implements TapSurroundings {
     const node = `host.${name}`;
     const routes: VerdictRoutes = {
       node,
-      pass: (frame) => this.#toStack(name, frame),
-      transmit: () => this.accounting.end(node, 'transmitted'),
-      redirect: (outcome) => this.#redirect(outcome, ifindex, node),
+      pass: (frame) => {
+        this.timing.charge(this.timing.costs['skb-receive']);
+        this.#toStack(name, frame);
+      },
+      transmit: (frame) => this.#transmit(frame, name),
+      redirect: (frame, redirect) => this.#redirect(frame, redirect, ifindex, node),
     };
-    this.#nics.set(name, { name, ifindex, hook, routes });
+    const nic = { name, ifindex, hook, routes };
+    this.#nics.set(name, nic);
+    this.#interfaces.set(ifindex, nic);
   }
 
   addTap(tap: Tap): void {
     this.#taps.set(tap.name, tap);
+    this.#interfaces.set(tap.ifindex, tap);
   }
 
   tap(name: string): Tap {
@@ -59,7 +77,8 @@ export class ModelHost implements TapSurroundings {
 
   /** Joins ports to bridges, once all interfaces are there. */
   wireBridges(): void {
-    for (const { name } of this.plan.bridges) this.#bridges.set(name, new Bridge(name, this.accounting));
+    for (const { name } of this.plan.bridges)
+      this.#bridges.set(name, new Bridge(name, this.accounting, this.timing));
     for (const { name, ports } of this.plan.bridges) {
       const bridge = this.#bridges.get(name)!;
       for (const portName of ports) this.#addPort(bridge, portName);
@@ -82,15 +101,22 @@ export class ModelHost implements TapSurroundings {
   /** A frame arrives from the wire. */
   receiveFromWire(nicName: string, frame: Frame): void {
     const { hook, routes } = this.#nics.get(nicName)!;
+    this.timing.charge(this.timing.costs['nic-rx']);
     runHook(hook, frame, 0, routes, this.accounting);
   }
 
   receiveFromTap(tap: Tap, frame: Frame): void {
+    this.timing.charge(this.timing.costs['tap-receive']);
     this.#toStack(tap.name, frame);
   }
 
-  redirectFromTap(tap: Tap, outcome: HookOutcome): void {
-    this.#redirect(outcome, tap.ifindex, tap.node);
+  redirectFromTap(tap: Tap, frame: Frame, redirect: FrameRedirect): void {
+    this.#redirect(frame, redirect, tap.ifindex, tap.node);
+  }
+
+  /** The CPU that works has redirected all that it has. */
+  flush(): void {
+    for (const tap of this.#taps.values()) tap.flush();
   }
 
   #addPort(bridge: Bridge, name: string): void {
@@ -107,7 +133,7 @@ export class ModelHost implements TapSurroundings {
   /** A frame leaves a bridge by a port: out on the wire, to a tap, or into another bridge. */
   #transmitFromBridge(portName: string, frame: Frame): void {
     if (this.#nics.has(portName)) {
-      this.accounting.end(`host.${portName}`, 'transmitted');
+      this.#transmit(frame, portName);
       return;
     }
     const tap = this.#taps.get(portName);
@@ -119,30 +145,45 @@ export class ModelHost implements TapSurroundings {
     this.#bridges.get(portName)!.receive(frame, this.#uplinks.get(portName)!);
   }
 
-  #toStack(interfaceName: string, frame: Frame): void {
-    const master = this.#masters.get(interfaceName);
-    if (master === undefined) this.accounting.end(`host.${interfaceName}`, 'host-stack');
-    else master.bridge.receive(frame, master.port);
+  #transmit(frame: Frame, nic: string): void {
+    this.timing.charge(this.timing.costs['nic-tx']);
+    this.accounting.end(frame, `host.${nic}`, 'transmitted');
+    // When it is done with that: another CPU cleans up after it.
+    this.timing.then(() => this.onTransmit?.(nic));
   }
 
-  #redirect(outcome: HookOutcome, ingressIfindex: number, node: string): void {
-    const target = resolveRedirect(outcome.redirect, ingressIfindex);
+  #toStack(interfaceName: string, frame: Frame): void {
+    const { timing, accounting } = this;
+    const master = this.#masters.get(interfaceName);
+    if (master === undefined) {
+      timing.charge(timing.costs['host-stack']);
+      accounting.end(frame, `host.${interfaceName}`, 'host-stack');
+    } else master.bridge.receive(frame, master.port);
+  }
+
+  #redirect(frame: Frame, redirect: FrameRedirect, ingressIfindex: number, node: string): void {
+    const { accounting } = this;
+    const target = resolveRedirect(redirect, ingressIfindex);
     if (target.kind === 'nowhere') {
-      this.accounting.end(node, 'redirect-failed');
+      accounting.end(frame, node, 'redirect-failed');
       return;
     }
     if (target.kind === 'stack') {
-      this.accounting.end(node, 'host-stack');
+      accounting.end(frame, node, 'host-stack');
       return;
     }
-    target.ifindexes.forEach((ifindex, index) => {
-      const frame = index === 0 ? outcome.frame : this.accounting.copy(outcome.frame);
-      const tap = this.taps.find((candidate) => candidate.ifindex === ifindex);
-      const nic = [...this.#nics.values()].find((candidate) => candidate.ifindex === ifindex);
-      // A tap takes no frame in several buffers (drivers/net/tun.c: no NETDEV_XDP_ACT_NDO_XMIT_SG).
-      if (tap !== undefined && frame.bytes.length <= MAX_FRAME_LENGTH) tap.xdpXmit(frame);
-      else if (nic !== undefined) this.accounting.end(`host.${nic.name}`, 'transmitted');
-      else this.accounting.end(node, 'redirect-failed');
-    });
+    // All copies before the frame itself goes on and changes.
+    const frames = target.ifindexes.map((_, index) => (index === 0 ? frame : accounting.copy(frame)));
+    target.ifindexes.forEach((ifindex, index) =>
+      this.#redirectTo(this.#interfaces.get(ifindex), frames[index]!, node),
+    );
+  }
+
+  #redirectTo(target: Tap | HostNic | undefined, frame: Frame, node: string): void {
+    if (target === undefined) this.accounting.end(frame, node, 'redirect-failed');
+    else if (!('xdpXmit' in target)) this.#transmit(frame, target.name);
+    // A tap takes no frame in several buffers (drivers/net/tun.c: no NETDEV_XDP_ACT_NDO_XMIT_SG).
+    else if (frame.bytes.length <= MAX_FRAME_LENGTH) target.xdpXmit(frame);
+    else this.accounting.end(frame, node, 'redirect-failed');
   }
 }

@@ -2,7 +2,7 @@ import type { LinkStatistics, LocalDriver, NicPlaces } from '../../src/core/cont
 import type { HookPlace } from '../../src/core/contract/hook-place.js';
 import type { ControlChannel, ControlClient, ControlServer } from '../../src/core/contract/transport.js';
 import type { NetLink } from '../../src/virtio/index.js';
-import type { FrameIdentity } from './frame-accounting.js';
+import type { Frame } from './frame-accounting.js';
 import type { GuestNic } from './guest-nic.js';
 
 /** A guest nic as the core sees it: its driver is in this process. */
@@ -14,7 +14,7 @@ export class ModelNic implements NicPlaces {
   constructor(
     readonly guest: string,
     readonly nic: string,
-    readonly link: NetLink<FrameIdentity>,
+    readonly link: NetLink<Frame>,
     readonly channel: ControlChannel,
     client: ControlClient,
     readonly offload: HookPlace,

@@ -1,69 +1,106 @@
 import type { ReaderPlan } from '../../src/core/contract/plan.js';
 import type { DevicePort } from '../../src/virtio/index.js';
-import type { FrameAccounting, FrameIdentity } from './frame-accounting.js';
+import type { Frame, FrameAccounting } from './frame-accounting.js';
 import type { Tap } from './tap.js';
+import type { Timing } from './timing.js';
 
 /** Frames a plain reader of the tap's file takes in one go: read(2) returns one. */
 const READ_BATCH = 1;
 
-/**
- * The process that moves frames between a tap and a virtio device: vhost, or QEMU reading the tap's file.
- */
-export class TapReader {
-  readonly #batch: number;
+export interface TapReaderOptions {
+  readonly plan: ReaderPlan;
+  readonly tap: Tap;
+  readonly port: DevicePort<Frame>;
+  /** The queue of the tap and the queue pair of the device that it serves. */
+  readonly queue: number;
+  /** The guest's nic, where a frame ends that its device cannot take. */
+  readonly node: string;
+  readonly accounting: FrameAccounting;
+  readonly timing: Timing;
+  readonly isBroken: () => boolean;
+  /** It has sent all that it has: redirected frames are flushed. */
+  readonly flush: () => void;
+}
 
-  constructor(
-    readonly plan: ReaderPlan,
-    readonly tap: Tap,
-    readonly port: DevicePort<FrameIdentity>,
-    readonly queues: number,
-    /** The guest's nic, where a frame ends that its device cannot take. */
-    readonly node: string,
-    readonly accounting: FrameAccounting,
-    readonly isBroken: () => boolean,
-    /** The frame's birth, for frames that a guest puts into a queue by itself. */
-    readonly now: () => number,
-  ) {
-    this.#batch = plan.kind === 'vhost' ? plan.batch : READ_BATCH;
+/** Moves frames between one queue of a tap and one of a virtio device: vhost, or QEMU reading the tap's file. */
+export class TapReader {
+  readonly batch: number;
+  /** Of the batch under way: frames taken out of the tap's ring, and of these, given to the guest. */
+  #taken = 0;
+  #delivered = 0;
+  /** With turns of one frame: whether the next is from the guest. */
+  #guestsTurn = false;
+
+  constructor(readonly options: TapReaderOptions) {
+    const { plan } = options;
+    this.batch = plan.kind === 'vhost' ? plan.batch : READ_BATCH;
   }
 
   /** vhost with polling looks at the ring after every frame; otherwise the reader is woken. */
   get polls(): boolean {
-    return this.plan.kind === 'vhost' && this.plan.polling;
+    const { plan } = this.options;
+    return plan.kind === 'vhost' && plan.polling;
   }
 
   /**
-   * Moves what is there, up to one batch per queue and direction, and interrupts the guest: whether a batch was
-   * used up, so that there may be more.
+   * Moves what is there, up to `most` in each direction, and interrupts the guest when a batch is full or nothing is
+   * left: whether there may be more.
    */
-  turn(): boolean {
-    let more = false;
-    for (let queue = 0; queue < this.queues; queue++) {
-      if (this.#toGuest(queue)) more = true;
-      const sent = this.port.poll(queue, this.#batch);
-      for (const { bytes, tag } of sent) {
-        this.tap.receive(tag === undefined ? this.accounting.begin(bytes, this.now()) : { bytes, ...tag });
-      }
-      if (sent.length === this.#batch) more = true;
-    }
-    return more;
+  turn(most: number): boolean {
+    const toGuest = this.#toGuest(most);
+    const fromGuest = this.#fromGuest(most);
+    return toGuest || fromGuest;
   }
 
-  #toGuest(queue: number): boolean {
-    let delivered = 0;
+  /** As `turn`, of one frame in one direction; they take turns as long as there is something in both. */
+  step(): boolean {
+    this.#guestsTurn = !this.#guestsTurn;
+    return this.#guestsTurn ? this.#fromGuest(1) || this.#toGuest(1) : this.#toGuest(1) || this.#fromGuest(1);
+  }
+
+  #toGuest(most: number): boolean {
+    const { tap, queue, port, timing } = this.options;
     let taken = 0;
-    for (; taken < this.#batch; taken++) {
-      const { took, frame } = this.tap.receiveMessage(queue);
-      if (!took) break;
+    for (; taken < most; taken++) {
+      if (!tap.hasFrame(queue)) break;
+      if (this.#taken++ === 0) timing.charge(timing.costs['tun-recv-call']);
+      const frame = tap.receiveMessage(queue);
       if (frame === undefined) continue;
-      const { bytes, ...identity } = frame;
-      if (this.isBroken()) this.accounting.end(this.node, 'link-broken');
-      else if (bytes.length > this.port.longestFrame) this.accounting.end(this.node, 'frame-too-long');
-      else if (this.port.deliver(queue, bytes, identity)) delivered++;
-      // What is wrong with the guest's buffers shows when one is taken.
-      else this.accounting.end(this.node, this.isBroken() ? 'link-broken' : 'no-receive-buffer');
+      timing.charge(timing.costs['vhost-rx'] + frame.bytes.length * timing.costs['copy-byte']);
+      timing.then(() => this.#deliver(frame));
     }
-    if (delivered > 0) this.port.notify(queue);
-    return taken === this.#batch;
+    if (this.#taken >= this.batch || (this.#taken > 0 && taken < most)) {
+      this.#taken = 0;
+      timing.then(() => {
+        if (this.#delivered > 0) port.notify(queue);
+        this.#delivered = 0;
+      });
+    }
+    return taken === most;
+  }
+
+  #deliver(frame: Frame): void {
+    const { port, queue, node, accounting, isBroken } = this.options;
+    if (isBroken()) accounting.end(frame, node, 'link-broken');
+    else if (frame.bytes.length > port.longestFrame) accounting.end(frame, node, 'frame-too-long');
+    else if (port.deliver(queue, frame.bytes, frame)) this.#delivered++;
+    // What is wrong with the guest's buffers shows when one is taken.
+    else accounting.end(frame, node, isBroken() ? 'link-broken' : 'no-receive-buffer');
+  }
+
+  #fromGuest(most: number): boolean {
+    const { port, queue, tap, accounting, timing } = this.options;
+    const sent = port.poll(queue, most);
+    for (const { bytes, tag } of sent) {
+      // A frame that the guest put into the queue by itself is born here.
+      const frame = tag ?? accounting.begin(bytes, timing.now);
+      frame.bytes = bytes;
+      timing.charge(
+        timing.costs['vhost-tx'] + bytes.length * timing.costs['copy-byte'] + timing.costs['tun-send'],
+      );
+      tap.receive(frame);
+    }
+    if (sent.length > 0) this.options.flush();
+    return sent.length === most;
   }
 }

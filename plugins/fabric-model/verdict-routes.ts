@@ -1,5 +1,6 @@
+import type { FrameRedirect } from '../../src/core/contract/executor.js';
 import type { Frame, FrameAccounting } from './frame-accounting.js';
-import type { HookOutcome, XdpHook } from './xdp-hook.js';
+import type { XdpHook } from './xdp-hook.js';
 
 /** Where a frame goes from a hook, by what its program said. */
 export interface VerdictRoutes {
@@ -10,7 +11,7 @@ export interface VerdictRoutes {
   /** XDP_TX: out by the interface that it came in by. */
   transmit(frame: Frame): void;
   /** XDP_REDIRECT */
-  redirect(outcome: HookOutcome): void;
+  redirect(frame: Frame, redirect: FrameRedirect): void;
 }
 
 /** Runs a hook on a frame, unless the frame can go no further or is too long for it, and sends it on or ends it. */
@@ -23,25 +24,25 @@ export function runHook(
 ): void {
   const refusal = accounting.refusal(frame, hook.longestFrame);
   if (refusal !== undefined) {
-    accounting.end(routes.node, refusal);
+    accounting.end(frame, routes.node, refusal);
     return;
   }
-  const outcome = hook.run(frame, queue);
-  switch (outcome.action) {
+  const { action, redirect } = hook.run(frame, queue);
+  switch (action) {
     case 'XDP_PASS':
-      routes.pass(outcome.frame);
+      routes.pass(frame);
       return;
     case 'XDP_DROP':
-      accounting.end(routes.node, 'xdp-drop');
+      accounting.end(frame, routes.node, 'xdp-drop');
       return;
     case 'XDP_TX':
-      routes.transmit(outcome.frame);
+      routes.transmit(frame);
       return;
     case 'XDP_REDIRECT':
-      routes.redirect(outcome);
+      routes.redirect(frame, redirect);
       return;
     case 'XDP_ABORTED':
-      accounting.end(routes.node, 'xdp-aborted');
+      accounting.end(frame, routes.node, 'xdp-aborted');
       return;
   }
 }

@@ -3,8 +3,10 @@ import { assemble } from '../../src/bpf/assembler.js';
 import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import type { LoadedProgram } from '../../src/core/contract/executor.js';
+import { VirtualClock } from '../../src/core/clock/virtual-clock.js';
 import { InterpreterExecutor } from '../executor-interpreter/interpreter-executor.js';
 import { FrameAccounting } from './frame-accounting.js';
+import { Timing } from './timing.js';
 import { XdpHook } from './xdp-hook.js';
 
 async function load(runtime: BpfRuntime, text: string): Promise<LoadedProgram> {
@@ -24,7 +26,7 @@ async function load(runtime: BpfRuntime, text: string): Promise<LoadedProgram> {
 describe('XdpHook', () => {
   it('does not take a program in place of one that is not attached any more', async () => {
     const runtime = new BpfRuntime();
-    const hook = new XdpHook('g0.eth0', 2);
+    const hook = new XdpHook('g0.eth0', 2, new Timing(new VirtualClock()));
     const [drop, pass] = [await load(runtime, 'r0 = 1\nexit'), await load(runtime, 'r0 = 2\nexit')];
     const attachment = await hook.attach(drop);
     const frame = new FrameAccounting().begin(new Uint8Array(60), 0);

@@ -1,22 +1,27 @@
-import type { FrameRedirect } from '../../src/core/contract/executor.js';
-import { ProgramHook } from '../../src/core/offload/program-hook.js';
-import type { XdpActionName } from '../../src/bpf/xdp.js';
+import { ProgramHook, type ProgramOutcome } from '../../src/core/offload/program-hook.js';
 import type { Frame } from './frame-accounting.js';
-
-/** What a hook made of a frame. */
-export interface HookOutcome {
-  readonly action: XdpActionName;
-  /** The frame as the program left it. */
-  readonly frame: Frame;
-  readonly redirect: FrameRedirect;
-}
+import type { Timing } from './timing.js';
 
 /** A place where an XDP program can be attached, in the model's path of a frame. */
 export class XdpHook extends ProgramHook {
-  /** Runs the attached program, or passes the frame on untouched when there is none. */
-  run(frame: Frame, queue = 0): HookOutcome {
-    const { action, bytes, redirect } = this.runOn(frame.bytes, queue);
-    const hopsLeft = this.isEmpty ? frame.hopsLeft : frame.hopsLeft - 1;
-    return { action, frame: { ...frame, bytes, hopsLeft }, redirect };
+  constructor(
+    node: string,
+    ifindex: number,
+    readonly timing: Timing,
+  ) {
+    super(node, ifindex);
+  }
+
+  /** Runs the attached program on the frame, which then is what the program made of it; passes it where there is none. */
+  run(frame: Frame, queue = 0): ProgramOutcome {
+    const { timing } = this;
+    const meter = timing.meter(this.work);
+    const outcome = this.runOn(frame.bytes, queue);
+    if (this.isEmpty) return outcome;
+    frame.bytes = outcome.bytes;
+    frame.hopsLeft--;
+    timing.charge(timing.costs['xdp-run']);
+    if (meter !== undefined) timing.charge(meter.take());
+    return outcome;
   }
 }

@@ -11,6 +11,8 @@ export class VirtualClock implements SteeredClock {
   /** Due now, in order: most of what is ever asked for, so it does not pass through the heap. */
   #due: Due[] = [];
   #nextDue = 0;
+  /** How far the run under way goes. */
+  #end: Picoseconds = 0;
 
   now(): Picoseconds {
     return this.#now;
@@ -29,6 +31,14 @@ export class VirtualClock implements SteeredClock {
     if (time > this.#now) this.#now = time;
   }
 
+  leapTo(time: Picoseconds): boolean {
+    const next = this.#later.first();
+    if (time > this.#end || this.#nextDue < this.#due.length || (next !== undefined && next.time <= time))
+      return false;
+    this.#now = Math.max(this.#now, time);
+    return true;
+  }
+
   /** Runs until nothing is left to do; the clock then stands where the last of it was. */
   runUntilIdle(): void {
     this.#run(Infinity);
@@ -36,6 +46,7 @@ export class VirtualClock implements SteeredClock {
 
   /** What throws ends the run under way; the rest of what is due stays due. */
   #run(end: Picoseconds): void {
+    this.#end = end;
     for (;;) {
       while (this.#nextDue < this.#due.length) {
         const due = this.#due[this.#nextDue++]!;

@@ -30,6 +30,11 @@ export const CLOCK = token<Clock>('clock');
 export interface SteeredClock extends Clock {
   /** Runs what is due up to `time`, in order, and sets the clock to it. What that asks for in turn is run, too. */
   runUntil(time: Picoseconds): void;
+  /**
+   * Sets the clock to `time` where nothing is due up to then, and `runUntil` goes that far: whether it did. For who has
+   * nothing to do until then and need not be called by `at`.
+   */
+  leapTo(time: Picoseconds): boolean;
   /** Runs until nothing is left to do; the clock then stands where the last of it was. */
   runUntilIdle(): void;
 }

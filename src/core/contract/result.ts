@@ -1,4 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox';
+import { RateExplanation } from './explanation.js';
 
 /**
  * What a run of a testbed yields: the document that reporters render and `--format json` prints. Defined as
@@ -238,6 +239,7 @@ export const RateResult = Type.Object(
     framesCopied: Count('copies made on the way'),
     ends: Type.Array(EndResult, { description: 'where they ended, losses included' }),
     unexplained: Type.Integer({ description: 'frames that no counter has seen the end of' }),
+    explanation: Type.Optional(RateExplanation),
   },
   { additionalProperties: false },
 );

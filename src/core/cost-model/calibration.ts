@@ -11,12 +11,18 @@ import { COST_PARAMETERS, type CostParameterName } from './cost-parameters.js';
  */
 const closed = { additionalProperties: false } as const;
 
-const Source = Type.String({ minLength: 1, description: 'where the value comes from: a measurement and who made it' });
+const Source = Type.String({
+  minLength: 1,
+  description: 'where the value comes from: a measurement and who made it',
+});
 
 const FreeParameter = Type.Object(
   {
     prior: Type.Number({ minimum: 0, description: 'what it was taken for before the fit, by the source' }),
-    spread: Type.Number({ exclusiveMinimum: 0, description: 'one standard deviation of what is known of it' }),
+    spread: Type.Number({
+      exclusiveMinimum: 0,
+      description: 'one standard deviation of what is known of it',
+    }),
   },
   { ...closed, description: 'the parameter is fitted; left out, it stays as it is' },
 );
@@ -84,7 +90,8 @@ export function readCalibration(file: string, bytes: Uint8Array): Calibration {
   const problems = new ProblemList(source);
   problems.throwIfAny();
   const data = structuredClone(source.value);
-  for (const violation of new SchemaValidator().validate(CalibrationSchema, data)) problems.reportViolation(violation);
+  for (const violation of new SchemaValidator().validate(CalibrationSchema, data))
+    problems.reportViolation(violation);
   problems.throwIfAny();
   return data as Calibration;
 }

@@ -2,7 +2,12 @@ import { BPF_FUNC } from '../../bpf/helper-ids.js';
 import { PS_PER_NS, type Picoseconds } from '../contract/clock.js';
 import { XdpbedError } from '../diagnostic.js';
 import type { Calibration } from './calibration.js';
-import { COST_PARAMETERS, COST_PARAMETER_NAMES, type CostParameterName, type CostUnit } from './cost-parameters.js';
+import {
+  COST_PARAMETERS,
+  COST_PARAMETER_NAMES,
+  type CostParameterName,
+  type CostUnit,
+} from './cost-parameters.js';
 
 /**
  * What everything costs, in whole numbers, so that sums are exact and the same on every machine: times in picoseconds,
@@ -23,13 +28,18 @@ const PS_PER_US = 1_000_000;
 const PS_PER_BYTE_AT_1_GBIT = 8_000;
 
 /** @throws XdpbedError `testbed-invalid` for an override of what is no parameter, or that is below 0 */
-export function costModel({ name, parameters, helpers }: Calibration, overrides: CostOverrides = {}): CostModel {
+export function costModel(
+  { name, parameters, helpers }: Calibration,
+  overrides: CostOverrides = {},
+): CostModel {
   const values = new Map<string, number>();
   for (const parameter of COST_PARAMETER_NAMES) values.set(parameter, parameters[parameter].value);
   for (const [helper, { value }] of Object.entries(helpers)) values.set(`helper.${helper}`, value);
   for (const [parameter, value] of Object.entries(overrides)) {
     const helper = /^helper\.(.*)$/.exec(parameter)?.[1];
-    if (helper === undefined ? !values.has(parameter) : helper !== 'default' && helperId(helper) === undefined) {
+    if (
+      helper === undefined ? !values.has(parameter) : helper !== 'default' && helperId(helper) === undefined
+    ) {
       throw new XdpbedError('testbed-invalid', `the cost model has no parameter '${parameter}'`);
     }
     if (!Number.isFinite(value) || value < 0) {
@@ -57,7 +67,8 @@ function inBaseUnit(parameter: CostParameterName, value: number): number {
     case 'µs':
       return Math.round(value * PS_PER_US);
     case 'Gbit/s':
-      if (value <= 0) throw new XdpbedError('testbed-invalid', `cost ${parameter} is ${value}: nothing would arrive`);
+      if (value <= 0)
+        throw new XdpbedError('testbed-invalid', `cost ${parameter} is ${value}: nothing would arrive`);
       return Math.max(1, Math.round(PS_PER_BYTE_AT_1_GBIT / value));
     case 'frames':
       return Math.max(1, Math.round(value));
@@ -70,5 +81,7 @@ function inBaseUnit(parameter: CostParameterName, value: number): number {
 /** The number of a helper by its full name, as `bpf_map_lookup_elem`. */
 function helperId(name: string): number | undefined {
   const short = name.replace(/^bpf_/, '');
-  return short !== name && Object.hasOwn(BPF_FUNC, short) ? BPF_FUNC[short as keyof typeof BPF_FUNC] : undefined;
+  return short !== name && Object.hasOwn(BPF_FUNC, short)
+    ? BPF_FUNC[short as keyof typeof BPF_FUNC]
+    : undefined;
 }

@@ -1,4 +1,4 @@
-import type { FrameRedirect, FrameSlots, LoadedProgram } from '../contract/executor.js';
+import type { FrameRedirect, FrameSlots, LoadedProgram, ProgramWork } from '../contract/executor.js';
 import type { Attachment, HookPlace } from '../contract/hook-place.js';
 import { emptyVerdictCounts, type VerdictCounts } from '../contract/result.js';
 import { MAX_FRAGS_FRAME_LENGTH } from '../../bpf/runtime/xdp-frame.js';
@@ -63,6 +63,11 @@ export class ProgramHook implements HookPlace {
 
   get isEmpty(): boolean {
     return this.#attached === undefined;
+  }
+
+  /** What the programs of the attached one's party have done; undefined where nobody counts it. */
+  get work(): ProgramWork | undefined {
+    return this.#attached?.program.work;
   }
 
   /**

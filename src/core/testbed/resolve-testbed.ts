@@ -291,6 +291,7 @@ class Resolver {
     const verifiers = parts.has('plugins', 'verifier') ? await this.#chooseVerifiers(testbed) : undefined;
     const policies = await this.#choosePolicies(parts);
     const objects: Record<string, Sha256> = {};
+    await this.#readPluginFiles(fabric, ['plugins', 'fabric', 'config'], objects);
     await this.#readPluginFiles(workload, ['workload', 'config'], objects);
     const programs = await resolvePrograms(parts, this.#files, this.problems, objects);
     if (

@@ -1,0 +1,34 @@
+import type { EventLoopTurns } from '../../src/core/clock/event-loop-turns.js';
+import type { SteeredClock } from '../../src/core/contract/clock.js';
+import type { HostPlace, NicPlaces } from '../../src/core/contract/fabric.js';
+import type { RunPlan } from '../../src/core/contract/plan.js';
+import type { CostModel } from '../../src/core/cost-model/index.js';
+import type { BurstScheduler } from './burst-scheduler.js';
+import type { FrameAccounting } from './frame-accounting.js';
+import type { ModelConfig } from './model-config.js';
+import type { ModelCpus } from './model-cpus.js';
+import type { ModelHost } from './model-host.js';
+import type { Timing } from './timing.js';
+import type { Scheduler, Worker } from './worker.js';
+
+/** What a deployment is made of. */
+export interface DeploymentParts {
+  readonly plan: RunPlan;
+  readonly config: ModelConfig;
+  readonly host: ModelHost;
+  readonly hostPlaces: readonly HostPlace[];
+  readonly nics: readonly NicPlaces[];
+  readonly accounting: FrameAccounting;
+  readonly timing: Timing;
+  readonly cpus: ModelCpus;
+  readonly workers: readonly { readonly name: string; readonly worker: Worker }[];
+  readonly bursts: BurstScheduler;
+  /** Whoever brings turns about. */
+  readonly schedule: { scheduler: Scheduler };
+  /** Without costs there are no rates. */
+  readonly costs: CostModel | undefined;
+  readonly clock: SteeredClock;
+  readonly random: () => number;
+  readonly turns: EventLoopTurns;
+  readonly teardown: () => Promise<void>;
+}
