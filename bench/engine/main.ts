@@ -5,13 +5,13 @@ import { MemoryMapBackend } from '../../plugins/map-backend-memory/memory-map-ba
 import type { BpfMap } from '../../src/bpf/runtime/bpf-map.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
-import type { Executor, LoadedProgram } from '../../src/core/contract/executor.js';
+import type { Executor, LoadedProgram, ProgramWork } from '../../src/core/contract/executor.js';
 import { engineCases, type EngineCase } from './engine-case.js';
 import { kernelBodyProblem, KernelBody } from './kernel-body.js';
 
 /**
  * `npm run bench:engine`: nanoseconds per packet of each engine and their ratio to what the kernel's JIT takes
- * for the program itself. Medians over rounds in which the engines take turns, so that a slow spell of a shared
+ * for the program itself, and what it costs to have its work counted. Medians over rounds in which the engines take turns, so that a slow spell of a shared
  * machine hits all of them. Trust the ratios of one run, not its nanoseconds.
  */
 
@@ -28,9 +28,17 @@ const BATCH = 64;
 
 /** One way to run a case; `run` does at least `count` packets. */
 interface Contender {
-  readonly name: 'kernel' | 'wasm batch' | 'wasm single' | 'interpreter';
+  readonly name:
+    'kernel' | 'wasm batch' | 'wasm single' | 'interpreter' | `${'batch' | 'single' | 'interpreter'} counted`;
   round(): number;
 }
+
+/** Ways to run a case with its work counted, and the same without. */
+const COUNTED = [
+  ['batch counted', 'wasm batch'],
+  ['single counted', 'wasm single'],
+  ['interpreter counted', 'interpreter'],
+] as const;
 
 interface Row {
   readonly name: string;
@@ -41,10 +49,15 @@ interface Row {
 async function measure(test: EngineCase, kernel: boolean): Promise<Row> {
   const wasm = await Engine.make((runtime) => new WasmExecutor(runtime), test);
   const interpreter = await Engine.make((runtime) => new InterpreterExecutor(runtime), test);
+  const counted = await Engine.make((runtime) => new WasmExecutor(runtime), test, true);
+  const interpreterCounted = await Engine.make((runtime) => new InterpreterExecutor(runtime), test, true);
   const contenders: Contender[] = [
     { name: 'wasm batch', round: () => wasm.batchRound() },
     { name: 'wasm single', round: () => wasm.singleRound() },
     { name: 'interpreter', round: () => interpreter.batchRound() },
+    { name: 'batch counted', round: () => counted.batchRound() },
+    { name: 'single counted', round: () => counted.singleRound() },
+    { name: 'interpreter counted', round: () => interpreterCounted.batchRound() },
   ];
   const body = kernel ? KernelBody.load(test) : undefined;
   if (body !== undefined) contenders.push({ name: 'kernel', round: () => body.round() });
@@ -76,7 +89,11 @@ class Engine {
     this.#singles = frames.slots;
   }
 
-  static async make(makeExecutor: (runtime: BpfRuntime) => Executor, test: EngineCase): Promise<Engine> {
+  static async make(
+    makeExecutor: (runtime: BpfRuntime) => Executor,
+    test: EngineCase,
+    countWork = false,
+  ): Promise<Engine> {
     const runtime = new BpfRuntime({ seed: 1n });
     const backend = new MemoryMapBackend(runtime);
     const executor = makeExecutor(runtime);
@@ -88,7 +105,7 @@ class Engine {
     }
     const world = { trace: (): void => undefined };
     const load = (program: EngineCase['program']): Promise<LoadedProgram> =>
-      executor.load(program, { maps, world });
+      executor.load(program, { maps, world, countWork });
     for (const { handle, index, program } of test.programArrays) {
       maps.get(handle)!.setProgram!(index, (await load(program)).id);
     }
@@ -126,10 +143,29 @@ class Engine {
     loaded.runBatch(frames, 0, frames.slots);
     const start = process.hrtime.bigint();
     const mask = frames.slots - 1;
-    for (let at = 0; at < this.#singles; at++) loaded.run(frames, at & mask);
+    if (loaded.work === undefined) for (let at = 0; at < this.#singles; at++) loaded.run(frames, at & mask);
+    else this.#countedRuns(loaded.work, mask);
     const ns = Number(process.hrtime.bigint() - start) / this.#singles;
     this.#singles = roundFor(ns);
     return ns;
+  }
+
+  /** Runs of which each one's work is read, as who charges for it does. */
+  #countedRuns(work: ProgramWork, mask: number): void {
+    const { loaded, frames } = this;
+    const { helpers } = work;
+    const start = work.insns;
+    let total = 0;
+    let before = start + work.bytes;
+    for (const helper of helpers) before += work.calls(helper);
+    for (let at = 0; at < this.#singles; at++) {
+      loaded.run(frames, at & mask);
+      let after = work.insns + work.bytes;
+      for (const helper of helpers) after += work.calls(helper);
+      total += after - before;
+      before = after;
+    }
+    if (total < work.insns - start) throw new Error('the work of runs does not add up');
   }
 }
 
@@ -156,6 +192,12 @@ function printTable(rows: readonly Row[]): void {
     'wasm single',
     'interpreter',
     'compile ms',
+    'counted: batch',
+    '÷ batch',
+    'single',
+    '÷ single',
+    'interpreter',
+    '÷ interpreter',
   ];
   const lines = rows.map(({ name, ns, compileMs }) => {
     const [kernel, batch] = [ns.get('kernel'), ns.get('wasm batch')];
@@ -167,6 +209,10 @@ function printTable(rows: readonly Row[]): void {
       cell(ns.get('wasm single')),
       cell(ns.get('interpreter'), 0),
       cell(compileMs, 2),
+      ...COUNTED.flatMap(([counted, plain]) => [
+        cell(ns.get(counted)),
+        cell(ns.get(counted)! / ns.get(plain)!, 2),
+      ]),
     ];
   });
   const widths = header.map((title, i) => Math.max(title.length, ...lines.map((line) => line[i]!.length)));
@@ -175,12 +221,11 @@ function printTable(rows: readonly Row[]): void {
       line.map((text, i) => (i === 0 ? text.padEnd(widths[i]!) : text.padStart(widths[i]!))).join('  '),
     );
   }
-  const ratios = rows
-    .map(({ ns }) => ns.get('wasm batch')! / (ns.get('kernel') ?? NaN))
-    .filter((ratio) => ratio > 0);
-  if (ratios.length > 0) {
+  for (const [name, plain] of [['wasm batch', 'kernel'], ...COUNTED] as const) {
+    const ratios = rows.map(({ ns }) => ns.get(name)! / (ns.get(plain) ?? NaN)).filter((ratio) => ratio > 0);
+    if (ratios.length === 0) continue;
     const mean = Math.exp(ratios.reduce((sum, ratio) => sum + Math.log(ratio), 0) / ratios.length);
-    console.log(`geometric mean of wasm batch ÷ kernel body: ${mean.toFixed(2)}`);
+    console.log(`geometric mean of ${name} ÷ ${plain}: ${mean.toFixed(2)}`);
   }
 }
 

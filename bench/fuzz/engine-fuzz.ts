@@ -61,7 +61,8 @@ export async function fuzzEngines(
   statistics.slots += slotsOf(generated);
   try {
     const ring = openRing(generated, runtime, generated.frames.length);
-    const loaded = await loadCase(generated, { runtime, backend: new MemoryMapBackend(runtime), executor });
+    const backend = new MemoryMapBackend(runtime);
+    const loaded = await loadCase(generated, { runtime, backend, executor, countWork: seed % 2 === 0 });
     try {
       for (const frame of generated.frames) {
         statistics.runs++;

@@ -7,6 +7,7 @@ import type {
   LoadedProgram,
   ProgramFault,
 } from '../../src/core/contract/executor.js';
+import { helperName } from '../../src/bpf/helper-ids.js';
 import { messageOf } from '../../src/core/diagnostic.js';
 import { describeAddress } from './describe-memory.js';
 import { observableSpans, type MemoryImage } from './memory-image.js';
@@ -53,7 +54,12 @@ export interface Result<Outcome> {
   /** The outcome in words; equal for equal outcomes. */
   readonly text: string;
   readonly traces: readonly string[];
+  /** What the run did, where that is counted. */
+  readonly work: Work | undefined;
 }
+
+/** Work by what was done: `insns`, `bytes`, and the names of helpers. */
+type Work = ReadonlyMap<string, number>;
 
 /** How to run a program, and what came of it. */
 export interface Action<Outcome> {
@@ -106,15 +112,39 @@ export function compare<Outcome>(
 }
 
 export function perform<Outcome>(member: Member, action: Action<Outcome>): Result<Outcome> {
+  const { program } = member;
   member.traces.length = 0;
+  const before = workOf(program);
   try {
-    const outcome = action.run(member.program);
+    const outcome = action.run(program);
     const fault = action.fault(outcome);
     const text = fault === undefined ? action.text(outcome) : `fault at insn ${fault.insn}: ${fault.reason}`;
-    return { outcome, fault, text, traces: [...member.traces] };
+    return { outcome, fault, text, traces: [...member.traces], work: workSince(before, workOf(program)) };
   } catch (error) {
-    return { outcome: undefined, fault: undefined, text: `broke down: ${messageOf(error)}`, traces: [] };
+    const text = `broke down: ${messageOf(error)}`;
+    return { outcome: undefined, fault: undefined, text, traces: [], work: undefined };
   }
+}
+
+function workOf({ work }: LoadedProgram): Work | undefined {
+  if (work === undefined) return undefined;
+  const calls = work.helpers.map((id) => [`calls of ${helperName(id)}`, work.calls(id)] as const);
+  return new Map([['insns', work.insns], ['bytes that helpers went through', work.bytes], ...calls]);
+}
+
+function workSince(before: Work | undefined, after: Work | undefined): Work | undefined {
+  if (after === undefined) return undefined;
+  return new Map([...after].map(([what, count]) => [what, count - (before?.get(what) ?? 0)]));
+}
+
+/** In what the work of a run differs from that of the first, which did not end in a fault. */
+function workDifference(right: Work | undefined, wrong: Work | undefined): string | undefined {
+  if (right === undefined || wrong === undefined) return undefined;
+  for (const what of new Set([...right.keys(), ...wrong.keys()])) {
+    const [expected, found] = [right.get(what) ?? 0, wrong.get(what) ?? 0];
+    if (expected !== found) return `${expected} ${what} counted against ${found}`;
+  }
+  return undefined;
 }
 
 /**
@@ -140,7 +170,8 @@ function differenceBetween<Outcome>(
   if (wrong.traces.length > right.traces.length)
     return `one more line in the trace: '${wrong.traces[right.traces.length]}'`;
   const byte = after.firstDifference();
-  if (byte === undefined) return undefined;
+  // Where the work is not the same, a batch may have had faults in it: it is then done again frame by frame.
+  if (byte === undefined) return workDifference(right.work, wrong.work);
   const { space } = after;
   return `${describeAddress(space, byte.address)} ${wordsAt(after, byte.address)}`;
 }

@@ -11,6 +11,7 @@ import {
   type FrameSlots,
   type LoadedProgram,
   type ProgramFault,
+  type ProgramWork,
   type RunOutcome,
 } from '../../src/core/contract/executor.js';
 import { inject, injectable, token } from '../../src/core/contract/injection.js';
@@ -173,6 +174,11 @@ export class DifferentialProgram implements LoadedProgram {
       );
     }
     return this.#perform(callAction(r1, r2));
+  }
+
+  /** That of the first, which counts a batch again that is done again. */
+  get work(): ProgramWork | undefined {
+    return this.members[0]!.program.work;
   }
 
   close(): void {

@@ -31,7 +31,8 @@ async function runCase(seed: number, make: (runtime: BpfRuntime) => readonly Exe
   );
   await executor.start();
   const ring = openRing(generated, runtime, generated.frames.length);
-  const loaded = await loadCase(generated, { runtime, backend: new MemoryMapBackend(runtime), executor });
+  const backend = new MemoryMapBackend(runtime);
+  const loaded = await loadCase(generated, { runtime, backend, executor, countWork: true });
   try {
     for (const frame of generated.frames) {
       expect(loaded.run(ring, frame).fault, `seed ${seed}`).toBeUndefined();

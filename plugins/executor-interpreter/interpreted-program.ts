@@ -8,6 +8,7 @@ import type {
 } from '../../src/core/contract/executor.js';
 import { XDP_ABORTED } from '../../src/bpf/xdp.js';
 import { insnLimitOf } from '../../src/bpf/runtime/insn-budget.js';
+import type { WorkCounters } from '../../src/bpf/runtime/work-counters.js';
 import { FRAME_SLOT, frameIntact } from '../../src/bpf/runtime/xdp-frame.js';
 import { FrameRing, openFrames } from '../../src/bpf/runtime/frame-ring.js';
 import { ProgramDebugger } from './program-debugger.js';
@@ -30,6 +31,7 @@ export class InterpretedProgram implements LoadedProgram {
     readonly decoded: DecodedProgram,
     readonly machine: Machine,
     readonly id: number,
+    readonly work: WorkCounters | undefined,
     readonly close: () => void,
   ) {
     const { world } = decoded.environment;
@@ -40,7 +42,7 @@ export class InterpretedProgram implements LoadedProgram {
 
   /** Insns that the last run executed, those of callbacks and tail-called programs included. */
   get executedInsns(): number {
-    return (this.machine.executed - this.machine.charged) / 2;
+    return this.machine.executedInsns;
   }
 
   debug(observer?: DebuggerObserver): ProgramDebugging {
@@ -84,7 +86,9 @@ export class InterpretedProgram implements LoadedProgram {
   call(r1: bigint, r2: bigint): CallOutcome {
     const { machine, decoded } = this;
     this.prepareCall(r1, r2);
-    if (interpret(machine, decoded, 0, 0) !== Stop.EXIT) {
+    const stop = interpret(machine, decoded, 0, 0);
+    machine.end();
+    if (stop !== Stop.EXIT) {
       this.lastFault = machine.fault;
       return { fault: machine.fault! };
     }
@@ -116,7 +120,9 @@ export class InterpretedProgram implements LoadedProgram {
     const { machine, decoded } = this;
     this.prepareFrame(frame);
     let verdict = XDP_ABORTED;
-    if (interpret(machine, decoded, 0, 0) !== Stop.EXIT) this.lastFault = machine.fault;
+    const stop = interpret(machine, decoded, 0, 0);
+    machine.end();
+    if (stop !== Stop.EXIT) this.lastFault = machine.fault;
     else if (frameIntact(machine.runtime.space, frame)) verdict = machine.program.registers[0]!;
     // Of no insn in particular.
     else this.lastFault = machine.fault = { insn: -1, reason: 'the bounds of the frame were overwritten' };

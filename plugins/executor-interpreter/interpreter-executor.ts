@@ -7,6 +7,7 @@ import { BPF_CALL_HELPER, BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC, OP_CALL } from '../.
 import type { Program } from '../../src/bpf/program.js';
 import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { createHelpers, TAIL_CALL } from '../../src/bpf/runtime/helpers/helper-table.js';
+import { WorkCounters } from '../../src/bpf/runtime/work-counters.js';
 import { decodeProgram } from './decode-program.js';
 import type { DecodedProgram } from './decoded-program.js';
 import { invokeCallback, Machine } from './machine.js';
@@ -25,6 +26,8 @@ export class InterpreterExecutor implements Executor {
   readonly #runtime: BpfRuntime;
   /** For as long as programs are loaded. */
   #machine: Machine | undefined;
+  /** Of all programs that are counted, from the first on. */
+  #work: WorkCounters | undefined;
 
   constructor(@inject(BPF_RUNTIME) runtime: BpfRuntime) {
     this.#runtime = runtime;
@@ -47,7 +50,9 @@ export class InterpreterExecutor implements Executor {
     }
     const machine = this.#machine ?? new Machine(runtime, interpret);
     let decoded: DecodedProgram;
+    let work: WorkCounters | undefined;
     try {
+      if (environment.countWork === true) work = this.#work ??= new WorkCounters(runtime.space);
       const helpers = createHelpers(runtime, environment.world, {
         check: (address, size, write) => {
           machine.onAccess?.(address, size, write);
@@ -55,6 +60,7 @@ export class InterpreterExecutor implements Executor {
         },
         invoke: (slot) => invokeCallback(machine, slot),
         charge: (insns) => machine.charge(insns),
+        work,
         overrides: environment.helperOverrides,
       });
       decoded = decodeProgram(program, environment, helpers);
@@ -64,8 +70,12 @@ export class InterpreterExecutor implements Executor {
       throw error;
     }
     this.#machine = machine;
+    if (work !== undefined) {
+      machine.work = work;
+      work.declareHelpers(program.insns);
+    }
     machine.programs.set(programId, decoded);
-    return new InterpretedProgram(decoded, machine, programId, () => {
+    return new InterpretedProgram(decoded, machine, programId, work, () => {
       if (machine.programs.get(programId) !== decoded) return;
       machine.programs.delete(programId);
       if (machine.programs.size > 0) return;

@@ -1,12 +1,15 @@
+import { BPF_FUNC } from '../../src/bpf/helper-ids.js';
 import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import type { AddressSpace, Region } from '../../src/bpf/runtime/address-space.js';
 import {
   HelperFault,
   helperFaultReason,
   packetAccessFault,
+  TAIL_CALL,
 } from '../../src/bpf/runtime/helpers/helper-table.js';
 import { BYTES_PER_INSN, BYTES_WITHIN_CALL, insnLimitReason } from '../../src/bpf/runtime/insn-budget.js';
 import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
+import type { WorkCounters } from '../../src/bpf/runtime/work-counters.js';
 import { FRAME_SLOT, packetEnd, packetStart } from '../../src/bpf/runtime/xdp-frame.js';
 import {
   BPF_ADD,
@@ -88,6 +91,8 @@ export class Machine {
   resumeAt = 0;
   /** Word of the insn before which a debugger got control. */
   pausedAt = 0;
+  /** What programs do is counted here, if it is. */
+  work: WorkCounters | undefined;
   /** The program under way, when control is outside `interpret`. */
   program!: DecodedProgram;
   /** Run the code that pauses before each insn. */
@@ -142,6 +147,16 @@ export class Machine {
     this.fault = undefined;
     this.program = program;
     this.#enterStack(program, 0);
+  }
+
+  /** Insns of the run, those of callbacks and of the targets of tail calls included. */
+  get executedInsns(): number {
+    return (this.executed - this.charged) / 2;
+  }
+
+  /** A run has ended. */
+  end(): void {
+    this.work?.addInsns(this.executedInsns);
   }
 
   /** Counts work that is worth so many insns. Throws HelperFault when that is more than the run has left. */
@@ -301,8 +316,13 @@ export function addressSlowPath(
   return false;
 }
 
-/** Makes a fault of `machine.reason`, at the insn at word `pc`. */
-export function failWith(machine: Machine, program: DecodedProgram, pc: number): Stop {
+/**
+ * Makes a fault of `machine.reason`, at the insn at word `pc`.
+ *
+ * @param words words of insns that were executed and are not in `machine.executed`
+ */
+export function failWith(machine: Machine, program: DecodedProgram, pc: number, words: number): Stop {
+  machine.executed += words;
   recordFault(machine, program, pc);
   return Stop.FAULT;
 }
@@ -320,6 +340,7 @@ export function callHelper(machine: Machine, program: DecodedProgram, id: number
   const state = runtime.state.address >> 2;
   for (let i = 2; i < 12; i++) i32[state + i] = registers[i]!;
   machine.program = program;
+  machine.work?.addCall(id);
   try {
     program.helpers[id]!();
   } catch (error) {
@@ -340,6 +361,7 @@ export function callHelper(machine: Machine, program: DecodedProgram, id: number
  * bounds of what was found left in the machine. False after a fault, with its `reason`.
  */
 export function lookupElem(machine: Machine, regs: Int32Array): boolean {
+  machine.work?.addCall(BPF_FUNC.map_lookup_elem);
   const map = machine.runtime.maps.get(regs[2]!);
   if (map === undefined || regs[3] !== 0) {
     machine.reason = `r1 = ${hex(regs[2]!, regs[3]!)} is not a map`;
@@ -355,6 +377,7 @@ export function lookupElem(machine: Machine, regs: Int32Array): boolean {
     return false;
   }
   machine.onAccess?.(key, keySize, false);
+  machine.work?.addBytes(keySize);
   if (keySize > BYTES_WITHIN_CALL && !paid(machine, Math.ceil(keySize / BYTES_PER_INSN))) return false;
   const found = map.lookupElem(key);
   const { runtime } = machine;
@@ -412,6 +435,7 @@ export function invokeCallback(machine: Machine, slot: number): void {
  * frame's place: in a local function it returns to the function's caller.
  */
 export function tailCall(machine: Machine, program: DecodedProgram, pc: number): DecodedProgram | undefined {
+  machine.work?.addCall(TAIL_CALL);
   const { registers } = program;
   const map = machine.runtime.maps.get(registers[4]! >>> 0);
   if (map?.programAt === undefined || registers[5] !== 0) {

@@ -128,7 +128,10 @@ export class ProgramDebugger implements ProgramDebugging {
     if (stop === Stop.PAUSED) {
       this.#pc = machine.pausedAt;
       this.#state = this.#pausedState();
-    } else if (stop === Stop.EXIT) {
+      return;
+    }
+    machine.end();
+    if (stop === Stop.EXIT) {
       const { registers } = machine.program;
       this.#state = { state: 'exited', r0: wide(registers[0]!, registers[1]!) };
     } else {

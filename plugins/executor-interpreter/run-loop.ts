@@ -39,7 +39,7 @@ export function interpret(machine: Machine, entry: DecodedProgram, start: number
       pc = machine.resumeAt;
       if (machine.executed > machine.limit) {
         machine.reason = insnLimitReason(machine.limit / 2);
-        return failWith(machine, program, pc);
+        return failWith(machine, program, pc, 0);
       }
     } else {
       return stop;
@@ -489,7 +489,7 @@ function runSlice(
           ((at < packetStart || at > packetEnd - 1) && (at < readStart || at > readEnd - 1))
         ) {
           if (!addressSlowPath(machine, regs, s, code[pc + 1]!, 1, false))
-            return failWith(machine, program, pc);
+            return failWith(machine, program, pc, executed + pc - from + 2);
           readStart = machine.rangeStart | 0;
           readEnd = machine.rangeEnd | 0;
         }
@@ -505,7 +505,7 @@ function runSlice(
           ((at < packetStart || at > packetEnd - 2) && (at < readStart || at > readEnd - 2))
         ) {
           if (!addressSlowPath(machine, regs, s, code[pc + 1]!, 2, false))
-            return failWith(machine, program, pc);
+            return failWith(machine, program, pc, executed + pc - from + 2);
           readStart = machine.rangeStart | 0;
           readEnd = machine.rangeEnd | 0;
         }
@@ -521,7 +521,7 @@ function runSlice(
           ((at < packetStart || at > packetEnd - 4) && (at < readStart || at > readEnd - 4))
         ) {
           if (!addressSlowPath(machine, regs, s, code[pc + 1]!, 4, false))
-            return failWith(machine, program, pc);
+            return failWith(machine, program, pc, executed + pc - from + 2);
           readStart = machine.rangeStart | 0;
           readEnd = machine.rangeEnd | 0;
         }
@@ -537,7 +537,7 @@ function runSlice(
           ((at < packetStart || at > packetEnd - 8) && (at < readStart || at > readEnd - 8))
         ) {
           if (!addressSlowPath(machine, regs, s, code[pc + 1]!, 8, false))
-            return failWith(machine, program, pc);
+            return failWith(machine, program, pc, executed + pc - from + 2);
           readStart = machine.rangeStart | 0;
           readEnd = machine.rangeEnd | 0;
         }
@@ -553,7 +553,7 @@ function runSlice(
           ((at < packetStart || at > packetEnd - 1) && (at < readStart || at > readEnd - 1))
         ) {
           if (!addressSlowPath(machine, regs, s, code[pc + 1]!, 1, false))
-            return failWith(machine, program, pc);
+            return failWith(machine, program, pc, executed + pc - from + 2);
           readStart = machine.rangeStart | 0;
           readEnd = machine.rangeEnd | 0;
         }
@@ -570,7 +570,7 @@ function runSlice(
           ((at < packetStart || at > packetEnd - 2) && (at < readStart || at > readEnd - 2))
         ) {
           if (!addressSlowPath(machine, regs, s, code[pc + 1]!, 2, false))
-            return failWith(machine, program, pc);
+            return failWith(machine, program, pc, executed + pc - from + 2);
           readStart = machine.rangeStart | 0;
           readEnd = machine.rangeEnd | 0;
         }
@@ -587,7 +587,7 @@ function runSlice(
           ((at < packetStart || at > packetEnd - 4) && (at < readStart || at > readEnd - 4))
         ) {
           if (!addressSlowPath(machine, regs, s, code[pc + 1]!, 4, false))
-            return failWith(machine, program, pc);
+            return failWith(machine, program, pc, executed + pc - from + 2);
           readStart = machine.rangeStart | 0;
           readEnd = machine.rangeEnd | 0;
         }
@@ -617,7 +617,7 @@ function runSlice(
           ((at < packetStart || at > packetEnd - 1) && (at < writeStart || at > writeEnd - 1))
         ) {
           if (!addressSlowPath(machine, regs, d, code[pc + 1]!, 1, true))
-            return failWith(machine, program, pc);
+            return failWith(machine, program, pc, executed + pc - from + 2);
           writeStart = machine.rangeStart | 0;
           writeEnd = machine.rangeEnd | 0;
         }
@@ -632,7 +632,7 @@ function runSlice(
           ((at < packetStart || at > packetEnd - 2) && (at < writeStart || at > writeEnd - 2))
         ) {
           if (!addressSlowPath(machine, regs, d, code[pc + 1]!, 2, true))
-            return failWith(machine, program, pc);
+            return failWith(machine, program, pc, executed + pc - from + 2);
           writeStart = machine.rangeStart | 0;
           writeEnd = machine.rangeEnd | 0;
         }
@@ -647,7 +647,7 @@ function runSlice(
           ((at < packetStart || at > packetEnd - 4) && (at < writeStart || at > writeEnd - 4))
         ) {
           if (!addressSlowPath(machine, regs, d, code[pc + 1]!, 4, true))
-            return failWith(machine, program, pc);
+            return failWith(machine, program, pc, executed + pc - from + 2);
           writeStart = machine.rangeStart | 0;
           writeEnd = machine.rangeEnd | 0;
         }
@@ -662,7 +662,7 @@ function runSlice(
           ((at < packetStart || at > packetEnd - 8) && (at < writeStart || at > writeEnd - 8))
         ) {
           if (!addressSlowPath(machine, regs, d, code[pc + 1]!, 8, true))
-            return failWith(machine, program, pc);
+            return failWith(machine, program, pc, executed + pc - from + 2);
           writeStart = machine.rangeStart | 0;
           writeEnd = machine.rangeEnd | 0;
         }
@@ -686,7 +686,7 @@ function runSlice(
         const at = (regs[d]! + code[pc + 1]!) | 0;
         if (regs[d + 1] !== 0 || (at & 3) !== 0 || at < writeStart || at > writeEnd - 4) {
           if (!addressSlowPath(machine, regs, d, code[pc + 1]!, 4, true, true)) {
-            return failWith(machine, program, pc);
+            return failWith(machine, program, pc, executed + pc - from + 2);
           }
           writeStart = machine.rangeStart | 0;
           writeEnd = machine.rangeEnd | 0;
@@ -699,7 +699,7 @@ function runSlice(
         const at = (regs[d]! + code[pc + 1]!) | 0;
         if (regs[d + 1] !== 0 || (at & 7) !== 0 || at < writeStart || at > writeEnd - 8) {
           if (!addressSlowPath(machine, regs, d, code[pc + 1]!, 8, true, true)) {
-            return failWith(machine, program, pc);
+            return failWith(machine, program, pc, executed + pc - from + 2);
           }
           writeStart = machine.rangeStart | 0;
           writeEnd = machine.rangeEnd | 0;
@@ -713,7 +713,8 @@ function runSlice(
         continue;
       }
       case 90 satisfies typeof Op.ATOMIC:
-        if (!atomic(machine, program, pc, d, s)) return failWith(machine, program, pc);
+        if (!atomic(machine, program, pc, d, s))
+          return failWith(machine, program, pc, executed + pc - from + 2);
         pc = (pc + 2) | 0;
         continue;
 
@@ -733,8 +734,7 @@ function runSlice(
         continue;
       case 91 satisfies typeof Op.CALL_LOOKUP:
         if (!lookupElem(machine, regs)) {
-          machine.executed += executed + (pc - from + 2);
-          return failWith(machine, program, pc);
+          return failWith(machine, program, pc, executed + pc - from + 2);
         }
         // What was found is what the program touches next.
         readStart = machine.readableStart | 0;
@@ -745,7 +745,7 @@ function runSlice(
         continue;
       case 4 satisfies typeof Op.CALL_LOCAL:
         executed = (executed + pc - from + 2) | 0;
-        if (!machine.pushFrame(program, pc + 2)) return failWith(machine, program, pc);
+        if (!machine.pushFrame(program, pc + 2)) return failWith(machine, program, pc, executed);
         pc = from = code[pc + 1]! | 0;
         if (executed > sliceEnd) {
           machine.executed += executed;
@@ -761,7 +761,10 @@ function runSlice(
         from = pc;
         const target = tailCall(machine, program, pc - 2);
         if (target === undefined) {
-          if (machine.fault !== undefined) return Stop.FAULT;
+          if (machine.fault !== undefined) {
+            machine.executed += executed;
+            return Stop.FAULT;
+          }
           continue;
         }
         machine.executed += executed;
@@ -794,7 +797,7 @@ function runSlice(
         return Stop.PAUSED;
       default:
         machine.reason = 'control reached a slot that holds no insn';
-        return failWith(machine, program, pc);
+        return failWith(machine, program, pc, executed + pc - from);
     }
 
     // A jump that is taken.

@@ -15,6 +15,7 @@ describe.skipIf(skipped !== '')(`conformance${skipped}`, () => {
         'redirect-target': 'a test run does not tell where a frame would go',
         faults: 'the kernel runs only what it has verified',
         'insn-limit': 'the kernel has limits of its own',
+        work: 'the kernel does not count what programs do',
         clock: 'helpers tell the time of the machine',
         trace: "what programs print goes to the kernel's trace pipe",
         network: 'helpers see the devices and routes of the machine',

@@ -24,6 +24,8 @@ export interface CodeEnvironment {
   readonly checkAccess: number | undefined;
   /** Index of the i32 global with the insns that the run has left. */
   readonly budget: number;
+  /** Address of the counters of work (work-counters.ts); undefined when it is not counted. */
+  readonly workCounters: number | undefined;
   /** `(insn)`: throws because the insn limit is used up. */
   readonly limitReached: number;
 }

@@ -45,6 +45,8 @@ export interface CompileOptions {
   readonly checked: boolean;
   /** What a run's `ProgramTable.budget` starts from. */
   readonly insnLimit: number;
+  /** Address of the counters of work; undefined when it is not counted. */
+  readonly workCounters: number | undefined;
   /**
    * `packet`: R1 is the context, there is a batch entry. `values`: R1 and R2 are whatever the caller passes.
    */
@@ -139,6 +141,7 @@ class ProgramCompiler {
       dynamicFrame: options.table.dynamicFrame,
       budget: module.importGlobal('x', 'budget', I32),
       directory: options.table.directory,
+      workCounters: options.workCounters,
       helper: (id) => helperIndices.get(id)!,
       mayCharge: () => {
         this.#callsCharge = true;
@@ -298,6 +301,7 @@ class ProgramCompiler {
       input,
       analysis,
       charges,
+      predecessors: shape.predecessors,
       environment,
       out,
       exit,

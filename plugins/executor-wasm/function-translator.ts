@@ -20,6 +20,7 @@ import { emitCall, type CallSite, type CallSiteOptions } from './translate-call.
 import { emitCharge, WRITE_FLAG } from './code-environment.js';
 import type { InsnCharges } from './insn-charges.js';
 import type { NodeEmitter } from './structured-control-flow.js';
+import { addCall, addInsn, emitCount, NO_WORK, type WorkCount } from './work-count.js';
 import { emitAlu, emitAtomic, emitCondition, loadOpcode, storeOpcode } from './translate-insn.js';
 import {
   accessSize,
@@ -37,6 +38,7 @@ import { I32, I64, OP, type FunctionWriter } from './wasm-encoder.js';
 export interface TranslationOptions extends CallSiteOptions {
   readonly analysis: FunctionAnalysis;
   readonly charges: InsnCharges;
+  readonly predecessors: readonly (readonly number[])[];
   readonly out: FunctionWriter;
   /** Leave out stores to stack cells that locals hold; see `Translation.readsStackMemory`. */
   readonly elideStackStores: boolean;
@@ -62,6 +64,10 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
   state: ProgramState = { registers: [], cells: new Map() };
   /** State behind each block that was written; what edges start from. */
   readonly #after: (ProgramState | undefined)[] = [];
+  /** What was done up to here and is not in the counters; where nothing is counted, it stays NO_WORK. */
+  #work = NO_WORK;
+  /** The same behind each block that was written. */
+  readonly #workAfter: WorkCount[] = [];
   readonly #wordLocals = new Map<number, number>();
   readonly #wideLocals = new Map<number, number>();
   readonly #cellLocals = new Map<number, number>();
@@ -94,7 +100,8 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
   // What emitStructured asks for.
 
   body(node: number): void {
-    const { input, analysis, charges, environment } = this.options;
+    const { options } = this;
+    const { input, analysis, charges, environment } = options;
     const block = input.function.blocks[node]!;
     this.state = copyState(analysis.before[node]!);
     emitCharge(
@@ -103,13 +110,18 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
       charges.insns[node]!,
       charges.checked[node] === 1 ? { slot: block.start } : undefined,
     );
+    // The count goes on along a way that has no other to meet, so that it is written down where ways meet or end.
+    const before = this.#isMeeting(node) ? undefined : options.predecessors[node]![0];
+    this.#work = before === undefined ? NO_WORK : this.#workAfter[before]!;
     for (let slot = block.start; slot < block.end; slot++) {
       this.out.mark(slot);
+      if (environment.workCounters !== undefined) this.#work = addInsn(this.#work);
       this.#insn(slot);
       step(input, slot, this.state);
       if (input.insns[slot]!.opcode === OP_LDDW) slot++;
     }
     this.#after[node] = this.state;
+    this.#workAfter[node] = this.#work;
   }
 
   condition(node: number): void {
@@ -118,6 +130,7 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
   }
 
   hasEdgeCode(from: number, to: number): boolean {
+    if (this.#workAfter[from] !== NO_WORK && this.#isMeeting(to)) return true;
     const before = this.#after[from]!;
     const after = this.options.analysis.before[to]!;
     const live = this.options.analysis.live[to]!;
@@ -131,17 +144,39 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
   }
 
   edge(from: number, to: number): void {
+    if (this.#isMeeting(to)) this.#emitCount(this.#workAfter[from]!);
     this.#convert(this.#after[from]!, to);
   }
 
   exit(_node: number): void {
     const { exit } = this.options;
+    this.emitCount();
     if (exit.kind === 'return') {
       this.pushWide(0);
       this.out.op(OP.return);
     } else {
       exit.verdict(() => this.pushWord(0));
     }
+  }
+
+  // How work is counted.
+
+  countCall(helper: number, bytes: number): void {
+    if (this.options.environment.workCounters !== undefined) this.#work = addCall(this.#work, helper, bytes);
+  }
+
+  emitCount(): void {
+    this.#emitCount(this.#work);
+  }
+
+  #emitCount(work: WorkCount): void {
+    const { workCounters } = this.options.environment;
+    if (workCounters !== undefined) emitCount(this.out, workCounters, work);
+  }
+
+  /** Whether more ways than one lead to a node: one of them to the entry is the call of the function. */
+  #isMeeting(node: number): boolean {
+    return this.options.predecessors[node]!.length + (node === 0 ? 1 : 0) > 1;
   }
 
   // How registers are pushed and set: what translate-insn.ts works with.

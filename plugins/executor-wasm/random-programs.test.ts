@@ -34,6 +34,7 @@ describe('random programs', () => {
         const environment: ExecutionEnvironment = {
           maps: new Map(),
           world: { trace() {} },
+          countWork: true,
         };
         const loaded = await executor.load(program, environment);
         const stack = runtime.space.regions.find((region) => region.label === 'the stack')!;
@@ -43,6 +44,7 @@ describe('random programs', () => {
         const data = packet ? ring.address(0) + 64 + 256 : buffer.start;
         const r1 = packet ? ring.address(0) : buffer.start;
 
+        const before = loaded.work!.insns;
         const oracle = new Oracle(program.insns, runtime.space.u8.slice());
         const expected = oracle.run([BigInt(r1), packet ? 0n : 64n], stack.start + 512);
 
@@ -55,6 +57,7 @@ describe('random programs', () => {
         expect(runtime.space.read(data, BUFFER_SIZE), `seed ${seed}`).toEqual(
           oracle.memory.slice(data, data + BUFFER_SIZE),
         );
+        expect(loaded.work!.insns - before, `seed ${seed}`).toBe(oracle.executed);
         loaded.close();
       }
     }
@@ -261,6 +264,8 @@ class Generator {
 
 /** RFC 9669, read literally. */
 class Oracle {
+  /** Insns so far. */
+  executed = 0;
   readonly #view: DataView;
 
   constructor(
@@ -275,6 +280,7 @@ class Oracle {
     args.forEach((value, i) => (r[i + 1] = value));
     r[10] = BigInt(frameTop);
     for (let pc = start; ; pc++) {
+      this.executed++;
       const insn = this.insns[pc]!;
       const { opcode, dst, src, off, imm } = insn;
       const klass = opcode & 7;

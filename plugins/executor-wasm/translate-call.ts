@@ -30,6 +30,10 @@ export interface CallSite extends Operands {
   readonly state: ProgramState;
   /** Set when the code reads stack memory that stores must have reached. */
   readsStackMemory: boolean;
+  /** Counts a call, and bytes that code in its place goes through. */
+  countCall(helper: number, bytes: number): void;
+  /** Writes down what was done on the way to here; what comes behind counts it again. */
+  emitCount(): void;
   /** Pushes the stack cell of that index as an i32 (i64 where it is held wide). */
   pushCell(index: number, value: KnownValue): void;
 }
@@ -40,6 +44,9 @@ export function emitCall(at: CallSite, insn: Insn, slot: number): void {
   const plan = planCall(insn, at.state.registers, input);
   const result = callResult(input, plan, at.state);
   const { out } = at;
+  if (plan.kind !== 'local') {
+    at.countCall(insn.imm, plan.kind === 'lookup' ? plan.map.attributes.keySize : 0);
+  }
   switch (plan.kind) {
     case 'local':
       at.readsStackMemory = true;
@@ -215,6 +222,7 @@ function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }, slot
     out.get(program).call(environment.findProgram).tee(target).op(OP.i32_eqz).brIf(miss);
     out.end();
   }
+  at.emitCount();
   out.i32(environment.tailCalls).get(count).i32(1).op(OP.i32_add).memory(OP.i32_store);
   if (frameLocal !== undefined) {
     // Of a main program, about what came before the call; a local function is charged for as it goes.

@@ -11,6 +11,7 @@ import { insnLimitOf, insnLimitReason } from '../../src/bpf/runtime/insn-budget.
 import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import { FRAME_SLOT, FRAME_SLOT_SIZE } from '../../src/bpf/runtime/xdp-frame.js';
 import { FrameRing, openFrames } from '../../src/bpf/runtime/frame-ring.js';
+import { WorkCounters } from '../../src/bpf/runtime/work-counters.js';
 import { XDP_ABORTED } from '../../src/bpf/xdp.js';
 import type {
   CallOutcome,
@@ -53,6 +54,8 @@ export class WasmExecutor implements Executor {
   readonly #options: WasmExecutorOptions;
   /** For as long as programs are loaded. */
   #table: ProgramTable | undefined;
+  /** Of all programs that are counted, from the first on. */
+  #work: WorkCounters | undefined;
 
   constructor(
     @inject(BPF_RUNTIME) runtime: BpfRuntime,
@@ -71,7 +74,10 @@ export class WasmExecutor implements Executor {
     const runtime = this.#runtime;
     const table = (this.#table ??= new ProgramTable(runtime));
     try {
-      return new WasmProgram(program, runtime, environment, table, this.#options, () => this.#release());
+      const work =
+        environment.countWork === true ? (this.#work ??= new WorkCounters(runtime.space)) : undefined;
+      const release = (): void => this.#release();
+      return new WasmProgram(program, runtime, environment, table, this.#options, work, release);
     } catch (error) {
       this.#release();
       throw error;
@@ -118,6 +124,7 @@ class WasmProgram implements LoadedProgram, TableMember {
     readonly environment: ExecutionEnvironment,
     readonly table: ProgramTable,
     readonly options: WasmExecutorOptions,
+    readonly work: WorkCounters | undefined,
     readonly release: () => void,
   ) {
     this.name = program.name;
@@ -128,6 +135,7 @@ class WasmProgram implements LoadedProgram, TableMember {
       check: options.checked === true ? undefined : false,
       invoke: (slot) => (this.#running[`callback ${slot}`] as () => void)(),
       charge: (insns) => this.#charge(insns),
+      work,
       overrides: environment.helperOverrides,
     });
     this.#module = this.#compile('packet');
@@ -138,6 +146,7 @@ class WasmProgram implements LoadedProgram, TableMember {
       modulesByName.delete(this.#module.name);
       throw error;
     }
+    work?.declareHelpers(program.insns);
   }
 
   instantiate(table: WebAssembly.Table): WebAssembly.ExportValue {
@@ -261,6 +270,7 @@ class WasmProgram implements LoadedProgram, TableMember {
       overriddenHelpers: new Set(environment.helperOverrides?.keys()),
       checked: options.checked === true,
       insnLimit: this.#insnLimit,
+      workCounters: this.work?.address,
       entry,
       moduleName: name,
     });

@@ -1,3 +1,5 @@
+import { helperCalls } from '../helper-calls.js';
+import type { Insn } from '../insn.js';
 import type { AddressSpace } from './address-space.js';
 
 /** Helpers with lower ids have a counter each; the kernel has 211 so far. */
@@ -50,10 +52,10 @@ export class WorkCounters {
     return this.#helpers;
   }
 
-  /** A program is loaded that may call these. */
-  declareHelpers(ids: Iterable<number>): void {
+  /** A program of these insns is loaded. */
+  declareHelpers(insns: readonly Insn[]): void {
     const before = this.#declared.size;
-    for (const id of ids) if (isCounted(id)) this.#declared.add(id);
+    for (const { helper } of helperCalls(insns)) if (isCounted(helper)) this.#declared.add(helper);
     if (this.#declared.size > before) this.#helpers = [...this.#declared].sort((a, b) => a - b);
   }
 

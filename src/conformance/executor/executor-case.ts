@@ -59,6 +59,15 @@ export interface XdpCase {
   /** Records of a RINGBUF or PERF_EVENT_ARRAY. */
   readonly records?: Readonly<Record<string, readonly Uint8Array[]>>;
   readonly trace?: readonly string[];
+  /**
+   * What the run did, as `ProgramWork` counts it: calls by the helper's name, of every helper that the programs name;
+   * by default none, and no bytes.
+   */
+  readonly work?: {
+    readonly insns: number;
+    readonly calls?: Readonly<Record<string, number>>;
+    readonly bytes?: number;
+  };
   /** The run ends in a fault whose reason matches; only executors that check their accesses get these. */
   readonly fault?: {
     /** Undefined where the executor may say which of several insns it stopped at. */

@@ -8,6 +8,8 @@ export type ExecutorNeed =
   | 'faults'
   /** `ExecutionEnvironment.insnLimit`. */
   | 'insn-limit'
+  /** `ExecutionEnvironment.countWork`. Cases of other things are then run with work counted, too. */
+  | 'work'
   /** `HelperWorld.now` is the clock that helpers tell. */
   | 'clock'
   /** `HelperWorld.trace` gets what programs print. */
@@ -44,6 +46,7 @@ export function needsOf(one: XdpCase): ExecutorNeed[] {
   const needs: [ExecutorNeed, boolean][] = [
     ['faults', one.fault !== undefined],
     ['insn-limit', one.insnLimit !== undefined],
+    ['work', one.work !== undefined],
     ['clock', one.now !== undefined],
     ['trace', one.trace !== undefined],
     ['network', one.network !== undefined],

@@ -6,7 +6,12 @@ import { BPF_F_RDONLY_PROG, BPF_MAP_TYPE, type MapAttributes } from '../../bpf/m
 import type { Program } from '../../bpf/program.js';
 import { isResidentMap, type BpfMap } from '../../bpf/runtime/bpf-map.js';
 import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
-import type { ExecutionEnvironment, Executor, LoadedProgram } from '../../core/contract/executor.js';
+import type {
+  ExecutionEnvironment,
+  Executor,
+  LoadedProgram,
+  ProgramWork,
+} from '../../core/contract/executor.js';
 import type { MapBackend } from '../../core/contract/map-backend.js';
 import type { Lifecycle } from '../../core/contract/plugin.js';
 import { ALU32_CASES } from './alu32-cases.js';
@@ -30,6 +35,7 @@ import { MAP_CASES } from './map-cases.js';
 import { MEMORY_CASES } from './memory-cases.js';
 import { PACKET_CASES } from './packet-cases.js';
 import { TAIL_CALL_CASES } from './tail-call-cases.js';
+import { WORK_CASES } from './work-cases.js';
 
 export interface ExecutorConformanceOptions {
   /**
@@ -136,13 +142,17 @@ export function executorConformance(
       describe(title, () => {
         for (const one of cases) {
           const run = async (): Promise<void> => {
-            // Once alone, and once in a batch that wraps at the end of the ring.
+            // Once alone, and once in a batch that wraps at the end of the ring; then both with work counted.
             await runXdpCase(bench, one, selection, 'run');
-            const again = new ExecutorBench(makeExecutor, options);
-            try {
-              await runXdpCase(again, one, selection, 'batch');
-            } finally {
-              again.close();
+            const counted =
+              selection.lacks('work') === undefined ? (['counted run', 'counted batch'] as const) : [];
+            for (const how of ['batch', ...counted] as const) {
+              const again = new ExecutorBench(makeExecutor, options);
+              try {
+                await runXdpCase(again, one, selection, how);
+              } finally {
+                again.close();
+              }
             }
           };
           caseTest(one.name, run, needsOf(one));
@@ -216,6 +226,78 @@ export function executorConformance(
       xdp('maps', MAP_CASES);
       xdp('tail calls', TAIL_CALL_CASES);
     }
+    xdp(
+      'work',
+      WORK_CASES.filter((one) => !withoutMaps || one.maps === undefined),
+    );
+    describe('work of several runs', () => {
+      const run = (loaded: LoadedProgram, frames = 1): void => {
+        const ring = loaded.openFrames(3);
+        for (let slot = 0; slot < 3; slot++) ring.load(slot, countingBytes(64));
+        if (frames === 1) expect(loaded.run(ring, 0)).toEqual({ verdict: 2 });
+        else expect(loaded.runBatch(ring, 2, frames)).toBe(0);
+        ring.close();
+      };
+      const CLOCK = 5;
+
+      test(
+        'adds up, over batches and programs, and stays when they are gone',
+        async () => {
+          const first = await load(executor, assemble('r0 = 2\nexit'), { countWork: true });
+          const { work } = first;
+          expect(work?.insns).toBe(0);
+          expect(work?.helpers).toEqual([]);
+          run(first);
+          expect(work?.insns).toBe(2);
+          run(first, 3);
+          expect(work?.insns).toBe(8);
+          const clock = assemble('call bpf_ktime_get_ns\nr0 = 2\nexit');
+          const second = await load(executor, clock, { countWork: true });
+          expect(second.work).toBe(work);
+          expect(work?.helpers).toEqual([CLOCK]);
+          run(second);
+          expect([work?.insns, work?.calls(CLOCK)]).toEqual([11, 1]);
+          first.close();
+          second.close();
+          const third = await load(executor, clock, { countWork: true });
+          run(third);
+          expect(third.work).toBe(work);
+          expect([work?.insns, work?.calls(CLOCK), work?.bytes]).toEqual([14, 2, 0]);
+          third.close();
+        },
+        'work',
+      );
+
+      test(
+        'is counted in calls that are not on a frame',
+        async () => {
+          const insns = assemble('r0 = r1\nr0 += r2\nif r0 == 7 goto pc+1\nr0 += 1\nexit');
+          const loaded = await load(executor, insns, { countWork: true });
+          expect(loaded.call!(3n, 4n)).toEqual({ r0: 7n });
+          expect(loaded.work?.insns).toBe(4);
+          expect(loaded.call!(3n, 5n)).toEqual({ r0: 9n });
+          expect(loaded.work?.insns).toBe(4 + 5);
+          loaded.close();
+        },
+        'work',
+        'runtime-memory',
+      );
+
+      test(
+        'is about the limit where a run is ended by it',
+        async () => {
+          const insns = assemble('again: r0 += 1\nr0 += r0\ngoto again');
+          const loaded = await load(executor, insns, { countWork: true, insnLimit: 100_000 });
+          expect(loaded.call!(0n, 0n)).toHaveProperty('fault');
+          // Executors may look at the limit once in some rounds, and leave out as many.
+          expect(Math.abs(loaded.work!.insns - 100_000)).toBeLessThan(100);
+          loaded.close();
+        },
+        'work',
+        'insn-limit',
+        'runtime-memory',
+      );
+    });
     if (options.checked === true && selection.lacks('faults') === undefined) {
       xdp(
         'faults',
@@ -330,9 +412,10 @@ async function runXdpCase(
   bench: ExecutorBench,
   one: XdpCase,
   selection: CaseSelection,
-  how: 'run' | 'batch',
+  how: 'run' | 'batch' | 'counted run' | 'counted batch',
 ): Promise<void> {
   const { executor } = bench;
+  const countWork = how.startsWith('counted');
   const maps = makeMaps(bench, one.maps ?? {});
   const handles = new Map([...maps.keys()].map((name, index) => [name, index + 1]));
   const byHandle = new Map([...maps.values()].map((map, index) => [index + 1, map]));
@@ -351,6 +434,7 @@ async function runXdpCase(
       maps: byHandle,
       world,
       insnLimit: one.insnLimit,
+      countWork,
     });
     ids.set(name, main.id);
     loaded.push(main);
@@ -363,9 +447,10 @@ async function runXdpCase(
 
   const packet = one.packet ?? countingBytes(64);
   const ring = main!.openFrames(3, packet.length);
-  const slot = how === 'run' ? 1 : 2;
+  const alone = how.endsWith('run');
+  const slot = alone ? 1 : 2;
   ring.load(slot, packet, one.metadata);
-  if (how === 'run') {
+  if (alone) {
     const outcome = main!.run(ring, slot);
     expect(outcome.verdict).toBe(one.verdict);
     expectFault(one, outcome.fault);
@@ -376,6 +461,8 @@ async function runXdpCase(
     expectFault(one, one.fault === undefined ? undefined : main!.lastFault);
   }
 
+  if (one.work !== undefined && countWork) expectWork(one.work, main!.work);
+  if (!countWork) expect(main!.work).toBeUndefined();
   expectBytes(ring.packet(slot), one.packetAfter ?? packet);
   if (one.metadataAfter !== undefined) expect(ring.metadata(slot)).toEqual(copy(one.metadataAfter));
   if (one.redirect !== undefined && selection.lacks('redirect-target') === undefined) {
@@ -400,6 +487,16 @@ async function runXdpCase(
 
   for (const each of loaded) each.close();
   ring.close();
+}
+
+/** Of the only run so far. */
+function expectWork(expected: NonNullable<XdpCase['work']>, work: ProgramWork | undefined): void {
+  const calls = work?.helpers.map((id) => [helperName(id), work.calls(id)] as const);
+  expect({ insns: work?.insns, calls: new Map(calls), bytes: work?.bytes }).toEqual({
+    insns: expected.insns,
+    calls: new Map(Object.entries(expected.calls ?? {})),
+    bytes: expected.bytes ?? 0,
+  });
 }
 
 function expectFault(one: XdpCase, fault: { insn: number; reason: string } | undefined): void {

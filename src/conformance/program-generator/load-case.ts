@@ -17,6 +17,7 @@ export interface LoadCaseOptions {
   readonly executor: Executor;
   readonly world?: HelperWorld | undefined;
   readonly insnLimit?: number | undefined;
+  readonly countWork?: boolean | undefined;
 }
 
 /** A generated case that is ready to run. */
@@ -47,7 +48,8 @@ export async function loadCase(generated: GeneratedCase, options: LoadCaseOption
   try {
     for (const map of generated.maps) maps.set(map.handle, createMap(map, backend, runtime.cpus));
     for (const program of generated.programs) {
-      const environment = { maps, world: options.world ?? { trace() {} }, insnLimit: options.insnLimit };
+      const { world = { trace() {} }, insnLimit, countWork } = options;
+      const environment = { maps, world, insnLimit, countWork };
       programs.push(await executor.load(program, environment));
     }
     for (const { handle, programs: entries } of generated.maps) {

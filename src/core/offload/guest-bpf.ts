@@ -337,6 +337,7 @@ export class GuestBpf {
           facts: verification.facts,
           properties: verification.properties,
           insnLimit: insnLimitFor(verification.properties),
+          countWork: party.countWork,
         });
       } catch (error) {
         return failed(EOPNOTSUPP, `the program cannot be loaded: ${messageOf(error)}`);

@@ -127,6 +127,7 @@ class ObjectLoading {
         facts: verification.facts,
         properties: verification.properties,
         insnLimit: this.options.insnLimit,
+        countWork: this.party.countWork,
       });
       this.#loaded.set(name, loaded);
     }

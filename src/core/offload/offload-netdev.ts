@@ -1,5 +1,6 @@
 import { EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, EOPNOTSUPP, EACCES } from '../../bpf/errno.js';
 import { requiredMaps, type LoadableObject } from '../../bpf/elf/object-closure.js';
+import { helperCalls } from '../../bpf/helper-calls.js';
 import { helperName } from '../../bpf/helper-ids.js';
 import { encodeInsns } from '../../bpf/insn.js';
 import { linkProgram } from '../../bpf/link.js';
@@ -38,7 +39,6 @@ import {
 import { loadObjectProgram, type ProgramRejection } from './load-program.js';
 import { messageOf } from '../diagnostic.js';
 import { OFFLOADABLE_HELPER_IDS } from './offloadable-helpers.js';
-import { helperCalls } from './program-summary.js';
 import type { ControlProtocol } from './protocol/control-protocol.js';
 import { RFC_2019 } from './protocol/rfc-2019/rfc-2019.js';
 

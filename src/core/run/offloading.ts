@@ -70,9 +70,11 @@ export class Offloading {
   /** The host's programs first, then the guests' nics in the order of the plan, each with its program. */
   async attach(): Promise<void> {
     await this.#attachHostPrograms();
+    const { countWork } = this.#options.deployment;
     for (const guest of this.#options.plan.guests) {
       let party: Promise<Party> | undefined;
-      const guestParty = (): Promise<Party> => (party ??= this.#openParty(guest.name, { cpus: guest.cpus }));
+      const guestParty = (): Promise<Party> =>
+        (party ??= this.#openParty(guest.name, { cpus: guest.cpus, countWork }));
       for (const nic of guest.nics) {
         const node = `${guest.name}.${nic.name}`;
         // What a guest offloads runs in a party of its own: no other guest's memory is in reach.
@@ -199,7 +201,8 @@ export class Offloading {
 
   #hostSide(): PartyOptions {
     const { plan, deployment } = this.#options;
-    return { side: 'host', cpus: plan.host.cpus, bindings: deployment.hostBindings };
+    const { hostBindings, countWork } = deployment;
+    return { side: 'host', cpus: plan.host.cpus, bindings: hostBindings, countWork };
   }
 
   async #install(session: NicSession, name: string): Promise<void> {

@@ -81,7 +81,8 @@ export class PluginInstances {
     }
     const executor = await this.instantiate(choices.executor, EXECUTOR, scope);
     scope.bindValue(EXECUTOR, executor);
-    return { name, cpus: mapBackend.cpus ?? options.cpus ?? 1, mapBackend, verifier, executor };
+    const cpus = mapBackend.cpus ?? options.cpus ?? 1;
+    return { name, cpus, mapBackend, verifier, executor, countWork: options.countWork };
   }
 }
 

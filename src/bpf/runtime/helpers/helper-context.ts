@@ -4,6 +4,7 @@ import type { ResidentMap } from '../bpf-map.js';
 import type { HelperWorld } from '../helper-world.js';
 import { BYTES_PER_INSN, BYTES_WITHIN_CALL } from '../insn-budget.js';
 import type { RunState } from '../run-state.js';
+import type { WorkCounters } from '../work-counters.js';
 import { FRAME_SLOT, frameIntact } from '../xdp-frame.js';
 
 /**
@@ -52,6 +53,8 @@ export interface HelperContext {
   readonly check: AccessCheck | undefined;
   readonly invoke: CallbackInvoker | undefined;
   readonly charge: InsnCharge;
+  /** Where the bytes that helpers go through are counted, if they are. */
+  readonly work: WorkCounters | undefined;
 }
 
 /**
@@ -85,8 +88,9 @@ export function pointerArgument(context: HelperContext, n: number, size: number,
   return address;
 }
 
-/** Charges for work on so many bytes, before it is done. */
+/** Counts and charges for work on so many bytes, before it is done. */
 export function chargeBytes(context: HelperContext, bytes: number): void {
+  context.work?.addBytes(bytes);
   if (bytes > BYTES_WITHIN_CALL) context.charge(Math.ceil(bytes / BYTES_PER_INSN));
 }
 

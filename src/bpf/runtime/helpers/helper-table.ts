@@ -2,6 +2,7 @@ import { BPF_FUNC, helperId, helperName, MISSING_FUNCTION } from '../../helper-i
 import type { BpfRuntime } from '../bpf-runtime.js';
 import type { HelperWorld } from '../helper-world.js';
 import type { RunState } from '../run-state.js';
+import type { WorkCounters } from '../work-counters.js';
 import { FRAME_SLOT, packetEnd, packetStart } from '../xdp-frame.js';
 import {
   HelperFault,
@@ -54,6 +55,8 @@ export interface HelperOptions {
   readonly invoke?: CallbackInvoker | undefined;
   /** How the work of helpers is counted towards the insns of the run. Absent: it is not. */
   readonly charge?: InsnCharge | undefined;
+  /** Where the bytes that helpers go through are counted. Calls are the executor's to count. */
+  readonly work?: WorkCounters | undefined;
   /** Replaces helpers, or adds to them; bpf_conformance asks for a helper 5 of its own. */
   readonly overrides?: ReadonlyMap<number, (state: RunState) => void> | undefined;
 }
@@ -90,6 +93,7 @@ export function createHelpers(
     check: options.check === false ? undefined : (options.check ?? defaultAccessCheck(runtime)),
     invoke: options.invoke,
     charge: options.charge ?? (() => {}),
+    work: options.work,
   };
   const functions: (HelperImplementation | undefined)[] = [];
   for (const [id, implementation] of IMPLEMENTATIONS) functions[id] = implementation;

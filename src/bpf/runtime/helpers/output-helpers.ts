@@ -208,6 +208,7 @@ function zeroTerminated(
   for (let length = 0; length < limit && length < 4096; length++) {
     if (fault?.(address + length, 1, false) !== undefined) return undefined;
     if (length % CHARGED_TOGETHER === CHARGED_TOGETHER - 1) context.charge(CHARGED_TOGETHER);
+    context.work?.addBytes(1);
     if (u8[address + length] === 0) {
       return Buffer.from(u8.buffer, u8.byteOffset + address, length).toString('latin1');
     }

@@ -60,8 +60,10 @@ export const PACKET_HELPERS: HelperGroup = {
       context.state.setResult(-EINVAL);
       return;
     }
-    chargeBytes(context, delta);
-    if (delta > 0) u8.fill(0, oldEnd, end);
+    if (delta > 0) {
+      chargeBytes(context, delta);
+      u8.fill(0, oldEnd, end);
+    }
     i32[frame + FRAME_WORD.dataEnd] = end;
     context.state.setResult(0);
   },

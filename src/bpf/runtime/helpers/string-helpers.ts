@@ -38,7 +38,8 @@ export const STRING_HELPERS: HelperGroup = {
     const s2 = state.argLow(3) >>> 0;
     let result = 0;
     for (let i = 0; i < size; i++) {
-      // Byte by byte, each with a check: dearer than a copy.
+      context.work?.addBytes(1);
+      // Each with a check: dearer than a copy.
       if (i % CHARGED_TOGETHER === CHARGED_TOGETHER - 1) context.charge(CHARGED_TOGETHER);
       const a = u8[s1 + i]!;
       const fault = context.check?.(s2 + i, 1, false);
@@ -71,6 +72,7 @@ function parse(context: HelperContext): ParsedNumber | number {
   if (length === 0 || ![0, 8, 10, 16].includes(base)) return -EINVAL;
 
   const looked = Math.min(length, 4096);
+  context.work?.addBytes(looked);
   if (looked >= CHARGED_TOGETHER) context.charge(looked);
   let text = String.fromCharCode(...u8.subarray(buffer, buffer + looked));
   const blanks = /^[ \t\n\v\f\r\xa0]*/.exec(text)![0].length;
