@@ -42,6 +42,7 @@ class WrongExecutor implements Executor {
     return {
       name: loaded.name,
       executor: 'wrong',
+      work: loaded.work,
       id: loaded.id,
       openFrames: (slots) => loaded.openFrames(slots),
       get lastFault() {
@@ -71,6 +72,7 @@ class Bench {
   readonly map: ResidentMap;
   readonly traces: string[] = [];
   insnLimit: number | undefined;
+  countWork = false;
 
   constructor() {
     const map = new MemoryMapBackend(this.runtime).create(
@@ -98,6 +100,7 @@ class Bench {
       maps: new Map([[1, this.map]]),
       world: { trace: (line) => void this.traces.push(line) },
       insnLimit: this.insnLimit,
+      countWork: this.countWork,
     });
   }
 
@@ -319,6 +322,49 @@ describe('a disagreement', () => {
       expect(disagreementOf(() => program.run(bench.ring, 0)).summary).toContain(difference);
     });
   }
+
+  describe('on what a run did', () => {
+    /** Sets R3 twice; what jumps over the first of them leaves the same. */
+    const text = 'r3 = 1\nr3 = 2\ncall bpf_get_smp_processor_id\ncall bpf_ktime_get_ns\nr0 = 2\nexit';
+    const skip = (insn: Insn): Insn =>
+      insn.imm === 1 && insn.dst === 3
+        ? { opcode: op.BPF_JMP | op.BPF_JA, dst: 0, src: 0, off: 1, imm: 0 }
+        : insn;
+    const other = (insn: Insn): Insn =>
+      insn.opcode === op.OP_CALL && insn.imm === 8 ? { ...insn, imm: 5 } : insn;
+
+    // In the smallest program there is: what jumps, what is jumped over, and the exit; or a call and the exit.
+    it.each([
+      ['insns', skip, '3 insns counted against 2'],
+      ['calls', other, '0 calls of bpf_ktime_get_ns counted against 1'],
+    ])('is found in its %s, alone and in a batch', async (_, rewrite, difference) => {
+      const bench = new Bench();
+      bench.countWork = true;
+      const wrong = new WrongExecutor(bench.runtime, rewrite);
+      const program = await bench.program(text, new InterpreterExecutor(bench.runtime), wrong);
+      expect(disagreementOf(() => program.run(bench.ring, 0)).summary).toContain(difference);
+      disagreementOf(() => program.runBatch(bench.ring, 0, 4));
+    });
+
+    it('is none where it is not counted', async () => {
+      const bench = new Bench();
+      const wrong = new WrongExecutor(bench.runtime, skip);
+      const program = await bench.program(text, new InterpreterExecutor(bench.runtime), wrong);
+      expect(program.run(bench.ring, 0)).toEqual({ verdict: 2 });
+    });
+
+    it('is none after a fault, and the work of the first is what is told', async () => {
+      const bench = new Bench();
+      bench.countWork = true;
+      const program = await bench.program(
+        'r2 = 0\nr3 = 1\nif r2 == 0 goto pc+1\nr3 = 2\nr1 = 0x7fff0000ll\n*(u32 *)(r1 +0) = r3\nr0 = 1\nexit',
+        new InterpreterExecutor(bench.runtime),
+        new WasmExecutor(bench.runtime),
+      );
+      expect(program.run(bench.ring, 0).fault).toBeDefined();
+      expect(program.work?.insns).toBe(5);
+    });
+  });
 
   it('is found when one does not notice a fault', async () => {
     const bench = new Bench();

@@ -301,7 +301,7 @@ class ProgramCompiler {
       input,
       analysis,
       charges,
-      predecessors: shape.predecessors,
+      shape,
       environment,
       out,
       exit,

@@ -19,7 +19,7 @@ import { constant, type KnownValue } from './known-value.js';
 import { emitCall, type CallSite, type CallSiteOptions } from './translate-call.js';
 import { emitCharge, WRITE_FLAG } from './code-environment.js';
 import type { InsnCharges } from './insn-charges.js';
-import type { NodeEmitter } from './structured-control-flow.js';
+import type { FlowShape, NodeEmitter } from './structured-control-flow.js';
 import { addCall, addInsn, emitCount, NO_WORK, type WorkCount } from './work-count.js';
 import { emitAlu, emitAtomic, emitCondition, loadOpcode, storeOpcode } from './translate-insn.js';
 import {
@@ -38,7 +38,7 @@ import { I32, I64, OP, type FunctionWriter } from './wasm-encoder.js';
 export interface TranslationOptions extends CallSiteOptions {
   readonly analysis: FunctionAnalysis;
   readonly charges: InsnCharges;
-  readonly predecessors: readonly (readonly number[])[];
+  readonly shape: FlowShape;
   readonly out: FunctionWriter;
   /** Leave out stores to stack cells that locals hold; see `Translation.readsStackMemory`. */
   readonly elideStackStores: boolean;
@@ -68,6 +68,8 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
   #work = NO_WORK;
   /** The same behind each block that was written. */
   readonly #workAfter: WorkCount[] = [];
+  /** Insns of ways that have met others since the counters were added to; undefined where none do. */
+  readonly #insnsLocal: number | undefined;
   readonly #wordLocals = new Map<number, number>();
   readonly #wideLocals = new Map<number, number>();
   readonly #cellLocals = new Map<number, number>();
@@ -76,11 +78,16 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
 
   constructor(readonly options: TranslationOptions) {
     this.out = options.out;
+    const { environment, shape } = options;
+    const counted = environment.workCounters !== undefined;
+    if (counted && shape.nodes.some((node) => this.#isMeeting(node))) this.#insnsLocal = this.out.local(I32);
   }
 
   /** Moves the function's parameters, `[register, local, type]`, to where the first block expects them. */
   enter(parameters: readonly (readonly [register: number, local: number, type: number])[]): void {
     const entry = this.options.input.entry;
+    // The code may stand in a loop of the caller's.
+    if (this.#insnsLocal !== undefined) this.out.i32(0).set(this.#insnsLocal);
     for (const [register, local, type] of parameters) {
       const value = entry[register]!;
       if (value.form === 'const') continue;
@@ -110,8 +117,7 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
       charges.insns[node]!,
       charges.checked[node] === 1 ? { slot: block.start } : undefined,
     );
-    // The count goes on along a way that has no other to meet, so that it is written down where ways meet or end.
-    const before = this.#isMeeting(node) ? undefined : options.predecessors[node]![0];
+    const before = this.#isMeeting(node) ? undefined : options.shape.predecessors[node]![0];
     this.#work = before === undefined ? NO_WORK : this.#workAfter[before]!;
     for (let slot = block.start; slot < block.end; slot++) {
       this.out.mark(slot);
@@ -144,7 +150,7 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
   }
 
   edge(from: number, to: number): void {
-    if (this.#isMeeting(to)) this.#emitCount(this.#workAfter[from]!);
+    if (this.#isMeeting(to)) this.#countEdge(from, to);
     this.#convert(this.#after[from]!, to);
   }
 
@@ -171,12 +177,32 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
 
   #emitCount(work: WorkCount): void {
     const { workCounters } = this.options.environment;
-    if (workCounters !== undefined) emitCount(this.out, workCounters, work);
+    if (workCounters !== undefined) emitCount(this.out, workCounters, work, this.#insnsLocal);
+  }
+
+  /**
+   * Where a way has no other to meet, its count goes on with it. Where it does, insns are added in a local, and to the
+   * counters only where the function is left or a loop goes round, so that little is missing when a run is ended there.
+   */
+  #countEdge(from: number, to: number): void {
+    const { out, options } = this;
+    const work = this.#workAfter[from]!;
+    const local = this.#insnsLocal;
+    const { workCounters } = options.environment;
+    if (workCounters === undefined || local === undefined) return;
+    const { order } = options.shape;
+    if (order[to]! <= order[from]!) {
+      this.#emitCount(work);
+      out.i32(0).set(local);
+    } else {
+      out.get(local).i32(work.insns).op(OP.i32_add).set(local);
+      emitCount(out, workCounters, { ...work, insns: 0 });
+    }
   }
 
   /** Whether more ways than one lead to a node: one of them to the entry is the call of the function. */
   #isMeeting(node: number): boolean {
-    return this.options.predecessors[node]!.length + (node === 0 ? 1 : 0) > 1;
+    return this.options.shape.predecessors[node]!.length + (node === 0 ? 1 : 0) > 1;
   }
 
   // How registers are pushed and set: what translate-insn.ts works with.

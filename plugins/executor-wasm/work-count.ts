@@ -26,14 +26,25 @@ export function addCall(work: WorkCount, helper: number, bytes: number): WorkCou
   return { ...work, bytes: work.bytes + bytes, calls };
 }
 
-/** Adds work to the counters at an address. */
-export function emitCount(out: FunctionWriter, counters: number, { insns, bytes, calls }: WorkCount): void {
-  const add = (offset: number, count: number): void => {
-    if (count === 0) return;
+/**
+ * Adds work to the counters at an address.
+ *
+ * @param insnsLocal an i32 local with insns to be added besides
+ */
+export function emitCount(
+  out: FunctionWriter,
+  counters: number,
+  { insns, bytes, calls }: WorkCount,
+  insnsLocal?: number,
+): void {
+  const add = (offset: number, count: number, local?: number): void => {
+    if (count === 0 && local === undefined) return;
     const at = counters + offset;
-    out.i32(at).i32(at).memory(OP.i64_load).i64(BigInt(count)).op(OP.i64_add).memory(OP.i64_store);
+    out.i32(at).i32(at).memory(OP.f64_load).i32(count);
+    if (local !== undefined) out.get(local).op(OP.i32_add);
+    out.op(OP.f64_convert_i32_u).op(OP.f64_add).memory(OP.f64_store);
   };
-  add(WORK_COUNTER.insns, insns);
+  add(WORK_COUNTER.insns, insns, insnsLocal);
   add(WORK_COUNTER.bytes, bytes);
   for (const [helper, count] of calls) add(WORK_COUNTER.calls + 8 * helper, count);
 }

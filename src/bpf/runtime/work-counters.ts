@@ -5,7 +5,7 @@ import type { AddressSpace } from './address-space.js';
 /** Helpers with lower ids have a counter each; the kernel has 211 so far. */
 export const COUNTED_HELPERS = 256;
 
-/** Byte offsets of the counters, each a u64, little-endian. */
+/** Byte offsets of the counters, each an f64, little-endian: a number that a reader has at once. */
 export const WORK_COUNTER = {
   insns: 0,
   bytes: 8,
@@ -23,28 +23,26 @@ const SIZE = WORK_COUNTER.calls + 8 * COUNTED_HELPERS;
 export class WorkCounters {
   /** Address of the counters. */
   readonly address: number;
-  readonly #u32: Uint32Array;
-  readonly #word: number;
+  readonly #counters: Float64Array;
   readonly #declared = new Set<number>();
   #helpers: readonly number[] = [];
 
   constructor(space: AddressSpace) {
     const region = space.allocate(SIZE, { kind: 'scratch', label: 'counters of work', access: 'none' });
     this.address = region.start;
-    this.#word = region.start >>> 2;
-    this.#u32 = new Uint32Array(space.i32.buffer, 0, space.i32.length);
+    this.#counters = new Float64Array(space.memory.buffer, region.start, SIZE / 8);
   }
 
   get insns(): number {
-    return this.#read(WORK_COUNTER.insns);
+    return this.#counters[WORK_COUNTER.insns / 8]!;
   }
 
   get bytes(): number {
-    return this.#read(WORK_COUNTER.bytes);
+    return this.#counters[WORK_COUNTER.bytes / 8]!;
   }
 
   calls(helper: number): number {
-    return isCounted(helper) ? this.#read(WORK_COUNTER.calls + 8 * helper) : 0;
+    return isCounted(helper) ? this.#counters[WORK_COUNTER.calls / 8 + helper]! : 0;
   }
 
   /** Helpers that programs may call, ascending; another array when there are more. */
@@ -60,29 +58,19 @@ export class WorkCounters {
   }
 
   addInsns(count: number): void {
-    this.#add(WORK_COUNTER.insns, count);
+    this.#add(WORK_COUNTER.insns / 8, count);
   }
 
   addBytes(count: number): void {
-    this.#add(WORK_COUNTER.bytes, count);
+    this.#add(WORK_COUNTER.bytes / 8, count);
   }
 
   addCall(helper: number): void {
-    if (isCounted(helper)) this.#add(WORK_COUNTER.calls + 8 * helper, 1);
+    if (isCounted(helper)) this.#add(WORK_COUNTER.calls / 8 + helper, 1);
   }
 
-  #read(offset: number): number {
-    const at = this.#word + (offset >> 2);
-    return this.#u32[at + 1]! * 2 ** 32 + this.#u32[at]!;
-  }
-
-  /** @param count an integer from 0 to 2^53. */
-  #add(offset: number, count: number): void {
-    const at = this.#word + (offset >> 2);
-    const low = this.#u32[at]! + count;
-    // What is stored is taken modulo 2^32.
-    this.#u32[at] = low;
-    if (low >= 2 ** 32) this.#u32[at + 1] = this.#u32[at + 1]! + Math.floor(low / 2 ** 32);
+  #add(index: number, count: number): void {
+    this.#counters[index] = this.#counters[index]! + count;
   }
 }
 

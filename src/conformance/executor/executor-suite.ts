@@ -243,26 +243,29 @@ export function executorConformance(
       test(
         'adds up, over batches and programs, and stays when they are gone',
         async () => {
-          const first = await load(executor, assemble('r0 = 2\nexit'), { countWork: true });
+          // 6 insns, with a way to go past one of them.
+          const text =
+            'r1 = *(u32 *)(r1 +0)\nr2 = *(u8 *)(r1 +5)\nr0 = 2\nif r2 != 5 goto pc+1\nr0 += 0\nexit';
+          const first = await load(executor, assemble(text), { countWork: true });
           const { work } = first;
           expect(work?.insns).toBe(0);
           expect(work?.helpers).toEqual([]);
           run(first);
-          expect(work?.insns).toBe(2);
+          expect(work?.insns).toBe(6);
           run(first, 3);
-          expect(work?.insns).toBe(8);
+          expect(work?.insns).toBe(24);
           const clock = assemble('call bpf_ktime_get_ns\nr0 = 2\nexit');
           const second = await load(executor, clock, { countWork: true });
           expect(second.work).toBe(work);
           expect(work?.helpers).toEqual([CLOCK]);
           run(second);
-          expect([work?.insns, work?.calls(CLOCK)]).toEqual([11, 1]);
+          expect([work?.insns, work?.calls(CLOCK)]).toEqual([27, 1]);
           first.close();
           second.close();
           const third = await load(executor, clock, { countWork: true });
           run(third);
           expect(third.work).toBe(work);
-          expect([work?.insns, work?.calls(CLOCK), work?.bytes]).toEqual([14, 2, 0]);
+          expect([work?.insns, work?.calls(CLOCK), work?.bytes]).toEqual([30, 2, 0]);
           third.close();
         },
         'work',

@@ -25,6 +25,18 @@ const CASES: Readonly<Record<string, WorkCase>> = {
       exit                        ; 4`,
     work: { insns: 4 },
   },
+  'more insns than an executor may want to copy': {
+    program: `
+      r1 = *(u32 *)(r1 +0)        ; 1
+      r2 = *(u8 *)(r1 +5)         ; 2
+      r0 = 1                      ; 3
+      if r2 == 6 goto out         ; 4
+      r0 += 1                     ; 5
+    out:
+      ${'r0 += 0\n'.repeat(2000)} ; 2000
+      exit                        ; and 1`,
+    work: { insns: 5 + 2000 + 1 },
+  },
   'a branch that is taken': {
     program: `
       r1 = *(u32 *)(r1 +0)        ; 1

@@ -111,6 +111,20 @@ describe('a program offloaded by the guest driver', () => {
     expect(r.driverPlace.history).toEqual([]);
   });
 
+  it('has its work counted where the host’s party says so', async () => {
+    const r = rig({ host: { ...host, countWork: true } });
+    expect(await r.netdev.install(OBJECT, COUNT, 'offload')).toMatchObject({ ok: true });
+    const frames = new FrameRing(host.runtime.space, 1);
+    frames.load(0, new Uint8Array(60));
+    r.place.program!.run(frames, 0);
+    const work = r.place.program!.work!;
+    // Each line of the program but the label: the element is there.
+    expect([work.insns, work.helpers, work.calls(1), work.bytes]).toEqual([12, [1], 1, 4]);
+    const plain = rig();
+    await plain.netdev.install(OBJECT, COUNT, 'offload');
+    expect(plain.place.program!.work).toBeUndefined();
+  });
+
   it('sends maps first, then a copy of the program with the device’s handles', async () => {
     const r = rig();
     const before = structuredClone(COUNT.insns);

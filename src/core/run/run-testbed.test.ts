@@ -4,10 +4,12 @@ import { BUILT_IN_PLUGINS } from '../../presets.js';
 import type { StreamEvent } from '../contract/event.js';
 import { definePlugin, type Lifecycle, type Plugin } from '../contract/plugin.js';
 import { POLICY, type Policy } from '../contract/policy.js';
-import { EXECUTOR } from '../contract/executor.js';
+import type { Program } from '../../bpf/program.js';
+import { EXECUTOR, type ExecutionEnvironment } from '../contract/executor.js';
 import { FABRIC, type Fabric, type NicPlaces } from '../contract/fabric.js';
 import { emptyVerdictCounts, isGuestHook, type ResultDocument } from '../contract/result.js';
 import { EXIT, XdpbedError } from '../diagnostic.js';
+import type { HookPlace } from '../contract/hook-place.js';
 import { TRANSPORT } from '../contract/transport.js';
 import { VERIFIER } from '../contract/verifier.js';
 import { WORKLOAD, type Workload } from '../contract/workload.js';
@@ -291,6 +293,63 @@ describe('a plugin that throws', () => {
       { stage: 'clean-up', message: 'plugin fabric torn failed in down: stuck' },
     ]);
   });
+});
+
+describe('a deployment', () => {
+  it.each([true, undefined])(
+    'has the work of all programs counted where it says so: %s',
+    async (countWork) => {
+      const attached: string[] = [];
+      const place = (where: string): HookPlace => ({
+        attach: async () => {
+          attached.push(where);
+          return {
+            replace: async () => undefined,
+            detach: async () => undefined,
+            counters: async () => emptyVerdictCounts(),
+          };
+        },
+      });
+      const fabric: Fabric = {
+        name: 'charging',
+        deploy: async () => ({
+          hostPlaces: [{ site: 'tap-rx', interface: 'tap0', place: place('host') }],
+          nics: [
+            {
+              ...NIC_PLACES,
+              driver: {
+                kind: 'local',
+                control: { send: async () => Uint8Array.of(0) },
+                hook: place('guest'),
+                up: async () => undefined,
+              },
+            },
+          ],
+          ...(countWork === undefined ? {} : { countWork }),
+          traffic: () => Promise.reject(new Error('no traffic')),
+          down: async () => undefined,
+        }),
+      };
+      const asked: (boolean | undefined)[] = [];
+      const executor = {
+        name: 'bad',
+        load: async (_: Program, environment: ExecutionEnvironment) => {
+          asked.push(environment.countWork);
+          return PROGRAM;
+        },
+      };
+      const text = testbed('plugins: { fabric: { use: charging }, executor: { use: bad } }')
+        .replace('tap0: {}', 'tap0: { rx-program: count }')
+        .replace('placement: host', 'placement: guest');
+      const failures = await failuresOf(text, [
+        plugin('fabric', 'charging', fabric),
+        plugin('executor', 'bad', executor),
+      ]);
+      expect(failures).toMatchObject([{ message: 'plugin fabric charging failed in traffic: no traffic' }]);
+      expect(attached).toEqual(['host', 'guest']);
+      expect(asked).toEqual([countWork, countWork]);
+    },
+  );
 });
 
 describe('a guest that cannot be brought up', () => {
