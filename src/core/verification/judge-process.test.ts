@@ -339,8 +339,10 @@ describe('the pool of judges', () => {
   it('takes no memory of one verifier for that of another’s program', async () => {
     const held = 'globalThis.held = new Uint8Array(100 << 20).fill(1);';
     const path = join(folder, 'large.mjs');
-    const small = verifierThat('return ACCEPTED;');
-    const large = verifierThat('return ACCEPTED;');
+    // Long enough to be looked at.
+    const slow = 'await new Promise((resolve) => setTimeout(resolve, 200)); return ACCEPTED;';
+    const small = verifierThat(slow);
+    const large = verifierThat(slow);
     writeFileSync(path, `${held} export { default } from ${JSON.stringify(large.verifiers[0]!.module)};`);
     const pool = new JudgePool();
     const limits = { ...LIMITS, memoryMiB: 64 };
