@@ -9,6 +9,7 @@ import {
   mapNextKey,
   redirectByTailCall,
   type KernelLoadedProgram,
+  type KernelMapFds,
   type NetworkNamespace,
   type VerdictCounters,
 } from '../../src/linux/index.js';
@@ -67,34 +68,38 @@ export class HostNic {
   }
 
   #variant(loaded: KernelLoadedProgram, counters: VerdictCounters): Variant {
-    const { program, mapFds } = loaded;
-    const maps = added(mapFds, { counters: counters.fd });
-    const counting = requireRewritten(
-      loaded,
-      countVerdicts(program, { counters: maps.handle.counters, facts: loaded.facts }),
-    );
-    if (!FROM_NIC.has(this.hook)) return { program: counting.program, maps: maps.fds };
-    const types = new Map([...maps.fds].map(([handle, fd]) => [handle, { type: typeOf(fd) }]));
-    const { handle: programsHandle } = added(maps.fds, { programs: 0 });
-    const devices = [...maps.fds.values()].filter((fd) => DEVICE_MAPS.has(typeOf(fd)));
-    const redirecting = redirectByTailCall(counting.program, {
-      programs: programsHandle.programs,
-      maps: types,
-      likelyKeys: devices.flatMap((fd) => keysOf(fd)).slice(0, MAX_LIKELY_KEYS),
-      facts: counting.facts,
-    });
-    if (!redirecting.ok) {
-      this.#refusal = redirecting.reason;
-      return { program: counting.program, maps: maps.fds };
+    const { program, mapFds, facts } = loaded;
+    const { fds, handle } = added(mapFds, { counters: counters.fd });
+    // There is no map of programs yet.
+    const { programs } = added(fds, { programs: 0 }).handle;
+    const redirecting = FROM_NIC.has(this.hook)
+      ? redirectByTailCall(program, {
+          programs,
+          maps: new Map([...fds].map(([number, fd]) => [number, { type: typeOf(fd) }])),
+          likelyKeys: deviceKeys(mapFds),
+          counters: handle.counters,
+          facts,
+        })
+      : undefined;
+    if (redirecting?.ok !== true) {
+      if (redirecting !== undefined) this.#refusal = redirecting.reason;
+      const counting = countVerdicts(program, { counters: handle.counters, facts });
+      return { program: requireRewritten(loaded, counting).program, maps: fds };
     }
-    const deviceMap = maps.fds.get(redirecting.deviceMap)!;
+    const deviceMap = fds.get(redirecting.deviceMap)!;
     this.#slots?.programs.close();
     this.#slots = { programs: HookMap.programs('in_front', entriesOf(deviceMap)), deviceMap };
     return {
       program: redirecting.program,
-      maps: new Map([...maps.fds, [programsHandle.programs, this.#slots.programs.fd]]),
+      maps: new Map([...fds, [programs, this.#slots.programs.fd]]),
     };
   }
+}
+
+/** The first keys of the device maps among these. */
+function deviceKeys(mapFds: KernelMapFds): number[] {
+  const devices = [...mapFds.values()].filter((fd) => DEVICE_MAPS.has(typeOf(fd)));
+  return devices.flatMap((fd) => keysOf(fd)).slice(0, MAX_LIKELY_KEYS);
 }
 
 /** Keys of a device map whose entry is this device, or any. */

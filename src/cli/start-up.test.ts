@@ -62,4 +62,12 @@ describe('a command imports what it runs (of the built package: npm run build)',
     expect(libraries(modules)).not.toContain('koffi');
     expect([...modules].filter((module) => module.startsWith('src/linux/'))).toEqual([]);
   });
+
+  it('validate: libraries of many modules as one each', () => {
+    const modules = modulesOf('validate', 'testbeds/rfc-2019.testbed.yaml');
+    for (const library of ['typebox', 'ajv', 'yaml']) expect(modules).toContain(`libraries/${library}.js`);
+    expect(libraries(modules)).not.toContain('@sinclair/typebox');
+    expect(libraries(modules)).not.toContain('ajv');
+    expect(libraries(modules)).not.toContain('yaml');
+  });
 });

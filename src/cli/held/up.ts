@@ -4,8 +4,8 @@ import { fileURLToPath } from 'node:url';
 import { childEnvironment, compiledModule } from '../../core/child-process-module.js';
 import { EXIT, XdpbedError, type ExitCode } from '../../core/diagnostic.js';
 import { errorOfMessage } from '../../core/failure-message.js';
-import { encodeRunSpec } from '../../core/run/run-spec-codec.js';
-import { loadTestbed, type ResolvedTestbed } from '../../core/testbed/resolve-testbed.js';
+import type { ResolvedTestbed } from '../../core/testbed/resolve-testbed.js';
+import type { RunSpec } from '../../core/contract/run-spec.js';
 import type { CliContext } from '../cli-context.js';
 import { toResolveOptions, type TestbedOptions } from '../testbed-options.js';
 import { checkFormat, formatState } from './format-state.js';
@@ -22,11 +22,17 @@ interface UpOptions extends TestbedOptions {
 export async function up(context: CliContext, file: string, options: UpOptions): Promise<ExitCode> {
   checkFormat(options.format);
   const interruption = context.interruption();
-  // It starts while the testbed is read.
+  // It starts while the testbed is read, and what reads it is imported.
   const holder = new Holder();
   try {
+    const [{ loadTestbed }, { encodeRunSpec }] = await Promise.all([
+      import('../../core/testbed/resolve-testbed.js'),
+      import('../../core/run/run-spec-codec.js'),
+    ]);
     const testbed = await loadTestbed(file, context.registry, toResolveOptions(options));
-    const state = await holder.hold(onlyRun(testbed), interruption);
+    const { name, folder, objects } = testbed;
+    const spec = encodeRunSpec(onlyRun(testbed));
+    const state = await holder.hold({ testbed: name, folder, spec, objects }, interruption);
     context.terminal.out(formatState(state, options.format));
     return EXIT.OK;
   } finally {
@@ -34,7 +40,7 @@ export async function up(context: CliContext, file: string, options: UpOptions):
   }
 }
 
-function onlyRun({ name, folder, objects, runs }: ResolvedTestbed): HoldMessage {
+function onlyRun({ name, runs }: ResolvedTestbed): RunSpec {
   if (runs.length !== 1) {
     const axes = Object.keys(runs[0]!.plan.axes)
       .map((axis) => ({ axis, variants: [...new Set(runs.map(({ plan }) => plan.axes[axis]!))] }))
@@ -49,7 +55,7 @@ function onlyRun({ name, folder, objects, runs }: ResolvedTestbed): HoldMessage 
       },
     );
   }
-  return { testbed: name, folder, spec: encodeRunSpec(runs[0]!), objects };
+  return runs[0]!;
 }
 
 /** The process that holds the run, as long as it is this one's child. */

@@ -116,6 +116,14 @@ export interface VerificationPlan {
   readonly atOncePerGuest: number;
 }
 
+/** Of a testbed that says nothing of it. */
+export const DEFAULT_VERIFICATION: VerificationPlan = {
+  milliseconds: 10_000,
+  memoryMiB: 256,
+  atOnce: 2,
+  atOncePerGuest: 1,
+};
+
 export interface GuestPlan {
   readonly name: string;
   /** Undefined on a fabric that has but one kind of guest (`Plugin.guests`). */

@@ -250,8 +250,15 @@ class RunExecution {
 
     const guest = await this.#partyChoices(plugins);
     const host = plugins.host === undefined ? guest : await this.#partyChoices(plugins.host);
-    const judging = (choices: PartyChoices): GuestVerification =>
-      new GuestVerification(this.#spec.plan.host.verification, judgeRecipe(choices), signal);
+    const { plan } = this.#spec;
+    const recipes = { guest: judgeRecipe(guest), host: judgeRecipe(host) };
+    const judging = (side: 'guest' | 'host'): GuestVerification =>
+      new GuestVerification(plan.host.verification, recipes[side], signal);
+    // While everything else is brought up.
+    GuestVerification.prepare(
+      plan.host.verification,
+      judgingSides(plan).map((side) => recipes[side]),
+    );
     const parties: PartyFactory = {
       open: (name, options) =>
         this.#instances.openParty(name, options?.side === 'host' ? host : guest, {
@@ -272,8 +279,8 @@ class RunExecution {
       random,
       objects,
       parties,
-      verification: judging(host),
-      ownVerification: { guest: judging(guest), host: judging(host) },
+      verification: judging('host'),
+      ownVerification: { guest: judging('guest'), host: judging('host') },
       policies,
       turns,
     };
@@ -432,6 +439,21 @@ class RunExecution {
       throw pluginFailure(pluginName(choice), 'frames', error);
     }
   }
+}
+
+/** Whose verifiers, as far as they are here, are going to judge programs that the run attaches. */
+function judgingSides({ host, guests }: RunPlan): ('guest' | 'host')[] {
+  const attached = guests.flatMap(({ kind, nics }) =>
+    nics.flatMap(({ program, placement }) => (program === undefined ? [] : [{ kind, placement }])),
+  );
+  const sides: ('guest' | 'host')[] = [];
+  const isHosts =
+    host.nics.some(({ program }) => program !== undefined) ||
+    host.taps.some(({ rxProgram }) => rxProgram !== undefined) ||
+    attached.some(({ placement }) => placement === 'host');
+  if (isHosts) sides.push('host');
+  if (attached.some(({ kind }) => kind !== 'qemu')) sides.push('guest');
+  return sides;
 }
 
 /** Undefined when a verifier works only in the scope of the run, or has no module that another process could import. */

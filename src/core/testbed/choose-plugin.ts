@@ -14,6 +14,9 @@ export interface PluginChoice {
 /** Where plugins are found. */
 export type PluginSource = Pick<PluginRegistry, 'locate' | 'load'>;
 
+/** Of the process: a run names a dozen plugins, a testbed's runs the same ones again. */
+const VALIDATOR = new SchemaValidator();
+
 /** Whose schema a plugin's is. */
 export function schemaOrigin(location: PluginLocation): 'own' | 'foreign' {
   return location.kind === 'module' ? 'foreign' : 'own';
@@ -30,7 +33,7 @@ export async function choosePlugin(
   const location = await registry.locate(role, name, folder);
   const plugin = await registry.load(role, name, location);
   const checked = structuredClone(config);
-  const violations = new SchemaValidator().validate(plugin.configSchema, checked, schemaOrigin(location));
+  const violations = VALIDATOR.validate(plugin.configSchema, checked, schemaOrigin(location));
   if (violations.length > 0) {
     const { path, message } = violations[0]!;
     throw new XdpbedError('usage', `${role} ${name}: ${path.join('.')}: ${message}`);

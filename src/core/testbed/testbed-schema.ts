@@ -1,5 +1,5 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox';
-import { GUEST_KINDS, HOOK_POINTS } from '../contract/plan.js';
+import { DEFAULT_VERIFICATION, GUEST_KINDS, HOOK_POINTS } from '../contract/plan.js';
 import { Comparison, emptyVerdictCounts, FATES, HOOK_SITES } from '../contract/result.js';
 
 /**
@@ -203,26 +203,26 @@ export const HostSection = Type.Object(
         milliseconds: Type.Integer({
           minimum: 1,
           maximum: 600_000,
-          default: 10_000,
+          default: DEFAULT_VERIFICATION.milliseconds,
           description:
             'ms of CPU time to judge one program; then it is rejected, whatever the verifier is at, and at the latest after ten times as long by the clock',
         }),
         'memory-mib': Type.Integer({
           minimum: 32,
           maximum: 4096,
-          default: 256,
+          default: DEFAULT_VERIFICATION.memoryMiB,
           description: 'memory that judging one program may take',
         }),
         'at-once': Type.Integer({
           minimum: 1,
           maximum: 64,
-          default: 2,
+          default: DEFAULT_VERIFICATION.atOnce,
           description: 'programs judged at the same time; further ones wait, by turns of the guests',
         }),
         'at-once-per-guest': Type.Integer({
           minimum: 1,
           maximum: 64,
-          default: 1,
+          default: DEFAULT_VERIFICATION.atOncePerGuest,
           description: 'of these, programs of one guest',
         }),
       },

@@ -4,6 +4,7 @@ import type { VerificationResult } from '../contract/result.js';
 import { FairQueue } from './fair-queue.js';
 import { JUDGES } from './judge-pool.js';
 import type { JudgeRecipe } from './judge-messages.js';
+import type { JudgeLimits } from './judge-process.js';
 
 /**
  * The verifying that the host does on behalf of the guests of one run. What a guest sends is made to be slow, if need
@@ -37,6 +38,12 @@ export class GuestVerification {
     this.#queue = new FairQueue({ atOnce: plan.atOnce, atOncePerName: plan.atOncePerGuest });
   }
 
+  /** Has what judges programs in other processes made ready there before the first comes. */
+  static prepare(plan: VerificationPlan, recipes: readonly (JudgeRecipe | undefined)[]): void {
+    const elsewhere = recipes.filter((recipe) => recipe !== undefined);
+    if (elsewhere.length > 0) JUDGES.prepare(limitsOf(plan), elsewhere);
+  }
+
   /** What it cost so far. */
   get cost(): VerificationResult {
     return this.#cost;
@@ -61,8 +68,7 @@ export class GuestVerification {
   }
 
   async #judge(own: Verifier, request: VerifyRequest): Promise<Verification> {
-    const { milliseconds, memoryMiB } = this.#plan;
-    const limits = { milliseconds, memoryMiB };
+    const limits = limitsOf(this.#plan);
     const started = performance.now();
     let held = 0;
     let verification: Verification;
@@ -88,6 +94,10 @@ export class GuestVerification {
   #note(change: Partial<VerificationResult>): void {
     this.#cost = { ...this.#cost, ...change };
   }
+}
+
+function limitsOf({ milliseconds, memoryMiB }: VerificationPlan): JudgeLimits {
+  return { milliseconds, memoryMiB };
 }
 
 /**

@@ -17,7 +17,7 @@ import type { JudgeWatchData } from './judge-watch.js';
 const BYTES_TO_GIVE_BACK = 32 * 1024 * 1024;
 
 const underWay = new Map<number, AbortController>();
-/** Shared with the thread that watches: the number of the one that began last, 0 when none is under way. */
+/** Shared with the thread that watches: the number of the one that began last; less than 0 while a verifier is made, 0 when nothing is under way. */
 const latest = new Int32Array(new SharedArrayBuffer(4));
 // A verifier that does not give way keeps this thread from hearing of anything.
 const watch = new Worker(new URL('./judge-watch.js', import.meta.url), {
@@ -26,7 +26,10 @@ const watch = new Worker(new URL('./judge-watch.js', import.meta.url), {
   resourceLimits: { maxOldGenerationSizeMb: 8, maxYoungGenerationSizeMb: 2 },
 });
 watch.unref();
-let verifier: Verifier | undefined;
+/** By the ids of their recipes. */
+const verifiers = new Map<number, Verifier>();
+/** One after the other, so that what each takes can be told. */
+let preparing: Promise<void> = Promise.resolve();
 let rssWhenReady = 0;
 
 function post(message: FromJudge): void {
@@ -34,26 +37,37 @@ function post(message: FromJudge): void {
   process.send?.(message, undefined, undefined, () => undefined);
 }
 
-async function makeVerifier({ rule, verifiers }: JudgeRecipe): Promise<Verifier> {
+async function makeVerifier(recipe: JudgeRecipe): Promise<Verifier> {
   const instances = new PluginInstances(new Scope("a judge's process"), new LifecycleManager());
   const members: Verifier[] = [];
-  for (const { module, config } of verifiers) {
+  for (const { module, config } of recipe.verifiers) {
     const { default: plugin } = (await import(module)) as { default: Plugin };
     members.push(await instances.instantiate({ plugin, config }, VERIFIER));
   }
-  return members.length === 1 ? members[0]! : new VerifierPanel(members, rule);
+  return members.length === 1 ? members[0]! : new VerifierPanel(members, recipe.rule);
 }
 
-async function prepare(recipe: JudgeRecipe): Promise<void> {
+async function prepare({ recipeId, recipe }: ToJudge & { kind: 'recipe' }): Promise<void> {
   try {
-    verifier = await makeVerifier(recipe);
-    // Not before: starting is the host's own work.
-    watch.postMessage('started');
-    await once(watch, 'message');
-    rssWhenReady = process.memoryUsage.rss();
-    post({ kind: 'ready', name: verifier.name });
+    const isFirst = verifiers.size === 0;
+    const rss = process.memoryUsage.rss();
+    // The thread that watches sees to it that this is not kept waiting for ever, if it has to stand back already.
+    Atomics.store(latest, 0, -1 - recipeId);
+    const verifier = await makeVerifier(recipe);
+    verifiers.set(recipeId, verifier);
+    if (isFirst) {
+      // Not before: starting is the host's own work.
+      watch.postMessage('started');
+      await once(watch, 'message');
+      rssWhenReady = process.memoryUsage.rss();
+    } else {
+      rssWhenReady += Math.max(0, process.memoryUsage.rss() - rss);
+    }
+    post({ kind: 'ready', recipeId, name: verifier.name });
   } catch (error) {
     post({ kind: 'unusable', failure: failureMessage(error) });
+  } finally {
+    Atomics.store(latest, 0, 0);
   }
 }
 
@@ -64,14 +78,16 @@ function cpuMilliseconds(): number {
 }
 
 async function verify(message: ToJudge & { kind: 'verify' }): Promise<void> {
-  const { id, maps, log } = message;
+  const { id, recipeId, maps, log } = message;
   const limits = { ...message.limits, clock: cpuMilliseconds };
   const abort = new AbortController();
   underWay.set(id, abort);
   Atomics.store(latest, 0, id);
   try {
     const program = { ...message.program, insns: decodeInsns(message.program.insns) };
-    const verification = await verifier!.verify({ program, maps, log, limits, signal: abort.signal });
+    const verification = await verifiers
+      .get(recipeId)!
+      .verify({ program, maps, log, limits, signal: abort.signal });
     post({ kind: 'verified', id, verification });
   } catch (error) {
     post({ kind: 'failed', id, failure: failureMessage(error) });
@@ -86,7 +102,7 @@ async function verify(message: ToJudge & { kind: 'verify' }): Promise<void> {
 process.on('message', (message: ToJudge) => {
   switch (message.kind) {
     case 'recipe':
-      void prepare(message.recipe);
+      preparing = preparing.then(() => prepare(message));
       return;
     case 'verify':
       void verify(message);

@@ -13,11 +13,12 @@ export interface JudgeRecipe {
 export type ProgramMessage = Omit<Program, 'insns'> & { readonly insns: Uint8Array };
 
 export type ToJudge =
-  /** The first message. */
-  | { readonly kind: 'recipe'; readonly recipe: JudgeRecipe }
+  | { readonly kind: 'recipe'; readonly recipeId: number; readonly recipe: JudgeRecipe }
   | {
       readonly kind: 'verify';
       readonly id: number;
+      /** Of one that is ready. */
+      readonly recipeId: number;
       readonly program: ProgramMessage;
       readonly maps: ReadonlyMap<number, VerifierMap>;
       readonly log: boolean;
@@ -26,7 +27,7 @@ export type ToJudge =
   | { readonly kind: 'cancel'; readonly id: number };
 
 export type FromJudge =
-  | { readonly kind: 'ready'; readonly name: string }
+  | { readonly kind: 'ready'; readonly recipeId: number; readonly name: string }
   | { readonly kind: 'unusable'; readonly failure: FailureMessage }
   | { readonly kind: 'verified'; readonly id: number; readonly verification: Verification }
   | { readonly kind: 'failed'; readonly id: number; readonly failure: FailureMessage };

@@ -8,23 +8,31 @@ const MAX_IDLE = 2;
 const MS_IDLE = 5_000;
 
 interface Idle {
-  readonly key: string;
   readonly judge: JudgeProcess;
   readonly timer: NodeJS.Timeout;
 }
 
-/** Processes with a verifier in each; how many there are at once is for the caller to say. */
+/** Processes with verifiers in each; how many there are at once is for the caller to say. */
 export class JudgePool {
   readonly #idle: Idle[] = [];
 
   async verify(recipe: JudgeRecipe, limits: JudgeLimits, request: VerifyRequest): Promise<Judgement> {
-    const key = JSON.stringify([recipe, limits]);
-    const judge = this.#take(key) ?? new JudgeProcess(recipe, limits);
+    const judge = this.#take(limits, [recipe]) ?? new JudgeProcess(limits);
     try {
-      return await judge.verify(request);
+      return await judge.verify(recipe, request);
     } finally {
-      if (judge.usable) this.#put(key, judge);
+      if (judge.usable) this.#put(judge);
     }
+  }
+
+  /**
+   * Has an idle judge make ready what these recipes say, and a process start for it where there is none. Nothing waits for
+   * it but the next verification.
+   */
+  prepare(limits: JudgeLimits, recipes: readonly JudgeRecipe[] = []): void {
+    const judge = this.#take(limits, recipes) ?? new JudgeProcess(limits);
+    for (const recipe of recipes) judge.prepare(recipe);
+    this.#put(judge);
   }
 
   /** Idle judges. */
@@ -37,17 +45,25 @@ export class JudgePool {
     for (const idle of [...this.#idle]) this.#drop(idle);
   }
 
-  #take(key: string): JudgeProcess | undefined {
-    const index = this.#idle.findLastIndex((each) => each.key === key && each.judge.usable);
-    if (index < 0) return undefined;
-    const [{ judge, timer }] = this.#idle.splice(index, 1) as [Idle];
-    clearTimeout(timer);
-    return judge;
+  /** The idle one with these limits that has the most of these recipes ready, of equals the last. */
+  #take(limits: JudgeLimits, recipes: readonly JudgeRecipe[]): JudgeProcess | undefined {
+    let best: Idle | undefined;
+    let most = 0;
+    for (const each of this.#idle) {
+      if (!each.judge.usable || !isSame(each.judge.limits, limits)) continue;
+      const known = recipes.filter((recipe) => each.judge.knows(recipe)).length;
+      if (best !== undefined && known < most) continue;
+      [best, most] = [each, known];
+    }
+    if (best === undefined) return undefined;
+    clearTimeout(best.timer);
+    this.#idle.splice(this.#idle.indexOf(best), 1);
+    return best.judge;
   }
 
-  #put(key: string, judge: JudgeProcess): void {
+  #put(judge: JudgeProcess): void {
     const timer = setTimeout(() => this.#drop(idle), MS_IDLE).unref();
-    const idle: Idle = { key, judge, timer };
+    const idle: Idle = { judge, timer };
     this.#idle.push(idle);
     if (this.#idle.length > MAX_IDLE) this.#drop(this.#idle[0]!);
   }
@@ -58,6 +74,10 @@ export class JudgePool {
     if (index >= 0) this.#idle.splice(index, 1);
     idle.judge.close();
   }
+}
+
+function isSame(one: JudgeLimits, other: JudgeLimits): boolean {
+  return one.milliseconds === other.milliseconds && one.memoryMiB === other.memoryMiB;
 }
 
 /** This process's own. Idle ones do not keep it from ending, and end with it. */

@@ -67,8 +67,27 @@ function isAlive(pid: number): boolean {
   }
 }
 
+type Judge = Pick<JudgeProcess, 'usable' | 'pid' | 'close'> & {
+  verify(request: VerifyRequest): ReturnType<JudgeProcess['verify']>;
+};
+
+/** A process that is asked for what one recipe says. */
+function judgeOf(recipe: JudgeRecipe, limits: JudgeLimits): Judge {
+  const judge = new JudgeProcess(limits);
+  return {
+    get usable() {
+      return judge.usable;
+    },
+    get pid() {
+      return judge.pid;
+    },
+    verify: (request: VerifyRequest) => judge.verify(recipe, request),
+    close: () => judge.close(),
+  };
+}
+
 async function judged(recipe: JudgeRecipe, limits: JudgeLimits = LIMITS) {
-  const judge = new JudgeProcess(recipe, limits);
+  const judge = judgeOf(recipe, limits);
   try {
     const { verification } = await judge.verify(PASS);
     return verification.accepted ? 'accepted' : verification.code;
@@ -82,7 +101,7 @@ describe('a verifier in a process of its own', () => {
     const { DEFAULT_CONFIG } = await import('../../../plugins/verifier-abstract/config.js');
     const { AbstractVerifier } = await import('../../../plugins/verifier-abstract/abstract-verifier.js');
     const config = { ...DEFAULT_CONFIG, deterministic: true };
-    const judge = new JudgeProcess({ rule: 'all', verifiers: [{ module: abstract, config }] }, LIMITS);
+    const judge = judgeOf({ rule: 'all', verifiers: [{ module: abstract, config }] }, LIMITS);
     const here = new AbstractVerifier(config);
     const unsafe = request('r2 = *(u32 *)(r1 + 0)\nr0 = *(u8 *)(r2 + 0)\nexit');
     for (const each of [PASS, unsafe, { ...unsafe, log: true }]) {
@@ -101,7 +120,7 @@ describe('a verifier in a process of its own', () => {
         { module: of('abstract'), config: DEFAULT_CONFIG },
       ],
     };
-    const judge = new JudgeProcess(recipe, LIMITS);
+    const judge = judgeOf(recipe, LIMITS);
     const { verification } = await judge.verify(PASS);
     judge.close();
     expect(verification.opinions?.map((opinion) => opinion.verifier)).toEqual(['structural', 'abstract']);
@@ -152,7 +171,7 @@ describe('a verifier in a process of its own', () => {
   });
 
   it('gets the limits, so that it can end by itself', async () => {
-    const judge = new JudgeProcess(
+    const judge = judgeOf(
       verifierThat('return { ...ACCEPTED, log: JSON.stringify(request.limits) };'),
       LIMITS,
     );
@@ -162,7 +181,7 @@ describe('a verifier in a process of its own', () => {
   });
 
   it('stops when nobody waits for it any more, and judges the next', async () => {
-    const judge = new JudgeProcess(
+    const judge = judgeOf(
       verifierThat(`if (calls !== 2) return ACCEPTED;
         await new Promise((_, reject) => request.signal.addEventListener('abort', () => reject(new Error('stopped'))));`),
       LIMITS,
@@ -178,7 +197,7 @@ describe('a verifier in a process of its own', () => {
   });
 
   it('is ended when it does not stop', async () => {
-    const judge = new JudgeProcess(verifierThat('if (calls > 1) for (;;); return ACCEPTED;'), LIMITS);
+    const judge = judgeOf(verifierThat('if (calls > 1) for (;;); return ACCEPTED;'), LIMITS);
     await judge.verify(PASS);
     const abort = new AbortController();
     setTimeout(() => abort.abort(new Error('a reset')), 100);
@@ -193,7 +212,7 @@ describe.runIf(process.platform === 'linux')('a judge that gets little of the CP
   const mayChange = spawnSync('sh', ['-c', 'chrt -i -p 0 $$ && chrt -o -p 0 $$']).status === 0;
 
   /** Of the thread that judges: 0 is SCHED_OTHER, 5 SCHED_IDLE. */
-  function policyOf(judge: JudgeProcess): string {
+  function policyOf(judge: Judge): string {
     const stat = readFileSync(`/proc/${judge.pid}/stat`, 'latin1');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     // proc(5): the 41st field.
@@ -204,7 +223,7 @@ describe.runIf(process.platform === 'linux')('a judge that gets little of the CP
     'runs only where nobody else wants to, unless it gets next to nothing there',
     async () => {
       // That it waits for something else looks the same.
-      const judge = new JudgeProcess(
+      const judge = judgeOf(
         verifierThat('await new Promise((resolve) => setTimeout(resolve, 1500)); return ACCEPTED;'),
         LIMITS,
       );
@@ -225,7 +244,7 @@ describe.runIf(process.platform === 'linux')('a judge that gets little of the CP
     `const { clock } = request.limits; const end = clock() + ${ms}; while (clock() < end); return ACCEPTED;`;
 
   it('is not out of time for that it has to wait', async () => {
-    const judge = new JudgeProcess(verifierThat(busyFor(150)), { ...LIMITS, milliseconds: 300 });
+    const judge = judgeOf(verifierThat(busyFor(150)), { ...LIMITS, milliseconds: 300 });
     await judge.verify(PASS);
     const started = performance.now();
     const judged = judge.verify(PASS);
@@ -237,7 +256,7 @@ describe.runIf(process.platform === 'linux')('a judge that gets little of the CP
   });
 
   it('is waited for ten times as long as it may use', async () => {
-    const judge = new JudgeProcess(verifierThat('return ACCEPTED;'), { ...LIMITS, milliseconds: 50 });
+    const judge = judgeOf(verifierThat('return ACCEPTED;'), { ...LIMITS, milliseconds: 50 });
     await judge.verify(PASS);
     const started = performance.now();
     const judged = judge.verify(PASS);
@@ -253,7 +272,7 @@ describe.runIf(process.platform === 'linux')('a judge that gets little of the CP
   });
 
   it('is ended at the CPU time that it may use, at the latest by the host', async () => {
-    const judge = new JudgeProcess(verifierThat('if (calls > 1) for (;;); return ACCEPTED;'), {
+    const judge = judgeOf(verifierThat('if (calls > 1) for (;;); return ACCEPTED;'), {
       ...LIMITS,
       milliseconds: 400,
     });
@@ -287,6 +306,55 @@ describe('the pool of judges', () => {
     expect(pool.idle).toBe(0);
   });
 
+  it('has one that was prepared judge by each of its recipes', async () => {
+    const pool = new JudgePool();
+    const recipes = ['one', 'two', 'three'].map((name) =>
+      verifierThat(`return { ...ACCEPTED, log: '${name} ' + calls + ' ' + process.pid };`),
+    );
+    pool.prepare(LIMITS);
+    expect(pool.idle).toBe(1);
+    pool.prepare(LIMITS, recipes.slice(0, 2));
+    expect(pool.idle).toBe(1);
+    const logs: string[] = [];
+    // The last one nobody had announced.
+    for (const recipe of [...recipes, recipes[0]!]) {
+      logs.push((await pool.verify(recipe, LIMITS, PASS)).verification.log!);
+    }
+    const pid = logs[0]!.split(' ')[2];
+    expect(logs).toEqual([`one 1 ${pid}`, `two 1 ${pid}`, `three 1 ${pid}`, `one 2 ${pid}`]);
+    pool.close();
+  });
+
+  it('tells who verifies what went wrong with what was prepared', async () => {
+    const pool = new JudgePool();
+    const recipe: JudgeRecipe = {
+      rule: 'all',
+      verifiers: [{ module: pathToFileURL(join(folder, 'none.mjs')).href, config: {} }],
+    };
+    pool.prepare(LIMITS, [recipe]);
+    await expect(pool.verify(recipe, LIMITS, PASS)).rejects.toThrow('none.mjs');
+    expect(pool.idle).toBe(0);
+  });
+
+  it('takes no memory of one verifier for that of another’s program', async () => {
+    const held = 'globalThis.held = new Uint8Array(100 << 20).fill(1);';
+    const path = join(folder, 'large.mjs');
+    // Long enough to be looked at.
+    const slow = 'await new Promise((resolve) => setTimeout(resolve, 200)); return ACCEPTED;';
+    const small = verifierThat(slow);
+    const large = verifierThat(slow);
+    writeFileSync(path, `${held} export { default } from ${JSON.stringify(large.verifiers[0]!.module)};`);
+    const pool = new JudgePool();
+    const limits = { ...LIMITS, memoryMiB: 64 };
+    const accepted = async (recipe: JudgeRecipe) =>
+      (await pool.verify(recipe, limits, PASS)).verification.accepted;
+    expect(await accepted(small)).toBe(true);
+    const own = { ...large, verifiers: [{ module: pathToFileURL(path).href, config: {} }] };
+    expect(await accepted(own)).toBe(true);
+    expect(await accepted(small)).toBe(true);
+    pool.close();
+  });
+
   it('does not use a judge with other limits, and keeps few', async () => {
     const pool = new JudgePool();
     const recipe = verifierThat('return { ...ACCEPTED, log: String(process.pid) };');
@@ -310,9 +378,9 @@ describe('a judge of a process that is killed', () => {
     writeFileSync(
       script,
       `import { JudgeProcess } from ${JSON.stringify(main)};
-       const judge = new JudgeProcess(${JSON.stringify(recipe)}, ${JSON.stringify(LIMITS)});
+       const judge = new JudgeProcess(${JSON.stringify(LIMITS)});
        const program = { name: 'p', type: 6, attachType: 'BPF_XDP', gplCompatible: true, insns: [] };
-       void judge.verify({ program, maps: new Map() });
+       void judge.verify(${JSON.stringify(recipe)}, { program, maps: new Map() });
        setTimeout(() => console.log(judge.pid), 1500);`,
     );
     const parent = spawn(process.execPath, [script], { stdio: ['ignore', 'pipe', 'ignore'] });

@@ -39,8 +39,20 @@ export interface Judgement {
 
 type Settle = { readonly answer: Verification } | { readonly error: Error };
 
+/** A recipe that a process has, or is about to have, ready. */
+interface Preparation {
+  readonly id: number;
+  /** The verifier's name. */
+  readonly ready: Promise<string>;
+  readonly resolve: (name: string) => void;
+  readonly reject: (error: Error) => void;
+  isReady: boolean;
+  /** MiB of the process when it began. */
+  readonly heldBefore: number;
+}
+
 /**
- * A process with a verifier in it, which judges one program at a time. Time and memory are bounded from outside:
+ * A process with verifiers in it, which judges one program at a time. Time and memory are bounded from outside:
  * whatever the verifier does, its verification ends in a rejection, and with it the process when it did not end by
  * itself. A process that has ended (`usable` is false) is not used again.
  *
@@ -49,9 +61,8 @@ type Settle = { readonly answer: Verification } | { readonly error: Error };
  */
 export class JudgeProcess {
   readonly #child: ChildProcess;
-  readonly #limits: JudgeLimits;
-  readonly #ready: Promise<string>;
-  #becomeReady!: { readonly resolve: (name: string) => void; readonly reject: (error: Error) => void };
+  /** By recipe. */
+  readonly #preparations = new Map<string, Preparation>();
   #lastId = 0;
   #settle: ((settle: Settle) => void) | undefined;
   /** Milliseconds of CPU time when the verification under way began. */
@@ -62,13 +73,8 @@ export class JudgeProcess {
   /** Why it is no more. */
   #ended: Error | undefined;
 
-  constructor(recipe: JudgeRecipe, limits: JudgeLimits) {
-    this.#limits = limits;
+  constructor(readonly limits: JudgeLimits) {
     const main = compiledModule(new URL('./judge-main.js', import.meta.url).href);
-    const verifiers = recipe.verifiers.map(({ module, config }) => ({
-      module: compiledModule(module),
-      config,
-    }));
     this.#child = fork(fileURLToPath(main), [String(process.pid)], {
       // What a plugin prints there is not a part of anybody's output.
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
@@ -82,17 +88,6 @@ export class JudgeProcess {
       ],
       env: childEnvironment(),
     });
-    this.#ready = new Promise((resolve, reject) => {
-      this.#becomeReady = { resolve, reject };
-    });
-    // Whoever verifies waits for it; until then a failure is nobody's.
-    this.#ready.catch(() => undefined);
-    const timer = setTimeout(
-      () =>
-        this.#end(new XdpbedError('plugin-timeout', `${NAME} did not start within ${PHASE_TIMEOUT_MS} ms`)),
-      PHASE_TIMEOUT_MS,
-    );
-    void this.#ready.catch(() => undefined).then(() => clearTimeout(timer));
     this.#child.on('message', (message: FromJudge) => this.#receive(message));
     this.#child.on('error', (error) => this.#end(error));
     this.#child.on('exit', (code, signal) => {
@@ -107,7 +102,7 @@ export class JudgeProcess {
     });
     LIVING.add(this.#child);
     this.#child.once('exit', () => LIVING.delete(this.#child));
-    this.#post({ kind: 'recipe', recipe: { ...recipe, verifiers } });
+    this.#keepProcessAlive(false);
   }
 
   get usable(): boolean {
@@ -118,19 +113,47 @@ export class JudgeProcess {
     return this.#child.pid;
   }
 
+  /** Whether it has this recipe ready, or is making it so. */
+  knows(recipe: JudgeRecipe): boolean {
+    return this.#preparations.has(JSON.stringify(recipe));
+  }
+
+  /** Has it make ready what the recipe says; whoever verifies waits for it, and is told what went wrong. */
+  prepare(recipe: JudgeRecipe): void {
+    const key = JSON.stringify(recipe);
+    if (this.#preparations.has(key) || this.#ended !== undefined) return;
+    const id = this.#preparations.size;
+    let resolve!: (name: string) => void;
+    let reject!: (error: Error) => void;
+    const ready = new Promise<string>((...both) => ([resolve, reject] = both));
+    const late = (): void =>
+      this.#end(new XdpbedError('plugin-timeout', `${NAME} did not start within ${PHASE_TIMEOUT_MS} ms`));
+    const timer = setTimeout(late, PHASE_TIMEOUT_MS).unref();
+    // Until somebody verifies, a failure is nobody's.
+    void ready.catch(() => undefined).then(() => clearTimeout(timer));
+    const heldBefore = this.#usage()?.residentMiB ?? 0;
+    this.#preparations.set(key, { id, ready, resolve, reject, isReady: false, heldBefore });
+    const verifiers = recipe.verifiers.map(({ module, config }) => ({
+      module: compiledModule(module),
+      config,
+    }));
+    this.#post({ kind: 'recipe', recipeId: id, recipe: { ...recipe, verifiers } });
+  }
+
   /**
    * Judges a program. What the limits end is a rejection, `out-of-time` or `out-of-memory`; rejects when the verifier
    * failed or when `request.signal` has fired, but only once the process is free again or gone.
    */
-  async verify(request: VerifyRequest): Promise<Judgement> {
+  async verify(recipe: JudgeRecipe, request: VerifyRequest): Promise<Judgement> {
     this.#keepProcessAlive(true);
     try {
-      const name = await this.#readyUnless(request.signal);
+      this.prepare(recipe);
+      const name = await this.#readyUnless(recipe, request.signal);
       if (this.#heldBefore === 0) this.#heldBefore = this.#usage()?.residentMiB ?? 0;
       request.signal?.throwIfAborted();
       const started = performance.now();
       this.#heldAtMost = 0;
-      const settled = await this.#judge(request);
+      const settled = await this.#judge(this.#preparations.get(JSON.stringify(recipe))!.id, request);
       request.signal?.throwIfAborted();
       const memoryMiB = this.#heldAtMost;
       if ('answer' in settled) return { verification: settled.answer, memoryMiB };
@@ -142,12 +165,15 @@ export class JudgeProcess {
     }
   }
 
-  /** Its verifier's name once it has started; ends it when the signal fires before. */
-  async #readyUnless(signal: AbortSignal | undefined): Promise<string> {
+  /** The verifier's name once all is ready that was asked for; ends the process when the signal fires before. */
+  async #readyUnless(recipe: JudgeRecipe, signal: AbortSignal | undefined): Promise<string> {
     const giveUp = (): void => this.#end(signal!.reason as Error);
     signal?.addEventListener('abort', giveUp, { once: true });
     try {
-      return await this.#ready;
+      if (this.#ended !== undefined) throw this.#ended;
+      // What is being made ready for others would count as this program's time and memory.
+      await Promise.all([...this.#preparations.values()].map(({ ready }) => ready));
+      return await this.#preparations.get(JSON.stringify(recipe))!.ready;
     } finally {
       signal?.removeEventListener('abort', giveUp);
     }
@@ -158,9 +184,9 @@ export class JudgeProcess {
     this.#end(new XdpbedError('interrupted', `${NAME} was closed`));
   }
 
-  async #judge(request: VerifyRequest): Promise<Settle> {
+  async #judge(recipeId: number, request: VerifyRequest): Promise<Settle> {
     if (this.#ended !== undefined) return { error: this.#ended };
-    const { milliseconds } = this.#limits;
+    const { milliseconds } = this.limits;
     const { program, maps, log, signal } = request;
     const id = ++this.#lastId;
     const settled = new Promise<Settle>((resolve) => {
@@ -184,10 +210,11 @@ export class JudgeProcess {
     this.#post({
       kind: 'verify',
       id,
+      recipeId,
       program: { ...program, insns: encodeInsns(program.insns) },
       maps,
       log: log === true,
-      limits: this.#limits,
+      limits: this.limits,
     });
     try {
       return await settled;
@@ -200,7 +227,7 @@ export class JudgeProcess {
   }
 
   #look(): void {
-    const { milliseconds, memoryMiB } = this.#limits;
+    const { milliseconds, memoryMiB } = this.limits;
     const usage = this.#usage();
     if (usage === undefined) return;
     this.#heldAtMost = Math.max(this.#heldAtMost, usage.residentMiB - this.#heldBefore);
@@ -229,7 +256,7 @@ export class JudgeProcess {
     }
   }
 
-  /** An idle judge does not keep the process from ending; it ends itself when the channel goes. */
+  /** A judge that nobody waits for does not keep the process from ending; it ends itself when the channel goes. */
   #keepProcessAlive(alive: boolean): void {
     const { channel } = this.#child;
     if (alive) {
@@ -249,7 +276,7 @@ export class JudgeProcess {
   #receive(message: FromJudge | null | undefined): void {
     switch (message?.kind) {
       case 'ready':
-        this.#becomeReady.resolve(message.name);
+        this.#noteReady(message.recipeId, message.name);
         return;
       case 'unusable':
         this.#end(errorOfMessage(message.failure));
@@ -267,12 +294,24 @@ export class JudgeProcess {
     }
   }
 
+  #noteReady(recipeId: number, name: string): void {
+    const preparation = [...this.#preparations.values()].find(({ id }) => id === recipeId);
+    if (preparation === undefined || preparation.isReady) return;
+    preparation.isReady = true;
+    // What one more verifier takes is not the next program's.
+    if (this.#heldBefore > 0) {
+      const grown = (this.#usage()?.residentMiB ?? 0) - preparation.heldBefore;
+      this.#heldBefore += Math.max(0, grown);
+    }
+    preparation.resolve(name);
+  }
+
   /** The first reason counts. */
   #end(error: Error): void {
     if (this.#ended !== undefined) return;
     this.#ended = error;
     const tell = (): void => {
-      this.#becomeReady.reject(error);
+      for (const { reject } of this.#preparations.values()) reject(error);
       this.#settle?.({ error });
     };
     const { exitCode, signalCode, pid } = this.#child;

@@ -3,7 +3,7 @@ import { JudgePriority } from './judge-priority.js';
 
 /* A thread of the process behind a JudgeProcess, which looks after the one that judges: that one may never give way. */
 
-/** What the two share: the number of the verification that is under way, 0 for none. */
+/** What the two share: the number of what is under way, of a verification or of a verifier that is made; 0 for none. */
 export interface JudgeWatchData {
   readonly underWay: SharedArrayBuffer;
   /** The process that started this one: asked of the system here, it could be gone already. */
@@ -44,7 +44,7 @@ class Stake {
     priority.standBack();
   }
 
-  /** @param id the verification that is under way, 0 for none */
+  /** @param id what is under way, 0 for nothing */
   look(id: number): void {
     const wall = performance.now();
     const cpu = cpuMilliseconds();

@@ -7,6 +7,7 @@ import { probeBpf } from '../bpf-probe.js';
 import { KernelCase } from '../testing-kernel-case.js';
 import { testRunXdp } from '../test-run.js';
 import { redirectByTailCall, type TailCallRedirection } from './redirect-by-tail-call.js';
+import { VERDICT_COUNTERS, VERDICT_COUNTERS_MAP } from './verdict-counters.js';
 
 const probe = probeBpf();
 const skipped = probe.status === 'supported' ? '' : ` (skipped: ${probe.reason})`;
@@ -26,6 +27,7 @@ const DEVICES = map(2, 'devices', BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP);
 const HASHED = map(3, 'hashed', BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP_HASH);
 const CPUS = map(4, 'cpus', BPF_MAP_TYPE.BPF_MAP_TYPE_CPUMAP);
 const OUTER = map(5, 'outer', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY_OF_MAPS);
+const COUNTERS = { handle: 6, name: 'counters', attributes: VERDICT_COUNTERS_MAP, initial: [] };
 const OPTIONS: TailCallRedirection = {
   programs: PROGRAMS.handle,
   maps: new Map(
@@ -65,21 +67,38 @@ const redirector = (flags: string, before = '', after = ''): Program =>
 const frame = (first: number): Uint8Array =>
   Uint8Array.from({ length: 64 }, (_, at) => (at === 0 ? first : at));
 
-/** Of a program that returns 40 + index where index 0 and 2 have one. */
-function verdicts(program: Program, firsts: readonly number[], facts?: ProgramFacts): number[] {
-  const kernel = new KernelCase([PROGRAMS, DEVICES, HASHED]);
+/** What a verifier would say of the flags of the redirects. */
+function factsOf({ insns }: Program, flags: bigint): ProgramFacts {
+  const calls = insns.flatMap(({ opcode, imm }, slot) => (opcode === 0x85 && imm === 51 ? [slot] : []));
+  const fact = { helper: 51, map: DEVICES.handle, constants: new Map([[3, flags]]) };
+  return {
+    accesses: new Map(),
+    calls: new Map(calls.map((slot) => [slot, fact])),
+    unreachable: new Set(),
+  };
+}
+
+/** Of programs that return 40 + index where index 0 and 2 have one; and what was counted, by verdict. */
+function outcome(program: Program, firsts: readonly number[], options: Partial<TailCallRedirection> = {}) {
+  const kernel = new KernelCase([PROGRAMS, DEVICES, HASHED, COUNTERS]);
   try {
     for (const index of [0, 2]) {
       kernel.setProgram(PROGRAMS.handle, index, kernel.load(xdp(`r0 = ${40 + index}\nexit`)));
     }
-    const result = redirectByTailCall(program, { ...OPTIONS, facts });
+    const result = redirectByTailCall(program, { ...OPTIONS, ...options });
     if (!result.ok) throw new Error(result.reason);
     const fd = kernel.load(result.program);
-    return firsts.map((first) => testRunXdp(fd, { packet: frame(first) }).verdict);
+    return {
+      verdicts: firsts.map((first) => testRunXdp(fd, { packet: frame(first) }).verdict),
+      counted: Array.from({ length: VERDICT_COUNTERS }, (_, index) => kernel.sum(COUNTERS.handle, index)),
+    };
   } finally {
     kernel.close();
   }
 }
+
+const verdicts = (program: Program, firsts: readonly number[], facts?: ProgramFacts): number[] =>
+  outcome(program, firsts, { facts }).verdicts;
 
 describe.skipIf(skipped !== '')(`redirects as tail calls in the kernel${skipped}`, () => {
   it('goes on in the program of the device, and redirects where there is none', () => {
@@ -105,21 +124,87 @@ describe.skipIf(skipped !== '')(`redirects as tail calls in the kernel${skipped}
     expect(verdicts(redirector('8'), [0, 1, 2])).toEqual([4, 4, 4]);
   });
 
-  it('need not look at flags that are known', () => {
-    const program = redirector('2');
-    const call = program.insns.findIndex(({ opcode, imm }) => opcode === 0x85 && imm === 51);
-    const facts: ProgramFacts = {
-      accesses: new Map(),
-      calls: new Map([[call, { helper: 51, map: DEVICES.handle, constants: new Map([[3, 2n]]) }]]),
-      unreachable: new Set(),
+  describe.each([
+    ['no register is taken', ''],
+    ['all are', 'r6 = 6\nr7 = 7\nr8 = 8\nr9 = 9\n*(u64 *)(r10 -480) = r6\n*(u64 *)(r10 -8) = r6'],
+  ])('where %s', (_, before) => {
+    const program = redirector('2', before);
+    const facts = factsOf(program, 2n);
+    const [firsts, expected] = [
+      [0, 1, 2, 3, 9, 9],
+      [40, 4, 42, 2, 4, 4],
+    ];
+
+    it.each([
+      ['at the exit', undefined],
+      ['in place of the redirect', facts],
+    ])('counts what the program returns, a frame once, however it goes on (%s)', (_where, known) => {
+      // Redirected: to 0, 1 and 2, and twice by the verdict alone. Passed: 3, of which there is no device.
+      expect(outcome(program, firsts, { facts: known, counters: COUNTERS.handle })).toEqual({
+        verdicts: expected,
+        counted: [0, 0, 1, 0, 5, 0],
+      });
+    });
+
+    it.each([[[]], [[0]], [[1, 2]], [[0, 1, 2, 3]]])('looks for keys %j first', (likelyKeys) => {
+      for (const known of [undefined, facts])
+        expect(verdictsWith({ facts: known, likelyKeys })).toEqual(expected);
+    });
+    const verdictsWith = (options: Partial<TailCallRedirection>): number[] =>
+      outcome(program, firsts, options).verdicts;
+  });
+
+  it('calls no redirect where a program goes on, if the flags are known and the program ends with it', () => {
+    const own = (program: Program, flags: bigint | undefined) => {
+      const facts = flags === undefined ? undefined : factsOf(program, flags);
+      const result = redirectByTailCall(program, { ...OPTIONS, facts });
+      if (!result.ok) throw new Error(result.reason);
+      const [redirect, tailCall] = [51, 12].map((helper) =>
+        result.program.insns.findIndex(({ opcode, imm }) => opcode === 0x85 && imm === helper),
+      );
+      return tailCall! < redirect! ? 'in place' : 'at the exit';
     };
-    expect(verdicts(program, [0, 1, 2, 3, 9], facts)).toEqual([40, 4, 42, 2, 4]);
-    const [long, short] = [undefined, facts].map((known) =>
-      redirectByTailCall(program, { ...OPTIONS, facts: known }),
-    );
-    if (!long!.ok || !short!.ok) throw new Error('refused');
-    expect(long!.program.insns.length - short!.program.insns.length).toBe(2);
-    expect([...short!.facts!.calls.values()]).toEqual([...facts.calls.values()]);
+    expect(own(redirector('2'), 2n)).toBe('in place');
+    expect(own(redirector('2', '', 'goto out'), 2n)).toBe('in place');
+    expect(own(redirector('2'), undefined)).toBe('at the exit');
+    expect(own(redirector('8'), 8n)).toBe('at the exit');
+    // Of no meaning: the helper returns XDP_ABORTED.
+    expect(own(redirector('4'), 4n)).toBe('at the exit');
+    expect(own(redirector('2', '', 'r0 = 2'), 2n)).toBe('at the exit');
+  });
+
+  it('follows flags that mean nothing, a broadcast and another verdict as well when they are known', () => {
+    const known = (program: Program, flags: bigint): number[] =>
+      verdicts(program, [0, 1, 2, 3], factsOf(program, flags));
+    expect(known(redirector('4'), 4n)).toEqual([0, 0, 0, 0]);
+    expect(known(redirector('8'), 8n)).toEqual([4, 4, 4, 4]);
+    expect(known(redirector('2', '', 'r0 = 2'), 2n)).toEqual([2, 2, 2, 2]);
+  });
+
+  it('has redirects of both kinds in one program', () => {
+    const both = xdp(`
+      r2 = *(u32 *)(r1 +0)
+      r3 = *(u32 *)(r1 +4)
+      r0 = 1
+      r4 = r2
+      r4 += 14
+      if r4 > r3 goto out
+      r2 = *(u8 *)(r2 +0)
+      r1 = map[fd:${DEVICES.handle}]
+      r3 = 2
+      if r2 == 2 goto other
+      call bpf_redirect_map
+      exit
+    other:
+      call bpf_redirect_map
+      if r0 == 4 goto out
+      r0 = 3
+    out:
+      exit`);
+    expect(outcome(both, [0, 1, 2, 3], { facts: factsOf(both, 2n), counters: COUNTERS.handle })).toEqual({
+      verdicts: [40, 4, 42, 2],
+      counted: [0, 0, 1, 0, 3, 0],
+    });
   });
 
   it('does the same with a hashed device map', () => {
