@@ -3,11 +3,13 @@ import type {
   Deployment,
   HostPlace,
   MeasuredRate,
+  Measurements,
   Presence,
   TrafficReport,
 } from '../../src/core/contract/fabric.js';
 import type { Binding } from '../../src/core/contract/party.js';
 import type { MeasurePlan, RunPlan } from '../../src/core/contract/plan.js';
+import { XdpbedError } from '../../src/core/diagnostic.js';
 import type { WorkloadFrame } from '../../src/core/contract/workload.js';
 import { NETWORK_NAMESPACE, type Ledger } from '../../src/linux/index.js';
 import type { EarlyBridge } from './early-bridge.js';
@@ -103,14 +105,16 @@ export class LinuxDeployment implements Deployment {
     }
   }
 
-  /** One guest nic after the other, those with a program. */
-  async measure(measure: MeasurePlan): Promise<MeasuredRate[]> {
+  async measure(measure: MeasurePlan, frames: Iterable<WorkloadFrame>): Promise<Measurements> {
+    for (const _ of frames) throw missing('frames of the workload');
+    if (measure.rate !== undefined) throw missing('a rate of its own choice');
+    if (measure.exchanges.length > 0) throw missing('exchanges');
     const rates: MeasuredRate[] = [];
     for (const nic of this.nics) {
       if (nic.plan.program !== undefined)
         rates.push(await new RateMeasurement(this.#parts, nic, measure).run());
     }
-    return rates;
+    return { rates, exchanges: [] };
   }
 
   async down(): Promise<void> {
@@ -168,4 +172,8 @@ export class LinuxDeployment implements Deployment {
       await sleep(this.#hasRealGuest ? GUEST_STILL_MS : 5);
     }
   }
+}
+
+function missing(what: string): XdpbedError {
+  return new XdpbedError('host-unsupported', `fabric linux does not measure with ${what}`);
 }
