@@ -17,7 +17,7 @@ import type { FrameEnds } from './frame-ends.js';
 import type { HostNic } from './host-nic.js';
 import type { HostTap } from './host-tap.js';
 import { countFlow } from './flow.js';
-import { RateMeasurement } from './rate-measurement.js';
+import { RateMeasurement, uniformTraffic, workloadTraffic } from './rate-measurement.js';
 import type { LinuxGuestNic } from './guest-nic.js';
 import { readLinkCounters } from './link-counters.js';
 import type { Topology } from './topology.js';
@@ -34,6 +34,8 @@ const SETTLE_MS = 250;
 /** Milliseconds between looks at the guests' taps without traffic of this process. */
 const LEAST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 20;
+/** Frames of a workload that rates are measured with. */
+const MOST_FRAMES = 16_384;
 
 export interface LinuxDeploymentParts {
   readonly plan: RunPlan;
@@ -106,13 +108,14 @@ export class LinuxDeployment implements Deployment {
   }
 
   async measure(measure: MeasurePlan, frames: Iterable<WorkloadFrame>): Promise<Measurements> {
-    for (const _ of frames) throw missing('frames of the workload');
-    if (measure.rate !== undefined) throw missing('a rate of its own choice');
     if (measure.exchanges.length > 0) throw missing('exchanges');
     const rates: MeasuredRate[] = [];
-    for (const nic of this.nics) {
-      if (nic.plan.program !== undefined)
-        rates.push(await new RateMeasurement(this.#parts, nic, measure).run());
+    const nics = this.nics.filter(({ plan }) => plan.program !== undefined);
+    const workload = measure.frames === 'workload' && nics.length > 0 ? firstFrames(frames) : [];
+    for (const nic of nics) {
+      const traffic =
+        measure.frames === 'workload' ? workloadTraffic(nic, workload) : uniformTraffic(nic, measure);
+      rates.push(await new RateMeasurement(this.#parts, nic, measure, traffic).run());
     }
     return { rates, exchanges: [] };
   }
@@ -172,6 +175,16 @@ export class LinuxDeployment implements Deployment {
       await sleep(this.#hasRealGuest ? GUEST_STILL_MS : 5);
     }
   }
+}
+
+/** Of a workload as many as are kept in the kernel, some 25 MB. */
+function firstFrames(frames: Iterable<WorkloadFrame>): Uint8Array[] {
+  const first: Uint8Array[] = [];
+  for (const { bytes } of frames) {
+    if (first.length === MOST_FRAMES) break;
+    first.push(bytes);
+  }
+  return first;
 }
 
 function missing(what: string): XdpbedError {

@@ -352,6 +352,59 @@ describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
     }
   });
 
+  it('sends as many frames as are wanted, and says how many that were', async () => {
+    const extra = 'measure: { seconds: 0.3, samples: 3, warm-up: 0.2, rate: 20000, flows: 4 }';
+    const { rates } = await run({ program: 'xdp1', extra });
+    const [rate] = rates!;
+    expect(rate).toMatchObject({ rate: 20_000, flows: 4, unexplained: 0 });
+    expect(rate!.ceiling).toBeUndefined();
+    expect(rate!.offeredPerSecond).toBeLessThan(20_000 * 1.05);
+    // What a busy machine gives the generator no time for is not made up for.
+    expect(rate!.offeredPerSecond).toBeGreaterThan(20_000 * 0.5);
+    expect(rate!.framesPerSecond.max).toBeLessThan(20_000 * 1.2);
+  });
+
+  it.each([undefined, 30_000])('sends the frames of the workload over and over, at rate %s', async (rate) => {
+    // Per VLAN tag and length others: what the program counts by protocol tells them apart.
+    const workload =
+      '{ use: imix, config: { frames: 300, mix: [{ weight: 2, size: 64, protocol: udp }, { weight: 1, size: 1514, protocol: tcp, vlan: 100 }, { weight: 1, size: 590, protocol: icmp }] } }';
+    const paced = rate === undefined ? '' : `, rate: ${rate}`;
+    const extra = `measure: { seconds: 0.2, samples: 2, warm-up: 0.1, frames: workload${paced} }`;
+    const { rates, maps } = await run({ program: 'xdp1', workload, extra });
+    const [measured] = rates!;
+    expect(measured).toMatchObject({ unexplained: 0, ends: [{ place: 'host.tap0', fate: 'xdp-drop' }] });
+    expect(measured!.flows).toBeUndefined();
+    // Half of the frames are g0's.
+    expect(measured!.workloadFrames).toBe(150);
+    expect(measured!.size).toBeGreaterThan(64);
+    expect(measured!.size).toBeLessThan(1518);
+    expect(maps).toHaveLength(1);
+  });
+
+  it('sends frames of the workload for everybody, to each its copy', async () => {
+    const frame = buildFrame({
+      eth: { src: '52:54:00:ff:00:01', dst: 'ff:ff:ff:ff:ff:ff' },
+      ipv4: { src: '198.18.0.1', dst: '192.0.2.255' },
+      udp: { srcPort: 1, dstPort: 9 },
+    });
+    const broadcast = join(tmpdir(), `broadcasts-${process.pid}.pcap`);
+    writeFileSync(broadcast, writePcap([{ data: frame }]));
+    try {
+      const workload = `{ use: pcap-replay, config: { file: ${broadcast}, rewrite: none } }`;
+      const extra = 'measure: { seconds: 0.2, samples: 2, warm-up: 0.1, frames: workload, rate: 2000 }';
+      const { rates } = await run({ case: 'bridge', program: 'xdp1', workload, extra });
+      const [measured] = rates!;
+      expect(measured).toMatchObject({ workloadFrames: 1, unexplained: 0 });
+      expect(measured!.framesCopied).toBe(measured!.framesSent);
+      expect(measured!.ends).toEqual([
+        { place: 'g1.eth0', fate: 'guest-stack', frames: measured!.framesSent },
+        { place: 'host.tap0', fate: 'xdp-drop', frames: measured!.framesSent },
+      ]);
+    } finally {
+      rmSync(broadcast);
+    }
+  });
+
   it.each([
     ['tail-call', 'drop'],
     ['cpumap', 'drop'],

@@ -26,7 +26,7 @@ export interface MeasurePlan {
   readonly warmUp: number;
   /**
    * What frames rates are measured with: `uniform`, equal UDP frames of `size` bytes and `flows` source ports;
-   * `workload`, those of the testbed's workload, over and over.
+   * `workload`, over and over those of the testbed's workload that are for the nic's address or for a group's.
    */
   readonly frames: FrameSource;
   /** Frames per second that are sent, of all flows together; undefined: as many as can be had. */

@@ -227,7 +227,8 @@ export const RateResult = Type.Object(
     workloadFrames: Type.Optional(
       Type.Integer({
         minimum: 1,
-        description: 'frames of the workload that were sent over and over; absent with equal frames',
+        description:
+          'frames of the workload, those for the nic or for a group, that were sent over and over; absent with equal frames',
       }),
     ),
     seconds: Type.Number({ description: 'of one sample' }),
