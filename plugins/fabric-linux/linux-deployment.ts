@@ -9,9 +9,10 @@ import type {
 } from '../../src/core/contract/fabric.js';
 import type { Binding } from '../../src/core/contract/party.js';
 import type { MeasurePlan, RunPlan } from '../../src/core/contract/plan.js';
-import { XdpbedError } from '../../src/core/diagnostic.js';
+import type { ExchangeResult } from '../../src/core/contract/result.js';
 import type { WorkloadFrame } from '../../src/core/contract/workload.js';
 import { NETWORK_NAMESPACE, type Ledger } from '../../src/linux/index.js';
+import { measureExchanges } from './exchange-measurement.js';
 import type { EarlyBridge } from './early-bridge.js';
 import type { FrameEnds } from './frame-ends.js';
 import type { HostNic } from './host-nic.js';
@@ -108,7 +109,6 @@ export class LinuxDeployment implements Deployment {
   }
 
   async measure(measure: MeasurePlan, frames: Iterable<WorkloadFrame>): Promise<Measurements> {
-    if (measure.exchanges.length > 0) throw missing('exchanges');
     const rates: MeasuredRate[] = [];
     const nics = this.nics.filter(({ plan }) => plan.program !== undefined);
     const workload = measure.frames === 'workload' && nics.length > 0 ? firstFrames(frames) : [];
@@ -117,7 +117,9 @@ export class LinuxDeployment implements Deployment {
         measure.frames === 'workload' ? workloadTraffic(nic, workload) : uniformTraffic(nic, measure);
       rates.push(await new RateMeasurement(this.#parts, nic, measure, traffic).run());
     }
-    return { rates, exchanges: [] };
+    const exchanges: ExchangeResult[] = [];
+    for (const nic of this.nics) exchanges.push(...(await measureExchanges(this.#parts, nic, measure)));
+    return { rates, exchanges };
   }
 
   async down(): Promise<void> {
@@ -185,8 +187,4 @@ function firstFrames(frames: Iterable<WorkloadFrame>): Uint8Array[] {
     first.push(bytes);
   }
   return first;
-}
-
-function missing(what: string): XdpbedError {
-  return new XdpbedError('host-unsupported', `fabric linux does not measure with ${what}`);
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { fabricConformance } from '../../src/conformance/fabric/fabric-conformance.js';
-import { LOSSES, type RunResult } from '../../src/core/contract/result.js';
+import { LOSSES, type ExchangeResult, type RunResult } from '../../src/core/contract/result.js';
 import { buildFrame, writePcap } from '../../src/packet/index.js';
 import { PluginRegistry } from '../../src/core/plugin/plugin-registry.js';
 import { runTestbed } from '../../src/core/run/run-testbed.js';
@@ -58,6 +58,8 @@ interface Scene {
   readonly ports?: string;
   readonly workload?: string;
   readonly extra?: string;
+  /** Guests with addresses of their own. */
+  readonly addresses?: boolean;
   /** Further programs. */
   readonly objects?: string;
 }
@@ -91,7 +93,7 @@ host:
   taps: { tap0: { ${rx === undefined ? '' : `rx-program: ${rx}`} }, tap1: {} }
   bridges: { br0: { ports: ${scene.ports ?? '[eth0, tap0, tap1]'} } }
 guests:
-  g0: { kind: ${kind}, nics: { eth0: { tap: tap0, mac: 52:54:00:00:00:02, queues: ${queues} ${features} ${attach} } } }
+  g0: { kind: ${kind}, nics: { eth0: { tap: tap0, mac: 52:54:00:00:00:02, ${scene.addresses === true ? 'ipv4: 192.0.2.10, ' : ''}queues: ${queues} ${features} ${attach} } } }
   g1: { kind: tap-reader, nics: { eth0: { tap: tap1, mac: 52:54:00:00:00:03 } } }
 workload: ${scene.workload ?? '{ use: udp-flood, config: { frames: 100 } }'}
 checks: [{ kind: conservation }]
@@ -403,6 +405,63 @@ describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
     } finally {
       rmSync(broadcast);
     }
+  });
+
+  describe('exchanges with a guest that is no machine', () => {
+    const measuring = (...exchanges: string[]): string =>
+      `measure: { seconds: 0.2, samples: 2, warm-up: 0.1, exchanges: [${exchanges.join(', ')}] }`;
+    const exchangesOf = async (scene: Scene, ...exchanges: string[]): Promise<ExchangeResult[]> => {
+      const { exchanges: found = [] } = await run({ ...scene, extra: measuring(...exchanges) });
+      expect(new Set(found.map(({ node }) => node))).toEqual(new Set(['g0.eth0', 'g1.eth0']));
+      expect(found).toHaveLength(2 * exchanges.length);
+      return found.filter(({ node }) => node === 'g0.eth0');
+    };
+
+    it('are streams and requests of UDP, counted and turned round', async () => {
+      const [stream, requests, tcp] = await exchangesOf(
+        { case: 'bridge', addresses: true },
+        '{ kind: udp-stream, size: 18 }',
+        '{ kind: udp-rr, streams: 2 }',
+        '{ kind: tcp-stream }',
+      );
+      expect(stream).toMatchObject({ kind: 'udp-stream', size: 18, streams: 1, seconds: 0.2 });
+      expect(stream!.unmeasured).toBeUndefined();
+      expect(stream!.guest).toMatch(/^tap-reader in C, which counts frames: no stack/);
+      expect(stream!.samples).toHaveLength(2);
+      // 18 bytes of each message are counted, and nothing else.
+      const { bitsPerSecond, messagesReceivedPerSecond: got } = stream!;
+      expect(bitsPerSecond!.min).toBeLessThanOrEqual(got! * 18 * 8 * 1.001);
+      expect(bitsPerSecond!.max).toBeGreaterThanOrEqual(got! * 18 * 8 * 0.999);
+      expect(got).toBeGreaterThan(1000);
+
+      expect(requests).toMatchObject({ kind: 'udp-rr', size: 1, streams: 2, unanswered: 0 });
+      expect(requests!.transactionsPerSecond!.median).toBeGreaterThan(100);
+      const { p50, p90, p99, max } = requests!.latency!;
+      expect([p50, p90, p99, max]).toEqual([p50, p90, p99, max].sort((a, b) => a - b));
+      // Two at a time: none can have waited for fewer than half of those in its time.
+      expect(p50).toBeGreaterThan(1);
+
+      expect(tcp).toMatchObject({ unmeasured: 'a tap-reader has no stack to speak TCP', samples: [] });
+      expect(tcp!.bitsPerSecond).toBeUndefined();
+    });
+
+    it('get there through the NIC’s program, from where nothing comes back', async () => {
+      const [stream, requests] = await exchangesOf(
+        { addresses: true },
+        '{ kind: udp-stream }',
+        '{ kind: udp-rr }',
+      );
+      expect(stream!.messagesReceivedPerSecond).toBeGreaterThan(1000);
+      expect(requests!.unmeasured).toMatch(/^no answer came to any of \d+ requests$/);
+    });
+
+    it('are not had where an offloaded program drops them', async () => {
+      const [stream] = await exchangesOf(
+        { case: 'bridge', program: 'xdp1', addresses: true },
+        '{ kind: udp-stream }',
+      );
+      expect(stream!.unmeasured).toBe('nothing of what was sent came to a receiver in the guest');
+    });
   });
 
   it.each([

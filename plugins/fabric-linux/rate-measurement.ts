@@ -12,6 +12,7 @@ import { countFlow, type FlowParts } from './flow.js';
 import { FrameEnds } from './frame-ends.js';
 import { Generator } from './generator.js';
 import type { GeneratorTraffic } from './generator-program.js';
+import { median, spread } from './samples.js';
 import type { ReaderAccount, TapGuest } from './tap-guest.js';
 import { ReaderNic, type LinuxGuestNic, type QemuNic } from './guest-nic.js';
 import { TapReader, type TapReaderWork } from './tap-reader.js';
@@ -91,11 +92,7 @@ export class RateMeasurement {
         ...described(this.traffic),
         seconds: measure.seconds,
         ...(measure.rate === undefined ? {} : { rate: measure.rate }),
-        framesPerSecond: {
-          median: median(perSecond),
-          min: Math.min(...perSecond),
-          max: Math.max(...perSecond),
-        },
+        framesPerSecond: spread(perSecond),
         samples: perSecond,
         offeredPerSecond: median(samples.map(({ sent }) => sent)),
         ...(ceiling === undefined ? {} : { ceiling }),
@@ -303,12 +300,6 @@ class PolledReading implements Reading {
       await new Promise((resolve) => setImmediate(resolve));
     }
   }
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
 function difference(after: readonly EndResult[], before: readonly EndResult[]): EndResult[] {

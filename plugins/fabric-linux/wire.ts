@@ -41,6 +41,11 @@ export class Wire {
     return this.#ends.get(nic)!.refused;
   }
 
+  /** While `work` is under way, what comes out by a NIC goes on to the wire's own stack, and is not counted. */
+  async withStack<T>(nic: string, work: () => Promise<T>): Promise<T> {
+    return this.#ends.get(nic)!.withStack(work);
+  }
+
   close(): void {
     this.#socket.close();
     for (const end of this.#ends.values()) end.close();
@@ -77,6 +82,15 @@ class WireEnd {
 
   get received(): number {
     return this.#sink.count;
+  }
+
+  async withStack<T>(work: () => Promise<T>): Promise<T> {
+    this.#landing.take();
+    try {
+      return await work();
+    } finally {
+      this.#landing.put(this.#sink.fd);
+    }
   }
 
   close(): void {
