@@ -59,14 +59,16 @@ export async function measureExchanges(
     setTransmitOffload(name, false, topology.wire);
     // Rates may have been measured before, and have left it on.
     setReceiveOffload(name, false, topology.host);
-    return await wire.withStack(name, async () => {
-      const results: ExchangeResult[] = [];
+    const results = await wire.withStack(name, async () => {
+      const each: ExchangeResult[] = [];
       for (const exchange of measure.exchanges)
-        results.push(await new ExchangeMeasurement(parts, nic, exchange, measure, addresses).run());
-      return results;
+        each.push(await new ExchangeMeasurement(parts, nic, exchange, measure, addresses).run());
+      return each;
     });
-  } finally {
     await undo.run();
+    return results;
+  } catch (error) {
+    throw await undo.runAfter(error);
   }
 }
 
@@ -105,13 +107,14 @@ class ExchangeMeasurement {
       const server = undo.keep(await startServer(nic, exchange, this.addresses, this.parts.ledger));
       guest = server.description;
       const clients = await this.#clients(undo);
-      return { ...common, guest, ...(await this.#sample(server, clients)) };
-    } catch (error) {
+      const figures = await this.#sample(server, clients);
+      await undo.run();
+      return { ...common, guest, ...figures };
+    } catch (caught) {
+      const error = await undo.runAfter(caught);
       // What cannot be measured is told; a guest that is not to be spoken with ends the run.
       if (!(error instanceof XdpbedError) || error.code !== 'host-unsupported') throw error;
       return { ...common, guest, samples: [], unmeasured: messageOf(error) };
-    } finally {
-      await undo.run();
     }
   }
 

@@ -499,6 +499,9 @@ describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
     await run({ program: 'xdp2', rx: 'drop' });
     await run({ program: 'xdp1', case: 'bridge' });
     await run({ program: 'xdp2', case: 'bridge', hook: 'bridge-early' });
+    const exchanges = '[{ kind: udp-stream }, { kind: udp-rr, streams: 2 }, { kind: tcp-rr }]';
+    const extra = `measure: { seconds: 0.1, samples: 1, warm-up: 0.1, frames: workload, rate: 1000, exchanges: ${exchanges} }`;
+    await run({ program: 'pass', case: 'bridge', addresses: true, extra });
     expect(count()).toBe(first);
   });
 

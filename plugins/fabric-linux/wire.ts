@@ -1,5 +1,10 @@
 import type { RunPlan } from '../../src/core/contract/plan.js';
-import { driverStatistics, PacketSocket, type NetworkNamespace } from '../../src/linux/index.js';
+import {
+  driverStatistics,
+  PacketSocket,
+  setReceiveOffload,
+  type NetworkNamespace,
+} from '../../src/linux/index.js';
 import { CountingSink } from './counting-sink.js';
 import { LinkLanding } from './landing.js';
 
@@ -41,7 +46,10 @@ export class Wire {
     return this.#ends.get(nic)!.refused;
   }
 
-  /** While `work` is under way, what comes out by a NIC goes on to the wire's own stack, and is not counted. */
+  /**
+   * While `work` is under way, what comes out by a NIC goes on to the wire's own stack, and is not counted. Its end takes
+   * XDP frames as before.
+   */
   async withStack<T>(nic: string, work: () => Promise<T>): Promise<T> {
     return this.#ends.get(nic)!.withStack(work);
   }
@@ -56,6 +64,7 @@ export class Wire {
 class WireEnd {
   readonly #sink = new CountingSink();
   readonly #landing: LinkLanding;
+  #open = true;
 
   constructor(
     readonly name: string,
@@ -85,15 +94,21 @@ class WireEnd {
   }
 
   async withStack<T>(work: () => Promise<T>): Promise<T> {
+    setReceiveOffload(this.name, true, this.namespace);
     this.#landing.take();
     try {
       return await work();
     } finally {
-      this.#landing.put(this.#sink.fd);
+      // A run that was interrupted is taken down meanwhile.
+      if (this.#open) {
+        this.#landing.put(this.#sink.fd);
+        setReceiveOffload(this.name, false, this.namespace);
+      }
     }
   }
 
   close(): void {
+    this.#open = false;
     this.#landing.take();
     this.#sink.close();
   }

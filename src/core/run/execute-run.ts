@@ -11,7 +11,7 @@ import type { Token } from '../contract/injection.js';
 import { PARTY_FACTORY, type PartyFactory } from '../contract/party.js';
 import type { RunPlan } from '../contract/plan.js';
 import { POLICY, POLICY_CHAIN, type Policy } from '../contract/policy.js';
-import { RunResult, type RunFailure } from '../contract/result.js';
+import { ExchangeResult, RunResult, type RunFailure } from '../contract/result.js';
 import { RANDOM, RUN_SIGNAL, type Random } from '../contract/run-scope.js';
 import {
   OBJECTS,
@@ -201,6 +201,7 @@ class RunExecution {
     check(name, 'a traffic report', TRAFFIC_REPORT, traffic);
     const outcomes = await this.#guard(name, 'traffic', offloading.outcomes());
     const measured = await this.#guard(name, 'measure', this.#measure(deployment, frames));
+    if (measured !== undefined) check(name, 'a measurement', MEASUREMENTS, measured);
     const result = assembleResult(this.#spec.plan, { fabric, traffic, measured, ...outcomes });
     check(name, 'a result', RunResult, result);
     return result;
@@ -458,6 +459,12 @@ const validator = new SchemaValidator();
 
 const { framesSent, framesCopied, ends } = RunResult.properties;
 const TRAFFIC_REPORT = Type.Object({ framesSent, framesCopied, ends });
+
+/** What a rate is, the result's own schema says when it is put together. */
+const MEASUREMENTS = Type.Object({
+  rates: Type.Array(Type.Object({})),
+  exchanges: Type.Array(ExchangeResult),
+});
 
 /** A fabric of somebody else's may report anything; reporters and checks rely on the contract. */
 function check(name: string, what: string, schema: TSchema, value: unknown): void {
