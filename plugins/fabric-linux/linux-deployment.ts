@@ -35,6 +35,8 @@ const SETTLE_MS = 250;
 /** Milliseconds between looks at the guests' taps without traffic of this process. */
 const LEAST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 20;
+/** Milliseconds that a measurement gets to end when it was interrupted; a guest may not answer any more. */
+const MEASURE_END_MS = 3000;
 /** Frames of a workload that rates are measured with. */
 const MOST_FRAMES = 16_384;
 
@@ -62,6 +64,7 @@ export class LinuxDeployment implements Deployment {
   readonly hostBindings: readonly Binding[];
   readonly presence: Presence;
   readonly #parts: LinuxDeploymentParts;
+  #measuring: Promise<void> = Promise.resolve();
 
   constructor(parts: LinuxDeploymentParts) {
     this.#parts = parts;
@@ -108,7 +111,16 @@ export class LinuxDeployment implements Deployment {
     }
   }
 
-  async measure(measure: MeasurePlan, frames: Iterable<WorkloadFrame>): Promise<Measurements> {
+  measure(measure: MeasurePlan, frames: Iterable<WorkloadFrame>): Promise<Measurements> {
+    const measuring = this.#measure(measure, frames);
+    this.#measuring = measuring.then(
+      () => undefined,
+      () => undefined,
+    );
+    return measuring;
+  }
+
+  async #measure(measure: MeasurePlan, frames: Iterable<WorkloadFrame>): Promise<Measurements> {
     const rates: MeasuredRate[] = [];
     const nics = this.nics.filter(({ plan }) => plan.program !== undefined);
     const workload = measure.frames === 'workload' && nics.length > 0 ? firstFrames(frames) : [];
@@ -123,6 +135,8 @@ export class LinuxDeployment implements Deployment {
   }
 
   async down(): Promise<void> {
+    // One that was interrupted takes away what it has made, which is in the ledger, before the ledger is closed.
+    await Promise.race([this.#measuring, sleep(MEASURE_END_MS, undefined, { ref: false })]);
     await this.#parts.teardown();
   }
 

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -64,7 +64,7 @@ interface Scene {
   readonly objects?: string;
 }
 
-async function run(scene: Scene): Promise<RunResult> {
+async function run(scene: Scene, signal?: AbortSignal): Promise<RunResult> {
   const { case: hostCase = 'redirect', hook, program, rx, placement = 'host', queues = 1 } = scene;
   const { kind = 'tap-reader' } = scene;
   const attach = program === undefined ? '' : `, program: ${program}, placement: ${placement}`;
@@ -100,7 +100,7 @@ checks: [{ kind: conservation }]
 ${scene.extra ?? ''}
 `;
   const testbed = await resolveTestbed('linux.testbed.yaml', text, new PluginRegistry(BUILT_IN_PLUGINS));
-  const result = await runTestbed(testbed, { version: '0.0.0' });
+  const result = await runTestbed(testbed, { version: '0.0.0', signal });
   expect(result.failures ?? []).toEqual([]);
   const conservation = result.checks.find(({ check }) => check === 'conservation');
   expect(conservation).toMatchObject({ passed: true, problems: [] });
@@ -489,6 +489,29 @@ describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
     const { rates } = await run({ hook: 'devmap', program: 'xdp1', extra });
     expect(rates![0]).toMatchObject({ unexplained: 0, ends: [{ place: 'host.tap0', fate: 'xdp-drop' }] });
   });
+
+  it.each(['', 'exchanges: [{ kind: udp-stream }]'])(
+    'leaves nothing behind when it is interrupted while it measures: %s',
+    async (exchanges) => {
+      const interruption = new AbortController();
+      // A process in the ledger is the reader of the tap, which is there only while something is measured.
+      const looking = setInterval(() => {
+        const ledgers = readdirSync(state).filter((name) => name.endsWith('.ledger'));
+        const measuring = ledgers.some((name) =>
+          readFileSync(join(state, name), 'utf8').includes('"process"'),
+        );
+        if (measuring) interruption.abort();
+      }, 20);
+      const program = exchanges === '' ? { program: 'pass' } : {};
+      const extra = `measure: { seconds: 30, samples: 1, ${exchanges} }`;
+      try {
+        const running = run({ case: 'bridge', addresses: true, ...program, extra }, interruption.signal);
+        await expect(running).rejects.toMatchObject({ code: 'interrupted' });
+      } finally {
+        clearInterval(looking);
+      }
+    },
+  );
 
   it('leaves no program, map, link or file descriptor behind', async () => {
     // What the kernel keeps lives as long as somebody holds on to it: namespaces and file descriptors.
