@@ -1,6 +1,5 @@
-import { assemble } from '../../src/bpf/assembler.js';
 import { EINTR, errnoName } from '../../src/bpf/errno.js';
-import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
+import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import {
   BpfThread,
@@ -9,20 +8,23 @@ import {
   loadKernelProgram,
   type NetworkNamespace,
 } from '../../src/linux/index.js';
+import {
+  frameElement,
+  frameElementSize,
+  GENERATOR_MAPS,
+  generatorProgram,
+  STATE_SIZE,
+  type GeneratorTraffic,
+} from './generator-program.js';
 import { HookMap, pair } from './landing.js';
 
 /** Frames of one call: so many that its set-up, some 40 ms, is no part of what is measured. */
 const REPEAT = 0x7fff_ffff;
-/** Where the UDP source port is in a frame of IPv4 without options. */
-const SOURCE_PORT = 14 + 20;
-const FIRST_PORT = 10_000;
-/** Of a frame, the shortest on the wire: its headers, and what of a payload stands there. */
-const HEADER_BYTES = 60;
 
 export interface GeneratorOptions {
-  /** A UDP frame over IPv4, from the destination MAC on, of 60 bytes at least. */
-  readonly frame: Uint8Array;
-  readonly flows: number;
+  readonly traffic: GeneratorTraffic;
+  /** Frames per second; undefined: as many as can be had. */
+  readonly rate: number | undefined;
   /** The device that frames go out by. */
   readonly ifindex: number;
   readonly namespace: NetworkNamespace;
@@ -31,41 +33,51 @@ export interface GeneratorOptions {
 
 /**
  * Frames from the kernel itself (BPF_F_TEST_XDP_LIVE_FRAMES): a program that redirects each to a device, as fast as the
- * other side takes them, counted where they are made.
+ * other side takes them or as is wanted, counted where they are made. While it runs it takes a CPU, paced or not.
  */
 export class Generator {
-  #running: Promise<number> | undefined;
+  #calls: Promise<number> | undefined;
+  #stopping = false;
 
   private constructor(
-    readonly options: GeneratorOptions,
     readonly thread: BpfThread,
-    readonly devices: HookMap,
+    readonly data: Uint8Array,
     readonly counter: CpuCounters,
     readonly program: number,
+    readonly maps: readonly HookMap[],
   ) {}
 
   static async open(options: GeneratorOptions): Promise<Generator> {
-    const { namespace, ifindex, flows, cpu } = options;
-    const devices = HookMap.devices('wire', 1, namespace);
+    const { namespace, ifindex, traffic, rate, cpu } = options;
+    const maps: HookMap[] = [];
     let counter: CpuCounters | undefined;
     let program = -1;
     try {
+      const devices = HookMap.devices('wire', 1, namespace);
+      maps.push(devices);
       devices.set(0, pair(ifindex, -1));
+      const state = new HookMap({ ...ARRAY, name: 'pace', maxEntries: 1, valueSize: STATE_SIZE });
+      maps.push(state);
       counter = new CpuCounters('generated', 1);
-      const verdict = loadKernelProgram(
-        generatorProgram(options.frame, flows),
-        new Map([
-          [1, counter.fd],
-          [2, devices.fd],
-        ]),
-      );
+      const fds = new Map<number, number>([
+        [GENERATOR_MAPS.counter, counter.fd],
+        [GENERATOR_MAPS.devices, devices.fd],
+        [GENERATOR_MAPS.state, state.fd],
+      ]);
+      if (traffic.kind === 'workload') {
+        const frames = workloadMap(traffic);
+        maps.push(frames);
+        fds.set(GENERATOR_MAPS.frames, frames.fd);
+      }
+      const verdict = loadKernelProgram(generatorProgram(traffic, rate), fds);
       if (!verdict.accepted)
         throw new XdpbedError('host-unsupported', `the generator is refused: ${verdict.log}`);
       program = verdict.programFd;
       const thread = await BpfThread.open({ namespace, cpus: cpu === undefined ? undefined : [cpu] });
-      return new Generator(options, thread, devices, counter, program);
+      const data = traffic.kind === 'uniform' ? traffic.frame : new Uint8Array(traffic.longest);
+      return new Generator(thread, data, counter, program, maps);
     } catch (error) {
-      devices.close();
+      for (const map of maps) map.close();
       counter?.close();
       if (program >= 0) closeFd(program);
       throw error;
@@ -73,15 +85,18 @@ export class Generator {
   }
 
   start(): void {
-    this.#running ??= this.thread.liveFrames(this.program, { data: this.options.frame, repeat: REPEAT });
+    if (this.#calls !== undefined) return;
+    this.#stopping = false;
+    this.#calls = this.#run();
   }
 
   /** Resolves when no frame comes any more. Throws `host-unsupported` when none could be made at all. */
   async stop(): Promise<void> {
-    if (this.#running === undefined) return;
+    if (this.#calls === undefined) return;
+    this.#stopping = true;
     await this.thread.interrupt();
-    const status = await this.#running;
-    this.#running = undefined;
+    const status = await this.#calls;
+    this.#calls = undefined;
     if (status < 0 && status !== -EINTR) {
       throw new XdpbedError('host-unsupported', `the kernel makes no frames: ${errnoName(status)}`, {
         hint: 'it needs BPF_F_TEST_XDP_LIVE_FRAMES, Linux 5.18 or later',
@@ -98,64 +113,32 @@ export class Generator {
     await this.thread.close();
     closeFd(this.program);
     this.counter.close();
-    this.devices.close();
+    for (const map of this.maps) map.close();
+  }
+
+  /** One call after the other: what is not due uses frames up, too, 2^31 of them in some minute. */
+  async #run(): Promise<number> {
+    for (;;) {
+      const status = await this.thread.liveFrames(this.program, { data: this.data, repeat: REPEAT });
+      if (status < 0 || this.#stopping) return status;
+    }
   }
 }
 
-/**
- * Counts the frame, writes its headers, gives it the next source port where there are several flows, and sends it out.
- * The kernel uses the frame's memory again: what programs on the way wrote into one frame would be in a later one.
- */
-function generatorProgram(frame: Uint8Array, flows: number): Program {
-  const template = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
-  const words = Array.from({ length: HEADER_BYTES / 4 }, (_, index) => template.getInt32(4 * index, true));
-  const ports =
-    flows === 1
-      ? ''
-      : `
-        r5 = r1
-        r5 %= ${flows}
-        r5 += ${FIRST_PORT}
-        r5 = be16 r5
-        *(u16 *)(r2 +${SOURCE_PORT}) = r5`;
-  return {
-    name: 'generator',
-    type: BPF_PROG_TYPE_XDP,
-    attachType: 'BPF_XDP',
-    gplCompatible: true,
-    insns: assemble(
-      `
-        r6 = r1
-        *(u32 *)(r10 -4) = 0
-        r1 = map[counter]
-        r2 = r10
-        r2 += -4
-        call bpf_map_lookup_elem
-        if r0 == 0 goto out
-        r1 = *(u64 *)(r0 +0)
-        r1 += 1
-        *(u64 *)(r0 +0) = r1
-        r2 = *(u32 *)(r6 +0)
-        r3 = *(u32 *)(r6 +4)
-        r4 = r2
-        r4 += ${HEADER_BYTES}
-        if r4 > r3 goto out
-        ${words.map((word, index) => `*(u32 *)(r2 +${4 * index}) = ${word}`).join('\n')}
-        ${ports}
-        r1 = map[devices]
-        r2 = 0
-        r3 = 0
-        call bpf_redirect_map
-        exit
-      out:
-        r0 = 1
-        exit`,
-      {
-        maps: new Map([
-          ['counter', 1],
-          ['devices', 2],
-        ]),
-      },
-    ),
-  };
+const ARRAY = { type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY } as const;
+
+function workloadMap({ frames, longest }: Extract<GeneratorTraffic, { kind: 'workload' }>): HookMap {
+  const map = new HookMap({
+    ...ARRAY,
+    name: 'workload',
+    maxEntries: frames.length,
+    valueSize: frameElementSize(longest),
+  });
+  try {
+    for (const [index, frame] of frames.entries()) map.set(index, frameElement(frame, longest));
+    return map;
+  } catch (error) {
+    map.close();
+    throw error;
+  }
 }

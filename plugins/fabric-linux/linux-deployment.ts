@@ -3,19 +3,22 @@ import type {
   Deployment,
   HostPlace,
   MeasuredRate,
+  Measurements,
   Presence,
   TrafficReport,
 } from '../../src/core/contract/fabric.js';
 import type { Binding } from '../../src/core/contract/party.js';
 import type { MeasurePlan, RunPlan } from '../../src/core/contract/plan.js';
+import type { ExchangeResult } from '../../src/core/contract/result.js';
 import type { WorkloadFrame } from '../../src/core/contract/workload.js';
 import { NETWORK_NAMESPACE, type Ledger } from '../../src/linux/index.js';
+import { measureExchanges } from './exchange-measurement.js';
 import type { EarlyBridge } from './early-bridge.js';
 import type { FrameEnds } from './frame-ends.js';
 import type { HostNic } from './host-nic.js';
 import type { HostTap } from './host-tap.js';
 import { countFlow } from './flow.js';
-import { RateMeasurement } from './rate-measurement.js';
+import { RateMeasurement, uniformTraffic, workloadTraffic } from './rate-measurement.js';
 import type { LinuxGuestNic } from './guest-nic.js';
 import { readLinkCounters } from './link-counters.js';
 import type { Topology } from './topology.js';
@@ -32,6 +35,10 @@ const SETTLE_MS = 250;
 /** Milliseconds between looks at the guests' taps without traffic of this process. */
 const LEAST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 20;
+/** Milliseconds that a measurement gets to end when it was interrupted; a guest may not answer any more. */
+const MEASURE_END_MS = 3000;
+/** Frames of a workload that rates are measured with. */
+const MOST_FRAMES = 16_384;
 
 export interface LinuxDeploymentParts {
   readonly plan: RunPlan;
@@ -57,6 +64,7 @@ export class LinuxDeployment implements Deployment {
   readonly hostBindings: readonly Binding[];
   readonly presence: Presence;
   readonly #parts: LinuxDeploymentParts;
+  #measuring: Promise<void> = Promise.resolve();
 
   constructor(parts: LinuxDeploymentParts) {
     this.#parts = parts;
@@ -103,17 +111,32 @@ export class LinuxDeployment implements Deployment {
     }
   }
 
-  /** One guest nic after the other, those with a program. */
-  async measure(measure: MeasurePlan): Promise<MeasuredRate[]> {
+  measure(measure: MeasurePlan, frames: Iterable<WorkloadFrame>): Promise<Measurements> {
+    const measuring = this.#measure(measure, frames);
+    this.#measuring = measuring.then(
+      () => undefined,
+      () => undefined,
+    );
+    return measuring;
+  }
+
+  async #measure(measure: MeasurePlan, frames: Iterable<WorkloadFrame>): Promise<Measurements> {
     const rates: MeasuredRate[] = [];
-    for (const nic of this.nics) {
-      if (nic.plan.program !== undefined)
-        rates.push(await new RateMeasurement(this.#parts, nic, measure).run());
+    const nics = this.nics.filter(({ plan }) => plan.program !== undefined);
+    const workload = measure.frames === 'workload' && nics.length > 0 ? firstFrames(frames) : [];
+    for (const nic of nics) {
+      const traffic =
+        measure.frames === 'workload' ? workloadTraffic(nic, workload) : uniformTraffic(nic, measure);
+      rates.push(await new RateMeasurement(this.#parts, nic, measure, traffic).run());
     }
-    return rates;
+    const exchanges: ExchangeResult[] = [];
+    for (const nic of this.nics) exchanges.push(...(await measureExchanges(this.#parts, nic, measure)));
+    return { rates, exchanges };
   }
 
   async down(): Promise<void> {
+    // One that was interrupted takes away what it has made, which is in the ledger, before the ledger is closed.
+    await Promise.race([this.#measuring, sleep(MEASURE_END_MS, undefined, { ref: false })]);
     await this.#parts.teardown();
   }
 
@@ -168,4 +191,14 @@ export class LinuxDeployment implements Deployment {
       await sleep(this.#hasRealGuest ? GUEST_STILL_MS : 5);
     }
   }
+}
+
+/** Of a workload as many as are kept in the kernel, some 25 MB. */
+function firstFrames(frames: Iterable<WorkloadFrame>): Uint8Array[] {
+  const first: Uint8Array[] = [];
+  for (const { bytes } of frames) {
+    if (first.length === MOST_FRAMES) break;
+    first.push(bytes);
+  }
+  return first;
 }

@@ -1,10 +1,10 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { fabricConformance } from '../../src/conformance/fabric/fabric-conformance.js';
-import { LOSSES, type RunResult } from '../../src/core/contract/result.js';
+import { LOSSES, type ExchangeResult, type RunResult } from '../../src/core/contract/result.js';
 import { buildFrame, writePcap } from '../../src/packet/index.js';
 import { PluginRegistry } from '../../src/core/plugin/plugin-registry.js';
 import { runTestbed } from '../../src/core/run/run-testbed.js';
@@ -58,11 +58,13 @@ interface Scene {
   readonly ports?: string;
   readonly workload?: string;
   readonly extra?: string;
+  /** Guests with addresses of their own. */
+  readonly addresses?: boolean;
   /** Further programs. */
   readonly objects?: string;
 }
 
-async function run(scene: Scene): Promise<RunResult> {
+async function run(scene: Scene, signal?: AbortSignal): Promise<RunResult> {
   const { case: hostCase = 'redirect', hook, program, rx, placement = 'host', queues = 1 } = scene;
   const { kind = 'tap-reader' } = scene;
   const attach = program === undefined ? '' : `, program: ${program}, placement: ${placement}`;
@@ -91,14 +93,14 @@ host:
   taps: { tap0: { ${rx === undefined ? '' : `rx-program: ${rx}`} }, tap1: {} }
   bridges: { br0: { ports: ${scene.ports ?? '[eth0, tap0, tap1]'} } }
 guests:
-  g0: { kind: ${kind}, nics: { eth0: { tap: tap0, mac: 52:54:00:00:00:02, queues: ${queues} ${features} ${attach} } } }
+  g0: { kind: ${kind}, nics: { eth0: { tap: tap0, mac: 52:54:00:00:00:02, ${scene.addresses === true ? 'ipv4: 192.0.2.10, ' : ''}queues: ${queues} ${features} ${attach} } } }
   g1: { kind: tap-reader, nics: { eth0: { tap: tap1, mac: 52:54:00:00:00:03 } } }
 workload: ${scene.workload ?? '{ use: udp-flood, config: { frames: 100 } }'}
 checks: [{ kind: conservation }]
 ${scene.extra ?? ''}
 `;
   const testbed = await resolveTestbed('linux.testbed.yaml', text, new PluginRegistry(BUILT_IN_PLUGINS));
-  const result = await runTestbed(testbed, { version: '0.0.0' });
+  const result = await runTestbed(testbed, { version: '0.0.0', signal });
   expect(result.failures ?? []).toEqual([]);
   const conservation = result.checks.find(({ check }) => check === 'conservation');
   expect(conservation).toMatchObject({ passed: true, problems: [] });
@@ -352,6 +354,116 @@ describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
     }
   });
 
+  it('sends as many frames as are wanted, and says how many that were', async () => {
+    const extra = 'measure: { seconds: 0.3, samples: 3, warm-up: 0.2, rate: 20000, flows: 4 }';
+    const { rates } = await run({ program: 'xdp1', extra });
+    const [rate] = rates!;
+    expect(rate).toMatchObject({ rate: 20_000, flows: 4, unexplained: 0 });
+    expect(rate!.ceiling).toBeUndefined();
+    expect(rate!.offeredPerSecond).toBeLessThan(20_000 * 1.05);
+    // What a busy machine gives the generator no time for is not made up for.
+    expect(rate!.offeredPerSecond).toBeGreaterThan(20_000 * 0.5);
+    expect(rate!.framesPerSecond.max).toBeLessThan(20_000 * 1.2);
+  });
+
+  it.each([undefined, 30_000])('sends the frames of the workload over and over, at rate %s', async (rate) => {
+    // Per VLAN tag and length others: what the program counts by protocol tells them apart.
+    const workload =
+      '{ use: imix, config: { frames: 300, mix: [{ weight: 2, size: 64, protocol: udp }, { weight: 1, size: 1514, protocol: tcp, vlan: 100 }, { weight: 1, size: 590, protocol: icmp }] } }';
+    const paced = rate === undefined ? '' : `, rate: ${rate}`;
+    const extra = `measure: { seconds: 0.2, samples: 2, warm-up: 0.1, frames: workload${paced} }`;
+    const { rates, maps } = await run({ program: 'xdp1', workload, extra });
+    const [measured] = rates!;
+    expect(measured).toMatchObject({ unexplained: 0, ends: [{ place: 'host.tap0', fate: 'xdp-drop' }] });
+    expect(measured!.flows).toBeUndefined();
+    // Half of the frames are g0's.
+    expect(measured!.workloadFrames).toBe(150);
+    expect(measured!.size).toBeGreaterThan(64);
+    expect(measured!.size).toBeLessThan(1518);
+    expect(maps).toHaveLength(1);
+  });
+
+  it('sends frames of the workload for everybody, to each its copy', async () => {
+    const frame = buildFrame({
+      eth: { src: '52:54:00:ff:00:01', dst: 'ff:ff:ff:ff:ff:ff' },
+      ipv4: { src: '198.18.0.1', dst: '192.0.2.255' },
+      udp: { srcPort: 1, dstPort: 9 },
+    });
+    const broadcast = join(tmpdir(), `broadcasts-${process.pid}.pcap`);
+    writeFileSync(broadcast, writePcap([{ data: frame }]));
+    try {
+      const workload = `{ use: pcap-replay, config: { file: ${broadcast}, rewrite: none } }`;
+      const extra = 'measure: { seconds: 0.2, samples: 2, warm-up: 0.1, frames: workload, rate: 2000 }';
+      const { rates } = await run({ case: 'bridge', program: 'xdp1', workload, extra });
+      const [measured] = rates!;
+      expect(measured).toMatchObject({ workloadFrames: 1, unexplained: 0 });
+      expect(measured!.framesCopied).toBe(measured!.framesSent);
+      expect(measured!.ends).toEqual([
+        { place: 'g1.eth0', fate: 'guest-stack', frames: measured!.framesSent },
+        { place: 'host.tap0', fate: 'xdp-drop', frames: measured!.framesSent },
+      ]);
+    } finally {
+      rmSync(broadcast);
+    }
+  });
+
+  describe('exchanges with a guest that is no machine', () => {
+    const measuring = (...exchanges: string[]): string =>
+      `measure: { seconds: 0.2, samples: 2, warm-up: 0.1, exchanges: [${exchanges.join(', ')}] }`;
+    const exchangesOf = async (scene: Scene, ...exchanges: string[]): Promise<ExchangeResult[]> => {
+      const { exchanges: found = [] } = await run({ ...scene, extra: measuring(...exchanges) });
+      expect(new Set(found.map(({ node }) => node))).toEqual(new Set(['g0.eth0', 'g1.eth0']));
+      expect(found).toHaveLength(2 * exchanges.length);
+      return found.filter(({ node }) => node === 'g0.eth0');
+    };
+
+    it('are streams and requests of UDP, counted and turned round', async () => {
+      const [stream, requests, tcp] = await exchangesOf(
+        { case: 'bridge', addresses: true },
+        '{ kind: udp-stream, size: 18 }',
+        '{ kind: udp-rr, streams: 2 }',
+        '{ kind: tcp-stream }',
+      );
+      expect(stream).toMatchObject({ kind: 'udp-stream', size: 18, streams: 1, seconds: 0.2 });
+      expect(stream!.unmeasured).toBeUndefined();
+      expect(stream!.guest).toMatch(/^tap-reader in C, which counts frames: no stack/);
+      expect(stream!.samples).toHaveLength(2);
+      // 18 bytes of each message are counted, and nothing else.
+      const { bitsPerSecond, messagesReceivedPerSecond: got } = stream!;
+      expect(bitsPerSecond!.min).toBeLessThanOrEqual(got! * 18 * 8 * 1.001);
+      expect(bitsPerSecond!.max).toBeGreaterThanOrEqual(got! * 18 * 8 * 0.999);
+      expect(got).toBeGreaterThan(1000);
+
+      expect(requests).toMatchObject({ kind: 'udp-rr', size: 1, streams: 2, unanswered: 0 });
+      expect(requests!.transactionsPerSecond!.median).toBeGreaterThan(100);
+      const { p50, p90, p99, max } = requests!.latency!;
+      expect([p50, p90, p99, max]).toEqual([p50, p90, p99, max].sort((a, b) => a - b));
+      // Two at a time: none can have waited for fewer than half of those in its time.
+      expect(p50).toBeGreaterThan(1);
+
+      expect(tcp).toMatchObject({ unmeasured: 'a tap-reader has no stack to speak TCP', samples: [] });
+      expect(tcp!.bitsPerSecond).toBeUndefined();
+    });
+
+    it('get there through the NIC’s program, from where nothing comes back', async () => {
+      const [stream, requests] = await exchangesOf(
+        { addresses: true },
+        '{ kind: udp-stream }',
+        '{ kind: udp-rr }',
+      );
+      expect(stream!.messagesReceivedPerSecond).toBeGreaterThan(1000);
+      expect(requests!.unmeasured).toMatch(/^no answer came to any of \d+ requests$/);
+    });
+
+    it('are not had where an offloaded program drops them', async () => {
+      const [stream] = await exchangesOf(
+        { case: 'bridge', program: 'xdp1', addresses: true },
+        '{ kind: udp-stream }',
+      );
+      expect(stream!.unmeasured).toBe('nothing of what was sent came to a receiver in the guest');
+    });
+  });
+
   it.each([
     ['tail-call', 'drop'],
     ['cpumap', 'drop'],
@@ -378,6 +490,29 @@ describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
     expect(rates![0]).toMatchObject({ unexplained: 0, ends: [{ place: 'host.tap0', fate: 'xdp-drop' }] });
   });
 
+  it.each(['', 'exchanges: [{ kind: udp-stream }]'])(
+    'leaves nothing behind when it is interrupted while it measures: %s',
+    async (exchanges) => {
+      const interruption = new AbortController();
+      // A process in the ledger is the reader of the tap, which is there only while something is measured.
+      const looking = setInterval(() => {
+        const ledgers = readdirSync(state).filter((name) => name.endsWith('.ledger'));
+        const measuring = ledgers.some((name) =>
+          readFileSync(join(state, name), 'utf8').includes('"process"'),
+        );
+        if (measuring) interruption.abort();
+      }, 20);
+      const program = exchanges === '' ? { program: 'pass' } : {};
+      const extra = `measure: { seconds: 30, samples: 1, ${exchanges} }`;
+      try {
+        const running = run({ case: 'bridge', addresses: true, ...program, extra }, interruption.signal);
+        await expect(running).rejects.toMatchObject({ code: 'interrupted' });
+      } finally {
+        clearInterval(looking);
+      }
+    },
+  );
+
   it('leaves no program, map, link or file descriptor behind', async () => {
     // What the kernel keeps lives as long as somebody holds on to it: namespaces and file descriptors.
     const count = (): number => readdirSync('/proc/self/fd').length;
@@ -387,6 +522,9 @@ describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
     await run({ program: 'xdp2', rx: 'drop' });
     await run({ program: 'xdp1', case: 'bridge' });
     await run({ program: 'xdp2', case: 'bridge', hook: 'bridge-early' });
+    const exchanges = '[{ kind: udp-stream }, { kind: udp-rr, streams: 2 }, { kind: tcp-rr }]';
+    const extra = `measure: { seconds: 0.1, samples: 1, warm-up: 0.1, frames: workload, rate: 1000, exchanges: ${exchanges} }`;
+    await run({ program: 'pass', case: 'bridge', addresses: true, extra });
     expect(count()).toBe(first);
   });
 

@@ -5,7 +5,7 @@ import type { ResultDocument } from '../../src/core/contract/result.js';
 import { messageOf } from '../../src/core/diagnostic.js';
 import { PluginRegistry } from '../../src/core/plugin/plugin-registry.js';
 import { runTestbed } from '../../src/core/run/run-testbed.js';
-import { resolveTestbed } from '../../src/core/testbed/resolve-testbed.js';
+import { loadTestbed, resolveTestbed } from '../../src/core/testbed/resolve-testbed.js';
 import { guestImage, probeBpf } from '../../src/linux/index.js';
 import { findInPath } from '../../src/linux/guest/confinement.js';
 import { probeNamespaces } from '../../src/linux/testing-namespace.js';
@@ -50,6 +50,40 @@ describe.skipIf(skipped !== '')(`a guest in QEMU on fabric linux${skipped}`, () 
         frames: links.map(({ framesToGuest, framesFromGuest }) => [framesToGuest, framesFromGuest]),
       }));
     expect(comparable(linux)).toEqual(comparable(model));
+  }, 120_000);
+
+  it('speaks with clients on the wire through its stack', async () => {
+    const netperf = fileURLToPath(new URL('../../testbeds/rfc-2019-netperf.testbed.yaml', import.meta.url));
+    const testbed = await loadTestbed(netperf, new PluginRegistry(BUILT_IN_PLUGINS), {
+      set: [
+        'plugins.fabric={ use: linux }',
+        'guests.*.kind=qemu',
+        'measure.seconds=0.5',
+        'measure.samples=2',
+      ],
+    });
+    const result = await runTestbed(testbed, { version: '0.0.0' });
+    expect(result).toMatchObject({ passed: true });
+    const found = result.runs[0]!.exchanges!;
+    expect(found.map(({ kind, size, unmeasured }) => [kind, size, unmeasured])).toEqual([
+      ['udp-stream', 18, undefined],
+      ['udp-stream', 1472, undefined],
+      ['tcp-stream', 16_384, undefined],
+      ['udp-rr', 1, undefined],
+      ['tcp-rr', 1, undefined],
+    ]);
+    for (const { guest, samples, latency } of found) {
+      expect(guest).toMatch(/^Debian's kernel and stack in QEMU \((tcg|kvm)\)$/);
+      expect(samples).toHaveLength(2);
+      expect(latency?.p50 ?? 1).toBeGreaterThan(0);
+    }
+    const [, udp, tcp] = found;
+    expect(udp!.messagesReceivedPerSecond!).toBeLessThanOrEqual(udp!.messagesSentPerSecond! * 1.1);
+    expect(udp!.bitsPerSecond!.median).toBeGreaterThan(1e6);
+    // What TCP has sent has come, but for what is under way.
+    const sent = tcp!.messagesSentPerSecond! * tcp!.size * 8;
+    expect(tcp!.bitsPerSecond!.median).toBeGreaterThan(sent / 2);
+    expect(tcp!.bitsPerSecond!.min).toBeLessThan(sent * 2);
   }, 120_000);
 
   it('is measured, every frame explained', async () => {

@@ -3,13 +3,16 @@ import type { MeasuredRate, TrafficReport } from '../../src/core/contract/fabric
 import type { MeasurePlan } from '../../src/core/contract/plan.js';
 import { LOSSES, type EndResult, type Fate } from '../../src/core/contract/result.js';
 import { SENDER_MAC } from '../../src/core/contract/workload.js';
-import { formatMac } from '../../src/packet/mac-address.js';
+import { XdpbedError } from '../../src/core/diagnostic.js';
+import { formatMac, parseMac } from '../../src/packet/mac-address.js';
 import { buildFrame } from '../../src/packet/frame-builder.js';
 import { possibleCpus, setReceiveOffload, type Ledger } from '../../src/linux/index.js';
 import { CountingSink } from './counting-sink.js';
 import { countFlow, type FlowParts } from './flow.js';
 import { FrameEnds } from './frame-ends.js';
 import { Generator } from './generator.js';
+import type { GeneratorTraffic } from './generator-program.js';
+import { median, spread } from './samples.js';
 import type { ReaderAccount, TapGuest } from './tap-guest.js';
 import { ReaderNic, type LinuxGuestNic, type QemuNic } from './guest-nic.js';
 import { TapReader, type TapReaderWork } from './tap-reader.js';
@@ -19,6 +22,9 @@ const HOST_CPU = 0;
 /** RFC 863, discard. */
 const DISCARD_PORT = 9;
 const SOURCE_PORT = 10_000;
+/** Bytes of frames that the kernel's generator and the wire take: an Ethernet header; an MTU of 1500 and a VLAN tag. */
+const SHORTEST_FRAME = 14;
+const LONGEST_FRAME = 14 + 4 + 1500;
 /** Milliseconds that frames may be under way when none is made any more. */
 const SETTLE_MS = 3000;
 /** Milliseconds without any change after which all frames have ended. */
@@ -29,7 +35,7 @@ export interface MeasurementParts extends FlowParts {
   readonly signal: AbortSignal;
 }
 
-/** Rates of one guest nic: as many frames to it as the kernel can make and the way takes. */
+/** Rates of one guest nic: as many frames to it as are wanted, or as the kernel can make and the way takes. */
 export class RateMeasurement {
   readonly #base: Promise<TrafficReport>;
   #generated = 0;
@@ -38,6 +44,7 @@ export class RateMeasurement {
     readonly parts: MeasurementParts,
     readonly nic: LinuxGuestNic,
     readonly measure: MeasurePlan,
+    readonly traffic: GeneratorTraffic,
   ) {
     nic.tap.countDrops();
     this.#base = this.#flow();
@@ -50,13 +57,14 @@ export class RateMeasurement {
     // Without an XDP program the NIC takes frames from the generator only when it polls.
     if (entry.program === undefined) setReceiveOffload(entry.name, true, parts.topology.host);
     const generator = await Generator.open({
-      frame: this.#frame(),
-      flows: measure.flows,
+      traffic: this.traffic,
+      rate: measure.rate,
       ifindex: entry.ifindex,
       namespace: parts.topology.wire,
       cpu: possibleCpus() > 1 ? HOST_CPU : undefined,
     });
     const reader = await startReading(this.nic, parts.ledger);
+    const others = this.traffic.kind === 'uniform' ? [] : this.#readOthers();
     try {
       const samples: { readonly ended: number; readonly sent: number }[] = [];
       generator.start();
@@ -75,25 +83,23 @@ export class RateMeasurement {
       await generator.stop();
       const total = await this.#settled(generator, reader);
       const perSecond = samples.map(({ ended }) => ended);
-      const ceiling = await this.#ceiling(generator);
+      // At a rate of one's choice a ceiling tells nothing.
+      const ceiling = measure.rate === undefined ? await this.#ceiling(generator) : undefined;
       return {
         node: this.nic.node,
         hook: parts.plan.host.hook,
         guest: reader.description,
-        size: measure.size,
-        flows: measure.flows,
+        ...described(this.traffic),
         seconds: measure.seconds,
-        framesPerSecond: {
-          median: median(perSecond),
-          min: Math.min(...perSecond),
-          max: Math.max(...perSecond),
-        },
+        ...(measure.rate === undefined ? {} : { rate: measure.rate }),
+        framesPerSecond: spread(perSecond),
         samples: perSecond,
         offeredPerSecond: median(samples.map(({ sent }) => sent)),
         ...(ceiling === undefined ? {} : { ceiling }),
         ...total,
       };
     } finally {
+      for (const other of others) await other.close();
       await reader.close();
       await generator.close();
     }
@@ -163,16 +169,60 @@ export class RateMeasurement {
     return countFlow(this.parts, 0);
   }
 
-  #frame(): Uint8Array {
-    const { mac, ipv4 } = this.nic.plan;
-    return buildFrame({
-      eth: { src: formatMac(SENDER_MAC), dst: mac },
-      ipv4: { src: '198.18.0.1', dst: ipv4 },
-      // Ports change from frame to frame, where there are several flows: without a checksum they may.
-      udp: { srcPort: SOURCE_PORT, dstPort: DISCARD_PORT, checksum: 0 },
-      size: this.measure.size,
+  /** Of frames for a group other guests get copies. */
+  #readOthers(): Reading[] {
+    const others = this.parts.nics.filter((nic) => nic !== this.nic && nic instanceof ReaderNic);
+    return others.map((nic) => new PolledReading((nic as ReaderNic).player));
+  }
+}
+
+/** Equal UDP frames for a guest nic. */
+export function uniformTraffic(
+  { plan: { mac, ipv4 } }: LinuxGuestNic,
+  { size, flows }: MeasurePlan,
+): GeneratorTraffic {
+  const frame = buildFrame({
+    eth: { src: formatMac(SENDER_MAC), dst: mac },
+    ipv4: { src: '198.18.0.1', dst: ipv4 },
+    // Ports change from frame to frame, where there are several flows: without a checksum they may.
+    udp: { srcPort: SOURCE_PORT, dstPort: DISCARD_PORT, checksum: 0 },
+    size,
+  });
+  return { kind: 'uniform', frame, flows };
+}
+
+/**
+ * Those of the workload's frames that a guest nic gets: for its address, or for a group's.
+ * Throws `packet-invalid` when there are none, or one that the wire does not take.
+ */
+export function workloadTraffic(
+  { node, plan: { mac } }: LinuxGuestNic,
+  frames: readonly Uint8Array[],
+): GeneratorTraffic {
+  const address = parseMac(mac);
+  const own = frames.filter(
+    (frame) => (frame[0]! & 1) === 1 || address.every((byte, index) => frame[index] === byte),
+  );
+  if (own.length === 0) {
+    throw new XdpbedError('packet-invalid', `no frame of the workload is for ${node}`, {
+      hint: 'frames: uniform needs none',
     });
   }
+  const bad = own.find(({ length }) => length < SHORTEST_FRAME || length > LONGEST_FRAME);
+  if (bad !== undefined) {
+    throw new XdpbedError(
+      'packet-invalid',
+      `a frame of ${bad.length} bytes cannot be sent at a rate: ${SHORTEST_FRAME} to ${LONGEST_FRAME} can`,
+    );
+  }
+  return { kind: 'workload', frames: own, longest: Math.max(...own.map(({ length }) => length)) };
+}
+
+function described(traffic: GeneratorTraffic): Pick<MeasuredRate, 'size' | 'flows' | 'workloadFrames'> {
+  if (traffic.kind === 'uniform') return { size: traffic.frame.length, flows: traffic.flows };
+  const { frames } = traffic;
+  const bytes = frames.reduce((sum, { length }) => sum + length, 0);
+  return { size: bytes / frames.length, workloadFrames: frames.length };
 }
 
 /** Who takes what comes to the guest while it is measured. */
@@ -250,12 +300,6 @@ class PolledReading implements Reading {
       await new Promise((resolve) => setImmediate(resolve));
     }
   }
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
 function difference(after: readonly EndResult[], before: readonly EndResult[]): EndResult[] {

@@ -2,8 +2,9 @@
  * The fastest reader of a tap that there can be in a process: it looks at nothing. What a real guest does on top of it
  * can only be slower, so its rate is an upper bound of any guest's.
  *
- * `tap-reader <drop|bounce> <cpu or -1> <fd>...`: takes frames from each file and drops them, or swaps their MAC addresses
- * and writes them back. For each line on stdin it writes one with what it did so far: frames read, written, not written.
+ * `tap-reader <drop|bounce|answer> <cpu or -1> <fd>...`: takes frames from each file and drops them, or swaps their MAC
+ * addresses and writes them back; as an answer only UDP over IPv4 without options, with IP addresses and ports swapped, too,
+ * which leaves checksums right. For each line on stdin it writes one with what it did so far: frames read, written, not written.
  * It ends with its stdin, and with its parent.
  */
 export const TAP_READER_SOURCE = `
@@ -21,10 +22,19 @@ export const TAP_READER_SOURCE = `
 
 struct queue {
 	int fd;
-	int bounce;
+	int bounce, answer;
 	unsigned long frames_read, written, failed;
 	pthread_t thread;
 } __attribute__((aligned(64)));
+
+/* Two values of some bytes, one behind the other. */
+static void swap(unsigned char *first, int bytes)
+{
+	unsigned char kept[6];
+	memcpy(kept, first, bytes);
+	memcpy(first, first + bytes, bytes);
+	memcpy(first + bytes, kept, bytes);
+}
 
 static void *serve(void *argument)
 {
@@ -39,10 +49,13 @@ static void *serve(void *argument)
 		__atomic_store_n(&queue->frames_read, queue->frames_read + 1, __ATOMIC_RELAXED);
 		if (!queue->bounce)
 			continue;
-		unsigned char mac[6];
-		memcpy(mac, frame, 6);
-		memcpy(frame, frame + 6, 6);
-		memcpy(frame + 6, mac, 6);
+		if (queue->answer) {
+			if (length < 42 || frame[12] != 8 || frame[13] != 0 || frame[14] != 0x45 || frame[23] != 17)
+				continue;
+			swap(frame + 26, 4);
+			swap(frame + 34, 2);
+		}
+		swap(frame, 6);
 		unsigned long *count = write(queue->fd, frame, length) == length ? &queue->written : &queue->failed;
 		__atomic_store_n(count, *count + 1, __ATOMIC_RELAXED);
 	}
@@ -63,7 +76,8 @@ int main(int argc, char **argv)
 	}
 	for (int i = 0; i < queues; i++) {
 		all[i].fd = atoi(argv[i + 3]);
-		all[i].bounce = strcmp(argv[1], "bounce") == 0;
+		all[i].answer = strcmp(argv[1], "answer") == 0;
+		all[i].bounce = all[i].answer || strcmp(argv[1], "bounce") == 0;
 		fcntl(all[i].fd, F_SETFL, fcntl(all[i].fd, F_GETFL) & ~O_NONBLOCK);
 		if (pthread_create(&all[i].thread, NULL, serve, &all[i]) != 0)
 			return 1;

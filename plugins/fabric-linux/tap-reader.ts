@@ -17,8 +17,11 @@ const FIRST_FD = 3;
 /** Milliseconds that the reader gets to answer. */
 const ANSWER_MS = 5000;
 
-/** What the reader does with each frame. */
-export type TapReaderWork = 'drop' | 'bounce';
+/**
+ * What the reader does with each frame: nothing, write it back, or, of UDP over IPv4, write it back as an answer. That is
+ * to who sent it, by addresses of both layers and by ports; others it then drops.
+ */
+export type TapReaderWork = 'drop' | 'bounce' | 'answer';
 
 export interface TapReaderCounts {
   readonly read: number;

@@ -1,5 +1,10 @@
 import type { RunPlan } from '../../src/core/contract/plan.js';
-import { driverStatistics, PacketSocket, type NetworkNamespace } from '../../src/linux/index.js';
+import {
+  driverStatistics,
+  PacketSocket,
+  setReceiveOffload,
+  type NetworkNamespace,
+} from '../../src/linux/index.js';
 import { CountingSink } from './counting-sink.js';
 import { LinkLanding } from './landing.js';
 
@@ -41,6 +46,14 @@ export class Wire {
     return this.#ends.get(nic)!.refused;
   }
 
+  /**
+   * While `work` is under way, what comes out by a NIC goes on to the wire's own stack, and is not counted. Its end takes
+   * XDP frames as before.
+   */
+  async withStack<T>(nic: string, work: () => Promise<T>): Promise<T> {
+    return this.#ends.get(nic)!.withStack(work);
+  }
+
   close(): void {
     this.#socket.close();
     for (const end of this.#ends.values()) end.close();
@@ -51,6 +64,7 @@ export class Wire {
 class WireEnd {
   readonly #sink = new CountingSink();
   readonly #landing: LinkLanding;
+  #open = true;
 
   constructor(
     readonly name: string,
@@ -79,7 +93,22 @@ class WireEnd {
     return this.#sink.count;
   }
 
+  async withStack<T>(work: () => Promise<T>): Promise<T> {
+    setReceiveOffload(this.name, true, this.namespace);
+    this.#landing.take();
+    try {
+      return await work();
+    } finally {
+      // A run that was interrupted is taken down meanwhile.
+      if (this.#open) {
+        this.#landing.put(this.#sink.fd);
+        setReceiveOffload(this.name, false, this.namespace);
+      }
+    }
+  }
+
   close(): void {
+    this.#open = false;
     this.#landing.take();
     this.#sink.close();
   }

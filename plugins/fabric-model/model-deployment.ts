@@ -2,6 +2,7 @@ import type {
   Deployment,
   HostPlace,
   MeasuredRate,
+  Measurements,
   NicPlaces,
   TrafficReport,
 } from '../../src/core/contract/fabric.js';
@@ -18,7 +19,7 @@ export class ModelDeployment implements Deployment {
   readonly nics: readonly NicPlaces[];
   readonly countWork: boolean;
   /** One guest nic with a program after the other. Absent without a cost model. */
-  readonly measure?: (measure: MeasurePlan) => Promise<readonly MeasuredRate[]>;
+  readonly measure?: (measure: MeasurePlan, frames: Iterable<WorkloadFrame>) => Promise<Measurements>;
   readonly #parts: DeploymentParts;
 
   constructor(parts: DeploymentParts) {
@@ -27,7 +28,7 @@ export class ModelDeployment implements Deployment {
     this.nics = parts.nics;
     const { costs, plan } = parts;
     this.countWork = costs !== undefined && plan.measure !== undefined;
-    if (costs !== undefined) this.measure = (measure) => this.#measure(measure, costs);
+    if (costs !== undefined) this.measure = (measure, frames) => this.#measure(measure, costs, frames);
   }
 
   /**
@@ -49,16 +50,20 @@ export class ModelDeployment implements Deployment {
     return { framesSent: accounting.sent, framesCopied: accounting.copied, ends: accounting.ends() };
   }
 
-  async #measure(measure: MeasurePlan, costs: CostModel): Promise<readonly MeasuredRate[]> {
+  async #measure(
+    measure: MeasurePlan,
+    costs: CostModel,
+    frames: Iterable<WorkloadFrame>,
+  ): Promise<Measurements> {
     const rates: MeasuredRate[] = [];
     for (const guest of this.#parts.plan.guests) {
       for (const nic of guest.nics) {
         if (nic.program === undefined) continue;
         const node = `${guest.name}.${nic.name}`;
-        rates.push(await new RateMeasurement(this.#parts, costs, node, nic, measure).run());
+        rates.push(await new RateMeasurement(this.#parts, costs, node, nic, measure, frames).run());
       }
     }
-    return rates;
+    return { rates, exchanges: [] };
   }
 
   async down(): Promise<void> {

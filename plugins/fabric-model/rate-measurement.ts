@@ -3,7 +3,7 @@ import type { RateExplanation } from '../../src/core/contract/explanation.js';
 import type { MeasuredRate } from '../../src/core/contract/fabric.js';
 import type { GuestNicPlan, MeasurePlan } from '../../src/core/contract/plan.js';
 import { LOSSES } from '../../src/core/contract/result.js';
-import { SENDER_MAC } from '../../src/core/contract/workload.js';
+import { SENDER_MAC, type WorkloadFrame } from '../../src/core/contract/workload.js';
 import type { CostModel } from '../../src/core/cost-model/index.js';
 import { buildFrame } from '../../src/packet/frame-builder.js';
 import { formatMac } from '../../src/packet/mac-address.js';
@@ -23,6 +23,8 @@ const SLICE: Picoseconds = 50_000_000;
 /** RFC 863, discard. */
 const DISCARD_PORT = 9;
 const SOURCE_PORT = 10_000;
+/** Frames of the workload that are sent over and over. */
+const MAX_FRAMES_OF_A_ROUND = 65_536;
 /** A CPU that worked so much of the time had none left. */
 const SATURATED = 0.97;
 
@@ -47,6 +49,8 @@ export class RateMeasurement {
   /** Frames that came to an end that is no loss. */
   #ended = 0;
   #inSamples = false;
+  /** Bytes of each frame of a round. */
+  #round: readonly number[] = [];
 
   constructor(
     readonly parts: DeploymentParts,
@@ -54,6 +58,8 @@ export class RateMeasurement {
     readonly node: string,
     readonly nic: GuestNicPlan,
     readonly measure: MeasurePlan,
+    /** Of the workload. */
+    readonly frames: Iterable<WorkloadFrame>,
   ) {
     this.#scheduler = new TimedScheduler(parts.clock, parts.timing, parts.random);
   }
@@ -98,8 +104,8 @@ export class RateMeasurement {
         node: this.node,
         hook: plan.host.hook,
         guest: `a model of one, ${costs.name}`,
-        size: measure.size,
-        flows: measure.flows,
+        ...this.#sentFrames(),
+        ...(measure.rate === undefined ? {} : { rate: measure.rate }),
         seconds,
         framesPerSecond: {
           median: median(perSecond),
@@ -129,6 +135,7 @@ export class RateMeasurement {
     const name = plan.host.nics[0]!.name;
     const count = config['nic-queues'];
     const traffic = this.#traffic();
+    this.#round = traffic.frames.map(({ bytes }) => bytes.length);
     for (let index = 0; index < count; index++) {
       const frames = traffic.frames.filter(({ bytes }) => flowQueue(bytes, count) === index);
       const queue = new NicQueue(costs.of['nic-ring'], { ...traffic, frames }, start);
@@ -172,21 +179,41 @@ export class RateMeasurement {
     if (nextAt !== Infinity) this.parts.clock.at(nextAt, () => this.#scheduler.wakeAt(worker, nextAt));
   }
 
-  /** One frame of each flow, as fast as the wire carries them. */
+  /** What goes over the wire in a round: as fast as it carries that, or at the rate that was asked for. */
   #traffic(): WireTraffic {
+    const { measure } = this;
+    const { framing, 'line-rate': psPerByte } = this.costs.of;
+    let offset = 0;
+    const frames = this.#framesOfARound().map((bytes, index) => {
+      const frame = { bytes, offset };
+      const next = offset + (bytes.length + framing) * psPerByte;
+      // Rounded down once for each frame and not once for each gap, so that the rate holds.
+      offset =
+        measure.rate === undefined
+          ? next
+          : Math.max(next, Math.floor(((index + 1) * PS_PER_SECOND) / measure.rate));
+      return frame;
+    });
+    return { frames, period: offset };
+  }
+
+  #framesOfARound(): Uint8Array[] {
     const { measure, nic } = this;
-    const bytesOnWire = measure.size + this.costs.of.framing;
-    const gap = bytesOnWire * this.costs.of['line-rate'];
-    const frames = Array.from({ length: measure.flows }, (_, flow) => ({
-      bytes: buildFrame({
+    if (measure.frames === 'workload') {
+      const frames: Uint8Array[] = [];
+      for (const { bytes } of this.frames) {
+        if (frames.push(bytes) === MAX_FRAMES_OF_A_ROUND) break;
+      }
+      return frames;
+    }
+    return Array.from({ length: measure.flows }, (_, flow) =>
+      buildFrame({
         eth: { src: formatMac(SENDER_MAC), dst: nic.mac },
         ipv4: { src: '198.18.0.1', dst: nic.ipv4 },
         udp: { srcPort: SOURCE_PORT + flow, dstPort: DISCARD_PORT, checksum: 0 },
         size: measure.size,
       }),
-      offset: flow * gap,
-    }));
-    return { frames, period: measure.flows * gap };
+    );
   }
 
   /** A frame was sent by the NIC: its completion is work of the CPU that polls it. */
@@ -195,6 +222,14 @@ export class RateMeasurement {
     const { cpu } = this.#receivers[0]!;
     cpu.time = Math.max(cpu.time, timing.now);
     cpu.charge(timing.costs['nic-tx-clean']);
+  }
+
+  /** What kind of frames they were, for the result. */
+  #sentFrames(): Pick<MeasuredRate, 'size' | 'flows' | 'workloadFrames'> {
+    const { measure } = this;
+    if (measure.frames === 'uniform') return { size: measure.size, flows: measure.flows };
+    const bytes = this.#round.reduce((sum, length) => sum + length, 0);
+    return { size: bytes / Math.max(1, this.#round.length), workloadFrames: this.#round.length };
   }
 
   #sent(): number {

@@ -15,6 +15,7 @@ import {
   type VerdictCounts,
 } from '../../src/core/contract/result.js';
 import { formatMapEntry } from '../../src/report/map-entry.js';
+import { exchangeFigure, exchangeName } from '../../src/report/measured-figures.js';
 import { printable } from '../../src/report/printable.js';
 import { reportedRuns, type ReportedRun } from '../../src/report/reported-runs.js';
 
@@ -83,6 +84,12 @@ const COLUMNS: readonly Column[] = [
   { name: 'failure.code', value: (run) => joined(run, ({ code }) => code) },
   { name: 'failure.message', value: (run) => joined(run, ({ message }) => message) },
   { name: 'failure.hint', value: (run) => joined(run, ({ hint }) => hint ?? '') },
+  ofResult('rates', ({ rates = [] }) =>
+    rates.map(({ node, framesPerSecond }) => `${node}=${framesPerSecond.median}`).join(' '),
+  ),
+  ofResult('exchanges', ({ exchanges = [] }) =>
+    exchanges.map((exchange) => `${exchangeName(exchange)}=${exchangeFigure(exchange) ?? ''}`).join(' '),
+  ),
 ];
 
 /** Of each failure of a run, nearly always one; a table has no use for the line breaks of a long message. */

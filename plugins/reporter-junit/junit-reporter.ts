@@ -1,6 +1,7 @@
 import type { Reporter } from '../../src/core/contract/reporter.js';
 import type { CheckResult, ResultDocument, RunResult } from '../../src/core/contract/result.js';
 import { formatMapContent, formatMapEntry } from '../../src/report/map-entry.js';
+import { exchangeFigure, exchangeName } from '../../src/report/measured-figures.js';
 import { formatFailure, reportedRuns, type ReportedRun } from '../../src/report/reported-runs.js';
 import { element } from '../../src/report/xml.js';
 
@@ -75,6 +76,13 @@ function runLines(run: RunResult): string[] {
     ...run.maps.map((map) => {
       const entries = map.entries.map((entry) => formatMapEntry(map, entry));
       return `${map.guest}.${map.nic} ${map.name}: ${formatMapContent(map, entries)}`;
+    }),
+    ...(run.rates ?? []).map(({ node, framesPerSecond }) => `${node}: ${framesPerSecond.median} frames/s`),
+    ...(run.exchanges ?? []).map((exchange) => {
+      const unit = exchange.kind.endsWith('-stream') ? 'bit/s' : 'transactions/s';
+      const { unmeasured } = exchange;
+      const figure = unmeasured === undefined ? `${exchangeFigure(exchange)} ${unit}` : `none: ${unmeasured}`;
+      return `${exchangeName(exchange)}: ${figure}`;
     }),
     ...run.audit.map((record) => `${record.guest}.${record.nic} ${record.command}: ${record.reason}`),
   ];

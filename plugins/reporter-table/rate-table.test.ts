@@ -79,6 +79,19 @@ describe('the table of rates', () => {
     expect(notes.at(-1)).toBe('3 frames unexplained');
   });
 
+  it('has what was offered where that was chosen, and needs no axis for the figures of others', () => {
+    const paced = rate(99_000, { rate: 100_000, size: 388.4, workloadFrames: 12 });
+    const result: ResultDocument = {
+      ...exampleResult([run('host', paced)]),
+      comparison: { reference: { name: 'RFC', mpps: { 'redirect/host': 9 } } },
+    };
+    const { rows, notes } = rendered(result);
+    expect(rows.slice(2).map((row) => [row[1], row[3], row.at(-1)])).toEqual([['0.099', '0.198', '9.00']]);
+    expect(notes[0]).toMatch(
+      /^12 frames of the workload over and over, 388 bytes on average, 0\.100 Mpps wanted; median/,
+    );
+  });
+
   it('names the nic where a run has several, and shows no control characters', () => {
     const several = run('host', rate(1_000_000), rate(2_000_000, { node: 'g1.eth0', hook: 'a\u001b[31mb' }));
     const { rows } = rendered(exampleResult([several]));

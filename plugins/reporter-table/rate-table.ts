@@ -1,6 +1,16 @@
-import type { RateResult, ResultDocument, RunResult } from '../../src/core/contract/result.js';
-import { printable } from '../../src/report/printable.js';
-import { drawTable, type Line } from './text-layout.js';
+import type { Comparison, RateResult, ResultDocument, RunResult } from '../../src/core/contract/result.js';
+import {
+  cell,
+  comparedWith,
+  drawRows,
+  groupBy,
+  head,
+  isBaseline,
+  ratio,
+  strong,
+  type Row,
+} from './comparison-rows.js';
+import { quantity, type Line } from './text-layout.js';
 
 /**
  * What was measured: a row for each run, or for each group of runs that differ only on the axis of the testbed's
@@ -10,19 +20,14 @@ import { drawTable, type Line } from './text-layout.js';
 export function rateTables(result: ResultDocument, color: boolean): (string | Line[])[] {
   const rated = result.runs.flatMap((run) => (run.rates ?? []).map((rate) => ({ run, rate })));
   if (rated.length === 0) return [];
-  const rows = result.comparison === undefined ? plainRows(rated) : comparedRows(result, rated);
-  const widths = rows[0]!.map((_, column) =>
-    Math.max(...rows.flatMap((row) => row[column]!.map(({ text }) => text.length))),
-  );
-  return [drawTable(rows, widths, color), notes(rated)];
+  const rows = result.comparison === undefined ? plainRows(rated) : comparedRows(result.comparison, rated);
+  return [drawRows(rows, color), notes(rated)];
 }
 
 interface Rated {
   readonly run: RunResult;
   readonly rate: RateResult;
 }
-
-type Row = readonly (readonly Line[])[];
 
 function plainRows(rated: readonly Rated[]): Row[] {
   return [
@@ -37,33 +42,29 @@ function plainRows(rated: readonly Rated[]): Row[] {
   ];
 }
 
-/** Groups of runs that differ only on the axis, the baseline first. */
-function comparedRows({ comparison }: ResultDocument, rated: readonly Rated[]): Row[] {
-  const { axis, baseline, reference } = comparison!;
-  const keyOf = ({ run, rate }: Rated): string =>
-    JSON.stringify([Object.entries(run.axes).filter(([name]) => name !== axis), rate.node]);
-  const groups = new Map<string, Rated[]>();
-  for (const each of rated) groups.set(keyOf(each), [...(groups.get(keyOf(each)) ?? []), each]);
+/** Groups of runs that differ only on the axis, if there is one. */
+function comparedRows({ axis, baseline, reference }: Comparison, rated: readonly Rated[]): Row[] {
+  const groups = groupBy(rated, ({ run, rate }) => comparedWith(run, axis, rate.node));
+  const figures = reference?.mpps;
+  const isPaced = rated.some(({ rate }) => rate.rate !== undefined);
+  const hasBaseline = baseline !== undefined;
 
   const header = [
     ['run'],
     ['measured', 'Mpps'],
     ['lowest –', 'highest'],
-    [`÷ ${axis}`, `${baseline}`],
+    ...(hasBaseline ? [[`÷ ${axis}`, baseline]] : []),
+    ...(isPaced ? [['offered', 'Mpps']] : []),
     ['hook'],
     ['of the', 'ceiling'],
-    ...(reference === undefined
-      ? []
-      : [
-          [reference.name, 'Mpps'],
-          [reference.name, `÷ ${baseline}`],
-        ]),
+    ...(figures === undefined ? [] : [[reference!.name, 'Mpps']]),
+    ...(figures === undefined || !hasBaseline ? [] : [[reference!.name, `÷ ${baseline}`]]),
   ];
-  const rows = [...groups.values()].flatMap((group) => {
-    const base = group.find(({ run }) => run.axes[axis] === baseline);
-    const theirBase = base === undefined ? undefined : reference?.mpps[base.run.id];
+  const rows = groups.flatMap((group) => {
+    const base = group.find(({ run }) => isBaseline(run, axis, baseline));
+    const theirBase = base === undefined ? undefined : figures?.[base.run.id];
     return group.map(({ run, rate }): Row => {
-      const theirs = reference?.mpps[run.id];
+      const theirs = figures?.[run.id];
       const isBase = base?.run === run;
       const ours =
         base === undefined || isBase
@@ -73,17 +74,18 @@ function comparedRows({ comparison }: ResultDocument, rated: readonly Rated[]): 
         strong(label(run.id, rate, rated)),
         cell(mpps(rate.framesPerSecond.median)),
         cell(spread(rate)),
-        cell(ours),
+        ...(hasBaseline ? [cell(ours)] : []),
+        ...(isPaced ? [cell(mpps(rate.offeredPerSecond))] : []),
         cell(where(rate)),
         cell(
           rate.ceiling === undefined
             ? undefined
             : ratio(rate.framesPerSecond.median, rate.ceiling.framesPerSecond),
         ),
-        ...(reference === undefined
+        ...(figures === undefined ? [] : [cell(theirs?.toFixed(2))]),
+        ...(figures === undefined || !hasBaseline
           ? []
           : [
-              cell(theirs === undefined ? undefined : theirs.toFixed(2)),
               cell(
                 theirs === undefined || theirBase === undefined || isBase
                   ? undefined
@@ -100,10 +102,8 @@ function comparedRows({ comparison }: ResultDocument, rated: readonly Rated[]): 
 function notes(rated: readonly Rated[]): Line[] {
   const said = new Set<string>();
   for (const { rate } of rated) {
-    const { size, flows, seconds, samples, guest, ceiling } = rate;
-    said.add(
-      `frames of ${size} bytes, ${flows} flow${flows === 1 ? '' : 's'}; median of ${samples.length} × ${seconds} s; guest: ${guest}`,
-    );
+    const { seconds, samples, guest, ceiling } = rate;
+    said.add(`${traffic(rate)}; median of ${samples.length} × ${seconds} s; guest: ${guest}`);
     if (ceiling !== undefined)
       said.add(
         `ceiling: ${ceiling.what}, ${mpps(ceiling.framesPerSecond)} Mpps in ${rated.find((each) => each.rate === rate)!.run.id}`,
@@ -116,6 +116,14 @@ function notes(rated: readonly Rated[]): Line[] {
   ];
 }
 
+function traffic({ size, flows = 1, workloadFrames, rate }: RateResult): string {
+  const frames =
+    workloadFrames === undefined
+      ? `frames of ${size} bytes, ${quantity(flows, 'flow')}`
+      : `${quantity(workloadFrames, 'frame')} of the workload over and over, ${size.toFixed(0)} bytes on average`;
+  return rate === undefined ? frames : `${frames}, ${mpps(rate)} Mpps wanted`;
+}
+
 /** The run's id, and the nic where a run has several. */
 function label(id: string, rate: RateResult, rated: readonly Rated[]): string {
   const several = rated.some((other) => other.run.id === id && other.rate.node !== rate.node);
@@ -125,14 +133,3 @@ function label(id: string, rate: RateResult, rated: readonly Rated[]): string {
 const where = ({ placement, hook }: RateResult): string => (placement === 'host' ? hook : '–');
 const mpps = (perSecond: number): string => (perSecond / 1e6).toFixed(perSecond < 1e6 ? 3 : 2);
 const spread = ({ framesPerSecond: { min, max } }: RateResult): string => `${mpps(min)} – ${mpps(max)}`;
-
-function ratio(a: number, b: number): string | undefined {
-  if (b === 0) return undefined;
-  const value = a / b;
-  return value < 10 ? value.toFixed(2) : value.toFixed(1);
-}
-
-const cell = (text: string | undefined): Line[] => [{ text: printable(text ?? '–') }];
-const strong = (text: string): Line[] => [{ text: printable(text), tone: 'strong' }];
-const head = (cells: readonly (readonly string[])[]): Row =>
-  cells.map((lines) => lines.map((text): Line => ({ text: printable(text), tone: 'strong' })));

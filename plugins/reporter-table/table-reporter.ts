@@ -2,12 +2,11 @@ import type { RenderOptions, Reporter } from '../../src/core/contract/reporter.j
 import type { CheckResult, ResultDocument, RunResult } from '../../src/core/contract/result.js';
 import { printable } from '../../src/report/printable.js';
 import { formatFailure, reportedRuns, type ReportedRun } from '../../src/report/reported-runs.js';
+import { exchangeTables } from './exchange-table.js';
 import { rateTables } from './rate-table.js';
 import { COLUMNS, guestNics, NOTHING, slashed } from './run-cells.js';
-import { cut, drawTable, fitColumns, paint, quantity, wrap, type Line } from './text-layout.js';
+import { cut, drawTable, fitTable, MAX_WIDTH, paint, quantity, wrap, type Line } from './text-layout.js';
 
-/** Fixed, not the terminal's: the same result gives the same bytes wherever it is printed. */
-const MAX_WIDTH = 120;
 /** Lines of a list beneath the table. */
 const MAX_LISTED = 20;
 
@@ -26,6 +25,7 @@ export class TableReporter implements Reporter {
       failures(outcomes),
       requests(result.runs),
       ...rateTables(result, color),
+      ...exchangeTables(result, color),
       refusals(result.runs),
       result.checks.flatMap(checkLines),
       summary(result, outcomes),
@@ -67,9 +67,7 @@ function table(runs: readonly ReportedRun[], color: boolean): string {
       .flat()
       .reduce((widest, line) => Math.max(widest, line.text.length), 0),
   );
-  // Each column has a blank on either side and a border, and there is one border more.
-  const widths = fitColumns(natural, MAX_WIDTH - 3 * natural.length - 1);
-  return drawTable([header!, ...rows], widths, color);
+  return drawTable([header!, ...rows], fitTable(natural), color);
 }
 
 /** What guests kept asking for, how long it took, and what judging their programs cost the host. */

@@ -1,5 +1,8 @@
 /** Text for a terminal: lines with a tone, wrapped to a width, painted last so that colours take no room. */
 
+/** Fixed, not the terminal's: the same result gives the same bytes wherever it is printed. */
+export const MAX_WIDTH = 120;
+
 export type Tone = 'good' | 'bad' | 'strong';
 
 export interface Line {
@@ -58,6 +61,12 @@ export function fitColumns(natural: readonly number[], budget: number, least = 8
     widths[widest]!--;
   }
   return widths;
+}
+
+/** Widths of the columns of a table that is no wider than `MAX_WIDTH`. */
+export function fitTable(natural: readonly number[]): number[] {
+  // Each column has a blank on either side and a border, and there is one border more.
+  return fitColumns(natural, MAX_WIDTH - 3 * natural.length - 1);
 }
 
 /**

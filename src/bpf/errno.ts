@@ -22,8 +22,15 @@ export const ERANGE = 34;
 export const ENOLINK = 67;
 export const EMSGSIZE = 90;
 export const EOPNOTSUPP = 95;
+export const EADDRINUSE = 98;
+export const EADDRNOTAVAIL = 99;
 export const ENETDOWN = 100;
+export const ENETUNREACH = 101;
 export const ENOBUFS = 105;
+export const ETIMEDOUT = 110;
+export const ECONNREFUSED = 111;
+export const EHOSTUNREACH = 113;
+export const EINPROGRESS = 115;
 export const ESTALE = 116;
 export const ENOTSUPP = 524;
 
@@ -48,8 +55,15 @@ const NAMES: Readonly<Record<number, string>> = {
   [ENOLINK]: 'ENOLINK',
   [EMSGSIZE]: 'EMSGSIZE',
   [EOPNOTSUPP]: 'EOPNOTSUPP',
+  [EADDRINUSE]: 'EADDRINUSE',
+  [EADDRNOTAVAIL]: 'EADDRNOTAVAIL',
   [ENETDOWN]: 'ENETDOWN',
+  [ENETUNREACH]: 'ENETUNREACH',
   [ENOBUFS]: 'ENOBUFS',
+  [ETIMEDOUT]: 'ETIMEDOUT',
+  [ECONNREFUSED]: 'ECONNREFUSED',
+  [EHOSTUNREACH]: 'EHOSTUNREACH',
+  [EINPROGRESS]: 'EINPROGRESS',
   [ESTALE]: 'ESTALE',
   [ENOTSUPP]: 'ENOTSUPP',
 };

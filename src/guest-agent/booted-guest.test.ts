@@ -18,6 +18,7 @@ import { VirtualClock } from '../core/clock/virtual-clock.js';
 import { messageOf } from '../core/diagnostic.js';
 import { ControlEndpoint } from '../core/offload/control-endpoint.js';
 import { QuotaAccounts } from '../core/offload/quota-accounts.js';
+import { AGENT_PROTOCOL } from '../linux/guest/agent-messages.js';
 import { findInPath } from '../linux/guest/confinement.js';
 import { guestImage, type GuestImage } from '../linux/guest/guest-image.js';
 import { startGuest, type RunningGuest, type StartGuestOptions } from '../linux/guest/start-guest.js';
@@ -113,7 +114,7 @@ describe.skipIf(skipped !== '')(`a real guest${skipped}`, () => {
       onResource: (_kind, pid) => void pids.push(pid),
     });
     expect(pids).toEqual([guest.pid]);
-    expect(guest.greeting).toMatchObject({ protocol: 1, node: process.version });
+    expect(guest.greeting).toMatchObject({ protocol: AGENT_PROTOCOL, node: process.version });
     expect(await guest.qmp.execute('query-status')).toMatchObject({ status: 'running' });
 
     // Two queue pairs: one for the guest's only CPU, one for what XDP transmits.

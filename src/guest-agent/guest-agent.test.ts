@@ -50,6 +50,7 @@ async function rig(nic: Partial<NicSettings> = {}) {
   const driverPlace = new RecordingPlace();
   const devicePlace = new RecordingPlace();
   const brought: NicSettings[] = [];
+  const exchanges: string[] = [];
   const endpoint = new ControlEndpoint({
     guest: 'guest0',
     nic: 'eth0',
@@ -69,6 +70,14 @@ async function rig(nic: Partial<NicSettings> = {}) {
   const agent = new GuestAgent(guestEnd, {
     party: party('guest'),
     frames: () => ({ received: 7, transmitted: 5 }),
+    serveExchange: async (settings, exchange) => {
+      if (exchange.kind === 'tcp-rr') throw new Error('no stack');
+      exchanges.push(`${settings.name} serves ${exchange.kind}/${exchange.size} at ${exchange.address}`);
+      return {
+        counts: () => ({ at: 12.5, messages: 3, bytes: 54 }),
+        close: async () => void exchanges.push('closed'),
+      };
+    },
     bringUp: async (settings) => {
       if (settings.ifindex !== 2) throw new Error('no such nic');
       brought.push(settings);
@@ -81,7 +90,7 @@ async function rig(nic: Partial<NicSettings> = {}) {
   closers.push(() => client.fail('the test is over'));
   await client.hello;
   const driver = await RemoteNicDriver.open(client, { ...NIC, ...nic });
-  return { driver, client, driverPlace, devicePlace, endpoint, brought, ended, hostEnd };
+  return { driver, client, driverPlace, devicePlace, endpoint, brought, exchanges, ended, hostEnd };
 }
 
 async function request(
@@ -97,6 +106,27 @@ describe("a guest's agent, asked by the host", () => {
   it('brings a nic up as it is told', async () => {
     const { brought } = await rig({ queues: 2, hostile: true });
     expect(brought).toEqual([{ ...NIC, queues: 2, hostile: true }]);
+  });
+
+  it('serves one exchange at a time, until its nic is closed', async () => {
+    const { driver, exchanges } = await rig();
+    const order = { size: 18, streams: 2, address: '192.0.2.1', peer: '192.0.2.0', peerMac: NIC.mac };
+    await expect(driver.exchangeCounts()).rejects.toThrow('no exchange is served');
+    await driver.serveExchange({ ...order, kind: 'udp-stream' });
+    expect(await driver.exchangeCounts()).toEqual({ at: 12.5, messages: 3, bytes: 54 });
+    await driver.serveExchange({ ...order, kind: 'udp-rr' });
+    await expect(driver.serveExchange({ ...order, kind: 'tcp-rr' })).rejects.toThrow('no stack');
+    await driver.endExchange();
+    await driver.serveExchange({ ...order, kind: 'tcp-stream' });
+    await driver.close();
+    expect(exchanges).toEqual([
+      'eth0 serves udp-stream/18 at 192.0.2.1',
+      'closed',
+      'eth0 serves udp-rr/18 at 192.0.2.1',
+      'closed',
+      'eth0 serves tcp-stream/18 at 192.0.2.1',
+      'closed',
+    ]);
   });
 
   it('puts a program into its driver with presets, tells its maps, and takes it away', async () => {

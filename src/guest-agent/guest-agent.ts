@@ -16,6 +16,8 @@ import {
   type NicSettings,
   type ProgramText,
   type RequestsText,
+  type ServedCounts,
+  type ServedExchange,
 } from '../linux/guest/agent-messages.js';
 import { SerialControlDriver } from '../virtio/index.js';
 
@@ -30,6 +32,13 @@ export interface FrameCounts {
   readonly transmitted: number;
 }
 
+/** Streams or requests that a guest serves at one of its nics. */
+export interface ExchangeService {
+  counts(): ServedCounts;
+  /** The nic has no address any more. */
+  close(): Promise<void>;
+}
+
 /** What the agent works with: in a guest its kernel, in tests whatever they make. */
 export interface AgentSurroundings {
   readonly party: Party;
@@ -37,6 +46,8 @@ export interface AgentSurroundings {
   bringUp(nic: NicSettings): Promise<HookPlace>;
   /** What the driver of a nic that is up counted. */
   frames(nic: NicSettings): FrameCounts;
+  /** Serves streams or requests at a nic that is up. */
+  serveExchange(nic: NicSettings, exchange: ServedExchange): Promise<ExchangeService>;
   /** The stream that the control channel of a nic goes by. */
   openControl(nic: number): Promise<Duplex>;
 }
@@ -50,6 +61,7 @@ export class GuestAgent {
   readonly #nics = new Map<number, LocalGuestDriver>();
   /** Control channels stay open: as long as a read of it waits, a port cannot be opened anew. */
   readonly #controls = new Map<number, SerialControlDriver>();
+  readonly #exchanges = new Map<number, ExchangeService>();
   readonly #cancellable = new Map<number, AbortController>();
 
   constructor(stream: Duplex, surroundings: AgentSurroundings) {
@@ -106,6 +118,15 @@ export class GuestAgent {
       case 'cancel':
         this.#cancellable.get(request.params.request)?.abort();
         return;
+      case 'serve-exchange':
+        return this.#serveExchange(request.params.nic, request.params.exchange);
+      case 'exchange-counts': {
+        const exchange = this.#exchanges.get(request.params.nic);
+        if (exchange === undefined) throw new XdpbedError('internal-error', 'no exchange is served');
+        return exchange.counts();
+      }
+      case 'end-exchange':
+        return this.#endExchange(request.params.nic);
       case 'close-nic':
         return this.#closeNic(request.params.nic);
     }
@@ -133,7 +154,21 @@ export class GuestAgent {
     this.#settings.set(nic.index, nic);
   }
 
+  async #serveExchange(nic: number, exchange: ServedExchange): Promise<void> {
+    // Throws for a nic that is not open.
+    this.#nic(nic);
+    await this.#endExchange(nic);
+    this.#exchanges.set(nic, await this.#surroundings.serveExchange(this.#settings.get(nic)!, exchange));
+  }
+
+  async #endExchange(nic: number): Promise<void> {
+    const exchange = this.#exchanges.get(nic);
+    this.#exchanges.delete(nic);
+    await exchange?.close();
+  }
+
   async #closeNic(nic: number): Promise<void> {
+    await this.#endExchange(nic);
     const driver = this.#nics.get(nic);
     this.#nics.delete(nic);
     await driver?.close();

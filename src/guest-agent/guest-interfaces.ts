@@ -10,11 +10,19 @@ const SOCK_DGRAM = 2;
 /** include/uapi/linux/sockios.h, ethtool.h and if.h. */
 const SIOCGIFFLAGS = 0x8913;
 const SIOCSIFFLAGS = 0x8914;
+const SIOCSIFADDR = 0x8916;
+const SIOCSIFNETMASK = 0x891c;
 const SIOCSIFNAME = 0x8923;
+const SIOCDARP = 0x8953;
+const SIOCSARP = 0x8955;
 const SIOCETHTOOL = 0x8946;
 const ETHTOOL_GCHANNELS = 0x3c;
 const ETHTOOL_SCHANNELS = 0x3d;
 const IFF_UP = 1;
+/** include/uapi/linux/if_arp.h */
+const ARPHRD_ETHER = 1;
+const ATF_COM = 2;
+const ATF_PERM = 4;
 const IFNAMSIZ = 16;
 
 /** A network interface of this kernel's. */
@@ -37,6 +45,66 @@ export function bringUpNic({ mac, ifindex, name, queues }: NicSettings): number 
   if (queues !== undefined) setQueuePairs(named, queues);
   bringUp(named);
   return ifindex;
+}
+
+/** What is set of a nic's address, and who is its only neighbour. All dotted IPv4. */
+export interface NicAddress {
+  readonly address: string;
+  readonly peer: string;
+  readonly peerMac: string;
+}
+
+/**
+ * Gives a nic an address in a network of two (RFC 3021), and tells the kernel where the other one is, so that nobody is
+ * asked. What comes back takes both away.
+ */
+export function addressNic(
+  { mac }: Pick<NicSettings, 'mac'>,
+  { address, peer, peerMac }: NicAddress,
+): () => void {
+  const { name } = interfaceOf(mac);
+  const neighbour = arpRequest(name, peer, peerMac);
+  const remove = (): void => {
+    control(SIOCDARP, neighbour);
+    setAddress(name, SIOCSIFADDR, '0.0.0.0');
+  };
+  try {
+    check(`the address of ${name}`, setAddress(name, SIOCSIFADDR, address));
+    check(`the network of ${name}`, setAddress(name, SIOCSIFNETMASK, '255.255.255.254'));
+    check(`the neighbour of ${name}`, control(SIOCSARP, neighbour));
+    return remove;
+  } catch (error) {
+    remove();
+    throw error;
+  }
+}
+
+function setAddress(name: string, command: number, address: string): number {
+  const request = requestFor(name);
+  internetAddress(address).copy(request, IFNAMSIZ);
+  return control(command, request);
+}
+
+/**
+ * `struct arpreq`, 68 bytes: +0 protocol address, sockaddr · +16 hardware address, sockaddr · +32 flags i32 · +36 netmask
+ * · +52 device char[16].
+ */
+function arpRequest(name: string, address: string, mac: string): Buffer {
+  const request = Buffer.alloc(68);
+  internetAddress(address).copy(request);
+  request.writeUint16LE(ARPHRD_ETHER, 16);
+  Buffer.from(mac.replaceAll(':', ''), 'hex').copy(request, 18, 0, 6);
+  request.writeInt32LE(ATF_COM | ATF_PERM, 32);
+  request.write(name, 52, IFNAMSIZ - 1, 'latin1');
+  return request;
+}
+
+/** `struct sockaddr_in`: +0 family u16 · +2 port · +4 address, 16 bytes. */
+function internetAddress(address: string): Buffer {
+  const bytes = Buffer.alloc(16);
+  bytes.writeUint16LE(AF_INET, 0);
+  bytes.set(address.split('.').map(Number), 4);
+  return bytes;
 }
 
 /** What the driver of a nic counted, by its ifindex. */

@@ -3,6 +3,7 @@ import { XdpbedError } from '../core/diagnostic.js';
 import { AGENT_PORT, controlPort } from '../linux/guest/agent-messages.js';
 import { libc } from '../linux/libc.js';
 import { GuestAgent } from './guest-agent.js';
+import { serveExchange } from './guest-exchange.js';
 import { bringUpNic, framesOf } from './guest-interfaces.js';
 import { kernelParty } from './guest-party.js';
 import { loadModules, mountFileSystems, silenceStack } from './guest-system.js';
@@ -25,6 +26,7 @@ async function main(): Promise<void> {
     party: kernelParty(),
     bringUp: async (nic) => new NativeXdpPlace(bringUpNic(nic)),
     frames: framesOf,
+    serveExchange,
     openControl: (nic) => SerialPort.open(controlPort(nic)),
   });
   await agent.run();

@@ -10,6 +10,7 @@ const SIOCETHTOOL = 0x8946;
 /** include/uapi/linux/ethtool.h */
 const ETHTOOL_GSTRINGS = 0x1b;
 const ETHTOOL_GSTATS = 0x1d;
+const ETHTOOL_STXCSUM = 0x17;
 const ETHTOOL_SGRO = 0x2c;
 const ETHTOOL_GSSET_INFO = 0x37;
 const ETH_SS_STATS = 1;
@@ -64,11 +65,23 @@ export function driverStatistics(name: string, namespace: NetworkNamespace): Map
  * without polling takes no redirected XDP frames (drivers/net/veth.c, veth_xdp_xmit).
  */
 export function setReceiveOffload(name: string, on: boolean, namespace: NetworkNamespace): void {
+  setValue(name, ETHTOOL_SGRO, on, namespace);
+}
+
+/**
+ * Checksums of what is sent left to the interface, or not (ethtool -K … tx). Without, the stack makes them, and segments
+ * of TCP, so that frames are as they would be on a wire.
+ */
+export function setTransmitOffload(name: string, on: boolean, namespace: NetworkNamespace): void {
+  setValue(name, ETHTOOL_STXCSUM, on, namespace);
+}
+
+function setValue(name: string, command: number, on: boolean, namespace: NetworkNamespace): void {
   withSocket(namespace, (fd) => {
     // struct ethtool_value: +0 cmd u32 · +4 data u32
     const value = new Uint8Array(8);
     const view = new DataView(value.buffer);
-    view.setUint32(0, ETHTOOL_SGRO, true);
+    view.setUint32(0, command, true);
     view.setUint32(4, on ? 1 : 0, true);
     request(fd, name, value);
   });

@@ -7,6 +7,8 @@ export * from './bpf-probe.js';
 export * from './bridge-fdb.js';
 export * from './bpf-syscall.js';
 export * from './bpf-thread.js';
+export * from './exchange/exchange-end.js';
+export * from './exchange/latency-histogram.js';
 export * from './hook-programs/index.js';
 export * from './cpu-affinity.js';
 export * from './kernel-bpf-map.js';

@@ -81,6 +81,7 @@ export class TapDevice {
 
   /** As it was opened: another process that shares the files may have made them block. */
   setNonBlocking(): void {
+    if (!this.#open) return;
     for (const fd of this.fds) libc().fcntl(fd, F_SETFL, constants.O_RDWR | constants.O_NONBLOCK);
   }
 

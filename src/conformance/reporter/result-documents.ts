@@ -244,9 +244,72 @@ export function exampleResults(): Readonly<Record<string, ResultDocument>> {
         rulings: [],
       },
     ]),
+    'measured rates and exchanges': measuredResult(),
     'a big map of wide values': exampleResult([
       { ...long, maps: [{ ...long.maps[0]!, type: 'BPF_MAP_TYPE_HASH', entries: wide }] },
     ]),
+  };
+}
+
+/** A rate, an exchange of each sort, and one that could not be measured; beside them the figures of others. */
+function measuredResult(): ResultDocument {
+  const run = exampleRun('redirect/xdp1/host');
+  const { axes, ends } = run;
+  const exchange = { node: 'guest0.eth0', streams: 1, guest: HOSTILE_TEXT, seconds: 1 };
+  return {
+    ...exampleResult([
+      {
+        ...run,
+        axes,
+        rates: [
+          {
+            node: 'guest0.eth0',
+            program: 'xdp1',
+            placement: 'host',
+            hook: 'tail-call',
+            guest: HOSTILE_TEXT,
+            size: 388.5,
+            workloadFrames: 12,
+            seconds: 1,
+            rate: 100,
+            framesPerSecond: { median: 99.5, min: 99, max: 100 },
+            samples: [99, 100],
+            offeredPerSecond: 100,
+            framesSent: 200,
+            framesCopied: 0,
+            ends,
+            unexplained: 0,
+          },
+        ],
+        exchanges: [
+          {
+            ...exchange,
+            kind: 'udp-stream',
+            size: 1472,
+            samples: [7e9, 7.1e9],
+            bitsPerSecond: { median: 7.05e9, min: 7e9, max: 7.1e9 },
+            messagesSentPerSecond: 600_000,
+            messagesReceivedPerSecond: 598_675.25,
+          },
+          {
+            ...exchange,
+            kind: 'tcp-rr',
+            size: 1,
+            samples: [13_000],
+            transactionsPerSecond: { median: 13_000, min: 13_000, max: 13_000 },
+            latency: { p50: 70, p90: 80.5, p99: 120, max: 4000 },
+            unanswered: 0,
+          },
+          { ...exchange, kind: 'tcp-stream', size: 16_384, samples: [], unmeasured: HOSTILE_TEXT },
+        ],
+      },
+    ]),
+    comparison: {
+      reference: {
+        name: HOSTILE_TEXT,
+        exchanges: { [run.id]: { 'udp-stream/1472': { [HOSTILE_TEXT]: 7026 } } },
+      },
+    },
   };
 }
 

@@ -2,7 +2,7 @@ import type { HookPlace } from './hook-place.js';
 import type { Binding } from './party.js';
 import type { MeasurePlan, RunPlan } from './plan.js';
 import type { GuestDriver } from './guest-driver.js';
-import type { EndResult, RateResult } from './result.js';
+import type { EndResult, ExchangeResult, RateResult } from './result.js';
 import type { ControlClient, ControlServer } from './transport.js';
 import type { WorkloadFrame } from './workload.js';
 import { token } from './injection.js';
@@ -38,10 +38,12 @@ export interface Deployment {
   /** Sends the frames in by the first NIC of the plan and waits until each has ended somewhere. */
   traffic(frames: Iterable<WorkloadFrame>): Promise<TrafficReport>;
   /**
-   * Sends as many frames as can be had, of one kind to each guest nic with a program, and tells the rates. Called when
-   * the traffic is over and what came of it has been read. Absent where time is not the machine's.
+   * Measures what the plan says. Called when the traffic is over and what came of it has been read. Absent where
+   * nothing can be measured.
+   *
+   * @param frames of the workload from the start, lazily, once more; none where they are not asked for
    */
-  measure?(measure: MeasurePlan): Promise<readonly MeasuredRate[]>;
+  measure?(measure: MeasurePlan, frames: Iterable<WorkloadFrame>): Promise<Measurements>;
   /**
    * Where others on the machine find the run while it is up. Absent where all of it is inside of this process: there is
    * nothing to be held up for them.
@@ -132,6 +134,13 @@ export interface TrafficReport {
    * plan's names: `host.` and a NIC, tap or bridge; a guest, a dot and its nic.
    */
   readonly ends: readonly EndResult[];
+}
+
+export interface Measurements {
+  /** Of each guest nic with a program, in the order of the plan. */
+  readonly rates: readonly MeasuredRate[];
+  /** With each guest nic, in the order of the plan, and with each in that of the plan's exchanges. */
+  readonly exchanges: readonly ExchangeResult[];
 }
 
 /** What was measured at one guest nic; program and placement are the plan's to tell. */

@@ -8,23 +8,55 @@ export interface RunPlan {
   readonly axes: Readonly<Record<string, string>>;
   readonly host: HostPlan;
   readonly guests: readonly GuestPlan[];
-  /** Rates to be measured, where the fabric can; undefined: none. */
+  /** What is to be measured, where the fabric can; undefined: nothing. */
   readonly measure: MeasurePlan | undefined;
   /** Programs by their name in the testbed: only those that this run attaches. */
   readonly programs: Readonly<Record<string, ProgramPlan>>;
 }
 
-/** Traffic of one kind, as much of it as there can be. */
+/**
+ * What is measured when the workload is through: the rate of frames to each guest nic with a program, one after the
+ * other, then each exchange with each guest nic, one after the other.
+ */
 export interface MeasurePlan {
   /** Of one sample. */
   readonly seconds: number;
   readonly samples: number;
   /** Seconds of traffic before the first sample. */
   readonly warmUp: number;
-  /** Bytes of a frame, without FCS. */
+  /**
+   * What frames rates are measured with: `uniform`, equal UDP frames of `size` bytes and `flows` source ports;
+   * `workload`, over and over those of the testbed's workload that are for the nic's address or for a group's.
+   */
+  readonly frames: FrameSource;
+  /** Frames per second that are sent, of all flows together; undefined: as many as can be had. */
+  readonly rate: number | undefined;
+  /** Bytes of a uniform frame, without FCS. */
   readonly size: number;
-  /** UDP source ports that the frames have by turns. */
+  /** UDP source ports that uniform frames have by turns. */
   readonly flows: number;
+  readonly exchanges: readonly ExchangePlan[];
+}
+
+export const FRAME_SOURCES = ['uniform', 'workload'] as const;
+export type FrameSource = (typeof FRAME_SOURCES)[number];
+
+/**
+ * What netperf calls UDP_STREAM, TCP_STREAM, UDP_RR and TCP_RR: a client on the wire sends to a server in the guest as
+ * much as it can, or a request each time that the one before is answered.
+ */
+export const EXCHANGE_KINDS = ['udp-stream', 'tcp-stream', 'udp-rr', 'tcp-rr'] as const;
+export type ExchangeKind = (typeof EXCHANGE_KINDS)[number];
+
+/** Bytes of a UDP message that goes into one frame of an MTU of 1500, over IPv4. */
+export const MAX_UDP_PAYLOAD = 1500 - 20 - 8;
+
+export interface ExchangePlan {
+  readonly kind: ExchangeKind;
+  /** Bytes of payload: of a message (UDP), of what is given to the stack in one go (TCP), of a request and its answer. */
+  readonly size: number;
+  /** How many of it at the same time, each from a port of its own. */
+  readonly streams: number;
 }
 
 export type HostCase = 'redirect' | 'bridge';

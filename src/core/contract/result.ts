@@ -1,5 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox';
 import { RateExplanation } from './explanation.js';
+import { EXCHANGE_KINDS } from './plan.js';
 
 /**
  * What a run of a testbed yields: the document that reporters render and `--format json` prints. Defined as
@@ -175,6 +176,17 @@ export type LinkResult = Static<typeof LinkResult>;
 
 const Microseconds = (description: string) => Type.Number({ minimum: 0, description: `µs; ${description}` });
 
+const Latency = (what: string, description: string) =>
+  Type.Object(
+    {
+      p50: Microseconds(`half of the ${what} took no longer`),
+      p90: Microseconds('nine of ten'),
+      p99: Microseconds('99 of 100'),
+      max: Microseconds('the longest'),
+    },
+    { additionalProperties: false, description },
+  );
+
 export const RequestsResult = Type.Object(
   {
     node: Type.String({ description: 'the nic that asked, e.g. `guest0.eth0`' }),
@@ -184,18 +196,7 @@ export const RequestsResult = Type.Object(
     refused: Count('of these, those that were refused'),
     refusal: Type.Optional(Type.String({ description: 'the reason given most often' })),
     latency: Type.Optional(
-      Type.Object(
-        {
-          p50: Microseconds('half of the requests took no longer'),
-          p90: Microseconds('nine of ten'),
-          p99: Microseconds('99 of 100'),
-          max: Microseconds('the longest'),
-        },
-        {
-          additionalProperties: false,
-          description: 'from when a request was due to its answer, by the machine’s clock',
-        },
-      ),
+      Latency('requests', 'from when a request was due to its answer, by the machine’s clock'),
     ),
   },
   { additionalProperties: false },
@@ -214,9 +215,25 @@ export const RateResult = Type.Object(
     }),
     hook: Type.String({ description: 'by which hook frames met an offloaded program' }),
     guest: Type.String({ description: 'what played the guest, e.g. `tap-reader in C`' }),
-    size: Type.Integer({ minimum: 0, description: 'bytes of a frame, without FCS' }),
-    flows: Type.Integer({ minimum: 1 }),
+    size: Type.Number({
+      minimum: 0,
+      description: 'bytes of a frame, without FCS; of different ones, the mean',
+    }),
+    flows: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        description: 'UDP source ports by turns; absent with the workload’s frames',
+      }),
+    ),
+    workloadFrames: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        description:
+          'frames of the workload, those for the nic or for a group, that were sent over and over; absent with equal frames',
+      }),
+    ),
     seconds: Type.Number({ description: 'of one sample' }),
+    rate: Type.Optional(PerSecond('that were to be sent; absent: as many as could be had')),
     framesPerSecond: Type.Object(
       { median: PerSecond('of the samples'), min: PerSecond('the lowest'), max: PerSecond('the highest') },
       {
@@ -244,6 +261,54 @@ export const RateResult = Type.Object(
   { additionalProperties: false },
 );
 export type RateResult = Static<typeof RateResult>;
+
+const Spread = (unit: string, description: string) =>
+  Type.Object(
+    {
+      median: Type.Number({ minimum: 0, description: `${unit}; of the samples` }),
+      min: Type.Number({ minimum: 0, description: `${unit}; the lowest` }),
+      max: Type.Number({ minimum: 0, description: `${unit}; the highest` }),
+    },
+    { additionalProperties: false, description },
+  );
+const MessagesPerSecond = (description: string) =>
+  Type.Number({ minimum: 0, description: `messages per second, over all samples; ${description}` });
+
+export const ExchangeResult = Type.Object(
+  {
+    node: Type.String({ description: 'the guest nic that it was with, e.g. `guest0.eth0`' }),
+    kind: Type.Union(
+      EXCHANGE_KINDS.map((kind) => Type.Literal(kind)),
+      { description: 'as netperf’s UDP_STREAM, TCP_STREAM, UDP_RR, TCP_RR, from the wire to the guest' },
+    ),
+    size: Type.Integer({ minimum: 1, description: 'bytes of payload of a message, a write or a request' }),
+    streams: Type.Integer({ minimum: 1, description: 'how many at the same time' }),
+    guest: Type.String({ description: 'what received and answered in the guest' }),
+    unmeasured: Type.Optional(
+      Type.String({ description: 'why there are no figures; absent when there are some' }),
+    ),
+    seconds: Type.Number({ description: 'of one sample' }),
+    samples: Type.Array(Type.Number({ minimum: 0 }), {
+      description: 'in order: bits per second of a stream, transactions per second of requests',
+    }),
+    bitsPerSecond: Type.Optional(
+      Spread('bits per second', 'payload of a stream that the guest’s receiver got'),
+    ),
+    messagesSentPerSecond: Type.Optional(MessagesPerSecond('given to the sender’s stack')),
+    messagesReceivedPerSecond: Type.Optional(
+      MessagesPerSecond('that the guest’s receiver got; absent with TCP, which has none'),
+    ),
+    transactionsPerSecond: Type.Optional(
+      Spread('transactions per second', 'requests that were answered, of all streams together'),
+    ),
+    latency: Type.Optional(
+      Latency('transactions', 'from a request to its answer, as the client sees it, over all samples'),
+    ),
+    unanswered: Type.Optional(Count('requests without an answer, whose stream then went on with the next')),
+  },
+  { additionalProperties: false },
+);
+export type ExchangeResult = Static<typeof ExchangeResult>;
 
 /** Fates of frames that got lost for want of room: of a rate they are no part. */
 export const LOSSES: ReadonlySet<Fate> = new Set([
@@ -290,7 +355,12 @@ export const RunResult = Type.Object(
     requests: Type.Optional(Type.Array(RequestsResult)),
     verification: Type.Optional(VerificationResult),
     rates: Type.Optional(
-      Type.Array(RateResult, { description: 'what was measured, where the fabric measures' }),
+      Type.Array(RateResult, { description: 'rates of frames, where the fabric measures' }),
+    ),
+    exchanges: Type.Optional(
+      Type.Array(ExchangeResult, {
+        description: 'streams and requests with the guests’ stacks, where the fabric measures',
+      }),
     ),
     rulings: Type.Array(RulingRecord),
     audit: Type.Array(AuditRecord),
@@ -346,17 +416,44 @@ export const CheckResult = Type.Object(
 );
 export type CheckResult = Static<typeof CheckResult>;
 
+/** `udp-stream/1472` */
+const EXCHANGE_PATTERN = `^(${EXCHANGE_KINDS.join('|')})/[1-9][0-9]*$`;
+
 export const Comparison = Type.Object(
   {
-    axis: Type.String({ description: 'axis of the matrix along which rates are compared' }),
-    baseline: Type.String({ description: 'the variant that the others are compared with' }),
+    axis: Type.Optional(Type.String({ description: 'axis of the matrix along which rates are compared' })),
+    baseline: Type.Optional(
+      Type.String({ description: 'the variant of that axis that the others are compared with' }),
+    ),
     reference: Type.Optional(
       Type.Object(
         {
           name: Type.String({ description: 'whose figures they are' }),
-          mpps: Type.Record(Type.String(), Type.Number({ exclusiveMinimum: 0 }), {
-            description: 'million frames per second, by the id of the run',
-          }),
+          mpps: Type.Optional(
+            Type.Record(Type.String(), Type.Number({ exclusiveMinimum: 0 }), {
+              description: 'million frames per second, by the id of the run',
+            }),
+          ),
+          exchanges: Type.Optional(
+            Type.Record(
+              Type.String(),
+              Type.Record(
+                Type.String({ pattern: EXCHANGE_PATTERN }),
+                Type.Record(Type.String(), Type.Number({ exclusiveMinimum: 0 }), {
+                  description: 'one or several, by what they are called',
+                }),
+                {
+                  additionalProperties: false,
+                  description: 'by kind and size, e.g. `udp-stream/1472`',
+                  expects: 'a kind and a size such as udp-stream/1472',
+                },
+              ),
+              {
+                description:
+                  'of streams 10^6 bits per second, of requests transactions per second, by the id of the run',
+              },
+            ),
+          ),
         },
         { additionalProperties: false, description: 'figures of others, shown beside those of the runs' },
       ),

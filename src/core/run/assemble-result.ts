@@ -1,5 +1,5 @@
 import { mapTypeName } from '../../bpf/map-spec.js';
-import type { MeasuredRate, TrafficReport } from '../contract/fabric.js';
+import type { MeasuredRate, Measurements, TrafficReport } from '../contract/fabric.js';
 import type { GuestNicPlan, RunPlan } from '../contract/plan.js';
 import type {
   AuditRecord,
@@ -28,7 +28,7 @@ export interface RunOutcomes {
   readonly fabric: string;
   readonly traffic: TrafficReport;
   /** Undefined where nothing was measured. */
-  readonly rates: readonly MeasuredRate[] | undefined;
+  readonly measured: Measurements | undefined;
   readonly hostPrograms: readonly HostProgramOutcome[];
   /** In the order of the plan. */
   readonly nics: readonly NicOutcome[];
@@ -61,7 +61,7 @@ export function assembleResult(plan: RunPlan, outcomes: RunOutcomes): RunResult 
     })),
     links: nics.map(({ guest, nic, link }): LinkResult => ({ guest, nic, ...link })),
     ...(requests.length === 0 ? {} : { requests, verification: outcomes.verification }),
-    ...(outcomes.rates === undefined ? {} : { rates: outcomes.rates.map((rate) => rateResult(plan, rate)) }),
+    ...measurements(plan, outcomes.measured),
     rulings: [...outcomes.rulings],
     audit: [...outcomes.audit],
     ...(dropped.rulings + dropped.audit === 0 ? {} : { dropped }),
@@ -103,6 +103,18 @@ function hooks(plan: RunPlan, { hostPrograms, nics }: RunOutcomes): HookResult[]
     add('guest-driver', `${guest}.${nic.name}`, nic.program, outcomeOf(guest, nic.name)?.verdicts.driver);
   }
   return results;
+}
+
+/** What was not to be measured is absent, and so is what could not. */
+function measurements(
+  plan: RunPlan,
+  measured: Measurements | undefined,
+): Pick<RunResult, 'rates' | 'exchanges'> {
+  const { rates = [], exchanges = [] } = measured ?? {};
+  return {
+    ...(rates.length === 0 ? {} : { rates: rates.map((rate) => rateResult(plan, rate)) }),
+    ...(exchanges.length === 0 ? {} : { exchanges: [...exchanges] }),
+  };
 }
 
 function rateResult(plan: RunPlan, rate: MeasuredRate): RateResult {

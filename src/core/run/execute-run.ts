@@ -6,12 +6,12 @@ import { MachineClock } from '../clock/machine-clock.js';
 import { VirtualClock } from '../clock/virtual-clock.js';
 import { CLOCK, VIRTUAL_CLOCK, type Clock } from '../contract/clock.js';
 import { EVENTS, type TimedEvent } from '../contract/event.js';
-import { FABRIC, type Deployment, type MeasuredRate, type Presence } from '../contract/fabric.js';
+import { FABRIC, type Deployment, type Measurements, type Presence } from '../contract/fabric.js';
 import type { Token } from '../contract/injection.js';
 import { PARTY_FACTORY, type PartyFactory } from '../contract/party.js';
 import type { RunPlan } from '../contract/plan.js';
 import { POLICY, POLICY_CHAIN, type Policy } from '../contract/policy.js';
-import { RunResult, type RunFailure } from '../contract/result.js';
+import { ExchangeResult, RunResult, type RunFailure } from '../contract/result.js';
 import { RANDOM, RUN_SIGNAL, type Random } from '../contract/run-scope.js';
 import {
   OBJECTS,
@@ -174,7 +174,8 @@ class RunExecution {
       await this.#guard(name, 'attach', attaching);
       result = await work({
         drive: () => {
-          const frames = this.#frames(workloadChoice, workload, bindings.random, bindings.objects);
+          const frames = (): Iterable<WorkloadFrame> =>
+            this.#frames(workloadChoice, workload, bindings.random, bindings.objects);
           return this.#drive(name, fabric.name, deployment, attachments, frames);
         },
         hold: (onUp) => this.#hold(name, deployment, attachments, onUp),
@@ -193,14 +194,15 @@ class RunExecution {
     fabric: string,
     deployment: Deployment,
     offloading: Offloading,
-    frames: Iterable<WorkloadFrame>,
+    frames: () => Iterable<WorkloadFrame>,
   ): Promise<RunResult> {
     await this.#guard(name, 'requests', offloading.requests(this.#signal));
-    const traffic = await this.#guard(name, 'traffic', startTraffic(deployment, frames));
+    const traffic = await this.#guard(name, 'traffic', startTraffic(deployment, frames()));
     check(name, 'a traffic report', TRAFFIC_REPORT, traffic);
     const outcomes = await this.#guard(name, 'traffic', offloading.outcomes());
-    const rates = await this.#guard(name, 'measure', this.#measure(deployment));
-    const result = assembleResult(this.#spec.plan, { fabric, traffic, rates, ...outcomes });
+    const measured = await this.#guard(name, 'measure', this.#measure(deployment, frames));
+    if (measured !== undefined) check(name, 'a measurement', MEASUREMENTS, measured);
+    const result = assembleResult(this.#spec.plan, { fabric, traffic, measured, ...outcomes });
     check(name, 'a result', RunResult, result);
     return result;
   }
@@ -230,9 +232,13 @@ class RunExecution {
   }
 
   /** Undefined where nothing is to be measured, or the fabric cannot. */
-  async #measure(deployment: Deployment): Promise<readonly MeasuredRate[] | undefined> {
+  async #measure(
+    deployment: Deployment,
+    frames: () => Iterable<WorkloadFrame>,
+  ): Promise<Measurements | undefined> {
     const { measure } = this.#spec.plan;
-    return measure === undefined ? undefined : deployment.measure?.(measure);
+    if (measure === undefined) return undefined;
+    return deployment.measure?.(measure, measure.frames === 'workload' ? frames() : []);
   }
 
   /** What the run's plugins and the core itself take from the scope; see contract/run-scope.ts. */
@@ -475,6 +481,12 @@ const validator = new SchemaValidator();
 
 const { framesSent, framesCopied, ends } = RunResult.properties;
 const TRAFFIC_REPORT = Type.Object({ framesSent, framesCopied, ends });
+
+/** What a rate is, the result's own schema says when it is put together. */
+const MEASUREMENTS = Type.Object({
+  rates: Type.Array(Type.Object({})),
+  exchanges: Type.Array(ExchangeResult),
+});
 
 /** A fabric of somebody else's may report anything; reporters and checks rely on the contract. */
 function check(name: string, what: string, schema: TSchema, value: unknown): void {

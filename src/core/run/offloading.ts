@@ -122,7 +122,7 @@ export class Offloading {
   }
 
   /** What was seen, read when the traffic is over. */
-  async outcomes(): Promise<Omit<RunOutcomes, 'fabric' | 'traffic' | 'rates'>> {
+  async outcomes(): Promise<Omit<RunOutcomes, 'fabric' | 'traffic' | 'measured'>> {
     const nics: NicOutcome[] = [];
     for (const session of this.#sessions) nics.push(await session.outcome());
     const hostPrograms: HostProgramOutcome[] = [];

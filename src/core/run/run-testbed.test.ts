@@ -7,12 +7,18 @@ import { POLICY, type Policy } from '../contract/policy.js';
 import type { Program } from '../../bpf/program.js';
 import { EXECUTOR, type ExecutionEnvironment } from '../contract/executor.js';
 import { FABRIC, type Fabric, type NicPlaces } from '../contract/fabric.js';
-import { emptyVerdictCounts, isGuestHook, type ResultDocument } from '../contract/result.js';
+import type { MeasurePlan } from '../contract/plan.js';
+import {
+  emptyVerdictCounts,
+  isGuestHook,
+  type ExchangeResult,
+  type ResultDocument,
+} from '../contract/result.js';
 import { EXIT, XdpbedError } from '../diagnostic.js';
 import type { HookPlace } from '../contract/hook-place.js';
 import { TRANSPORT } from '../contract/transport.js';
 import { VERIFIER } from '../contract/verifier.js';
-import { WORKLOAD, type Workload } from '../contract/workload.js';
+import { WORKLOAD, type Workload, type WorkloadFrame } from '../contract/workload.js';
 import { PluginRegistry } from '../plugin/plugin-registry.js';
 import { resolveTestbed } from '../testbed/resolve-testbed.js';
 import { exampleResult, exampleRun } from '../../conformance/reporter/index.js';
@@ -350,6 +356,111 @@ describe('a deployment', () => {
       expect(asked).toEqual([countWork, countWork]);
     },
   );
+});
+
+describe('what is measured', () => {
+  const rate = {
+    node: 'g0.eth0',
+    hook: 'somewhere',
+    guest: 'somebody',
+    size: 60,
+    seconds: 1,
+    framesPerSecond: { median: 1, min: 1, max: 1 },
+    samples: [1],
+    offeredPerSecond: 1,
+    framesSent: 1,
+    framesCopied: 0,
+    ends: [],
+    unexplained: 0,
+  };
+  const exchange: ExchangeResult = {
+    node: 'g0.eth0',
+    kind: 'udp-stream',
+    size: 1472,
+    streams: 1,
+    guest: 'somebody',
+    seconds: 1,
+    samples: [8],
+    bitsPerSecond: { median: 8, min: 8, max: 8 },
+  };
+
+  /** A fabric that hands on what it was to measure, and says that it found this. */
+  function measuring(found: unknown) {
+    const asked: { measure?: MeasurePlan; sent: WorkloadFrame[]; frames: WorkloadFrame[] } = {
+      sent: [],
+      frames: [],
+    };
+    const fabric = {
+      name: 'measuring',
+      deploy: async () => ({
+        hostPlaces: [],
+        nics: [NIC_PLACES],
+        traffic: async (frames: Iterable<WorkloadFrame>) => {
+          asked.sent.push(...frames);
+          const { length } = asked.sent;
+          const ends = [{ place: 'g0.eth0', fate: 'guest-stack', frames: length }];
+          return { framesSent: length, framesCopied: 0, ends };
+        },
+        measure: async (measure: MeasurePlan, frames: Iterable<WorkloadFrame>) => {
+          Object.assign(asked, { measure, frames: [...frames] });
+          return found;
+        },
+        down: async () => undefined,
+      }),
+    };
+    return { asked, plugin: plugin('fabric', 'measuring', fabric as unknown as Fabric) };
+  }
+  const text = (measure: string): string =>
+    testbed(`plugins: { fabric: { use: measuring } }
+workload: { use: udp-flood, config: { frames: 7, flows: 3 } }
+comparison: { reference: { name: others } }
+measure: ${measure}`);
+
+  it('is what the testbed says, with the same frames once more where it wants them', async () => {
+    const { asked, plugin: fabric } = measuring({ rates: [rate], exchanges: [exchange] });
+    const exchanges = '[{ kind: udp-stream }, { kind: tcp-stream, streams: 2 }, { kind: tcp-rr, size: 5 }]';
+    const { runs, comparison } = await run(text(`{ frames: workload, rate: 100, exchanges: ${exchanges} }`), [
+      fabric,
+    ]);
+    expect(asked.measure).toMatchObject({
+      frames: 'workload',
+      rate: 100,
+      exchanges: [
+        { kind: 'udp-stream', size: 1472, streams: 1 },
+        { kind: 'tcp-stream', size: 16_384, streams: 2 },
+        { kind: 'tcp-rr', size: 5, streams: 1 },
+      ],
+    });
+    expect(asked.sent).toHaveLength(7);
+    expect(asked.frames).toEqual(asked.sent);
+    expect(runs[0]!.rates).toEqual([{ ...rate, program: 'count', placement: 'host' }]);
+    expect(runs[0]!.exchanges).toEqual([exchange]);
+    expect(comparison).toEqual({ reference: { name: 'others' } });
+  });
+
+  it('has no frames of the workload where nobody asks for them, and is not there where it was nothing', async () => {
+    const { asked, plugin: fabric } = measuring({ rates: [], exchanges: [] });
+    const { runs, comparison } = await run(text('{}'), [fabric]);
+    expect(asked.measure).toMatchObject({ frames: 'uniform', rate: undefined, exchanges: [] });
+    expect(asked.frames).toEqual([]);
+    expect(runs[0]).not.toHaveProperty('rates');
+    expect(runs[0]).not.toHaveProperty('exchanges');
+    expect(comparison).toBeUndefined();
+  });
+
+  it.each([
+    [[rate], 'plugin fabric measuring gave a measurement that is none'],
+    [{ rates: [] }, "plugin fabric measuring gave a measurement that is none: 'exchanges' is missing"],
+    [
+      { rates: [], exchanges: [{ ...exchange, kind: 'sctp-rr' }] },
+      'plugin fabric measuring gave a measurement that is none: exchanges.0.kind',
+    ],
+  ])('is not believed when it is %j', async (found, message) => {
+    const { plugin: fabric } = measuring(found);
+    expect(await failuresOf(text('{}'), [fabric])).toMatchObject([
+      { message: expect.stringContaining(message) as string },
+    ]);
+  });
 });
 
 describe('a guest that cannot be brought up', () => {

@@ -93,8 +93,8 @@ export async function runTestbed(testbed: ResolvedTestbed, options: RunOptions):
     runs,
     ...(failures.length === 0 ? {} : { failures }),
     ...(notStarted.length === 0 ? {} : { notStarted }),
-    // Without a rate there is nothing that it is about.
-    ...(testbed.comparison === undefined || runs.every(({ rates }) => rates === undefined)
+    // Where nothing was measured there is nothing that it is about.
+    ...(testbed.comparison === undefined || runs.every(({ rates, exchanges }) => !rates && !exchanges)
       ? {}
       : { comparison: testbed.comparison }),
     checks,

@@ -28,6 +28,7 @@ import { SchemaValidator, type Violation } from './schema-validator.js';
 import { TestbedSchema, type CheckSection, type PluginUse, type Testbed } from './testbed-schema.js';
 import { SoundParts } from './sound-parts.js';
 import { parseOnlyArguments, parseSetArgument } from './resolve-arguments.js';
+import { checkComparison } from './resolve-comparison.js';
 import { resolveChecks } from './resolve-checks.js';
 import { resolvePrograms } from './resolve-programs.js';
 import { buildHostPlan, buildGuestPlans, buildMeasurePlan } from './run-plan.js';
@@ -197,6 +198,7 @@ class Resolver {
     const checks = parts.hasKeysOf('checks')
       ? resolveChecks(parts, matrix, this.#validator, this.problems)
       : [];
+    if (parts.has('comparison')) checkComparison(testbed, matrix, this.problems);
     const reporter = await this.#chooseOf(parts, 'reporter', ['plugins', 'reporter']);
     this.problems.throwIfAny();
     return {

@@ -1,5 +1,6 @@
-import type { GuestPlan, HostPlan, MeasurePlan, RequestsPlan } from '../contract/plan.js';
+import type { ExchangeKind, GuestPlan, HostPlan, MeasurePlan, RequestsPlan } from '../contract/plan.js';
 import { DEFAULT_HOOKS, type Plugin } from '../contract/plugin.js';
+import { MAX_UDP_PAYLOAD } from '../contract/plan.js';
 import { parseFeatureNames } from '../../virtio/features.js';
 import type { PresetNames } from './preset-value.js';
 import type { RequestsSection, Testbed } from './testbed-schema.js';
@@ -51,9 +52,22 @@ function nicProgram({ host }: Testbed, program: string | undefined): string | un
 
 export function buildMeasurePlan({ measure }: Testbed): MeasurePlan | undefined {
   if (measure === undefined) return undefined;
-  const { seconds, samples, 'warm-up': warmUp, size, flows } = measure;
-  return { seconds, samples, warmUp, size, flows };
+  const { seconds, samples, 'warm-up': warmUp, frames, rate, size, flows } = measure;
+  const exchanges = measure.exchanges.map(({ kind, size: bytes, streams }) => ({
+    kind,
+    size: bytes ?? EXCHANGE_SIZES[kind],
+    streams,
+  }));
+  return { seconds, samples, warmUp, frames, rate, size, flows, exchanges };
 }
+
+/** Bytes, where the testbed does not say: as much as a frame takes, what netperf writes on most systems, and its least. */
+const EXCHANGE_SIZES: Readonly<Record<ExchangeKind, number>> = {
+  'udp-stream': MAX_UDP_PAYLOAD,
+  'tcp-stream': 16_384,
+  'udp-rr': 1,
+  'tcp-rr': 1,
+};
 
 export function buildGuestPlans(testbed: Testbed, fabric: Pick<Plugin, 'guests'>): GuestPlan[] {
   return Object.entries(testbed.guests).map(([name, guest]) => ({

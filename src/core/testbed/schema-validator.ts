@@ -95,7 +95,7 @@ function describe(error: ErrorObject): Omit<Violation, 'subject'> & { subject?: 
           breaks: 'content',
           onKey: true,
           message: `'${shorten(key)}' cannot be used as a name here`,
-          hint: 'names are made of a-z, 0-9, - and _',
+          hint: parent.expects ?? 'names are made of a-z, 0-9, - and _',
         };
       }
       const known = Object.keys(parent?.properties ?? {});

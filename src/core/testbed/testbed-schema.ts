@@ -1,5 +1,11 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox';
-import { DEFAULT_VERIFICATION, GUEST_KINDS, HOOK_POINTS } from '../contract/plan.js';
+import {
+  DEFAULT_VERIFICATION,
+  EXCHANGE_KINDS,
+  FRAME_SOURCES,
+  GUEST_KINDS,
+  HOOK_POINTS,
+} from '../contract/plan.js';
 import { Comparison, emptyVerdictCounts, FATES, HOOK_SITES } from '../contract/result.js';
 
 /**
@@ -324,6 +330,30 @@ export const GuestSection = Type.Object(
   closed,
 );
 
+export const ExchangeSection = Type.Object(
+  {
+    kind: Words(EXCHANGE_KINDS, {
+      description: 'netperf’s UDP_STREAM, TCP_STREAM, UDP_RR or TCP_RR',
+    }),
+    size: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 65536,
+        description:
+          'bytes of payload of a message, a write or a request; left out, 1472 (`udp-stream`), 16384 (`tcp-stream`) or 1. A message of UDP fits into one frame: 1472 at most',
+      }),
+    ),
+    streams: Type.Integer({
+      minimum: 1,
+      maximum: 16,
+      default: 1,
+      description: 'how many at the same time, each from a port of its own',
+    }),
+  },
+  closed,
+);
+export type ExchangeSection = Static<typeof ExchangeSection>;
+
 export const MeasureSection = Type.Object(
   {
     seconds: Type.Number({ minimum: 0.05, maximum: 60, default: 1, description: 'of one sample' }),
@@ -334,23 +364,41 @@ export const MeasureSection = Type.Object(
       default: 0.3,
       description: 'seconds of traffic before the first sample',
     }),
+    frames: Words(FRAME_SOURCES, {
+      default: 'uniform',
+      description:
+        'what rates are measured with: equal UDP frames of `size` and `flows`, or those of the workload over and over',
+    }),
+    rate: Type.Optional(
+      Type.Number({
+        minimum: 1,
+        maximum: 100_000_000,
+        description:
+          'frames per second that are sent, of all flows together; left out, as many as can be had',
+      }),
+    ),
     size: Type.Integer({
       minimum: 60,
       maximum: 1514,
       default: 60,
-      description: 'bytes of a frame, without FCS',
+      description: 'bytes of a uniform frame, without FCS',
     }),
     flows: Type.Integer({
       minimum: 1,
       maximum: 32768,
       default: 1,
-      description: 'UDP source ports that the frames have by turns',
+      description: 'UDP source ports that uniform frames have by turns',
+    }),
+    exchanges: Type.Array(ExchangeSection, {
+      default: [],
+      maxItems: 32,
+      description: 'streams and requests from the wire to the stack of each guest, as netperf measures them',
     }),
   },
   {
     ...closed,
     description:
-      'rates to be measured when the workload is through, with frames of one kind; a fabric of virtual time measures none',
+      'what is measured when the workload is through, where the fabric measures: the rate of frames to each guest nic with a program, and exchanges with each guest nic',
   },
 );
 

@@ -1,5 +1,6 @@
 import { nearest } from '../nearest.js';
 import { checkFeatures, parseFeatureNames, FEATURE_BITS } from '../../virtio/features.js';
+import { MAX_UDP_PAYLOAD } from '../contract/plan.js';
 import { DEFAULT_HOOKS, type Plugin } from '../contract/plugin.js';
 import type { Testbed } from './testbed-schema.js';
 import type { YamlPath } from './yaml-source.js';
@@ -40,6 +41,13 @@ export function checkWiring(testbed: Testbed, report: Report): void {
   for (const [name, tap] of Object.entries(taps))
     program(['host', 'taps', name, 'rx-program'], tap['rx-program']);
 
+  for (const [index, { kind, size }] of (testbed.measure?.exchanges ?? []).entries()) {
+    if (size === undefined || size <= MAX_UDP_PAYLOAD || !kind.startsWith('udp-')) continue;
+    report(
+      ['measure', 'exchanges', index, 'size'],
+      `a UDP message of ${size} bytes does not go into one frame: ${MAX_UDP_PAYLOAD} at most`,
+    );
+  }
   checkBridges(testbed, interfaces, report);
   if (host.case === 'bridge' && Object.keys(host.bridges ?? {}).length === 0) {
     report(['host', 'case'], 'case bridge needs a bridge', 'add host.bridges');

@@ -1,5 +1,5 @@
 import { ByteQueue } from '../../virtio/index.js';
-import type { MapPreset, Placement, ProgramPlan } from '../../core/contract/plan.js';
+import type { ExchangePlan, MapPreset, Placement, ProgramPlan } from '../../core/contract/plan.js';
 
 /**
  * What host and guest agent say to each other over a virtio-serial port of its own. A message, little-endian:
@@ -10,7 +10,7 @@ import type { MapPreset, Placement, ProgramPlan } from '../../core/contract/plan
  * by its id, with any number of parts and then a result or an error. Bytes that may be many are attached, so that the
  * JSON stays small: what hostile JSON makes of memory is many times its size.
  */
-export const AGENT_PROTOCOL = 1;
+export const AGENT_PROTOCOL = 2;
 /** Name of the agent's port (virtio-serial ports have names, /sys/class/virtio-ports/…/name). */
 export const AGENT_PORT = 'xdpbed.agent';
 /** Name of the port that carries the control channel of the nic with this number, from 0. */
@@ -63,7 +63,28 @@ export interface AgentMethods {
   'send-requests': { nic: number; order: RequestsText };
   /** Ends an order of requests early. */
   cancel: { request: number };
+  /** Gives the nic an address and serves streams or requests there, one sort at a time. */
+  'serve-exchange': { nic: number; exchange: ServedExchange };
+  /** What was received since, and when that was. */
+  'exchange-counts': { nic: number };
+  /** Ends it, and takes the address away. */
+  'end-exchange': { nic: number };
   'close-nic': { nic: number };
+}
+
+/** An exchange with who is on the other side of it. Addresses are dotted IPv4, in a network of two (RFC 3021). */
+export interface ServedExchange extends ExchangePlan {
+  readonly address: string;
+  readonly peer: string;
+  readonly peerMac: string;
+}
+
+/** What a guest says of an exchange that it serves: of all streams together. */
+export interface ServedCounts {
+  /** Milliseconds by the guest's own clock. */
+  readonly at: number;
+  readonly messages: number;
+  readonly bytes: number;
 }
 
 export type RequestsText = {

@@ -10,4 +10,5 @@ export {
   type RunningGuest,
   type StartGuestOptions,
 } from './start-guest.js';
+export type { ServedCounts } from './agent-messages.js';
 export type { RemoteNicDriver } from './remote-nic-driver.js';

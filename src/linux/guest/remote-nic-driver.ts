@@ -14,11 +14,11 @@ import type {
 import { VerdictCounts } from '../../core/contract/result.js';
 import { XdpbedError } from '../../core/diagnostic.js';
 import type { AgentClient, AnswerPart } from './agent-client.js';
-import { programToText, type NicSettings } from './agent-messages.js';
+import { programToText, type NicSettings, type ServedCounts, type ServedExchange } from './agent-messages.js';
 import { printableLine, printableText } from './printable-text.js';
 
 /** Milliseconds that a guest has for an answer. A verifier under emulation takes its time, and so do large maps. */
-const WITHIN = { install: 120_000, maps: 300_000, other: 30_000 } as const;
+const WITHIN = { install: 120_000, maps: 300_000, exchange: 60_000, other: 30_000 } as const;
 /** Bytes of all maps together that are taken from a guest. */
 const MAX_MAP_BYTES = 256 * 1024 * 1024;
 const MAX_MAPS = 1024;
@@ -34,6 +34,7 @@ const Install = Type.Union([
 ]);
 const Counters = Type.Union([VerdictCounts, Nothing]);
 const Frames = Type.Object({ received: Count, transmitted: Count });
+const Served = Type.Object({ at: Type.Number({ minimum: 0 }), messages: Count, bytes: Count });
 const Control = Type.Object({
   commands: Type.Record(Type.String({ maxLength: 100 }), Count, { maxProperties: 1000 }),
   acks: Type.Object({ ok: Count, err: Count }),
@@ -108,6 +109,23 @@ export class RemoteNicDriver implements RemoteDriver {
   /** Frames that the guest's driver says it has got and sent. */
   async frames(): Promise<{ received: number; transmitted: number }> {
     return this.#agent.ask('frames', { nic: this.#nic }, Frames, { within: WITHIN.other });
+  }
+
+  /** Has the guest give the nic an address and serve an exchange there. Rejects where the guest cannot. */
+  async serveExchange(exchange: ServedExchange): Promise<void> {
+    await this.#agent.ask('serve-exchange', { nic: this.#nic, exchange }, Nothing, {
+      within: WITHIN.exchange,
+    });
+  }
+
+  /** What the guest says it has received since. */
+  async exchangeCounts(): Promise<ServedCounts> {
+    const within = WITHIN.other;
+    return this.#agent.ask('exchange-counts', { nic: this.#nic }, Served, { within });
+  }
+
+  async endExchange(): Promise<void> {
+    await this.#agent.ask('end-exchange', { nic: this.#nic }, Nothing, { within: WITHIN.exchange });
   }
 
   async control(): Promise<ControlCounts> {
