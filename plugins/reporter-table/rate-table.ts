@@ -30,14 +30,23 @@ interface Rated {
 }
 
 function plainRows(rated: readonly Rated[]): Row[] {
+  const isExplained = rated.some(({ rate }) => rate.explanation !== undefined);
   return [
-    head([['run'], ['measured', 'Mpps'], ['lowest –', 'highest'], ['hook'], ['offered', 'Mpps']]),
+    head([
+      ['run'],
+      ['measured', 'Mpps'],
+      ['lowest –', 'highest'],
+      ['hook'],
+      ['offered', 'Mpps'],
+      ...(isExplained ? [['limited', 'by']] : []),
+    ]),
     ...rated.map(({ run, rate }): Row => [
       strong(label(run.id, rate, rated)),
       cell(mpps(rate.framesPerSecond.median)),
       cell(spread(rate)),
       cell(where(rate)),
       cell(mpps(rate.offeredPerSecond)),
+      ...(isExplained ? [cell(rate.explanation?.bottleneck)] : []),
     ]),
   ];
 }
@@ -46,6 +55,8 @@ function plainRows(rated: readonly Rated[]): Row[] {
 function comparedRows({ axis, baseline, reference }: Comparison, rated: readonly Rated[]): Row[] {
   const groups = groupBy(rated, ({ run, rate }) => comparedWith(run, axis, rate.node));
   const figures = reference?.mpps;
+  const isExplained = rated.some(({ rate }) => rate.explanation !== undefined);
+  const hasCeiling = rated.some(({ rate }) => rate.ceiling !== undefined);
   const isPaced = rated.some(({ rate }) => rate.rate !== undefined);
   const hasBaseline = baseline !== undefined;
 
@@ -56,9 +67,10 @@ function comparedRows({ axis, baseline, reference }: Comparison, rated: readonly
     ...(hasBaseline ? [[`÷ ${axis}`, baseline]] : []),
     ...(isPaced ? [['offered', 'Mpps']] : []),
     ['hook'],
-    ['of the', 'ceiling'],
-    ...(figures === undefined ? [] : [[reference!.name, 'Mpps']]),
+    ...(hasCeiling ? [['of the', 'ceiling']] : []),
+    ...(figures === undefined ? [] : [[reference!.name, 'Mpps'], ...(isExplained ? [['off', 'by']] : [])]),
     ...(figures === undefined || !hasBaseline ? [] : [[reference!.name, `÷ ${baseline}`]]),
+    ...(isExplained ? [['limited', 'by']] : []),
   ];
   const rows = groups.flatMap((group) => {
     const base = group.find(({ run }) => isBaseline(run, axis, baseline));
@@ -77,12 +89,18 @@ function comparedRows({ axis, baseline, reference }: Comparison, rated: readonly
         ...(hasBaseline ? [cell(ours)] : []),
         ...(isPaced ? [cell(mpps(rate.offeredPerSecond))] : []),
         cell(where(rate)),
-        cell(
-          rate.ceiling === undefined
-            ? undefined
-            : ratio(rate.framesPerSecond.median, rate.ceiling.framesPerSecond),
-        ),
-        ...(figures === undefined ? [] : [cell(theirs?.toFixed(2))]),
+        ...(hasCeiling
+          ? [
+              cell(
+                rate.ceiling === undefined
+                  ? undefined
+                  : ratio(rate.framesPerSecond.median, rate.ceiling.framesPerSecond),
+              ),
+            ]
+          : []),
+        ...(figures === undefined
+          ? []
+          : [cell(theirs?.toFixed(2)), ...(isExplained ? [cell(offBy(rate, theirs))] : [])]),
         ...(figures === undefined || !hasBaseline
           ? []
           : [
@@ -92,6 +110,7 @@ function comparedRows({ axis, baseline, reference }: Comparison, rated: readonly
                   : ratio(theirs, theirBase),
               ),
             ]),
+        ...(isExplained ? [cell(rate.explanation?.bottleneck)] : []),
       ];
     });
   });
@@ -128,6 +147,13 @@ function traffic({ size, flows = 1, workloadFrames, rate }: RateResult): string 
 function label(id: string, rate: RateResult, rated: readonly Rated[]): string {
   const several = rated.some((other) => other.run.id === id && other.rate.node !== rate.node);
   return several ? `${id} ${rate.node}` : id;
+}
+
+/** How far a prediction is from the figure of somebody who measured it. */
+function offBy(rate: RateResult, theirs: number | undefined): string | undefined {
+  if (theirs === undefined) return undefined;
+  const off = (rate.framesPerSecond.median / 1e6 / theirs - 1) * 100;
+  return `${off < 0 ? '−' : '+'}${Math.abs(off).toFixed(1)} %`;
 }
 
 const where = ({ placement, hook }: RateResult): string => (placement === 'host' ? hook : '–');

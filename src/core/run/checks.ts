@@ -1,11 +1,13 @@
 import {
   isGuestHook,
   type CheckResult,
+  type Comparison,
   type RequestsResult,
   type RunResult,
   type VerdictCounts,
 } from '../contract/result.js';
 import type { CheckSection } from '../testbed/testbed-schema.js';
+import { nearReference, outpaces } from './rate-checks.js';
 import type { MissingRun } from './run-failures.js';
 
 /**
@@ -27,9 +29,10 @@ export function evaluateCheck(
   check: CheckSection,
   runs: readonly RunResult[],
   missing: readonly MissingRun[] = [],
+  reference?: Comparison['reference'],
 ): CheckResult {
   const needed = missing.filter((run) => isNeeded(check, run, [...runs, ...missing]));
-  const result = evaluateOver(check, runs, needed.length > 0);
+  const result = evaluateOver(check, runs, needed.length > 0, reference);
   const problems = [...result.problems, ...needed.map(({ id, reason }) => `${id}: the run ${reason}`)];
   return { ...result, problems, passed: problems.length === 0 };
 }
@@ -42,6 +45,10 @@ function isNeeded(check: CheckSection, run: MissingRun, all: readonly Pick<RunRe
       return all.filter((other) => groupKey(check.axis, other) === groupKey(check.axis, run)).length > 1;
     case 'requests-undisturbed':
       return all.filter((other) => groupKey(check.axis, other) === groupKey(check.axis, run)).length > 1;
+    case 'outpaces':
+      return [check.variant, check.baseline].includes(run.axes[check.axis] ?? '') && isWhere(check, run);
+    case 'near-reference':
+      return false;
     case 'offload-shields-guest':
       return run.offloads;
     case 'expect':
@@ -49,23 +56,29 @@ function isNeeded(check: CheckSection, run: MissingRun, all: readonly Pick<RunRe
   }
 }
 
-/** Whether a run is one that an `expect` check is about. */
+/** Whether a run is one that a check with `where` is about. */
 function isWhere(
-  { where = {} }: Extract<CheckSection, { kind: 'expect' }>,
+  { where = {} }: { readonly where?: Readonly<Record<string, string>> },
   { axes }: Pick<RunResult, 'axes'>,
 ): boolean {
   return Object.entries(where).every(([axis, variant]) => axes[axis] === variant);
 }
 
 /** @param incomplete whether there are runs without a result that the check needs. */
-function evaluateOver(check: CheckSection, runs: readonly RunResult[], incomplete: boolean): CheckResult {
+function evaluateOver(
+  check: CheckSection,
+  runs: readonly RunResult[],
+  incomplete: boolean,
+  reference: Comparison['reference'],
+): CheckResult {
   const conclude = (
     description: string,
     looked: readonly RunResult[],
     problems: readonly string[],
+    mayBeIdle = false,
   ): CheckResult => {
     // A check that looked at no run has shown nothing, and fails.
-    const nothing = looked.length === 0 && !incomplete;
+    const nothing = looked.length === 0 && !incomplete && !mayBeIdle;
     const all = nothing ? ['no run of this testbed is one that the check could look at'] : [...problems];
     return {
       check: check.kind,
@@ -88,6 +101,22 @@ function evaluateOver(check: CheckSection, runs: readonly RunResult[], incomplet
       return conclude(
         `${percentile} of ${node}’s requests is at most ${times} times that of ${axis}=${baseline}`,
         ...requestsUndisturbed(check, runs),
+      );
+    }
+    case 'near-reference': {
+      const { within, ordered, fabric } = check;
+      const order = ordered ? ', in the same order' : '';
+      const scope = fabric === undefined ? '' : ` on fabric ${fabric}`;
+      const description = `rates${scope} are within ${within} % of ${reference?.name ?? 'the reference'}${order}`;
+      // Of runs on another fabric it says nothing.
+      const elsewhere = fabric !== undefined && runs.every((run) => run.fabric !== fabric);
+      return conclude(description, ...nearReference(check, runs, reference), elsewhere);
+    }
+    case 'outpaces': {
+      const { axis, variant, baseline, 'at-least-times': times } = check;
+      return conclude(
+        `${axis}=${variant} has at least ${times} times the rate of ${axis}=${baseline}`,
+        ...outpaces(check, groupsAcross(axis, runs)),
       );
     }
     case 'offload-shields-guest': {
@@ -126,9 +155,10 @@ export function evaluateChecks(
   runs: readonly RunResult[],
   narrowed: boolean,
   missing: readonly MissingRun[] = [],
+  reference?: Comparison['reference'],
 ): CheckResult[] {
   return checks.map((check) => {
-    const result = evaluateCheck(check, runs, missing);
+    const result = evaluateCheck(check, runs, missing, reference);
     const needed = missing.some((run) => isNeeded(check, run, [...runs, ...missing]));
     if (!narrowed || needed || result.runs.length > 0) return result;
     const description = `${result.description}: not looked at, --only left no run for it`;

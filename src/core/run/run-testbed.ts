@@ -80,7 +80,13 @@ export async function runTestbed(testbed: ResolvedTestbed, options: RunOptions):
       failures.push(failure);
     }
   }
-  const checks = evaluateChecks(effectiveChecks(testbed.checks), runs, testbed.narrowed, missing);
+  const checks = evaluateChecks(
+    effectiveChecks(testbed.checks),
+    runs,
+    testbed.narrowed,
+    missing,
+    testbed.comparison?.reference,
+  );
   for (const result of checks) emit({ event: 'check-finished', result });
   const passed = failures.length === 0 && checks.every((check) => check.passed);
   emit({ event: 'testbed-finished', passed });

@@ -32,6 +32,12 @@ export function resolveChecks(
       const hint = suggest(variant, variants, 'variants');
       problems.report(at, `axis '${axis}' has no variant '${variant}'`, hint);
     };
+    const checkWhere = (where: Readonly<Record<string, string>> = {}): void => {
+      for (const [axis, variant] of Object.entries(where)) {
+        if (hasAxis(axis, [...path, 'where', axis], true))
+          checkVariant(axis, variant, [...path, 'where', axis]);
+      }
+    };
     switch (check.kind) {
       case 'same-across':
         hasAxis(check.axis, [...path, 'axis']);
@@ -42,11 +48,19 @@ export function resolveChecks(
         }
         checkNic(parts, problems, check.node, [...path, 'node']);
         break;
-      case 'expect':
-        for (const [axis, variant] of Object.entries(check.where ?? {})) {
-          if (hasAxis(axis, [...path, 'where', axis], true))
-            checkVariant(axis, variant, [...path, 'where', axis]);
+      case 'outpaces':
+        if (hasAxis(check.axis, [...path, 'axis'])) {
+          checkVariant(check.axis, check.variant, [...path, 'variant']);
+          checkVariant(check.axis, check.baseline, [...path, 'baseline']);
         }
+        checkWhere(check.where);
+        break;
+      case 'near-reference':
+        if (parts.has('comparison') && parts.testbed.comparison?.reference?.mpps === undefined)
+          problems.report(path, 'there is nothing to be near to: comparison.reference.mpps is not set');
+        break;
+      case 'expect':
+        checkWhere(check.where);
         break;
       case 'conservation':
       case 'offload-shields-guest':

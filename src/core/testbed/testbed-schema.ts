@@ -465,6 +465,34 @@ export const CHECKS = {
     },
     { ...closed, description: 'a counter has this value' },
   ),
+  'near-reference': Type.Object(
+    {
+      kind: Type.Literal('near-reference'),
+      within: Type.Number({ exclusiveMinimum: 0, default: 5, description: 'per cent of each figure' }),
+      ordered: Type.Boolean({
+        default: true,
+        description: 'of every two runs the one that is faster in the reference is faster',
+      }),
+      fabric: Type.Optional(Name('only runs on this fabric are looked at')),
+    },
+    {
+      ...closed,
+      description: 'rates of the runs are those of `comparison.reference.mpps`, where it has some',
+    },
+  ),
+  outpaces: Type.Object(
+    {
+      kind: Type.Literal('outpaces'),
+      axis: Type.String({ description: 'axis of the matrix on which runs are compared' }),
+      variant: Type.String({ description: 'the variant that has to be faster' }),
+      baseline: Type.String({ description: 'than this one' }),
+      'at-least-times': Type.Number({ exclusiveMinimum: 0, default: 1, description: 'by how many times' }),
+      where: Type.Optional(
+        Type.Record(Type.String(), Type.String(), { description: 'only runs with these variants, by axis' }),
+      ),
+    },
+    { ...closed, description: 'runs of one variant have a higher rate than those that differ only in it' },
+  ),
   'requests-undisturbed': Type.Object(
     {
       kind: Type.Literal('requests-undisturbed'),
