@@ -4,6 +4,7 @@ import {
   BPF_F_NO_COMMON_LRU,
   BPF_F_NO_PREALLOC,
   BPF_F_NUMA_NODE,
+  BPF_F_ZERO_SEED,
   BPF_F_RDONLY_PROG,
   BPF_MAP_TYPE,
   BPF_NOEXIST,
@@ -23,7 +24,6 @@ import {
 import { copyBytes } from './copy-bytes.js';
 import {
   ACCESS_FLAGS,
-  BPF_F_ZERO_SEED,
   KMALLOC_MAX_SIZE,
   PCPU_MIN_UNIT_SIZE,
   accessFlagsOk,

@@ -16,8 +16,6 @@ export const PCPU_MIN_UNIT_SIZE = 32 * 1024;
 export const INT_MAX = 0x7fff_ffff;
 export const U32_SIZE = 4;
 
-/** `BPF_F_ZERO_SEED`: the hash seed is 0 (tests and benchmarks only). */
-export const BPF_F_ZERO_SEED = 1 << 6;
 /** `BPF_F_PRESERVE_ELEMS`: perf events outlive the handle that put them there. */
 export const BPF_F_PRESERVE_ELEMS = 1 << 11;
 

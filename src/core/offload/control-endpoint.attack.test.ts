@@ -5,7 +5,7 @@ import { Quota, QuotaConfig } from '../../../plugins/policy-quota/quota.js';
 import { StructuralVerifier } from '../../../plugins/verifier-structural/structural-verifier.js';
 import { Value } from '@sinclair/typebox/value';
 import { assemble } from '../../bpf/assembler.js';
-import { EBADF, ENOENT } from '../../bpf/errno.js';
+import { EBADF, ENOENT, EOPNOTSUPP } from '../../bpf/errno.js';
 import { encodeInsns, type Insn } from '../../bpf/insn.js';
 import { OP_LDDW } from '../../bpf/opcodes.js';
 import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
@@ -380,6 +380,16 @@ describe('defect 9: no limit on maps, memory or commands', () => {
     await expect(r.createArray()).rejects.toThrow();
     await r.send({ kind: 'unset-offload' });
     await r.createArray();
+  });
+
+  it('no map has a seed that the guest knows: its keys could all lie in one bucket', async () => {
+    const r = rig();
+    const map = { kind: 'create-map', mapType: 1, keySize: 8, valueSize: 4, maxEntries: 4096 } as const;
+    expect(await r.send({ ...map, mapFlags: 1 << 6 })).toEqual({
+      kind: 'error',
+      errno: EOPNOTSUPP,
+    });
+    expect(await r.send({ ...map, mapFlags: 0 })).toMatchObject({ kind: 'handle' });
   });
 
   it('without a quota there is still an end: the table and the memory of the guest’s party', async () => {

@@ -12,7 +12,7 @@ import {
 } from '../../bpf/errno.js';
 import { BPF_FUNC } from '../../bpf/helper-ids.js';
 import { decodeInsns } from '../../bpf/insn.js';
-import { BPF_MAP_TYPE, mapTypeName, type MapAttributes } from '../../bpf/map-spec.js';
+import { BPF_F_ZERO_SEED, BPF_MAP_TYPE, mapTypeName, type MapAttributes } from '../../bpf/map-spec.js';
 import { BPF_PROG_TYPE_XDP, type Program } from '../../bpf/program.js';
 import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
@@ -191,6 +191,11 @@ export class GuestBpf {
     if (!this.#limits.mapTypes.includes(attributes.type)) {
       const offered = this.#limits.mapTypes.map(mapTypeName).join(', ');
       return unsupported(`${mapTypeName(attributes.type)} is not among the types of this device: ${offered}`);
+    }
+    if ((attributes.flags & BPF_F_ZERO_SEED) !== 0) {
+      return unsupported(
+        'BPF_F_ZERO_SEED: keys can be chosen that all collide, and each look-up then holds the host',
+      );
     }
     if (!this.#objects.hasRoom) return this.#tableFull();
     const memoryBytes = party.mapBackend.memoryCost(attributes);
