@@ -78,7 +78,7 @@ describe.skipIf(skipped !== '')(`a guest in QEMU on fabric linux${skipped}`, () 
       expect(latency?.p50 ?? 1).toBeGreaterThan(0);
     }
     const [, udp, tcp] = found;
-    expect(udp!.messagesReceivedPerSecond!).toBeLessThanOrEqual(udp!.messagesSentPerSecond! * 1.1);
+    expect(udp!.messagesReceivedPerSecond!).toBeLessThanOrEqual(udp!.messagesSentPerSecond! * 2);
     expect(udp!.bitsPerSecond!.median).toBeGreaterThan(1e6);
     // What TCP has sent has come, but for what is under way.
     const sent = tcp!.messagesSentPerSecond! * tcp!.size * 8;

@@ -73,7 +73,11 @@ const MAP = { name: 'counts', type: 2, readFrom: 'guest-kernel', keySize: 4, val
 
 describe('the conversation with a hostile guest', () => {
   it.each<[string, object, string]>([
-    ['says hello in another protocol', { hello: { ...HELLO.hello, protocol: 2 } }, 'speaks protocol 2'],
+    [
+      'says hello in another protocol',
+      { hello: { ...HELLO.hello, protocol: AGENT_PROTOCOL + 1 } },
+      `speaks protocol ${AGENT_PROTOCOL + 1}, not ${AGENT_PROTOCOL}`,
+    ],
     ['does not say hello', { id: 1, result: null }, 'did not say hello'],
     ['says hello at length', { hello: { ...HELLO.hello, kernel: 'x'.repeat(1000) } }, 'did not say hello'],
   ])('ends with one that %s', async (_what, hello, reason) => {
