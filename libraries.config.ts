@@ -14,7 +14,8 @@ const LIBRARIES: Readonly<Record<string, { readonly names: string; readonly lice
   '@sinclair/typebox': { names: 'Type', license: 'license' },
   ajv: { names: 'Ajv', license: 'LICENSE' },
   yaml: {
-    names: 'Composer, isAlias, isCollection, isMap, isPair, isScalar, isSeq, Lexer, LineCounter, Parser',
+    names:
+      'Composer, isAlias, isCollection, isMap, isPair, isScalar, isSeq, Lexer, LineCounter, parseDocument, Parser',
     license: 'LICENSE',
   },
 };

@@ -25,8 +25,8 @@ const DISCARD_PORT = 9;
 const SOURCE_PORT = 10_000;
 /** Frames of the workload that are sent over and over. */
 const MAX_FRAMES_OF_A_ROUND = 65_536;
-/** A CPU that worked so much of the time had none left. */
-const SATURATED = 0.97;
+/** Part of the frames of a sample that may still be under way at its end. */
+const NOTHING_LOST = 0.98;
 
 /** A queue of the NIC, and who polls it. */
 interface Receiver {
@@ -270,7 +270,7 @@ export class RateMeasurement {
     const { clock, cpus, workers, host } = this.parts;
     const start = clock.now();
     const busyBefore = cpus.all.map(({ busy }) => busy);
-    const ended = this.#ended;
+    const [ended, sent] = [this.#ended, this.#sent()];
     const wokenBefore = workers.map(({ worker }) => worker.wakeUps);
     const depths = host.taps.flatMap((tap) =>
       tap.rings.map((ring, index) => {
@@ -288,7 +288,7 @@ export class RateMeasurement {
       }));
       for (const { ring } of depths) ring.watch = undefined;
       return {
-        bottleneck: this.#bottleneck(used),
+        bottleneck: this.#bottleneck(used, frames / Math.max(1, this.#sent() - sent)),
         cpus: used.filter(({ utilisation }) => utilisation > 0),
         queues: depths.map(({ name, ring, depth }) => {
           const { mean, course } = depth.result(end);
@@ -320,10 +320,12 @@ export class RateMeasurement {
     return Math.round(this.#latency.percentile(part) / 1000);
   }
 
-  /** Frames are lost in front of who has no time left; who has some is not the reason. */
-  #bottleneck(cpus: RateExplanation['cpus']): string {
+  /** @param kept part of the frames that arrived which were not lost: with all of them, nobody was too slow. */
+  #bottleneck(cpus: RateExplanation['cpus'], kept: number): string {
     const busiest = [...cpus].sort((a, b) => b.utilisation - a.utilisation)[0];
-    if (busiest === undefined || busiest.utilisation < SATURATED) return 'the wire';
+    if (kept > NOTHING_LOST || busiest === undefined) {
+      return this.measure.rate === undefined ? 'the wire' : 'the rate that was asked for';
+    }
     return busiest.name;
   }
 }

@@ -104,6 +104,10 @@ export function assign(data: unknown, path: string, value: unknown, schema: TSch
     if (!Object.hasOwn(container, step) && shape?.type === 'object') {
       container[step] = structuredClone((shape.default as object | undefined) ?? {});
     }
+    // What may be in a plugin's config its own schema knows, which is asked later.
+    if (!Object.hasOwn(container, step) && steps.indexOf('config') < index && steps.includes('config')) {
+      container[step] = {};
+    }
     if (!Object.hasOwn(container, step)) {
       const near = nearest(step, Object.keys(container));
       return `there is no '${steps.slice(0, index + 1).join('.')}'${near === undefined ? '' : `; did you mean '${near}'?`}`;
