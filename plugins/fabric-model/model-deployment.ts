@@ -63,7 +63,19 @@ export class ModelDeployment implements Deployment {
         rates.push(await new RateMeasurement(this.#parts, costs, node, nic, measure, frames).run());
       }
     }
-    return { rates, exchanges: [] };
+    const exchanges = this.#parts.plan.guests.flatMap((guest) =>
+      guest.nics.flatMap((nic) =>
+        measure.exchanges.map((exchange) => ({
+          node: `${guest.name}.${nic.name}`,
+          ...exchange,
+          guest: `a model of one, ${costs.name}`,
+          unmeasured: 'fabric model has no sockets: its guests take frames and answer none',
+          seconds: measure.seconds,
+          samples: [],
+        })),
+      ),
+    );
+    return { rates, exchanges };
   }
 
   async down(): Promise<void> {

@@ -23,6 +23,7 @@ export class QueueDepth implements QueueWatch {
     this.#since = start;
     this.#length = length;
     this.max = length;
+    this.#course[0] = length;
   }
 
   static over(start: Picoseconds, duration: Picoseconds, length: number): QueueDepth {

@@ -27,6 +27,13 @@ export interface CalibrateOptions extends TestbedOptions {
 const LEARNT = 0.2;
 const STRONG_CORRELATION = 0.9;
 
+/** While it is fitted, a cell is simulated for a shorter time. */
+const QUICK = [
+  'measure.samples=1',
+  'plugins.fabric.config.sample-ms=3',
+  'plugins.fabric.config.warm-up-ms=1',
+] as const;
+
 interface CellReport {
   readonly id: string;
   readonly measured: number;
@@ -56,8 +63,10 @@ export async function calibrate(
     if (!ids.includes(id)) throw new XdpbedError('usage', `--hold-out ${id}: no such run with a rate`);
   }
   const { free } = simulation;
+  const costsOf = (values: readonly number[]): Record<string, number> =>
+    Object.fromEntries(free.map(({ name }, index) => [name, values[index]!]));
   const simulate = (values: readonly number[]): Promise<number[]> =>
-    simulation.rates(ids, Object.fromEntries(free.map(({ name }, index) => [name, values[index]!])));
+    simulation.rates(ids, costsOf(values), QUICK);
   const problem: FitProblem = {
     parameters: free,
     measured: ids.map((id) => (heldOut.has(id) ? undefined : figures.get(id)!)),
@@ -67,7 +76,7 @@ export async function calibrate(
   const found = await fit(problem);
   const rounded = found.values.map((value) => Number(value.toPrecision(3)));
   // What is reported is what a user gets who writes these values down.
-  const simulated = await simulate(rounded);
+  const simulated = await simulation.rates(ids, costsOf(rounded));
   const cells: CellReport[] = [];
   for (const [index, id] of ids.entries()) {
     const measured = figures.get(id)!;
@@ -141,7 +150,11 @@ class Simulation {
   }
 
   /** Mpps of these runs. */
-  async rates(ids: readonly string[], costs: Readonly<Record<string, number>>): Promise<number[]> {
+  async rates(
+    ids: readonly string[],
+    costs: Readonly<Record<string, number>>,
+    more: readonly string[] = [],
+  ): Promise<number[]> {
     const options = toResolveOptions(this.options);
     const set = [
       ...(options.set ?? []),
@@ -149,6 +162,7 @@ class Simulation {
       'workload={ use: udp-flood, config: { frames: 1 } }',
       'plugins.executor={ use: wasm }',
       ...Object.entries(costs).map(([name, value]) => `plugins.fabric.config.costs.${name}=${value}`),
+      ...more,
     ];
     const testbed = await resolveTestbed(this.file, this.text, this.context.registry, { ...options, set });
     const rates: number[] = [];

@@ -20,7 +20,9 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 /** A testbed file that extends the main one textually, in a folder of its own. */
 function testbedIn(place: string, change: (text: string) => string): string {
   mkdirSync(place, { recursive: true });
-  const text = readFileSync(main, 'utf8').replaceAll('programs/', join(root, 'testbeds/programs/'));
+  const text = readFileSync(main, 'utf8')
+    .replaceAll('programs/', join(root, 'testbeds/programs/'))
+    .replace('calibration/', join(root, 'testbeds/calibration/'));
   const file = join(place, 'changed.testbed.yaml');
   writeFileSync(file, change(text));
   return file;
@@ -30,7 +32,7 @@ describe('xdpbed run', () => {
   it('runs the main testbed: eight runs, every check passed', async () => {
     const { exit, out } = await xdpbed('run', main);
     expect(exit).toBe(0);
-    expect(out).toContain('8 runs, 5 of 5 checks passed');
+    expect(out).toContain('8 runs, 6 of 6 checks passed');
     expect(out).not.toContain('\u001b');
   });
 

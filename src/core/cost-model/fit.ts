@@ -46,7 +46,7 @@ export interface FittedParameter extends FreeParameter {
 /** How near the simulation is to be to a cell: a cell counts as known to one per cent. */
 const CELL_SPREAD = 0.01;
 const STEP = Math.log(1.05);
-const MAX_ROUNDS = 8;
+const MAX_ROUNDS = 5;
 /** Relative change of all parameters at which a fit has come to rest. */
 const AT_REST = 0.003;
 
