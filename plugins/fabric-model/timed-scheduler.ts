@@ -169,10 +169,8 @@ export class TimedScheduler implements Scheduler {
     });
   }
 
-  /** It has been looking until now. */
-  #spin(core: Core): void {
-    const { cpu } = core;
-    const waited = this.clock.now() - cpu.time;
-    if (waited > 0) cpu.charge(waited);
+  /** It has been looking until now: its CPU was taken, for nothing that anybody waits for. */
+  #spin({ cpu }: Core): void {
+    cpu.time = Math.max(cpu.time, this.clock.now());
   }
 }

@@ -92,6 +92,31 @@ describe('the table of rates', () => {
     );
   });
 
+  it('says what limits a predicted rate, and how far it is from what was measured', () => {
+    const explanation = (bottleneck: string): NonNullable<RateResult['explanation']> => ({
+      bottleneck,
+      cpus: [],
+      queues: [],
+      wakeUps: [],
+      latency: { p50: 1, p90: 1, p99: 1, max: 1 },
+    });
+    const result: ResultDocument = {
+      ...exampleResult([
+        run('guest', rate(2_050_000, { placement: 'guest', explanation: explanation('g0.eth0 vhost') })),
+        run('host', rate(8_910_000, { explanation: explanation('the wire') })),
+      ]),
+      comparison: {
+        axis: 'placement',
+        baseline: 'guest',
+        reference: { name: 'RFC', mpps: { 'redirect/guest': 2, 'redirect/host': 9 } },
+      },
+    };
+    expect(rendered(result).rows.slice(2)).toEqual([
+      ['redirect/guest', '2.05', '1.95 – 2.15', '–', '–', '2.00', '+2.5 %', '–', 'g0.eth0 vhost'],
+      ['redirect/host', '8.91', '8.81 – 9.01', '4.35', 'tail-call', '9.00', '−1.0 %', '4.50', 'the wire'],
+    ]);
+  });
+
   it('names the nic where a run has several, and shows no control characters', () => {
     const several = run('host', rate(1_000_000), rate(2_000_000, { node: 'g1.eth0', hook: 'a\u001b[31mb' }));
     const { rows } = rendered(exampleResult([several]));

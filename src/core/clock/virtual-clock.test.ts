@@ -61,6 +61,22 @@ describe('VirtualClock', () => {
     expect(ran).toEqual(['same time', 'later']);
   });
 
+  it('leaps where nothing is due on the way, and not beyond where it is to stop', () => {
+    const clock = new VirtualClock();
+    const seen: (number | boolean)[] = [];
+    clock.at(10, () => {
+      seen.push(clock.leapTo(19), clock.now());
+      // Something is due then; it comes first.
+      seen.push(clock.leapTo(20), clock.now());
+      clock.at(19, () => seen.push(-1));
+      seen.push(clock.leapTo(19));
+    });
+    clock.at(20, () => seen.push(clock.leapTo(30), clock.leapTo(31), clock.now()));
+    clock.runUntil(30);
+    expect(seen).toEqual([true, 19, false, 19, false, -1, true, false, 30]);
+    expect(clock.now()).toBe(30);
+  });
+
   it('takes no time that is none', () => {
     const clock = new VirtualClock();
     for (const time of [0.5, NaN, Infinity]) {

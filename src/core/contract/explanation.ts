@@ -13,7 +13,10 @@ export const RateExplanation = Type.Object(
       Type.Object(
         {
           name: Type.String(),
-          utilisation: Type.Number({ minimum: 0, description: 'part of the time that it worked, 0 to 1' }),
+          utilisation: Type.Number({
+            minimum: 0,
+            description: 'part of the time that it worked, 0 to 1; polling is no work',
+          }),
         },
         closed,
       ),

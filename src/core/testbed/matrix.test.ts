@@ -5,6 +5,14 @@ import { TestbedSchema } from './testbed-schema.js';
 const set = (data: object, path: string, value: unknown) => assign(data, path, value, TestbedSchema);
 
 describe('assign', () => {
+  it('makes the maps of a plugin’s config that are not there: what may be in it, its schema knows', () => {
+    const data = { plugins: { fabric: { use: 'model' } } };
+    expect(set(data, 'plugins.fabric.config.costs.insn', 3)).toBeUndefined();
+    expect(data).toEqual({ plugins: { fabric: { use: 'model', config: { costs: { insn: 3 } } } } });
+    expect(set({ config: {} }, 'config.a.b', 1)).toBeUndefined();
+    expect(set({}, 'configs.a', 1)).toBe("there is no 'configs'");
+  });
+
   it('puts a value where it belongs', () => {
     const data = { host: { case: 'bridge' }, policies: [{ use: 'quota' }] };
     expect(set(data, 'host.case', 'redirect')).toBeUndefined();

@@ -1,0 +1,95 @@
+import { describe, expect, it } from 'vitest';
+import { exampleRun } from '../../conformance/reporter/index.js';
+import type { RateResult, RunResult } from '../contract/result.js';
+import { evaluateCheck } from './checks.js';
+
+function run(id: string, mpps: number | undefined, fabric = 'model'): RunResult {
+  const [hostCase, placement] = id.split('/');
+  const rate: RateResult = {
+    node: 'g0.eth0',
+    placement: 'host',
+    hook: 'tun_recvmsg',
+    guest: '',
+    size: 60,
+    seconds: 1,
+    framesPerSecond: { median: (mpps ?? 0) * 1e6, min: 0, max: 0 },
+    samples: [],
+    offeredPerSecond: 1,
+    framesSent: 0,
+    framesCopied: 0,
+    ends: [],
+    unexplained: 0,
+  };
+  return {
+    ...exampleRun(id),
+    axes: { case: hostCase!, placement: placement! },
+    fabric,
+    ...(mpps === undefined ? {} : { rates: [rate] }),
+  };
+}
+
+describe('near-reference', () => {
+  const check = { kind: 'near-reference', within: 5, ordered: true } as const;
+  const reference = { name: 'They', mpps: { 'bridge/guest': 1, 'bridge/host': 1.02, 'redirect/host': 10 } };
+
+  it('holds to a percentage of each figure, either way, and looks at no run without one', () => {
+    const runs = [run('bridge/guest', 0.951), run('bridge/host', 1.07), run('redirect/guest', 99)];
+    expect(evaluateCheck(check, runs, [], reference)).toMatchObject({
+      passed: true,
+      runs: ['bridge/guest', 'bridge/host'],
+      description: 'rates are within 5 % of They, in the same order',
+    });
+    expect(evaluateCheck(check, [run('redirect/host', 9.49)], [], reference).problems).toEqual([
+      'redirect/host: 9.490 Mpps, They has 10',
+    ]);
+    expect(evaluateCheck(check, [run('redirect/host', 10.51)], [], reference).passed).toBe(false);
+  });
+
+  it('wants of every two runs the faster one faster, and takes equal ones for wrong', () => {
+    const runs = [run('bridge/guest', 1.01), run('bridge/host', 1.01)];
+    expect(evaluateCheck(check, runs, [], reference).problems).toEqual([
+      'bridge/host is not faster than bridge/guest, in They it is',
+    ]);
+    expect(evaluateCheck({ ...check, ordered: false }, runs, [], reference).passed).toBe(true);
+  });
+
+  it('says nothing of runs on another fabric, but fails where there is nothing to compare', () => {
+    const elsewhere = [run('bridge/guest', 5, 'linux')];
+    expect(evaluateCheck({ ...check, fabric: 'model' }, elsewhere, [], reference).passed).toBe(true);
+    expect(evaluateCheck(check, elsewhere, [], reference).passed).toBe(false);
+    expect(evaluateCheck(check, [run('bridge/guest', undefined)], [], reference).passed).toBe(false);
+    expect(evaluateCheck(check, [run('bridge/guest', 1)], []).passed).toBe(false);
+  });
+});
+
+describe('outpaces', () => {
+  const check = {
+    kind: 'outpaces',
+    axis: 'placement',
+    variant: 'host',
+    baseline: 'guest',
+    'at-least-times': 2,
+  } as const;
+
+  it('compares runs that differ only on the axis', () => {
+    const runs = [
+      run('bridge/guest', 1),
+      run('bridge/host', 2),
+      run('redirect/guest', 3),
+      run('redirect/host', 5.9),
+    ];
+    expect(evaluateCheck(check, runs)).toMatchObject({
+      description: 'placement=host has at least 2 times the rate of placement=guest',
+      problems: ['redirect/host: 5.900 Mpps is 1.97 times the 3.000 of redirect/guest'],
+    });
+    expect(evaluateCheck({ ...check, where: { case: 'bridge' } }, runs).passed).toBe(true);
+  });
+
+  it('fails without rates, and without anything to compare', () => {
+    const unmeasured = [run('bridge/guest', 1), run('bridge/host', undefined)];
+    expect(evaluateCheck(check, unmeasured).problems).toEqual([
+      'bridge/host: nothing was measured that could be compared with bridge/guest',
+    ]);
+    expect(evaluateCheck(check, [run('bridge/host', 1)]).passed).toBe(false);
+  });
+});
