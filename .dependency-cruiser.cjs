@@ -17,19 +17,19 @@ module.exports = {
       name: 'bpf-imports-nothing-of-ours',
       severity: 'error',
       from: { path: '^src/bpf/' },
-      to: { path: '^(src|plugins)/', pathNot: '^src/(bpf/|core/diagnostic\\.ts$)' },
+      to: { path: '^(src|plugins)/', pathNot: '^src/(bpf/|core/(diagnostic|fresh-bytes)\\.ts$)' },
     },
     {
       name: 'virtio-imports-nothing-of-ours',
       severity: 'error',
       from: { path: '^src/virtio/' },
-      to: { path: '^(src|plugins)/', pathNot: '^src/(virtio/|core/diagnostic\\.ts$)' },
+      to: { path: '^(src|plugins)/', pathNot: '^src/(virtio/|core/(diagnostic|fresh-bytes)\\.ts$)' },
     },
     {
       name: 'packet-imports-nothing-of-ours',
       severity: 'error',
       from: { path: '^src/packet/' },
-      to: { path: '^(src|plugins)/', pathNot: '^src/(packet/|core/diagnostic\\.ts$)' },
+      to: { path: '^(src|plugins)/', pathNot: '^src/(packet/|core/(diagnostic|fresh-bytes)\\.ts$)' },
     },
     {
       name: 'core-imports-only-the-pure-libraries',
@@ -50,7 +50,7 @@ module.exports = {
       from: { path: '^plugins/([^/]+)/', pathNot: '\\.test\\.ts$' },
       to: {
         path: '^(src|plugins)/',
-        pathNot: `^plugins/$1/|^src/core/(contract/|offload/|clock/|cost-model/|diagnostic\\.ts$)|^src/(linux|report)/|${PURE}`,
+        pathNot: `^plugins/$1/|^src/core/(contract/|offload/|clock/|cost-model/|(diagnostic|fresh-bytes)\.ts$)|^src/(linux|report)/|${PURE}`,
       },
     },
     {

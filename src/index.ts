@@ -4,6 +4,7 @@
  * (`xdpbed/conformance`).
  */
 export * from './core/diagnostic.js';
+export * from './core/fresh-bytes.js';
 export * from './core/contract/clock.js';
 export * from './core/contract/event.js';
 export * from './core/contract/executor.js';

@@ -1,5 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox';
 import { XdpbedError } from '../../src/core/diagnostic.js';
+import { freshCopy } from '../../src/core/fresh-bytes.js';
 import type {
   Workload,
   WorkloadContext,
@@ -83,7 +84,7 @@ export class Imix implements Workload {
       let bytes = kept.get(target);
       if (bytes === undefined) kept.set(target, (bytes = buildMixFrame(entry, context.senderMac, target)));
       // Programs write into frames: each frame is a copy of its own.
-      yield { bytes: bytes.slice(), at: sendTime(index, rate) };
+      yield { bytes: freshCopy(bytes), at: sendTime(index, rate) };
     }
   }
 }

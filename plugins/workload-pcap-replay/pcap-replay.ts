@@ -1,6 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox';
 import { MAX_FRAGS_FRAME_LENGTH } from '../../src/bpf/runtime/xdp-frame.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
+import { freshBytes } from '../../src/core/fresh-bytes.js';
 import { PS_PER_NS } from '../../src/core/contract/clock.js';
 import type {
   Workload,
@@ -108,7 +109,7 @@ interface ReplayedPacket {
 
 /** A frame of its own, as programs write into frames. What was cut is zeros, so that sizes are right at least. */
 function frameOf({ data, length, destination }: ReplayedPacket): Uint8Array {
-  const bytes = new Uint8Array(length);
+  const bytes = freshBytes(length);
   bytes.set(data);
   if (destination !== undefined) bytes.set(destination);
   return bytes;

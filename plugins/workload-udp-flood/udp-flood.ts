@@ -1,5 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox';
 import { XdpbedError } from '../../src/core/diagnostic.js';
+import { freshCopy } from '../../src/core/fresh-bytes.js';
 import type {
   Workload,
   WorkloadContext,
@@ -113,7 +114,7 @@ export class UdpFlood implements Workload {
         if (repeats) templates.set(key, frame);
       }
       // Programs write into frames: each frame is a copy of its own.
-      yield { bytes: frame.slice(), at: sendTime(index, rate) };
+      yield { bytes: freshCopy(frame), at: sendTime(index, rate) };
     }
   }
 

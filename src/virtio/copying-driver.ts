@@ -3,6 +3,7 @@
  * of it, and recycles the buffers.
  */
 
+import { freshBytes } from '../core/fresh-bytes.js';
 import type { GuestAllocator, GuestMemory } from './guest-memory.js';
 import type { DeviceViolation } from './violation.js';
 import { StateReader } from './state-reader.js';
@@ -28,26 +29,33 @@ export type CollectResult =
   | { readonly kind: 'empty' }
   | { readonly kind: 'violation'; readonly violation: DeviceViolation };
 
+interface Held {
+  readonly readable: readonly BufferPart[];
+  readonly writable: readonly BufferPart[];
+}
+
+const FULL = { kind: 'full' } as const;
+const NO_PARTS: readonly BufferPart[] = [];
+
 export class CopyingDriver {
   readonly #memory: GuestMemory;
   readonly #queue: DriverQueue;
   readonly #buffers: GuestAllocator;
-  readonly #held = new Map<
-    BufferToken,
-    { readable: readonly BufferPart[]; writable: readonly BufferPart[] }
-  >();
+  /** What is in the queue, by its token. */
+  readonly #held: (Held | undefined)[];
 
   constructor(memory: GuestMemory, queue: DriverQueue, buffers: GuestAllocator, state?: QueueState) {
     this.#memory = memory;
     this.#queue = queue;
     this.#buffers = buffers;
+    this.#held = new Array<Held | undefined>(queue.size).fill(undefined);
     if (state !== undefined) this.#restore(new StateReader('the driver', state));
   }
 
   /** The buffers that are in the queue; the queue's own state is apart from it. */
   save(): QueueState {
     return {
-      held: [...this.#held].map(([token, { readable, writable }]) => ({ token, readable, writable })),
+      held: this.#held.flatMap((buffer, token) => (buffer === undefined ? [] : [{ token, ...buffer }])),
     };
   }
 
@@ -63,14 +71,14 @@ export class CopyingDriver {
     const writableBytes = new Map(
       this.#queue.buffers().map((buffer) => [buffer.token, buffer.writableBytes]),
     );
-    state.list('held', this.#queue.size, (item) => {
+    const held = state.list('held', this.#queue.size, (item) => {
       const token = item.integer('token', this.#queue.size - 1);
       const buffer = { readable: parts(item, 'readable'), writable: parts(item, 'writable') };
       const bytes = buffer.writable.reduce((total, part) => total + part.length, 0);
-      if (this.#held.has(token) || bytes !== writableBytes.get(token)) throw item.invalid('token');
-      this.#held.set(token, buffer);
+      if (this.#held[token] !== undefined || bytes !== writableBytes.get(token)) throw item.invalid('token');
+      this.#held[token] = buffer;
     });
-    if (this.#held.size !== writableBytes.size) throw state.invalid('held');
+    if (held.length !== writableBytes.size) throw state.invalid('held');
   }
 
   get queue(): DriverQueue {
@@ -101,12 +109,35 @@ export class CopyingDriver {
       const result = this.#queue.addBuffer({ readable, writable, indirect: request.indirect ?? false });
       if (result.kind === 'added') {
         added = true;
-        this.#held.set(result.token, { readable, writable });
+        this.#held[result.token] = { readable, writable };
       }
       return result;
     } finally {
       if (!added) this.#free(readable, writable);
     }
+  }
+
+  /**
+   * As {@link submit}, of a header and what follows it in one device-readable descriptor: a frame to send.
+   * @throws XdpbedError `virtio-violation` when there are no bytes
+   */
+  submitFrame(header: Uint8Array, bytes: Uint8Array): AddResult {
+    const address = this.#buffers.allocate(header.length + bytes.length);
+    if (address === undefined) return FULL;
+    this.#memory.write(address, header);
+    this.#memory.write(address + header.length, bytes);
+    return this.#add([{ address, length: header.length + bytes.length }], NO_PARTS);
+  }
+
+  /**
+   * As {@link submit}, of room in one device-writable descriptor: a receive buffer.
+   * @throws XdpbedError `virtio-violation` for a length of 0
+   */
+  submitRoom(length: number): AddResult {
+    // Asked before memory is: a driver offers buffers until there is no room for one more.
+    if (this.#queue.freeDescriptors === 0) return FULL;
+    const address = this.#buffers.allocate(length);
+    return address === undefined ? FULL : this.#add(NO_PARTS, [{ address, length }]);
   }
 
   /** Exposes what was submitted. `true`: the device wants a kick. */
@@ -119,15 +150,15 @@ export class CopyingDriver {
   collect(): CollectResult {
     const used = this.#queue.getUsed();
     if (used.kind !== 'used') return used;
-    const buffer = this.#held.get(used.token)!;
-    const response = new Uint8Array(used.written);
+    const buffer = this.#held[used.token]!;
+    const response = freshBytes(used.written);
     let to = 0;
     for (const part of buffer.writable) {
       const count = Math.min(part.length, used.written - to);
-      this.#memory.readInto(part.address, response.subarray(to, to + count));
+      this.#memory.readInto(part.address, response, to, count);
       to += count;
     }
-    this.#held.delete(used.token);
+    this.#held[used.token] = undefined;
     this.#free(buffer.readable, buffer.writable);
     return { kind: 'used', token: used.token, response };
   }
@@ -137,11 +168,27 @@ export class CopyingDriver {
    * may still write to them.
    */
   releaseAll(): void {
-    for (const buffer of this.#held.values()) this.#free(buffer.readable, buffer.writable);
-    this.#held.clear();
+    for (const buffer of this.#held) if (buffer !== undefined) this.#free(buffer.readable, buffer.writable);
+    this.#held.fill(undefined);
+  }
+
+  /** Adds what was allocated, or frees it. */
+  #add(readable: readonly BufferPart[], writable: readonly BufferPart[]): AddResult {
+    let added = false;
+    try {
+      const result = this.#queue.addBuffer({ readable, writable });
+      if (result.kind === 'added') {
+        added = true;
+        this.#held[result.token] = { readable, writable };
+      }
+      return result;
+    } finally {
+      if (!added) this.#free(readable, writable);
+    }
   }
 
   #free(readable: readonly BufferPart[], writable: readonly BufferPart[]): void {
-    for (const part of [...readable, ...writable]) this.#buffers.free(part.address);
+    for (const part of readable) this.#buffers.free(part.address);
+    for (const part of writable) this.#buffers.free(part.address);
   }
 }

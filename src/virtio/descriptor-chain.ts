@@ -33,7 +33,9 @@ export class ChainWriter {
     this.#memory = memory;
     this.#addresses = addresses;
     this.#lengths = lengths;
-    this.capacity = lengths.reduce((total, length) => total + length, 0);
+    let capacity = 0;
+    for (const length of lengths) capacity += length;
+    this.capacity = capacity;
     for (let left = written; left > 0;) {
       const count = Math.min(left, lengths[this.#segment]! - this.#offset);
       this.#advance(count);
@@ -58,7 +60,9 @@ export class ChainWriter {
     while (from < bytes.length) {
       const room = this.#lengths[this.#segment]! - this.#offset;
       const count = Math.min(room, bytes.length - from);
-      this.#memory.write(this.#addresses[this.#segment]! + this.#offset, bytes.subarray(from, from + count));
+      // Nearly always all of them: a view costs more than the copy.
+      const piece = count === bytes.length ? bytes : bytes.subarray(from, from + count);
+      this.#memory.write(this.#addresses[this.#segment]! + this.#offset, piece);
       this.#advance(count);
       from += count;
     }

@@ -3,6 +3,7 @@
  */
 
 import { XdpbedError } from '../core/diagnostic.js';
+import { freshBytes } from '../core/fresh-bytes.js';
 
 /**
  * One bounded region of guest-physical memory.
@@ -69,16 +70,24 @@ export class GuestMemory {
     if (!this.contains(address, length)) return undefined;
     const offset = Number(address) - this.base;
     // Not `Uint8Array.prototype.slice` of the backing: a Buffer's slice is a view, not a copy.
-    const copy = new Uint8Array(length);
+    const copy = freshBytes(length);
     copy.set(this.#bytes.subarray(offset, offset + length));
     return copy;
   }
 
-  /** Copies `target.length` bytes into `target`; `false`, with `target` as it was, when out of range. */
-  readInto(address: number | bigint, target: Uint8Array): boolean {
-    if (!this.contains(address, target.length)) return false;
+  /**
+   * Copies `length` bytes into `target` from index `at` on, all of it unless it is said otherwise; `false`, with
+   * `target` as it was, when out of range of either.
+   */
+  readInto(
+    address: number | bigint,
+    target: Uint8Array,
+    at = 0,
+    length: number = target.length - at,
+  ): boolean {
+    if (at < 0 || length > target.length - at || !this.contains(address, length)) return false;
     const offset = Number(address) - this.base;
-    target.set(this.#bytes.subarray(offset, offset + target.length));
+    target.set(this.#bytes.subarray(offset, offset + length), at);
     return true;
   }
 
@@ -209,7 +218,8 @@ export class GuestAllocator {
   /** The address of `length` bytes (at least one unit), or `undefined` when no free range is long enough. */
   allocate(length: number): number | undefined {
     const wanted = roundUp(Math.max(1, length), this.#alignment);
-    const index = this.#free.findIndex((range) => range.length >= wanted);
+    let index = 0;
+    while (index < this.#free.length && this.#free[index]!.length < wanted) index++;
     const range = this.#free[index];
     if (range === undefined) return undefined;
     const { address } = range;

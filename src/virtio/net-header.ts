@@ -71,16 +71,21 @@ export function encodeNetHeader(header: NetHeader): Uint8Array {
 /** The header at the start of `bytes`, or `undefined` when there are fewer than 12. Judges no value. */
 export function decodeNetHeader(bytes: Uint8Array): NetHeader | undefined {
   if (bytes.length < VIRTIO_NET_HDR_BYTES) return undefined;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, VIRTIO_NET_HDR_BYTES);
+  // Once per frame and direction: byte by byte costs less than a DataView.
   return {
-    flags: view.getUint8(0),
-    gsoType: view.getUint8(1),
-    hdrLen: view.getUint16(2, true),
-    gsoSize: view.getUint16(4, true),
-    csumStart: view.getUint16(6, true),
-    csumOffset: view.getUint16(8, true),
-    numBuffers: view.getUint16(10, true),
+    flags: bytes[0]!,
+    gsoType: bytes[1]!,
+    hdrLen: readU16(bytes, 2),
+    gsoSize: readU16(bytes, 4),
+    csumStart: readU16(bytes, 6),
+    csumOffset: readU16(bytes, 8),
+    numBuffers: readU16(bytes, 10),
   };
+}
+
+/** Little-endian. */
+function readU16(bytes: Uint8Array, offset: number): number {
+  return bytes[offset]! | (bytes[offset + 1]! << 8);
 }
 
 /** What a device can find wrong with the header of a transmitted frame (virtio 1.3, 5.1.6.2). */

@@ -12,6 +12,7 @@
  */
 
 import { messageOf } from '../core/diagnostic.js';
+import { freshBytes } from '../core/fresh-bytes.js';
 import { ChainWriter, type DescriptorChain } from './descriptor-chain.js';
 import type { GuestMemory } from './guest-memory.js';
 import {
@@ -48,6 +49,7 @@ export interface SplitDeviceQueueOptions {
 }
 
 const EMPTY = { kind: 'empty' } as const;
+const NOTHING = new Uint8Array();
 
 export class SplitDeviceQueue implements DeviceQueue {
   readonly size: number;
@@ -174,6 +176,7 @@ export class SplitDeviceQueue implements DeviceQueue {
   }
 
   pushUsedBatch(chains: readonly DescriptorChain[]): boolean {
+    if (chains.length === 1) return this.pushUsed(chains[0]!);
     // All or none, and none twice: the driver must not see part of a packet.
     if (new Set(chains).size !== chains.length) return false;
     if (!chains.every((chain) => this.#held[chain.head] === chain)) return false;
@@ -381,13 +384,10 @@ export class SplitDeviceQueue implements DeviceQueue {
       }
     }
 
-    const readable = new Uint8Array(readableBytes);
+    const readable = readableBytes === 0 ? NOTHING : freshBytes(readableBytes);
     for (let i = 0, to = 0; i < readableCount; i++) {
       const length = this.#length[i]!;
-      this.#memory.readInto(
-        addressOf(this.#addressHigh[i]!, this.#addressLow[i]!),
-        readable.subarray(to, to + length),
-      );
+      this.#memory.readInto(addressOf(this.#addressHigh[i]!, this.#addressLow[i]!), readable, to, length);
       to += length;
     }
     const addresses: number[] = [];

@@ -428,7 +428,8 @@ function writeDescriptor(
   next: number,
 ): void {
   const at = index * DESCRIPTOR_BYTES;
-  table.setUint32(at, address % 0x1_0000_0000, true);
+  // The low half of any integer below 2^53 (ToUint32).
+  table.setUint32(at, address >>> 0, true);
   table.setUint32(at + 4, Math.floor(address / 0x1_0000_0000), true);
   table.setUint32(at + 8, length, true);
   table.setUint16(at + 12, flags, true);
@@ -436,5 +437,7 @@ function writeDescriptor(
 }
 
 function totalLength(parts: readonly BufferPart[]): number {
-  return parts.reduce((total, part) => total + part.length, 0);
+  let total = 0;
+  for (const part of parts) total += part.length;
+  return total;
 }

@@ -8,7 +8,7 @@ import { messageOf, XdpbedError } from '../diagnostic.js';
 /** What a program made of a frame. */
 export interface ProgramOutcome {
   readonly action: XdpActionName;
-  /** The frame as the program left it. */
+  /** The frame as the program left it; of one that goes nowhere (XDP_DROP, XDP_ABORTED), as it came. */
   readonly bytes: Uint8Array;
   /** Only with XDP_REDIRECT of another kind than `none`. */
   readonly redirect: FrameRedirect;
@@ -85,6 +85,8 @@ export class ProgramHook implements HookPlace {
     frames.load(0, bytes, { ingressIfindex: this.ifindex, rxQueueIndex: queue });
     const action = xdpActionName(this.#verdict(program, frames));
     verdicts[action]++;
+    // Taking a packet out is most of what a hook costs.
+    if (action === 'XDP_DROP' || action === 'XDP_ABORTED') return { action, bytes, redirect: NO_REDIRECT };
     return {
       action,
       bytes: frames.packet(0),

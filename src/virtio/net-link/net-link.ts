@@ -20,6 +20,7 @@ import { concatenate } from '../concatenate.js';
 import type { DescriptorChain } from '../descriptor-chain.js';
 import { StateReader } from '../state-reader.js';
 import type { BufferToken } from '../virtqueue.js';
+import { FrameTags } from './frame-tags.js';
 import { LinkStatus } from './link-status.js';
 import { QueueEnds, type NotificationCounts, type QueueEndsState } from './queue-ends.js';
 
@@ -99,7 +100,7 @@ export interface DevicePort<Tag> {
 /** A queue and the tags of what is in it, by the buffer's token. */
 interface TaggedQueue<Tag> {
   readonly ends: QueueEnds;
-  readonly tags: Map<number, Tag>;
+  readonly tags: FrameTags<Tag>;
 }
 
 /** The queues between two resets. */
@@ -234,7 +235,7 @@ export class NetLink<Tag = undefined> {
   save(): NetLinkState<Tag> {
     const save = ({ ends, tags }: TaggedQueue<Tag>): SavedQueue<Tag> => ({
       ends: ends.save(),
-      tags: [...tags],
+      tags: tags.entries(),
     });
     return {
       allocated: this.#allocator.save(),
@@ -249,7 +250,7 @@ export class NetLink<Tag = undefined> {
     if (this.status.isDown) return;
     const { ends } = this.#receiveQueue(pair);
     for (;;) {
-      const added = ends.submit({ writable: [this.#receiveBufferBytes] });
+      const added = ends.submitRoom(this.#receiveBufferBytes);
       if (added.kind === 'full') break;
       if (added.kind === 'violation') {
         this.status.violate(`driver: ${added.violation.message}`);
@@ -295,7 +296,7 @@ export class NetLink<Tag = undefined> {
       parts.push(more.response);
     }
     // Not before it is all there: a link that broke on the way has lost it, as all the others in it.
-    const tag = take(tags, first.token);
+    const tag = tags.take(first.token);
     return { bytes: count === 1 ? parts[0]! : concatenate(parts), tag };
   }
 
@@ -311,7 +312,7 @@ export class NetLink<Tag = undefined> {
     // Buffers of frames that the device is done with come back here: transmit interrupts are off, as in Linux.
     while (this.#collect(ends)?.kind === 'used');
     if (this.status.isDown) return false;
-    const added = ends.submit({ readable: [concatenate([SENT_HEADER, bytes])] });
+    const added = ends.submitFrame(SENT_HEADER, bytes);
     if (added.kind === 'violation') this.status.violate(`driver: ${added.violation.message}`);
     if (added.kind !== 'added') return false;
     this.#tag(tags, added.token, tag);
@@ -353,12 +354,13 @@ export class NetLink<Tag = undefined> {
       for (const chain of chains.reverse()) device.unpop(chain);
       return false;
     }
-    const header = encodeNetHeader({ ...PLAIN_NET_HEADER, numBuffers: chains.length });
-    let rest = concatenate([header, bytes]);
-    for (const chain of chains) {
-      const count = Math.min(rest.length, chain.writer.capacity);
-      chain.writer.write(rest.subarray(0, count));
-      rest = rest.subarray(count);
+    // The first has room for all of the header; each is filled before the next.
+    chains[0]!.writer.write(receivedHeader(chains.length));
+    let at = 0;
+    for (const { writer } of chains) {
+      const count = Math.min(bytes.length - at, writer.remaining);
+      writer.write(count === bytes.length ? bytes : bytes.subarray(at, at + count));
+      at += count;
     }
     this.#tag(tags, chains[0]!.head, tag);
     device.pushUsedBatch(chains);
@@ -391,7 +393,7 @@ export class NetLink<Tag = undefined> {
         this.status.violate(`transmit queue ${pair}: ${problem}`);
         return frames;
       }
-      frames.push({ bytes: chain.readable.subarray(VIRTIO_NET_HDR_BYTES), tag: take(tags, chain.head) });
+      frames.push({ bytes: chain.readable.subarray(VIRTIO_NET_HDR_BYTES), tag: tags.take(chain.head) });
       device.pushUsed(chain);
       ends.returned();
       this.statistics.framesFromGuest++;
@@ -421,9 +423,8 @@ export class NetLink<Tag = undefined> {
     return queue;
   }
 
-  #tag(tags: Map<number, Tag>, token: BufferToken, tag: Tag): void {
-    if (tags.has(token)) this.#lostHandler?.(1);
-    tags.set(token, tag);
+  #tag(tags: FrameTags<Tag>, token: BufferToken, tag: Tag): void {
+    if (tags.put(token, tag)) this.#lostHandler?.(1);
   }
 
   /** Revokes every chain that the device holds. */
@@ -479,7 +480,7 @@ export class NetLink<Tag = undefined> {
       const ends = new QueueEnds(options, this.statistics, address, queueSize, saved?.ends);
       ends.onKick = () => this.#kickHandlers.get(index)?.();
       ends.onInterrupt = () => this.#interruptHandlers.get(index)?.();
-      return { ends, tags: new Map(saved?.tags) };
+      return { ends, tags: new FrameTags(queueSize, saved?.tags) };
     };
     const transmit = layout.transmit.map((address, pair) =>
       open(address, transmitQueueIndex(pair), saved?.transmit[pair]),
@@ -528,6 +529,12 @@ export interface NetLinkState<Tag> {
 }
 
 const SENT_HEADER = encodeNetHeader(PLAIN_NET_HEADER);
+const ONE_BUFFER_HEADER = encodeNetHeader({ ...PLAIN_NET_HEADER, numBuffers: 1 });
+
+/** What goes before a frame in so many receive buffers. */
+function receivedHeader(numBuffers: number): Uint8Array {
+  return numBuffers === 1 ? ONE_BUFFER_HEADER : encodeNetHeader({ ...PLAIN_NET_HEADER, numBuffers });
+}
 
 /** What is wrong with a chain of the transmit queue, if anything. */
 function transmitProblem(readable: Uint8Array, writableBytes: number): string | undefined {
@@ -545,10 +552,4 @@ function transmitProblem(readable: Uint8Array, writableBytes: number): string | 
     return 'net header: checksum and segmentation offload are not carried by this link';
   }
   return undefined;
-}
-
-function take<Tag>(tags: Map<number, Tag>, token: number): Tag | undefined {
-  const tag = tags.get(token);
-  tags.delete(token);
-  return tag;
 }

@@ -1,9 +1,9 @@
-import { CopyingDriver, type CollectResult } from '../copying-driver.js';
+import { CopyingDriver, type CollectResult, type CopyRequest } from '../copying-driver.js';
 import type { GuestAllocator, GuestMemory } from '../guest-memory.js';
 import type { QueueFormat } from '../queue-format.js';
 import { XdpbedError } from '../../core/diagnostic.js';
 import { StateReader } from '../state-reader.js';
-import type { DeviceQueue, QueueState } from '../virtqueue.js';
+import type { AddResult, DeviceQueue, QueueState } from '../virtqueue.js';
 
 export interface QueueEndsOptions {
   readonly format: QueueFormat;
@@ -78,8 +78,21 @@ export class QueueEnds {
   }
 
   /** Adds a buffer that `publish` will show the device. */
-  submit(request: Parameters<CopyingDriver['submit']>[0]): ReturnType<CopyingDriver['submit']> {
-    const added = this.driver.submit(request);
+  submit(request: CopyRequest): AddResult {
+    return this.#submitted(this.driver.submit(request));
+  }
+
+  /** The same for a frame to send, in one descriptor with its header. */
+  submitFrame(header: Uint8Array, bytes: Uint8Array): AddResult {
+    return this.#submitted(this.driver.submitFrame(header, bytes));
+  }
+
+  /** The same for a receive buffer. */
+  submitRoom(length: number): AddResult {
+    return this.#submitted(this.driver.submitRoom(length));
+  }
+
+  #submitted(added: AddResult): AddResult {
     if (added.kind === 'added') this.#unpublished = true;
     return added;
   }
