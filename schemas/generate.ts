@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { ResultDocument } from '../src/core/contract/result.js';
-import { CalibrationSchema } from '../src/core/cost-model/calibration.js';
 import { plain, testbedJsonSchema } from '../src/core/testbed/json-schema.js';
+import { CalibrationSchema } from '../src/core/cost-model/calibration.js';
 import { CaseFileSchema } from '../src/core/program-test/case-schema.js';
 import { BUILT_IN_PLUGINS } from '../src/presets.js';
 
@@ -14,7 +14,11 @@ export async function schemaFiles(): Promise<Record<string, string>> {
   return {
     'testbed.schema.json': render(testbedJsonSchema(plugins)),
     'cases.schema.json': render({ $schema: DRAFT, ...plain(CaseFileSchema) }),
-    'calibration.schema.json': render({ $schema: DRAFT, ...plain(CalibrationSchema) }),
+    'calibration.schema.json': render({
+      $schema: DRAFT,
+      $id: 'urn:xdpbed:schemas:calibration.schema.json',
+      ...plain(CalibrationSchema),
+    }),
     'result.schema.json': render({
       $schema: 'http://json-schema.org/draft-07/schema#',
       ...plain(ResultDocument),

@@ -66,6 +66,8 @@ export class SchemaValidator {
     );
     return errors
       .filter(({ keyword, instancePath }) => keyword === 'type' || !mistyped.has(instancePath))
+      // Which of the names it was, and why, is an error of its own.
+      .filter(({ keyword }) => keyword !== 'propertyNames')
       .slice(0, MAX_VIOLATIONS)
       .map((error) => {
         const violation = describe(error);
@@ -133,11 +135,12 @@ function describe(error: ErrorObject): Omit<Violation, 'subject'> & { subject?: 
         hint: parent?.description,
       };
     case 'enum': {
+      const name = error.propertyName;
       const words = (params.allowedValues as unknown[]).map(String);
       const near = typeof error.data === 'string' ? nearest(error.data, words) : undefined;
       return {
-        path,
-        onKey: false,
+        path: name === undefined ? path : [...path, name],
+        onKey: name !== undefined,
         message: `${show(error.data)} is not one of ${listWords(words)}`,
         hint: near === undefined ? undefined : `did you mean '${near}'?`,
       };
