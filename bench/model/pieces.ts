@@ -11,14 +11,12 @@ import { VirtualClock } from '../../src/core/clock/virtual-clock.js';
 import { SENDER_MAC } from '../../src/core/contract/workload.js';
 import { ProgramHook } from '../../src/core/offload/program-hook.js';
 import { resolveRedirect } from '../../src/core/offload/redirect-target.js';
-import { buildFrame, dissect, findLayer } from '../../src/packet/index.js';
+import { buildFrame, flowHash, formatMac, macNumber } from '../../src/packet/index.js';
 import { NetLink, VIRTIO_F_EVENT_IDX, VIRTIO_NET_F_MRG_RXBUF } from '../../src/virtio/index.js';
 
-/** One part of a frame's way through the model, alone. */
+/** One part of a frame's way through the model, alone: one hop of it. */
 export interface Piece {
   readonly name: string;
-  /** Stations of a frame that one pass of it is. */
-  readonly hops: number;
   /** Takes `frames` frames through it. */
   run(frames: number): void;
 }
@@ -40,11 +38,7 @@ const frameOf = (size: number): Uint8Array =>
 
 /** The parts that `npm run bench:model` measures one by one. */
 export async function pieces(): Promise<Piece[]> {
-  const made: Piece[] = [
-    workload(),
-    ...SIZES.flatMap((size) => [toGuest(size), fromGuest(size)]),
-    dissected(),
-  ];
+  const made: Piece[] = [workload(), ...SIZES.flatMap((size) => [toGuest(size), fromGuest(size)]), keys()];
   for (const size of SIZES) {
     made.push(await hook('xdp1', size), await hook('xdp2', size), await hook('xdp_redirect', size));
   }
@@ -66,7 +60,6 @@ function workload(): Piece {
   };
   return {
     name: 'udp-flood, 60 B',
-    hops: 1,
     run: (frames) => {
       const flood = new UdpFlood({ frames, size: 60, flows: 16, rate: 1_000_000, protocol: 'udp', ip: 4 });
       let bytes = 0;
@@ -84,7 +77,6 @@ function toGuest(size: number): Piece {
   link.driver.kick(0);
   return {
     name: `link to the guest, ${size} B`,
-    hops: 1,
     run: (frames) => {
       for (let left = frames; left > 0; left -= BATCH) {
         for (let i = 0; i < BATCH; i++)
@@ -103,7 +95,6 @@ function fromGuest(size: number): Piece {
   const bytes = frameOf(size);
   return {
     name: `link from the guest, ${size} B`,
-    hops: 1,
     run: (frames) => {
       for (let left = frames; left > 0; left -= BATCH) {
         for (let i = 0; i < BATCH; i++) if (!link.driver.send(0, bytes, link)) throw new Error('not sent');
@@ -115,15 +106,16 @@ function fromGuest(size: number): Piece {
   };
 }
 
-/** What choosing a queue by taking the frame apart costs. */
-function dissected(): Piece {
+/** What is asked of a frame's bytes alone: the queue of its flow, and where its address leads. */
+function keys(): Piece {
   const bytes = frameOf(60);
+  const fdb = new Map([[macNumber(bytes), 1]]);
   return {
-    name: 'queue by dissect, 60 B',
-    hops: 1,
+    name: 'flow hash and MAC look-up, 60 B',
     run: (frames) => {
       for (let i = 0; i < frames; i++) {
-        if (findLayer(dissect(bytes), 'udp') === undefined) throw new Error('no UDP');
+        if (flowHash(bytes) === 0 || fdb.get(macNumber(bytes)) === undefined)
+          throw new Error(`${formatMac(bytes)} is not found`);
       }
     },
   };
@@ -154,7 +146,6 @@ async function hook(object: string, size: number): Promise<Piece> {
   await place.attach(program);
   return {
     name: `hook ${object}, wasm, ${size} B`,
-    hops: 1,
     run: (frames) => {
       for (let i = 0; i < frames; i++) {
         clock.runUntil(1000 * i + clock.now());

@@ -5,6 +5,7 @@ import {
   formatIpv6Address,
   formatMac,
   isGroupMac,
+  macNumber,
   MAC_BROADCAST,
   parseIpv4Address,
   parseIpv6Address,
@@ -14,6 +15,16 @@ import {
 const bytesOf = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
 
 describe('MAC addresses', () => {
+  it('are numbers whose hexadecimal digits are the text', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 6, maxLength: 12 }), fc.nat(6), (bytes, at) => {
+        const offset = Math.min(at, bytes.length - 6);
+        const digits = macNumber(bytes, offset).toString(16).padStart(12, '0');
+        expect(digits).toBe(formatMac(bytes, offset).replaceAll(':', ''));
+      }),
+    );
+  });
+
   it('reads both separators and either case, writes lower case with colons', () => {
     expect([...parseMac('02:00:5E:10:00:ff')]).toEqual([0x02, 0, 0x5e, 0x10, 0, 0xff]);
     expect(formatMac(parseMac('02-00-5E-10-00-FF'))).toBe('02:00:5e:10:00:ff');

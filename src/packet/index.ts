@@ -6,6 +6,7 @@ export * from './checksum.js';
 export * from './constant-rate.js';
 export * from './dissect.js';
 export * from './ethernet.js';
+export * from './flow-hash.js';
 export * from './frame-builder.js';
 export * from './ipv4.js';
 export * from './ipv6.js';

@@ -27,6 +27,17 @@ export function formatMac(bytes: Uint8Array, offset = 0): string {
   ).join(':');
 }
 
+/**
+ * The six bytes at `offset` as an integer below 2^48, the first the most significant: a key that costs no text. The
+ * caller has checked that they are there.
+ */
+export function macNumber(bytes: Uint8Array, offset = 0): number {
+  const high = (bytes[offset]! << 8) | bytes[offset + 1]!;
+  const low =
+    (bytes[offset + 2]! << 24) | (bytes[offset + 3]! << 16) | (bytes[offset + 4]! << 8) | bytes[offset + 5]!;
+  return high * 2 ** 32 + (low >>> 0);
+}
+
 /** True for multicast and broadcast: the I/G bit, bit 0 of the first byte (IEEE 802, 8.2.2). */
 export function isGroupMac(bytes: Uint8Array, offset = 0): boolean {
   return offset < bytes.length && (bytes[offset]! & 1) === 1;
