@@ -1,5 +1,6 @@
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import type { KernelLoadedProgram } from '../../src/linux/index.js';
+import { mostChainElements, type HashUser } from './hash-chains.js';
 
 /**
  * Insns of a guest's program for one frame, helpers' work and callbacks included. The kernel counts none while a program
@@ -8,20 +9,40 @@ import type { KernelLoadedProgram } from '../../src/linux/index.js';
  */
 const MAX_INSNS = 2 ** 20;
 
+/** Elements of a hash chain that take about as long as an insn: docs/linux/hooks.md has what was measured. */
+const CHAIN_ELEMENTS_PER_INSN = 4;
+
+/** What {@link requireBounded} looks at. */
+export type BoundedProgram = Pick<KernelLoadedProgram, 'name' | 'properties'> &
+  Pick<HashUser, 'program' | 'maps' | 'facts'>;
+
 /**
  * Throws `executor-unsupported` for a program of a guest's that may hold the host's CPU longer than that, or of which no
  * verifier told how long.
  */
-export function requireBounded({ name, properties }: KernelLoadedProgram): void {
-  const insns = properties?.worstCaseInsns;
-  if (insns !== undefined && insns <= MAX_INSNS) return;
-  const found =
-    insns === undefined
-      ? 'no verifier told how many insns it may run'
-      : `it may run ${insns} insns for one frame`;
-  throw new XdpbedError(
+export function requireBounded(loaded: BoundedProgram): void {
+  const { name, program, maps, facts, properties } = loaded;
+  if (properties === undefined) throw unbounded(name, 'no verifier told how many insns it may run');
+  const { worstCaseInsns } = properties;
+  if (!(worstCaseInsns <= MAX_INSNS))
+    throw unbounded(name, `it may run ${worstCaseInsns} insns for one frame`);
+  const elements = mostChainElements({ program, maps, facts, worstCaseInsns });
+  if (worstCaseInsns + Math.ceil(elements / CHAIN_ELEMENTS_PER_INSN) <= MAX_INSNS) return;
+  throw unbounded(
+    name,
+    `it may run ${worstCaseInsns} insns and pass ${elements} elements of hash chains for one frame, ${CHAIN_ELEMENTS_PER_INSN} of which count as an insn`,
+    'smaller hash maps, or fewer look-ups in loops and callbacks',
+  );
+}
+
+function unbounded(
+  name: string,
+  found: string,
+  hint = 'verifier abstract tells; kernel alone does not',
+): XdpbedError {
+  return new XdpbedError(
     'executor-unsupported',
     `program ${name} is not for the host's kernel, which would not end it: ${found}, the limit is ${MAX_INSNS}`,
-    { hint: 'verifier abstract tells; kernel alone does not' },
+    { hint },
   );
 }
