@@ -46,6 +46,60 @@ inner:
   exit
 `;
 
+/**
+ * Of ingress_ifindex and of what bpf_xdp_load_bytes returns the hooks make constants, so that the kernel knows that the
+ * loop is not reached: its callback, the last function, goes, and the `lddw` of its address stays.
+ */
+const DEAD_CALLBACKS = {
+  'an ifindex': `.license GPL
+.program dead
+  r6 = *(u32 *)(r1 +12)
+  call live
+  r2 = subprog[cb]
+  if r6 != 0x12345 goto out
+  r1 = 3
+  r3 = 0
+  r4 = 0
+  call bpf_loop
+out:
+  r0 = 2
+  exit
+live:
+  r0 = 0
+  exit
+cb:
+  r0 = 0
+  exit
+`,
+  'an error': `.license GPL
+.program dead
+  r6 = r1
+  call live
+  r1 = r6
+  r2 = 0x10000
+  r3 = r10
+  r3 += -8
+  r4 = 8
+  call bpf_xdp_load_bytes
+  r6 = r0
+  r2 = subprog[cb]
+  if r6 != 0 goto out
+  r1 = 3
+  r3 = 0
+  r4 = 0
+  call bpf_loop
+out:
+  r0 = 2
+  exit
+live:
+  r0 = 0
+  exit
+cb:
+  r0 = 0
+  exit
+`,
+};
+
 interface Scene {
   /** Of g0. */
   readonly kind?: 'tap-reader' | 'qemu';
@@ -204,6 +258,35 @@ describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
       }
     },
   );
+
+  it.each(
+    Object.entries(DEAD_CALLBACKS).flatMap(([what, text]) =>
+      (
+        [
+          ['tail-call', 'redirect'],
+          ['veth-shim', 'redirect'],
+          ['tcx-egress', 'bridge'],
+          ['bridge-early', 'bridge'],
+        ] as const
+      ).map(([hook, hostCase]) => ({ what, text, hook, hostCase })),
+    ),
+  )('takes a callback that only $what keeps from being called, hook $hook', async (scene) => {
+    const object = join(state, '..', `dead-${process.pid}.s`);
+    writeFileSync(object, scene.text);
+    try {
+      const result = await run({
+        case: scene.hostCase,
+        hook: scene.hook,
+        program: 'dead',
+        objects: `dead: { object: ${object} }`,
+      });
+      expect(result.audit.map(({ reason }) => reason).join()).toBe('');
+      expect(result.attachments).toMatchObject([{ attached: true }]);
+      expect(verdicts(result, 'offload')).toMatchObject({ XDP_PASS: 50 });
+    } finally {
+      rmSync(object);
+    }
+  });
 
   describe('hook tcx-egress', () => {
     it('drops on the way out of the bridge', async () => {

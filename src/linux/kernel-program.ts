@@ -1,5 +1,5 @@
 import { XdpbedError } from '../core/diagnostic.js';
-import { EPERM, errnoName } from '../bpf/errno.js';
+import { EINVAL, EPERM, errnoName } from '../bpf/errno.js';
 import { isLddw, type Insn } from '../bpf/insn.js';
 import { BPF_PSEUDO_BTF_ID, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE } from '../bpf/opcodes.js';
 import { BPF_PROG_TYPE_XDP, XDP_ATTACH_TYPE, type Program } from '../bpf/program.js';
@@ -13,6 +13,7 @@ import {
   type ProgramLoadResult,
 } from './bpf-syscall.js';
 import { CAP_PERFMON, CAP_SYS_ADMIN, withoutCapabilities } from './capabilities.js';
+import { withLiveFunctions, type LiveFunctions } from './live-functions.js';
 import { loadProgramBtf } from './program-btf.js';
 
 /** File descriptors of maps by the handle that a program's `lddw` insns carry in imm. */
@@ -48,7 +49,8 @@ const TOO_COMPLEX = /BPF program is too large/;
 const PATH_LOG = 1024 * 1024;
 
 /**
- * BPF_PROG_LOAD of a program with its maps. A rejection is a value. Throws `map-invalid` for a handle without a
+ * BPF_PROG_LOAD of a program with its maps; one that takes addresses of functions as `withLiveFunctions` makes it, its log
+ * by the program's own slots. A rejection is a value. Throws `map-invalid` for a handle without a
  * map, and `host-unsupported` when this process may not load programs.
  */
 export function loadKernelProgram(
@@ -56,8 +58,11 @@ export function loadKernelProgram(
   maps: KernelMapFds,
   options: KernelProgramOptions = {},
 ): KernelVerdict {
-  const insns = withMapFds(program, maps);
-  const btf = loadProgramBtf(insns, program.debug);
+  const live = liveFunctions(program);
+  if (!live.ok) return { accepted: false, errno: EINVAL, log: live.reason, logTruncated: false };
+  const { translateLog = (log: string) => log } = live;
+  const insns = withMapFds(live.program, maps);
+  const btf = loadProgramBtf(insns, live.program.debug);
   const load = (logLevel: number, maxLog?: number): ProgramLoadResult => {
     const attempt = (): ProgramLoadResult => progLoad(request(logLevel, maxLog));
     return options.perfmon === false ? withoutCapabilities([CAP_PERFMON, CAP_SYS_ADMIN], attempt) : attempt();
@@ -81,7 +86,8 @@ export function loadKernelProgram(
     if (result.fd < 0 && !TOO_COMPLEX.test(result.log) && options.logLevel === undefined) {
       result = load(BPF_LOG_STATS | BPF_LOG_LEVEL1, PATH_LOG);
     }
-    const { fd, log, logTruncated } = result;
+    const { fd, logTruncated } = result;
+    const log = translateLog(result.log);
     if (fd >= 0) return { accepted: true, programFd: fd, log };
     if (fd === -EPERM && log === '') {
       throw new XdpbedError(
@@ -93,6 +99,16 @@ export function loadKernelProgram(
     return { accepted: false, errno: -fd, log, logTruncated };
   } finally {
     if (btf !== undefined) closeFd(btf.btfFd);
+  }
+}
+
+/** A program with references to nowhere cannot be edited, and is none for the kernel either. */
+function liveFunctions(program: Program): LiveFunctions {
+  try {
+    return withLiveFunctions(program);
+  } catch (error) {
+    if (!(error instanceof XdpbedError) || error.code !== 'insn-invalid') throw error;
+    return { ok: false, reason: error.message };
   }
 }
 

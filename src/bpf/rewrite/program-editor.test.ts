@@ -109,6 +109,14 @@ describe('ProgramEditor', () => {
     expectText(editor.finish().program, 'r0 = 1\ngoto there\nthere:\ncall f\nr0 = 2\nexit\nf:\nr0 = 3\nexit');
   });
 
+  it('calls functions that it puts in front of others, which are called as before', () => {
+    const editor = new ProgramEditor(program('call g\nexit\ng:\nr0 = 2\nexit'));
+    const f = editor.insertFunction('f', { insns: assemble('r0 = 3\nexit') }, 2);
+    editor.insertBefore(2, { insns: assemble('r9 = 2') }, { jumps: 'past' });
+    editor.insertBefore(1, { insns: [callFunction()], targets: new Map([[0, f]]) });
+    expectText(editor.finish().program, 'call g\ncall f\nexit\nf:\nr0 = 3\nexit\ng:\nr9 = 2\nr0 = 2\nexit');
+  });
+
   it('keeps code behind an insn out of the way of jumps to the next one', () => {
     const editor = new ProgramEditor(program('if r1 == 0 goto next\nr0 = 1\nnext:\nexit'));
     editor.insertAfter(1, { insns: assemble('r0 += 1') });
@@ -193,18 +201,21 @@ describe('ProgramEditor', () => {
     editor.insertBefore(1, { insns: assemble('r9 = 1ll') });
     editor.replace(2, { insns: [] });
     editor.appendFunction('added', { insns: assemble('exit') });
+    editor.insertFunction('between', { insns: assemble('exit') }, 5);
     const { debug: moved } = editor.finish().program;
     expect(moved?.functions.map(({ insn, name }) => [insn, name])).toEqual([
       [0, 'main'],
       [4, 'f'],
-      [8, 'added'],
+      [7, 'between'],
+      [9, 'added'],
     ]);
     // The insn of line 3 is gone: what stands there now is of line 4.
     expect(moved?.lines.map(({ insn, text }) => [insn, text])).toEqual([
       [0, 'line 1'],
       [1, 'line 2'],
       [4, 'line 4'],
-      [8, 'added'],
+      [7, 'between'],
+      [9, 'added'],
     ]);
     expect(moved?.missing).toEqual([{ insn: 3, name: 'gone' }]);
   });

@@ -70,7 +70,15 @@ type Target =
   | { readonly kind: 'item'; readonly item: number }
   | { readonly kind: 'label'; readonly label: Label };
 
+interface AddedFunction {
+  readonly name: string;
+  readonly piece: PlacedPiece;
+  /** Slot of the function that it stands in front of; undefined: behind all. */
+  readonly before?: number | undefined;
+}
+
 interface SlotEdits {
+  readonly functions: PlacedPiece[];
   readonly past: PlacedPiece[];
   readonly through: PlacedPiece[];
   replacement?: PlacedPiece | undefined;
@@ -93,7 +101,7 @@ interface PlacedPiece extends Piece {
 export class ProgramEditor {
   readonly #program: Program;
   readonly #edits = new Map<number, SlotEdits>();
-  readonly #appended: { readonly name: string; readonly piece: PlacedPiece }[] = [];
+  readonly #functions: AddedFunction[] = [];
 
   constructor(program: Program) {
     this.#program = program;
@@ -132,7 +140,15 @@ export class ProgramEditor {
   /** A function behind all others, to be called by its label. */
   appendFunction(name: string, piece: Piece): Label {
     const placed = place(piece);
-    this.#appended.push({ name, piece: placed });
+    this.#functions.push({ name, piece: placed });
+    return placed.label;
+  }
+
+  /** A function in front of the one that begins at `slot`. What stands before it must not fall into it. */
+  insertFunction(name: string, piece: Piece, slot: number): Label {
+    const placed = place(piece);
+    this.#editsAt(slot).functions.push(placed);
+    this.#functions.push({ name, piece: placed, before: slot });
     return placed.label;
   }
 
@@ -146,6 +162,7 @@ export class ProgramEditor {
     for (let slot = 0; slot < insns.length; slot++) {
       const edits = this.#edits.get(slot);
       const insn = insns[slot]!;
+      for (const piece of edits?.functions ?? []) addPiece(items, piece);
       starts[slot] = items.length;
       for (const piece of edits?.past ?? []) addPiece(items, piece);
       entries[slot] = items.length;
@@ -164,8 +181,8 @@ export class ProgramEditor {
       for (const piece of edits?.after ?? []) addPiece(items, piece);
       if (isLddw(insn)) slot++;
     }
-    const functions = this.#appended.map(({ name, piece }) => {
-      addPiece(items, piece);
+    const functions = this.#functions.map(({ name, piece, before }) => {
+      if (before === undefined) addPiece(items, piece);
       return { name, item: piece.label.item! };
     });
 
@@ -213,7 +230,7 @@ export class ProgramEditor {
     const known = this.#edits.get(slot);
     if (known !== undefined) return known;
     if (!this.#isInsn(slot)) this.#fail(slot, 'is not the first of an insn');
-    const edits: SlotEdits = { past: [], through: [], after: [] };
+    const edits: SlotEdits = { functions: [], past: [], through: [], after: [] };
     this.#edits.set(slot, edits);
     return edits;
   }
@@ -391,8 +408,8 @@ function moveDebug(debug: ProgramDebugInfo | undefined, moves: Moves): ProgramDe
     functions.set(insn, { insn, name, linkage: 'static', typeId: 0 });
   }
   return {
-    functions: [...functions.values()],
-    lines: [...lines.values()],
+    functions: inOrder(functions),
+    lines: inOrder(lines),
     ...(debug.missing !== undefined && {
       missing: debug.missing.flatMap((call) => {
         const insn = moves.own(call.insn);
@@ -400,6 +417,10 @@ function moveDebug(debug: ProgramDebugInfo | undefined, moves: Moves): ProgramDe
       }),
     }),
   };
+}
+
+function inOrder<T>(bySlot: ReadonlyMap<number, T>): T[] {
+  return [...bySlot].sort(([a], [b]) => a - b).map(([, what]) => what);
 }
 
 /** An insn that calls a function by its label: `{ insns: [callFunction()], targets: new Map([[0, label]]) }`. */
