@@ -24,19 +24,6 @@ export function addVerbs(program: Command, context: CliContext): void {
     .description('print the runs that a testbed expands to, every default filled in')
     .option(...TRUST)
     .action(context.verb(async () => (await import('./plan.js')).plan));
-  addTestbedOptions(program.command('calibrate'))
-    .description('fit what things cost in fabric model to rates that were measured')
-    .option('--write', 'put the fitted values into the calibration file')
-    .option(
-      '--reference <result>',
-      'fit to the rates of this result (run --format json) and not to the testbed’s',
-    )
-    .option('--from <fabric>', 'linux: measure on that fabric first, and fit to what comes of it')
-    .option('--hold-out <run>', 'predict this run and do not fit to it (may be repeated)', collect)
-    .option('--within <percent>', 'how far a rate may be off', '5')
-    .option('--loo-within <percent>', 'how far it may be off when it is predicted from all others', '20')
-    .option('--format <format>', 'table or json', 'table')
-    .action(context.verb(async () => (await import('./calibrate.js')).calibrate));
   addPluginsVerbs(program, context);
   addHeldVerbs(program, context);
   program
