@@ -64,15 +64,17 @@ export class SchemaValidator {
     const mistyped = new Set(
       errors.filter(({ keyword }) => keyword === 'type').map(({ instancePath }) => instancePath),
     );
-    return errors
-      .filter(({ keyword, instancePath }) => keyword === 'type' || !mistyped.has(instancePath))
-      // Which of the names it was, and why, is an error of its own.
-      .filter(({ keyword }) => keyword !== 'propertyNames')
-      .slice(0, MAX_VIOLATIONS)
-      .map((error) => {
-        const violation = describe(error);
-        return { subject: violation.path, ...violation };
-      });
+    return (
+      errors
+        .filter(({ keyword, instancePath }) => keyword === 'type' || !mistyped.has(instancePath))
+        // Which of the names it was, and why, is an error of its own.
+        .filter(({ keyword }) => keyword !== 'propertyNames')
+        .slice(0, MAX_VIOLATIONS)
+        .map((error) => {
+          const violation = describe(error);
+          return { subject: violation.path, ...violation };
+        })
+    );
   }
 }
 
