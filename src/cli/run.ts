@@ -11,7 +11,8 @@ import { choosePlugin, type PluginChoice } from '../core/testbed/choose-plugin.j
 import { loadTestbed, type ResolvedTestbed } from '../core/testbed/resolve-testbed.js';
 import { VERSION } from '../version.js';
 import type { CliContext } from './cli-context.js';
-import { reportError, type Terminal } from './terminal.js';
+import { Progress } from './progress.js';
+import { reportError } from './terminal.js';
 import { toResolveOptions, type TestbedOptions } from './testbed-options.js';
 
 interface RunOptions extends TestbedOptions {
@@ -49,7 +50,7 @@ async function runAndReport(
   // A reporter that throws must not look like a failure of whatever was under way: it is told of at the end.
   const failures: XdpbedError[] = [];
   const onEvent = (event: StreamEvent): void => {
-    progress.show(event);
+    if (event.event === 'run-started') progress.say(`run ${event.index + 1} of ${event.of}: ${event.run}`);
     if (failures.length > 0) return;
     try {
       const line = reporter.onEvent?.(event);
@@ -81,24 +82,5 @@ async function runAndReport(
     return { result, text: reporter.render(result, { color: terminal.color }) };
   } catch (error) {
     throw pluginFailure(name, 'render', error);
-  }
-}
-
-/** One line on stderr that overwrites itself on a terminal, and a line for each run elsewhere. */
-class Progress {
-  #shown = false;
-
-  constructor(readonly terminal: Terminal) {}
-
-  show(event: StreamEvent): void {
-    if (event.event !== 'run-started') return;
-    const line = `run ${event.index + 1} of ${event.of}: ${event.run}`;
-    this.terminal.err(this.terminal.interactive ? `\r\u001b[K${line}` : `${line}\n`);
-    this.#shown = true;
-  }
-
-  clear(): void {
-    if (this.#shown && this.terminal.interactive) this.terminal.err('\r\u001b[K');
-    this.#shown = false;
   }
 }

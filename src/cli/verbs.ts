@@ -24,6 +24,7 @@ export function addVerbs(program: Command, context: CliContext): void {
     .description('print the runs that a testbed expands to, every default filled in')
     .option(...TRUST)
     .action(context.verb(async () => (await import('./plan.js')).plan));
+  addCostVerbs(program, context);
   addPluginsVerbs(program, context);
   addHeldVerbs(program, context);
   program
@@ -49,6 +50,41 @@ const TRUST = [
   '--trust',
   'run the modules of plugins that are not built in, to check their config; `run` always does',
 ] as const;
+
+/** What things cost in virtual time. */
+function addCostVerbs(program: Command, context: CliContext): void {
+  addResolveOptions(program.command('calibrate'))
+    .description('fit the free parameters of a testbed’s calibration to rates that somebody measured')
+    .option('--write', 'put the values that were found into the calibration file')
+    .option('--from <fabric>', 'fit to the rates of the same runs on this fabric: linux')
+    .option(
+      '--reference <result>',
+      'fit to the rates of a result (`run --format json`) instead of the testbed’s comparison',
+    )
+    .option(
+      '--hold-out <run>',
+      'predict this run, do not fit to it; * stands for anything (may be repeated)',
+      collect,
+    )
+    .option('--within <percent>', 'how far off a run may be; further is exit code 1', '5')
+    .option('--loo-within <percent>', 'the same of a run that the others predict', '20')
+    .option('--cell-spread <percent>', 'one standard deviation of how well a rate can be met', '2')
+    .option('--no-leave-one-out', 'do not predict each run from the others')
+    .option('--format <format>', 'table or json', 'table')
+    .action(context.verb(async () => (await import('./cost/calibrate.js')).calibrate));
+  addResolveOptions(program.command('sensitivity'))
+    .description('move each cost up and down, and show which moves the rates most')
+    .option('--by <percent>', 'how far each is moved', '10')
+    .option('--top <number>', 'how many are shown of each run', '10')
+    .option('--cost <name>', 'only this one, or helper.NAME (may be repeated)', collect)
+    .option(
+      '--vary <path=low,high>',
+      'move a value of the testbed, too, e.g. measure.size=60,128 (may be repeated)',
+      collect,
+    )
+    .option('--format <format>', 'table or json', 'table')
+    .action(context.verb(async () => (await import('./cost/sensitivity.js')).sensitivity));
+}
 
 /** Runs that are there until they are told to go. */
 function addHeldVerbs(program: Command, context: CliContext): void {
@@ -96,11 +132,17 @@ function addPluginsVerbs(program: Command, context: CliContext): void {
 
 const collect = (value: string, previous: string[] = []): string[] => [...previous, value];
 
-/** Options of every verb that reads a testbed. */
+/** Options of every verb that reads a testbed, whatever its fabric. */
 function addTestbedOptions(command: Command): Command {
+  return addResolveOptions(command).option(
+    '--fabric <name>',
+    'run it on this fabric: model or linux (default: the testbed’s)',
+  );
+}
+
+function addResolveOptions(command: Command): Command {
   return command
     .argument('<testbed>', 'testbed file, e.g. testbeds/rfc-2019.testbed.yaml')
-    .option('--fabric <name>', 'run it on this fabric: model or linux (default: the testbed’s)')
     .option(
       '--set <path=value>',
       'set a value of the testbed, e.g. workload.config.frames=100; * stands for every name (may be repeated)',
