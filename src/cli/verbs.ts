@@ -68,7 +68,7 @@ function addCostVerbs(program: Command, context: CliContext): void {
     )
     .option('--within <percent>', 'how far off a run may be; further is exit code 1', '5')
     .option('--loo-within <percent>', 'the same of a run that the others predict', '20')
-    .option('--cell-spread <percent>', 'one standard deviation of how well a rate can be met', '2')
+    .option('--cell-spread <percent>', 'one standard deviation of how well a rate can be met', '2.5')
     .option('--no-leave-one-out', 'do not predict each run from the others')
     .option('--format <format>', 'table or json', 'table')
     .action(context.verb(async () => (await import('./cost/calibrate.js')).calibrate));

@@ -205,7 +205,9 @@ describe('xdpbed sensitivity', () => {
       'tap-receive',
     ]);
     const skb = effects.get('skb-receive')!;
-    expect([skb.low.value, skb.high.value]).toEqual([459, 561].map((value) => expect.closeTo(value, 6)));
+    expect([skb.low.value, skb.high.value]).toEqual(
+      [459, 561].map((value): unknown => expect.closeTo(value, 6)),
+    );
     // The CPU that makes skbs is the bottleneck: less work, more frames.
     expect(skb.low.change).toBeGreaterThan(0.02);
     expect(skb.high.change).toBeLessThan(-0.02);

@@ -14,8 +14,8 @@ import { toResolveOptions, type TestbedOptions } from '../testbed-options.js';
 /** The figures that the testbed itself compares with. */
 export function referenceOfTestbed({ comparison, file }: ResolvedTestbed): ReferenceRates {
   const reference = comparison?.reference;
-  if (reference === undefined) {
-    throw new XdpbedError('usage', `${file} has no figures to fit to (comparison.reference)`, {
+  if (reference?.mpps === undefined) {
+    throw new XdpbedError('usage', `${file} has no figures to fit to (comparison.reference.mpps)`, {
       hint: '--reference RESULT.json or --from linux',
     });
   }
