@@ -72,7 +72,7 @@ describe('a fit', () => {
       index === 3 ? { name: 'idle', start: 7, prior: 12, spread: 3 } : parameter,
     );
     const found = await fit({ ...problem, parameters }, exactly);
-    expect(found.values[3]).toBeCloseTo(12, 9);
+    expect(found.values[3]).toBeCloseTo(12, 5);
     expect(found.values[1]! / 250).toBeCloseTo(1, 4);
     const { estimates } = posterior({ ...problem, parameters }, found);
     expect(estimates[3]).toMatchObject({ name: 'idle', deviation: 3, told: 0 });

@@ -64,8 +64,11 @@ export interface Fit {
   readonly steps: number;
 }
 
-/** Part of a parameter by which it is moved to see what that does: a discrete-event simulation has steps of its own. */
-const DIFFERENCE = 0.05;
+/**
+ * How far a parameter is moved to see what that does: a part of its spread, but within these parts of its value. Far
+ * enough that it is more than the steps of a discrete-event simulation, near enough that it is nearly straight.
+ */
+const DIFFERENCE = { ofSpread: 0.2, ofValue: { least: 0.05, most: 0.2 } } as const;
 /** Part of the prior that a parameter does not fall below. */
 const LEAST = 0.02;
 /** A rate of nothing has no logarithm. */
@@ -191,7 +194,7 @@ class Fitting {
     const columns: number[][] = [];
     for (const [index, { prior, spread }] of this.problem.parameters.entries()) {
       const value = prior + this.#at[index]! * spread;
-      const difference = (DIFFERENCE * Math.max(value, LEAST * spread)) / spread;
+      const difference = differenceOf(value, spread) / spread;
       const moved = this.#at.map((each, other) => (other === index ? each + difference : each));
       const residuals = this.#residualsOf(await this.#simulate(moved));
       columns.push(residuals.map((residual, row) => (residual - this.#residuals[row]!) / difference));
@@ -245,6 +248,12 @@ class Fitting {
     const at = this.#at.map((value, index) => value + step[index]!);
     return half(this.#residuals, this.#at) - half(there, at);
   }
+}
+
+function differenceOf(value: number, spread: number): number {
+  const { ofSpread, ofValue } = DIFFERENCE;
+  const size = Math.max(value, LEAST * spread);
+  return Math.min(Math.max(ofSpread * spread, ofValue.least * size), ofValue.most * size);
 }
 
 /** What the cells and the priors say of the parameters together, in units of the priors' spreads: JᵀJ + 1. */

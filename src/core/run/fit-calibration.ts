@@ -137,7 +137,7 @@ export async function fitCalibration(
   });
   const left = options.leaveOneOut
     ? await leaveOneOut(problem, found, {
-        maxSteps: 3,
+        maxSteps: 4,
         onCell: (cell) => options.onProgress(`without ${cells[cell]!.id}`),
       })
     : new Map<number, number>();
