@@ -7,7 +7,7 @@ import type { RemoteNicDriver } from '../../src/linux/index.js';
 import type { FrameEnds } from './frame-ends.js';
 import type { HostTap } from './host-tap.js';
 import type { LinkCounters } from './link-counters.js';
-import type { TapGuest } from './tap-guest.js';
+import type { TakenFrames, TapGuest } from './tap-guest.js';
 
 /** What was seen of frames on a guest's side of a tap. */
 export interface GuestTraffic {
@@ -20,8 +20,8 @@ export interface LinuxGuestNic extends NicPlaces {
   readonly plan: GuestNicPlan;
   readonly node: string;
   readonly tap: HostTap;
-  /** Takes what is there for the guest, where this process has to; whether there was anything. */
-  poll(): boolean;
+  /** Takes what is there for the guest, where this process has to; undefined where nothing is. */
+  take(): TakenFrames | undefined;
   /** Counts where frames ended in the guest. @param link the counters of the tap */
   count(ends: FrameEnds, link: LinkCounters): Promise<GuestTraffic>;
 }
@@ -71,8 +71,8 @@ export class ReaderNic extends TapNic implements LinuxGuestNic {
     this.driver = player;
   }
 
-  poll(): boolean {
-    return this.player.poll();
+  take(): TakenFrames | undefined {
+    return this.player.take();
   }
 
   async count(ends: FrameEnds): Promise<GuestTraffic> {
@@ -106,8 +106,8 @@ export class QemuNic extends TapNic implements LinuxGuestNic {
     super(guest, plan, channel, tap);
   }
 
-  poll(): boolean {
-    return false;
+  take(): undefined {
+    return undefined;
   }
 
   async count(ends: FrameEnds, link: LinkCounters): Promise<GuestTraffic> {

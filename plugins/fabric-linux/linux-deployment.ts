@@ -21,6 +21,7 @@ import { countFlow } from './flow.js';
 import { RateMeasurement, uniformTraffic, workloadTraffic } from './rate-measurement.js';
 import type { LinuxGuestNic } from './guest-nic.js';
 import { readLinkCounters } from './link-counters.js';
+import type { TakenFrames } from './tap-guest.js';
 import type { Topology } from './topology.js';
 import type { Wire } from './wire.js';
 
@@ -32,6 +33,11 @@ const GUEST_PAUSE_MS = 10;
 const GUEST_STILL_MS = 50;
 /** Milliseconds that frames may still be under way when nothing is seen to move any more. */
 const SETTLE_MS = 250;
+/** Milliseconds after which nobody waits any more for frames that still move: between bursts, and at the end. */
+const LONGEST_TAKING_MS = 1000;
+const LONGEST_SETTLE_MS = 10_000;
+/** Programs of guests in this process that a frame meets at most, as in fabric model. */
+const HOP_LIMIT = 16;
 /** Milliseconds between looks at the guests' taps without traffic of this process. */
 const LEAST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 20;
@@ -82,10 +88,10 @@ export class LinuxDeployment implements Deployment {
     const { wire, signal } = this.#parts;
     let sent = 0;
     for (const { bytes } of frames) {
-      while (!wire.send(bytes)) await this.#serve();
-      sent++;
-      if (sent % BURST === 0) await this.#serve();
+      while (!signal.aborted && !wire.send(bytes)) await this.#serve(BURST);
       if (signal.aborted) break;
+      sent++;
+      if (sent % BURST === 0) await this.#serve(BURST);
     }
     return this.#settle(sent);
   }
@@ -106,7 +112,9 @@ export class LinuxDeployment implements Deployment {
   /** Nothing tells of a frame for a guest, so that this looks: often while there are some, seldom while there are none. */
   async #serveUntil(signal: AbortSignal): Promise<void> {
     for (let pause = LEAST_PAUSE_MS; !signal.aborted;) {
-      pause = this.#poll() ? LEAST_PAUSE_MS : Math.min(2 * pause, LONGEST_PAUSE_MS);
+      const frames = this.#take();
+      for (const each of frames) each.receive();
+      pause = frames.length > 0 ? LEAST_PAUSE_MS : Math.min(2 * pause, LONGEST_PAUSE_MS);
       await sleep(pause, undefined, { signal }).catch(() => undefined);
     }
   }
@@ -140,17 +148,35 @@ export class LinuxDeployment implements Deployment {
     await this.#parts.teardown();
   }
 
-  /** Lets each guest nic take some of what is there for it; whether there was anything. */
-  #poll(): boolean {
-    // Not one after the other until the first has something: all of them, each time.
-    return this.nics.map((nic) => nic.poll()).includes(true);
+  /** What is there for the guests of this process now. What they send for each other is there the next time. */
+  #take(): TakenFrames[] {
+    return this.nics.flatMap((nic) => nic.take() ?? []);
   }
 
-  /** Lets guests take what is there for them, until nothing is. */
-  async #serve(): Promise<void> {
-    while (this.#poll());
+  /**
+   * Lets guests take what is there for them, until nothing is. Of frames that they send back at each other the
+   * {@link HOP_LIMIT}th round is the last.
+   *
+   * @param fresh frames that were sent since the guests were looked after
+   */
+  async #serve(fresh: number): Promise<void> {
+    let rounds = 0;
+    let taken = 0;
+    for (;;) {
+      const frames = this.#take();
+      if (frames.length === 0) break;
+      // Frames that come in late, one by one, make rounds as well: with copies by flooding no more than this many.
+      const isLoop = rounds++ >= HOP_LIMIT && taken > fresh * this.nics.length;
+      taken += frames.reduce((sum, { count }) => sum + count, 0);
+      for (const each of frames) {
+        if (isLoop) each.endLoop();
+        else each.receive();
+      }
+      await nextTurn();
+      if (this.#parts.signal.aborted) break;
+    }
     for (const bridge of this.#parts.bridges) bridge.follow();
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
     if (this.#hasRealGuest) await this.#untilTaken();
   }
 
@@ -161,7 +187,8 @@ export class LinuxDeployment implements Deployment {
   /** Guests in other processes take frames when they please: waits until they have been still for a while. */
   async #untilTaken(): Promise<void> {
     let last = -1;
-    for (;;) {
+    const end = Date.now() + LONGEST_TAKING_MS;
+    while (Date.now() < end) {
       const links = await readLinkCounters(this.#parts.topology.host.name);
       const taken = this.#parts.taps.reduce(
         (sum, { options }) => sum + (links.get(options.plan.name)?.transmitted ?? 0),
@@ -173,24 +200,34 @@ export class LinuxDeployment implements Deployment {
     }
   }
 
-  /** Waits until every frame has ended somewhere, or until nothing has moved for a while. */
+  /**
+   * Waits until every frame has ended somewhere, or until nothing has moved for a while. Frames that go round in guests of
+   * other processes move for ever: after a while it is left at what is known.
+   */
   async #settle(sent: number): Promise<TrafficReport> {
     let last: TrafficReport | undefined;
     let since = Date.now();
+    const end = since + LONGEST_SETTLE_MS;
     for (;;) {
-      await this.#serve();
+      await this.#serve(sent % BURST);
       const report = await countFlow(this.#parts, sent);
       const ended = report.ends.reduce((sum, { frames }) => sum + frames, 0);
       const isStill = JSON.stringify(report) === JSON.stringify(last);
       // What a real guest has got and not yet counted looks as if it had ended.
       if (ended === report.framesSent + report.framesCopied && (isStill || !this.#hasRealGuest))
         return report;
+      if (this.#parts.signal.aborted || Date.now() > end) return report;
       if (!isStill) since = Date.now();
-      else if (Date.now() - since > SETTLE_MS || this.#parts.signal.aborted) return report;
+      else if (Date.now() - since > SETTLE_MS) return report;
       last = report;
       await sleep(this.#hasRealGuest ? GUEST_STILL_MS : 5);
     }
   }
+}
+
+/** Others, signals among them, get their turn first. */
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 /** Of a workload as many as are kept in the kernel, some 25 MB. */

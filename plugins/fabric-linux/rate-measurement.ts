@@ -296,7 +296,7 @@ class PolledReading implements Reading {
 
   async #poll(player: TapGuest): Promise<void> {
     while (this.#polling) {
-      player.poll();
+      player.take()?.receive();
       await new Promise((resolve) => setImmediate(resolve));
     }
   }

@@ -12,6 +12,18 @@ import type { TapReaderCounts } from './tap-reader.js';
 /** Bytes of the longest frame that is read from a tap in one piece. */
 const MAX_FRAME = 65_550;
 
+/** Frames that are taken of one queue in one go: more than a tap's queue holds by default. */
+const TAKEN_AT_ONCE = 1024;
+
+/** Frames that a guest has taken from its tap, and that nothing was done with yet. Exactly one of the two is called. */
+export interface TakenFrames {
+  readonly count: number;
+  /** The guest's driver, and the program in it, get them. */
+  receive(): void;
+  /** They end here: they go round between guests. */
+  endLoop(): void;
+}
+
 /** A reader in another process, as far as it was asked. */
 export interface ReaderAccount {
   counts: TapReaderCounts;
@@ -73,21 +85,25 @@ export class TapGuest implements LocalDriver {
     }
   }
 
-  /** Takes what lies in the tap's queues; whether there was anything. */
-  poll(budget = 256): boolean {
-    if (!this.#up) return false;
-    let any = false;
+  /** Takes what lies in the tap's queues; undefined where nothing does. */
+  take(): TakenFrames | undefined {
+    if (!this.#up) return undefined;
+    const frames: { readonly bytes: Uint8Array; readonly queue: number }[] = [];
     this.tap.fds.forEach((_, queue) => {
-      for (let taken = 0; taken < budget; taken++) {
+      for (let taken = 0; taken < TAKEN_AT_ONCE; taken++) {
         const length = this.tap.read(queue, this.#buffer);
         if (length === -EAGAIN) break;
         if (length < 0) throw this.#problem('read', length);
-        any = true;
-        this.#taken++;
-        this.#receive(this.#buffer.slice(0, length), queue);
+        frames.push({ bytes: this.#buffer.slice(0, length), queue });
       }
     });
-    return any;
+    if (frames.length === 0) return undefined;
+    this.#taken += frames.length;
+    return {
+      count: frames.length,
+      receive: () => frames.forEach(({ bytes, queue }) => this.#receive(bytes, queue)),
+      endLoop: () => this.ends.add(`host.${this.tap.name}`, 'hop-limit', frames.length),
+    };
   }
 
   #receive(frame: Uint8Array, queue: number): void {
