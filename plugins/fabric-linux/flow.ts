@@ -75,6 +75,7 @@ export async function countFlow(parts: FlowParts, framesSent: number): Promise<T
     const ringFull = isBridged ? (links.get(name)?.transmitDropped ?? 0) : tap.ringFull;
     ends.add(tap.node, 'ring-full', ringFull);
     ends.add(tap.node, 'cpu-queue-full', tap.cpuQueueFull);
+    ends.add(tap.node, 'hop-limit', tap.caughtInLoop);
     const sent = guest?.framesFromGuest ?? 0;
     const received = (guest?.framesToGuest ?? 0) + ringFull;
     if (tap.early !== undefined) {
@@ -92,7 +93,7 @@ export async function countFlow(parts: FlowParts, framesSent: number): Promise<T
       continue;
     }
     intoBridges += entered;
-    const toTap = offloaded === undefined ? received : total(offloaded);
+    const toTap = (offloaded === undefined ? received : total(offloaded)) + tap.caughtInLoop;
     outOfBridges += toTap - (rx?.XDP_TX ?? 0);
   }
 
@@ -134,7 +135,8 @@ function earlyFlow(
       // What the tap's Rx path sends back to the guest has not been in the bridge.
       (onEgress === undefined
         ? received - (tap.rx.verdicts?.XDP_TX ?? 0)
-        : total(onEgress) + early.passedEarly) -
+        : total(onEgress) + early.passedEarly) +
+      tap.caughtInLoop -
       // Out of a NIC, but not through the bridge.
       back.XDP_TX,
     aborted: back.XDP_ABORTED,

@@ -117,6 +117,23 @@ describe.skipIf(skipped !== '')(`frames that go round on fabric linux${skipped}`
     expect(outcome(linux)).toEqual(outcome(await run('model', scene)));
   });
 
+  // As many as a CPU's backlog takes at once: what is sent back waits there.
+  it.each(['tcx-egress', 'bridge-early'])(
+    'between programs in the kernel end as in the model: hook %s',
+    async (hook) => {
+      const scene: Scene = { hook, placement: ['host', 'host'], frames: 200 };
+      const linux = await run('linux', scene);
+      expect(linux.hooks.map(({ verdicts }) => verdicts.XDP_TX)).toEqual([1600, 1600]);
+      expect(outcome(linux)).toEqual(outcome(await run('model', scene)));
+    },
+  );
+
+  it.each(['tcx-egress', 'bridge-early'])('between a program and a guest end, too: hook %s', async (hook) => {
+    const result = await run('linux', { hook, placement: ['host', 'guest'], frames: 20 });
+    expect(new Set(result.ends.map(({ fate }) => fate))).toEqual(new Set(['hop-limit']));
+    expect(result.ends.reduce((sum, { frames }) => sum + frames, 0)).toBe(20);
+  });
+
   it('let those alone that do not', async () => {
     const result = await run('linux', { placement: ['guest', 'guest'], frames: 200, second: 'pass' });
     expect(result.ends).toEqual([{ place: 'g1.eth0', fate: 'guest-stack', frames: 200 }]);

@@ -6,6 +6,7 @@ import { XdpbedError } from '../../src/core/diagnostic.js';
 import {
   closeFd,
   constantContext,
+  CpuCounters,
   loadKernelProgram,
   possibleCpus,
   RedirectDrops,
@@ -64,6 +65,8 @@ export class HostTap {
   readonly #sentBack: HookMap;
   #drops: RedirectDrops | undefined;
   #cpuDrops: RedirectDrops | undefined;
+  /** Frames that have met too many programs on the egress of taps. */
+  #caught: CpuCounters | undefined;
   /** What an offloaded program had dropped when counting began. */
   #droppedBefore = 0;
   /** The way to another CPU, with hook `cpumap`. */
@@ -118,6 +121,11 @@ export class HostTap {
   /** Frames that another CPU's queue had no room for, since they are counted. */
   get cpuQueueFull(): number {
     return this.#cpuDrops?.count ?? 0;
+  }
+
+  /** Frames that ended here because they went round between guests' programs. */
+  get caughtInLoop(): number {
+    return this.#caught?.read()[0] ?? 0;
   }
 
   /** Hook `bridge-early` of the tap; undefined with another one. */
@@ -353,11 +361,13 @@ export class HostTap {
         );
       }
     }
-    const { fds, handle } = added(loaded.mapFds, { counters: counters.fd });
+    const caught = (this.#caught ??= this.#own(new CpuCounters('hop_limit', 1)));
+    const { fds, handle } = added(loaded.mapFds, { counters: counters.fd, caught: caught.fd });
     const translated = requireRewritten(
       loaded,
       xdpToTcx(loaded.program, {
         counters: handle.counters,
+        caught: handle.caught,
         facts: requireFacts(loaded),
         context: { ingress_ifindex: this.options.guestIfindex },
         tx: this.dropsSentBackSkbs ? 'drop' : { ifindex: plan.ifindex, into: 'ingress' },

@@ -2,7 +2,8 @@ import { assemble } from '../../bpf/assembler.js';
 import { BPF_PROG_TYPE_SCHED_CLS, BPF_PROG_TYPE_XDP, type Program } from '../../bpf/program.js';
 import { XDP_MD, XDP_PASS, XDP_TX } from '../../bpf/xdp.js';
 import { readMarkText, type FrameMark } from './frame-mark.js';
-import { TCX_ACTION } from './xdp-to-tcx.js';
+import { hopBeforeText } from './hop-limit.js';
+import { TCX_ACTION } from './tcx-action.js';
 import { countingText } from './verdict-counters.js';
 
 /**
@@ -143,6 +144,7 @@ export function intoReceivePath(secret: FrameMark['secret']): Program {
     'sent_back_slow',
     `
       ${readMarkText(secret, 'next')}
+      ${hopBeforeText()}
       r1 = r5
       r2 = ${BPF_F_INGRESS}
       call bpf_redirect

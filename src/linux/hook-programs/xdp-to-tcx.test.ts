@@ -18,7 +18,8 @@ import { KernelCase, mapLines, pinToFirstCpu, type KernelCaseMap } from '../test
 import { testRunSkb, testRunXdp } from '../test-run.js';
 import { replaceExits } from './main-function.js';
 import { NO_VERDICT_COUNTER, VERDICT_COUNTERS, VERDICT_COUNTERS_MAP } from './verdict-counters.js';
-import { SAME_HELPERS, TCX_ACTION, xdpToTcx, type TcxOptions } from './xdp-to-tcx.js';
+import { TCX_ACTION } from './tcx-action.js';
+import { SAME_HELPERS, xdpToTcx, type TcxOptions } from './xdp-to-tcx.js';
 
 const probe = probeBpf();
 const skipped = probe.status === 'supported' ? '' : ` (skipped: ${probe.reason})`;

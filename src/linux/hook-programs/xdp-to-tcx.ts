@@ -7,19 +7,12 @@ import { ProgramEditor, type Piece } from '../../bpf/rewrite/program-editor.js';
 import { XDP_MD, XDP_PASS, XDP_TX } from '../../bpf/xdp.js';
 import type { ProgramFacts } from '../../core/contract/verifier.js';
 import { constantAt, loadConstant, type ConstantFields } from './constant-context.js';
+import { countHopText } from './hop-limit.js';
 import { calledHelper, insnsBySlot, mainFunctionEnd, replaceExits, whyNotOurs } from './main-function.js';
 import { refuse, rewritten, type Rewriting, type RewritingRefusal } from './rewriting.js';
 import { dropUnreachable } from './unreachable-insns.js';
+import { TCX_ACTION } from './tcx-action.js';
 import { countingText, freeAtExit } from './verdict-counters.js';
-
-/** What a tcx program returns (`enum tcx_action_base`, include/uapi/linux/bpf.h, and TC_ACT_REDIRECT of pkt_cls.h). */
-export const TCX_ACTION = {
-  /** The programs behind this one run, then the classic filters; with none of them the frame goes on. */
-  TCX_NEXT: -1,
-  TCX_PASS: 0,
-  TCX_DROP: 2,
-  TCX_REDIRECT: 7,
-} as const;
 
 /** Byte offsets of `struct __sk_buff`, the context of a SCHED_CLS program; u32 fields. */
 const SK_BUFF = {
@@ -43,6 +36,11 @@ export interface TcxOptions {
   /** A map of VERDICT_COUNTERS_MAP, by handle: counts XDP verdicts, before they become tcx's. */
   readonly counters?: number | undefined;
   /**
+   * A PERCPU_ARRAY of one u64, by handle: the program counts in the skb that it has met it, and drops, and counts there,
+   * one that has met TCX_HOP_LIMIT programs. Such frames are in no counter of verdicts.
+   */
+  readonly caught?: number | undefined;
+  /**
    * What the program finds in its context. Without it, ingress_ifindex is that of the device the hook is on; the other two
    * have nothing that corresponds to them.
    */
@@ -61,7 +59,7 @@ export function xdpToTcx(program: Program, options: TcxOptions): Rewriting {
   const { facts } = options;
   const editor = new ProgramEditor(program);
   const unfit =
-    whyNotOurs(program, [options.counters]) ??
+    whyNotOurs(program, [options.counters, options.caught]) ??
     convertLoads(editor, program, options) ??
     convertCalls(editor, program, facts);
   if (unfit !== undefined) return unfit;
@@ -86,6 +84,9 @@ export function xdpToTcx(program: Program, options: TcxOptions): Rewriting {
   const aborted: Piece = { insns: assemble('w0 = 0\ngoto +0'), targets: new Map([[1, atExit]]) };
   const returned: Piece = { insns: assemble('r0 = 0\nexit') };
   dropUnreachable(editor, program, facts.unreachable, (slot) => (slot < mainEnd ? aborted : returned));
+  if (options.caught !== undefined) {
+    editor.insertBefore(0, { insns: assemble(countHopText(options.caught)) }, { jumps: 'past' });
+  }
   const needs = packetNeeds(program, facts);
   if (needs !== 'nothing') {
     const insns = assemble(prologueText(needs));
