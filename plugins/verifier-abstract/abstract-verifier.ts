@@ -4,7 +4,7 @@ import { messageOf } from '../../src/core/diagnostic.js';
 import { Budget, type Limits } from './budget.js';
 import { complexityReport } from './complexity-report.js';
 import type { AbstractVerifierConfig } from './config.js';
-import { analyseControlFlow, type ControlFlow } from './control-flow.js';
+import { analyseControlFlow } from './control-flow.js';
 import { makeRejection, trace, type Trace } from './explain.js';
 import { Exploration, type ExplorationTools } from './exploration.js';
 import { checkFunctionReferences } from './function-references.js';
@@ -41,10 +41,9 @@ export class AbstractVerifier implements Verifier {
     const log = request.log === true ? new StateLog(program) : undefined;
     let exploration: Exploration | undefined;
     let simulation: Simulation | undefined;
-    let flow: ControlFlow | undefined;
     try {
       this.#checkProgram(request);
-      flow = analyseControlFlow(program.insns);
+      const flow = analyseControlFlow(program.insns);
       checkMapReferences(program.insns, request.maps);
       exploration = new Exploration(flow, budget, log, this.tools);
       simulation = new Simulation(program, flow, request.maps, this.config, exploration);
@@ -69,10 +68,9 @@ export class AbstractVerifier implements Verifier {
       const finding = findingOf(error, simulation?.pc);
       log?.rejected(finding.reason);
       let traced = UNTRACED;
-      if (simulation !== undefined && flow !== undefined && finding.insn === simulation.pc) {
-        const { choices, steps } = simulation.state;
+      if (simulation !== undefined && finding.insn === simulation.pc) {
         try {
-          traced = trace(program, flow, request.maps, this.config, choices, steps, finding, budget);
+          traced = trace(simulation, request.maps, finding, budget);
         } catch {
           // The explanation is a service; the verdict stands without it.
         }

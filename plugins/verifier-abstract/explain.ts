@@ -3,6 +3,7 @@ import type { Budget } from './budget.js';
 import { findLine } from './complexity-report.js';
 import { type ControlFlow, isConditional, jumpTarget } from './control-flow.js';
 import type { Origin } from './origin.js';
+import type { PointerTypes } from './pointer-types.js';
 import { type Finding, RejectSignal } from './reject-signal.js';
 import { REJECTION_HELP } from './rejection-codes.js';
 import { type Driver, Simulation, type SimulationOptions } from './simulation.js';
@@ -61,6 +62,7 @@ interface Case {
   readonly flow: ControlFlow;
   readonly maps: ReadonlyMap<number, VerifierMap>;
   readonly options: SimulationOptions;
+  readonly pointerTypes: PointerTypes;
   readonly choices: readonly boolean[];
   readonly steps: number;
   readonly code: string;
@@ -75,18 +77,16 @@ const STEPS_PER_LOOK = 256;
  * values came from, and the latest choices; then to see what each of these steps did.
  */
 export function trace(
-  program: Program,
-  flow: ControlFlow,
+  { program, flow, options, pointerTypes, state }: Simulation,
   maps: ReadonlyMap<number, VerifierMap>,
-  options: SimulationOptions,
-  choices: Choice | undefined,
-  steps: number,
   finding: Finding,
   budget: Budget,
 ): Trace {
+  const { steps } = state;
   if (steps > MAX_STEPS_AGAIN) return NO_TRACE;
   const { code } = finding;
-  const again: Case = { program, flow, maps, options, choices: inOrder(choices), steps, code, budget };
+  const choices = inOrder(state.choices);
+  const again: Case = { program, flow, maps, options, pointerTypes, choices, steps, code, budget };
   const recent: number[] = [];
   const end = runAgain(again, (simulation, _pc, _before, _depth, wasChoice) => {
     if (!wasChoice) return;
@@ -123,7 +123,8 @@ type Watch = (
 /** The simulation as it stands at the rejection; undefined when the path does not end there this time. */
 function runAgain(again: Case, watch: Watch): Simulation | undefined {
   const replay = new Replay(again.choices);
-  const simulation = new Simulation(again.program, again.flow, again.maps, again.options, replay);
+  const { program, flow, maps, options, pointerTypes } = again;
+  const simulation = new Simulation(program, flow, maps, options, replay, pointerTypes);
   try {
     while (simulation.state.steps < again.steps) {
       if (simulation.state.steps % STEPS_PER_LOOK === 0 && again.budget.timeIsUp) return undefined;

@@ -29,17 +29,36 @@ export function stepLoad(sim: Simulation, insn: Insn): void {
   const signed = (insn.opcode & op.BPF_MODE_MASK) === op.BPF_MEMSX;
   const base = sim.get(insn.src);
   if (base.kind === Kind.Stack && !base.maybeNull) {
+    checkPointerType(sim, insn.src, base);
     loadFromStack(sim, insn, base, size, signed);
     return;
   }
   if (base.kind === Kind.Context) {
+    checkPointerType(sim, insn.src, base);
     loadFromContext(sim, insn, base, size, signed);
     return;
   }
   checkAccess(sim, insn.src, base, insn.off, size, 'read');
+  checkPointerType(sim, insn.src, base);
   const constant = frozenContent(base, insn.off, size);
   const loaded = constant === undefined ? Scalar.ofBytes(size) : Scalar.constant(constant);
   sim.set(insn.dst, scalarValue(signed ? signExtend(loaded, 8 * size) : loaded));
+}
+
+function checkPointerType(sim: Simulation, register: number, base: Value): void {
+  const other = sim.pointerTypes.load(sim.pc, base);
+  if (other === undefined) return;
+  const called = (value: Value): string =>
+    value.socket === undefined ? describeKind(value) : `${describeKind(value)} (${value.socket})`;
+  sim.reject(
+    'pointer-types-differ',
+    `R${register} is ${called(base)} here, and on another path ${called(other)}: one insn may not read both`,
+    {
+      registers: [register],
+      suggestion:
+        'load on each path with an insn of its own, before the paths meet; in C, keep the compiler from joining them, e.g. with barrier_var() or a volatile read',
+    },
+  );
 }
 
 /** `*(size *)(dst + off) = src` or `= imm`. */

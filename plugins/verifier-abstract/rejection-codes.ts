@@ -44,6 +44,7 @@ export const REJECTION_CODES = {
   'context-access': 'the context is accessed in a way that xdp_md does not have',
   'context-write': 'the context is written',
   'context-modified': 'the context pointer is used with an offset added to it',
+  'pointer-types-differ': 'an insn reads the context or a socket on one path, and something else on another',
   'atomic-target': 'an atomic operation on memory that does not allow it',
   'atomic-alignment': 'an atomic operation that may not be aligned to its size',
 
@@ -128,6 +129,7 @@ export const REJECTION_HELP: Readonly<Record<RejectionCode, string>> = {
   'context-write':
     'move the ends of the packet with bpf_xdp_adjust_head, _tail and _meta; everything else is fixed',
   'context-modified': 'use the context pointer as it was passed in R1',
+  'pointer-types-differ': 'load on each path with an insn of its own, before the paths meet',
   'atomic-target':
     'use plain loads and stores on the packet; atomics are for map values, records and the stack',
   'atomic-alignment': 'place what is changed atomically at a multiple of its size',

@@ -15,8 +15,8 @@ codes, and a test keeps it current (\`UPDATE_DOCS=1 npx vitest run plugins/verif
 The programs can name these maps: \`values\` (ARRAY, 4 elements of 16 bytes), \`wide\` (ARRAY, 1 element of 256
 bytes), \`flows\` (HASH, values of 8 bytes), \`constants\` (read-only, frozen), \`sink\` (write-only), \`nested\`
 (ARRAY_OF_MAPS), \`programs\`, \`ring\`, \`devices\`, \`queue\`, \`events\`, \`pair\` (HASH of 2), \`tables\`
-(ARRAY_OF_MAPS that holds hashes), \`texts\` (frozen, 2 elements), \`outbox\` (write-only QUEUE) and \`empty\` (values of 0
-bytes).
+(ARRAY_OF_MAPS that holds hashes), \`texts\` (frozen, 2 elements), \`outbox\` (write-only QUEUE), \`empty\` (values of 0
+bytes) and \`sockets\` (XSKMAP).
 `;
 
 const PUBLISHED_HEAD = `## Published faults of the kernel's verifier

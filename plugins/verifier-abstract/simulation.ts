@@ -5,6 +5,7 @@ import type { VerifierMap } from '../../src/core/contract/verifier.js';
 import type { ControlFlow } from './control-flow.js';
 import { FactCollector } from './fact-collector.js';
 import { markPrecise, Origin, OriginKind } from './origin.js';
+import { PointerTypes } from './pointer-types.js';
 import { type Finding, RejectSignal } from './reject-signal.js';
 import type { RejectionCode } from './rejection-codes.js';
 import { Kind, knownMap, type KnownMap, NOT_INIT, type Value } from './value.js';
@@ -44,6 +45,8 @@ export class Simulation {
     maps: ReadonlyMap<number, VerifierMap>,
     readonly options: SimulationOptions,
     readonly driver: Driver,
+    /** Given where a path is run again: what the others loaded from is known then. */
+    readonly pointerTypes = new PointerTypes(program.insns.length),
   ) {
     this.insns = program.insns;
     this.facts = new FactCollector(program.insns.length);

@@ -3,6 +3,7 @@ import { BOUNDARY_TWINS } from './boundary-twins.js';
 import { CALL_TWINS, FLOW_TWINS } from './call-and-flow-twins.js';
 import { LOCK_TWINS } from './lock-twins.js';
 import { PACKET_TWINS } from './packet-twins.js';
+import { POINTER_TYPE_TWINS } from './pointer-type-twins.js';
 import { PRUNING_TWINS } from './pruning-twins.js';
 import { PUBLISHED_TWINS } from './published-twins.js';
 import { STACK_TWINS } from './stack-and-leak-twins.js';
@@ -19,6 +20,7 @@ export const TWINS: readonly Twin[] = [
   ...CALL_TWINS,
   ...FLOW_TWINS,
   ...PRUNING_TWINS,
+  ...POINTER_TYPE_TWINS,
   ...ADDRESS_TWINS,
   ...BOUNDARY_TWINS,
   ...LOCK_TWINS,

@@ -101,6 +101,7 @@ export const TWIN_MAPS: readonly VerifierMap[] = [
   map('twolocks', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, 4, 16, 1, { btf: btf(LOCK, WORD, LOCK, WORD) }),
   map('timers', BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, 4, 24, 1, { btf: btf(['bpf_timer', 16], WORD, WORD) }),
   map('empty', BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH, 4, 0, 4),
+  map('sockets', BPF_MAP_TYPE.BPF_MAP_TYPE_XSKMAP, 4, 4, 4),
 ];
 
 const HANDLES = new Map(TWIN_MAPS.map(({ name }, index) => [name, index + 1]));

@@ -121,6 +121,7 @@ export interface ProgramProperties {
 
 /** What is known at an insn on every path that reaches it; absent where paths disagree. */
 export interface ProgramFacts {
+  /** No insn that reads the context on one path reads something else on another: each of these is among them. */
   readonly accesses: ReadonlyMap<number, AccessFact>;
   readonly calls: ReadonlyMap<number, CallFact>;
   /** Insns that no path reaches. */

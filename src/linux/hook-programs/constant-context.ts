@@ -14,8 +14,8 @@ export interface ConstantFields {
 
 /**
  * The program with constants instead of loads of fields of its context, so that it sees e.g. the tap that a frame is for
- * instead of the NIC that it came by. Slots stay as they are. Which loads are meant is what the verifier found of them:
- * the kernel lets no insn load from the context on one path and from elsewhere on another.
+ * instead of the NIC that it came by. Slots stay as they are. Which loads are meant is what the verifier found of them: it
+ * lets no insn load from the context on one path and from elsewhere on another.
  */
 export function constantContext(
   program: Program,
