@@ -83,7 +83,7 @@ function writeCalibration(): void {
   );
 }
 
-describe('xdpbed calibrate', () => {
+describe('xdpbed calibrate', { timeout: 180_000 }, () => {
   it('finds the cost that made the rates, and says what they do not tell', async () => {
     const { exit, out, err } = await xdpbed('calibrate', testbed, '--reference', result, '--format', 'json');
     expect(exit, err).toBe(0);
@@ -96,6 +96,8 @@ describe('xdpbed calibrate', () => {
       written: false,
       order: { pairs: 1, wrong: [] },
     });
+    expect(report.guests.model).toHaveLength(1);
+    expect(report.guests.reference).toEqual(report.guests.model);
     const [skb, tap] = report.parameters;
     expect(Math.abs(skb!.value / TRUTH - 1)).toBeLessThan(0.03);
     expect(skb).toMatchObject({ name: 'skb-receive', unit: 'ns', before: 510, prior: 510, identified: true });
@@ -121,6 +123,7 @@ describe('xdpbed calibrate', () => {
     expect(out).toContain('predicted, not fitted to:');
     expect(out).toContain('written to costs.yaml');
     expect(out).toContain('not identified');
+    expect(out).toMatch(/^guests there: \S.*; here: \S/m);
     expect(out).toContain('compared by the id of the run');
     const after = readFileSync(costs, 'utf8');
     const written = /skb-receive: \{ value: ([\d.]+), source: test/.exec(after)![1]!;
@@ -146,9 +149,6 @@ describe('xdpbed calibrate', () => {
     expect(out).toContain('costs.yaml against Utopia');
     expect(out).toContain(': not within 5 %');
     expect(exit).toBe(1);
-    const wide = await xdpbed('calibrate', testbed, '--no-leave-one-out', ...set, '--within', '1000');
-    expect(wide.out).toContain(': within 1000 %');
-    expect(wide.exit).toBe(0);
   });
 
   it.each([
@@ -176,7 +176,7 @@ function testbedItself(): string {
   return testbed;
 }
 
-describe('xdpbed sensitivity', () => {
+describe('xdpbed sensitivity', { timeout: 180_000 }, () => {
   it('finds what moves the rates, in both directions, and what does not', async () => {
     const { exit, out, err } = await xdpbed(
       ...['sensitivity', testbed, '--only', 'placement=guest', '--format', 'json'],

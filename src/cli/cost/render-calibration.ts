@@ -7,8 +7,13 @@ import { columns, mpps, short, signedPercent } from './columns.js';
 export function renderCalibration(report: CalibrationReport): string {
   const fitted = report.cells.filter(({ heldOut }) => !heldOut);
   const held = report.cells.filter(({ heldOut }) => heldOut);
+  const { guests } = report;
   return [
-    `${printable(report.calibration)} against ${printable(report.reference)}, Mpps, compared by the id of the run\n\n`,
+    `${printable(report.calibration)} against ${printable(report.reference)}, Mpps, compared by the id of the run\n`,
+    guests.reference.length === 0
+      ? ''
+      : `guests there: ${printable(guests.reference.join('; '))}; here: ${printable(guests.model.join('; '))}\n`,
+    '\n',
     cellTable(report, fitted),
     held.length === 0 ? '' : `\npredicted, not fitted to:\n${cellTable(report, held)}`,
     '\n',

@@ -23,6 +23,8 @@ export interface ReferenceRate {
   readonly framesPerSecond: number;
   /** Where programs on the host ran, if that is known. */
   readonly hook?: string | undefined;
+  /** What played the guest, if that is known. */
+  readonly guest?: string | undefined;
 }
 
 export interface CalibrationFitOptions {
@@ -75,6 +77,8 @@ export interface CalibrationFit {
   readonly cells: readonly CalibratedCell[];
   /** Runs that the reference has no figure for. */
   readonly withoutReference: readonly string[];
+  /** What played the guests, as far as that is known. */
+  readonly guests: { readonly reference: readonly string[]; readonly model: readonly string[] };
   readonly order: { readonly pairs: number; readonly wrong: readonly (readonly [string, string])[] };
   readonly parameters: readonly FittedParameter[];
   /** Pairs that the cells tell apart so little that it has to be said. */
@@ -130,13 +134,15 @@ export async function fitCalibration(
     },
   };
 
-  options.onProgress(`fit of ${parameters.length} parameters to ${fitted.length} runs`);
+  options.onProgress(`fit, parameters: ${parameters.length}, runs: ${fitted.length}`);
   const found = await fit(problem, {
     cells: fitted,
     onStep: (step, _, sum) => options.onProgress(`step ${step}: sum of squares ${sum.toPrecision(4)}`),
   });
   const left = options.leaveOneOut
     ? await leaveOneOut(problem, found, {
+        // Nearer than the fit itself: what leaving one out changes may be little of the sum.
+        precision: 2e-3,
         maxSteps: 4,
         onCell: (cell) => options.onProgress(`without ${cells[cell]!.id}`),
       })
@@ -147,11 +153,14 @@ export async function fitCalibration(
   const settled = await options.settle(rounded);
   options.onProgress('with the values that were found');
   const compared: CalibratedCell[] = [];
+  const guests = { reference: new Set<string>(), model: new Set<string>() };
   for (const [index, { run, id, reference: theirs, heldOut }] of cells.entries()) {
     options.onProgress('', id);
-    const { framesPerSecond: rate, hook } = await settled.rates.rate(run, settled.costs, 'full');
+    const { framesPerSecond: rate, hook, guest } = await settled.rates.rate(run, settled.costs, 'full');
     const errorOf = (predicted: number): number => predicted / theirs.framesPerSecond - 1;
     const alone = left.get(index);
+    guests.model.add(guest);
+    if (theirs.guest !== undefined) guests.reference.add(theirs.guest);
     compared.push({
       run: id,
       reference: theirs.framesPerSecond,
@@ -170,6 +179,7 @@ export async function fitCalibration(
   return {
     cells: compared,
     withoutReference: rates.testbed.runs.map(({ plan }) => plan.id).filter((id) => !reference.runs.has(id)),
+    guests: { reference: [...guests.reference], model: [...guests.model] },
     order: {
       pairs: (cells.length * (cells.length - 1)) / 2,
       wrong: wrong.map(([a, b]) => [a.id, b.id] as const),

@@ -27,6 +27,8 @@ export interface RunRate {
   readonly framesPerSecond: number;
   /** Where programs on the host ran; undefined when all ran in their guests. */
   readonly hook: string | undefined;
+  /** What played the guests. */
+  readonly guest: string;
   readonly measured: readonly RateResult[];
 }
 
@@ -37,6 +39,7 @@ export function rateOfRun({ rates = [] }: RunResult): RunRate | undefined {
   return {
     framesPerSecond,
     hook: rates.find(({ placement }) => placement === 'host')?.hook,
+    guest: [...new Set(rates.map(({ guest }) => guest))].join(', '),
     measured: rates,
   };
 }
