@@ -76,6 +76,7 @@ export async function countFlow(parts: FlowParts, framesSent: number): Promise<T
     ends.add(tap.node, 'ring-full', ringFull);
     ends.add(tap.node, 'cpu-queue-full', tap.cpuQueueFull);
     ends.add(tap.node, 'hop-limit', tap.caughtInLoop);
+    ends.add(tap.node, 'frame-too-long', tap.tooLong);
     const sent = guest?.framesFromGuest ?? 0;
     const received = (guest?.framesToGuest ?? 0) + ringFull;
     if (tap.early !== undefined) {

@@ -65,6 +65,7 @@ export class HostTap {
   readonly #sentBack: HookMap;
   #drops: RedirectDrops | undefined;
   #cpuDrops: RedirectDrops | undefined;
+  #longDrops: RedirectDrops | undefined;
   /** Frames that have met too many programs on the egress of taps. */
   #caught: CpuCounters | undefined;
   /** What an offloaded program had dropped when counting began. */
@@ -121,6 +122,11 @@ export class HostTap {
   /** Frames that another CPU's queue had no room for, since they are counted. */
   get cpuQueueFull(): number {
     return this.#cpuDrops?.count ?? 0;
+  }
+
+  /** Frames that programs made longer than the tap takes by a redirect. */
+  get tooLong(): number {
+    return this.#longDrops?.count ?? 0;
   }
 
   /** Frames that ended here because they went round between guests' programs. */
@@ -272,6 +278,8 @@ export class HostTap {
 
   /** On the way to the tap, in the context of the NIC, of another CPU or of the pair in front of the tap. */
   #onTheWay(loaded: KernelLoadedProgram, counters: VerdictCounters): Variant {
+    // What a program passes, or has sent back to the guest, is redirected when it may have grown.
+    this.#longDrops ??= this.#own(RedirectDrops.tooLongFor(this.#devices.fd));
     const { fds, handle } = added(loaded.mapFds, {
       counters: counters.fd,
       devices: this.#devices.fd,

@@ -227,6 +227,74 @@ describe.skipIf(skipped !== '')(`fabric linux${skipped}`, () => {
     });
   });
 
+  /** Runs with a program that makes frames of 1514 bytes longer, and with one for the Rx path that sends all back. */
+  async function growing(bytes: number, verdict: number, scene: Scene): Promise<RunResult> {
+    const grow = join(state, `grow-${process.pid}.s`);
+    const back = join(state, `back-${process.pid}.s`);
+    writeFileSync(
+      grow,
+      `.license GPL
+.program grow
+  r2 = -${bytes}
+  call bpf_xdp_adjust_head
+  if r0 == 0 goto grown
+  r0 = 0
+  exit
+grown:
+  r0 = ${verdict}
+  exit
+`,
+    );
+    writeFileSync(back, '.license GPL\n.program back\n  r0 = 3\n  exit\n');
+    try {
+      return await run({
+        program: 'grow',
+        objects: `grow: { object: ${grow} }\n  back: { object: ${back} }`,
+        workload: '{ use: udp-flood, config: { frames: 8, size: 1514 } }',
+        ...scene,
+      });
+    } finally {
+      rmSync(grow);
+      rmSync(back);
+    }
+  }
+
+  // An MTU of 1500, an Ethernet header, and room for a VLAN tag (xdp_ok_fwd_dev, net/core/dev.h): 1518 bytes.
+  describe.each(['tail-call', 'cpumap', 'veth-shim'])(
+    'hook %s, of frames that a program makes longer,',
+    (hook) => {
+      it('gives the tap those that it takes', async () => {
+        expect(ends(await growing(4, 2, { hook }))).toEqual([
+          ['g0.eth0', 'guest-stack', 4],
+          ['g1.eth0', 'guest-stack', 4],
+        ]);
+      });
+
+      it('knows where those end that it does not', async () => {
+        expect(ends(await growing(5, 2, { hook }))).toEqual([
+          ['g1.eth0', 'guest-stack', 4],
+          ['host.tap0', 'frame-too-long', 4],
+        ]);
+      });
+
+      it('knows that of those, too, that the Rx path’s program sends back', async () => {
+        const result = await growing(100, 3, { hook, rx: 'back' });
+        expect(verdicts(result, 'offload')).toMatchObject({ XDP_TX: 4 });
+        expect(ends(result)).toEqual([
+          ['g1.eth0', 'guest-stack', 4],
+          ['host.tap0', 'frame-too-long', 4],
+        ]);
+      });
+    },
+  );
+
+  it('does not ask a program on the device map’s entry how long it has made a frame', async () => {
+    expect(ends(await growing(100, 2, { hook: 'devmap' }))).toEqual([
+      ['g0.eth0', 'guest-stack', 4],
+      ['g1.eth0', 'guest-stack', 4],
+    ]);
+  });
+
   it('refuses a program at hook devmap that sends frames back, with the reason', async () => {
     const result = await run({ hook: 'devmap', program: 'xdp2' });
     expect(result.attachments).toMatchObject([{ attached: false }]);

@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs';
 import { assemble } from '../bpf/assembler.js';
-import { errnoName } from '../bpf/errno.js';
+import { EMSGSIZE, errnoName } from '../bpf/errno.js';
 import { BPF_PROG_TYPE_RAW_TRACEPOINT, type Program } from '../bpf/program.js';
 import { XdpbedError } from '../core/diagnostic.js';
 import { closeFd, mapInfo, rawTracepointOpen } from './bpf-syscall.js';
@@ -34,10 +34,15 @@ export class RedirectDrops {
 
   /** Frames that a CPU's queue of a CPUMAP had no room for (`xdp_cpumap_enqueue`). Throws as above. */
   static ofCpuMap(mapFd: number): RedirectDrops {
-    const info = mapInfo(mapFd);
-    if (typeof info === 'number')
-      throw new XdpbedError('plugin-failed', `a map tells nothing of itself: ${errnoName(info)}`);
-    return RedirectDrops.#open('xdp_cpumap_enqueue', cpuMapDrops(info.id));
+    return RedirectDrops.#open('xdp_cpumap_enqueue', cpuMapDrops(idOf(mapFd)));
+  }
+
+  /**
+   * Frames that were not taken for a redirect through a device map (`xdp_redirect_err`), since they were longer than the
+   * device's MTU allows: dropped by who redirected them, in nobody else's counters. Throws as above.
+   */
+  static tooLongFor(mapFd: number): RedirectDrops {
+    return RedirectDrops.#open('xdp_redirect_err', redirectErrors(idOf(mapFd), EMSGSIZE));
   }
 
   static #open(tracepoint: string, program: Program): RedirectDrops {
@@ -74,6 +79,13 @@ export class RedirectDrops {
     for (const fd of this.#fds.splice(0).reverse()) closeFd(fd);
     this.#counter.close();
   }
+}
+
+function idOf(mapFd: number): number {
+  const info = mapInfo(mapFd);
+  if (typeof info === 'number')
+    throw new XdpbedError('plugin-failed', `a map tells nothing of itself: ${errnoName(info)}`);
+  return info.id;
 }
 
 /** Byte offsets in structs of the running kernel. */
@@ -143,6 +155,17 @@ function cpuMapDrops(mapId: number): Program {
     r7 = *(u64 *)(r1 +16)
     w7 = w7
     if r7 == 0 goto out`);
+}
+
+/** Arguments of the tracepoint: dev, prog, target, err, map_type, map_id, index. It is of one frame. */
+function redirectErrors(mapId: number, errno: number): Program {
+  return counting(`
+    r6 = *(u64 *)(r1 +40)
+    w6 = w6
+    if r6 != ${mapId} goto out
+    r6 = *(u64 *)(r1 +24)
+    if w6 != ${-errno} goto out
+    r7 = 1`);
 }
 
 /** Adds R7 to the counter, unless `filter` goes to `out` before. */
