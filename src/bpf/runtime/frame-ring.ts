@@ -141,6 +141,8 @@ export class FrameRing {
     if (i32[word + (FRAME_SLOT.fragsLength >> 2)] === 0) {
       const data = i32[word]!;
       const dataEnd = i32[word + 1]!;
+      // Short ones V8 keeps in the object itself: then a slice is cheaper than a view and a copy.
+      if (dataEnd - data <= 64) return u8.slice(data, dataEnd);
       const bytes = freshBytes(dataEnd - data);
       bytes.set(u8.subarray(data, dataEnd));
       return bytes;
