@@ -50,7 +50,7 @@ module.exports = {
       from: { path: '^plugins/([^/]+)/', pathNot: '\\.test\\.ts$' },
       to: {
         path: '^(src|plugins)/',
-        pathNot: `^plugins/$1/|^src/core/(contract/|offload/|clock/|cost-model/|(diagnostic|fresh-bytes)\\.ts$)|^src/(linux|report)/|${PURE}`,
+        pathNot: `^plugins/$1/|^src/core/(contract/|offload/|clock/|cost-model/|measurement/|(diagnostic|fresh-bytes)\\.ts$)|^src/(linux|report)/|${PURE}`,
       },
     },
     {

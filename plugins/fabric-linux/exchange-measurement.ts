@@ -15,7 +15,7 @@ import {
 } from '../../src/linux/index.js';
 import { startServer, type ExchangeAddresses, type ExchangeServer } from './exchange-server.js';
 import type { LinuxGuestNic } from './guest-nic.js';
-import { spread } from './samples.js';
+import { spread } from '../../src/core/measurement/spread.js';
 import type { Topology } from './topology.js';
 import type { Wire } from './wire.js';
 

@@ -1,16 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type {
-  Deployment,
-  HostPlace,
-  MeasuredRate,
-  Measurements,
-  Presence,
-  TrafficReport,
+import {
+  HOP_LIMIT,
+  type Deployment,
+  type HostPlace,
+  type MeasuredRate,
+  type Measurements,
+  type Presence,
+  type TrafficReport,
 } from '../../src/core/contract/fabric.js';
 import type { Binding } from '../../src/core/contract/party.js';
 import type { MeasurePlan, RunPlan } from '../../src/core/contract/plan.js';
 import type { ExchangeResult } from '../../src/core/contract/result.js';
 import type { WorkloadFrame } from '../../src/core/contract/workload.js';
+import { firstFrames } from '../../src/core/measurement/measured-frames.js';
 import { NETWORK_NAMESPACE, type Ledger } from '../../src/linux/index.js';
 import { measureExchanges } from './exchange-measurement.js';
 import type { EarlyBridge } from './early-bridge.js';
@@ -36,15 +38,11 @@ const SETTLE_MS = 250;
 /** Milliseconds after which nobody waits any more for frames that still move: between bursts, and at the end. */
 const LONGEST_TAKING_MS = 1000;
 const LONGEST_SETTLE_MS = 10_000;
-/** Programs of guests in this process that a frame meets at most, as in fabric model. */
-const HOP_LIMIT = 16;
 /** Milliseconds between looks at the guests' taps without traffic of this process. */
 const LEAST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 20;
 /** Milliseconds that a measurement gets to end when it was interrupted; a guest may not answer any more. */
 const MEASURE_END_MS = 3000;
-/** Frames of a workload that rates are measured with. */
-const MOST_FRAMES = 16_384;
 
 export interface LinuxDeploymentParts {
   readonly plan: RunPlan;
@@ -131,7 +129,7 @@ export class LinuxDeployment implements Deployment {
   async #measure(measure: MeasurePlan, frames: Iterable<WorkloadFrame>): Promise<Measurements> {
     const rates: MeasuredRate[] = [];
     const nics = this.nics.filter(({ plan }) => plan.program !== undefined);
-    const workload = measure.frames === 'workload' && nics.length > 0 ? firstFrames(frames) : [];
+    const workload = firstFrames(frames);
     for (const nic of nics) {
       const traffic =
         measure.frames === 'workload' ? workloadTraffic(nic, workload) : uniformTraffic(nic, measure);
@@ -228,14 +226,4 @@ export class LinuxDeployment implements Deployment {
 /** Others, signals among them, get their turn first. */
 function nextTurn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
-}
-
-/** Of a workload as many as are kept in the kernel, some 25 MB. */
-function firstFrames(frames: Iterable<WorkloadFrame>): Uint8Array[] {
-  const first: Uint8Array[] = [];
-  for (const { bytes } of frames) {
-    if (first.length === MOST_FRAMES) break;
-    first.push(bytes);
-  }
-  return first;
 }

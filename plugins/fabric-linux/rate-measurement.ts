@@ -2,26 +2,21 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { MeasuredRate, TrafficReport } from '../../src/core/contract/fabric.js';
 import type { MeasurePlan } from '../../src/core/contract/plan.js';
 import { LOSSES, type EndResult, type Fate } from '../../src/core/contract/result.js';
-import { SENDER_MAC } from '../../src/core/contract/workload.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
-import { formatMac, parseMac } from '../../src/packet/mac-address.js';
-import { buildFrame } from '../../src/packet/frame-builder.js';
+import { framesFor, uniformFrame } from '../../src/core/measurement/measured-frames.js';
+import { median, spread } from '../../src/core/measurement/spread.js';
 import { possibleCpus, setReceiveOffload, type Ledger } from '../../src/linux/index.js';
 import { CountingSink } from './counting-sink.js';
 import { countFlow, type FlowParts } from './flow.js';
 import { FrameEnds } from './frame-ends.js';
 import { Generator } from './generator.js';
 import type { GeneratorTraffic } from './generator-program.js';
-import { median, spread } from './samples.js';
 import type { ReaderAccount, TapGuest } from './tap-guest.js';
 import { ReaderNic, type LinuxGuestNic, type QemuNic } from './guest-nic.js';
 import { TapReader, type TapReaderWork } from './tap-reader.js';
 
 /** Where frames are made, and with them all that the host does of them. */
 const HOST_CPU = 0;
-/** RFC 863, discard. */
-const DISCARD_PORT = 9;
-const SOURCE_PORT = 10_000;
 /** Bytes of frames that the kernel's generator and the wire take: an Ethernet header; an MTU of 1500 and a VLAN tag. */
 const SHORTEST_FRAME = 14;
 const LONGEST_FRAME = 14 + 4 + 1500;
@@ -176,38 +171,20 @@ export class RateMeasurement {
   }
 }
 
-/** Equal UDP frames for a guest nic. */
-export function uniformTraffic(
-  { plan: { mac, ipv4 } }: LinuxGuestNic,
-  { size, flows }: MeasurePlan,
-): GeneratorTraffic {
-  const frame = buildFrame({
-    eth: { src: formatMac(SENDER_MAC), dst: mac },
-    ipv4: { src: '198.18.0.1', dst: ipv4 },
-    // Ports change from frame to frame, where there are several flows: without a checksum they may.
-    udp: { srcPort: SOURCE_PORT, dstPort: DISCARD_PORT, checksum: 0 },
-    size,
-  });
-  return { kind: 'uniform', frame, flows };
+/** Equal UDP frames for a guest nic; ports change from frame to frame, where there are several flows. */
+export function uniformTraffic({ plan }: LinuxGuestNic, measure: MeasurePlan): GeneratorTraffic {
+  return { kind: 'uniform', frame: uniformFrame(plan, measure), flows: measure.flows };
 }
 
 /**
- * Those of the workload's frames that a guest nic gets: for its address, or for a group's.
- * Throws `packet-invalid` when there are none, or one that the wire does not take.
+ * The frames of the workload that a guest nic gets. Throws `packet-invalid` when there are none, or one that the wire
+ * does not take.
  */
 export function workloadTraffic(
-  { node, plan: { mac } }: LinuxGuestNic,
+  { node, plan }: LinuxGuestNic,
   frames: readonly Uint8Array[],
 ): GeneratorTraffic {
-  const address = parseMac(mac);
-  const own = frames.filter(
-    (frame) => (frame[0]! & 1) === 1 || address.every((byte, index) => frame[index] === byte),
-  );
-  if (own.length === 0) {
-    throw new XdpbedError('packet-invalid', `no frame of the workload is for ${node}`, {
-      hint: 'frames: uniform needs none',
-    });
-  }
+  const own = framesFor(node, plan, frames);
   const bad = own.find(({ length }) => length < SHORTEST_FRAME || length > LONGEST_FRAME);
   if (bad !== undefined) {
     throw new XdpbedError(

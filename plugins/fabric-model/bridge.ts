@@ -1,4 +1,4 @@
-import { isGroupMac, MAC_BYTES } from '../../src/packet/mac-address.js';
+import { isGroupMac, MAC_BYTES, macNumber } from '../../src/packet/mac-address.js';
 import type { Frame, FrameAccounting } from './frame-accounting.js';
 import type { Timing } from './timing.js';
 
@@ -31,7 +31,7 @@ export class Bridge {
 
   /** Enters an address as if a frame from it had come in: what a guest's announcement at start-up does. */
   learn(mac: Uint8Array, port: BridgePort): void {
-    if (!isGroupMac(mac)) this.#fdb.set(macNumber(mac, 0), port);
+    if (!isGroupMac(mac)) this.#fdb.set(macNumber(mac), port);
   }
 
   receive(frame: Frame, from: BridgePort): void {
@@ -43,7 +43,7 @@ export class Bridge {
       return;
     }
     if ((bytes[MAC_BYTES]! & 1) === 0) this.#fdb.set(macNumber(bytes, MAC_BYTES), from);
-    const known = (bytes[0]! & 1) === 1 ? undefined : this.#fdb.get(macNumber(bytes, 0));
+    const known = (bytes[0]! & 1) === 1 ? undefined : this.#fdb.get(macNumber(bytes));
     if (known !== undefined && known !== from) {
       known.transmit(frame);
       return;
@@ -57,12 +57,4 @@ export class Bridge {
     const frames = targets.map((_, index) => (index === 0 ? frame : accounting.copy(frame)));
     targets.forEach((port, index) => port.transmit(frames[index]!));
   }
-}
-
-/** 48 bits: exact as a number. */
-function macNumber(bytes: Uint8Array, at: number): number {
-  const high = bytes[at]! * 256 + bytes[at + 1]!;
-  const low =
-    ((bytes[at + 2]! << 24) | (bytes[at + 3]! << 16) | (bytes[at + 4]! << 8) | bytes[at + 5]!) >>> 0;
-  return high * 2 ** 32 + low;
 }

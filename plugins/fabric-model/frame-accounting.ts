@@ -1,4 +1,5 @@
 import type { Picoseconds } from '../../src/core/contract/clock.js';
+import { HOP_LIMIT } from '../../src/core/contract/fabric.js';
 import type { EndResult, Fate } from '../../src/core/contract/result.js';
 import { MAX_LINK_FRAME_BYTES } from '../../src/virtio/index.js';
 
@@ -24,9 +25,6 @@ export class Frame {
   ) {}
 }
 
-/** Hooks one frame may meet. A frame that meets more goes round between programs that send it to each other. */
-export const HOP_LIMIT = 16;
-
 /**
  * Copies that may go on of one frame that was sent: beyond them what is copied ends at the next hook. Programs that
  * send what is flooded to them back to be flooded again would else make more of it than anybody could wait for.
@@ -34,7 +32,7 @@ export const HOP_LIMIT = 16;
 export const COPY_LIMIT = 1024;
 
 /** Told of each frame's end, when it is measured. */
-export type EndObserver = (frame: Frame, place: string, fate: Fate) => void;
+export type EndObserver = (frame: Frame, fate: Fate) => void;
 
 /**
  * Counts where frames begin and end. The conservation check rests on it, so it counts nothing by itself: each
@@ -86,7 +84,7 @@ export class FrameAccounting {
 
   end(frame: Frame, place: string, fate: Fate): void {
     this.#count(place, fate, 1);
-    this.onEnd?.(frame, place, fate);
+    this.onEnd?.(frame, fate);
   }
 
   /** Frames that nothing is left of but their number. */

@@ -56,11 +56,3 @@ export const ModelConfig = Type.Object(
   },
 );
 export type ModelConfig = Static<typeof ModelConfig>;
-
-export const DEFAULT_MODEL_CONFIG: ModelConfig = {
-  costs: {},
-  'sample-ms': 4,
-  'warm-up-ms': 2,
-  'nic-queues': 1,
-  cpus: {},
-};

@@ -9,6 +9,7 @@ import type {
 import type { MeasurePlan } from '../../src/core/contract/plan.js';
 import type { WorkloadFrame } from '../../src/core/contract/workload.js';
 import type { CostModel } from '../../src/core/cost-model/index.js';
+import { firstFrames } from '../../src/core/measurement/measured-frames.js';
 import type { DeploymentParts } from './deployment-parts.js';
 import { NAPI_BUDGET } from './guest-nic.js';
 import { RateMeasurement } from './rate-measurement.js';
@@ -55,12 +56,13 @@ export class ModelDeployment implements Deployment {
     costs: CostModel,
     frames: Iterable<WorkloadFrame>,
   ): Promise<Measurements> {
+    const workload = firstFrames(frames);
     const rates: MeasuredRate[] = [];
     for (const guest of this.#parts.plan.guests) {
       for (const nic of guest.nics) {
         if (nic.program === undefined) continue;
         const node = `${guest.name}.${nic.name}`;
-        rates.push(await new RateMeasurement(this.#parts, costs, node, nic, measure, frames).run());
+        rates.push(await new RateMeasurement(this.#parts, costs, node, nic, measure, workload).run());
       }
     }
     const exchanges = this.#parts.plan.guests.flatMap((guest) =>

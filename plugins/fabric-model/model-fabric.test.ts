@@ -236,6 +236,44 @@ describe('several queues', () => {
   });
 });
 
+describe('rates of several nics', () => {
+  const calibration = new URL('../../testbeds/calibration/rfc-2019.yaml', import.meta.url).pathname;
+  const two = (frames: string): string =>
+    testbed({ guest: ', program: xdp1, placement: host' })
+      .replace('taps: { tap0: {', 'taps: { tap1: {}, tap0: {')
+      .replace('ports: [eth0, tap0]', 'ports: [eth0, tap0, tap1]')
+      .replace(
+        'name: model',
+        `name: model\nplugins: { fabric: { use: model, config: { calibration: ${calibration} } } }`,
+      )
+      .replace(
+        /workload: .*/,
+        `  g1: { nics: { eth0: { tap: tap1, mac: 52:54:00:00:00:03, program: xdp1, placement: host } } }
+workload: { use: udp-flood, config: { frames: 200, size: 200, flows: 3 } }
+measure: { seconds: 0.05, samples: 1, frames: ${frames}, flows: 2 }`,
+      );
+
+  it('are each of the frames of the workload that are for it, of which there is only one', async () => {
+    const { rates } = await run(two('workload'));
+    expect(rates!.map(({ node, size, workloadFrames }) => [node, size, workloadFrames])).toEqual([
+      ['g0.eth0', 200, 100],
+      ['g1.eth0', 200, 100],
+    ]);
+    expect(
+      rates!.map(({ ends }) => ends.filter(({ fate }) => fate === 'xdp-drop').map(({ place }) => place)),
+    ).toEqual([['host.tap0'], ['host.tap1']]);
+    expect(rates!.map(({ unexplained }) => unexplained)).toEqual([0, 0]);
+  });
+
+  it('are of equal frames where nothing else is said', async () => {
+    const { rates } = await run(two('uniform'));
+    expect(rates!.map(({ size, flows }) => [size, flows])).toEqual([
+      [60, 2],
+      [60, 2],
+    ]);
+  });
+});
+
 describe('reading a big map back', () => {
   it('can be ended between two keys', async () => {
     const answers = { ok: true, value: new Uint8Array(4) } as const;

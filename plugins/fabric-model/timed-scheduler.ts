@@ -21,7 +21,6 @@ class Core {
   /** Who ran last: another pays for the change. */
   last: Worker | undefined;
   sliceEnd: Picoseconds = 0;
-  pollEnd: Picoseconds = 0;
   /** Calls off the end of polling. */
   stopPolling: (() => void) | undefined;
 
@@ -34,8 +33,7 @@ class Core {
 /**
  * Turns when things take time: each worker on its CPU, one frame a turn, so that everybody sees of the others what is
  * there by then. A CPU runs on by itself as long as nothing else is due before it is done; what it does to others
- * happens when it has taken its time. Two workers of one CPU take turns by slices; a worker keeps its CPU until it
- * sleeps.
+ * happens when it has taken its time. A worker keeps its CPU until it sleeps, or until its slice is over and others wait.
  */
 export class TimedScheduler implements Scheduler {
   readonly #cores = new Map<VirtualCpu, Core>();
@@ -74,6 +72,8 @@ export class TimedScheduler implements Scheduler {
       const core = this.#coreOf(worker.options.cpu);
       core.waiting.push(worker);
       if (core.running === undefined) this.#dispatch(core);
+      // Nobody looks on while others wait: vhost's busy loop asks need_resched.
+      else if (core.phase === 'polling') this.#leave(core);
     });
   }
 
@@ -118,13 +118,13 @@ export class TimedScheduler implements Scheduler {
         continue;
       }
       const worker = core.running!;
+      if (core.phase === 'working' && core.waiting.length > 0 && cpu.time >= core.sliceEnd) {
+        core.waiting.push(worker);
+        this.#dispatch(core);
+        return;
+      }
       if (worker.options.work(1)) {
         core.phase = 'working';
-        if (core.waiting.length > 0 && cpu.time >= core.sliceEnd && !cpu.hasEffects) {
-          core.waiting.push(worker);
-          this.#dispatch(core);
-          return;
-        }
         continue;
       }
       // It may have found nothing more and yet done something: the end of its batch.
@@ -141,20 +141,22 @@ export class TimedScheduler implements Scheduler {
     }
   }
 
-  /** Whether it looks on: then it is resumed when there is something, or its time is over. */
+  /** Whether it looks on: then it is resumed when there is something, its time is over, or others want the CPU. */
   #startPolling(core: Core, worker: Worker): boolean {
     const { pollTimeout } = worker.options.costs();
-    // Others that wait end it: vhost's busy loop asks need_resched.
     if (worker.options.polls !== true || pollTimeout === 0 || core.waiting.length > 0) return false;
     core.phase = 'polling';
-    core.pollEnd = core.cpu.time + pollTimeout;
-    core.stopPolling = this.clock.at(core.pollEnd, () => {
-      this.#spin(core);
-      core.phase = 'leaving';
-      core.cpu.charge(worker.options.costs().leave);
-      this.#run(core);
-    });
+    core.stopPolling = this.clock.at(core.cpu.time + pollTimeout, () => this.#leave(core));
     return true;
+  }
+
+  /** A worker that was looking on goes to sleep. */
+  #leave(core: Core): void {
+    core.stopPolling!();
+    this.#spin(core);
+    core.phase = 'leaving';
+    core.cpu.charge(core.running!.options.costs().leave);
+    this.#run(core);
   }
 
   /** There is something for a worker that is awake. */

@@ -111,6 +111,7 @@ describe('the table of rates', () => {
         reference: { name: 'RFC', mpps: { 'redirect/guest': 2, 'redirect/host': 9 } },
       },
     };
+    expect(rendered(result).rows[0]![1]).toBe('predicted');
     expect(rendered(result).rows.slice(2)).toEqual([
       ['redirect/guest', '2.05', '1.95 – 2.15', '–', '–', '2.00', '+2.5 %', '–', 'g0.eth0 vhost'],
       ['redirect/host', '8.91', '8.81 – 9.01', '4.35', 'tail-call', '9.00', '−1.0 %', '4.50', 'the wire'],

@@ -34,7 +34,7 @@ function plainRows(rated: readonly Rated[]): Row[] {
   return [
     head([
       ['run'],
-      ['measured', 'Mpps'],
+      [isExplained ? 'predicted' : 'measured', 'Mpps'],
       ['lowest –', 'highest'],
       ['hook'],
       ['offered', 'Mpps'],
@@ -62,7 +62,7 @@ function comparedRows({ axis, baseline, reference }: Comparison, rated: readonly
 
   const header = [
     ['run'],
-    ['measured', 'Mpps'],
+    [isExplained ? 'predicted' : 'measured', 'Mpps'],
     ['lowest –', 'highest'],
     ...(hasBaseline ? [[`÷ ${axis}`, baseline]] : []),
     ...(isPaced ? [['offered', 'Mpps']] : []),

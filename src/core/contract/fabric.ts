@@ -143,6 +143,12 @@ export interface Measurements {
   readonly exchanges: readonly ExchangeResult[];
 }
 
+/**
+ * Programs that one frame meets at most; then it counts as caught in a loop between programs that send it to each other
+ * (fate `hop-limit`).
+ */
+export const HOP_LIMIT = 16;
+
 /** What was measured at one guest nic; program and placement are the plan's to tell. */
 export type MeasuredRate = Omit<RateResult, 'program' | 'placement'>;
 

@@ -1,10 +1,5 @@
+import { HOP_LIMIT } from '../../core/contract/fabric.js';
 import { TCX_ACTION } from './tcx-action.js';
-
-/**
- * Programs on tcx egress that one skb may meet: the limit of fabric `model`. What is sent back (XDP_TX) comes to a bridge
- * again, and programs of two guests may send it to each other for ever, in softirq context.
- */
-export const TCX_HOP_LIMIT = 16;
 
 /**
  * Byte offset of `tc_index` in `struct __sk_buff`, 16 bits that the kernel has for traffic control to use: 0 in a new skb,
@@ -15,13 +10,14 @@ export const TCX_HOP_LIMIT = 16;
 const TC_INDEX = 44;
 
 /**
- * Assembly for the beginning of a tcx program: counts in the skb how many it has met, and drops it beyond the limit, which
+ * Assembly for the beginning of a tcx program: counts in the skb how many it has met, and drops it beyond HOP_LIMIT: what
+ * is sent back (XDP_TX) comes to a bridge again, and programs of two guests may send it to each other for ever. That
  * adds one to the u64 at 0 of a PERCPU_ARRAY. R1 stays, R0 and R2 and 4 bytes of stack are lost.
  */
 export function countHopText(caught: number): string {
   return `
       r2 = *(u32 *)(r1 +${TC_INDEX})
-      if w2 >= ${TCX_HOP_LIMIT} goto caught
+      if w2 >= ${HOP_LIMIT} goto caught
       w2 += 1
       *(u32 *)(r1 +${TC_INDEX}) = r2
       goto fresh

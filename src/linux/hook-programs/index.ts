@@ -10,6 +10,5 @@ export * from './replace-map.js';
 export * from './rewriting.js';
 export * from './route-verdicts.js';
 export { NO_VERDICT_COUNTER, VERDICT_COUNTERS, VERDICT_COUNTERS_MAP } from './verdict-counters.js';
-export { TCX_HOP_LIMIT } from './hop-limit.js';
 export { TCX_ACTION } from './tcx-action.js';
 export { xdpToTcx, type TcxOptions } from './xdp-to-tcx.js';

@@ -37,7 +37,7 @@ export interface TcxOptions {
   readonly counters?: number | undefined;
   /**
    * A PERCPU_ARRAY of one u64, by handle: the program counts in the skb that it has met it, and drops, and counts there,
-   * one that has met TCX_HOP_LIMIT programs. Such frames are in no counter of verdicts.
+   * one that has met HOP_LIMIT programs. Such frames are in no counter of verdicts.
    */
   readonly caught?: number | undefined;
   /**

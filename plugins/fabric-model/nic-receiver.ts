@@ -1,0 +1,74 @@
+import type { Picoseconds } from '../../src/core/contract/clock.js';
+import type { DeploymentParts } from './deployment-parts.js';
+import { NAPI_BUDGET } from './guest-nic.js';
+import { NicQueue, type WireTraffic } from './nic-queue.js';
+import type { TimedScheduler } from './timed-scheduler.js';
+import type { VirtualCpu } from './virtual-cpu.js';
+import { Worker } from './worker.js';
+
+/** One queue of the host's NIC while it is measured, and the softirq that polls it (NAPI). */
+export class NicReceiver {
+  readonly queue: NicQueue;
+  readonly worker: Worker;
+  readonly #parts: DeploymentParts;
+  readonly #scheduler: TimedScheduler;
+  readonly #nic: string;
+  /** Frames of the poll under way. */
+  #polled = 0;
+
+  constructor(
+    parts: DeploymentParts,
+    scheduler: TimedScheduler,
+    readonly cpu: VirtualCpu,
+    traffic: WireTraffic,
+    start: Picoseconds,
+  ) {
+    const { timing, plan } = parts;
+    this.#parts = parts;
+    this.#scheduler = scheduler;
+    this.#nic = plan.host.nics[0]!.name;
+    this.queue = new NicQueue(timing.costs['nic-ring'], traffic, start);
+    this.worker = new Worker({
+      cpu,
+      batch: NAPI_BUDGET,
+      work: () => this.#receive(),
+      costs: () => ({
+        wake: 0,
+        latency: timing.costs['nic-interrupt'],
+        jitter: 0,
+        enter: 0,
+        leave: 0,
+        pollTimeout: 0,
+      }),
+    });
+    this.#expect();
+  }
+
+  /** Cleaning up after a frame that was sent is work of the CPU that polls the NIC. */
+  clean(): void {
+    const { timing } = this.#parts;
+    this.cpu.time = Math.max(this.cpu.time, timing.now);
+    this.cpu.charge(timing.costs['nic-tx-clean']);
+  }
+
+  #receive(): boolean {
+    const { accounting, host, timing } = this.#parts;
+    const received = this.queue.take(timing.now);
+    if (received !== undefined) {
+      if (this.#polled++ === 0) timing.charge(timing.costs['nic-poll']);
+      host.receiveFromWire(this.#nic, accounting.begin(received.bytes, received.arrived));
+    }
+    if (this.#polled >= NAPI_BUDGET || (this.#polled > 0 && received === undefined)) {
+      this.#polled = 0;
+      host.flush();
+    }
+    if (received === undefined) this.#expect();
+    return received !== undefined;
+  }
+
+  /** Has the softirq run when the next frame arrives. */
+  #expect(): void {
+    const { nextAt } = this.queue;
+    if (nextAt !== Infinity) this.#parts.clock.at(nextAt, () => this.#scheduler.wakeAt(this.worker, nextAt));
+  }
+}
