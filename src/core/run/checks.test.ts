@@ -521,6 +521,8 @@ describe('all checks of a testbed', () => {
       percentile: 'p99',
       'at-most-times': 2,
     },
+    { kind: 'near-reference', within: 5, ordered: true, fabric: 'model' },
+    { kind: 'outpaces', axis: 'placement', variant: 'host', baseline: 'guest', 'at-least-times': 1 },
     { kind: 'offload-shields-guest' },
     { kind: 'expect', where: { placement: 'host' }, value: 'audit', equals: 0 },
   ];
@@ -544,6 +546,8 @@ describe('all checks of a testbed', () => {
       ['conservation', false, ['guest: 3 sent + 0 copied, but 0 ended']],
       ['same-across', true, []],
       ['requests-undisturbed', true, []],
+      ['near-reference', true, []],
+      ['outpaces', true, []],
       ['offload-shields-guest', true, []],
       ['expect', true, []],
     ]);
@@ -551,6 +555,8 @@ describe('all checks of a testbed', () => {
       'every frame is accounted for exactly once',
       'verdicts and maps are the same across placement: not looked at, --only left no run for it',
       'p99 of g0.eth0’s requests is at most 2 times that of placement=guest: not looked at, --only left no run for it',
+      'rates on fabric model are within 5 % of the reference, in the same order: not looked at, --only left no run for it',
+      'placement=host has at least 1 times the rate of placement=guest: not looked at, --only left no run for it',
       'frames that an offloaded program did not pass never reach the guest’s virtqueue: not looked at, --only left no run for it',
       'audit is 0 where placement=host: not looked at, --only left no run for it',
     ]);

@@ -31,13 +31,18 @@ export function evaluateCheck(
   missing: readonly MissingRun[] = [],
   reference?: Comparison['reference'],
 ): CheckResult {
-  const needed = missing.filter((run) => isNeeded(check, run, [...runs, ...missing]));
+  const needed = missing.filter((run) => isNeeded(check, run, [...runs, ...missing], reference));
   const result = evaluateOver(check, runs, needed.length > 0, reference);
   const problems = [...result.problems, ...needed.map(({ id, reason }) => `${id}: the run ${reason}`)];
   return { ...result, problems, passed: problems.length === 0 };
 }
 
-function isNeeded(check: CheckSection, run: MissingRun, all: readonly Pick<RunResult, 'axes'>[]): boolean {
+function isNeeded(
+  check: CheckSection,
+  run: MissingRun,
+  all: readonly Pick<RunResult, 'axes'>[],
+  reference: Comparison['reference'],
+): boolean {
   switch (check.kind) {
     case 'conservation':
       return true;
@@ -48,7 +53,7 @@ function isNeeded(check: CheckSection, run: MissingRun, all: readonly Pick<RunRe
     case 'outpaces':
       return [check.variant, check.baseline].includes(run.axes[check.axis] ?? '') && isWhere(check, run);
     case 'near-reference':
-      return false;
+      return reference?.mpps?.[run.id] !== undefined;
     case 'offload-shields-guest':
       return run.offloads;
     case 'expect':
@@ -109,7 +114,7 @@ function evaluateOver(
       const scope = fabric === undefined ? '' : ` on fabric ${fabric}`;
       const description = `rates${scope} are within ${within} % of ${reference?.name ?? 'the reference'}${order}`;
       // Of runs on another fabric it says nothing.
-      const elsewhere = fabric !== undefined && runs.every((run) => run.fabric !== fabric);
+      const elsewhere = fabric !== undefined && runs.length > 0 && runs.every((run) => run.fabric !== fabric);
       return conclude(description, ...nearReference(check, runs, reference), elsewhere);
     }
     case 'outpaces': {
@@ -159,7 +164,7 @@ export function evaluateChecks(
 ): CheckResult[] {
   return checks.map((check) => {
     const result = evaluateCheck(check, runs, missing, reference);
-    const needed = missing.some((run) => isNeeded(check, run, [...runs, ...missing]));
+    const needed = missing.some((run) => isNeeded(check, run, [...runs, ...missing], reference));
     if (!narrowed || needed || result.runs.length > 0) return result;
     const description = `${result.description}: not looked at, --only left no run for it`;
     return { ...result, description, passed: true, problems: [] };

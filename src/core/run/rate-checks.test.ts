@@ -59,6 +59,16 @@ describe('near-reference', () => {
     expect(evaluateCheck(check, elsewhere, [], reference).passed).toBe(false);
     expect(evaluateCheck(check, [run('bridge/guest', undefined)], [], reference).passed).toBe(false);
     expect(evaluateCheck(check, [run('bridge/guest', 1)], []).passed).toBe(false);
+    expect(evaluateCheck({ ...check, fabric: 'model' }, [], [], reference).passed).toBe(false);
+  });
+
+  it('fails for a run with a figure that has no result', () => {
+    const missing = (id: string) => ({ id, axes: {}, offloads: true, reason: 'failed' as const });
+    const runs = [run('bridge/guest', 1)];
+    expect(evaluateCheck(check, runs, [missing('bridge/host')], reference).problems).toEqual([
+      'bridge/host: the run failed',
+    ]);
+    expect(evaluateCheck(check, runs, [missing('bridge/other')], reference).passed).toBe(true);
   });
 });
 
