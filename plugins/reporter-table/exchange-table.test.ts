@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { exampleResult, exampleRun } from '../../src/conformance/reporter/index.js';
 import type { ExchangeResult, ResultDocument, RunResult } from '../../src/core/contract/result.js';
 import { exchangeTables } from './exchange-table.js';
+import { cellsAndNotes } from './testing-tables.js';
 
 const COMMON = { node: 'g0.eth0', streams: 1, guest: 'somebody', seconds: 2 } as const;
 
@@ -31,20 +32,8 @@ function run(id: string, ...exchanges: ExchangeResult[]): RunResult {
   return { ...exampleRun(id), axes: { path: id }, exchanges };
 }
 
-/** Cells of each row without blanks around them, and the notes. */
-function rendered(result: ResultDocument): { rows: string[][]; notes: string[] } {
-  const [table, notes] = exchangeTables(result, false);
-  const rows = (table as string)
-    .split('\n')
-    .filter((line) => line.startsWith('│'))
-    .map((line) =>
-      line
-        .split('│')
-        .slice(1, -1)
-        .map((text) => text.trim()),
-    );
-  return { rows, notes: (notes as { text: string }[]).map(({ text }) => text.trim()) };
-}
+const rendered = (result: ResultDocument): ReturnType<typeof cellsAndNotes> =>
+  cellsAndNotes(exchangeTables(result, false));
 
 describe('the table of exchanges', () => {
   it('is not there when none was measured', () => {

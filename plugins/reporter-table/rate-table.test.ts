@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { exampleResult, exampleRun } from '../../src/conformance/reporter/index.js';
 import type { RateResult, ResultDocument, RunResult } from '../../src/core/contract/result.js';
 import { rateTables } from './rate-table.js';
+import { cellsAndNotes } from './testing-tables.js';
 
 function rate(median: number, changes: Partial<RateResult> = {}): RateResult {
   return {
@@ -28,20 +29,8 @@ function run(placement: 'guest' | 'host', ...rates: RateResult[]): RunResult {
   return { ...exampleRun(`redirect/${placement}`), axes: { case: 'redirect', placement }, rates };
 }
 
-/** Cells of each row without blanks around them, and the notes. */
-function rendered(result: ResultDocument): { rows: string[][]; notes: string[] } {
-  const [table, notes] = rateTables(result, false);
-  const rows = (table as string)
-    .split('\n')
-    .filter((line) => line.startsWith('│'))
-    .map((line) =>
-      line
-        .split('│')
-        .slice(1, -1)
-        .map((text) => text.trim()),
-    );
-  return { rows, notes: (notes as { text: string }[]).map(({ text }) => text.trim()) };
-}
+const rendered = (result: ResultDocument): ReturnType<typeof cellsAndNotes> =>
+  cellsAndNotes(rateTables(result, false));
 
 describe('the table of rates', () => {
   it('is not there when nothing was measured', () => {
