@@ -112,9 +112,9 @@ function evaluateOver(
       const { within, ordered, fabric } = check;
       const order = ordered ? ', in the same order' : '';
       const scope = fabric === undefined ? '' : ` on fabric ${fabric}`;
-      const description = `rates${scope} are within ${within} % of ${reference?.name ?? 'the reference'}${order}`;
-      // Of runs on another fabric it says nothing.
       const elsewhere = fabric !== undefined && runs.length > 0 && runs.every((run) => run.fabric !== fabric);
+      const unseen = elsewhere ? ': not looked at, the runs are on another' : '';
+      const description = `rates${scope} are within ${within} % of ${reference?.name ?? 'the reference'}${order}${unseen}`;
       return conclude(description, ...nearReference(check, runs, reference), elsewhere);
     }
     case 'outpaces': {
