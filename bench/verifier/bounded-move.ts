@@ -2,7 +2,7 @@ import * as op from '../../src/bpf/opcodes.js';
 import type { Insn } from '../../src/bpf/insn.js';
 import type { VerifyRequest } from '../../src/core/contract/verifier.js';
 import type { AbstractVerifierConfig } from '../../plugins/verifier-abstract/config.js';
-import { Kind } from '../../plugins/verifier-abstract/value.js';
+import { Kind, type Value } from '../../plugins/verifier-abstract/value.js';
 import { inEveryState } from './every-state.js';
 import { replaceInsns } from './replace-insns.js';
 
@@ -42,8 +42,8 @@ export interface Told {
 }
 
 /**
- * The same program, in which each number that moves a pointer on a path is compared with the bounds that `abstract` has of it, and
- * corrected if it were outside: what else a verifier knows, it knows these then. It does the same if no correction is
+ * The same program, in which each number that moves a pointer on a path, or is what a function returns, is compared with the bounds
+ * that `abstract` has of it, and corrected if it were outside: what else a verifier knows, it knows these then. It does the same if no correction is
  * reached. Undefined if there is none to tell.
  */
 export async function withBoundsTold(
@@ -55,8 +55,7 @@ export async function withBoundsTold(
   const rows = new Map<number, readonly Insn[]>();
   for (const at of new Set(path)) {
     const insn = program.insns[at]!;
-    if (!isSum(insn)) continue;
-    const bounds = await boundsOfMove(config, request, at);
+    const bounds = await boundsAt(config, request, at, numberAt(insn));
     if (bounds === undefined) continue;
     const { register, min, max } = bounds;
     rows.set(at, [...withinOr(op.BPF_JGE, register, min), ...withinOr(op.BPF_JLE, register, max), insn]);
@@ -77,21 +76,35 @@ function withinOr(comparison: number, register: number, bound: number): Insn[] {
   ];
 }
 
-/** The number that moves a pointer at an insn, and its bounds over all states there, if they fit an immediate. */
-async function boundsOfMove(
+type NumberAt = (registers: readonly Value[]) => number | undefined;
+
+/** Which register's number is of interest before an insn, in a state. */
+function numberAt(insn: Insn): NumberAt | undefined {
+  const { opcode, dst, src } = insn;
+  if (opcode === op.OP_EXIT) return () => 0;
+  if (!isSum(insn)) return undefined;
+  return (values) => {
+    const { isPointer } = values[dst]!;
+    return isPointer === values[src]!.isPointer ? undefined : isPointer ? src : dst;
+  };
+}
+
+/** The register of a number before an insn, and its bounds over all states there, if they fit an immediate. */
+async function boundsAt(
   config: AbstractVerifierConfig,
   request: VerifyRequest,
   at: number,
+  numberIn: NumberAt | undefined,
 ): Promise<{ readonly register: number; readonly min: number; readonly max: number } | undefined> {
-  const { dst, src } = request.program.insns[at]!;
+  if (numberIn === undefined) return undefined;
   const registers = new Set<number>();
   let min = BigInt(MOST);
   let max = 0n;
   const isKnown = await inEveryState(config, request, at, (values) => {
-    const [a, b] = [values[dst]!, values[src]!];
-    const number = a.isPointer ? b : a;
-    if (a.isPointer === b.isPointer || number.kind !== Kind.Scalar) return false;
-    registers.add(a.isPointer ? src : dst);
+    const register = numberIn(values);
+    const number = register === undefined ? undefined : values[register]!;
+    if (number?.kind !== Kind.Scalar) return false;
+    registers.add(register!);
     if (number.scalar.umin < min) min = number.scalar.umin;
     if (number.scalar.umax > max) max = number.scalar.umax;
     return max <= BigInt(MOST);

@@ -10,7 +10,7 @@ export const CLASSES = {
   'dead code':
     'on a way that `abstract` has proved nobody takes, by ranges that the kernel does not have (shifts by registers, divisions, constants)',
   precision:
-    'an offset or size of which `abstract` knows the one value that it can have, and the kernel a range; or what a pointer is moved by, of which `abstract` has bounds and the kernel has none, or wider ones: it accepts the program when comparisons that change nothing tell it those',
+    'an offset or size of which `abstract` knows the one value that it can have, and the kernel a range; or what a pointer is moved by, of which `abstract` has bounds and the kernel has none, or wider ones, or what a callback returns: it accepts the program when comparisons that change nothing tell it those',
   'beyond the end':
     'a pointer that was found to lie beyond the end of the packet, moved back to bytes that an earlier comparison covers: the kernel forgets that one',
   complexity: 'more insns or branches to look at than the kernel has patience for',

@@ -180,6 +180,27 @@ describe('what it means that only the kernel rejects', () => {
     expect(await withBoundsTold(DEFAULT_CONFIG, request, [0, 1, 2, 11])).toBeUndefined();
   });
 
+  it('is precision where what a callback returns is known by a division', async () => {
+    const kernel = await openKernelVerifier(false);
+    if (typeof kernel === 'string') return;
+    const returns = (last: string) =>
+      requestOf(
+        `r1 = 4\n r2 = subprog[cb]\n r3 = 0\n r4 = 0\n call bpf_loop\n r0 = 2\n exit\n cb: r0 = 7\n ${last}\n exit`,
+      );
+    const request = returns('r0 /= 7');
+    const judges = { abstract, kernel };
+    const generated = caseOf(request.program);
+    const kernels = await kernel.verify(request);
+    expect(kernels).toMatchObject({ accepted: false, code: 'callback-invalid' });
+    const meaning = await meaningOf({ guest: judges, root: judges }, 'guest', generated, {
+      abstract: { verification: await abstract.verify(request), program: 0 },
+      kernel: { verification: kernels, program: 0 },
+    });
+    expect(meaning).toBe('precision');
+    // It is not what the kernel takes anyway: it takes no more than 1.
+    expect((await abstract.verify(returns('r0 /= 3'))).accepted).toBe(false);
+  });
+
   it('is precision where the kernel accepts with the bounds of abstract, and safety where it then does not', async () => {
     const kernel = await openKernelVerifier(false);
     if (typeof kernel === 'string') return;

@@ -128,8 +128,8 @@ function movedPointer(
       { registers, suggestion: 'add a negative number: r2 += -8 instead of r2 -= 8' },
     );
   }
-  if (by.isConst && by.value === 0n) return base;
-  if (!isMemoryPointer(base) && base.kind !== Kind.Context) {
+  const isBy0 = by.isConst && by.value === 0n;
+  if (!isMemoryPointer(base) && base.kind !== Kind.Context && !(isBy0 && bearsMoveBy0(base, subtract))) {
     sim.reject(
       'pointer-arithmetic',
       `R${pointerRegister} is ${describeKind(base)}, which no arithmetic is allowed on`,
@@ -141,6 +141,7 @@ function movedPointer(
       },
     );
   }
+  if (isBy0) return base;
   const constant = by.constant;
   if (constant !== undefined) {
     const signed = BigInt.asIntN(64, constant) * (subtract ? -1n : 1n);
@@ -172,6 +173,12 @@ function movedPointer(
   rejectUnbounded(sim, base, scalar, pointerRegister, numberRegister);
   const isPacket = base.kind === Kind.Packet || base.kind === Kind.PacketMeta;
   return isPacket ? base.with({ scalar, id: sim.newId(), range: 0 }) : base.with({ scalar });
+}
+
+/** What the kernel lets be moved by 0, and by nothing else (adjust_ptr_min_max_vals in kernel/bpf/verifier.c). */
+function bearsMoveBy0({ kind }: Value, subtract: boolean): boolean {
+  if (kind === Kind.Map) return !subtract;
+  return kind === Kind.Function || kind === Kind.PacketLow;
 }
 
 function rejectUnbounded(

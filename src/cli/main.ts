@@ -1,7 +1,12 @@
 #!/usr/bin/env node
+import { setFlagsFromString } from 'node:v8';
 import { EXIT } from '../core/diagnostic.js';
 import { runCommandLine } from './command-line.js';
 import { processTerminal } from './terminal.js';
+
+// The young generation is collected by several threads otherwise, each waiting for the last. What a guest's program keeps the
+// other cores busy with then delays what other guests ask for (docs/decisions/0014).
+setFlagsFromString('--no-parallel-scavenge');
 
 const interruption = new AbortController();
 const onSignal = (): void => {

@@ -9,6 +9,7 @@ describe('testbed noisy-neighbour', () => {
   it('lets no guest feel that another sends slow programs', async () => {
     const set = [
       'host.verification.milliseconds=1500',
+      `${QUIET}.warm-up=0`,
       `${QUIET}.seconds=3`,
       `${QUIET}.per-second=200`,
       `${NOISY}.seconds=2`,

@@ -195,6 +195,7 @@ describe("a guest's agent, asked by the host", () => {
     const order = (seconds: number, signal: AbortSignal): RequestsOrder => ({
       ask: { kind: 'lookup', map: 'rxcnt' },
       perSecond: 200,
+      warmUp: 0,
       seconds,
       signal,
     });
@@ -211,6 +212,7 @@ describe("a guest's agent, asked by the host", () => {
     const load = await driver.sendRequests({
       ask: { kind: 'load', install: await request('xdp2', 'host') },
       perSecond: undefined,
+      warmUp: 0,
       seconds: 0.05,
       signal: new AbortController().signal,
     });

@@ -182,10 +182,11 @@ export class GuestAgent {
     const abort = new AbortController();
     this.#cancellable.set(id, abort);
     try {
-      const { perSecond, seconds } = order;
+      const { perSecond, warmUp, seconds } = order;
       const report = await this.#nic(nic).sendRequests({
         ask,
         perSecond,
+        warmUp,
         seconds,
         signal: abort.signal,
       });

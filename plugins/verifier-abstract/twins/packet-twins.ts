@@ -161,6 +161,12 @@ export const PACKET_TWINS: readonly Twin[] = [
     accepted: `${PACKET} r2 += 4\n r0 = 2\n if r2 > r3 goto out\n out: exit`,
   },
   {
+    name: 'data_end moved by 0',
+    code: 'pointer-arithmetic',
+    rejected: `${PACKET} r3 += 0\n r0 = 2\n if r2 > r3 goto out\n out: exit`,
+    accepted: `${PACKET} r2 += 0\n r0 = 2\n if r2 > r3 goto out\n out: exit`,
+  },
+  {
     name: 'length of the packet on 32 bits, with another pointer in it',
     code: 'pointer-leak',
     rejected: `${PACKET} w4 = w3\n r4 -= r2\n w0 = w4\n exit`,

@@ -69,6 +69,12 @@ export const VALUE_TWINS: readonly Twin[] = [
     accepted: `${PACKET} r3 -= r2\n ${PASS}`,
   },
   {
+    name: 'a map moved down by 0',
+    code: 'pointer-arithmetic',
+    rejected: `*(u32 *)(r10 -4) = 0\n r2 = r10\n r2 += -4\n r1 = map[values]\n r1 -= 0\n call bpf_map_lookup_elem\n ${PASS}`,
+    accepted: `*(u32 *)(r10 -4) = 0\n r2 = r10\n r2 += -4\n r1 = map[values]\n r1 += 0\n call bpf_map_lookup_elem\n ${PASS}`,
+  },
+  {
     name: 'offset far out of bounds',
     code: 'pointer-offset-unbounded',
     rejected: `${PACKET} r4 = 0x100000000ll\n r2 += r4\n ${PASS}`,

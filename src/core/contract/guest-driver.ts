@@ -1,4 +1,4 @@
-import type { Placement, ProgramPlan } from './plan.js';
+import type { Placement, ProgramPlan, RequestTimes } from './plan.js';
 import type { VerdictCounts } from './result.js';
 
 /**
@@ -21,15 +21,12 @@ export interface GuestDriver {
   close(): Promise<void>;
 }
 
-export interface RequestsOrder {
+export interface RequestsOrder extends RequestTimes {
   readonly ask:
     /** Reads the first element of a map of the program that is attached. */
     | { readonly kind: 'lookup'; readonly map: string }
     /** Loads a program and offloads it, in place of the one before. */
     | { readonly kind: 'load'; readonly install: InstallRequest };
-  /** When requests are due; undefined: each is sent when the one before is answered. */
-  readonly perSecond: number | undefined;
-  readonly seconds: number;
   /** Fires when the run was interrupted. */
   readonly signal: AbortSignal;
 }

@@ -187,14 +187,21 @@ export interface GuestNicPlan {
   readonly requests: RequestsPlan | undefined;
 }
 
-export interface RequestsPlan {
+/** When a guest's requests are sent. */
+export interface RequestTimes {
+  /** When requests are due; undefined: each is sent when the one before is answered. */
+  readonly perSecond: number | undefined;
+  /** Seconds of requests before those that are counted and timed. */
+  readonly warmUp: number;
+  /** Seconds of requests that are counted and timed. */
+  readonly seconds: number;
+}
+
+export interface RequestsPlan extends RequestTimes {
   /** `lookup`: the first element of this map of the nic's program. `load`: this program, again and again. */
   readonly kind: 'lookup' | 'load';
   /** Name of the map in the object, or of the program in the testbed. */
   readonly name: string;
-  /** When requests are due; undefined: each is sent when the one before is answered. */
-  readonly perSecond: number | undefined;
-  readonly seconds: number;
 }
 
 export interface ProgramPlan {

@@ -101,9 +101,9 @@ export class LocalGuestDriver implements GuestDriver {
     return contents;
   }
 
-  async sendRequests({ ask, perSecond, seconds, signal }: RequestsOrder): Promise<RequestsReport> {
+  async sendRequests({ ask, ...when }: RequestsOrder): Promise<RequestsReport> {
     const send = ask.kind === 'load' ? this.#loading(ask.install) : await this.#lookingUp(ask.map);
-    return sendSeries({ send, perSecond, seconds, signal });
+    return sendSeries({ send, ...when });
   }
 
   #loading({ program, object }: InstallRequest): RequestSeries['send'] {

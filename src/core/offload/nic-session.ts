@@ -187,9 +187,9 @@ export class NicSession {
     if (this.#driver.sendRequests === undefined) {
       throw new XdpbedError('host-unsupported', `${this.node}: this guest cannot be told to send requests`);
     }
-    const { kind, name, perSecond, seconds } = plan;
+    const { kind, name, perSecond, warmUp, seconds } = plan;
     const ask = kind === 'load' ? { kind, install: load! } : { kind, map: name };
-    const report = await this.#driver.sendRequests({ ask, perSecond, seconds, signal });
+    const report = await this.#driver.sendRequests({ ask, perSecond, warmUp, seconds, signal });
     const { sent, refused, refusal, latency } = report;
     this.#requests = {
       node: this.node,

@@ -6,12 +6,30 @@ const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(
 describe('a series of requests', () => {
   it('has as many as are due in its time', async () => {
     let calls = 0;
-    const report = await sendSeries({ send: async () => void calls++, perSecond: 500, seconds: 0.2 });
+    const report = await sendSeries({
+      send: async () => void calls++,
+      perSecond: 500,
+      warmUp: 0,
+      seconds: 0.2,
+    });
     expect(calls).toBe(100);
     expect(report).toMatchObject({ sent: 100, refused: 0, refusal: undefined });
     const { p50, p90, p99, max } = report.latency!;
     expect(p50).toBeGreaterThan(0);
     expect([p50, p90, p99, max]).toEqual([p50, p90, p99, max].sort((a, b) => a - b));
+  });
+
+  it('neither counts nor times those of its warm-up', async () => {
+    let calls = 0;
+    const report = await sendSeries({
+      // Whatever is slow or refused before does not count.
+      send: async () => (calls++ < 20 ? (await wait(1), 'EPERM') : undefined),
+      perSecond: 400,
+      warmUp: 0.1,
+      seconds: 0.1,
+    });
+    expect(calls).toBe(80);
+    expect(report).toMatchObject({ sent: 40, refused: 0, refusal: undefined });
   });
 
   it('counts a late answer for all that had to wait for it', async () => {
@@ -20,6 +38,7 @@ describe('a series of requests', () => {
       // The first is late by a fifth of a second: so are, ever less, the 99 that were due meanwhile.
       send: async () => (calls++ === 0 ? (await wait(200), undefined) : undefined),
       perSecond: 500,
+      warmUp: 0,
       seconds: 0.2,
     });
     expect(report.sent).toBe(100);
@@ -38,6 +57,7 @@ describe('a series of requests', () => {
         return undefined;
       },
       perSecond: undefined,
+      warmUp: 0,
       seconds: 0.1,
     });
     expect(most).toBe(1);
@@ -52,6 +72,7 @@ describe('a series of requests', () => {
     const report = await sendSeries({
       send: async () => [undefined, 'EPERM', 'EACCES', 'EACCES'][calls++ % 4],
       perSecond: 400,
+      warmUp: 0,
       seconds: 0.1,
     });
     expect(report).toMatchObject({ sent: 40, refused: 30, refusal: 'EACCES' });
@@ -60,7 +81,7 @@ describe('a series of requests', () => {
   it('sends none in no time, and says so', async () => {
     const send = () => Promise.reject(new Error('sent'));
     for (const perSecond of [undefined, 1000]) {
-      expect(await sendSeries({ send, perSecond, seconds: 0 })).toEqual({
+      expect(await sendSeries({ send, perSecond, warmUp: 0, seconds: 0 })).toEqual({
         sent: 0,
         refused: 0,
         refusal: undefined,
@@ -78,6 +99,7 @@ describe('a series of requests', () => {
         return undefined;
       },
       perSecond: 100,
+      warmUp: 0,
       seconds: 3600,
       signal: abort.signal,
     });

@@ -1,13 +1,10 @@
 import { createHistogram } from 'node:perf_hooks';
 import type { RequestLatency, RequestsReport } from '../contract/guest-driver.js';
+import type { RequestTimes } from '../contract/plan.js';
 
-export interface RequestSeries {
+export interface RequestSeries extends RequestTimes {
   /** Sends one request; undefined when it was done, else why not. */
   readonly send: () => Promise<string | undefined>;
-  /** When requests are due; undefined: one after the other. */
-  readonly perSecond: number | undefined;
-  /** After which none is sent any more. */
-  readonly seconds: number;
   /** Ends the series early, as if its time were over. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -19,6 +16,7 @@ export interface RequestSeries {
 export async function sendSeries({
   send,
   perSecond,
+  warmUp,
   seconds,
   signal,
 }: RequestSeries): Promise<RequestsReport> {
@@ -27,15 +25,17 @@ export async function sendSeries({
   let sent = 0;
   let refused = 0;
   const start = performance.now();
-  const end = start + seconds * 1000;
-  for (;;) {
+  const warm = start + warmUp * 1000;
+  const end = warm + seconds * 1000;
+  for (let n = 0; ; n++) {
     // A turn of the loop between any two: whoever else has something to do may do it.
     await untilDue(0, signal);
-    const due = perSecond === undefined ? performance.now() : start + (sent * 1000) / perSecond;
+    const due = perSecond === undefined ? performance.now() : start + (n * 1000) / perSecond;
     if (due >= end) break;
     await untilDue(due, signal);
     if (signal?.aborted === true) break;
     const reason = await send();
+    if (due < warm) continue;
     sent++;
     latency.record(Math.max(1, Math.round((performance.now() - due) * 1e6)));
     if (reason === undefined) continue;

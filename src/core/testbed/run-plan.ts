@@ -95,10 +95,11 @@ export function buildGuestPlans(testbed: Testbed, fabric: Pick<Plugin, 'guests'>
 /** That exactly one thing is asked for has been seen to with the wiring. */
 function requestsPlan(section: RequestsSection | undefined): RequestsPlan | undefined {
   if (section === undefined) return undefined;
-  const { lookup, load, 'per-second': perSecond, seconds } = section;
+  const { lookup, load, 'per-second': perSecond, 'warm-up': warmUp, seconds } = section;
+  const times = { perSecond, warmUp, seconds };
   return lookup === undefined
-    ? { kind: 'load', name: load ?? '', perSecond, seconds }
-    : { kind: 'lookup', name: lookup, perSecond, seconds };
+    ? { kind: 'load', name: load ?? '', ...times }
+    : { kind: 'lookup', name: lookup, ...times };
 }
 
 /** Unknown names have been reported with the wiring's problems; they offer nothing. */

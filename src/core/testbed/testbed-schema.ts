@@ -262,6 +262,12 @@ export const RequestsSection = Type.Object(
         description: 'how many are due in a second; left out, each is sent when the one before is answered',
       }),
     ),
+    'warm-up': Type.Number({
+      minimum: 0,
+      maximum: 60,
+      default: 0,
+      description: 'seconds of requests before, which are neither counted nor timed',
+    }),
     seconds: Type.Number({
       minimum: 0,
       maximum: 3600,

@@ -1,5 +1,11 @@
 import { ByteQueue } from '../../virtio/index.js';
-import type { ExchangePlan, MapPreset, Placement, ProgramPlan } from '../../core/contract/plan.js';
+import type {
+  ExchangePlan,
+  MapPreset,
+  Placement,
+  ProgramPlan,
+  RequestTimes,
+} from '../../core/contract/plan.js';
 
 /**
  * What host and guest agent say to each other over a virtio-serial port of its own. A message, little-endian:
@@ -87,13 +93,11 @@ export interface ServedCounts {
   readonly bytes: number;
 }
 
-export type RequestsText = {
-  readonly perSecond: number | undefined;
-  readonly seconds: number;
-} & (
-  | { readonly kind: 'lookup'; readonly map: string }
-  | { readonly kind: 'load'; readonly program: ProgramText; readonly placement: Placement }
-);
+export type RequestsText = RequestTimes &
+  (
+    | { readonly kind: 'lookup'; readonly map: string }
+    | { readonly kind: 'load'; readonly program: ProgramText; readonly placement: Placement }
+  );
 
 export type AgentMethod = keyof AgentMethods;
 

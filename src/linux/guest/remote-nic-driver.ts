@@ -136,8 +136,7 @@ export class RemoteNicDriver implements RemoteDriver {
     return { commands: Object.fromEntries(named), acks };
   }
 
-  async sendRequests({ ask, perSecond, seconds, signal }: RequestsOrder): Promise<RequestsReport> {
-    const when = { perSecond, seconds };
+  async sendRequests({ ask, signal, ...when }: RequestsOrder): Promise<RequestsReport> {
     if (ask.kind === 'load') this.#knowMaps(ask.install);
     const order =
       ask.kind === 'lookup'
@@ -149,7 +148,7 @@ export class RemoteNicDriver implements RemoteDriver {
             placement: ask.install.placement,
           };
     const { id, answer } = this.#agent.start('send-requests', { nic: this.#nic, order }, Report, {
-      within: seconds * 1000 + WITHIN.install,
+      within: (when.warmUp + when.seconds) * 1000 + WITHIN.install,
       attached: ask.kind === 'load' ? ask.install.object : undefined,
     });
     const cancel = (): void => {
