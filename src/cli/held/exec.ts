@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { XdpbedError } from '../../core/diagnostic.js';
-import { canBeEntered, insideRun } from '../../linux/index.js';
+import { canBeEntered, insideRun } from '../../linux/enter-run.js';
 import type { CliContext } from '../cli-context.js';
 import { findRun } from './held-runs.js';
 
