@@ -190,15 +190,20 @@ class Campaign {
     return false;
   }
 
-  /** Empty as soon as nothing is left, or what is still there after a while. */
+  /**
+   * Empty as soon as nothing is left, or what is still there after a while. What is somebody else's comes and goes meanwhile,
+   * and looks like nobody's when it goes between the list of objects and that of who has them: it is not there each time.
+   */
   async #problems(): Promise<string[]> {
+    let lasting: string[] | undefined;
     for (const until = performance.now() + GONE_MS; ;) {
-      const problems = [
+      const now = [
         ...leftBehind(this.#before, this.#runs),
         ...processesWith(this.#token).map((pid) => `process ${pid}`),
         ...ledgerFiles(this.#state).map((name) => `file ${name}`),
       ];
-      if (problems.length === 0 || performance.now() > until) return problems;
+      lasting = lasting?.filter((problem) => now.includes(problem)) ?? now;
+      if (lasting.length === 0 || performance.now() > until) return lasting;
       await sleep(20);
     }
   }

@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -32,11 +33,18 @@ function modulesOf(...args: string[]): Set<string> {
   expect(args[0] === 'doctor' && status === 3 ? 0 : status, stderr).toBe(0);
   const urls = output[3]!.trimEnd().split('\n');
   return new Set(
-    urls.map((url) => {
+    urls.flatMap((url) => {
       const [, library] = /\/node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(url) ?? [];
-      return library ?? url.slice(url.indexOf('/dist/') + '/dist/'.length);
+      return library === undefined ? modulesIn(new URL(url)) : [library];
     }),
   );
+}
+
+/** The modules whose code a file of `dist` holds: its own, or those that a chunk says. */
+function modulesIn(file: URL): string[] {
+  const said = readFileSync(file, 'utf8').matchAll(/^\/\/ ((?:src|plugins)\/\S+\.js)$/gm);
+  const chunk = [...said].map(([, module]) => module!);
+  return chunk.length > 0 ? chunk : [file.href.slice(file.href.indexOf('/dist/') + '/dist/'.length)];
 }
 
 const libraries = (modules: Set<string>): string[] =>
@@ -90,5 +98,39 @@ describe('a command imports what it runs (of the built package: npm run build)',
     expect(libraries(modules)).not.toContain('@sinclair/typebox');
     expect(libraries(modules)).not.toContain('ajv');
     expect(libraries(modules)).not.toContain('yaml');
+  });
+});
+
+describe('the built package', () => {
+  const dist = new URL('dist/', root);
+
+  it('holds the code of each module once, whoever imports it', async () => {
+    const files = readdirSync(dist, { recursive: true, encoding: 'utf8' }).filter((file) =>
+      /^(src|plugins|chunks)\/.*\.js$/.test(file),
+    );
+    const declaring = (what: RegExp): string[] =>
+      files.filter((file) => what.test(readFileSync(new URL(file, dist), 'utf8')));
+    // A class that `instanceof` is asked of, one that tsyringe knows, a map that plugins share.
+    for (const what of [/^(export )?class XdpbedError /m, /^(export )?class PluginInstances /m]) {
+      expect(declaring(what)).toHaveLength(1);
+    }
+    const chunks = files.map((file) => modulesIn(new URL(file, dist))).filter(({ length }) => length > 1);
+    const modules = chunks.flat();
+    expect(chunks.length).toBeGreaterThan(20);
+    expect(modules.length).toBeGreaterThan(2 * chunks.length);
+    expect(new Set(modules).size).toBe(modules.length);
+  });
+
+  it('has every module by its path, and what entry points export is what that exports', async () => {
+    const load = (file: string): Promise<Record<string, unknown>> =>
+      import(new URL(file, dist).href) as Promise<Record<string, unknown>>;
+    const [all, diagnostic, injection, linux, ledger] = await Promise.all(
+      ['index', 'core/diagnostic', 'core/contract/injection', 'linux/index', 'linux/ledger'].map((name) =>
+        load(`src/${name}.js`),
+      ),
+    );
+    expect(all!.XdpbedError).toBe(diagnostic!.XdpbedError);
+    expect(all!.injectable).toBe(injection!.injectable);
+    expect(linux!.Ledger).toBe(ledger!.Ledger);
   });
 });
