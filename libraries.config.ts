@@ -7,12 +7,14 @@ const here = (path: string): string => fileURLToPath(new URL(path, import.meta.u
 
 /**
  * Libraries of many small modules, and what is imported of each. Node takes 0.3 ms and more to find, read and link a
- * module, and of these there are 340, in each process. Not those that have to be the same as a plugin's own, as
+ * module, and of these there are 500, most of them in each process. Not those that have to be the same as a plugin's own, as
  * tsyringe has, which knows a class by what its own decorators have noted of it.
  */
-const LIBRARIES: Readonly<Record<string, { readonly names: string; readonly license: string }>> = {
+const LIBRARIES: Readonly<Record<string, { readonly names: string; readonly license?: string }>> = {
   '@sinclair/typebox': { names: 'Type', license: 'license' },
+  '@sinclair/typebox/value': { names: 'Value' },
   ajv: { names: 'Ajv', license: 'LICENSE' },
+  'pure-rand': { names: 'xoroshiro128plus', license: 'LICENSE' },
   yaml: {
     names:
       'Composer, isAlias, isCollection, isMap, isPair, isScalar, isSeq, Lexer, LineCounter, parseDocument, Parser',
@@ -20,7 +22,7 @@ const LIBRARIES: Readonly<Record<string, { readonly names: string; readonly lice
   },
 };
 
-const fileOf = (library: string): string => library.replace(/^@.*\//, '');
+const fileOf = (library: string): string => library.replace(/^@[^/]*\//, '').replace('/', '-');
 const VIRTUAL = '\0library:';
 
 /** Each library as one module of what is imported of it. */
@@ -56,7 +58,8 @@ function linked(): Plugin {
         );
         if (changed !== text) writeFileSync(path, changed);
       }
-      const licenses = Object.entries(LIBRARIES).map(([library, { license }]) => {
+      const licenses = Object.entries(LIBRARIES).flatMap(([library, { license }]) => {
+        if (license === undefined) return [];
         const text = readFileSync(here(`./node_modules/${library}/${license}`), 'utf8');
         return `${library}\n\n${text.trim()}\n`;
       });

@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { constants, setPriority, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,9 +11,15 @@ import { randomStream } from '../../src/core/run/random.js';
 import { endRun, prune, readLedgers } from '../../src/linux/index.js';
 import { leftBehind, ledgerFiles, machineState, processesWith, type MachineState } from './machine.js';
 
-/** What is killed: a command under way, or the process that holds a run (`held`) after `up`. */
-export const VICTIMS = ['run', 'measure', 'up', 'held', 'down'] as const;
+/**
+ * What is killed: a command under way, or the process that holds a run (`held`) after `up`. In every second run that is
+ * taken down a command of `exec` is at work.
+ */
+export const VICTIMS = ['run', 'measure', 'up', 'held', 'exec', 'down'] as const;
 export type Victim = (typeof VICTIMS)[number];
+type Command = Exclude<Victim, 'held'>;
+/** What `exec` runs: it does not end, and leaves another behind that does not, either. */
+const ENDLESS = ['sh', '-c', '(setsid sleep 600 &); exec sleep 600'];
 
 export interface Kill {
   readonly index: number;
@@ -67,7 +74,7 @@ class Campaign {
   readonly #runs = new Set<string>();
   readonly #random: () => number;
   /** Milliseconds that a command takes from its start to its ledger, and from there to its end. */
-  readonly #durations = new Map<Victim, { readonly toLedger: number; readonly toEnd: number }>();
+  readonly #durations = new Map<Command, { readonly toLedger: number; readonly toEnd: number }>();
 
   constructor(options: CampaignOptions) {
     this.#options = options;
@@ -83,7 +90,7 @@ class Campaign {
       if (run !== undefined) this.#runs.add(run);
     });
     try {
-      for (const victim of ['run', 'measure', 'up', 'down'] as const) {
+      for (const victim of ['run', 'measure', 'up', 'exec', 'down'] as const) {
         this.#durations.set(victim, await this.#timed(victim));
       }
       const kills: Kill[] = [];
@@ -104,19 +111,20 @@ class Campaign {
   }
 
   /** One that is not killed, to know how long it takes. */
-  async #timed(victim: 'run' | 'measure' | 'up' | 'down'): Promise<{ toLedger: number; toEnd: number }> {
-    if (victim === 'down') await this.#finish(this.#start('up'));
+  async #timed(victim: Command): Promise<{ toLedger: number; toEnd: number }> {
+    const isOfRun = victim === 'exec' || victim === 'down';
+    if (isOfRun) await this.#finish(this.#start('up'));
     const start = performance.now();
-    const child = this.#start(victim);
+    const child = victim === 'exec' ? this.#exec(['true']) : this.#start(victim);
     let ledger = start;
-    if (victim !== 'down') {
+    if (!isOfRun) {
       await this.#ledgerOf(child);
       ledger = performance.now();
     }
     const exit = await this.#finish(child);
     if (exit !== 0) throw new Error(`${victim} ends with ${exit} when nobody kills it`);
     const end = performance.now();
-    if (victim === 'up') await this.#finish(this.#start('down'));
+    if (victim === 'up' || victim === 'exec') await this.#finish(this.#start('down'));
     return { toLedger: ledger - start, toEnd: end - ledger };
   }
 
@@ -130,18 +138,20 @@ class Campaign {
       await sleep(at * 50);
       this.#killHolders();
     } else {
-      if (victim === 'down') await this.#finish(this.#start('up'));
-      const child = this.#start(victim);
+      const isOfRun = victim === 'exec' || victim === 'down';
+      if (isOfRun) await this.#finish(this.#start('up'));
+      if (victim === 'down' && whereFrom < 0.5) await this.#occupy();
+      const child = victim === 'exec' ? this.#exec(ENDLESS) : this.#start(victim);
       const { toLedger, toEnd } = this.#durations.get(victim)!;
       // Before there is a ledger Node starts and the testbed is read: few moments of these are worth a kill.
-      const fromLedger = victim !== 'down' && whereFrom < 0.85;
+      const fromLedger = !isOfRun && whereFrom < 0.85;
       if (fromLedger) await this.#ledgerOf(child);
       const ms = at * (fromLedger ? toEnd : toLedger + toEnd);
       moment = `${Math.round(ms)} ms after ${fromLedger ? 'the ledger' : 'the start'}`;
       await Promise.race([sleep(ms), ended(child)]);
       tooLate = isOver(child);
       child.kill('SIGKILL');
-      if ((victim === 'down' || victim === 'up') && both < 0.5) {
+      if ((isOfRun || victim === 'up') && both < 0.5) {
         this.#killHolders();
         moment += ', its holder too';
       }
@@ -180,15 +190,20 @@ class Campaign {
     return false;
   }
 
-  /** Empty as soon as nothing is left, or what is still there after a while. */
+  /**
+   * Empty as soon as nothing is left, or what is still there after a while. What is somebody else's comes and goes meanwhile,
+   * and looks like nobody's when it goes between the list of objects and that of who has them: it is not there each time.
+   */
   async #problems(): Promise<string[]> {
+    let lasting: string[] | undefined;
     for (const until = performance.now() + GONE_MS; ;) {
-      const problems = [
+      const now = [
         ...leftBehind(this.#before, this.#runs),
         ...processesWith(this.#token).map((pid) => `process ${pid}`),
         ...ledgerFiles(this.#state).map((name) => `file ${name}`),
       ];
-      if (problems.length === 0 || performance.now() > until) return problems;
+      lasting = lasting?.filter((problem) => now.includes(problem)) ?? now;
+      if (lasting.length === 0 || performance.now() > until) return lasting;
       await sleep(20);
     }
   }
@@ -209,6 +224,21 @@ class Campaign {
     }
   }
 
+  /** `exec` in the run that is up; of its command the first output is read, the rest is not. */
+  #exec(command: readonly string[], output: 'ignore' | 'pipe' = 'ignore'): ChildProcess {
+    const run = readLedgers(this.#state)[0]?.run ?? 'none';
+    return this.#spawn(['exec', run, 'wire', '--', ...command], output);
+  }
+
+  /** Has a command at work in the run that is up. */
+  async #occupy(): Promise<void> {
+    const child = this.#exec(['sh', '-c', `echo in; ${ENDLESS[2]}`], 'pipe');
+    await Promise.race([ended(child), once(child.stdout!, 'data')]);
+    if (isOver(child)) throw new Error(`exec ends with ${child.exitCode} when nobody kills it`);
+    child.stdout!.destroy();
+    child.unref();
+  }
+
   #start(victim: 'run' | 'measure' | 'up' | 'down' | 'held'): ChildProcess {
     const words = {
       run: ['run', this.#testbed(false), '--format', 'json'],
@@ -217,8 +247,12 @@ class Campaign {
       held: ['up', this.#testbed(false)],
       down: ['down', '--all'],
     }[victim];
+    return this.#spawn(words);
+  }
+
+  #spawn(words: readonly string[], output: 'ignore' | 'pipe' = 'ignore'): ChildProcess {
     const child = spawn(process.execPath, [this.#main, ...words], {
-      stdio: 'ignore',
+      stdio: ['ignore', output, 'ignore'],
       env: { ...process.env, XDPBED_STATE: this.#state, XDPBED_CRASH: this.#token },
     });
     if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_BELOW_NORMAL);

@@ -4,7 +4,7 @@ import { messageOf } from '../../src/core/diagnostic.js';
 import { probeBpf } from '../../src/linux/index.js';
 import { crashCampaign } from './crash-campaign.js';
 
-const USAGE = `crash:linux [options]: kills run, up and down of fabric linux at random moments; needs root
+const USAGE = `crash:linux [options]: kills run, up, exec and down of fabric linux at random moments; needs root
 
   --kills N   how many (200)
   --seed N    draws victims' moments (1)

@@ -241,7 +241,7 @@ class Scene {
     this.bridge.close();
     for (const program of this.#programs) program.close();
     this.wire.close();
-    this.topology.close();
+    await this.topology.close();
     this.ledger.close();
   }
 }

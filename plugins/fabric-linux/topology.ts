@@ -32,6 +32,7 @@ export class Topology {
   private constructor(
     readonly wire: OwnedNamespace,
     readonly host: OwnedNamespace,
+    readonly ledger: Ledger,
   ) {}
 
   /** All or nothing. Throws `host-unsupported` with what the kernel or iproute2 said. */
@@ -41,12 +42,12 @@ export class Topology {
       [`xdpbed-${ledger.run}-wire`, `xdpbed-${ledger.run}-host`],
       ledger,
     );
-    const topology = new Topology(wire!, host!);
+    const topology = new Topology(wire!, host!, ledger);
     try {
       await topology.#build(plan);
       return topology;
     } catch (error) {
-      topology.close();
+      await topology.close();
       throw error;
     }
   }
@@ -65,8 +66,10 @@ export class Topology {
     ];
   }
 
-  close(): void {
+  /** Ends what `xdpbed exec` has started in there, too. Where that does not end, the namespaces stay, and in the ledger. */
+  async close(): Promise<void> {
     for (const tap of this.taps.values()) tap.close();
+    await OwnedNamespace.vacate([this.wire, this.host], this.ledger);
     // The pairs go with either of their ends.
     this.host.close();
     this.wire.close();

@@ -1,5 +1,5 @@
 import { EXIT, type ExitCode } from '../core/diagnostic.js';
-import { prune as pruneLedgers } from '../linux/index.js';
+import { prune as pruneLedgers } from '../linux/prune.js';
 import type { CliContext } from './cli-context.js';
 
 /**

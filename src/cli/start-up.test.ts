@@ -1,7 +1,12 @@
 import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 
 const root = new URL('../../', import.meta.url);
+/** Where there is no run. */
+const state = join(tmpdir(), `xdpbed-no-runs-${process.pid}`);
 
 /** Writes the URL of each ES module to file descriptor 3, from the thread that Node runs module hooks in. */
 const HOOKS = `
@@ -20,17 +25,26 @@ function modulesOf(...args: string[]): Set<string> {
   const command = ['--import', REGISTER, new URL('dist/src/cli/main.js', root).pathname, ...args];
   const { status, output, stderr } = spawnSync(process.execPath, command, {
     cwd: root,
+    env: { ...process.env, XDPBED_STATE: state },
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
   });
-  expect(status, stderr).toBe(0);
+  // 3: `doctor` of a machine that has not got what it takes.
+  expect(args[0] === 'doctor' && status === 3 ? 0 : status, stderr).toBe(0);
   const urls = output[3]!.trimEnd().split('\n');
   return new Set(
-    urls.map((url) => {
+    urls.flatMap((url) => {
       const [, library] = /\/node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(url) ?? [];
-      return library ?? url.slice(url.indexOf('/dist/') + '/dist/'.length);
+      return library === undefined ? modulesIn(new URL(url)) : [library];
     }),
   );
+}
+
+/** The modules whose code a file of `dist` holds: its own, or those that a chunk says. */
+function modulesIn(file: URL): string[] {
+  const said = readFileSync(file, 'utf8').matchAll(/^\/\/ ((?:src|plugins)\/\S+\.js)$/gm);
+  const chunk = [...said].map(([, module]) => module!);
+  return chunk.length > 0 ? chunk : [file.href.slice(file.href.indexOf('/dist/') + '/dist/'.length)];
 }
 
 const libraries = (modules: Set<string>): string[] =>
@@ -63,11 +77,60 @@ describe('a command imports what it runs (of the built package: npm run build)',
     expect([...modules].filter((module) => module.startsWith('src/linux/'))).toEqual([]);
   });
 
+  it.each(['down', 'status', 'prune'])('%s: what reads ledgers, not what a fabric is made of', (verb) => {
+    const modules = modulesOf(verb, ...(verb === 'down' ? ['--all'] : []));
+    expect(modules).toContain('src/linux/ledger.js');
+    expect([...modules].filter((module) => /^src\/(core\/offload|virtio|packet)\//.test(module))).toEqual([]);
+    expect(modules).not.toContain('src/linux/index.js');
+    expect(plugins(modules)).toEqual([]);
+    expect(libraries(modules)).toEqual(['fastest-levenshtein']);
+  });
+
+  it('doctor: libraries of many modules as one each', () => {
+    const modules = modulesOf('doctor');
+    expect(modules).toContain('libraries/typebox-value.js');
+    expect(libraries(modules)).not.toContain('@sinclair/typebox');
+  });
+
   it('validate: libraries of many modules as one each', () => {
     const modules = modulesOf('validate', 'testbeds/rfc-2019.testbed.yaml');
     for (const library of ['typebox', 'ajv', 'yaml']) expect(modules).toContain(`libraries/${library}.js`);
     expect(libraries(modules)).not.toContain('@sinclair/typebox');
     expect(libraries(modules)).not.toContain('ajv');
     expect(libraries(modules)).not.toContain('yaml');
+  });
+});
+
+describe('the built package', () => {
+  const dist = new URL('dist/', root);
+
+  it('holds the code of each module once, whoever imports it', async () => {
+    const files = readdirSync(dist, { recursive: true, encoding: 'utf8' }).filter((file) =>
+      /^(src|plugins|chunks)\/.*\.js$/.test(file),
+    );
+    const declaring = (what: RegExp): string[] =>
+      files.filter((file) => what.test(readFileSync(new URL(file, dist), 'utf8')));
+    // A class that `instanceof` is asked of, one that tsyringe knows, a map that plugins share.
+    for (const what of [/^(export )?class XdpbedError /m, /^(export )?class PluginInstances /m]) {
+      expect(declaring(what)).toHaveLength(1);
+    }
+    const chunks = files.map((file) => modulesIn(new URL(file, dist))).filter(({ length }) => length > 1);
+    const modules = chunks.flat();
+    expect(chunks.length).toBeGreaterThan(20);
+    expect(modules.length).toBeGreaterThan(2 * chunks.length);
+    expect(new Set(modules).size).toBe(modules.length);
+  });
+
+  it('has every module by its path, and what entry points export is what that exports', async () => {
+    const load = (file: string): Promise<Record<string, unknown>> =>
+      import(new URL(file, dist).href) as Promise<Record<string, unknown>>;
+    const [all, diagnostic, injection, linux, ledger] = await Promise.all(
+      ['index', 'core/diagnostic', 'core/contract/injection', 'linux/index', 'linux/ledger'].map((name) =>
+        load(`src/${name}.js`),
+      ),
+    );
+    expect(all!.XdpbedError).toBe(diagnostic!.XdpbedError);
+    expect(all!.injectable).toBe(injection!.injectable);
+    expect(linux!.Ledger).toBe(ledger!.Ledger);
   });
 });

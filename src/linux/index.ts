@@ -9,6 +9,7 @@ export * from './bpf-syscall.js';
 export * from './bpf-thread.js';
 export * from './exchange/exchange-end.js';
 export * from './exchange/latency-histogram.js';
+export * from './enter-run.js';
 export * from './hook-programs/index.js';
 export * from './cpu-affinity.js';
 export * from './kernel-bpf-map.js';

@@ -26,6 +26,8 @@ export type ResourceKind =
 export interface Resource {
   readonly kind: ResourceKind;
   readonly id: string;
+  /** Of a network namespace, once it is made: its inode, by which another that got its name is told apart. */
+  readonly inode?: string | undefined;
 }
 
 /** Where ledgers are: $XDPBED_STATE, by default /run/xdpbed, which is empty after a reboot, as is what they tell of. */
@@ -41,6 +43,8 @@ export interface RunNote {
   readonly run?: string | undefined;
   /** It stays up until it is told to go (`xdpbed up`); else it goes when its traffic is over. */
   readonly held?: boolean | undefined;
+  /** It is being taken down: nobody goes into its namespaces any more. */
+  readonly ending?: boolean | undefined;
 }
 
 /**
@@ -99,10 +103,10 @@ export class Ledger {
     this.#append({ note });
   }
 
-  /** Before it is made. */
-  add(kind: ResourceKind, id: string): void {
-    this.#append({ add: { kind, id } });
-    this.#held.set(`${kind} ${id}`, { kind, id });
+  /** Before it is made; and again, with its inode, once a namespace is. */
+  add(kind: ResourceKind, id: string, inode?: string): void {
+    this.#append({ add: { kind, id, inode } });
+    this.#held.set(`${kind} ${id}`, { kind, id, inode });
   }
 
   /** Once it is gone. */

@@ -52,6 +52,10 @@ export interface Libc {
   prctl(option: number, ...values: readonly number[]): number;
   /** tgkill(2) of a thread of this process: 0 or `-errno`. */
   tgkill(thread: number, signal: number): number;
+  /** pidfd_open(2): a file descriptor, close-on-exec, that stands for the process whatever becomes of its number, or `-errno`. */
+  pidfdOpen(process: number): number;
+  /** pidfd_send_signal(2): 0 or `-errno`, -ESRCH once the process is gone. */
+  pidfdSendSignal(fd: number, signal: number): number;
   /** perf_event_open(2): a file descriptor, or `-errno`. */
   perfEventOpen(attr: Uint8Array, process: number, cpu: number, group: number, flags: number): number;
   /** finit_module(2) of an open `.ko`, without parameters: 0 or `-errno`. */
@@ -77,6 +81,10 @@ const SYSCALLS: Readonly<
   x64: { bpf: 321, tgkill: 234, perf_event_open: 298, finit_module: 313 },
   arm64: { bpf: 280, tgkill: 131, perf_event_open: 241, finit_module: 273 },
 };
+
+/** These have the same number on all architectures, as all calls since Linux 5.1. */
+const PIDFD_SEND_SIGNAL = 424;
+const PIDFD_OPEN = 434;
 
 /** Number of bpf(2) here; undefined on an architecture that is not known. */
 export const BPF_SYSCALL = SYSCALLS[process.arch]?.bpf;
@@ -122,6 +130,10 @@ function load(): Libc | XdpbedError {
     // What is variadic in C (syscall, ioctl, prctl) takes its arguments in the same registers on both architectures.
     const syscall = library.func('long syscall(long number, long command, void *attr, long size)');
     const tgkill = library.func('long syscall(long number, long process, long thread, long signal)');
+    const pidfdOpen = library.func('long syscall(long number, long process, long flags)');
+    const pidfdSendSignal = library.func(
+      'long syscall(long number, long fd, long signal, void *info, long flags)',
+    );
     const perfEventOpen = library.func(
       'long syscall(long number, void *attr, long process, long cpu, long group, long flags)',
     );
@@ -194,6 +206,8 @@ function load(): Libc | XdpbedError {
       duplicate: (fd) => orErrno(fcntl(fd, F_DUPFD_CLOEXEC, 0)),
       prctl: (option, a = 0, b = 0, c = 0, d = 0) => orErrno(prctl(option, a, b, c, d)),
       tgkill: (thread, signal) => orErrno(tgkill(numbers.tgkill, process.pid, thread, signal)),
+      pidfdOpen: (process) => orErrno(pidfdOpen(PIDFD_OPEN, process, 0)),
+      pidfdSendSignal: (fd, signal) => orErrno(pidfdSendSignal(PIDFD_SEND_SIGNAL, fd, signal, null, 0)),
       perfEventOpen: (attr, thread, cpu, group, flags) =>
         orErrno(perfEventOpen(numbers.perf_event_open, attr, thread, cpu, group, flags)),
       finitModule: (fd) => orErrno(finitModule(numbers.finit_module, fd, '', 0)),

@@ -1,19 +1,24 @@
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readlinkSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { insideRun } from './enter-run.js';
 import { runIp, showIp } from './iproute2.js';
 import { isRunning, Ledger, processStart, readLedgers } from './ledger.js';
+import { endMembers } from './namespace-members.js';
 import { OwnedNamespace } from './owned-namespace.js';
 import { PacketSocket } from './packet-socket.js';
 import { prune } from './prune.js';
@@ -179,6 +184,15 @@ describe.skipIf(skipped !== '')(`network namespaces${skipped}`, () => {
   /** Of a run: other tests make others at the same time. */
   const namespaces = (run: string): string[] =>
     readdirSync('/run/netns').filter((name) => name.startsWith(`xdpbed-${run}-`));
+  /** Processes with a thread in a namespace. */
+  const withNamespace = (inode: string): string[] =>
+    readdirSync('/proc').filter((pid) => {
+      try {
+        return /^\d+$/.test(pid) && readlinkSync(`/proc/${pid}/ns/net`) === `net:[${inode}]`;
+      } catch {
+        return false;
+      }
+    });
   const fds = (): number => readdirSync('/proc/self/fd').length;
 
   it('are entered for a while, hold interfaces of given numbers, and go with all of it', async () => {
@@ -247,6 +261,109 @@ describe.skipIf(skipped !== '')(`network namespaces${skipped}`, () => {
     const [pruned] = await prune(folder);
     expect(pruned!.left).toEqual([]);
     expect(namespaces(run)).toEqual([]);
+  });
+
+  describe('with somebody in them', () => {
+    const sleepers: ChildProcess[] = [];
+    afterEach(() => sleepers.splice(0).forEach((child) => child.kill('SIGKILL')));
+
+    /** Words run in a namespace by name, or in that of this process; once they have printed a line. */
+    async function started(netns: string | undefined, ...words: string[]): Promise<ChildProcess> {
+      const command = netns === undefined ? words : ['ip', 'netns', 'exec', netns, ...words];
+      const child = spawn(command[0]!, command.slice(1), { stdio: ['ignore', 'pipe', 'inherit'] });
+      sleepers.push(child);
+      await once(child.stdout, 'data');
+      return child;
+    }
+    const isOver = ({ exitCode, signalCode }: ChildProcess): boolean =>
+      exitCode !== null || signalCode !== null;
+    const SLEEP = ['sh', '-c', 'echo in; exec sleep 60'];
+    /** Of which the last goes on in a session of its own when its parent is gone. */
+    const FAMILY = ['sh', '-c', 'trap "" TERM; setsid sh -c "echo in; exec sleep 60" & wait'];
+
+    it('are closed when these have been ended, whatever they have started, and nobody else has', async () => {
+      const ledger = Ledger.create(folder);
+      const other = Ledger.create(folder);
+      const [a] = OwnedNamespace.create([`xdpbed-${ledger.run}-a`], ledger);
+      const [b] = OwnedNamespace.create([`xdpbed-${other.run}-b`], other);
+      const inside = [await started(a!.name, ...SLEEP), await started(a!.name, ...FAMILY)];
+      const outside = [await started(b!.name, ...SLEEP), await started(undefined, ...SLEEP)];
+      const gone = inside.map((child) => once(child, 'exit'));
+      const inode = String(statSync(`/run/netns/${a!.name}`, { bigint: true }).ino);
+      expect(withNamespace(inode)).toHaveLength(3);
+      await OwnedNamespace.vacate([a!], ledger);
+      // It had the chance to end by itself; the other would not hear of it.
+      expect((await Promise.all(gone)).map(([, signal]) => signal as string)).toEqual(['SIGTERM', 'SIGKILL']);
+      a!.close();
+      expect([namespaces(ledger.run), withNamespace(inode)]).toEqual([[], []]);
+      expect(outside.map(isOver)).toEqual([false, false]);
+      await OwnedNamespace.vacate([b!], other);
+      b!.close();
+    });
+
+    it('of a process that was killed are pruned with them', async () => {
+      const run = 'xb0000001f';
+      const netns = `xdpbed-${run}-a`;
+      execFileSync('ip', ['netns', 'add', netns]);
+      const inode = String(statSync(`/run/netns/${netns}`, { bigint: true }).ino);
+      const child = await started(netns, ...FAMILY);
+      leftLedger(run, [{ kind: 'netns', id: netns, inode }]);
+      const gone = once(child, 'exit');
+      expect((await prune(folder))[0]!.left).toEqual([]);
+      await gone;
+      expect([namespaces(run), withNamespace(inode)]).toEqual([[], []]);
+    });
+
+    it('are not the run’s when their name has become another’s: nobody in there is ended', async () => {
+      const run = 'xb0000002f';
+      const netns = `xdpbed-${run}-a`;
+      execFileSync('ip', ['netns', 'add', netns]);
+      const inode = String(statSync(`/run/netns/${netns}`, { bigint: true }).ino);
+      const child = await started(netns, ...SLEEP);
+      leftLedger(run, [{ kind: 'netns', id: netns, inode: `${BigInt(inode) + 1n}` }]);
+      expect((await prune(folder))[0]!.left).toEqual([]);
+      expect(isOver(child)).toBe(false);
+    });
+
+    it('are waited for when they only look in, with one of their threads', async () => {
+      const ledger = Ledger.create(folder);
+      const [a] = OwnedNamespace.create([`xdpbed-${ledger.run}-a`], ledger);
+      const script = `
+        const koffi = require('koffi');
+        const fs = require('node:fs');
+        const setns = koffi.load(null).func('int setns(int fd, int type)');
+        const [there, home] = ['/run/netns/${a!.name}', '/proc/self/ns/net'].map((path) => fs.openSync(path));
+        setns(there, 0);
+        console.log('in');
+        setTimeout(() => setns(home, 0), 400);
+        setTimeout(() => undefined, 60_000);`;
+      const visitor = await started(undefined, process.execPath, '-e', script);
+      const start = performance.now();
+      await OwnedNamespace.vacate([a!], ledger);
+      expect(performance.now() - start).toBeGreaterThan(200);
+      expect(isOver(visitor)).toBe(false);
+      a!.close();
+    });
+
+    it('are nobody when the namespace is that of this process', async () => {
+      const inode = statSync('/proc/self/ns/net', { bigint: true }).ino;
+      await expect(endMembers(new Set([inode]))).rejects.toThrow('is not of a run');
+    });
+
+    it('let a process in that another run holds, until it is taken down', async () => {
+      const ledger = Ledger.create(folder);
+      const [a] = OwnedNamespace.create([`xdpbed-${ledger.run}-a`], ledger);
+      const where = (): string => execFileSync('readlink', ['/proc/self/ns/net'], { encoding: 'utf8' });
+      const enter = (): string => insideRun(ledger.run, a!.name, where, folder);
+      const home = where();
+      expect(enter()).toBe(a!.run(where));
+      expect(where()).toBe(home);
+      await OwnedNamespace.vacate([a!], ledger);
+      expect(enter).toThrow('is not up any more');
+      expect(where()).toBe(home);
+      a!.close();
+      expect(enter).toThrow('is not up any more');
+    });
   });
 
   it('carry frames from a packet socket to the file of a tap', async () => {

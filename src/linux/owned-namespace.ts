@@ -1,4 +1,4 @@
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import type { Ledger } from './ledger.js';
 import {
   enterNamespace,
@@ -7,6 +7,7 @@ import {
   OWN_NAMESPACE,
   removeNamespace,
 } from './namespace-files.js';
+import { endMembers } from './namespace-members.js';
 import type { NetworkNamespace } from './network-namespace.js';
 
 /**
@@ -18,6 +19,7 @@ export class OwnedNamespace implements NetworkNamespace {
   #fd: number | undefined;
   /** The namespace of the main thread. */
   readonly #home: number;
+  readonly #inode: bigint;
 
   private constructor(
     readonly name: string,
@@ -26,6 +28,8 @@ export class OwnedNamespace implements NetworkNamespace {
     this.#ledger = ledger;
     this.#fd = openSync(`${NETNS_FOLDER}/${name}`, 'r');
     this.#home = openSync(OWN_NAMESPACE, 'r');
+    this.#inode = fstatSync(this.#fd, { bigint: true }).ino;
+    ledger.add('netns', name, String(this.#inode));
   }
 
   /** Makes namespaces of these names, all or none. Throws `host-unsupported` without the right to. */
@@ -59,6 +63,16 @@ export class OwnedNamespace implements NetworkNamespace {
     } finally {
       enterNamespace(this.#home, 'of this process');
     }
+  }
+
+  /**
+   * Ends whoever is in namespaces of a run, for these to be closed. From now on nobody goes in, who asks the run's ledger.
+   * Throws `leftovers` where somebody stays.
+   */
+  static async vacate(namespaces: readonly OwnedNamespace[], ledger: Ledger): Promise<void> {
+    ledger.note({ ending: true });
+    const open = namespaces.filter((namespace) => namespace.#fd !== undefined);
+    await endMembers(new Set(open.map((namespace) => namespace.#inode)));
   }
 
   close(): void {

@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, rmSync } from 'node:fs';
 import { dirname, resolve, sep } from 'node:path';
 import { messageOf } from '../core/diagnostic.js';
 import {
@@ -9,7 +9,9 @@ import {
   type LeftLedger,
   type Resource,
 } from './ledger.js';
-import { removeNamespace } from './namespace-files.js';
+import { NETNS_FOLDER, removeNamespace } from './namespace-files.js';
+import { endMembers } from './namespace-members.js';
+import { signalProcess } from './process-signal.js';
 
 /** Milliseconds that a process gets to end. */
 const END_MS = 2000;
@@ -51,12 +53,13 @@ export async function pruneLedger(ledger: LeftLedger): Promise<Pruned> {
   return { run: ledger.run, removed, left };
 }
 
-async function remove({ kind, id }: Resource, ledger: LeftLedger): Promise<void> {
+async function remove({ kind, id, inode }: Resource, ledger: LeftLedger): Promise<void> {
   switch (kind) {
     case 'netns':
       // A ledger that somebody wrote by hand must not name what is not of this run.
       if (!/^xdpbed-xb[0-9a-f]{8}-[\w-]+$/.test(id) || !id.startsWith(`xdpbed-${ledger.run}-`))
         throw new Error(`${id} is not a namespace of run ${ledger.run}`);
+      await vacate(id, inode);
       return removeNamespace(id);
     case 'process':
       return endProcess(id);
@@ -66,6 +69,24 @@ async function remove({ kind, id }: Resource, ledger: LeftLedger): Promise<void>
         throw new Error(`${id} is not a folder of run ${ledger.run}`);
       rmSync(id, { recursive: true, force: true });
     }
+  }
+}
+
+/** Ends who is in a namespace, if it is the one that the run has made. */
+async function vacate(name: string, inode: string | undefined): Promise<void> {
+  let fd: number;
+  try {
+    fd = openSync(`${NETNS_FOLDER}/${name}`, 'r');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw error;
+  }
+  // As long as this is open, no other gets its inode.
+  try {
+    const present = fstatSync(fd, { bigint: true }).ino;
+    if (String(present) === inode) await endMembers(new Set([present]));
+  } finally {
+    closeSync(fd);
   }
 }
 
@@ -86,12 +107,7 @@ async function endProcess(id: string): Promise<void> {
 /** Sends a signal to a process, if it is still the one that was meant; whether it is gone within the time. */
 async function endsBy(id: string, signal: NodeJS.Signals, ms: number): Promise<boolean> {
   if (!isRunning(id)) return true;
-  try {
-    process.kill(Number(id.split(' ')[0]), signal);
-  } catch (error) {
-    // It has ended meanwhile.
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-  }
+  signalProcess(Number(id.split(' ')[0]), () => isRunning(id), signal);
   for (const until = Date.now() + ms; isRunning(id);) {
     if (Date.now() > until) return false;
     await new Promise((done) => setTimeout(done, LOOK_MS));

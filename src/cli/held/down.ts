@@ -1,5 +1,6 @@
 import { EXIT, XdpbedError, type ExitCode } from '../../core/diagnostic.js';
-import { endRun, readLedgers, type LeftLedger } from '../../linux/index.js';
+import { readLedgers, type LeftLedger } from '../../linux/ledger.js';
+import { endRun } from '../../linux/prune.js';
 import type { CliContext } from '../cli-context.js';
 import { findRun } from './held-runs.js';
 

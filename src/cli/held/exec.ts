@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { XdpbedError } from '../../core/diagnostic.js';
+import { canBeEntered, insideRun } from '../../linux/enter-run.js';
 import type { CliContext } from '../cli-context.js';
 import { findRun } from './held-runs.js';
 
@@ -8,20 +9,29 @@ const ROLES: readonly string[] = ['host', 'wire'];
 
 /**
  * `xdpbed exec RUN [host|wire] -- COMMAND…`: runs a command in a network namespace of a run that is there. Its exit code
- * is the command's, or 128 and the number of the signal that ended it.
+ * is the command's, or 128 and the number of the signal that ended it. When the run goes down before, it ends the command
+ * and whatever that has started.
  */
 export async function exec(context: CliContext, name: string, words: readonly string[]): Promise<number> {
   const { role, command } = parseWords(words);
-  const { run, alive, held } = findRun(name);
+  const ledger = findRun(name);
+  const { run, alive, note } = ledger;
   const netns = `xdpbed-${run}-${role}`;
-  if (!alive || !held.some(({ kind, id }) => kind === 'netns' && id === netns)) {
-    throw new XdpbedError('usage', `run ${run} is not up${alive ? ' yet' : ' any more'}`, {
-      hint: alive ? undefined : 'xdpbed prune removes what is left of it',
-    });
+  if (!canBeEntered(ledger, netns)) {
+    throw new XdpbedError(
+      'usage',
+      `run ${run} is not up${alive && note.ending !== true ? ' yet' : ' any more'}`,
+      {
+        hint: alive ? undefined : 'xdpbed prune removes what is left of it',
+      },
+    );
   }
   // From now on the command hears of what is meant for it.
   const interruption = context.interruption();
-  const child = spawn('ip', ['netns', 'exec', netns, ...command], { stdio: 'inherit' });
+  // In the group of this process: a shell that is run in there may read the terminal.
+  const child = insideRun(run, netns, () =>
+    spawn('ip', ['netns', 'exec', netns, ...command], { stdio: 'inherit' }),
+  );
   // Ctrl-C reaches it from the terminal; a signal to this process alone does not.
   interruption.addEventListener('abort', () => child.kill('SIGTERM'));
   return new Promise((resolve, reject) => {

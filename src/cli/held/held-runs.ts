@@ -3,7 +3,7 @@ import { text } from 'node:stream/consumers';
 import { join } from 'node:path';
 import { XdpbedError } from '../../core/diagnostic.js';
 import { nearest } from '../../core/nearest.js';
-import { ledgerFolder, readLedgers, type LeftLedger } from '../../linux/index.js';
+import { ledgerFolder, readLedgers, type LeftLedger } from '../../linux/ledger.js';
 import { STATE_SOCKET, type HeldState } from './holder-messages.js';
 
 /** Milliseconds that a run's process gets to say how it is. */

@@ -1,10 +1,12 @@
 import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
@@ -107,6 +109,16 @@ async function state(run: string): Promise<HeldState> {
 
 const ofRun = (run: string): string[] =>
   readdirSync('/run/netns').filter((name) => name.startsWith(`xdpbed-${run}-`));
+
+/** Processes in a network namespace, which is given as its link in /proc. */
+const inside = (namespace: string): string[] =>
+  readdirSync('/proc').filter((pid) => {
+    try {
+      return /^\d+$/.test(pid) && readlinkSync(`/proc/${pid}/ns/net`) === namespace;
+    } catch {
+      return false;
+    }
+  });
 
 describe('verbs of runs that are held', () => {
   it.each([
@@ -255,6 +267,43 @@ describe.skipIf(skipped !== '')(`runs that are held${skipped}`, () => {
     expect((await xdpbed('exec', name, '--', 'sh', '-c', 'echo "$@"', '--', '--', '-x')).out).toBe('-- -x\n');
     expect((await xdpbed('exec', name, 'attic', '--', 'true')).err).toContain("'attic' is not a namespace");
     expect((await xdpbed('exec', name, 'wire')).err).toContain('there is no command');
+  });
+
+  it('end commands that are run in them when they go down, and nobody else’s', async () => {
+    const [a, b] = await Promise.all([up(), up('--only', 'program=xdp2', '--only', 'placement=host')]);
+    const sleeping = (name: string, command: string): { pid: Promise<string>; exit: Promise<unknown> } => {
+      const words = [main, 'exec', name, 'wire', '--', 'sh', '-c', command];
+      const child = spawn(process.execPath, words, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+      const pid = once(child.stdout, 'data').then(([text]) => String(text).trim());
+      return { pid, exit: once(child, 'exit').then(([code]) => code as unknown) };
+    };
+    const plain = sleeping(a.name, 'echo $$; exec sleep 600');
+    // It has left one behind, in a session of its own, and hears of no signal.
+    const stubborn = sleeping(
+      a.name,
+      'trap "" TERM; (setsid sleep 600 &); echo $$; while :; do sleep 600; done',
+    );
+    const others = sleeping(b.name, 'echo $$; exec sleep 600');
+    const pids = await Promise.all([plain, stubborn, others].map(({ pid }) => pid));
+    const [wire, otherWire] = pids.slice(1).map((pid) => readlinkSync(`/proc/${pid}/ns/net`));
+    expect([inside(wire!).length, inside(otherWire!)]).toEqual([4, [pids[2]]]);
+
+    const going = xdpbed('down', a.name);
+    expect(await plain.exit).toBe(128 + 15);
+    // The other does not end so soon; but nobody comes any more.
+    const { exit, err } = await xdpbed('exec', a.name, '--', 'true');
+    expect([exit, err]).toEqual([2, expect.stringContaining(`run ${a.name} is not up any more`)]);
+    expect(await going).toEqual({ exit: 0, out: `${a.name} is down\n`, err: '' });
+    expect(await stubborn.exit).toBe(128 + 9);
+    expect([inside(wire!), inside(otherWire!)]).toEqual([[], [pids[2]]]);
+
+    // Its process is gone, and cannot do it.
+    process.kill(b.pid, 'SIGKILL');
+    await expect.poll(() => isRunning(`${b.pid} ${processStart(b.pid)}`)).toBe(false);
+    expect(inside(otherWire!)).toEqual([pids[2]]);
+    expect((await xdpbed('prune')).exit).toBe(0);
+    expect([inside(otherWire!), ofRun(b.name)]).toEqual([[], []]);
+    expect(await others.exit).toBe(128 + 15);
   });
 
   it('end when what brings them up is killed before they are up', async () => {

@@ -1,5 +1,5 @@
 import { EXIT, type ExitCode } from '../../core/diagnostic.js';
-import { readLedgers, type LeftLedger } from '../../linux/index.js';
+import { readLedgers, type LeftLedger } from '../../linux/ledger.js';
 import type { CliContext } from '../cli-context.js';
 import { checkFormat, describeState } from './format-state.js';
 import { askForState, findRun } from './held-runs.js';
