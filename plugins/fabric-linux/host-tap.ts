@@ -4,6 +4,7 @@ import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
 import type { HookPoint, TapPlan } from '../../src/core/contract/plan.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import {
+  clearLeftovers,
   closeFd,
   constantContext,
   CpuCounters,
@@ -12,6 +13,7 @@ import {
   RedirectDrops,
   routeVerdicts,
   xdpToTcx,
+  ZEROS_MAP,
   type KernelLoadedProgram,
   type NetworkNamespace,
   type TapDevice,
@@ -63,6 +65,8 @@ export class HostTap {
   readonly #devices: HookMap;
   /** The Rx path's program for frames that are sent back in another context than the tap's: native XDP. */
   readonly #sentBack: HookMap;
+  /** What is read of the headroom in front of a packet. */
+  readonly #zeros: HookMap;
   #drops: RedirectDrops | undefined;
   #cpuDrops: RedirectDrops | undefined;
   #longDrops: RedirectDrops | undefined;
@@ -80,6 +84,7 @@ export class HostTap {
     this.#devices = this.#own(HookMap.devices('to_tap', 1, namespace));
     this.#devices.set(0, pair(plan.ifindex, -1));
     this.#sentBack = this.#own(HookMap.programs('sent_back', 3));
+    this.#zeros = this.#own(new HookMap({ name: 'zeros', ...ZEROS_MAP }));
     this.rx = new KernelPlace(this.node, [
       {
         variant: (program, counters) => this.#receiving(program, counters),
@@ -282,6 +287,7 @@ export class HostTap {
     this.#longDrops ??= this.#own(RedirectDrops.tooLongFor(this.#devices.fd));
     const { fds, handle } = added(loaded.mapFds, {
       counters: counters.fd,
+      zeros: this.#zeros.fd,
       devices: this.#devices.fd,
       sentBack: this.#sentBack.fd,
     });
@@ -291,7 +297,7 @@ export class HostTap {
       // What a guest calls an interface means another one here, or one of somebody else: such a frame is dropped.
       XDP_REDIRECT: { action: 'tail-call', programs: handle.sentBack, index: NEVER, ifEmpty: 'XDP_DROP' },
     };
-    return { program: this.#as(this.#guests(loaded, handle.counters, routes), this.#attachType), maps: fds };
+    return { program: this.#as(this.#guests(loaded, handle, routes), this.#attachType), maps: fds };
   }
 
   /** On the NIC, before there is an skb, and on the tap's egress for what did not meet it there. */
@@ -315,13 +321,17 @@ export class HostTap {
 
   /** On the NIC that the frame came by: what passes is marked, and does not meet the program again on the tap's egress. */
   #early(loaded: KernelLoadedProgram, counters: VerdictCounters, early: EarlyPort): Variant {
-    const { fds, handle } = added(loaded.mapFds, { counters: counters.fd, sentBack: this.#sentBack.fd });
+    const { fds, handle } = added(loaded.mapFds, {
+      counters: counters.fd,
+      zeros: this.#zeros.fd,
+      sentBack: this.#sentBack.fd,
+    });
     const routes: VerdictRoutes = {
       XDP_PASS: { action: 'mark', mark: early.passed },
       XDP_TX: { action: 'tail-call', programs: handle.sentBack, index: SENT_BACK, ifEmpty: 'XDP_DROP' },
       XDP_REDIRECT: { action: 'return', as: 'XDP_DROP' },
     };
-    return { program: this.#as(this.#guests(loaded, handle.counters, routes), 'BPF_XDP'), maps: fds };
+    return { program: this.#as(this.#guests(loaded, handle, routes), 'BPF_XDP'), maps: fds };
   }
 
   /** On the device map's entry: the frame goes on to the tap, or is dropped. */
@@ -334,19 +344,24 @@ export class HostTap {
         `program ${loaded.name} may return ${lost.join(' and ')}, which a device map's entry drops: hook devmap is for programs that drop or pass`,
       );
     }
-    const { fds, handle } = added(loaded.mapFds, { counters: counters.fd });
-    return { program: this.#as(this.#guests(loaded, handle.counters, {}), 'BPF_XDP_DEVMAP'), maps: fds };
+    const { fds, handle } = added(loaded.mapFds, { counters: counters.fd, zeros: this.#zeros.fd });
+    return { program: this.#as(this.#guests(loaded, handle, {}), 'BPF_XDP_DEVMAP'), maps: fds };
   }
 
-  #guests(loaded: KernelLoadedProgram, counters: number, routes: VerdictRoutes): Program {
+  /** The guest's program but for what the host does with its verdicts, and what it must not see of the host. */
+  #guests(loaded: KernelLoadedProgram, handle: GuestHandles, routes: VerdictRoutes): Program {
+    const cleared = requireRewritten(
+      loaded,
+      clearLeftovers(loaded.program, { zeros: handle.zeros, facts: requireFacts(loaded) }),
+    );
     const context = constantContext(
-      loaded.program,
+      cleared.program,
       { ingress_ifindex: this.options.guestIfindex },
-      requireFacts(loaded),
+      cleared.facts!,
     );
     const routed = requireRewritten(
       loaded,
-      routeVerdicts(context.program, routes, { counters, facts: context.facts }),
+      routeVerdicts(context.program, routes, { counters: handle.counters, facts: context.facts }),
     );
     if (routed.mayLeaveUncounted) {
       throw new XdpbedError(
@@ -413,6 +428,12 @@ export class HostTap {
       },
     };
   }
+}
+
+/** The hook's own maps that every guest's program is given. */
+interface GuestHandles {
+  readonly counters: number;
+  readonly zeros: number;
 }
 
 /** A program that only redirects, to one element of a map. */

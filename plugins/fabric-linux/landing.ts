@@ -96,10 +96,8 @@ export class HookMap {
   #open = true;
 
   constructor(
-    readonly attributes: Pick<NamedMapAttributes, 'name' | 'type' | 'maxEntries'> & {
-      readonly keySize?: number;
-      readonly valueSize?: number;
-    },
+    readonly attributes: Pick<NamedMapAttributes, 'name' | 'type' | 'maxEntries'> &
+      Partial<Pick<NamedMapAttributes, 'keySize' | 'valueSize' | 'flags'>>,
     readonly namespace?: NetworkNamespace,
   ) {
     const fd = createKernelMap({ keySize: 4, valueSize: 4, flags: 0, ...attributes });

@@ -3,6 +3,7 @@
  * cannot be done is a value with the reason.
  */
 export * from './bridge-early.js';
+export { clearLeftovers, ZEROS_MAP } from './clear-leftovers.js';
 export * from './constant-context.js';
 export { FRAME_MARK_SIZE, markSecret, type FrameMark } from './frame-mark.js';
 export * from './redirect-by-tail-call.js';

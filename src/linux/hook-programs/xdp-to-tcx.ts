@@ -6,6 +6,7 @@ import { BPF_PROG_TYPE_SCHED_CLS, type Program } from '../../bpf/program.js';
 import { ProgramEditor, type Piece } from '../../bpf/rewrite/program-editor.js';
 import { XDP_MD, XDP_PASS, XDP_TX } from '../../bpf/xdp.js';
 import type { ProgramFacts } from '../../core/contract/verifier.js';
+import { clearNumbers } from './clear-leftovers.js';
 import { constantAt, loadConstant, type ConstantFields } from './constant-context.js';
 import { countHopText } from './hop-limit.js';
 import { calledHelper, insnsBySlot, mainFunctionEnd, replaceExits, whyNotOurs } from './main-function.js';
@@ -63,6 +64,7 @@ export function xdpToTcx(program: Program, options: TcxOptions): Rewriting {
     convertLoads(editor, program, options) ??
     convertCalls(editor, program, facts);
   if (unfit !== undefined) return unfit;
+  clearNumbers(editor, program, facts);
 
   const mainEnd = mainFunctionEnd(program);
   const body = program.insns.slice(0, mainEnd);
@@ -242,28 +244,37 @@ function twinOf(helper: number): Piece | undefined {
     case BPF_FUNC.xdp_get_buff_len:
       return { insns: assemble(`r0 = *(u32 *)(r1 +${SK_BUFF.len})`) };
     case BPF_FUNC.xdp_load_bytes:
-      return { insns: assemble(copyText('bpf_skb_load_bytes')) };
+      return { insns: assemble(copyText('bpf_skb_load_bytes', CLEAR_BUFFER)) };
     case BPF_FUNC.xdp_store_bytes:
-      return { insns: assemble(copyText('bpf_skb_store_bytes')) };
+      return { insns: assemble(copyText('bpf_skb_store_bytes', '')) };
     default:
       return undefined;
   }
 }
 
+/** bpf_skb_load_bytes at an offset that is none clears the buffer, which verifiers take for written. */
+const CLEAR_BUFFER = `
+      w2 = -1
+      call bpf_skb_load_bytes`;
+
 /**
- * The skb's helpers return other errors, and clear the buffer of a load that fails: so bpf_xdp_pointer's own checks come
- * first (net/core/filter.c). R0 and R5 are free before a call of four arguments; R5 is the store's fifth, flags.
+ * The skb's helpers return other errors: so bpf_xdp_pointer's own checks come first (net/core/filter.c), and `failing`
+ * behind those that fail. R0 and R5 are free before a call of four arguments; R5 is the store's fifth, flags.
  */
-function copyText(helper: string): string {
+function copyText(helper: string, failing: string): string {
   return `
-      r0 = -14
-      if w2 > 0xffff goto copied
-      if w4 > 0xffff goto copied
+      if w2 > 0xffff goto fault
+      if w4 > 0xffff goto fault
       w5 = w2
       w5 += w4
       r0 = *(u32 *)(r1 +${SK_BUFF.len})
       if w5 <= w0 goto copy
+      ${failing}
       r0 = -22
+      goto copied
+    fault:
+      ${failing}
+      r0 = -14
       goto copied
     copy:
       w5 = 0
