@@ -52,6 +52,7 @@ export { readGuestMap } from './core/offload/guest-map.js';
 export { loadObjectProgram, requireAccepted } from './core/offload/load-program.js';
 export { LocalGuestDriver } from './core/offload/local-guest-driver.js';
 export { negotiatedFeatures } from './core/offload/nic-session.js';
+export { exchangeChange, exchangeFigure, referenceChange } from './core/measurement/exchange-figures.js';
 export { firstFrames, framesFor, uniformFrame } from './core/measurement/measured-frames.js';
 export { median, spread } from './core/measurement/spread.js';
 export { ProgramHook } from './core/offload/program-hook.js';

@@ -13,6 +13,7 @@ export default definePlugin({
     redirect: ['tail-call', 'devmap', 'cpumap', 'veth-shim'],
     bridge: ['tcx-egress', 'bridge-early'],
   },
+  ringAccess: ['ptr-ring'],
   guests: ['qemu', 'tap-reader'],
   host: { executor: 'kernel', 'map-backend': 'kernel', verifier: 'kernel', transport: 'virtio-serial' },
   configSchema: Type.Object({}, { additionalProperties: false }),

@@ -1,6 +1,6 @@
 import type { EventLoopTurns } from '../../src/core/clock/event-loop-turns.js';
 import type { SteeredClock } from '../../src/core/contract/clock.js';
-import type { HostPlace, NicPlaces } from '../../src/core/contract/fabric.js';
+import type { HostPlace } from '../../src/core/contract/fabric.js';
 import type { RunPlan } from '../../src/core/contract/plan.js';
 import type { CostModel } from '../../src/core/cost-model/index.js';
 import type { BurstScheduler } from './burst-scheduler.js';
@@ -8,6 +8,7 @@ import type { FrameAccounting } from './frame-accounting.js';
 import type { ModelConfig } from './model-config.js';
 import type { ModelCpus } from './model-cpus.js';
 import type { ModelHost } from './model-host.js';
+import type { ModelNic } from './model-nic.js';
 import type { Timing } from './timing.js';
 import type { Scheduler, Worker } from './worker.js';
 
@@ -17,7 +18,7 @@ export interface DeploymentParts {
   readonly config: ModelConfig;
   readonly host: ModelHost;
   readonly hostPlaces: readonly HostPlace[];
-  readonly nics: readonly NicPlaces[];
+  readonly nics: readonly ModelNic[];
   readonly accounting: FrameAccounting;
   readonly timing: Timing;
   readonly cpus: ModelCpus;

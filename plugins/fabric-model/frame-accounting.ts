@@ -13,6 +13,9 @@ interface Lineage {
  * change, and goes through virtqueues beside them.
  */
 export class Frame {
+  /** Frames of the wire that it is made of: more than one once GRO has merged them. */
+  segments = 1;
+
   constructor(
     /** From the destination MAC on, without FCS. Never changed in place, for frames share them: hooks replace them. */
     public bytes: Uint8Array,
@@ -83,7 +86,7 @@ export class FrameAccounting {
   }
 
   end(frame: Frame, place: string, fate: Fate): void {
-    this.#count(place, fate, 1);
+    this.#count(place, fate, frame.segments);
     this.onEnd?.(frame, fate);
   }
 

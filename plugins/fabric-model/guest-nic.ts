@@ -29,6 +29,8 @@ export interface GuestNicOptions {
 export class GuestNic {
   readonly node: string;
   readonly hook: XdpHook;
+  /** What the guest's stack does with a frame that it has taken, where it does anything. */
+  onStack: ((frame: Frame, queue: number) => void) | undefined;
   readonly #queues: readonly GuestQueue[];
 
   constructor(readonly options: GuestNicOptions) {
@@ -58,6 +60,12 @@ export class GuestNic {
       accounting.end(frame, this.node, 'transmit-queue-full');
     }
   }
+
+  /** The guest's stack sends a frame by a queue: queued, and kicked. */
+  transmit(frame: Frame, queue: number): void {
+    this.send(frame, queue);
+    this.options.port.kick(queue % this.options.queues);
+  }
 }
 
 /** One receive queue of a nic, with the NAPI poll that serves it. */
@@ -78,6 +86,8 @@ class GuestQueue {
       pass: (frame) => {
         timing.charge(timing.costs['guest-stack']);
         accounting.end(frame, node, 'guest-stack');
+        const { onStack } = nic;
+        if (onStack !== undefined) timing.then(() => onStack(frame, this.queue));
       },
       transmit: (frame) => this.#send(nic, frame),
       redirect: (frame, redirect) => this.#redirect(frame, redirect),

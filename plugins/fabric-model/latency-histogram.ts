@@ -16,6 +16,13 @@ export class LatencyHistogram {
     if (value > this.#max) this.#max = value;
   }
 
+  /** Counts anew. */
+  clear(): void {
+    this.#counts.fill(0);
+    this.#total = 0;
+    this.#max = 0;
+  }
+
   get total(): number {
     return this.#total;
   }

@@ -33,6 +33,13 @@ export const ModelConfig = Type.Object(
       description:
         'ms of virtual time before the first sample at most: until all queues are as full as they get',
     }),
+    'exchange-ms': Type.Number({
+      minimum: 1,
+      maximum: 10_000,
+      default: 40,
+      description:
+        'ms of virtual time of a sample of an exchange at most; half as long is its warm-up at most',
+    }),
     'nic-queues': Type.Integer({
       minimum: 1,
       maximum: 256,

@@ -8,20 +8,30 @@ export class ModelCpus {
   readonly #guests: Pool;
 
   constructor({ cpus }: Pick<ModelConfig, 'cpus'>) {
-    const make = (name: string): VirtualCpu => {
-      const cpu = new VirtualCpu(name);
+    const make = (name: string, idles = true): VirtualCpu => {
+      const cpu = new VirtualCpu(name, idles);
       this.#all.push(cpu);
       return cpu;
     };
     this.make = make;
     this.#vhost = new Pool('vhost', cpus.vhost, make);
-    this.#guests = new Pool('guests', cpus.guests, make);
+    this.#guests = new Pool('guests', cpus.guests, (name) => make(name, false));
   }
 
-  readonly make: (name: string) => VirtualCpu;
+  readonly make: (name: string, idles?: boolean) => VirtualCpu;
 
   get all(): readonly VirtualCpu[] {
     return this.#all;
+  }
+
+  /** For the softirq of a NIC's queue. */
+  forNic(nic: string, queue: number, queues: number): VirtualCpu {
+    return this.named(`host.${nic} softirq${queues === 1 ? '' : queue}`);
+  }
+
+  /** One of its own, the same whenever it is asked for. */
+  named(name: string): VirtualCpu {
+    return this.#all.find((known) => known.name === name) ?? this.make(name);
   }
 
   /** For the reader of a queue. */

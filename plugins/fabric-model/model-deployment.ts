@@ -7,10 +7,12 @@ import type {
   TrafficReport,
 } from '../../src/core/contract/fabric.js';
 import type { MeasurePlan } from '../../src/core/contract/plan.js';
+import type { ExchangeResult } from '../../src/core/contract/result.js';
 import type { WorkloadFrame } from '../../src/core/contract/workload.js';
 import type { CostModel } from '../../src/core/cost-model/index.js';
 import { firstFrames } from '../../src/core/measurement/measured-frames.js';
 import type { DeploymentParts } from './deployment-parts.js';
+import { ExchangeMeasurement } from './exchange/exchange-measurement.js';
 import { NAPI_BUDGET } from './guest-nic.js';
 import { RateMeasurement } from './rate-measurement.js';
 
@@ -65,18 +67,14 @@ export class ModelDeployment implements Deployment {
         rates.push(await new RateMeasurement(this.#parts, costs, node, nic, measure, workload).run());
       }
     }
-    const exchanges = this.#parts.plan.guests.flatMap((guest) =>
-      guest.nics.flatMap((nic) =>
-        measure.exchanges.map((exchange) => ({
-          node: `${guest.name}.${nic.name}`,
-          ...exchange,
-          guest: `a model of one, ${costs.name}`,
-          unmeasured: 'fabric model has no sockets: its guests take frames and answer none',
-          seconds: measure.seconds,
-          samples: [],
-        })),
-      ),
-    );
+    const exchanges: ExchangeResult[] = [];
+    const plans = this.#parts.plan.guests.flatMap(({ nics }) => nics);
+    for (const [index, nic] of this.#parts.nics.entries()) {
+      for (const exchange of measure.exchanges) {
+        const plan = plans[index]!;
+        exchanges.push(await new ExchangeMeasurement(this.#parts, costs, nic, plan, exchange, measure).run());
+      }
+    }
     return { rates, exchanges };
   }
 

@@ -206,7 +206,7 @@ class DeploymentBuilder {
       });
     }
     tap.onFrame = (queue) => this.#turns.scheduler.wake(readers[queue]!);
-    return new ModelNic(guest, plan.name, link, channel, await channel.connect(), tap.offload, driver);
+    return new ModelNic(guest, plan.name, link, channel, await channel.connect(), tap.offload, driver, cpus);
   }
 
   #addReader(host: ModelHost, tap: Tap, link: NetLink<Frame>, label: string, queue: number): Worker {
@@ -233,7 +233,7 @@ class DeploymentBuilder {
         latency: timing.costs['vhost-latency'],
         jitter: timing.costs['vhost-jitter'],
         enter: timing.costs['vhost-enter'],
-        leave: timing.costs['vhost-sleep'],
+        leave: reader.leaving,
         pollTimeout: timing.costs['vhost-poll-timeout'],
       }),
     });

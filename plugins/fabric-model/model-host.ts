@@ -17,6 +17,13 @@ interface HostNic {
   readonly routes: VerdictRoutes;
 }
 
+/** Merges frames of a NAPI poll into longer ones, and has them go on. */
+export interface FrameMerger {
+  receive(frame: Frame): void;
+  /** The poll is over: nothing is held back any longer. */
+  flush(): void;
+}
+
 /** The bridge that an interface belongs to, and its port there. */
 interface Master {
   readonly bridge: Bridge;
@@ -38,7 +45,9 @@ export class ModelHost implements TapSurroundings {
   /** For a bridge that is a port of another: its own port towards that one. */
   readonly #uplinks = new Map<string, BridgePort>();
   /** A frame left by a NIC; its completion is work of the CPU that polls it. */
-  onTransmit: ((nic: string) => void) | undefined;
+  onTransmit: ((nic: string, frame: Frame) => void) | undefined;
+  /** What merges frames on their way up from the first NIC, where anything does. */
+  gro: FrameMerger | undefined;
 
   constructor(
     readonly plan: HostPlan,
@@ -55,6 +64,10 @@ export class ModelHost implements TapSurroundings {
     const routes: VerdictRoutes = {
       node,
       pass: (frame) => {
+        if (this.gro !== undefined) {
+          this.gro.receive(frame);
+          return;
+        }
         this.timing.charge(this.timing.costs['skb-receive']);
         this.#toStack(name, frame);
       },
@@ -114,6 +127,17 @@ export class ModelHost implements TapSurroundings {
     this.#redirect(frame, redirect, tap.ifindex, tap.node);
   }
 
+  /** The way up of a frame from a NIC that is not merged with others any more. */
+  receiveSkb(nic: string, frame: Frame): void {
+    this.#toStack(nic, frame);
+  }
+
+  /** A poll of the first NIC is over. */
+  endPoll(): void {
+    this.gro?.flush();
+    this.flush();
+  }
+
   /** The CPU that works has redirected all that it has. */
   flush(): void {
     for (const tap of this.#taps.values()) tap.flush();
@@ -149,7 +173,7 @@ export class ModelHost implements TapSurroundings {
     this.timing.charge(this.timing.costs['nic-tx']);
     this.accounting.end(frame, `host.${nic}`, 'transmitted');
     // When it is done with that: another CPU cleans up after it.
-    this.timing.then(() => this.onTransmit?.(nic));
+    this.timing.then(() => this.onTransmit?.(nic, frame));
   }
 
   #toStack(interfaceName: string, frame: Frame): void {

@@ -4,6 +4,7 @@ import type { ControlChannel, ControlClient, ControlServer } from '../../src/cor
 import type { NetLink } from '../../src/virtio/index.js';
 import type { Frame } from './frame-accounting.js';
 import type { GuestNic } from './guest-nic.js';
+import type { VirtualCpu } from './virtual-cpu.js';
 
 /** A guest nic as the core sees it: its driver is in this process. */
 export class ModelNic implements NicPlaces {
@@ -19,6 +20,8 @@ export class ModelNic implements NicPlaces {
     client: ControlClient,
     readonly offload: HookPlace,
     readonly guestNic: GuestNic,
+    /** The guest's virtual CPUs; the NAPI poll of a queue is on that of its number. */
+    readonly cpus: readonly VirtualCpu[],
   ) {
     this.control = channel.server;
     this.driver = { kind: 'local', control: client, hook: guestNic.hook, up: async () => guestNic.open() };

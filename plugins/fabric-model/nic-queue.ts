@@ -17,11 +17,19 @@ export interface ReceivedFrame {
   readonly arrived: Picoseconds;
 }
 
+/** A receive queue of a NIC as the CPU that polls it sees it. */
+export interface ReceiveQueue {
+  /** When the next frame arrives; Infinity when none is on its way. */
+  readonly nextAt: Picoseconds;
+  /** The oldest frame that has arrived by now. */
+  take(now: Picoseconds): ReceivedFrame | undefined;
+}
+
 /**
  * A receive queue of a NIC while it is measured: what arrives by the wire fills its descriptors, and is lost when none
  * is free. Arrivals are no events: which of them found room is worked out when somebody looks.
  */
-export class NicQueue {
+export class NicQueue implements ReceiveQueue {
   /** Of the next frame to arrive: its round and its place there. */
   #round: Picoseconds;
   #place = 0;

@@ -1,14 +1,12 @@
-import type { Picoseconds } from '../../src/core/contract/clock.js';
 import type { DeploymentParts } from './deployment-parts.js';
 import { NAPI_BUDGET } from './guest-nic.js';
-import { NicQueue, type WireTraffic } from './nic-queue.js';
+import type { ReceiveQueue } from './nic-queue.js';
 import type { TimedScheduler } from './timed-scheduler.js';
 import type { VirtualCpu } from './virtual-cpu.js';
 import { Worker } from './worker.js';
 
 /** One queue of the host's NIC while it is measured, and the softirq that polls it (NAPI). */
 export class NicReceiver {
-  readonly queue: NicQueue;
   readonly worker: Worker;
   readonly #parts: DeploymentParts;
   readonly #scheduler: TimedScheduler;
@@ -20,14 +18,12 @@ export class NicReceiver {
     parts: DeploymentParts,
     scheduler: TimedScheduler,
     readonly cpu: VirtualCpu,
-    traffic: WireTraffic,
-    start: Picoseconds,
+    readonly queue: ReceiveQueue,
   ) {
     const { timing, plan } = parts;
     this.#parts = parts;
     this.#scheduler = scheduler;
     this.#nic = plan.host.nics[0]!.name;
-    this.queue = new NicQueue(timing.costs['nic-ring'], traffic, start);
     this.worker = new Worker({
       cpu,
       batch: NAPI_BUDGET,
@@ -41,7 +37,7 @@ export class NicReceiver {
         pollTimeout: 0,
       }),
     });
-    this.#expect();
+    this.expect();
   }
 
   /** Cleaning up after a frame that was sent is work of the CPU that polls the NIC. */
@@ -60,14 +56,14 @@ export class NicReceiver {
     }
     if (this.#polled >= NAPI_BUDGET || (this.#polled > 0 && received === undefined)) {
       this.#polled = 0;
-      host.flush();
+      host.endPoll();
     }
-    if (received === undefined) this.#expect();
+    if (received === undefined) this.expect();
     return received !== undefined;
   }
 
   /** Has the softirq run when the next frame arrives. */
-  #expect(): void {
+  expect(): void {
     const { nextAt } = this.queue;
     if (nextAt !== Infinity) this.#parts.clock.at(nextAt, () => this.#scheduler.wakeAt(this.worker, nextAt));
   }

@@ -6,8 +6,7 @@ import type { FrameQueue } from './frame-queue.js';
 import { LatencyHistogram } from './latency-histogram.js';
 import { QueueDepth } from './queue-depth.js';
 
-/** Part of the frames that arrive during the samples that may still be under way at their end. */
-const NOTHING_LOST = 0.98;
+export type UsedCpu = RateExplanation['cpus'][number];
 
 /** What CPUs, queues and frames do while samples are taken: why a rate is what it is. */
 export class RateObservation {
@@ -50,10 +49,10 @@ export class RateObservation {
   /**
    * What was seen until now.
    *
-   * @param offered frames that arrived
-   * @param limit what to name where nobody was too slow
+   * @param limit what to name as the bottleneck, by what the CPUs did and how many frames came to an end; undefined:
+   *   the busiest CPU
    */
-  explain(offered: number, limit: string): RateExplanation {
+  explain(limit: (cpus: readonly UsedCpu[], ended: number) => string | undefined): RateExplanation {
     const { clock, cpus, workers } = this.#parts;
     const end = clock.now();
     const ended = this.#latency.total;
@@ -63,7 +62,7 @@ export class RateObservation {
     }));
     const busiest = [...used].sort((a, b) => b.utilisation - a.utilisation)[0];
     return {
-      bottleneck: busiest === undefined || ended > NOTHING_LOST * offered ? limit : busiest.name,
+      bottleneck: limit(used, ended) ?? busiest?.name ?? 'nobody',
       cpus: used.filter(({ utilisation }) => utilisation > 0),
       queues: this.#depths.map(({ name, ring, depth }) => {
         const { mean, course } = depth.result(end);

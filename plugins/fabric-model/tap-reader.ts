@@ -36,6 +36,20 @@ export class TapReader {
     this.batch = plan.kind === 'vhost' ? plan.batch : READ_BATCH;
   }
 
+  /**
+   * What it costs to go to sleep. The last look at the ring before that is a call of recvmsg, unless the reader looks at
+   * it by itself.
+   */
+  get leaving(): number {
+    const { 'vhost-sleep': sleep, 'tun-recv-call': call } = this.options.timing.costs;
+    return this.#callsTap ? sleep : Math.max(0, sleep - call);
+  }
+
+  get #callsTap(): boolean {
+    const { plan } = this.options;
+    return plan.kind === 'read' || plan.ringAccess === 'recvmsg';
+  }
+
   /** vhost with polling looks at the ring after every frame; otherwise the reader is woken. */
   get polls(): boolean {
     const { plan } = this.options;
@@ -63,7 +77,8 @@ export class TapReader {
     let taken = 0;
     for (; taken < most; taken++) {
       if (!tap.hasFrame(queue)) break;
-      if (this.#taken++ === 0) timing.charge(timing.costs['tun-recv-call']);
+      // Taking from the ring by itself, it calls nobody before it knows the frame.
+      if (this.#taken++ === 0 && this.#callsTap) timing.charge(timing.costs['tun-recv-call']);
       const frame = tap.receiveMessage(queue);
       if (frame === undefined) continue;
       timing.charge(timing.costs['vhost-rx'] + frame.bytes.length * timing.costs['copy-byte']);

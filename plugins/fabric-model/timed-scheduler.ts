@@ -21,6 +21,8 @@ class Core {
   /** Who ran last: another pays for the change. */
   last: Worker | undefined;
   sliceEnd: Picoseconds = 0;
+  /** Since when it has had nothing to do; undefined while it has, or before it ever had. */
+  idleSince: Picoseconds | undefined;
   /** Calls off the end of polling. */
   stopPolling: (() => void) | undefined;
 
@@ -28,6 +30,25 @@ class Core {
     readonly cpu: VirtualCpu,
     readonly resume: () => void,
   ) {}
+
+  /** Whether somebody waits for whom the process that runs has to give way at once. */
+  get isInterrupted(): boolean {
+    const [first] = this.waiting;
+    return first !== undefined && isInterrupt(first) && this.running?.options.isProcess === true;
+  }
+
+  /** Has it wait for its turn; interrupts before processes. */
+  queue(worker: Worker): void {
+    const { waiting } = this;
+    if (isInterrupt(worker) || worker.interrupted) {
+      const place = waiting.findIndex((other) => !isInterrupt(other));
+      waiting.splice(place < 0 ? waiting.length : place, 0, worker);
+    } else waiting.push(worker);
+  }
+}
+
+function isInterrupt({ options, overdue }: Worker): boolean {
+  return options.isProcess !== true && !overdue;
 }
 
 /**
@@ -68,13 +89,20 @@ export class TimedScheduler implements Scheduler {
     worker.awake = true;
     worker.wakeUps++;
     const late = jitter === 0 ? 0 : Math.floor((this.random() / 2 ** 32) * jitter);
-    this.clock.at(time + late, () => {
+    this.clock.at(time + late + this.#leavingIdle(worker.options.cpu, time), () => {
       const core = this.#coreOf(worker.options.cpu);
-      core.waiting.push(worker);
+      core.queue(worker);
       if (core.running === undefined) this.#dispatch(core);
       // Nobody looks on while others wait: vhost's busy loop asks need_resched.
       else if (core.phase === 'polling') this.#leave(core);
     });
+  }
+
+  /** How long it takes a CPU to come back from the idle state that it is in, if it is in one. */
+  #leavingIdle(cpu: VirtualCpu, time: Picoseconds): Picoseconds {
+    const since = this.#cores.get(cpu)?.idleSince;
+    const { 'idle-residency': residency, 'idle-exit': exit } = this.timing.costs;
+    return cpu.idles && since !== undefined && time - since >= residency ? exit : 0;
   }
 
   #coreOf(cpu: VirtualCpu): Core {
@@ -90,13 +118,18 @@ export class TimedScheduler implements Scheduler {
   #dispatch(core: Core): void {
     const worker = core.waiting.shift();
     core.running = worker;
-    if (worker === undefined) return;
     const { cpu } = core;
     const { timing } = this;
+    core.idleSince = worker === undefined ? this.clock.now() : undefined;
+    if (worker === undefined) return;
     cpu.time = Math.max(cpu.time, this.clock.now());
-    if (core.last !== undefined && core.last !== worker) cpu.charge(timing.costs['context-switch']);
-    core.last = worker;
-    cpu.charge(worker.options.costs().enter);
+    // Of a process, the change is in what it costs to begin.
+    if (worker.options.isProcess !== true) {
+      if (core.last !== undefined && core.last !== worker) cpu.charge(timing.costs['context-switch']);
+      core.last = worker;
+    }
+    if (!worker.interrupted) cpu.charge(worker.options.costs().enter);
+    worker.interrupted = false;
     core.phase = 'working';
     core.sliceEnd = cpu.time + timing.costs.slice;
     this.#run(core);
@@ -118,10 +151,19 @@ export class TimedScheduler implements Scheduler {
         continue;
       }
       const worker = core.running!;
-      if (core.phase === 'working' && core.waiting.length > 0 && cpu.time >= core.sliceEnd) {
-        core.waiting.push(worker);
-        this.#dispatch(core);
-        return;
+      if (core.phase === 'working' && core.waiting.length > 0) {
+        if (core.isInterrupted) {
+          worker.interrupted = true;
+          core.queue(worker);
+          this.#dispatch(core);
+          return;
+        }
+        if (cpu.time >= core.sliceEnd) {
+          worker.overdue = worker.options.isProcess !== true;
+          core.waiting.push(worker);
+          this.#dispatch(core);
+          return;
+        }
       }
       if (worker.options.work(1)) {
         core.phase = 'working';
@@ -136,6 +178,7 @@ export class TimedScheduler implements Scheduler {
         continue;
       }
       worker.awake = false;
+      worker.overdue = false;
       this.#dispatch(core);
       return;
     }

@@ -15,6 +15,11 @@ export class VirtualCpu {
   constructor(
     /** As the result names it: `host.eth0 softirq`, `guest0.eth0 vhost`, `guest0 cpu0`. */
     readonly name: string,
+    /**
+     * Whether it goes into a deeper idle state when it has nothing to do for long. A guest's does not: its host looks on
+     * for it (halt polling).
+     */
+    readonly idles = true,
   ) {}
 
   charge(cost: Picoseconds): void {

@@ -23,6 +23,8 @@ export interface WorkerOptions {
   readonly work: (most: number) => boolean;
   /** Looks for work by itself instead of being woken. */
   readonly polls?: boolean;
+  /** A process: it gives way to whoever else comes to its CPU, as to an interrupt, and goes on where it was. */
+  readonly isProcess?: boolean;
   readonly costs: () => SleepCosts;
 }
 
@@ -38,6 +40,10 @@ export class Worker {
   awake = false;
   /** How often it was woken, asleep as it was. */
   wakeUps = 0;
+  /** It gave way and has not gone on yet. Its scheduler's. */
+  interrupted = false;
+  /** It has kept its CPU for as long as it may, and waits for its turn as a process does (ksoftirqd). Its scheduler's. */
+  overdue = false;
 
   constructor(readonly options: WorkerOptions) {}
 }

@@ -15,7 +15,8 @@ import {
   type VerdictCounts,
 } from '../../src/core/contract/result.js';
 import { formatMapEntry } from '../../src/report/map-entry.js';
-import { exchangeFigure, exchangeName } from '../../src/report/measured-figures.js';
+import { exchangeFigure } from '../../src/core/measurement/exchange-figures.js';
+import { exchangeName } from '../../src/report/measured-figures.js';
 import { printable } from '../../src/report/printable.js';
 import { reportedRuns, type ReportedRun } from '../../src/report/reported-runs.js';
 

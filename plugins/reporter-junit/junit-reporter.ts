@@ -1,7 +1,8 @@
 import type { Reporter } from '../../src/core/contract/reporter.js';
 import type { CheckResult, ResultDocument, RunResult } from '../../src/core/contract/result.js';
 import { formatMapContent, formatMapEntry } from '../../src/report/map-entry.js';
-import { exchangeFigure, exchangeName } from '../../src/report/measured-figures.js';
+import { exchangeFigure } from '../../src/core/measurement/exchange-figures.js';
+import { exchangeName } from '../../src/report/measured-figures.js';
 import { formatFailure, reportedRuns, type ReportedRun } from '../../src/report/reported-runs.js';
 import { element } from '../../src/report/xml.js';
 

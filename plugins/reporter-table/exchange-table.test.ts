@@ -78,6 +78,35 @@ describe('the table of exchanges', () => {
     ]);
   });
 
+  it('shows changes beside those of others, and what limits each', () => {
+    const reference = {
+      name: 'RFC',
+      exchanges: {
+        old: { 'udp-stream/18': { netperf: 89.43 } },
+        new: { 'udp-stream/18': { netperf: 90.74 } },
+      },
+    };
+    const explanation = {
+      bottleneck: 'the wire',
+      cpus: [],
+      queues: [],
+      wakeUps: [],
+      latency: { p50: 1, p90: 1, p99: 1, max: 1 },
+    };
+    const comparison = { axis: 'path', baseline: 'old', reference };
+    const two = [run('old', stream(80e6, { explanation }), RR), run('new', stream(78e6), RR)];
+    const { rows } = rendered({ ...exampleResult(two), comparison });
+    // 78 / 80 and 90.74 / 89.43.
+    const runs = rows.filter(([name]) => name === 'old' || name === 'new');
+    expect(runs.map((row) => [row[0], ...row.slice(-4)])).toEqual([
+      ['old', '89.43', '–', '–', 'the wire'],
+      ['new', '90.74', '−2.50 %', '+1.46 %', '–'],
+      ['old', '–', '–', '–', '–'],
+      ['new', '–', '+0.00 %', '–', '–'],
+    ]);
+    expect(rows[0]).not.toContain('÷ path');
+  });
+
   it('says what was not measured, and what was not answered', () => {
     const refused: ExchangeResult = {
       ...COMMON,

@@ -4,6 +4,7 @@ import type {
   ResultDocument,
   RunResult,
 } from '../../src/core/contract/result.js';
+import { exchangeChange, referenceChange } from '../../src/core/measurement/exchange-figures.js';
 import {
   cell,
   comparedWith,
@@ -43,20 +44,35 @@ function rows({ axis, baseline, reference }: Comparison, exchanged: readonly Exc
     exchanged.some(({ exchange }) => value(exchange) !== undefined);
   const hasMessages = has(({ messagesSentPerSecond }) => messagesSentPerSecond);
   const hasLatency = has(({ latency }) => latency);
+  const isExplained = has(({ explanation }) => explanation);
+  const groups = groupBy(exchanged, ({ run, exchange: { node, kind, size, streams } }) =>
+    comparedWith(run, axis, node, kind, size, streams),
+  );
+  const hasChanges = groups.some((group) => {
+    const base = group.find(({ run }) => isBaseline(run, axis, baseline));
+    return (
+      base !== undefined &&
+      group.some(
+        ({ run, exchange }) =>
+          run !== base.run && referenceChange(reference, run, base.run, exchange) !== undefined,
+      )
+    );
+  });
+  // Where changes are shown, a ratio would say the same once more.
+  const hasRatio = baseline !== undefined && !hasChanges;
 
   const header = [
     ['run'],
     ['exchange'],
     ['measured'],
     ['lowest –', 'highest'],
-    ...(baseline === undefined ? [] : [[`÷ ${axis}`, baseline]]),
+    ...(hasRatio ? [[`÷ ${axis}`, baseline]] : []),
     ...(hasMessages ? [['messages/s', 'sent → got']] : []),
     ...(hasLatency ? [['µs p50 /', 'p99 / max']] : []),
     ...named.map((name) => [reference!.name, name]),
+    ...(hasChanges ? [['change'], [reference!.name, 'change']] : []),
+    ...(isExplained ? [['limited', 'by']] : []),
   ];
-  const groups = groupBy(exchanged, ({ run, exchange: { node, kind, size, streams } }) =>
-    comparedWith(run, axis, node, kind, size, streams),
-  );
   const body = groups.flatMap((group) => {
     const base = group.find(({ run }) => isBaseline(run, axis, baseline));
     return group.map((each): Row => {
@@ -69,10 +85,21 @@ function rows({ axis, baseline, reference }: Comparison, exchanged: readonly Exc
         cell(netperfName(exchange)),
         cell(ours && `${ours.text(ours.median)} ${ours.unit}`),
         cell(ours && `${ours.text(ours.min)} – ${ours.text(ours.max)}`),
-        ...(baseline === undefined ? [] : [cell(ours && bases && ratio(ours.median, bases.median))]),
+        ...(hasRatio ? [cell(ours && bases && ratio(ours.median, bases.median))] : []),
         ...(hasMessages ? [cell(messages(exchange))] : []),
         ...(hasLatency ? [cell(latency(exchange))] : []),
         ...named.map((name) => cell(others[name]?.toString())),
+        ...(hasChanges
+          ? [
+              cell(change(base === each ? undefined : base && exchangeChange(exchange, base.run))),
+              cell(
+                change(
+                  base === each ? undefined : base && referenceChange(reference, run, base.run, exchange),
+                ),
+              ),
+            ]
+          : []),
+        ...(isExplained ? [cell(exchange.explanation?.bottleneck)] : []),
       ];
     });
   });
@@ -100,6 +127,10 @@ interface Figures {
   readonly max: number;
   readonly unit: string;
   text(value: number): string;
+}
+
+function change(percent: number | undefined): string | undefined {
+  return percent === undefined ? undefined : `${percent < 0 ? '−' : '+'}${Math.abs(percent).toFixed(2)} %`;
 }
 
 /** Streams in 10^6 bits per second, as netperf has them. */

@@ -4,8 +4,3 @@ import type { ExchangeResult } from '../core/contract/result.js';
 export function exchangeName({ node, kind, size, streams }: ExchangeResult): string {
   return `${node}.${kind}/${size}/${streams}`;
 }
-
-/** The median, of streams bits per second, of requests transactions per second; undefined where none was measured. */
-export function exchangeFigure(exchange: ExchangeResult): number | undefined {
-  return (exchange.bitsPerSecond ?? exchange.transactionsPerSecond)?.median;
-}

@@ -134,7 +134,16 @@ export interface ReaderPlan {
   readonly batch: number;
   /** vhost looks again before it sleeps. */
   readonly polling: boolean;
+  /** How vhost gets at the frames in a tap's ring. */
+  readonly ringAccess: RingAccess;
 }
+
+/**
+ * How vhost takes frames out of a tap's ptr_ring: itself (`ptr-ring`, tun_get_tx_ring, as kernels do), or a batch at a time by
+ * calling the tap's recvmsg (`recvmsg`), which can run a program on them: the RFC's change of the data path.
+ */
+export const RING_ACCESSES = ['recvmsg', 'ptr-ring'] as const;
+export type RingAccess = (typeof RING_ACCESSES)[number];
 
 /** What the host grants to judging the programs that guests offload. */
 export interface VerificationPlan {

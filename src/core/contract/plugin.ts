@@ -1,6 +1,6 @@
 import type { Static, TSchema } from '@sinclair/typebox';
 import type { Token } from './injection.js';
-import type { GuestKind, HookPoint, HostCase } from './plan.js';
+import type { GuestKind, HookPoint, HostCase, RingAccess } from './plan.js';
 
 /** The extension points. A plugin implements exactly one. */
 export const ROLES = [
@@ -35,6 +35,9 @@ export const DEFAULT_HOOKS: NonNullable<Plugin['hooks']> = {
   bridge: ['tun_recvmsg', 'tun_net_xmit', 'tun_xdp_xmit'],
 };
 
+/** `Plugin.ringAccess` of a fabric that does not say: the RFC's data path, or that before it. */
+export const DEFAULT_RING_ACCESS: NonNullable<Plugin['ringAccess']> = ['recvmsg', 'ptr-ring'];
+
 /** What a plugin package's default export is. Made by `definePlugin`. */
 export interface Plugin<Schema extends TSchema = TSchema> extends PluginManifest {
   /** JSON Schema of `config`, as TypeBox; defaults in it are filled in before `register`. */
@@ -55,6 +58,11 @@ export interface Plugin<Schema extends TSchema = TSchema> extends PluginManifest
    * Default: DEFAULT_HOOKS, those of a patched tun driver.
    */
   readonly hooks?: Readonly<Record<HostCase, readonly [HookPoint, ...HookPoint[]]>>;
+  /**
+   * For a fabric: how vhost can get at the frames in a tap's ring, what it does unless told first. Default:
+   * DEFAULT_RING_ACCESS, those of a kernel with the RFC's changes.
+   */
+  readonly ringAccess?: readonly [RingAccess, ...RingAccess[]];
   /** For a fabric: the kinds of guests that it has, what it takes unless told first. Default: one that has no name. */
   readonly guests?: readonly [GuestKind, ...GuestKind[]];
   /**

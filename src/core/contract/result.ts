@@ -305,6 +305,7 @@ export const ExchangeResult = Type.Object(
       Latency('transactions', 'from a request to its answer, as the client sees it, over all samples'),
     ),
     unanswered: Type.Optional(Count('requests without an answer, whose stream then went on with the next')),
+    explanation: Type.Optional(RateExplanation),
   },
   { additionalProperties: false },
 );

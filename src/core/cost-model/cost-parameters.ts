@@ -89,6 +89,31 @@ export const COST_PARAMETERS = {
   'guest-tx': { unit: 'ns', meaning: 'a frame into the guest’s transmit queue' },
   'guest-stack': { unit: 'ns', meaning: 'a frame through the guest’s stack to its socket' },
   kick: { unit: 'ns', meaning: 'a kick of the guest’s: leaving it, ioeventfd, coming back' },
+  'idle-residency': {
+    unit: 'ns',
+    meaning: 'after so long with nothing to do a CPU of the host or the peer is in a deeper idle state',
+  },
+  'idle-exit': { unit: 'ns', meaning: 'coming back from there; latency' },
+  'gro-merge': {
+    unit: 'ns',
+    meaning: 'a frame that GRO adds to the one before, instead of an skb of its own',
+  },
+  syscall: { unit: 'ns', meaning: 'a system call of a process with a socket, in and out' },
+  'socket-send': {
+    unit: 'ns',
+    meaning: 'what a process sends, from its socket to the driver: an skb, UDP, IP, the queueing discipline',
+  },
+  'socket-receive': { unit: 'ns', meaning: 'what a process receives, out of its socket’s queue' },
+  tcp: { unit: 'ns', meaning: 'what TCP does for an skb more than UDP, on either way' },
+  'process-wakeup': {
+    unit: 'ns',
+    meaning: 'waking a process that waits for its socket, for whoever does (try_to_wake_up)',
+  },
+  'process-latency': {
+    unit: 'ns',
+    meaning: 'from waking it on another CPU than the waker’s to its first insn; latency',
+  },
+  'process-switch': { unit: 'ns', meaning: 'to a process that was woken, for its CPU' },
   'context-switch': { unit: 'ns', meaning: 'from one task to another on a shared CPU' },
   slice: { unit: 'µs', meaning: 'how long a task keeps a CPU that others wait for' },
 } as const satisfies Readonly<Record<string, CostParameter>>;

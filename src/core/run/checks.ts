@@ -7,7 +7,7 @@ import {
   type VerdictCounts,
 } from '../contract/result.js';
 import type { CheckSection } from '../testbed/testbed-schema.js';
-import { nearReference, outpaces } from './rate-checks.js';
+import { nearChange, nearReference, outpaces } from './rate-checks.js';
 import type { MissingRun } from './run-failures.js';
 
 /**
@@ -54,6 +54,11 @@ function isNeeded(
       return [check.variant, check.baseline].includes(run.axes[check.axis] ?? '') && isWhere(check, run);
     case 'near-reference':
       return reference?.mpps?.[run.id] !== undefined;
+    case 'near-change':
+      return (
+        reference?.exchanges?.[run.id] !== undefined &&
+        all.filter((other) => groupKey(check.axis, other) === groupKey(check.axis, run)).length > 1
+      );
     case 'offload-shields-guest':
       return run.offloads;
     case 'expect':
@@ -67,6 +72,13 @@ function isWhere(
   { axes }: Pick<RunResult, 'axes'>,
 ): boolean {
   return Object.entries(where).every(([axis, variant]) => axes[axis] === variant);
+}
+
+const UNSEEN = ': not looked at, the runs are on another';
+
+/** Whether a check of runs on one fabric has nothing to look at, because all are on another. */
+function areElsewhere(runs: readonly RunResult[], fabric: string | undefined): boolean {
+  return fabric !== undefined && runs.length > 0 && runs.every((run) => run.fabric !== fabric);
 }
 
 /** @param incomplete whether there are runs without a result that the check needs. */
@@ -112,10 +124,18 @@ function evaluateOver(
       const { within, ordered, fabric } = check;
       const order = ordered ? ', in the same order' : '';
       const scope = fabric === undefined ? '' : ` on fabric ${fabric}`;
-      const elsewhere = fabric !== undefined && runs.length > 0 && runs.every((run) => run.fabric !== fabric);
-      const unseen = elsewhere ? ': not looked at, the runs are on another' : '';
+      const elsewhere = areElsewhere(runs, fabric);
+      const unseen = elsewhere ? UNSEEN : '';
       const description = `rates${scope} are within ${within} % of ${reference?.name ?? 'the reference'}${order}${unseen}`;
       return conclude(description, ...nearReference(check, runs, reference), elsewhere);
+    }
+    case 'near-change': {
+      const { axis, baseline, within, fabric } = check;
+      const scope = fabric === undefined ? '' : ` on fabric ${fabric}`;
+      const elsewhere = areElsewhere(runs, fabric);
+      const description = `exchanges${scope} change from ${axis}=${baseline} as those of ${reference?.name ?? 'the reference'}, within ${within} points${elsewhere ? UNSEEN : ''}`;
+      const looked = runs.filter((run) => fabric === undefined || run.fabric === fabric);
+      return conclude(description, ...nearChange(check, groupsAcross(axis, looked), reference), elsewhere);
     }
     case 'outpaces': {
       const { axis, variant, baseline, 'at-least-times': times } = check;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { exampleRun } from '../../conformance/reporter/index.js';
-import type { RateResult, RunResult } from '../contract/result.js';
+import type { ExchangeResult, RateResult, RunResult } from '../contract/result.js';
 import { evaluateCheck } from './checks.js';
 
 function run(id: string, mpps: number | undefined, fabric = 'model'): RunResult {
@@ -73,6 +73,63 @@ describe('near-reference', () => {
       'bridge/host: the run failed',
     ]);
     expect(evaluateCheck(check, runs, [missing('bridge/other')], reference).passed).toBe(true);
+  });
+});
+
+describe('near-change', () => {
+  const check = { kind: 'near-change', axis: 'path', baseline: 'old', within: 1.5 } as const;
+  const reference = {
+    name: 'They',
+    exchanges: {
+      old: { 'udp-stream/18': { netperf: 100 }, 'udp-rr/1': { netperf: 50 } },
+      new: { 'udp-stream/18': { netperf: 102 } },
+    },
+  };
+  const stream: ExchangeResult = {
+    node: 'g0.eth0',
+    kind: 'udp-stream',
+    size: 18,
+    streams: 1,
+    guest: '',
+    seconds: 1,
+    samples: [],
+  };
+  const exchanged = (path: string, median: number | undefined, fabric = 'model'): RunResult => ({
+    ...exampleRun(path),
+    axes: { path },
+    fabric,
+    exchanges: [
+      median === undefined
+        ? { ...stream, unmeasured: 'nobody there' }
+        : { ...stream, bitsPerSecond: { median, min: 0, max: 0 } },
+      { ...stream, kind: 'udp-rr', size: 1, transactionsPerSecond: { median: 1, min: 1, max: 1 } },
+    ],
+  });
+
+  it('holds to percentage points of change, whatever the figures themselves, and looks at what both have', () => {
+    // Theirs is +2 %: from +0.5 to +3.5.
+    for (const [after, passes] of [
+      [1005.1, true],
+      [1034.9, true],
+      [1004.9, false],
+      [1035.1, false],
+    ] as const) {
+      const result = evaluateCheck(check, [exchanged('old', 1000), exchanged('new', after)], [], reference);
+      expect(result).toMatchObject({ passed: passes, runs: ['old', 'new'] });
+    }
+    expect(
+      evaluateCheck(check, [exchanged('old', 1000), exchanged('new', 990)], [], reference).problems,
+    ).toEqual(['new udp-stream/18: −1.00 %, They has +2.00 %']);
+  });
+
+  it('fails where one of both was not measured, and where nothing can be compared', () => {
+    expect(
+      evaluateCheck(check, [exchanged('old', undefined), exchanged('new', 5)], [], reference).problems,
+    ).toEqual(['new udp-stream/18: not measured, or not in old']);
+    expect(evaluateCheck(check, [exchanged('new', 5)], [], reference).passed).toBe(false);
+    const elsewhere = [exchanged('old', 1, 'linux'), exchanged('new', 9, 'linux')];
+    expect(evaluateCheck({ ...check, fabric: 'model' }, elsewhere, [], reference).passed).toBe(true);
+    expect(evaluateCheck(check, elsewhere, [], reference).passed).toBe(false);
   });
 });
 

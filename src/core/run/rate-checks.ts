@@ -1,7 +1,9 @@
 import type { Comparison, RateResult, RunResult } from '../contract/result.js';
+import { exchangeChange, referenceChange } from '../measurement/exchange-figures.js';
 import type { CheckSection } from '../testbed/testbed-schema.js';
 
 type NearReference = Extract<CheckSection, { kind: 'near-reference' }>;
+type NearChange = Extract<CheckSection, { kind: 'near-change' }>;
 type Outpaces = Extract<CheckSection, { kind: 'outpaces' }>;
 
 /** Runs whose rate has a figure to be compared with, and which are too far from theirs, or in another order. */
@@ -29,6 +31,40 @@ export function nearReference(
     });
   }
   return [cells.map(({ run }) => run), problems];
+}
+
+/**
+ * Runs with exchanges that others have figures of in the baseline, too; and which of these changed by another percentage
+ * than theirs, or were not measured.
+ */
+export function nearChange(
+  { axis, baseline, within }: NearChange,
+  groups: Iterable<readonly RunResult[]>,
+  reference: Comparison['reference'],
+): [RunResult[], string[]] {
+  const looked = new Set<RunResult>();
+  const problems: string[] = [];
+  for (const group of groups) {
+    const base = group.find(({ axes }) => axes[axis] === baseline);
+    for (const run of group) {
+      if (base === undefined || run === base) continue;
+      for (const exchange of run.exchanges ?? []) {
+        const theirs = referenceChange(reference, run, base, exchange);
+        if (theirs === undefined) continue;
+        looked.add(base).add(run);
+        const ours = exchangeChange(exchange, base);
+        const name = `${run.id} ${exchange.kind}/${exchange.size}`;
+        if (ours === undefined) problems.push(`${name}: not measured, or not in ${base.id}`);
+        else if (!(Math.abs(ours - theirs) <= within))
+          problems.push(`${name}: ${percent(ours)}, ${reference!.name} has ${percent(theirs)}`);
+      }
+    }
+  }
+  return [[...looked], problems];
+}
+
+function percent(value: number): string {
+  return `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(2)} %`;
 }
 
 /** Runs of the variant that were compared with the baseline, and those that were not faster by as much. */

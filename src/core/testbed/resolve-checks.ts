@@ -59,6 +59,12 @@ export function resolveChecks(
         if (parts.has('comparison') && parts.testbed.comparison?.reference?.mpps === undefined)
           problems.report(path, 'there is nothing to be near to: comparison.reference.mpps is not set');
         break;
+      case 'near-change':
+        if (hasAxis(check.axis, [...path, 'axis']))
+          checkVariant(check.axis, check.baseline, [...path, 'baseline']);
+        if (parts.has('comparison') && parts.testbed.comparison?.reference?.exchanges === undefined)
+          problems.report(path, 'there is nothing to be near to: comparison.reference.exchanges is not set');
+        break;
       case 'expect':
         checkWhere(check.where);
         break;

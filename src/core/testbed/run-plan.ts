@@ -1,5 +1,5 @@
 import type { ExchangeKind, GuestPlan, HostPlan, MeasurePlan, RequestsPlan } from '../contract/plan.js';
-import { DEFAULT_HOOKS, type Plugin } from '../contract/plugin.js';
+import { DEFAULT_HOOKS, DEFAULT_RING_ACCESS, type Plugin } from '../contract/plugin.js';
 import { MAX_UDP_PAYLOAD } from '../contract/plan.js';
 import { parseFeatureNames } from '../../virtio/features.js';
 import type { PresetNames } from './preset-value.js';
@@ -12,8 +12,9 @@ import type { RequestsSection, Testbed } from './testbed-schema.js';
 const FIRST_IFINDEX = 2;
 
 /** @param fabric decides what is done where the testbed does not say. */
-export function buildHostPlan(testbed: Testbed, fabric: Pick<Plugin, 'hooks'>): HostPlan {
+export function buildHostPlan(testbed: Testbed, fabric: Pick<Plugin, 'hooks' | 'ringAccess'>): HostPlan {
   const { host } = testbed;
+  const { kind, batch, polling, 'ring-access': ringAccess } = host.reader;
   const indexes = hostIfindexes(testbed);
   return {
     case: host.case,
@@ -35,7 +36,12 @@ export function buildHostPlan(testbed: Testbed, fabric: Pick<Plugin, 'hooks'>): 
       host.case === 'bridge'
         ? Object.entries(host.bridges ?? {}).map(([name, { ports }]) => ({ name, ports }))
         : [],
-    reader: host.reader,
+    reader: {
+      kind,
+      batch,
+      polling,
+      ringAccess: ringAccess ?? (fabric.ringAccess ?? DEFAULT_RING_ACCESS)[0],
+    },
     verification: {
       milliseconds: host.verification.milliseconds,
       memoryMiB: host.verification['memory-mib'],

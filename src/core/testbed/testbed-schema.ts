@@ -5,6 +5,7 @@ import {
   FRAME_SOURCES,
   GUEST_KINDS,
   HOOK_POINTS,
+  RING_ACCESSES,
 } from '../contract/plan.js';
 import { Comparison, emptyVerdictCounts, FATES, HOOK_SITES } from '../contract/result.js';
 
@@ -201,6 +202,12 @@ export const HostSection = Type.Object(
           description: 'frames that vhost takes in one go',
         }),
         polling: Type.Boolean({ default: false, description: 'vhost looks again before it sleeps' }),
+        'ring-access': Type.Optional(
+          Words(RING_ACCESSES, {
+            description:
+              'how vhost gets at a tap’s ring: by the tap’s recvmsg, a batch a call, as the RFC changed it (fabric `model`, unless told otherwise), or by itself, as before (fabric `linux`)',
+          }),
+        ),
       },
       { ...closed, default: {}, description: 'who takes frames from the taps' },
     ),
@@ -484,6 +491,24 @@ export const CHECKS = {
     {
       ...closed,
       description: 'rates of the runs are those of `comparison.reference.mpps`, where it has some',
+    },
+  ),
+  'near-change': Type.Object(
+    {
+      kind: Type.Literal('near-change'),
+      axis: Type.String({ description: 'axis of the matrix along which exchanges change' }),
+      baseline: Type.String({ description: 'the variant that the others are compared with' }),
+      within: Type.Number({
+        exclusiveMinimum: 0,
+        default: 1.5,
+        description: 'percentage points that a change may be off by',
+      }),
+      fabric: Type.Optional(Name('only runs on this fabric are looked at')),
+    },
+    {
+      ...closed,
+      description:
+        'exchanges change along the axis by as many per cent as those of `comparison.reference.exchanges`',
     },
   ),
   outpaces: Type.Object(

@@ -1,7 +1,7 @@
 import { nearest } from '../nearest.js';
 import { checkFeatures, parseFeatureNames, FEATURE_BITS } from '../../virtio/features.js';
 import { MAX_UDP_PAYLOAD } from '../contract/plan.js';
-import { DEFAULT_HOOKS, type Plugin } from '../contract/plugin.js';
+import { DEFAULT_HOOKS, DEFAULT_RING_ACCESS, type Plugin } from '../contract/plugin.js';
 import type { Testbed } from './testbed-schema.js';
 import type { YamlPath } from './yaml-source.js';
 
@@ -107,6 +107,30 @@ export function checkFabric(testbed: Testbed, fabric: Plugin, report: Report): v
       ['host', 'hook'],
       `fabric ${fabric.name} has no hook ${host.hook} in case ${host.case}`,
       `it has ${hooks.join(', ')}`,
+    );
+  }
+  const accesses = fabric.ringAccess ?? DEFAULT_RING_ACCESS;
+  const access = host.reader['ring-access'];
+  if (access !== undefined && !accesses.includes(access)) {
+    report(
+      ['host', 'reader', 'ring-access'],
+      `on fabric ${fabric.name} vhost does not get at a tap’s ring by ${access}`,
+      `it has ${accesses.join(', ')}`,
+    );
+  }
+  const offloads = Object.values(guests).some(({ nics }) =>
+    Object.values(nics).some(({ program, placement }) => program !== undefined && placement === 'host'),
+  );
+  if (
+    offloads &&
+    host.reader.kind === 'vhost' &&
+    (access ?? accesses[0]) === 'ptr-ring' &&
+    (host.hook ?? hooks[0]) === 'tun_recvmsg'
+  ) {
+    report(
+      ['host', 'reader', 'ring-access'],
+      'tun_recvmsg never sees a frame that vhost takes out of the ring by itself',
+      'ring-access: recvmsg, or a hook before the ring',
     );
   }
   if (fabric.guests === undefined) return;
