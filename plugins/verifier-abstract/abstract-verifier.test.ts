@@ -5,7 +5,7 @@ import { assemble } from '../../src/bpf/assembler.js';
 import { requiredMaps } from '../../src/bpf/elf/object-closure.js';
 import { readObject } from '../../src/bpf/elf/object-spec.js';
 import { linkProgram } from '../../src/bpf/link.js';
-import type { MapSpec } from '../../src/bpf/map-spec.js';
+import { BPF_F_RDONLY_PROG, BPF_MAP_TYPE, type MapSpec } from '../../src/bpf/map-spec.js';
 import type { Insn } from '../../src/bpf/insn.js';
 import type { Program } from '../../src/bpf/program.js';
 import { verifierConformance } from '../../src/conformance/verifier/verifier-conformance.js';
@@ -58,6 +58,48 @@ describe('limits', () => {
     expect((await reject(programOf(counting), { maxProcessedInsns: 5_000 })).code).toBe('too-many-insns');
     expect((await reject(programOf(counting), { maxMilliseconds: 1 })).code).toBe('out-of-time');
     expect((await reject(programOf(counting), { maxMemoryMiB: 1 })).code).toBe('out-of-memory');
+  });
+
+  it('counts what one insn changes in all the stacks of a path', async () => {
+    const everywhere = Array.from(
+      { length: 64 },
+      (_, slot) => `*(u64 *)(r10 -${8 * (slot + 1)}) = r6\n`,
+    ).join('');
+    const frame = (depth: number, next: string): string =>
+      `f${depth}: r6 = r1\n ${everywhere} r1 = r6\n call ${next}\n r0 = 2\n exit\n`;
+    const frames = [1, 2, 3, 4, 5, 6]
+      .map((depth) => frame(depth, depth < 6 ? `f${depth + 1}` : 'last'))
+      .join('');
+    const last =
+      'last: r6 = r1\n r8 = 1\n again: if r6 < r8 goto out\n r8 += 1\n if r8 < 100000 goto again\n out: r0 = 2\n exit';
+    const text = `r1 = *(u32 *)(r1 +12)\n call f1\n r0 = 2\n exit\n ${frames} ${last}`;
+    const { code, statistics } = await reject(programOf(text), { maxMemoryMiB: 32 });
+    expect(code).toBe('out-of-memory');
+    expect(statistics.processedInsns).toBeLessThan(4_000);
+  });
+
+  it('refuses a format that is longer than executors read', async () => {
+    const insns = assemble(
+      'r1 = r10\n r1 += -8\n r2 = 8\n r3 = map[text][0]+0\n r4 = 0\n r5 = 0\n call bpf_snprintf\n r0 = 2\n exit',
+      { maps: new Map([['text', 1]]) },
+    );
+    const format = (length: number): VerifierMap => ({
+      name: 'text',
+      type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
+      keySize: 4,
+      valueSize: 5000,
+      maxEntries: 1,
+      flags: BPF_F_RDONLY_PROG,
+      frozenValue: new Uint8Array(5000).fill(0x61, 0, length),
+    });
+    const verified = (length: number) =>
+      new AbstractVerifier(DEFAULT_CONFIG).verify({
+        program: programOf('', { insns }),
+        maps: new Map([[1, format(length)]]),
+      });
+    expect((await verified(4095)).accepted).toBe(true);
+    const longer = await verified(4096);
+    expect(longer.accepted ? 'accepted' : longer.code).toBe('helper-argument');
   });
 
   it('survives a program of the greatest length', async () => {

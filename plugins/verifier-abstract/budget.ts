@@ -13,7 +13,7 @@ export interface Limits {
 }
 
 /** Rough heap bytes of what an exploration keeps; measured on programs made to use much (see README). */
-export const BYTES_OF = { state: 700, slot: 150, frame: 900, step: 170 } as const;
+export const BYTES_OF = { state: 700, slot: 150, frame: 900, step: 170, change: 450 } as const;
 
 /** Counts what an exploration uses and ends it when it is too much. */
 export class Budget {
@@ -52,8 +52,11 @@ export class Budget {
     );
   }
 
-  /** Asked now and then: time and memory change slowly. Returns the milliseconds so far. */
-  check(pc: number, pathSteps: number): number {
+  /**
+   * Asked now and then: time and memory change slowly. `path` is the one that runs, of which those that wait are branches.
+   * Returns the milliseconds so far.
+   */
+  check(pc: number, path: { readonly steps: number; readonly changes: number }): number {
     const { limits } = this;
     const milliseconds = this.milliseconds;
     if (milliseconds > limits.maxMilliseconds) {
@@ -64,7 +67,7 @@ export class Budget {
         'simplify the hotspots of the complexity report, or raise maxMilliseconds',
       );
     }
-    const bytes = this.storedBytes + pathSteps * BYTES_OF.step;
+    const bytes = this.storedBytes + path.steps * BYTES_OF.step + path.changes * BYTES_OF.change;
     if (bytes > this.memoryLimit) {
       exceed(
         'out-of-memory',

@@ -128,7 +128,7 @@ export class Exploration implements Driver {
     for (let i = 1; ; i++) {
       if (this.#finished) return false;
       if (i % INSNS_PER_LOOK === 0) {
-        if (budget.check(simulation.pc, simulation.state.steps) >= end) return true;
+        if (budget.check(simulation.pc, simulation.state) >= end) return true;
       }
       const { pc } = simulation;
       if (flow.prunePoints[pc] !== 0 && this.#arrive(pc)) {

@@ -3,13 +3,14 @@ import {
   type HelperArgument,
   type HelperPrototype,
   HELPERS_OF_MAP_TYPE,
+  type LeftByKernel,
   MAP_TYPES_OF_HELPER,
   type MemoryAccess,
 } from '../../src/bpf/helper-prototypes.js';
 import { BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, mapTypeName } from '../../src/bpf/map-spec.js';
 import { isAligned } from './access.js';
 import { boundAdvice } from './bound-advice.js';
-import { frozenValueOf } from './map-access.js';
+import { isConstantString } from './map-access.js';
 import { checkPrintArgument } from './print-arguments.js';
 import { checkAccess } from './region-access.js';
 import type { Simulation } from './simulation.js';
@@ -47,6 +48,18 @@ export interface Call {
   keyRegister: number | undefined;
   allocation: number;
   released: number;
+  /** Stack that the helper fills if it returns 0; otherwise nothing has been stored there. */
+  filled: FilledStack | undefined;
+}
+
+/** What a helper may fill on the stack: from `min` up to `end`, through a register that holds `base`. */
+export interface FilledStack {
+  readonly register: number;
+  readonly base: Value;
+  readonly min: number;
+  readonly end: number;
+  /** Whether it is all of it. */
+  readonly certain: boolean;
 }
 
 function rejectArgument(
@@ -246,12 +259,7 @@ function checkMapType(sim: Simulation, call: Call, register: number, map: KnownM
 }
 
 function checkString(sim: Simulation, call: Call, register: number, value: Value): void {
-  const content = value.map === undefined ? undefined : frozenValueOf(value.map);
-  const isReadOnly = value.kind === Kind.MapValue && content !== undefined && !value.maybeNull;
-  const at = value.off + Number(value.scalar.constant ?? 0n);
-  const terminated =
-    isReadOnly && value.scalar.isConst && content.indexOf(0, Math.max(0, at)) >= 0 && at >= 0;
-  if (terminated) return;
+  if (isConstantString(value)) return;
   rejectArgument(
     sim,
     call,
@@ -375,6 +383,11 @@ function mayBeNull(call: Call, register: number): boolean {
   return argument.kind === 'memory' && argument.orNull === true;
 }
 
+function leftByKernel(call: Call, register: number): LeftByKernel | undefined {
+  const argument = call.prototype.args[register - 1]!;
+  return argument.kind === 'memory' ? argument.leaves : undefined;
+}
+
 /** `certain` is false when fewer bytes than `size` may be written. */
 function checkMemory(
   sim: Simulation,
@@ -396,7 +409,11 @@ function checkMemory(
         return;
       }
       if (access !== 'write') requireInitialised(sim, register, value, min, end);
-      if (access !== 'read') writeUntracked(sim, register, value, min, end, certain && value.scalar.isConst);
+      if (access === 'read') return;
+      const isAll = certain && value.scalar.isConst;
+      const leaves = sim.options.allowPointerLeaks ? undefined : leftByKernel(call, register);
+      if (leaves === 'on-failure') call.filled = { register, base: value, min, end, certain: isAll };
+      else writeUntracked(sim, register, value, min, end, isAll && leaves === undefined);
       return;
     }
     case Kind.Packet:

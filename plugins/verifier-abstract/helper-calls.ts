@@ -4,15 +4,26 @@ import type { Insn } from '../../src/bpf/insn.js';
 import { touchedField } from '../../src/bpf/special-fields.js';
 import { callBack } from './callbacks.js';
 import { NO_CONSTANTS } from './fact-collector.js';
-import { type Call, checkArgument } from './helper-arguments.js';
+import { type Call, checkArgument, type FilledStack } from './helper-arguments.js';
 import { invalidatePacketPointers, returnValue } from './helper-results.js';
 import { mostWork } from './helper-work.js';
 import { leaveCall } from './local-calls.js';
 import { NOWHERE, type Origin, OriginKind, PRECISE } from './origin.js';
+import { checkFormat } from './print-arguments.js';
 import { rejectHeldReferences, release } from './references.js';
 import { leaveFunction } from './exits.js';
 import { rejectCallWithLock, releaseLock, takeLock } from './spin-locks.js';
-import { UNKNOWN_NUMBER, isInnerMap, Kind, type KnownMap, type Value } from './value.js';
+import { leaveUnwritten, writeUntracked } from './stack-access.js';
+import {
+  UNKNOWN_NUMBER,
+  isInnerMap,
+  Kind,
+  type KnownMap,
+  NULL_VALUE,
+  scalarValue,
+  type Value,
+} from './value.js';
+import { Scalar } from './scalar/scalar.js';
 import type { Simulation } from './simulation.js';
 
 export function callHelper(sim: Simulation, insn: Insn): void {
@@ -25,9 +36,11 @@ export function callHelper(sim: Simulation, insn: Insn): void {
     keyRegister: undefined,
     allocation: 0,
     released: 0,
+    filled: undefined,
   };
   const { args } = prototype;
   for (let i = 0; i < args.length; i++) checkArgument(sim, call, args[i]!, i + 1);
+  if (FORMATS.has(prototype.id)) checkFormat(sim, prototype.id);
   recordCall(sim, call);
   if (prototype.id === BPF_FUNC.spin_lock) takeLock(sim, sim.peek(1));
   if (prototype.id === BPF_FUNC.spin_unlock) releaseLock(sim, sim.peek(1));
@@ -45,9 +58,35 @@ export function callHelper(sim: Simulation, insn: Insn): void {
     tailCallFromFunction(sim, returned);
     return;
   }
+  if (call.filled !== undefined) {
+    fillOrFail(sim, call.filled);
+    return;
+  }
   leaveCall(sim, returned, sim.madeHere(madeOf));
   sim.pc++;
 }
+
+/** Helpers with a format whose arguments are in memory. */
+const FORMATS: ReadonlySet<number> = new Set([BPF_FUNC.trace_vprintk, BPF_FUNC.snprintf]);
+
+/** A helper that fills memory and returns 0, or returns an error and leaves the memory as it was (LeftByKernel). */
+function fillOrFail(sim: Simulation, { register, base, min, end, certain }: FilledStack): void {
+  const { state } = sim;
+  const next = sim.pc + 1;
+  const size = sim.origin(register + 1);
+  const second = state.fork();
+  writeUntracked(sim, register, base, min, end, certain);
+  leaveCall(sim, NULL_VALUE, sim.madeHere(size));
+  sim.state = second;
+  leaveUnwritten(sim, base, min, end);
+  leaveCall(sim, SOME_ERROR, sim.madeHere(size));
+  sim.state = state;
+  if (sim.driver.fork(next, second, next)) sim.state = second;
+  sim.pc = next;
+}
+
+/** -MAX_ERRNO to -1. */
+const SOME_ERROR = scalarValue(Scalar.signed(-4095n, -1n));
 
 /**
  * A tail call in a local function that succeeds: the other program takes the function's place, and what it returns,

@@ -105,6 +105,7 @@ export function invalidatePacketPointers(sim: Simulation): void {
       case Kind.Packet:
       case Kind.PacketMeta:
       case Kind.PacketEnd:
+      case Kind.PacketLow:
         return STALE_PACKET;
       default:
         return undefined;

@@ -71,3 +71,12 @@ export function frozenContent(base: Value, off: number, size: number): bigint | 
   for (let i = size - 1; i >= 0; i--) value = (value << 8n) | BigInt(content[at + i]!);
   return value;
 }
+
+/** Whether `value` points to a string in a map whose one value never changes, with its end in it. */
+export function isConstantString(value: Value): boolean {
+  const content = value.map === undefined ? undefined : frozenValueOf(value.map);
+  if (value.kind !== Kind.MapValue || content === undefined || value.maybeNull || !value.scalar.isConst)
+    return false;
+  const at = value.off + Number(value.scalar.smin);
+  return at >= 0 && content.indexOf(0, at) >= 0;
+}

@@ -239,11 +239,15 @@ function difference(
       },
     );
   }
-  const isHalf = (left.kind === Kind.PacketLow) !== (right.kind === Kind.PacketLow);
-  if (!is32 && isHalf && !sim.options.allowPointerLeaks) {
+  // The high half of the distance of two halves tells whether one of them came round at 2^32, and so where the packet is.
+  const isOfHalves = left.kind === Kind.PacketLow || right.kind === Kind.PacketLow;
+  if (!is32 && isOfHalves && !sim.options.allowPointerLeaks) {
+    const isOfBoth = left.kind === right.kind;
     sim.reject(
       'pointer-leak',
-      `R${insn.dst} and R${insn.src} are a pointer and the low half of one, whose distance would tell the high half`,
+      isOfBoth
+        ? `R${insn.dst} and R${insn.src} are low halves of pointers, of whose distance in 64 bits the high half would tell where they are`
+        : `R${insn.dst} and R${insn.src} are a pointer and the low half of one, whose distance would tell the high half`,
       {
         registers: [insn.dst, insn.src],
         suggestion: 'subtract on 32 bits, or keep both as 64-bit pointers',

@@ -35,19 +35,34 @@ export function isMemoryPointer(value: Value): boolean {
 const NULL_PAGE_BYTES = 0x1_0000;
 
 /**
- * Whether the number that a pointer is can be neither 0 nor, by wrapping around, a large one: nothing moved it so far
- * below what it points into. Moved up by less than 2^63, an address of 32 bits does not come round.
+ * Bytes that no memory of a program is near the end of the address space. The kernel's addresses are above 2^63, and what
+ * lies in the last 8 GiB is its text and tables; in a program's memory here there are 2^32 below 2^64. Enough for any number
+ * of 32 bits on top of what a constant may add.
+ */
+const END_PAGES_BYTES = 0x2_0000_0000;
+
+/** The farthest that a packet reaches, in bytes: no packet lies astride 2^32, or next to none. */
+const LONGEST_PACKET = 0x1_0000;
+
+/**
+ * Whether the number that a pointer is can be neither 0 nor, by wrapping around at either end, on the other side of other
+ * pointers: nothing moved it so far below or above what it points into. Where it may be, telling it from another pointer
+ * tells how far from the end the two are.
  */
 export function isNeverNull(value: Value): boolean {
   if (!value.isPointer) return false;
   if (value.maybeNull || value.kind === Kind.Stale) return false;
   if (value.kind === Kind.PacketLow) return value.size !== PACKET_LOW_MOVED.size;
-  return value.scalar.smin + BigInt(value.off) > BigInt(-NULL_PAGE_BYTES);
+  const { scalar, off } = value;
+  return (
+    scalar.smin + BigInt(off) > BigInt(-NULL_PAGE_BYTES) &&
+    scalar.smax + BigInt(off) < BigInt(END_PAGES_BYTES)
+  );
 }
 
-/** Whether the low 32 bits do not come round to 0 either: the pointer was moved up by less than 2^31. */
+/** Whether the low 32 bits do not come round to 0 either: the pointer was moved up by no more than a packet is long. */
 export function staysLow(value: Value): boolean {
-  return value.scalar.smax + BigInt(value.off) < 0x8000_0000n;
+  return value.scalar.smax + BigInt(value.off) <= BigInt(LONGEST_PACKET);
 }
 
 /** Whether two pointers are into the same object, so that their order and distance tell no address. */

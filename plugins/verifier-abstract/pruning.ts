@@ -91,6 +91,7 @@ export const COMPARISONS = {
     proved: { not: 'is for messages' },
     choices: { not: 'how the path came here' },
     steps: { not: 'how long the path is' },
+    changes: { not: 'how much memory the path takes' },
     cost: { not: 'how long the path is at most' },
   },
 } as const satisfies {

@@ -157,6 +157,7 @@ export class Simulation {
         if (old.kind === Kind.NotInit) continue;
         const value = change(old);
         if (value === undefined) continue;
+        state.changes++;
         const writable = state.writable(index);
         writable.origins[register] = this.madeHere(writable.origins[register], source, OriginKind.Copy);
         writable.regs[register] = value;
@@ -167,6 +168,7 @@ export class Simulation {
         if (slot.value === undefined) continue;
         const value = change(slot.value);
         if (value === undefined) continue;
+        state.changes++;
         const stack = state.writableStack(index);
         const origin = this.madeHere(stack.origins[index8], source, OriginKind.Slot);
         stack.set(index8, slot.withValue(value), origin);

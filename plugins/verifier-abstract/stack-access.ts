@@ -286,6 +286,26 @@ export function writeUntracked(
   }
 }
 
+/**
+ * Bytes `min` … `end - 1` are as they were, or have been cleared: what was never written still is not, what was written is not
+ * known, and of pointers nothing is left that could be read.
+ */
+export function leaveUnwritten(sim: Simulation, base: Value, min: number, end: number): void {
+  for (let index = slotIndex(end - 1); index <= slotIndex(min); index++) {
+    const { stack } = sim.state.frames[base.size]!;
+    const previous = stack.slot(index);
+    if (previous.types === 0) continue;
+    let slot = withoutRest(sim, previous, 1);
+    for (let i = 0; i < 8; i++) {
+      const at = i - 8 * (index + 1);
+      if (at >= min && at < end && slot.byte(i) !== Byte.Invalid)
+        slot = overwrittenSlot(slot, i, 1, Byte.Misc);
+    }
+    const origin = sim.madeHere(stack.origins[index], undefined, OriginKind.Slot);
+    sim.state.writableStack(base.size).set(index, slot, origin);
+  }
+}
+
 /** Where a store hits is not known, so neither is what it leaves of the pointer. */
 function rejectCorruptedSpill(sim: Simulation, register: number, value: Value, at: number): never {
   sim.reject(

@@ -44,6 +44,8 @@ export class VerifierState {
   proved: ProvedPointer | undefined;
   /** Insns this path has run. */
   steps: number;
+  /** Values that insns of this path changed beside what they name: copies of a number that was compared, say. */
+  changes = 0;
   /** Upper bound of insns that a run along this path takes; more than `steps` after a callback helper. */
   cost: number;
 
@@ -108,6 +110,7 @@ export class VerifierState {
       this.steps,
       this.cost,
     );
+    second.changes = this.changes;
     second.proved = this.proved;
     second.lock = this.lock;
     return second;

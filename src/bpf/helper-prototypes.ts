@@ -17,7 +17,12 @@ export type HelperArgument =
   /** Memory of `value_size` bytes of the map in the same call; `write` alone means that it need not be initialised. */
   | { readonly kind: 'map-value'; readonly access: MemoryAccess }
   /** Memory whose size is the next argument; with `orNull` (PTR_MAYBE_NULL), NULL will do where that is 0. */
-  | { readonly kind: 'memory'; readonly access: MemoryAccess; readonly orNull?: boolean }
+  | {
+      readonly kind: 'memory';
+      readonly access: MemoryAccess;
+      readonly orNull?: boolean;
+      readonly leaves?: LeftByKernel;
+    }
   /** Memory of a fixed size; with `aligned` (MEM_ALIGNED), at a multiple of it. */
   | {
       readonly kind: 'fixed-memory';
@@ -52,9 +57,15 @@ export type HelperArgument =
 
 /**
  * What the helper does with memory it is given. `write` initialises all of it, whatever the helper returns: where it has
- * no data, with zeros.
+ * no data, with zeros. Of two helpers that is so only here, and not in the kernel (LeftByKernel).
  */
 export type MemoryAccess = 'read' | 'write' | 'read-write';
+
+/**
+ * What the kernel leaves as it was, though its verifier takes it for written: on a stack that is what others had there, their
+ * addresses among it. `on-failure`: all of it, unless the helper returns 0. `behind`: what the data does not fill.
+ */
+export type LeftByKernel = 'on-failure' | 'behind';
 
 export type CallbackParameters =
   /** `(u64 index, void *context)` */
@@ -110,7 +121,10 @@ const memory: HelperArgument = { kind: 'memory', access: 'read' };
 const memoryInOut: HelperArgument = { kind: 'memory', access: 'read-write' };
 const memoryOut: HelperArgument = { kind: 'memory', access: 'write' };
 const memoryOrNull: HelperArgument = { kind: 'memory', access: 'read', orNull: true };
-const memoryOutOrNull: HelperArgument = { kind: 'memory', access: 'write', orNull: true };
+/** net/core/filter.c, __bpf_xdp_load_bytes. */
+const packetBytesOut: HelperArgument = { kind: 'memory', access: 'write', leaves: 'on-failure' };
+/** kernel/bpf/helpers.c, bpf_snprintf. */
+const textOutOrNull: HelperArgument = { kind: 'memory', access: 'write', orNull: true, leaves: 'behind' };
 const size: HelperArgument = { kind: 'size', zero: false };
 const sizeOrZero: HelperArgument = { kind: 'size', zero: true };
 const scalar: HelperArgument = { kind: 'scalar' };
@@ -225,7 +239,7 @@ const PROTOTYPES: readonly HelperPrototype[] = [
   { id: BPF_FUNC.xdp_adjust_meta, args: [context, scalar], returns: number, changesPacket: true },
   { id: BPF_FUNC.xdp_adjust_tail, args: [context, scalar], returns: number, changesPacket: true },
   { id: BPF_FUNC.xdp_get_buff_len, args: [context], returns: number },
-  { id: BPF_FUNC.xdp_load_bytes, args: [context, scalar, memoryOut, size], returns: number },
+  { id: BPF_FUNC.xdp_load_bytes, args: [context, scalar, packetBytesOut, size], returns: number },
   { id: BPF_FUNC.xdp_store_bytes, args: [context, scalar, memory, size], returns: number },
 
   // Out to user space
@@ -367,7 +381,7 @@ const PROTOTYPES: readonly HelperPrototype[] = [
   { id: BPF_FUNC.strtoul, args: [memory, size, scalar, numberAt(8, 'write')], returns: number },
   {
     id: BPF_FUNC.snprintf,
-    args: [memoryOutOrNull, sizeOrZero, string, memoryOrNull, sizeOrZero],
+    args: [textOutOrNull, sizeOrZero, string, memoryOrNull, sizeOrZero],
     returns: number,
     gplOnly: true,
   },

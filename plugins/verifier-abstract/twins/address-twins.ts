@@ -2,6 +2,9 @@ import { FOUND, LOOKUP, PACKET, PASS, type Twin } from './twin.js';
 
 const READ_SMALL_NUMBER = `r4 = 0x41414141\n r0 = *(u64 *)(r4 +0)\n`;
 
+/** R4 = any number. */
+const NUMBER = `r4 = map[wide][0]+0\n r4 = *(u64 *)(r4 +0)\n`;
+
 /**
  * Addresses are small numbers here: what is true of the kernel's far-away ones, that pointers are never 0 and do not
  * wrap around, is not to be taken for granted of a pointer that was moved (docs/decisions/0013).
@@ -81,7 +84,28 @@ export const ADDRESS_TWINS: readonly Twin[] = [
     code: 'pointer-comparison',
     kernelAcceptsAsRoot: 'root may know of addresses',
     rejected: `r5 = *(u32 *)(r1 +16)\n ${PACKET} r0 = 1\n r2 += r5\n if w2 > w3 goto out\n r0 = 2\n out: exit`,
-    accepted: `r5 = *(u32 *)(r1 +16)\n ${PACKET} r5 &= 0x1fffffff\n r0 = 1\n r2 += r5\n if w2 > w3 goto out\n r0 = 2\n out: exit`,
+    accepted: `r5 = *(u32 *)(r1 +16)\n ${PACKET} r5 &= 0xffff\n r0 = 1\n r2 += r5\n if w2 > w3 goto out\n r0 = 2\n out: exit`,
+  },
+  {
+    name: 'distance of low halves in 64 bits, of which one may have come round',
+    code: 'pointer-leak',
+    kernelAcceptsAsRoot: 'root may know of addresses',
+    rejected: `${PACKET} r0 = 1\n w2 = w2\n w3 = w3\n w2 -= 100000\n r2 -= r3\n if r2 s> 0 goto out\n r0 = 2\n out: exit`,
+    accepted: `${PACKET} r0 = 1\n w2 = w2\n w3 = w3\n w2 -= 100000\n w2 -= w3\n if r2 s> 0 goto out\n r0 = 2\n out: exit`,
+  },
+  {
+    name: 'wrapping around at the end, seen by comparing with data_end',
+    code: 'pointer-comparison',
+    kernelAcceptsAsRoot: 'root may know of addresses',
+    rejected: `${NUMBER} ${PACKET} r4 >>= 1\n r0 = 1\n r2 += r4\n if r2 > r3 goto out\n r0 = 2\n out: exit`,
+    accepted: `${NUMBER} ${PACKET} r4 >>= 32\n r0 = 1\n r2 += r4\n if r2 > r3 goto out\n r0 = 2\n out: exit`,
+  },
+  {
+    name: 'wrapping around at the end, seen by comparing a value with itself',
+    code: 'pointer-comparison',
+    kernelAcceptsAsRoot: 'root may know of addresses',
+    rejected: `${NUMBER} r4 >>= 1\n r2 = map[wide][0]+0\n r3 = r2\n r2 += r4\n r0 = 1\n if r2 > r3 goto out\n r0 = 2\n out: exit`,
+    accepted: `${NUMBER} r4 >>= 32\n r2 = map[wide][0]+0\n r3 = r2\n r2 += r4\n r0 = 1\n if r2 > r3 goto out\n r0 = 2\n out: exit`,
   },
   {
     name: 'signed comparison of pointers',

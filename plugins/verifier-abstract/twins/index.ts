@@ -2,6 +2,7 @@ import { ADDRESS_TWINS } from './address-twins.js';
 import { BOUNDARY_TWINS } from './boundary-twins.js';
 import { CALL_TWINS, FLOW_TWINS } from './call-and-flow-twins.js';
 import { LOCK_TWINS } from './lock-twins.js';
+import { OUTPUT_TWINS } from './output-twins.js';
 import { PACKET_TWINS } from './packet-twins.js';
 import { POINTER_TYPE_TWINS } from './pointer-type-twins.js';
 import { PRUNING_TWINS } from './pruning-twins.js';
@@ -17,6 +18,7 @@ export const TWINS: readonly Twin[] = [
   ...PACKET_TWINS,
   ...VALUE_TWINS,
   ...STACK_TWINS,
+  ...OUTPUT_TWINS,
   ...CALL_TWINS,
   ...FLOW_TWINS,
   ...PRUNING_TWINS,

@@ -66,8 +66,10 @@ const lockBtf = btf(LOCK, WORD, WORD, WORD);
 
 const rodata = new Uint8Array(32);
 rodata.set(new TextEncoder().encode('hello'), 0);
+rodata.set(new TextEncoder().encode('%ps'), 8);
 rodata.set([5, 0, 0, 0], 16);
 rodata.set(new TextEncoder().encode('n=%d'), 20);
+rodata.set(new TextEncoder().encode('%s'), 26);
 
 /** Maps that every twin can use, by name; the handle is the place in the list plus 1. */
 export const TWIN_MAPS: readonly VerifierMap[] = [
