@@ -76,6 +76,7 @@ class DeploymentBuilder {
         device: topology.taps.get(tap.name)!,
         hook: plan.host.hook,
         guestIfindex: owner?.nic.ifindex ?? 0,
+        guestMac: owner?.nic.mac ?? '00:00:00:00:00:00',
         guestNode: owner?.node ?? `host.${tap.name}`,
         nics,
         namespace: topology.host,
