@@ -3,10 +3,10 @@ import type { Program } from '../../src/bpf/program.js';
 import type { ExecutionEnvironment, Executor } from '../../src/core/contract/executor.js';
 import { inject, injectable, token } from '../../src/core/contract/injection.js';
 import type { Lifecycle, ProbeResult } from '../../src/core/contract/plugin.js';
-import { messageOf } from '../../src/core/diagnostic.js';
+import { messageOf, XdpbedError } from '../../src/core/diagnostic.js';
 import { probeBpf } from '../../src/linux/bpf-probe.js';
 import { onCpu } from '../../src/linux/cpu-affinity.js';
-import { KernelLoadedProgram } from '../../src/linux/kernel-loaded-program.js';
+import { KernelLoadedProgram, type KernelLoadOptions } from '../../src/linux/kernel-loaded-program.js';
 import { NETWORK_NAMESPACE, type NetworkNamespace } from '../../src/linux/network-namespace.js';
 
 export const KernelExecutorConfig = Type.Object(
@@ -37,6 +37,7 @@ export class KernelExecutor implements Executor, Lifecycle {
   readonly #perfmon: boolean;
   readonly #namespace: NetworkNamespace | undefined;
   #cpu: number;
+  #stopped = false;
 
   constructor(
     @inject(KERNEL_EXECUTOR_CONFIG) config: KernelExecutorConfig,
@@ -58,6 +59,7 @@ export class KernelExecutor implements Executor, Lifecycle {
   }
 
   stop(): void {
+    this.#stopped = true;
     for (const loaded of [...this.#loaded]) loaded.close();
   }
 
@@ -66,17 +68,38 @@ export class KernelExecutor implements Executor, Lifecycle {
   }
 
   async load(program: Program, environment: ExecutionEnvironment): Promise<KernelLoadedProgram> {
-    return this.loadNow(program, environment);
+    const loaded: KernelLoadedProgram = await KernelLoadedProgram.loadAside(
+      program,
+      environment,
+      this.#options(() => loaded),
+    );
+    return this.#keep(loaded);
   }
 
   loadNow(program: Program, environment: ExecutionEnvironment): KernelLoadedProgram {
-    const loaded: KernelLoadedProgram = KernelLoadedProgram.load(program, environment, {
+    const loaded: KernelLoadedProgram = KernelLoadedProgram.load(
+      program,
+      environment,
+      this.#options(() => loaded),
+    );
+    return this.#keep(loaded);
+  }
+
+  #keep(loaded: KernelLoadedProgram): KernelLoadedProgram {
+    if (this.#stopped) {
+      loaded.close();
+      throw new XdpbedError('interrupted', `executor kernel was stopped while it loaded ${loaded.name}`);
+    }
+    this.#loaded.add(loaded);
+    return loaded;
+  }
+
+  #options(loaded: () => KernelLoadedProgram): KernelLoadOptions {
+    return {
       cpu: () => this.#cpu,
       perfmon: this.#perfmon,
       namespace: this.#namespace,
-      onClose: () => this.#loaded.delete(loaded),
-    });
-    this.#loaded.add(loaded);
-    return loaded;
+      onClose: () => this.#loaded.delete(loaded()),
+    };
   }
 }

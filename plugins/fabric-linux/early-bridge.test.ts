@@ -150,6 +150,7 @@ class Scene {
           device: topology.taps.get(plan.name)!,
           hook: 'bridge-early',
           guestIfindex: 2,
+          guestMac: [GUEST0, GUEST1][index]!,
           guestNode: `g${index}.eth0`,
           nics: [],
           namespace: topology.host,

@@ -3,6 +3,7 @@ import type { XdpAttachType } from '../../src/bpf/program.js';
 import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
 import type { HookPoint, TapPlan } from '../../src/core/contract/plan.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
+import { parseMac } from '../../src/packet/mac-address.js';
 import {
   clearLeftovers,
   closeFd,
@@ -43,6 +44,8 @@ export interface HostTapOptions {
   readonly hook: HookPoint;
   /** Number of the guest's nic in the guest: what its program sees as ingress interface. */
   readonly guestIfindex: number;
+  /** Of the guest's nic: 02:00:… */
+  readonly guestMac: string;
   /** Of the guest's nic, for messages. */
   readonly guestNode: string;
   readonly nics: readonly HostNic[];
@@ -390,7 +393,7 @@ export class HostTap {
       loaded,
       xdpToTcx(loaded.program, {
         counters: handle.counters,
-        caught: handle.caught,
+        hops: { caught: handle.caught, address: parseMac(this.options.guestMac) },
         facts: requireFacts(loaded),
         context: { ingress_ifindex: this.options.guestIfindex },
         tx: this.dropsSentBackSkbs ? 'drop' : { ifindex: plan.ifindex, into: 'ingress' },

@@ -5,7 +5,7 @@ import { XdpbedError } from '../../src/core/diagnostic.js';
 import {
   closeFd,
   isKernelProgram,
-  loadKernelProgram,
+  loadKernelProgramAside,
   type KernelLoadedProgram,
   type KernelMapFds,
   VerdictCounters,
@@ -40,6 +40,7 @@ interface Attached {
  */
 export class KernelPlace implements HookPlace {
   #attached: Attached | undefined;
+  #closed = false;
 
   constructor(
     /** Where it is, for messages: `host.eth0`. */
@@ -61,15 +62,15 @@ export class KernelPlace implements HookPlace {
 
   async attach(program: LoadedProgram): Promise<Attachment> {
     for (const way of this.ways) await way.ready?.();
-    if (this.#attached !== undefined) {
-      throw new XdpbedError('plugin-failed', `${this.node}: a program is attached already`);
-    }
+    this.#requireFree();
     const counters: VerdictCounters[] = [];
     const attached: Attached = { counters, fds: [] };
     const put: Landing[] = [];
     try {
       for (const _ of this.ways) counters.push(new VerdictCounters());
-      attached.fds = this.#load(program, counters);
+      attached.fds = await this.#load(program, counters);
+      // What was true before may not be any more: the kernel takes its time.
+      this.#requireFree();
       for (const [index, { landing }] of this.ways.entries()) {
         landing.put(attached.fds[index]!);
         put.push(landing);
@@ -82,7 +83,7 @@ export class KernelPlace implements HookPlace {
     }
     this.#attached = attached;
     return {
-      replace: async (other) => this.#replace(attached, other),
+      replace: (other) => this.#replace(attached, other),
       detach: async () => this.#detach(attached),
       counters: async () => sum(counters),
     };
@@ -105,18 +106,33 @@ export class KernelPlace implements HookPlace {
     }
   }
 
-  /** Takes away what is there. */
+  #requireOpen(): void {
+    if (this.#closed) throw new XdpbedError('interrupted', `${this.node}: the place is closed`);
+  }
+
+  #requireFree(): void {
+    this.#requireOpen();
+    if (this.#attached !== undefined) {
+      throw new XdpbedError('plugin-failed', `${this.node}: a program is attached already`);
+    }
+  }
+
+  /** Takes away what is there; nothing comes any more. */
   close(): void {
+    this.#closed = true;
     if (this.#attached !== undefined) this.#detach(this.#attached);
   }
 
-  #replace(attached: Attached, program: LoadedProgram): void {
-    if (this.#attached !== attached) {
+  async #replace(attached: Attached, program: LoadedProgram): Promise<void> {
+    const requireThere = (): void => {
+      if (this.#attached === attached) return;
       throw new XdpbedError('plugin-failed', `${this.node}: the program to replace is not attached any more`);
-    }
-    const fds = this.#load(program, attached.counters);
+    };
+    requireThere();
+    const fds = await this.#load(program, attached.counters);
     let replaced = 0;
     try {
+      requireThere();
       for (const { landing } of this.ways) landing.replace(fds[replaced++]!);
     } catch (error) {
       for (let index = 0; index < replaced - 1; index++)
@@ -136,7 +152,7 @@ export class KernelPlace implements HookPlace {
     for (const counters of attached.counters) counters.close();
   }
 
-  #load(program: LoadedProgram, counters: readonly VerdictCounters[]): number[] {
+  async #load(program: LoadedProgram, counters: readonly VerdictCounters[]): Promise<number[]> {
     if (!isKernelProgram(program)) {
       throw new XdpbedError(
         'plugin-failed',
@@ -147,8 +163,10 @@ export class KernelPlace implements HookPlace {
     const fds: number[] = [];
     try {
       for (const [index, way] of this.ways.entries()) {
+        // With the place its hooks' maps are closed as well.
+        this.#requireOpen();
         const variant = way.variant(program, counters[index]!);
-        const verdict = loadKernelProgram(variant.program, variant.maps);
+        const verdict = await loadKernelProgramAside(variant.program, variant.maps);
         if (!verdict.accepted) {
           throw new XdpbedError(
             'program-rejected',

@@ -6,7 +6,7 @@ import { RUN_SIGNAL } from '../../src/core/contract/run-scope.js';
 import { TRANSPORT, type ControlChannel, type Transport } from '../../src/core/contract/transport.js';
 import { negotiatedFeatures } from '../../src/core/offload/nic-session.js';
 import { UndoSteps } from '../../src/core/offload/undo-steps.js';
-import { Ledger, probeBpf } from '../../src/linux/index.js';
+import { Ledger, loadingThread, probeBpf } from '../../src/linux/index.js';
 import { EarlyBridge } from './early-bridge.js';
 import { FrameEnds } from './frame-ends.js';
 import { HostNic } from './host-nic.js';
@@ -58,6 +58,8 @@ class DeploymentBuilder {
 
   async build(): Promise<Deployment> {
     const { plan } = this;
+    // Programs come later: it is there by then.
+    void loadingThread();
     const ledger = Ledger.create();
     this.undo.keep(ledger);
     ledger.note({ run: plan.id });
@@ -76,6 +78,7 @@ class DeploymentBuilder {
         device: topology.taps.get(tap.name)!,
         hook: plan.host.hook,
         guestIfindex: owner?.nic.ifindex ?? 0,
+        guestMac: owner?.nic.mac ?? '00:00:00:00:00:00',
         guestNode: owner?.node ?? `host.${tap.name}`,
         nics,
         namespace: topology.host,

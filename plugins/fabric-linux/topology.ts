@@ -3,7 +3,16 @@ import type { NamespacePresence } from '../../src/core/contract/fabric.js';
 import type { RunPlan } from '../../src/core/contract/plan.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import { queuePairs } from './qemu-guests.js';
-import { IFNAMSIZ, OwnedNamespace, runBridge, runIp, TapDevice, type Ledger } from '../../src/linux/index.js';
+import { LEARNED_ADDRESSES } from '../../src/core/contract/fabric.js';
+import {
+  limitLearnedAddresses,
+  IFNAMSIZ,
+  OwnedNamespace,
+  runBridge,
+  runIp,
+  TapDevice,
+  type Ledger,
+} from '../../src/linux/index.js';
 
 /** Bridges have no number in the plan; theirs must be none of its interfaces'. */
 const FIRST_BRIDGE_IFINDEX = 1001;
@@ -91,6 +100,7 @@ export class Topology {
     }
     const shims = host.hook === 'veth-shim' ? this.#shims(plan) : [];
     await runIp([...this.#bridges(plan), ...this.#ups(plan), ...shims], { namespace: this.host.name });
+    for (const ifindex of this.bridges.values()) limitLearnedAddresses(this.host, ifindex, LEARNED_ADDRESSES);
     await runIp(
       host.nics.map(({ name }) => `link set ${name} up`),
       { namespace: this.wire.name },
@@ -153,13 +163,22 @@ export class Topology {
     return [...tapLines, ...rest];
   }
 
-  /** A bridge knows where the guests are, as from the announcement that each would make. */
+  /**
+   * A bridge knows where the guests are, as from the announcement that each would make, and takes no guest's word for
+   * it: an entry that is not sticky goes to whoever sends from its address, and so would those of hosts on the wire if
+   * taps' ports learned.
+   */
   #announcements({ host, guests }: RunPlan): string[] {
     const ports = new Set(host.bridges.flatMap((bridge) => bridge.ports));
-    return guests
-      .flatMap(({ nics }) => nics)
-      .filter(({ tap }) => ports.has(tap))
-      .map(({ mac, tap }) => `fdb replace ${mac} dev ${tap} master static`);
+    return [
+      ...host.taps
+        .filter(({ name }) => ports.has(name))
+        .map(({ name }) => `link set dev ${name} learning off`),
+      ...guests
+        .flatMap(({ nics }) => nics)
+        .filter(({ tap }) => ports.has(tap))
+        .map(({ mac, tap }) => `fdb replace ${mac} dev ${tap} master static sticky`),
+    ];
   }
 }
 

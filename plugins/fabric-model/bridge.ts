@@ -1,3 +1,4 @@
+import { LEARNED_ADDRESSES } from '../../src/core/contract/fabric.js';
 import { isGroupMac, MAC_BYTES, macNumber } from '../../src/packet/mac-address.js';
 import type { Frame, FrameAccounting } from './frame-accounting.js';
 import type { Timing } from './timing.js';
@@ -5,6 +6,11 @@ import type { Timing } from './timing.js';
 /** What a bridge port leads to. */
 export interface BridgePort {
   readonly name: string;
+  /**
+   * Addresses that frames come from here are entered. A tap's port does not: a guest could send from the address of
+   * another, or of somebody on the wire, and have its frames.
+   */
+  readonly learns: boolean;
   /** Takes a frame that leaves the bridge here. */
   transmit(frame: Frame): void;
 }
@@ -16,8 +22,9 @@ export interface BridgePort {
  */
 export class Bridge {
   readonly #ports: BridgePort[] = [];
-  /** By the address as a number. */
-  readonly #fdb = new Map<number, BridgePort>();
+  /** By the address as a number: those that were announced, which stay where they are, and those that were learnt. */
+  readonly #announced = new Map<number, BridgePort>();
+  readonly #learnt = new Map<number, BridgePort>();
 
   constructor(
     readonly name: string,
@@ -29,9 +36,9 @@ export class Bridge {
     this.#ports.push(port);
   }
 
-  /** Enters an address as if a frame from it had come in: what a guest's announcement at start-up does. */
-  learn(mac: Uint8Array, port: BridgePort): void {
-    if (!isGroupMac(mac)) this.#fdb.set(macNumber(mac), port);
+  /** Enters an address that the host knows to be a guest's; whoever else sends from it does not take it away. */
+  announce(mac: Uint8Array, port: BridgePort): void {
+    if (!isGroupMac(mac)) this.#announced.set(macNumber(mac), port);
   }
 
   receive(frame: Frame, from: BridgePort): void {
@@ -42,8 +49,8 @@ export class Bridge {
       accounting.end(frame, `host.${this.name}`, 'bridge-filtered');
       return;
     }
-    if ((bytes[MAC_BYTES]! & 1) === 0) this.#fdb.set(macNumber(bytes, MAC_BYTES), from);
-    const known = (bytes[0]! & 1) === 1 ? undefined : this.#fdb.get(macNumber(bytes));
+    if (from.learns && (bytes[MAC_BYTES]! & 1) === 0) this.#learn(macNumber(bytes, MAC_BYTES), from);
+    const known = (bytes[0]! & 1) === 1 ? undefined : this.#portOf(macNumber(bytes));
     if (known !== undefined && known !== from) {
       known.transmit(frame);
       return;
@@ -53,8 +60,17 @@ export class Bridge {
       accounting.end(frame, `host.${this.name}`, 'bridge-filtered');
       return;
     }
+    if (known === undefined) accounting.flooded(frame);
     // All copies before the frame itself goes on and changes.
     const frames = targets.map((_, index) => (index === 0 ? frame : accounting.copy(frame)));
     targets.forEach((port, index) => port.transmit(frames[index]!));
+  }
+
+  #portOf(mac: number): BridgePort | undefined {
+    return this.#announced.get(mac) ?? this.#learnt.get(mac);
+  }
+
+  #learn(mac: number, port: BridgePort): void {
+    if (this.#learnt.size < LEARNED_ADDRESSES || this.#learnt.has(mac)) this.#learnt.set(mac, port);
   }
 }

@@ -1,5 +1,5 @@
 import type { Picoseconds } from '../../src/core/contract/clock.js';
-import { HOP_LIMIT } from '../../src/core/contract/fabric.js';
+import { HOP_LIMIT, HOPS_OF_A_FLOOD } from '../../src/core/contract/fabric.js';
 import type { EndResult, Fate } from '../../src/core/contract/result.js';
 import { MAX_LINK_FRAME_BYTES } from '../../src/virtio/index.js';
 
@@ -76,6 +76,11 @@ export class FrameAccounting {
   begin(bytes: Uint8Array, born: Picoseconds): Frame {
     this.#sent++;
     return new Frame(bytes, born, HOP_LIMIT, { copies: 0 });
+  }
+
+  /** A bridge does not know where it is to go, and sends it to all: one that has met programs, as if to more of them. */
+  flooded(frame: Frame): void {
+    if (frame.hopsLeft < HOP_LIMIT) frame.hopsLeft -= HOPS_OF_A_FLOOD;
   }
 
   /** A second frame with the same bytes, as flooding makes it; no hook may run on one beyond the limit. */

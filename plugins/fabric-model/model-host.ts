@@ -106,7 +106,7 @@ export class ModelHost implements TapSurroundings {
     for (let name = tapName; ;) {
       const master = this.#masters.get(name);
       if (master === undefined) return;
-      master.bridge.learn(mac, master.port);
+      master.bridge.announce(mac, master.port);
       name = master.bridge.name;
     }
   }
@@ -144,12 +144,20 @@ export class ModelHost implements TapSurroundings {
   }
 
   #addPort(bridge: Bridge, name: string): void {
-    const port: BridgePort = { name, transmit: (frame) => this.#transmitFromBridge(name, frame) };
+    const port: BridgePort = {
+      name,
+      learns: !this.#taps.has(name),
+      transmit: (frame) => this.#transmitFromBridge(name, frame),
+    };
     bridge.addPort(port);
     this.#masters.set(name, { bridge, port });
     const inner = this.#bridges.get(name);
     if (inner === undefined) return;
-    const uplink: BridgePort = { name: bridge.name, transmit: (frame) => bridge.receive(frame, port) };
+    const uplink: BridgePort = {
+      name: bridge.name,
+      learns: true,
+      transmit: (frame) => bridge.receive(frame, port),
+    };
     inner.addPort(uplink);
     this.#uplinks.set(name, uplink);
   }

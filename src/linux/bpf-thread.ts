@@ -4,6 +4,7 @@ import { XdpbedError, messageOf } from '../core/diagnostic.js';
 import { BPF_CMD } from './bpf-layout.js';
 import { BPF_SYSCALL, libc } from './libc.js';
 import type { NetworkNamespace } from './network-namespace.js';
+import { progLoading, type ProgramLoad, type ProgramLoadResult } from './program-calls.js';
 import {
   prepareLiveFrames,
   prepareTestRun,
@@ -78,6 +79,18 @@ export class BpfThread {
     return this.#call(prepareLiveFrames(programFd, run));
   }
 
+  /** As `progLoad`. */
+  async load(program: ProgramLoad): Promise<ProgramLoadResult> {
+    const loading = progLoading(program);
+    let step = loading.next();
+    while (step.done !== true) {
+      const attr = step.value;
+      const status = await this.#call({ attr, result: (returned) => returned }, BPF_CMD.BPF_PROG_LOAD);
+      step = loading.next(status);
+    }
+    return step.value;
+  }
+
   /**
    * Ends the call under way with `-EINTR`, unless it is over before; resolves when it is. Calls that wait are left to
    * run.
@@ -108,7 +121,10 @@ export class BpfThread {
     listenForInterrupts(-1);
   }
 
-  #call<Result>({ attr, result }: PreparedTestRun<Result>): Promise<Result | number> {
+  #call<Result>(
+    { attr, result }: PreparedTestRun<Result>,
+    command: number = BPF_CMD.BPF_PROG_TEST_RUN,
+  ): Promise<Result | number> {
     if (this.#closing !== undefined) return Promise.reject(closed());
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     let settle!: (status: number) => void;
@@ -122,7 +138,7 @@ export class BpfThread {
       () => undefined,
     );
     // `attr` is kept by the call, and with it all memory that the kernel was told about, until the call is over.
-    this.#waiting.push({ attr: attr.bytes, kept: attr, settle, reject, over });
+    this.#waiting.push({ command, attr: attr.bytes, kept: attr, settle, reject, over });
     this.#next();
     return status.then(result);
   }
@@ -136,7 +152,7 @@ export class BpfThread {
     }
     this.#running = call;
     this.#worker.ref();
-    this.#worker.postMessage([libc().address(call.attr), call.attr.length]);
+    this.#worker.postMessage([call.command, libc().address(call.attr), call.attr.length]);
   }
 
   #done(status: number): void {
@@ -157,6 +173,7 @@ export class BpfThread {
 }
 
 interface Call {
+  readonly command: number;
   readonly attr: Uint8Array;
   readonly kept: unknown;
   readonly settle: (status: number) => void;
@@ -184,7 +201,7 @@ function listenForInterrupts(change: 1 | -1): void {
 }
 
 /**
- * What runs in the thread: it gets the address and size of a `union bpf_attr` in the memory that all threads share, and
+ * What runs in the thread: it gets a command, and the address and size of a `union bpf_attr` in the memory that all threads share, and
  * answers with what the kernel returned, or `-errno`.
  */
 const WORKER = `
@@ -193,8 +210,8 @@ const koffi = require(workerData.koffi);
 const library = koffi.load(null);
 const syscall = library.func('long syscall(long number, long command, void *attr, long size)');
 const gettid = library.func('int gettid()');
-parentPort.on('message', ([attr, size]) => {
-  const result = syscall(workerData.number, workerData.command, attr, size);
+parentPort.on('message', ([command, attr, size]) => {
+  const result = syscall(workerData.number, command, attr, size);
   parentPort.postMessage(result < 0 ? -koffi.errno() : result);
 });
 parentPort.postMessage(gettid());
@@ -207,7 +224,6 @@ function startWorker(): Worker {
     workerData: {
       koffi: createRequire(import.meta.url).resolve('koffi'),
       number: BPF_SYSCALL,
-      command: BPF_CMD.BPF_PROG_TEST_RUN,
     },
   });
 }

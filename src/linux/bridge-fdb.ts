@@ -118,7 +118,7 @@ export class FdbWatch {
 
   /** From now on changes are kept for {@link next}. Throws `host-unsupported` with the kernel's reason. */
   static open(namespace: NetworkNamespace): FdbWatch {
-    return new FdbWatch(openSocket(namespace, NEIGHBOUR_GROUP), namespace);
+    return new FdbWatch(openRouteSocket(namespace, NEIGHBOUR_GROUP), namespace);
   }
 
   /**
@@ -139,7 +139,7 @@ export class FdbWatch {
    * before, are still to come by {@link next}.
    */
   dump(limit: number): FdbChange[] {
-    const fd = openSocket(this.namespace, 0);
+    const fd = openRouteSocket(this.namespace, 0);
     try {
       const request = new Uint8Array(HEADER_SIZE + NDMSG_SIZE);
       const view = new DataView(request.buffer);
@@ -172,7 +172,8 @@ export class FdbWatch {
   }
 }
 
-function openSocket(namespace: NetworkNamespace, groups: number): number {
+/** A socket of rtnetlink's in a namespace, which does not block; `groups` are RTNLGRP_… as bits of `nl_groups`. */
+export function openRouteSocket(namespace: NetworkNamespace, groups: number): number {
   const fd = namespace.run(() => libc().socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, NETLINK_ROUTE));
   if (fd < 0) throw problem('made', fd);
   // struct sockaddr_nl: +0 family u16 · +4 pid u32 (0: the kernel chooses) · +8 groups u32
@@ -191,6 +192,6 @@ function openSocket(namespace: NetworkNamespace, groups: number): number {
 function problem(what: string, errno: number): XdpbedError {
   return new XdpbedError(
     'host-unsupported',
-    `the socket for bridges’ forwarding databases cannot be ${what}: ${errnoName(errno)}`,
+    `the socket of rtnetlink for bridges cannot be ${what}: ${errnoName(errno)}`,
   );
 }

@@ -5,6 +5,7 @@
  */
 export * from './bpf-probe.js';
 export * from './bridge-fdb.js';
+export * from './bridge-limit.js';
 export * from './bpf-syscall.js';
 export * from './bpf-thread.js';
 export * from './exchange/exchange-end.js';

@@ -15,7 +15,13 @@ import { closeFd, progInfo } from './bpf-syscall.js';
 import { onCpu } from './cpu-affinity.js';
 import { isKernelMap, type KernelBpfMap } from './kernel-bpf-map.js';
 import { KernelFrames } from './kernel-frames.js';
-import { loadKernelProgram, type KernelMapFds, type KernelProgramOptions } from './kernel-program.js';
+import {
+  loadKernelProgram,
+  loadKernelProgramAside,
+  type KernelMapFds,
+  type KernelProgramOptions,
+  type KernelVerdict,
+} from './kernel-program.js';
 import { libc } from './libc.js';
 import type { NetworkNamespace } from './network-namespace.js';
 import { forgetProgram, registerProgram } from './program-registry.js';
@@ -49,38 +55,50 @@ export class KernelLoadedProgram implements LoadedProgram {
     environment: ExecutionEnvironment,
     options: KernelLoadOptions = {},
   ): KernelLoadedProgram {
-    if ((environment.helperOverrides?.size ?? 0) > 0) throw unsupported(program, 'its helpers are its own');
-    if (environment.programId !== undefined) throw unsupported(program, 'it gives programs ids of its own');
-    const maps = kernelMaps(program, environment);
-    const fds = new Map<number, number>();
-    let programFd = -1;
+    const maps = mapsToLoad(program, environment);
+    const fds = duplicates(program, maps);
     try {
-      for (const [handle, map] of maps) {
-        const fd = libc().duplicate(map.fd);
-        if (fd < 0) throw unsupported(program, `map ${map.name} is closed (${errnoName(fd)})`);
-        fds.set(handle, fd);
-      }
       const verdict = loadKernelProgram(program, fds, { perfmon: options.perfmon });
-      if (!verdict.accepted) {
-        throw rejected(program, verdict.errno, verdict.log);
-      }
-      programFd = verdict.programFd;
-      const info = progInfo(programFd);
-      if (typeof info === 'number') throw unsupported(program, `it cannot be found: ${errnoName(info)}`);
-      return new KernelLoadedProgram(
-        program,
-        programFd,
-        info.id,
-        maps,
-        fds,
-        environment.facts,
-        environment.properties,
-        options,
-      );
+      return KernelLoadedProgram.#of(verdict, program, environment, maps, fds, options);
     } catch (error) {
-      for (const fd of [...fds.values(), ...(programFd < 0 ? [] : [programFd])]) closeFd(fd);
+      for (const fd of fds.values()) closeFd(fd);
       throw error;
     }
+  }
+
+  /** As {@link load}, and the event loop goes on meanwhile (`loadKernelProgramAside`). */
+  static async loadAside(
+    program: Program,
+    environment: ExecutionEnvironment,
+    options: KernelLoadOptions = {},
+  ): Promise<KernelLoadedProgram> {
+    const maps = mapsToLoad(program, environment);
+    const fds = duplicates(program, maps);
+    try {
+      const verdict = await loadKernelProgramAside(program, fds, { perfmon: options.perfmon });
+      return KernelLoadedProgram.#of(verdict, program, environment, maps, fds, options);
+    } catch (error) {
+      for (const fd of fds.values()) closeFd(fd);
+      throw error;
+    }
+  }
+
+  static #of(
+    verdict: KernelVerdict,
+    program: Program,
+    { facts, properties }: ExecutionEnvironment,
+    maps: ReadonlyMap<number, KernelBpfMap>,
+    fds: Map<number, number>,
+    options: KernelLoadOptions,
+  ): KernelLoadedProgram {
+    if (!verdict.accepted) throw rejected(program, verdict.errno, verdict.log);
+    const { programFd } = verdict;
+    const info = progInfo(programFd);
+    if (typeof info === 'number') {
+      closeFd(programFd);
+      throw unsupported(program, `it cannot be found: ${errnoName(info)}`);
+    }
+    return new KernelLoadedProgram(program, programFd, info.id, maps, fds, facts, properties, options);
   }
 
   private constructor(
@@ -177,6 +195,26 @@ function unsupported(program: Program, reason: string, insn?: number): XdpbedErr
     `program ${program.name} cannot run in the kernel: ${reason}`,
     insn === undefined ? {} : { at: { insn } },
   );
+}
+
+function mapsToLoad(program: Program, environment: ExecutionEnvironment): Map<number, KernelBpfMap> {
+  if ((environment.helperOverrides?.size ?? 0) > 0) throw unsupported(program, 'its helpers are its own');
+  if (environment.programId !== undefined) throw unsupported(program, 'it gives programs ids of its own');
+  return kernelMaps(program, environment);
+}
+
+/** File descriptors of the maps that are the caller's to close; on a throw there are none. */
+function duplicates(program: Program, maps: ReadonlyMap<number, KernelBpfMap>): Map<number, number> {
+  const fds = new Map<number, number>();
+  for (const [handle, map] of maps) {
+    const fd = libc().duplicate(map.fd);
+    if (fd < 0) {
+      for (const each of fds.values()) closeFd(each);
+      throw unsupported(program, `map ${map.name} is closed (${errnoName(fd)})`);
+    }
+    fds.set(handle, fd);
+  }
+  return fds;
 }
 
 /** The maps that the program's insns name, by handle. */

@@ -13,6 +13,8 @@ import {
   type ProgramLoadResult,
 } from './bpf-syscall.js';
 import { CAP_PERFMON, CAP_SYS_ADMIN, withoutCapabilities } from './capabilities.js';
+import { BpfThread } from './bpf-thread.js';
+import { libc } from './libc.js';
 import { withLiveFunctions, type LiveFunctions } from './live-functions.js';
 import { loadProgramBtf } from './program-btf.js';
 
@@ -58,15 +60,69 @@ export function loadKernelProgram(
   maps: KernelMapFds,
   options: KernelProgramOptions = {},
 ): KernelVerdict {
+  const loading = kernelLoading(program, maps, options);
+  const load = (request: ProgramLoad): ProgramLoadResult =>
+    options.perfmon === false
+      ? withoutCapabilities([CAP_PERFMON, CAP_SYS_ADMIN], () => progLoad(request))
+      : progLoad(request);
+  let step = loading.next();
+  while (step.done !== true) step = loading.next(load(step.value));
+  return step.value;
+}
+
+/**
+ * As {@link loadKernelProgram}, in a thread of its own, so that the event loop goes on: the kernel may take seconds to verify a
+ * program that was made for it. One program at a time. The maps may be closed meanwhile. Without CAP_PERFMON
+ * (`perfmon`), which is put aside for this thread, or where there can be no other, it is done at once.
+ */
+export async function loadKernelProgramAside(
+  program: Program,
+  maps: KernelMapFds,
+  options: KernelProgramOptions = {},
+): Promise<KernelVerdict> {
+  const thread = options.perfmon === false ? undefined : await loadingThread();
+  if (thread === undefined) return loadKernelProgram(program, maps, options);
+  const own = new Map<number, number>();
+  try {
+    for (const [handle, fd] of maps) {
+      const copy = libc().duplicate(fd);
+      if (copy < 0) {
+        throw new XdpbedError('map-invalid', `map ${handle} of program ${program.name}: ${errnoName(copy)}`);
+      }
+      own.set(handle, copy);
+    }
+    const loading = kernelLoading(program, own, options);
+    try {
+      let step = loading.next();
+      while (step.done !== true) step = loading.next(await thread.load(step.value));
+      return step.value;
+    } finally {
+      loading.return(undefined as never);
+    }
+  } finally {
+    for (const fd of own.values()) closeFd(fd);
+  }
+}
+
+let thread: Promise<BpfThread | undefined> | undefined;
+
+/** Has it made, so that who loads the first program need not wait. It keeps no process from ending. */
+export function loadingThread(): Promise<BpfThread | undefined> {
+  thread ??= BpfThread.open().catch(() => undefined);
+  return thread;
+}
+
+/** The loads that it takes to know what the kernel says of a program: each is to be given its result. */
+function* kernelLoading(
+  program: Program,
+  maps: KernelMapFds,
+  options: KernelProgramOptions,
+): Generator<ProgramLoad, KernelVerdict, ProgramLoadResult> {
   const live = liveFunctions(program);
   if (!live.ok) return { accepted: false, errno: EINVAL, log: live.reason, logTruncated: false };
   const { translateLog = (log: string) => log } = live;
   const insns = withMapFds(live.program, maps);
   const btf = loadProgramBtf(insns, live.program.debug);
-  const load = (logLevel: number, maxLog?: number): ProgramLoadResult => {
-    const attempt = (): ProgramLoadResult => progLoad(request(logLevel, maxLog));
-    return options.perfmon === false ? withoutCapabilities([CAP_PERFMON, CAP_SYS_ADMIN], attempt) : attempt();
-  };
   const request = (logLevel: number, maxLog?: number): ProgramLoad => ({
     name: program.name,
     type: program.type,
@@ -81,10 +137,10 @@ export function loadKernelProgram(
     btf,
   });
   try {
-    let result = load(options.logLevel ?? BPF_LOG_STATS);
+    let result = yield request(options.logLevel ?? BPF_LOG_STATS);
     // A program too complex to verify would take seconds with a log, and the path is not what it was rejected for.
     if (result.fd < 0 && !TOO_COMPLEX.test(result.log) && options.logLevel === undefined) {
-      result = load(BPF_LOG_STATS | BPF_LOG_LEVEL1, PATH_LOG);
+      result = yield request(BPF_LOG_STATS | BPF_LOG_LEVEL1, PATH_LOG);
     }
     const { fd, logTruncated } = result;
     const log = translateLog(result.log);

@@ -58,14 +58,22 @@ const RETRIES = 5;
  * program is loaded once more with the shortest log, since a log that does not fit is itself a failure.
  */
 export function progLoad(program: ProgramLoad): ProgramLoadResult {
-  if (program.logLevel === 0) return { ...loadOnce(program, 0, 0), logTruncated: false };
+  const loading = progLoading(program);
+  let step = loading.next();
+  while (step.done !== true) step = loading.next(step.value.call(BPF_CMD.BPF_PROG_LOAD));
+  return step.value;
+}
+
+/** The calls that {@link progLoad} makes, one after the other: each is to be given what it returned. */
+export function* progLoading(program: ProgramLoad): Generator<BpfAttr, ProgramLoadResult, number> {
+  if (program.logLevel === 0) return { ...(yield* loadOnce(program, 0, 0)), logTruncated: false };
   const limit = program.maxLog ?? MAX_LOG;
   let size = Math.min(FIRST_LOG, limit);
   for (;;) {
-    const result = loadOnce(program, program.logLevel, size);
+    const result = yield* loadOnce(program, program.logLevel, size);
     if (result.fd !== -ENOSPC) return { fd: result.fd, log: result.log, logTruncated: false };
     if (size >= limit) {
-      const { fd } = loadOnce(program, BPF_LOG_STATS, FIRST_LOG);
+      const { fd } = yield* loadOnce(program, BPF_LOG_STATS, FIRST_LOG);
       return { fd, log: result.log, logTruncated: true };
     }
     // Kernels before 6.4 do not tell how much they had to say.
@@ -75,11 +83,11 @@ export function progLoad(program: ProgramLoad): ProgramLoadResult {
 
 const LOAD = BPF_ATTR.prog_load;
 
-function loadOnce(
+function* loadOnce(
   program: ProgramLoad,
   logLevel: number,
   logSize: number,
-): { fd: number; log: string; trueSize: number } {
+): Generator<BpfAttr, { fd: number; log: string; trueSize: number }, number> {
   const log = new Uint8Array(logSize);
   const attr = new BpfAttr()
     .u32(LOAD.prog_type, program.type)
@@ -106,9 +114,9 @@ function loadOnce(
         .u32(LOAD.line_info_cnt, btf.lines.length / LINE_INFO_SIZE);
     }
   }
-  let fd = attr.call(BPF_CMD.BPF_PROG_LOAD);
+  let fd = yield attr;
   // The verifier gives up with EAGAIN when a signal is pending.
-  for (let attempt = 1; fd === -EAGAIN && attempt < RETRIES; attempt++) fd = attr.call(BPF_CMD.BPF_PROG_LOAD);
+  for (let attempt = 1; fd === -EAGAIN && attempt < RETRIES; attempt++) fd = yield attr;
   return { fd, log: cString(log), trueSize: attr.read32(LOAD.log_true_size) };
 }
 

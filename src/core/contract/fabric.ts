@@ -149,6 +149,16 @@ export interface Measurements {
  */
 export const HOP_LIMIT = 16;
 
+/**
+ * What it counts for, in programs, that a bridge floods a frame that a program has sent back. A frame may be flooded so once and
+ * meet programs, and the second time it meets none: among many guests it would else become as many as there are ports to
+ * the power of HOP_LIMIT.
+ */
+export const HOPS_OF_A_FLOOD = 7;
+
+/** Addresses that a bridge learns at most; from others it floods. Any sender can make up as many as it sends frames. */
+export const LEARNED_ADDRESSES = 16_384;
+
 /** What was measured at one guest nic; program and placement are the plan's to tell. */
 export type MeasuredRate = Omit<RateResult, 'program' | 'placement'>;
 

@@ -1,4 +1,4 @@
-import { HOP_LIMIT } from '../../core/contract/fabric.js';
+import { HOP_LIMIT, HOPS_OF_A_FLOOD } from '../../core/contract/fabric.js';
 import { TCX_ACTION } from './tcx-action.js';
 
 /**
@@ -9,15 +9,41 @@ import { TCX_ACTION } from './tcx-action.js';
  */
 const TC_INDEX = 44;
 
+/** What a program at a tap's egress needs to end frames that go round. */
+export interface HopCount {
+  /** A PERCPU_ARRAY of one u64, by handle: counts those that were dropped. */
+  readonly caught: number;
+  /** The address behind the tap, 6 bytes: what comes for another one was flooded, since a tap's port does not learn. */
+  readonly address: Uint8Array;
+}
+
 /**
- * Assembly for the beginning of a tcx program: counts in the skb how many it has met, and drops it beyond HOP_LIMIT: what
- * is sent back (XDP_TX) comes to a bridge again, and programs of two guests may send it to each other for ever. That
- * adds one to the u64 at 0 of a PERCPU_ARRAY. R1 stays, R0 and R2 and 4 bytes of stack are lost.
+ * Assembly for the beginning of a tcx program: counts in the skb how many it has met, HOPS_OF_A_FLOOD for one that was
+ * flooded since, and drops it beyond HOP_LIMIT: what is sent back (XDP_TX) comes to a bridge again, and programs of two
+ * guests may send it to each other for ever. R1 stays, all other registers and 8 bytes of stack are lost.
  */
-export function countHopText(caught: number): string {
+export function countHopText({ caught, address }: HopCount): string {
+  const view = new DataView(address.buffer, address.byteOffset);
   return `
       r2 = *(u32 *)(r1 +${TC_INDEX})
+      if w2 == 0 goto count
+      r6 = r1
+      r2 = 0
+      r3 = r10
+      r3 += -8
+      r4 = 6
+      call bpf_skb_load_bytes
+      r1 = r6
+      r2 = *(u32 *)(r1 +${TC_INDEX})
+      r3 = *(u32 *)(r10 -8)
+      r4 = *(u16 *)(r10 -4)
+      if w3 != ${view.getInt32(0, true)} goto flooded
+      if w4 == ${view.getUint16(4, true)} goto compare
+    flooded:
+      w2 += ${HOPS_OF_A_FLOOD}
+    compare:
       if w2 >= ${HOP_LIMIT} goto caught
+    count:
       w2 += 1
       *(u32 *)(r1 +${TC_INDEX}) = r2
       goto fresh

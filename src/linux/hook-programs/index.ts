@@ -5,6 +5,7 @@
 export * from './bridge-early.js';
 export { clearLeftovers, ZEROS_MAP } from './clear-leftovers.js';
 export * from './constant-context.js';
+export type { HopCount } from './hop-limit.js';
 export { FRAME_MARK_SIZE, markSecret, type FrameMark } from './frame-mark.js';
 export * from './redirect-by-tail-call.js';
 export * from './replace-map.js';

@@ -8,7 +8,7 @@ import { XDP_MD, XDP_PASS, XDP_TX } from '../../bpf/xdp.js';
 import type { ProgramFacts } from '../../core/contract/verifier.js';
 import { clearNumbers } from './clear-leftovers.js';
 import { constantAt, loadConstant, type ConstantFields } from './constant-context.js';
-import { countHopText } from './hop-limit.js';
+import { countHopText, type HopCount } from './hop-limit.js';
 import { calledHelper, insnsBySlot, mainFunctionEnd, replaceExits, whyNotOurs } from './main-function.js';
 import { refuse, rewritten, type Rewriting, type RewritingRefusal } from './rewriting.js';
 import { dropUnreachable } from './unreachable-insns.js';
@@ -37,10 +37,10 @@ export interface TcxOptions {
   /** A map of VERDICT_COUNTERS_MAP, by handle: counts XDP verdicts, before they become tcx's. */
   readonly counters?: number | undefined;
   /**
-   * A PERCPU_ARRAY of one u64, by handle: the program counts in the skb that it has met it, and drops, and counts there,
-   * one that has met HOP_LIMIT programs. Such frames are in no counter of verdicts.
+   * The program counts in the skb that it has met it, and drops one that has met HOP_LIMIT programs. Such frames are in no
+   * counter of verdicts.
    */
-  readonly caught?: number | undefined;
+  readonly hops?: HopCount | undefined;
   /**
    * What the program finds in its context. Without it, ingress_ifindex is that of the device the hook is on; the other two
    * have nothing that corresponds to them.
@@ -60,7 +60,7 @@ export function xdpToTcx(program: Program, options: TcxOptions): Rewriting {
   const { facts } = options;
   const editor = new ProgramEditor(program);
   const unfit =
-    whyNotOurs(program, [options.counters, options.caught]) ??
+    whyNotOurs(program, [options.counters, options.hops?.caught]) ??
     convertLoads(editor, program, options) ??
     convertCalls(editor, program, facts);
   if (unfit !== undefined) return unfit;
@@ -86,8 +86,8 @@ export function xdpToTcx(program: Program, options: TcxOptions): Rewriting {
   const aborted: Piece = { insns: assemble('w0 = 0\ngoto +0'), targets: new Map([[1, atExit]]) };
   const returned: Piece = { insns: assemble('r0 = 0\nexit') };
   dropUnreachable(editor, program, facts.unreachable, (slot) => (slot < mainEnd ? aborted : returned));
-  if (options.caught !== undefined) {
-    editor.insertBefore(0, { insns: assemble(countHopText(options.caught)) }, { jumps: 'past' });
+  if (options.hops !== undefined) {
+    editor.insertBefore(0, { insns: assemble(countHopText(options.hops)) }, { jumps: 'past' });
   }
   const needs = packetNeeds(program, facts);
   if (needs !== 'nothing') {
