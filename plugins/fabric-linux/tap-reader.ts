@@ -1,12 +1,12 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { access, chmod, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, open, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { XdpbedError } from '../../src/core/diagnostic.js';
-import { processStart, type Ledger, type TapDevice } from '../../src/linux/index.js';
+import { confinement, processStart, type Ledger, type TapDevice } from '../../src/linux/index.js';
 import { TAP_READER_SOURCE } from './tap-reader-source.js';
 
 const run = promisify(execFile);
@@ -14,6 +14,8 @@ const run = promisify(execFile);
 const COMPILERS = ['cc', 'clang', 'gcc'];
 /** The child's first file descriptor behind its three standard ones. */
 const FIRST_FD = 3;
+/** Of the program: whoever has it open may run it. Its folder is the user's own. */
+const EXECUTABLE = 0o755;
 /** Milliseconds that the reader gets to answer. */
 const ANSWER_MS = 5000;
 
@@ -29,7 +31,10 @@ export interface TapReaderCounts {
   readonly failed: number;
 }
 
-/** A process that reads a tap in the stead of a guest, as fast as can be. */
+/**
+ * A process that reads a tap in the stead of a guest, as fast as can be. It takes what comes from outside, and has the tap's
+ * files, its three standard ones and nothing else of the machine: no user, no capabilities, no network.
+ */
 export class TapReader {
   readonly #child: ChildProcess;
   readonly #id: string;
@@ -68,14 +73,24 @@ export class TapReader {
     const program = await buildTapReader();
     if (program === undefined) return undefined;
     const fds = tap.fds.map((_, index) => String(FIRST_FD + index));
-    const child = spawn(program, [work, String(cpu ?? -1), ...fds], {
-      stdio: ['pipe', 'pipe', 'ignore', ...tap.fds],
-    });
-    await new Promise<void>((resolve, reject) => {
-      child.once('spawn', resolve);
-      child.once('error', reject);
-    });
-    return new TapReader(child, ledger);
+    // By its open file: who is nobody by then cannot look for it in a user's folder.
+    const file = await open(program, 'r');
+    try {
+      const path = `/proc/self/fd/${FIRST_FD + fds.length}`;
+      const [command, ...words] = [...confinement(), path, work, String(cpu ?? -1), ...fds];
+      const child = spawn(command!, words, {
+        stdio: ['pipe', 'pipe', 'ignore', ...tap.fds, file.fd],
+        env: {},
+        cwd: '/',
+      });
+      await new Promise<void>((resolve, reject) => {
+        child.once('spawn', resolve);
+        child.once('error', reject);
+      });
+      return new TapReader(child, ledger);
+    } finally {
+      await file.close();
+    }
   }
 
   counts(): Promise<TapReaderCounts> {
@@ -123,7 +138,7 @@ async function build(): Promise<string | undefined> {
   const hash = createHash('sha256').update(TAP_READER_SOURCE).digest('hex').slice(0, 16);
   const program = join(cache, `tap-reader-${hash}`);
   if (
-    await access(program).then(
+    await chmod(program, EXECUTABLE).then(
       () => true,
       () => false,
     )
@@ -141,7 +156,7 @@ async function build(): Promise<string | undefined> {
         () => false,
       );
       if (!made) continue;
-      await chmod(join(folder, 'tap-reader'), 0o700);
+      await chmod(join(folder, 'tap-reader'), EXECUTABLE);
       // Two that build it at the same time make the same.
       await rename(join(folder, 'tap-reader'), program);
       return program;

@@ -199,7 +199,11 @@ describe.skipIf(skipped !== '')(`a real guest${skipped}`, () => {
     expect(status).toMatch(/^Uid:\t65534\t65534\t65534\t65534$/m);
     expect(status).toMatch(/^NoNewPrivs:\t1$/m);
     expect(status).toMatch(/^Seccomp:\t2$/m);
-    expect(status).toMatch(/^CapEff:\t0+$/m);
+    for (const set of ['Inh', 'Prm', 'Eff', 'Bnd', 'Amb'])
+      expect(status).toMatch(new RegExp(`^Cap${set}:\\t0+$`, 'm'));
+    // Nor any network of the host's.
+    for (const kind of ['net', 'ipc'])
+      expect(readlinkSync(`/proc/${guest.pid}/ns/${kind}`)).not.toBe(readlinkSync(`/proc/self/ns/${kind}`));
     const files = readdirSync(`/proc/${guest.pid}/fd`)
       .map((fd) => readlinkSync(`/proc/${guest.pid}/fd/${fd}`))
       .filter((path) => path.startsWith('/') && path !== '/dev/null');

@@ -76,6 +76,15 @@ export async function examineMachine(): Promise<Requirement[]> {
       remedy: 'apt-get install gcc',
     },
     tool('qemu-system-x86_64', ['--version'], 'guests of kind qemu', true, 'apt-get install qemu-system-x86'),
+    ...['setpriv', 'unshare'].map((name) =>
+      tool(
+        name,
+        ['--version'],
+        'QEMU and readers of taps without privileges; else they have those of root',
+        true,
+        'apt-get install util-linux',
+      ),
+    ),
     {
       name: '/dev/kvm',
       neededFor: 'fast guests of kind qemu; else QEMU emulates them',

@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
 import { messageOf, XdpbedError } from '../../core/diagnostic.js';
 import { AgentClient, type GuestGreeting } from './agent-client.js';
-import { confinement, findInPath } from './confinement.js';
+import { confinement, findInPath, guestGroup } from './confinement.js';
 import { GuestConsole } from './guest-console.js';
 import type { GuestImage } from './guest-image.js';
 import { QmpClient } from './qmp-client.js';
@@ -171,7 +171,7 @@ function commandLine(
     initramfs: next(initramfs!),
     taps: nics.map(({ tapFds }) => tapFds.map(next)),
   };
-  return [[...confinement(accelerator), qemu, ...qemuArguments(options, image, fds)], stdio];
+  return [[...confinement(guestGroup(accelerator)), qemu, ...qemuArguments(options, image, fds)], stdio];
 }
 
 async function connectTo(path: string, guest: string): Promise<Socket> {
