@@ -55,6 +55,7 @@ describe.skipIf(skipped !== '')(`a guest in QEMU on fabric linux${skipped}`, () 
   it('speaks with clients on the wire through its stack', async () => {
     const netperf = fileURLToPath(new URL('../../testbeds/rfc-2019-netperf.testbed.yaml', import.meta.url));
     const testbed = await loadTestbed(netperf, new PluginRegistry(BUILT_IN_PLUGINS), {
+      only: ['data-path=before'],
       set: [
         'plugins.fabric={ use: linux }',
         'guests.*.kind=qemu',

@@ -137,4 +137,56 @@ describe('TimedScheduler', () => {
     expect(log).toEqual(['p@0', `b@${5_000 + 20 + SWITCH}`]);
     expect(poller.awake).toBe(false);
   });
+
+  it('has a process give way to an interrupt at once, and go on where it was', () => {
+    const cpu = new VirtualCpu('c');
+    const process = new Worker({
+      ...worker('p', cpu, { left: 3, each: 1000 }, { enter: 50 }).options,
+      isProcess: true,
+    });
+    const softirq = worker('i', cpu, { left: 1, each: 300 }, { enter: 20 });
+    scheduler.wakeAt(process, 0);
+    scheduler.wakeAt(softirq, 1500);
+    clock.runUntil(10_000);
+    // The process is entered once, at its beginning; there is no change of task with the interrupt's.
+    expect(log).toEqual(['p@50', 'p@1050', 'i@2070', 'p@2370']);
+    expect([process.awake, softirq.awake]).toEqual([false, false]);
+  });
+
+  it('has an interrupt that lasts longer than a slice share with processes from then on', () => {
+    const cpu = new VirtualCpu('c');
+    const softirq = worker('i', cpu, { left: 10, each: 400_000 });
+    const process = new Worker({ ...worker('p', cpu, { left: 1, each: 1000 }).options, isProcess: true });
+    scheduler.wakeAt(softirq, 0);
+    scheduler.wakeAt(process, 10);
+    clock.runUntil(10 * SLICE);
+    expect(log.indexOf('p@1200000')).toBe(3);
+    expect(log).toHaveLength(11);
+    // Asleep in between, it comes first again.
+    expect(softirq.overdue).toBe(false);
+  });
+
+  it('wakes a CPU later that has been idle for long, but none that has not been seen to work, and no guest’s', () => {
+    timing.start(
+      costModel(readCalibration('rfc-2019.yaml', bytes), {
+        'idle-residency': 5,
+        'idle-exit': 2,
+        'context-switch': 0,
+      }),
+    );
+    const begun = (cpu: VirtualCpu, ...times: number[]): string[] => {
+      log = [];
+      const start = clock.now();
+      for (const time of times) {
+        clock.at(start + time, () =>
+          scheduler.wakeAt(worker('w', cpu, { left: 1, each: 100 }), start + time),
+        );
+      }
+      clock.runUntil(start + 100_000);
+      return log.map((line) => String(Number(line.slice(2)) - start));
+    };
+    // 100 ps of work, then idle for 4 and for 5 ns.
+    expect(begun(new VirtualCpu('host'), 0, 4099, 9199)).toEqual(['0', '4099', '11199']);
+    expect(begun(new VirtualCpu('guest', false), 0, 9199)).toEqual(['0', '9199']);
+  });
 });

@@ -11,6 +11,7 @@ const path = (name: string) => new URL(name, import.meta.url).pathname;
  */
 describe.each([
   ['rfc-2019', '../rfc-2019.testbed.yaml'],
+  ['rfc-2019-netperf', '../rfc-2019-netperf.testbed.yaml'],
   ['paths', 'paths.testbed.yaml'],
   ['rings', 'rings.testbed.yaml'],
   ['guests', 'guests.testbed.yaml'],

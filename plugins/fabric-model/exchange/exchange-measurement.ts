@@ -2,6 +2,7 @@ import type { Picoseconds } from '../../../src/core/contract/clock.js';
 import type { ExchangePlan, GuestNicPlan, MeasurePlan } from '../../../src/core/contract/plan.js';
 import type { ExchangeResult } from '../../../src/core/contract/result.js';
 import type { CostModel } from '../../../src/core/cost-model/index.js';
+import { XdpbedError } from '../../../src/core/diagnostic.js';
 import { spread } from '../../../src/core/measurement/spread.js';
 import { VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_MRG_RXBUF } from '../../../src/virtio/index.js';
 import type { DeploymentParts } from '../deployment-parts.js';
@@ -265,7 +266,7 @@ export class ExchangeMeasurement {
 
   /** Nobody sends any more, and what is under way comes to its end. */
   async #drain(): Promise<void> {
-    const { clock, workers } = this.parts;
+    const { accounting, clock, workers } = this.parts;
     for (const client of this.#clients) client.stopped = true;
     const all = [...workers.map(({ worker }) => worker), ...this.#workers];
     const isBusy = (): boolean =>
@@ -273,6 +274,9 @@ export class ExchangeMeasurement {
       [...this.#hostQueues, this.#peer.queue].some(({ nextAt, length }) => nextAt !== Infinity || length > 0);
     while (isBusy()) await this.#slice(clock.now() + SLICE);
     clock.runUntilIdle();
+    const ended = accounting.ends().reduce((sum, { frames }) => sum + frames, 0);
+    const missing = accounting.sent + accounting.copied - ended;
+    if (missing !== 0) throw new XdpbedError('plugin-failed', `${missing} frames of an exchange have no end`);
   }
 }
 

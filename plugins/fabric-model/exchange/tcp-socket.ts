@@ -18,6 +18,8 @@ export class TcpSocket implements Socket {
   #acknowledged = 0;
   #sent = 0;
   #written = 0;
+  /** Where the last segment ended that was not full. */
+  #lastShort = 0;
   /** How far the other end has room. */
   #allowed: number;
   /** What was given to the driver and has not left: when it will have, and how much it is. */
@@ -94,8 +96,8 @@ export class TcpSocket implements Socket {
       const room = this.#allowed - this.#sent;
       let bytes = Math.min(this.#written - this.#sent, longestSegment);
       if (bytes > room) bytes = Math.floor(room / MAX_SEGMENT) * MAX_SEGMENT;
-      // Nagle: a short one goes only when nothing is on its way.
-      if (bytes < MAX_SEGMENT && this.#sent > this.#acknowledged) return;
+      // Nagle, as Minshall has it: one short segment is on its way at most (tcp_nagle_check).
+      if (bytes < MAX_SEGMENT && this.#lastShort > this.#acknowledged) return;
       if (bytes > MAX_SEGMENT) bytes -= bytes % MAX_SEGMENT;
       if (bytes <= 0 || !this.#fits(bytes)) return;
       timing.charge(timing.costs['socket-send'] + timing.costs.tcp);
@@ -104,6 +106,7 @@ export class TcpSocket implements Socket {
         frames.push(this.#segment(this.#sent + at, Math.min(MAX_SEGMENT, bytes - at)));
       }
       this.#sent += bytes;
+      if (bytes < MAX_SEGMENT) this.#lastShort = this.#sent;
       this.#leaving.push({ time: this.host.transmit(frames), bytes });
     }
   }

@@ -70,7 +70,8 @@ export const COST_PARAMETERS = {
   'tun-recv': { unit: 'ns', meaning: 'taking a frame out of the tap’s ptr_ring (tun_recvmsg)' },
   'tun-recv-call': {
     unit: 'ns',
-    meaning: 'a call of recvmsg for a batch of frames, where the reader takes batches',
+    meaning:
+      'a call of recvmsg for a batch of frames, where the reader takes batches so; part of vhost-sleep, too',
   },
   'vhost-rx': { unit: 'ns', meaning: 'a frame into the guest’s receive buffers, beside its bytes' },
   'vhost-tx': { unit: 'ns', meaning: 'a frame out of the guest’s transmit queue, beside its bytes' },
@@ -87,7 +88,10 @@ export const COST_PARAMETERS = {
   'guest-poll': { unit: 'ns', meaning: 'the end of a guest’s NAPI poll: receive buffers, interrupts on' },
   'guest-rx': { unit: 'ns', meaning: 'a frame in the guest’s driver' },
   'guest-tx': { unit: 'ns', meaning: 'a frame into the guest’s transmit queue' },
-  'guest-stack': { unit: 'ns', meaning: 'a frame through the guest’s stack to its socket' },
+  'guest-stack': {
+    unit: 'ns',
+    meaning: 'a frame through the guest’s stack to its socket, and through the peer’s',
+  },
   kick: { unit: 'ns', meaning: 'a kick of the guest’s: leaving it, ioeventfd, coming back' },
   'idle-residency': {
     unit: 'ns',
