@@ -53,7 +53,8 @@ export { loadObjectProgram, requireAccepted } from './core/offload/load-program.
 export { LocalGuestDriver } from './core/offload/local-guest-driver.js';
 export { negotiatedFeatures } from './core/offload/nic-session.js';
 export { exchangeChange, exchangeFigure, referenceChange } from './core/measurement/exchange-figures.js';
-export { firstFrames, framesFor, uniformFrame } from './core/measurement/measured-frames.js';
+export { firstFrames, framesFor, framesForEach, uniformFrame } from './core/measurement/measured-frames.js';
+export { measuredNics, type MeasuredNic } from './core/measurement/measured-nics.js';
 export { median, spread } from './core/measurement/spread.js';
 export { ProgramHook } from './core/offload/program-hook.js';
 export type { ProgramOutcome } from './core/offload/program-hook.js';

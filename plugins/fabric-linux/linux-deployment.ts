@@ -13,6 +13,7 @@ import type { MeasurePlan, RunPlan } from '../../src/core/contract/plan.js';
 import type { ExchangeResult } from '../../src/core/contract/result.js';
 import type { WorkloadFrame } from '../../src/core/contract/workload.js';
 import { firstFrames } from '../../src/core/measurement/measured-frames.js';
+import { measuredNics } from '../../src/core/measurement/measured-nics.js';
 import { NETWORK_NAMESPACE, type Ledger } from '../../src/linux/index.js';
 import { measureExchanges } from './exchange-measurement.js';
 import type { EarlyBridge } from './early-bridge.js';
@@ -43,6 +44,10 @@ const LEAST_PAUSE_MS = 1;
 const LONGEST_PAUSE_MS = 20;
 /** Milliseconds that a measurement gets to end when it was interrupted; a guest may not answer any more. */
 const MEASURE_END_MS = 3000;
+
+/** The host's counters are by interface: of what left by the NIC or was lost before a tap they do not say whose it was. */
+const NOT_TOGETHER =
+  'fabric linux loads one guest nic after the other: the kernel does not count whose the frames are that several guests’ programs send back';
 
 export interface LinuxDeploymentParts {
   readonly plan: RunPlan;
@@ -128,16 +133,18 @@ export class LinuxDeployment implements Deployment {
 
   async #measure(measure: MeasurePlan, frames: Iterable<WorkloadFrame>): Promise<Measurements> {
     const rates: MeasuredRate[] = [];
-    const nics = this.nics.filter(({ plan }) => plan.program !== undefined);
+    const wanted = new Set(measuredNics(this.#parts.plan, measure).map(({ node }) => node));
+    const nics = this.nics.filter(({ node }) => wanted.has(node));
+    const isUnmeasured = measure.together && nics.length > 1;
     const workload = firstFrames(frames);
-    for (const nic of nics) {
+    for (const nic of isUnmeasured ? [] : nics) {
       const traffic =
         measure.frames === 'workload' ? workloadTraffic(nic, workload) : uniformTraffic(nic, measure);
       rates.push(await new RateMeasurement(this.#parts, nic, measure, traffic).run());
     }
     const exchanges: ExchangeResult[] = [];
     for (const nic of this.nics) exchanges.push(...(await measureExchanges(this.#parts, nic, measure)));
-    return { rates, exchanges };
+    return { rates, ...(isUnmeasured ? { ratesUnmeasured: NOT_TOGETHER } : {}), exchanges };
   }
 
   async down(): Promise<void> {

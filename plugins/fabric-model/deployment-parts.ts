@@ -12,6 +12,17 @@ import type { ModelNic } from './model-nic.js';
 import type { Timing } from './timing.js';
 import type { Scheduler, Worker } from './worker.js';
 
+/** Somebody who works for a guest nic. */
+export interface NicWorker {
+  /** As the result names it: `guest0.eth0 vhost`. */
+  readonly name: string;
+  /** `guest0.eth0` */
+  readonly node: string;
+  /** On a CPU of the guest: its NAPI. */
+  readonly isGuest: boolean;
+  readonly worker: Worker;
+}
+
 /** What a deployment is made of. */
 export interface DeploymentParts {
   readonly plan: RunPlan;
@@ -22,7 +33,8 @@ export interface DeploymentParts {
   readonly accounting: FrameAccounting;
   readonly timing: Timing;
   readonly cpus: ModelCpus;
-  readonly workers: readonly { readonly name: string; readonly worker: Worker }[];
+  /** Those of a guest nic: the readers of its queues, and their NAPI. */
+  readonly workers: readonly NicWorker[];
   readonly bursts: BurstScheduler;
   /** Whoever brings turns about. */
   readonly schedule: { scheduler: Scheduler };

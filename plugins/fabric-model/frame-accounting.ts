@@ -1,11 +1,53 @@
 import type { Picoseconds } from '../../src/core/contract/clock.js';
 import { HOP_LIMIT, HOPS_OF_A_FLOOD } from '../../src/core/contract/fabric.js';
-import type { EndResult, Fate } from '../../src/core/contract/result.js';
+import { LOSSES, type EndResult, type Fate } from '../../src/core/contract/result.js';
 import { MAX_LINK_FRAME_BYTES } from '../../src/virtio/index.js';
 
-/** Counts what one frame that was sent has become. */
+/** What one frame that was sent has become. */
 interface Lineage {
   copies: number;
+  /** Where it is counted, and with it all that becomes of it. */
+  readonly account: FrameAccount;
+}
+
+/** Frames that were sent, and where they ended. */
+export class FrameAccount {
+  sent = 0;
+  copied = 0;
+  readonly #ends = new Map<string, Map<Fate, number>>();
+
+  /** Frames that came to an end that is no loss. */
+  get ended(): number {
+    let ended = 0;
+    for (const fates of this.#ends.values()) {
+      for (const [fate, frames] of fates) if (!LOSSES.has(fate)) ended += frames;
+    }
+    return ended;
+  }
+
+  /** Frames that are still somewhere. */
+  get underWay(): number {
+    return this.sent + this.copied - this.ends().reduce((sum, { frames }) => sum + frames, 0);
+  }
+
+  count(place: string, fate: Fate, frames: number): void {
+    let fates = this.#ends.get(place);
+    if (fates === undefined) this.#ends.set(place, (fates = new Map<Fate, number>()));
+    fates.set(fate, (fates.get(fate) ?? 0) + frames);
+  }
+
+  /** Frames that were sent and lost before anybody had them. */
+  lostOnArrival(place: string, fate: Fate, frames: number): void {
+    this.sent += frames;
+    this.count(place, fate, frames);
+  }
+
+  /** Sorted by place, then fate. */
+  ends(): EndResult[] {
+    return [...this.#ends]
+      .flatMap(([place, fates]) => [...fates].map(([fate, frames]) => ({ place, fate, frames })))
+      .sort((a, b) => compare(a.place, b.place) || compare(a.fate, b.fate));
+  }
 }
 
 /**
@@ -42,24 +84,24 @@ export type EndObserver = (frame: Frame, fate: Fate) => void;
  * part of the model that consumes a frame says so here.
  */
 export class FrameAccounting {
-  #sent = 0;
-  #copied = 0;
-  #ends = new Map<string, Map<Fate, number>>();
+  #whole = new FrameAccount();
+  #accounts = new Map<string, FrameAccount>();
   onEnd: EndObserver | undefined;
 
-  get sent(): number {
-    return this.#sent;
+  /** Of frames that no guest nic has an account for: all of them, unless they were asked for. */
+  get whole(): FrameAccount {
+    return this.#whole;
   }
 
-  get copied(): number {
-    return this.#copied;
+  /** From now on everything is counted anew, and frames for these guest nics apart. Nothing is under way. */
+  restart(nodes: readonly string[] = []): void {
+    this.#whole = new FrameAccount();
+    this.#accounts = new Map(nodes.map((node) => [node, new FrameAccount()]));
   }
 
-  /** Counts anew: what was counted so far was told. */
-  restart(): void {
-    this.#sent = 0;
-    this.#copied = 0;
-    this.#ends = new Map();
+  /** Of frames for this guest nic. */
+  of(node: string): FrameAccount {
+    return this.#accounts.get(node) ?? this.#whole;
   }
 
   /**
@@ -73,9 +115,9 @@ export class FrameAccounting {
     return undefined;
   }
 
-  begin(bytes: Uint8Array, born: Picoseconds): Frame {
-    this.#sent++;
-    return new Frame(bytes, born, HOP_LIMIT, { copies: 0 });
+  begin(bytes: Uint8Array, born: Picoseconds, account = this.#whole): Frame {
+    account.sent++;
+    return new Frame(bytes, born, HOP_LIMIT, { copies: 0, account });
   }
 
   /** A bridge does not know where it is to go, and sends it to all: one that has met programs, as if to more of them. */
@@ -85,38 +127,19 @@ export class FrameAccounting {
 
   /** A second frame with the same bytes, as flooding makes it; no hook may run on one beyond the limit. */
   copy({ bytes, born, hopsLeft, lineage }: Frame): Frame {
-    this.#copied++;
+    lineage.account.copied++;
     const beyond = ++lineage.copies > COPY_LIMIT;
     return new Frame(bytes, born, beyond ? 0 : hopsLeft, lineage);
   }
 
   end(frame: Frame, place: string, fate: Fate): void {
-    this.#count(place, fate, frame.segments);
+    frame.lineage.account.count(place, fate, frame.segments);
     this.onEnd?.(frame, fate);
   }
 
-  /** Frames that nothing is left of but their number. */
-  lost(place: string, fate: Fate, frames: number): void {
-    this.#count(place, fate, frames);
-  }
-
-  /** Frames that were sent and lost before anybody had them. */
-  lostOnArrival(place: string, fate: Fate, frames: number): void {
-    this.#sent += frames;
-    this.#count(place, fate, frames);
-  }
-
-  /** Sorted by place, then fate. */
-  ends(): EndResult[] {
-    return [...this.#ends]
-      .flatMap(([place, fates]) => [...fates].map(([fate, frames]) => ({ place, fate, frames })))
-      .sort((a, b) => compare(a.place, b.place) || compare(a.fate, b.fate));
-  }
-
-  #count(place: string, fate: Fate, frames: number): void {
-    let fates = this.#ends.get(place);
-    if (fates === undefined) this.#ends.set(place, (fates = new Map<Fate, number>()));
-    fates.set(fate, (fates.get(fate) ?? 0) + frames);
+  /** Frames on a guest nic's link that nothing is left of but their number. */
+  lost(node: string, fate: Fate, frames: number): void {
+    this.of(node).count(node, fate, frames);
   }
 }
 

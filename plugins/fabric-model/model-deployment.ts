@@ -11,6 +11,7 @@ import type { ExchangeResult } from '../../src/core/contract/result.js';
 import type { WorkloadFrame } from '../../src/core/contract/workload.js';
 import type { CostModel } from '../../src/core/cost-model/index.js';
 import { firstFrames } from '../../src/core/measurement/measured-frames.js';
+import { measuredNics } from '../../src/core/measurement/measured-nics.js';
 import type { DeploymentParts } from './deployment-parts.js';
 import { ExchangeMeasurement } from './exchange/exchange-measurement.js';
 import { NAPI_BUDGET } from './guest-nic.js';
@@ -21,7 +22,7 @@ export class ModelDeployment implements Deployment {
   readonly hostPlaces: readonly HostPlace[];
   readonly nics: readonly NicPlaces[];
   readonly countWork: boolean;
-  /** One guest nic with a program after the other. Absent without a cost model. */
+  /** One guest nic with a program after the other, or several together. Absent without a cost model. */
   readonly measure?: (measure: MeasurePlan, frames: Iterable<WorkloadFrame>) => Promise<Measurements>;
   readonly #parts: DeploymentParts;
 
@@ -50,7 +51,8 @@ export class ModelDeployment implements Deployment {
       if (turn !== undefined) await turn;
     }
     this.#receiveBurst(burst);
-    return { framesSent: accounting.sent, framesCopied: accounting.copied, ends: accounting.ends() };
+    const { whole } = accounting;
+    return { framesSent: whole.sent, framesCopied: whole.copied, ends: whole.ends() };
   }
 
   async #measure(
@@ -60,12 +62,10 @@ export class ModelDeployment implements Deployment {
   ): Promise<Measurements> {
     const workload = firstFrames(frames);
     const rates: MeasuredRate[] = [];
-    for (const guest of this.#parts.plan.guests) {
-      for (const nic of guest.nics) {
-        if (nic.program === undefined) continue;
-        const node = `${guest.name}.${nic.name}`;
-        rates.push(await new RateMeasurement(this.#parts, costs, node, nic, measure, workload).run());
-      }
+    const nics = measuredNics(this.#parts.plan, measure);
+    for (const loaded of measure.together ? [nics] : nics.map((nic) => [nic])) {
+      if (loaded.length === 0) continue;
+      rates.push(...(await new RateMeasurement(this.#parts, costs, loaded, measure, workload).run()));
     }
     const exchanges: ExchangeResult[] = [];
     const plans = this.#parts.plan.guests.flatMap(({ nics }) => nics);

@@ -12,6 +12,7 @@ import { UndoSteps } from '../../src/core/offload/undo-steps.js';
 import { parseMac } from '../../src/packet/mac-address.js';
 import { NetLink, receiveQueueIndex, transmitQueueIndex } from '../../src/virtio/index.js';
 import { BurstScheduler } from './burst-scheduler.js';
+import type { NicWorker } from './deployment-parts.js';
 import { FrameAccounting, type Frame } from './frame-accounting.js';
 import { GuestNic, NAPI_BUDGET } from './guest-nic.js';
 import type { ModelConfig } from './model-config.js';
@@ -69,7 +70,7 @@ class DeploymentBuilder {
   readonly #bursts: BurstScheduler;
   /** Whoever brings turns about at the moment. */
   readonly #turns: { scheduler: Scheduler };
-  readonly #workers: { readonly name: string; readonly worker: Worker }[] = [];
+  readonly #workers: NicWorker[] = [];
   readonly #hostPlaces: HostPlace[] = [];
   readonly #nics: ModelNic[] = [];
   /** Run by whoever cannot go on, and by the deployment's `down`. */
@@ -237,7 +238,7 @@ class DeploymentBuilder {
         pollTimeout: timing.costs['vhost-poll-timeout'],
       }),
     });
-    this.#workers.push({ name: `${owner} vhost`, worker });
+    this.#workers.push({ name: `${owner} vhost`, node: label, isGuest: false, worker });
     return worker;
   }
 
@@ -256,7 +257,12 @@ class DeploymentBuilder {
         pollTimeout: 0,
       }),
     });
-    this.#workers.push({ name: `${label}${queue === 0 ? '' : `.${queue}`} napi`, worker });
+    this.#workers.push({
+      name: `${label}${queue === 0 ? '' : `.${queue}`} napi`,
+      node: label,
+      isGuest: true,
+      worker,
+    });
     return worker;
   }
 }

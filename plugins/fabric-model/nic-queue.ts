@@ -1,4 +1,13 @@
 import type { Picoseconds } from '../../src/core/contract/clock.js';
+import type { FrameAccount } from './frame-accounting.js';
+
+/** Frames for one guest nic. */
+export interface WireStream {
+  readonly account: FrameAccount;
+  /** Those that arrived, and of them those that found no descriptor. */
+  arrived: number;
+  lost: number;
+}
 
 /** Frames that come by the wire over and over. */
 export interface WireTraffic {
@@ -6,6 +15,7 @@ export interface WireTraffic {
     readonly bytes: Uint8Array;
     /** When it arrives, from the beginning of a round. */
     readonly offset: Picoseconds;
+    readonly stream: WireStream;
   }[];
   /** Of a round. */
   readonly period: Picoseconds;
@@ -15,6 +25,8 @@ export interface WireTraffic {
 export interface ReceivedFrame {
   readonly bytes: Uint8Array;
   readonly arrived: Picoseconds;
+  /** Where it is counted; with all others, unless it is said. */
+  readonly account?: FrameAccount | undefined;
 }
 
 /** A receive queue of a NIC as the CPU that polls it sees it. */
@@ -40,9 +52,6 @@ export class NicQueue implements ReceiveQueue {
   readonly #times: Float64Array;
   #head = 0;
   #length = 0;
-  /** Frames that arrived, and those of them that found no descriptor. */
-  arrived = 0;
-  lost = 0;
 
   constructor(
     readonly capacity: number,
@@ -81,13 +90,13 @@ export class NicQueue implements ReceiveQueue {
       if (frame === undefined) return;
       const time = this.#round + frame.offset;
       if (time > last) return;
-      this.arrived++;
+      frame.stream.arrived++;
       if (this.#length < capacity) {
         let tail = this.#head + this.#length++;
         if (tail >= capacity) tail -= capacity;
         this.#places[tail] = this.#place;
         this.#times[tail] = time;
-      } else this.lost++;
+      } else frame.stream.lost++;
       if (++this.#place === frames.length) {
         this.#place = 0;
         this.#round += period;
@@ -103,6 +112,7 @@ export class NicQueue implements ReceiveQueue {
     const arrived = this.#times[this.#head]!;
     if (++this.#head === this.capacity) this.#head = 0;
     this.#length--;
-    return { bytes: this.traffic.frames[place]!.bytes, arrived };
+    const { bytes, stream } = this.traffic.frames[place]!;
+    return { bytes, arrived, account: stream.account };
   }
 }

@@ -52,7 +52,8 @@ export class NicReceiver {
     const received = this.queue.take(timing.now);
     if (received !== undefined) {
       if (this.#polled++ === 0) timing.charge(timing.costs['nic-poll']);
-      host.receiveFromWire(this.#nic, accounting.begin(received.bytes, received.arrived));
+      const { bytes, arrived, account } = received;
+      host.receiveFromWire(this.#nic, accounting.begin(bytes, arrived, account));
     }
     if (this.#polled >= NAPI_BUDGET || (this.#polled > 0 && received === undefined)) {
       this.#polled = 0;

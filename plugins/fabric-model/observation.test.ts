@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { LatencyHistogram } from './latency-histogram.js';
-import { NicQueue } from './nic-queue.js';
+import { FrameAccount } from './frame-accounting.js';
+import { NicQueue, type WireStream, type WireTraffic } from './nic-queue.js';
 import { QueueDepth } from './queue-depth.js';
 
 describe('LatencyHistogram', () => {
@@ -42,16 +43,18 @@ describe('QueueDepth', () => {
 
 describe('NicQueue', () => {
   const frame = (byte: number): Uint8Array => Uint8Array.of(byte);
-  const traffic = {
+  const stream = (): WireStream => ({ account: new FrameAccount(), arrived: 0, lost: 0 });
+  const of = (one: WireStream, other = one): WireTraffic => ({
     frames: [
-      { bytes: frame(1), offset: 0 },
-      { bytes: frame(2), offset: 10 },
+      { bytes: frame(1), offset: 0, stream: one },
+      { bytes: frame(2), offset: 10, stream: other },
     ],
     period: 20,
-  };
+  });
 
   it('gives frames in the order in which they arrive, each at its time, round after round', () => {
-    const queue = new NicQueue(8, traffic, 100);
+    const all = stream();
+    const queue = new NicQueue(8, of(all), 100);
     expect(queue.nextAt).toBe(100);
     expect(queue.take(99)).toBeUndefined();
     const taken = [queue.take(130), queue.take(130), queue.take(130), queue.take(130)];
@@ -62,19 +65,31 @@ describe('NicQueue', () => {
       [2, 130],
     ]);
     expect(queue.take(139)).toBeUndefined();
-    expect([queue.arrived, queue.lost, queue.nextAt]).toEqual([4, 0, 140]);
+    expect([all.arrived, all.lost, queue.nextAt]).toEqual([4, 0, 140]);
   });
 
   it('loses what comes when it is full, and no more once it is silent', () => {
-    const queue = new NicQueue(2, traffic, 0);
+    const all = stream();
+    const queue = new NicQueue(2, of(all), 0);
     // 0, 10 | 20, 30, 40: two find room.
     expect(queue.take(45)!.arrived).toBe(0);
-    expect([queue.arrived, queue.lost, queue.length]).toEqual([5, 3, 1]);
+    expect([all.arrived, all.lost, queue.length]).toEqual([5, 3, 1]);
     // 50 finds the room of the one that was taken.
     expect(queue.take(50)!.arrived).toBe(10);
     queue.stop(55);
     expect(queue.take(1000)!.arrived).toBe(50);
     expect(queue.take(1000)).toBeUndefined();
-    expect([queue.arrived, queue.lost, queue.nextAt]).toEqual([6, 3, Infinity]);
+    expect([all.arrived, all.lost, queue.nextAt]).toEqual([6, 3, Infinity]);
+  });
+
+  it('counts for each stream by itself', () => {
+    const [one, other] = [stream(), stream()];
+    const queue = new NicQueue(3, of(one, other), 0);
+    // 0, 10, 20 | 30, 40, 50
+    expect([0, 1, 2].map(() => queue.take(50)!.account)).toEqual([one.account, other.account, one.account]);
+    expect([one, other].map(({ arrived, lost }) => [arrived, lost])).toEqual([
+      [3, 1],
+      [3, 2],
+    ]);
   });
 });

@@ -91,6 +91,7 @@ const COLUMNS: readonly Column[] = [
   ofResult('exchanges', ({ exchanges = [] }) =>
     exchanges.map((exchange) => `${exchangeName(exchange)}=${exchangeFigure(exchange) ?? ''}`).join(' '),
   ),
+  ofResult('rates.total', ({ totalRate }) => totalRate?.framesPerSecond.median ?? ''),
 ];
 
 /** Of each failure of a run, nearly always one; a table has no use for the line breaks of a long message. */

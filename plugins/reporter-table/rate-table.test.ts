@@ -46,6 +46,55 @@ describe('the table of rates', () => {
     ]);
   });
 
+  it('has one row for nics that were loaded together, with what each had and who limited it', () => {
+    const explained = (bottleneck: string): Partial<RateResult> => ({
+      explanation: {
+        bottleneck,
+        cpus: [],
+        queues: [],
+        wakeUps: [],
+        latency: { p50: 1, p90: 1, p99: 1, max: 1 },
+      },
+    });
+    const rates = [1, 2, 3].map((millions) =>
+      rate(millions * 1e6, {
+        node: `g${millions}.eth0`,
+        unexplained: millions,
+        ...explained(millions === 1 ? 'the wire' : `vhost cpu${millions}`),
+      }),
+    );
+    const together: RunResult = {
+      ...run('host', ...rates),
+      totalRate: {
+        framesPerSecond: { median: 6_000_000, min: 5_700_000, max: 6_300_000 },
+        samples: [5_700_000, 6_000_000, 6_300_000],
+        offeredPerSecond: 12_000_000,
+        fairness: 36 / 42,
+      },
+    };
+    const { rows, notes } = rendered(exampleResult([together]));
+    expect(rows.slice(2)).toEqual([
+      [
+        'redirect/host',
+        '6.00',
+        '5.70 – 6.30',
+        '3',
+        '1.00 – 3.00',
+        '0.857',
+        'tail-call',
+        '12.00',
+        'the wire (1), vhost',
+      ],
+      ['', '', '', '', '', '', '', '', 'cpu* (2)'],
+    ]);
+    expect(notes.at(-1)).toBe('6 frames unexplained');
+  });
+
+  it('says why there are none', () => {
+    const result = exampleResult([{ ...exampleRun('a'), ratesUnmeasured: 'nobody counts' }]);
+    expect(rateTables(result, false)).toEqual([[{ text: '  a: no rates: nobody counts' }]]);
+  });
+
   it('compares with the baseline of its axis, the ceiling, and the figures of others', () => {
     const ceiling = { what: 'native XDP_DROP on eth0', framesPerSecond: 8_000_000 };
     const result: ResultDocument = {

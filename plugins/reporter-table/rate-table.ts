@@ -10,6 +10,7 @@ import {
   strong,
   type Row,
 } from './comparison-rows.js';
+import { printable } from '../../src/report/printable.js';
 import { quantity, type Line } from './text-layout.js';
 
 /**
@@ -18,32 +19,90 @@ import { quantity, type Line } from './text-layout.js';
  * testbed has any, and under the table what holds for all of it.
  */
 export function rateTables(result: ResultDocument, color: boolean): (string | Line[])[] {
-  const rated = result.runs.flatMap((run) => (run.rates ?? []).map((rate) => ({ run, rate })));
-  if (rated.length === 0) return [];
+  const rated = result.runs.flatMap(ratesOf);
+  const unmeasured = result.runs.flatMap(({ id, ratesUnmeasured: why }): Line[] =>
+    why === undefined ? [] : [{ text: printable(`  ${id}: no rates: ${why}`) }],
+  );
+  if (rated.length === 0) return unmeasured.length === 0 ? [] : [unmeasured];
   const rows = result.comparison === undefined ? plainRows(rated) : comparedRows(result.comparison, rated);
-  return [drawRows(rows, color), notes(rated)];
+  return [drawRows(rows, color), [...notes(rated), ...unmeasured]];
 }
 
 interface Rated {
   readonly run: RunResult;
   readonly rate: RateResult;
+  /** The rates that it is the sum of, where nics were loaded together. */
+  readonly of?: readonly RateResult[] | undefined;
 }
+
+/** Of nics that were loaded together only the sum: there may be very many. */
+function ratesOf(run: RunResult): Rated[] {
+  const { rates = [], totalRate } = run;
+  const [first] = rates;
+  if (totalRate === undefined || first === undefined) return rates.map((rate) => ({ run, rate }));
+  const { framesPerSecond, samples, offeredPerSecond } = totalRate;
+  const { explanation, rate: wanted } = first;
+  const sum = (part: (rate: RateResult) => number): number =>
+    rates.reduce((all, rate) => all + part(rate), 0);
+  const rate: RateResult = {
+    ...first,
+    node: 'all',
+    framesPerSecond,
+    samples,
+    offeredPerSecond,
+    ...(wanted === undefined ? {} : { rate: sum((each) => each.rate ?? 0) }),
+    unexplained: sum(({ unexplained }) => Math.abs(unexplained)),
+    ...(explanation === undefined ? {} : { explanation: { ...explanation, bottleneck: limits(rates) } }),
+  };
+  return [{ run, rate, of: rates }];
+}
+
+/** Who limits the rates, and of several kinds of limits how many rates each. */
+function limits(rates: readonly RateResult[]): string {
+  const groups = groupBy(rates, ({ explanation }) => (explanation?.bottleneck ?? '–').replace(/\d+/g, '*'));
+  return groups
+    .map((group) => {
+      const names = new Set(group.map(({ explanation }) => explanation?.bottleneck ?? '–'));
+      const [name] = names;
+      const what = names.size === 1 ? name! : name!.replace(/\d+/g, '*');
+      return groups.length === 1 ? what : `${what} (${group.length})`;
+    })
+    .join(', ');
+}
+
+/** Cells of what each of several nics had. */
+function shares(of: readonly RateResult[] | undefined, { totalRate }: RunResult): Line[][] {
+  const each = of?.map(({ framesPerSecond }) => framesPerSecond.median) ?? [];
+  return [
+    cell(of === undefined ? undefined : String(of.length)),
+    cell(of === undefined ? undefined : `${mpps(Math.min(...each))} – ${mpps(Math.max(...each))}`),
+    cell(totalRate?.fairness.toFixed(3)),
+  ];
+}
+const SHARES = [
+  ['nics', 'together'],
+  ['each', 'Mpps'],
+  ['fair-', 'ness'],
+];
 
 function plainRows(rated: readonly Rated[]): Row[] {
   const isExplained = rated.some(({ rate }) => rate.explanation !== undefined);
+  const isShared = rated.some(({ of }) => of !== undefined);
   return [
     head([
       ['run'],
       [isExplained ? 'predicted' : 'measured', 'Mpps'],
       ['lowest –', 'highest'],
+      ...(isShared ? SHARES : []),
       ['hook'],
       ['offered', 'Mpps'],
       ...(isExplained ? [['limited', 'by']] : []),
     ]),
-    ...rated.map(({ run, rate }): Row => [
+    ...rated.map(({ run, rate, of }): Row => [
       strong(label(run.id, rate, rated)),
       cell(mpps(rate.framesPerSecond.median)),
       cell(spread(rate)),
+      ...(isShared ? shares(of, run) : []),
       cell(where(rate)),
       cell(mpps(rate.offeredPerSecond)),
       ...(isExplained ? [cell(rate.explanation?.bottleneck)] : []),
@@ -58,12 +117,14 @@ function comparedRows({ axis, baseline, reference }: Comparison, rated: readonly
   const isExplained = rated.some(({ rate }) => rate.explanation !== undefined);
   const hasCeiling = rated.some(({ rate }) => rate.ceiling !== undefined);
   const isPaced = rated.some(({ rate }) => rate.rate !== undefined);
+  const isShared = rated.some(({ of }) => of !== undefined);
   const hasBaseline = baseline !== undefined;
 
   const header = [
     ['run'],
     [isExplained ? 'predicted' : 'measured', 'Mpps'],
     ['lowest –', 'highest'],
+    ...(isShared ? SHARES : []),
     ...(hasBaseline ? [[`÷ ${axis}`, baseline]] : []),
     ...(isPaced ? [['offered', 'Mpps']] : []),
     ['hook'],
@@ -75,7 +136,7 @@ function comparedRows({ axis, baseline, reference }: Comparison, rated: readonly
   const rows = groups.flatMap((group) => {
     const base = group.find(({ run }) => isBaseline(run, axis, baseline));
     const theirBase = base === undefined ? undefined : figures?.[base.run.id];
-    return group.map(({ run, rate }): Row => {
+    return group.map(({ run, rate, of }): Row => {
       const theirs = figures?.[run.id];
       const isBase = base?.run === run;
       const ours =
@@ -86,6 +147,7 @@ function comparedRows({ axis, baseline, reference }: Comparison, rated: readonly
         strong(label(run.id, rate, rated)),
         cell(mpps(rate.framesPerSecond.median)),
         cell(spread(rate)),
+        ...(isShared ? shares(of, run) : []),
         ...(hasBaseline ? [cell(ours)] : []),
         ...(isPaced ? [cell(mpps(rate.offeredPerSecond))] : []),
         cell(where(rate)),

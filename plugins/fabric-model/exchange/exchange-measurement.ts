@@ -169,7 +169,9 @@ export class ExchangeMeasurement {
     const last = looks.at(-1)!;
     const all = seconds * measure.samples;
     const wire = (last.wire - first.wire) / (sample * measure.samples);
-    const explanation = observation.explain((cpus) => this.#bottleneck(cpus, first, last, wire));
+    const explanation = observation.explain(this.parts.accounting.whole, (cpus) =>
+      this.#bottleneck(cpus, first, last, wire),
+    );
     observation.stop();
     for (const client of this.#clients) if (client instanceof RequestClient) client.onAnswer = undefined;
     await this.#drain();
@@ -274,8 +276,7 @@ export class ExchangeMeasurement {
       [...this.#hostQueues, this.#peer.queue].some(({ nextAt, length }) => nextAt !== Infinity || length > 0);
     while (isBusy()) await this.#slice(clock.now() + SLICE);
     clock.runUntilIdle();
-    const ended = accounting.ends().reduce((sum, { frames }) => sum + frames, 0);
-    const missing = accounting.sent + accounting.copied - ended;
+    const missing = accounting.whole.underWay;
     if (missing !== 0) throw new XdpbedError('plugin-failed', `${missing} frames of an exchange have no end`);
   }
 }

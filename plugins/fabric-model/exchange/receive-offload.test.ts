@@ -42,7 +42,7 @@ describe('GRO', () => {
     expect(cpu.busy).toBe((500 + 3 * 100) * 1000);
     // It ends as the four that it is.
     accounting.end(passed[0]!, 'here', 'guest-stack');
-    expect(accounting.ends()).toEqual([{ place: 'here', fate: 'guest-stack', frames: 4 }]);
+    expect(accounting.whole.ends()).toEqual([{ place: 'here', fate: 'guest-stack', frames: 4 }]);
   });
 
   it('lets it go when it is full, 45 segments, or its last one is short', () => {

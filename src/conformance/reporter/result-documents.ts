@@ -281,6 +281,12 @@ function measuredResult(): ResultDocument {
             unexplained: 0,
           },
         ],
+        totalRate: {
+          framesPerSecond: { median: 99.5, min: 99, max: 100 },
+          samples: [99, 100],
+          offeredPerSecond: 100,
+          fairness: 1,
+        },
         exchanges: [
           {
             ...exchange,

@@ -137,8 +137,10 @@ export interface TrafficReport {
 }
 
 export interface Measurements {
-  /** Of each guest nic with a program, in the order of the plan. */
+  /** Of the guest nics that were to be measured, in the order of the plan. */
   readonly rates: readonly MeasuredRate[];
+  /** Why there are no rates, where some were to be measured. */
+  readonly ratesUnmeasured?: string | undefined;
   /** With each guest nic, in the order of the plan, and with each in that of the plan's exchanges. */
   readonly exchanges: readonly ExchangeResult[];
 }

@@ -15,8 +15,8 @@ export interface RunPlan {
 }
 
 /**
- * What is measured when the workload is through: the rate of frames to each guest nic with a program, one after the
- * other, then each exchange with each guest nic, one after the other.
+ * What is measured when the workload is through: the rate of frames to guest nics with a program, one after the
+ * other or all `together`, then each exchange with each guest nic, one after the other.
  */
 export interface MeasurePlan {
   /** Of one sample. */
@@ -35,6 +35,13 @@ export interface MeasurePlan {
   readonly size: number;
   /** UDP source ports that uniform frames have by turns. */
   readonly flows: number;
+  /** Guest nics with a program whose rate is measured, as `guest0.eth0`; undefined: all. */
+  readonly nics: readonly string[] | undefined;
+  /**
+   * These nics are loaded at the same time: frames for each by turns, of a workload those that are for one of them, in
+   * its order. `rate` is that of all together. Frames for a group are left out, as they would be of none alone.
+   */
+  readonly together: boolean;
   readonly exchanges: readonly ExchangePlan[];
 }
 

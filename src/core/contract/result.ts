@@ -262,6 +262,25 @@ export const RateResult = Type.Object(
 );
 export type RateResult = Static<typeof RateResult>;
 
+export const TotalRate = Type.Object(
+  {
+    framesPerSecond: RateResult.properties.framesPerSecond,
+    samples: Type.Array(PerSecond('of one sample, in order')),
+    offeredPerSecond: PerSecond('sent into the host for all of them'),
+    fairness: Type.Number({
+      minimum: 0,
+      maximum: 1,
+      description:
+        'Jain’s index of the rates: 1 when all are equal, 1 ÷ their number when one has everything',
+    }),
+  },
+  {
+    additionalProperties: false,
+    description: 'of nics that were loaded together (`measure.together`): the sum of their rates',
+  },
+);
+export type TotalRate = Static<typeof TotalRate>;
+
 const Spread = (unit: string, description: string) =>
   Type.Object(
     {
@@ -357,6 +376,10 @@ export const RunResult = Type.Object(
     verification: Type.Optional(VerificationResult),
     rates: Type.Optional(
       Type.Array(RateResult, { description: 'rates of frames, where the fabric measures' }),
+    ),
+    totalRate: Type.Optional(TotalRate),
+    ratesUnmeasured: Type.Optional(
+      Type.String({ description: 'why there are no rates, where some were to be measured' }),
     ),
     exchanges: Type.Optional(
       Type.Array(ExchangeResult, {

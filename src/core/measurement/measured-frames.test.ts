@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { checkChecksums, dissect, findLayer, parseMac } from '../../packet/index.js';
-import { firstFrames, framesFor, uniformFrame } from './measured-frames.js';
+import { firstFrames, framesFor, framesForEach, uniformFrame } from './measured-frames.js';
 
 const nic = { mac: '52:54:00:00:01:00', ipv4: '192.0.2.10' };
 const to = (mac: string): Uint8Array => Uint8Array.from([...parseMac(mac), ...new Array<number>(54).fill(0)]);
@@ -34,5 +34,23 @@ describe('the workload’s frames', () => {
     expect(() => framesFor('g.e', nic, [to('52:54:00:00:02:00')])).toThrow(
       'no frame of the workload is for g.e',
     );
+  });
+
+  it('are each for one of several nics, in their order, and none for a group', () => {
+    const other = { mac: '52:54:00:00:03:00', ipv4: '192.0.2.11' };
+    const [a, b, stranger, group] = [nic.mac, other.mac, '52:54:00:00:02:00', 'ff:ff:ff:ff:ff:ff'].map(to);
+    const nics = [
+      { node: 'g.a', nic },
+      { node: 'g.b', nic: other },
+    ];
+    const frames = [b!, group!, a!, stranger!, b!, Uint8Array.of(1)];
+    const { ofNics, inOrder } = framesForEach(nics, frames);
+    expect(ofNics).toEqual([[a], [b, b]]);
+    expect(inOrder).toEqual([
+      [1, b],
+      [0, a],
+      [1, b],
+    ]);
+    expect(() => framesForEach(nics, [a!, group!])).toThrow('no frame of the workload is for g.b');
   });
 });

@@ -1,5 +1,5 @@
 import { buildFrame } from '../../packet/frame-builder.js';
-import { formatMac, parseMac } from '../../packet/mac-address.js';
+import { formatMac, MAC_BYTES, macNumber, parseMac } from '../../packet/mac-address.js';
 import type { GuestNicPlan, MeasurePlan } from '../contract/plan.js';
 import { SENDER_MAC, type WorkloadFrame } from '../contract/workload.js';
 import { XdpbedError } from '../diagnostic.js';
@@ -39,6 +39,32 @@ export function firstFrames(frames: Iterable<WorkloadFrame>): Uint8Array[] {
 }
 
 /**
+ * Those of a workload's frames that are for one of several nics alone, by nic and in their order, as [index of the nic,
+ * frame]. Frames for a group are left out: they would be none's.
+ *
+ * @throws XdpbedError `packet-invalid` when there are none for one of the nics
+ */
+export function framesForEach(
+  nics: readonly { readonly node: string; readonly nic: Target }[],
+  frames: readonly Uint8Array[],
+): {
+  readonly ofNics: readonly Uint8Array[][];
+  readonly inOrder: readonly (readonly [number, Uint8Array])[];
+} {
+  const byMac = new Map(nics.map(({ nic }, index) => [macNumber(parseMac(nic.mac)), index]));
+  const inOrder = frames.flatMap((frame) => {
+    const index = frame.length < MAC_BYTES ? undefined : byMac.get(macNumber(frame));
+    return index === undefined ? [] : [[index, frame] as const];
+  });
+  const ofNics = nics.map(({ node }, nic) => {
+    const own = inOrder.flatMap(([index, frame]) => (index === nic ? [frame] : []));
+    if (own.length === 0) throw noFrameFor(node);
+    return own;
+  });
+  return { ofNics, inOrder };
+}
+
+/**
  * Those of a workload's frames that a nic gets: for its address, or for a group's.
  *
  * @param node the nic, for messages
@@ -50,7 +76,11 @@ export function framesFor(node: string, { mac }: Target, frames: readonly Uint8A
     (frame) => (frame[0]! & 1) === 1 || address.every((byte, index) => frame[index] === byte),
   );
   if (own.length > 0) return own;
-  throw new XdpbedError('packet-invalid', `no frame of the workload is for ${node}`, {
+  throw noFrameFor(node);
+}
+
+function noFrameFor(node: string): XdpbedError {
+  return new XdpbedError('packet-invalid', `no frame of the workload is for ${node}`, {
     hint: 'measure.frames: uniform needs none',
   });
 }

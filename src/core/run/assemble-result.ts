@@ -10,9 +10,11 @@ import type {
   RateResult,
   RulingRecord,
   RunResult,
+  TotalRate,
   VerdictCounts,
   VerificationResult,
 } from '../contract/result.js';
+import { spread } from '../measurement/spread.js';
 import type { NicOutcome } from '../offload/nic-session.js';
 
 /** A program of the host's own. */
@@ -109,11 +111,30 @@ function hooks(plan: RunPlan, { hostPrograms, nics }: RunOutcomes): HookResult[]
 function measurements(
   plan: RunPlan,
   measured: Measurements | undefined,
-): Pick<RunResult, 'rates' | 'exchanges'> {
-  const { rates = [], exchanges = [] } = measured ?? {};
+): Pick<RunResult, 'rates' | 'totalRate' | 'ratesUnmeasured' | 'exchanges'> {
+  const { rates = [], exchanges = [], ratesUnmeasured } = measured ?? {};
   return {
     ...(rates.length === 0 ? {} : { rates: rates.map((rate) => rateResult(plan, rate)) }),
+    ...(rates.length > 0 && plan.measure?.together === true ? { totalRate: totalRate(rates) } : {}),
+    ...(ratesUnmeasured === undefined ? {} : { ratesUnmeasured }),
     ...(exchanges.length === 0 ? {} : { exchanges: [...exchanges] }),
+  };
+}
+
+/** Of nics that were loaded at the same time: their samples are, too. */
+function totalRate(rates: readonly MeasuredRate[]): TotalRate {
+  const samples = rates[0]!.samples.map((_, index) =>
+    rates.reduce((sum, rate) => sum + (rate.samples[index] ?? 0), 0),
+  );
+  const medians = rates.map(({ framesPerSecond }) => framesPerSecond.median);
+  const sum = medians.reduce((a, b) => a + b, 0);
+  const squares = medians.reduce((a, b) => a + b * b, 0);
+  return {
+    framesPerSecond: spread(samples),
+    samples,
+    offeredPerSecond: rates.reduce((all, { offeredPerSecond }) => all + offeredPerSecond, 0),
+    // R. Jain, D. Chiu, W. Hawe: A Quantitative Measure of Fairness, DEC-TR-301, 1984.
+    fairness: squares === 0 ? 1 : Math.min(1, (sum * sum) / (rates.length * squares)),
   };
 }
 

@@ -11,7 +11,7 @@ import type { Token } from '../contract/injection.js';
 import { PARTY_FACTORY, type PartyFactory } from '../contract/party.js';
 import type { RunPlan } from '../contract/plan.js';
 import { POLICY, POLICY_CHAIN, type Policy } from '../contract/policy.js';
-import { ExchangeResult, RunResult, type RunFailure } from '../contract/result.js';
+import { ExchangeResult, RateResult, RunResult, type RunFailure } from '../contract/result.js';
 import { RANDOM, RUN_SIGNAL, type Random } from '../contract/run-scope.js';
 import {
   OBJECTS,
@@ -482,9 +482,11 @@ const validator = new SchemaValidator();
 const { framesSent, framesCopied, ends } = RunResult.properties;
 const TRAFFIC_REPORT = Type.Object({ framesSent, framesCopied, ends });
 
-/** What a rate is, the result's own schema says when it is put together. */
+const { framesPerSecond, samples, offeredPerSecond } = RateResult.properties;
+/** What sums are made of; what else a rate is, the result's own schema says when it is put together. */
 const MEASUREMENTS = Type.Object({
-  rates: Type.Array(Type.Object({})),
+  rates: Type.Array(Type.Object({ framesPerSecond, samples, offeredPerSecond })),
+  ratesUnmeasured: Type.Optional(Type.String()),
   exchanges: Type.Array(ExchangeResult),
 });
 

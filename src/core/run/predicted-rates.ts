@@ -23,7 +23,7 @@ interface PredictingConfig {
 
 /** What a run has measured: its rate in frames per second, and where. */
 export interface RunRate {
-  /** Of several nics, which are measured one after the other, the mean. */
+  /** Of several nics that are measured one after the other, the mean; of those loaded together, the sum. */
   readonly framesPerSecond: number;
   /** Where programs on the host ran; undefined when all ran in their guests. */
   readonly hook: string | undefined;
@@ -33,9 +33,10 @@ export interface RunRate {
 }
 
 /** Undefined when the run has measured nothing. */
-export function rateOfRun({ rates = [] }: RunResult): RunRate | undefined {
+export function rateOfRun({ rates = [], totalRate }: RunResult): RunRate | undefined {
   if (rates.length === 0) return undefined;
-  const framesPerSecond = rates.reduce((sum, rate) => sum + rate.framesPerSecond.median, 0) / rates.length;
+  const sum = rates.reduce((all, rate) => all + rate.framesPerSecond.median, 0);
+  const framesPerSecond = totalRate?.framesPerSecond.median ?? sum / rates.length;
   return {
     framesPerSecond,
     hook: rates.find(({ placement }) => placement === 'host')?.hook,

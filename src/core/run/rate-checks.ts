@@ -14,7 +14,7 @@ export function nearReference(
 ): [RunResult[], string[]] {
   const cells = runs.flatMap((run) => {
     const theirs = reference?.mpps?.[run.id];
-    const ours = run.rates?.[0];
+    const ours = rateOf(run);
     if (theirs === undefined || ours === undefined) return [];
     return fabric === undefined || run.fabric === fabric ? [{ run, theirs, ours: mpps(ours) }] : [];
   });
@@ -82,7 +82,7 @@ export function outpaces(
     const slow = chosen.find(({ axes }) => axes[axis] === baseline);
     if (fast === undefined || slow === undefined) continue;
     compared.push(fast, slow);
-    const [ours, theirs] = [fast.rates?.[0], slow.rates?.[0]];
+    const [ours, theirs] = [rateOf(fast), rateOf(slow)];
     if (ours === undefined || theirs === undefined) {
       problems.push(`${fast.id}: nothing was measured that could be compared with ${slow.id}`);
       continue;
@@ -96,4 +96,10 @@ export function outpaces(
   return [compared, problems];
 }
 
-const mpps = ({ framesPerSecond }: RateResult): number => framesPerSecond.median / 1e6;
+/** Of nics that were loaded together, all of them; else of the first. */
+function rateOf({ totalRate, rates }: RunResult): Pick<RateResult, 'framesPerSecond'> | undefined {
+  return totalRate ?? rates?.[0];
+}
+
+const mpps = ({ framesPerSecond }: Pick<RateResult, 'framesPerSecond'>): number =>
+  framesPerSecond.median / 1e6;

@@ -448,6 +448,36 @@ measure: ${measure}`);
     expect(comparison).toBeUndefined();
   });
 
+  it('has the sum of what was loaded together, and how fair the parts were', async () => {
+    const of = (node: string, ...samples: number[]) => ({
+      ...rate,
+      node,
+      samples,
+      framesPerSecond: { median: samples[1]!, min: 1, max: 9 },
+      offeredPerSecond: 10,
+    });
+    const rates = [of('g0.eth0', 1, 1, 9), of('g0.eth1', 2, 3, 4)];
+    const { plugin: fabric } = measuring({ rates, exchanges: [] });
+    const [together] = (await run(text('{ together: true }'), [fabric])).runs;
+    expect(together!.totalRate).toEqual({
+      framesPerSecond: { median: 4, min: 3, max: 13 },
+      samples: [3, 4, 13],
+      offeredPerSecond: 20,
+      // (1 + 3)² ÷ (2 · (1 + 9))
+      fairness: 0.8,
+    });
+    const [apart] = (await run(text('{}'), [fabric])).runs;
+    expect(apart).not.toHaveProperty('totalRate');
+  });
+
+  it('says why there are no rates where the fabric says so', async () => {
+    const { plugin: fabric } = measuring({ rates: [], ratesUnmeasured: 'no time', exchanges: [] });
+    const [result] = (await run(text('{ together: true }'), [fabric])).runs;
+    expect(result!.ratesUnmeasured).toBe('no time');
+    expect(result).not.toHaveProperty('rates');
+    expect(result).not.toHaveProperty('totalRate');
+  });
+
   it.each([
     [[rate], 'plugin fabric measuring gave a measurement that is none'],
     [{ rates: [] }, "plugin fabric measuring gave a measurement that is none: 'exchanges' is missing"],

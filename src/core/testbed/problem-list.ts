@@ -13,6 +13,7 @@ const MAX_PROBLEMS = 100;
 export class ProblemList {
   readonly #problems = new Map<string, Problem>();
   #assignments: readonly Assignment[] = [];
+  #originOfPath: (path: YamlPath) => YamlPath = (path) => path;
 
   constructor(readonly source: YamlSource) {
     for (const problem of source.problems) this.#add(problem);
@@ -32,9 +33,14 @@ export class ProblemList {
     return [...this.#problems.values()].sort((a, b) => a.at.line - b.at.line || a.at.col - b.at.col);
   }
 
-  /** From here on, values under these paths were put there by these assignments. */
-  within(assignments: readonly Assignment[]): void {
+  /**
+   * From here on, values under these paths were put there by these assignments.
+   *
+   * @param originOfPath where what is at a path stands in the file, if it is elsewhere
+   */
+  within(assignments: readonly Assignment[], originOfPath = (path: YamlPath): YamlPath => path): void {
     this.#assignments = assignments;
+    this.#originOfPath = originOfPath;
   }
 
   report(path: YamlPath, message: string, hint?: string, onKey = false): void {
@@ -56,7 +62,8 @@ export class ProblemList {
     throw new TestbedError(this.problems, this.full);
   }
 
-  #locate(path: YamlPath, onKey: boolean): Problem['at'] {
+  #locate(copy: YamlPath, onKey: boolean): Problem['at'] {
+    const path = this.#originOfPath(copy);
     const dotted = path.join('.');
     // The last one wins, as it did when the values were assigned.
     const assignment = this.#assignments.findLast(

@@ -79,10 +79,20 @@ export function resolveChecks(
 /** The nic that a check names is there; whether it asks for anything a run may decide. */
 function checkNic(parts: SoundParts, problems: ProblemList, node: string, path: YamlPath): void {
   if (!parts.has('guests')) return;
-  const nodes = Object.entries(parts.testbed.guests).flatMap(([guest, { nics }]) =>
-    Object.keys(nics).map((nic) => `${guest}.${nic}`),
+  const guests = Object.entries(parts.testbed.guests);
+  const nodes = guests.flatMap(([guest, { nics }]) => Object.keys(nics).map((nic) => `${guest}.${nic}`));
+  // How many there are of a guest a variant may decide.
+  const isCopy = guests.some(
+    ([guest, { count, nics }]) =>
+      count !== undefined &&
+      Object.keys(nics).some(
+        (nic) =>
+          node.startsWith(guest) &&
+          node.endsWith(`.${nic}`) &&
+          /^\d{1,3}$/.test(node.slice(guest.length, -nic.length - 1)),
+      ),
   );
-  if (!nodes.includes(node)) {
+  if (!nodes.includes(node) && !isCopy) {
     problems.report(path, `there is no guest nic '${node}'`, suggest(node, nodes, 'nics'));
   }
 }

@@ -23,6 +23,8 @@ import {
   type Assignment,
   type Combination,
 } from './matrix.js';
+import { countValues, MAX_VALUES } from './count-values.js';
+import { copyGuests } from './guest-copies.js';
 import { ProblemList } from './problem-list.js';
 import { SchemaValidator, type Violation } from './schema-validator.js';
 import { TestbedSchema, type CheckSection, type PluginUse, type Testbed } from './testbed-schema.js';
@@ -130,17 +132,13 @@ const ONE_FOR_ALL_RUNS = [
   'plugins.reporter',
 ] as const;
 
-/**
- * Values of all runs together that a testbed may expand to: validating and wiring take one or two microseconds
- * for each.
- */
-const MAX_VALUES = 500_000;
-
 class Resolver {
   readonly #validator = new SchemaValidator();
   readonly #folder: string;
   readonly #files: TestbedFiles;
   readonly #unread = new Map<string, UnreadPlugin>();
+  /** Of the copies of guests in all runs so far. */
+  #values = 0;
 
   constructor(
     readonly source: YamlSource,
@@ -270,8 +268,14 @@ class Resolver {
   ): Promise<RunSpec | undefined> {
     const data = structuredClone(shared);
     this.#apply(data, combination.assignments, whole);
-    this.problems.within([...fromCommandLine, ...combination.assignments]);
-    const parts = this.#validate(data);
+    const assignments = [...fromCommandLine, ...combination.assignments];
+    this.problems.within(assignments);
+    const copied = copyGuests(data, MAX_VALUES - this.#values);
+    for (const { path, message } of copied.problems) this.problems.report(path, message);
+    if (copied.problems.length > 0) return undefined;
+    this.#values += copied.values;
+    this.problems.within(assignments, copied.origin);
+    const parts = this.#validate(copied.data);
     if (!parts.hasKeysOf()) return undefined;
     const { testbed } = parts;
 
@@ -462,11 +466,6 @@ function withoutMatrix(base: unknown): unknown {
   if (typeof base !== 'object' || base === null) return base;
   const { matrix: _, ...rest } = base as { matrix?: unknown };
   return rest;
-}
-
-function countValues(data: unknown): number {
-  if (typeof data !== 'object' || data === null) return 1;
-  return Object.values(data).reduce((count: number, value) => count + countValues(value), 1);
 }
 
 /** Stands for a plugin whose module was not run. */

@@ -58,13 +58,13 @@ function nicProgram({ host }: Testbed, program: string | undefined): string | un
 
 export function buildMeasurePlan({ measure }: Testbed): MeasurePlan | undefined {
   if (measure === undefined) return undefined;
-  const { seconds, samples, 'warm-up': warmUp, frames, rate, size, flows } = measure;
+  const { seconds, samples, 'warm-up': warmUp, frames, rate, size, flows, nics, together } = measure;
   const exchanges = measure.exchanges.map(({ kind, size: bytes, streams }) => ({
     kind,
     size: bytes ?? EXCHANGE_SIZES[kind],
     streams,
   }));
-  return { seconds, samples, warmUp, frames, rate, size, flows, exchanges };
+  return { seconds, samples, warmUp, frames, rate, size, flows, nics, together, exchanges };
 }
 
 /** Bytes, where the testbed does not say: as much as a frame takes, what netperf writes on most systems, and its least. */

@@ -54,9 +54,12 @@ export class SoundParts {
     return !this.#unsound.some((subject) => subject.length <= path.length && startsWith(path, subject));
   }
 
-  /** The testbed without the guests' nics that cannot be read. Nothing refers to a nic but presets. */
+  /**
+   * The testbed without the guests' nics that cannot be read, to which nothing refers but presets, and without what is to
+   * be measured if that cannot be read.
+   */
   withSoundNics(): Testbed {
-    const { testbed } = this;
+    const { measure, ...testbed } = this.testbed;
     const named = (path: YamlPath, section: object): string[] =>
       this.hasKeysOf(...path) ? Object.keys(section) : [];
     const guests = named(['guests'], testbed.guests).map((guest) => {
@@ -68,7 +71,11 @@ export class SoundParts {
         { ...testbed.guests[guest], nics: Object.fromEntries(sound.map((nic) => [nic, nics[nic]])) },
       ];
     });
-    return { ...testbed, guests: Object.fromEntries(guests) as Testbed['guests'] };
+    return {
+      ...testbed,
+      ...(measure !== undefined && this.has('measure') ? { measure } : {}),
+      guests: Object.fromEntries(guests) as Testbed['guests'],
+    };
   }
 }
 

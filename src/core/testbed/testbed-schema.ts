@@ -7,6 +7,7 @@ import {
   HOOK_POINTS,
   RING_ACCESSES,
 } from '../contract/plan.js';
+import { MAX_GUESTS } from './guest-copies.js';
 import { Comparison, emptyVerdictCounts, FATES, HOOK_SITES } from '../contract/result.js';
 
 /**
@@ -90,7 +91,7 @@ export type VerifierUse = Static<typeof VerifierUse>;
 
 const PresetValue = Type.Unsafe<unknown>({
   description:
-    'a number, hex bytes (`0x…`), a MAC address, a list of equally wide items, `{ ifindex: tap0 }` or `{ mac: guest0.eth0 }`',
+    'a number, hex bytes (`0x…`), a MAC address, a list of equally wide items, `{ ifindex: tap0 }`, `{ mac: guest0.eth0 }`, or `{ index: guest }`, the number of a guest of which there are several (`count`)',
 });
 
 export const MaxEntries = Type.Record(
@@ -337,6 +338,15 @@ export const GuestSection = Type.Object(
           'on a fabric with real guests: a virtual machine, or a process that reads the tap in its stead',
       }),
     ),
+    count: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: MAX_GUESTS,
+        description:
+          'stands for as many guests, called after this one and their number from 0: each with taps of its own, called in the same way, and the next MAC and IPv4 address',
+        examples: [64],
+      }),
+    ),
     cpus: Type.Integer({ minimum: 1, maximum: 64, default: 1, description: 'virtual CPUs' }),
     nics: Named(GuestNicSection, 'virtio-net devices', { minProperties: 1 }),
   },
@@ -401,6 +411,18 @@ export const MeasureSection = Type.Object(
       maximum: 32768,
       default: 1,
       description: 'UDP source ports that uniform frames have by turns',
+    }),
+    nics: Type.Optional(
+      Type.Array(Type.String({ description: 'e.g. `guest0.eth0`' }), {
+        minItems: 1,
+        uniqueItems: true,
+        description: 'guest nics with a program that rates are measured of; left out, all of them',
+      }),
+    ),
+    together: Type.Boolean({
+      default: false,
+      description:
+        'all these nics are loaded at the same time, frames for them by turns, and what is theirs in common is shared; otherwise one nic after the other',
     }),
     exchanges: Type.Array(ExchangeSection, {
       default: [],

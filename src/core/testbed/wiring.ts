@@ -48,6 +48,7 @@ export function checkWiring(testbed: Testbed, report: Report): void {
       `a UDP message of ${size} bytes does not go into one frame: ${MAX_UDP_PAYLOAD} at most`,
     );
   }
+  checkMeasuredNics(testbed, report);
   checkBridges(testbed, interfaces, report);
   if (host.case === 'bridge' && Object.keys(host.bridges ?? {}).length === 0) {
     report(['host', 'case'], 'case bridge needs a bridge', 'add host.bridges');
@@ -142,6 +143,31 @@ export function checkFabric(testbed: Testbed, fabric: Plugin, report: Report): v
         `it has ${fabric.guests.join(', ')}`,
       );
     }
+  }
+}
+
+/** Different frames that one measurement sends by turns: all of them are kept. */
+const MOST_FRAMES = 65_536;
+
+function checkMeasuredNics({ measure, guests }: Testbed, report: Report): void {
+  const programs = new Map(
+    Object.entries(guests).flatMap(([guest, { nics }]) =>
+      Object.entries(nics).map(([name, { program }]) => [`${guest}.${name}`, program]),
+    ),
+  );
+  const loaded = measure?.nics?.length ?? [...programs.values()].filter((each) => each !== undefined).length;
+  if (measure?.together === true && measure.frames === 'uniform' && loaded * measure.flows > MOST_FRAMES) {
+    report(
+      ['measure', 'flows'],
+      `${measure.flows} flows to each of ${loaded} nics together are more than ${MOST_FRAMES}`,
+    );
+  }
+  for (const [index, node] of (measure?.nics ?? []).entries()) {
+    const path = ['measure', 'nics', index];
+    if (!programs.has(node))
+      report(path, `there is no guest nic '${node}'`, suggest(node, [...programs.keys()], 'nics'));
+    else if (programs.get(node) === undefined)
+      report(path, `${node} has no program, so no rate of it is measured`);
   }
 }
 
