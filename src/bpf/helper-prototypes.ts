@@ -243,7 +243,7 @@ const PROTOTYPES: readonly HelperPrototype[] = [
   { id: BPF_FUNC.xdp_store_bytes, args: [context, scalar, memory, size], returns: number },
 
   // Out to user space
-  // What is printed is read by nobody who could tell addresses to a guest.
+  // What is printed is read by nobody who could tell addresses to a guest; how long it is, the program is told.
   {
     id: BPF_FUNC.trace_printk,
     args: [memory, size, printed, printed, printed],
