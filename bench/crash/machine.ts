@@ -1,6 +1,13 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
-import { allIds, readLedgers, type BpfObjectKind } from '../../src/linux/index.js';
+import {
+  allIds,
+  closeFd,
+  fdById,
+  programMaps,
+  readLedgers,
+  type BpfObjectKind,
+} from '../../src/linux/index.js';
 
 /** What there is on a machine of the kinds that a run makes. */
 export interface MachineState {
@@ -62,7 +69,7 @@ export function runsIn(folder: string): string[] {
   return readLedgers(folder).map(({ run }) => run);
 }
 
-/** Objects that file descriptors of living processes stand for, as proc(5), fdinfo, names them. */
+/** Objects that file descriptors of living processes stand for, as proc(5), fdinfo, names them, and the maps of programs. */
 function objectsOfProcesses(): Set<string> {
   const objects = new Set<string>();
   for (const pid of processIds()) {
@@ -78,7 +85,23 @@ function objectsOfProcesses(): Set<string> {
       }
     }
   }
+  for (const object of [...objects]) {
+    const [kind, id] = object.split(' ');
+    if (kind === 'program') for (const map of mapsOf(Number(id))) objects.add(`map ${map}`);
+  }
   return objects;
+}
+
+/** None of a program that is gone meanwhile. */
+function mapsOf(program: number): number[] {
+  const fd = fdById('program', program);
+  if (fd < 0) return [];
+  try {
+    const maps = programMaps(fd);
+    return typeof maps === 'number' ? [] : maps;
+  } finally {
+    closeFd(fd);
+  }
 }
 
 function processIds(): number[] {

@@ -60,9 +60,14 @@ export class BpfAttr {
   }
 }
 
-/** BPF_OBJ_GET_INFO_BY_FD into a struct of `size` bytes, or `-errno`. A kernel that knows less leaves the end 0. */
-export function infoByFd(fd: number, size: number): DataView | number {
+/**
+ * BPF_OBJ_GET_INFO_BY_FD into a struct of `size` bytes, or `-errno`. A kernel that knows less leaves the end 0.
+ *
+ * @param ask fills in what the kernel is to be told in the struct
+ */
+export function infoByFd(fd: number, size: number, ask?: (info: DataView) => void): DataView | number {
   const info = new Uint8Array(size);
+  ask?.(new DataView(info.buffer));
   const { bpf_fd, info_len, info: pointer } = BPF_ATTR.info;
   const attr = new BpfAttr().u32(bpf_fd, fd).u32(info_len, size).pointer(pointer, info);
   const result = attr.call(BPF_CMD.BPF_OBJ_GET_INFO_BY_FD);

@@ -113,6 +113,8 @@ export const BPF_PROG_INFO = {
   tag: 8,
   jited_prog_len: 16,
   xlated_prog_len: 20,
+  nr_map_ids: 52,
+  map_ids: 56,
   name: 64,
   run_time_ns: 192,
   run_cnt: 200,

@@ -65,6 +65,15 @@ describe.skipIf(skipped !== '')(`a map of the kernel's as a BpfMap${skipped}`, (
     return { fd, id: (bpf.progInfo(fd) as bpf.ProgramInfo).id };
   };
 
+  it('is told of by the program that uses it', () => {
+    const maps = ['a', 'b'].map((name) => [name, create('BPF_MAP_TYPE_ARRAY').fd] as const);
+    const text = maps.map(([name]) => `r1 = map[${name}]`).join('\n');
+    const { fd } = load(`${text}\nr0 = 2\nexit`, new Map(maps));
+    const ids = maps.map(([, each]) => (bpf.mapInfo(each) as bpf.MapInfo).id);
+    expect(bpf.programMaps(fd)).toEqual(ids);
+    expect(bpf.programMaps(load('r0 = 2\nexit').fd)).toEqual([]);
+  });
+
   it('does nothing more once it is closed, and closes once', () => {
     const map = create('BPF_MAP_TYPE_ARRAY');
     const { fd } = map;

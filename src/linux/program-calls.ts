@@ -2,6 +2,7 @@ import { EAGAIN, ENOSPC } from '../bpf/errno.js';
 import { encodeInsns, type Insn } from '../bpf/insn.js';
 import { BpfAttr, cString, infoByFd } from './bpf-attr.js';
 import { BPF_ATTR, BPF_CMD, BPF_OBJ_NAME_LEN, BPF_PROG_INFO } from './bpf-layout.js';
+import { libc } from './libc.js';
 
 /** `log_level` of BPF_PROG_LOAD (include/linux/bpf_verifier.h): bits that may be combined. */
 export const BPF_LOG_LEVEL1 = 1;
@@ -149,6 +150,22 @@ export interface ProgramInfo {
   /** Only counted while `kernel.bpf_stats_enabled` is set. */
   readonly runTimeNs: bigint;
   readonly runCount: bigint;
+}
+
+/** Maps that are told of a program: a program has at most MAX_USED_MAPS (include/linux/bpf_verifier.h). */
+const MAX_MAPS = 64;
+
+/** Ids of the maps that a program uses, which stay as long as it does, or `-errno`. */
+export function programMaps(fd: number): number[] | number {
+  const ids = new Uint8Array(MAX_MAPS * 4);
+  const info = infoByFd(fd, 64, (asked) => {
+    asked.setUint32(BPF_PROG_INFO.nr_map_ids, MAX_MAPS, true);
+    asked.setBigUint64(BPF_PROG_INFO.map_ids, libc().address(ids), true);
+  });
+  if (typeof info === 'number') return info;
+  const count = Math.min(MAX_MAPS, info.getUint32(BPF_PROG_INFO.nr_map_ids, true));
+  const view = new DataView(ids.buffer);
+  return Array.from({ length: count }, (_, index) => view.getUint32(index * 4, true));
 }
 
 /** `struct bpf_prog_info`, or `-errno`. */
