@@ -5,6 +5,7 @@ import { E2BIG, EINVAL, ENOMEM } from '../../src/bpf/errno.js';
 import { BPF_MAP_TYPE, type MapAttributes } from '../../src/bpf/map-spec.js';
 import { mapBackendConformance } from '../../src/conformance/map-backend/map-backend-suite.js';
 import { MAP_BACKEND } from '../../src/core/contract/map-backend.js';
+import { PARTY_MEMORY } from '../../src/core/contract/party.js';
 import { Scope } from '../../src/core/plugin/scope.js';
 import { probeBpf } from '../../src/linux/bpf-probe.js';
 import { possibleCpus } from '../../src/linux/bpf-syscall.js';
@@ -93,6 +94,23 @@ describe.skipIf(skipped !== '')(`map backend kernel${skipped}`, () => {
     expect(creation({ ...RING, maxEntries: 4 << 20 })).toBe(-ENOMEM);
     // Types that no XDP program uses are not served, whatever the kernel has.
     expect(creation({ ...ARRAY, type: 26 })).toBe(-EINVAL);
+  });
+
+  it('takes no more than its party may have', () => {
+    const config = Value.Default(plugin.configSchema, {}) as KernelMapConfig;
+    for (const [memory, total] of [
+      [1 << 20, 1 << 20],
+      [2 ** 31, config.memoryMiB * 2 ** 20],
+      [undefined, config.memoryMiB * 2 ** 20],
+    ] as const) {
+      const scope = new Scope('a party');
+      if (memory !== undefined) scope.bindValue(PARTY_MEMORY, memory);
+      const below = scope.child('a plugin');
+      void plugin.register(below, config);
+      const backend = below.resolve(MAP_BACKEND) as KernelMapBackend;
+      backends.push(backend);
+      expect(backend.memory().total).toBe(total);
+    }
   });
 
   it('gives maps that name devices the namespace of its scope, if there is one', () => {

@@ -3,6 +3,7 @@ import { E2BIG, EINVAL, ENOMEM } from '../../src/bpf/errno.js';
 import { BPF_MAP_TYPE as T, type MapAttributes } from '../../src/bpf/map-spec.js';
 import { inject, injectable, token } from '../../src/core/contract/injection.js';
 import type { MapBackend, MapCreateOptions } from '../../src/core/contract/map-backend.js';
+import { PARTY_MEMORY } from '../../src/core/contract/party.js';
 import type { Lifecycle, ProbeResult } from '../../src/core/contract/plugin.js';
 import { probeBpf } from '../../src/linux/bpf-probe.js';
 import { closeFd, possibleCpus } from '../../src/linux/bpf-syscall.js';
@@ -78,8 +79,9 @@ export class KernelMapBackend implements MapBackend, Lifecycle {
   constructor(
     @inject(KERNEL_MAP_CONFIG) config: KernelMapConfig,
     @inject(NETWORK_NAMESPACE, { isOptional: true }) namespace?: NetworkNamespace,
+    @inject(PARTY_MEMORY, { isOptional: true }) memory = Infinity,
   ) {
-    this.#limit = config.memoryMiB * MIB;
+    this.#limit = Math.min(config.memoryMiB * MIB, memory);
     this.#perfBufferBytes = 2 ** Math.ceil(Math.log2(config.perfBufferPages)) * PAGE_SIZE;
     this.#namespace = namespace;
   }

@@ -32,8 +32,8 @@ export interface PartyOptions {
   /** Default 1; a map backend that has its own number (`MapBackend.cpus`) goes by that. */
   readonly cpus?: number | undefined;
   /**
-   * Bytes that its programs and maps may have at most, where its plugins share a BpfRuntime. Default: as many as there
-   * can be.
+   * Bytes that its programs and maps may have at most, where its plugins share a BpfRuntime; and its maps, where they are
+   * the kernel's ({@link PARTY_MEMORY}). Default: as many as there can be.
    */
   readonly memoryBytes?: number | undefined;
   /** Have the work of its programs counted (`LoadedProgram.work`). Default: not. */
@@ -44,5 +44,8 @@ export interface PartyOptions {
 export interface PartyFactory {
   open(name: string, options?: PartyOptions): Promise<Party>;
 }
+
+/** `PartyOptions.memoryBytes`, for plugins of the party that take memory elsewhere than in its BpfRuntime; unbound without it. */
+export const PARTY_MEMORY = token<number>('party-memory');
 
 export const PARTY_FACTORY = token<PartyFactory>('party-factory');

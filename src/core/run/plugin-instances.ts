@@ -1,7 +1,7 @@
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import { BpfRuntime, type BpfRuntimeOptions } from '../../bpf/runtime/bpf-runtime.js';
 import { EXECUTOR, EXECUTOR_FACTORY } from '../contract/executor.js';
-import type { Party, PartyOptions } from '../contract/party.js';
+import { PARTY_MEMORY, type Party, type PartyOptions } from '../contract/party.js';
 import type { Token } from '../contract/injection.js';
 import { BPF_RUNTIME, MAP_BACKEND } from '../contract/map-backend.js';
 import type { Lifecycle, Role } from '../contract/plugin.js';
@@ -64,6 +64,7 @@ export class PluginInstances {
     const scope = this.scope.child(name);
     // Made when somebody asks for it: a party of the kernel's has none.
     for (const { token, value } of options.bindings ?? []) scope.bindValue(token, value);
+    if (options.memoryBytes !== undefined) scope.bindValue(PARTY_MEMORY, options.memoryBytes);
     scope.bindFactory(BPF_RUNTIME, () => options.runtime ?? new BpfRuntime(options));
     const mapBackend = await this.instantiate(choices.mapBackend, MAP_BACKEND, scope);
     scope.bindValue(MAP_BACKEND, mapBackend);
