@@ -57,6 +57,29 @@ describe('the frames of an exchange', () => {
   });
 });
 
+describe('a frame that a program has changed', () => {
+  it.each([
+    ['cut short', 'tcp', (frame: Uint8Array) => frame.subarray(0, 200)],
+    ['without IP', 'udp', (frame: Uint8Array) => frame.fill(0, 12, 14)],
+    ['of another protocol', 'udp', (frame: Uint8Array) => frame.fill(1, 23, 24)],
+    ['with a UDP length of less than a header', 'udp', (frame: Uint8Array) => frame.fill(0, 38, 40)],
+    ['with a UDP length beyond its end', 'udp', (frame: Uint8Array) => frame.fill(0xff, 38, 40)],
+    ['with an IP length beyond its end', 'tcp', (frame: Uint8Array) => frame.fill(0xff, 16, 18)],
+    ['with an IP length of nothing', 'tcp', (frame: Uint8Array) => frame.fill(0, 16, 18)],
+    ['with other TCP options', 'tcp', (frame: Uint8Array) => frame.fill(0x50, 46, 47)],
+  ] as const)('%s is of no stream, and nothing to merge', (_, protocol, change) => {
+    const maker = make(protocol, 'to-server');
+    const frame =
+      protocol === 'udp'
+        ? maker.message(300).slice()
+        : maker.segment({ seq: 0, ack: 0, window: 0, length: 300 });
+    expect(streamOf(frame, 'to-server')).toBe(0);
+    const changed = change(frame);
+    expect(streamOf(changed, 'to-server')).toBeUndefined();
+    expect(mergeableBytes(changed)).toBe(0);
+  });
+});
+
 describe('merging', () => {
   const maker = make('tcp', 'to-server');
   const at = (seq: number, length = MAX_SEGMENT, ack = 7): Uint8Array =>

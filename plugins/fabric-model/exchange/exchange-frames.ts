@@ -1,6 +1,6 @@
 import { freshCopy } from '../../../src/core/fresh-bytes.js';
 import { formatMac } from '../../../src/packet/mac-address.js';
-import { buildFrame, updateChecksum } from '../../../src/packet/index.js';
+import { buildFrame, IP_PROTOCOL, updateChecksum } from '../../../src/packet/index.js';
 import { SENDER_MAC } from '../../../src/core/contract/workload.js';
 import type { GuestNicPlan } from '../../../src/core/contract/plan.js';
 
@@ -105,12 +105,32 @@ function peerOf(ipv4: string): string {
   return [...bytes.slice(0, 3), bytes[3]! ^ 1].join('.');
 }
 
-/** Which stream a frame is of, by the client's port; undefined for one that is of no exchange. */
+/**
+ * Which stream a frame is of, by the client's port; undefined for one that is of no exchange, or that a stack would not take:
+ * programs may have changed it.
+ */
 export function streamOf(frame: Uint8Array, direction: Direction): number | undefined {
-  if (frame.length < UDP_PAYLOAD) return undefined;
+  if (!isSound(frame)) return undefined;
   const [client, server] = direction === 'to-server' ? [0, 2] : [2, 0];
   if (u16(frame, TRANSPORT + server) !== SERVER_PORT) return undefined;
   return u16(frame, TRANSPORT + client) - CLIENT_PORT;
+}
+
+/** Whether a frame is of the form that those of exchanges have, with lengths that fit into each other. */
+function isSound(frame: Uint8Array): boolean {
+  if (frame.length < UDP_PAYLOAD || frame[12] !== 8 || frame[13] !== 0 || frame[IP] !== 0x45) return false;
+  const end = IP + u16(frame, IP + 2);
+  if (end > frame.length) return false;
+  switch (frame[IP + 9]) {
+    case IP_PROTOCOL.UDP: {
+      const length = u16(frame, TRANSPORT + 4);
+      return length >= 8 && TRANSPORT + length <= end;
+    }
+    case IP_PROTOCOL.TCP:
+      return end >= TCP_PAYLOAD && frame[TRANSPORT + 12]! >> 4 === 8;
+    default:
+      return false;
+  }
 }
 
 /** Bytes of a UDP message. */
@@ -129,9 +149,7 @@ export function readSegment(frame: Uint8Array): SegmentFields {
 
 /** The bytes of TCP payload that a frame carries and GRO may merge; 0 for a frame that is nothing for it. */
 export function mergeableBytes(frame: Uint8Array): number {
-  const isIpv4 = frame.length > TCP_PAYLOAD && frame[12] === 8 && frame[13] === 0 && frame[IP] === 0x45;
-  if (!isIpv4 || frame[IP + 9] !== 6 || frame[TRANSPORT + 12]! >> 4 !== 8) return 0;
-  return Math.max(0, IP + u16(frame, IP + 2) - TCP_PAYLOAD);
+  return isSound(frame) && frame[IP + 9] === IP_PROTOCOL.TCP ? IP + u16(frame, IP + 2) - TCP_PAYLOAD : 0;
 }
 
 /** Whether one goes on where the other ends, in the same stream. */

@@ -90,6 +90,15 @@ describe('TCP', () => {
     expect(busy.waiting).toHaveLength(1);
   });
 
+  it('takes no acknowledgement of what was never sent', () => {
+    const client = end('to-server');
+    client.socket.write(30 * MAX_SEGMENT);
+    expect(client.sent).toHaveLength(20);
+    const claim = new FrameMaker('tcp', 'to-client', 0, GUEST);
+    client.socket.receive(claim.segment({ seq: 0, ack: 25 * MAX_SEGMENT, window: WINDOW, length: 0 }));
+    expect(client.sent).toHaveLength(20);
+  });
+
   it('notices a segment that does not come', () => {
     const [client, server] = [end('to-server'), end('to-client')];
     client.socket.write(3 * MAX_SEGMENT);

@@ -73,8 +73,11 @@ export class TcpSocket implements Socket {
     timing.charge(timing.costs.tcp);
     const { seq, ack, window, length } = readSegment(frame);
     const acknowledged = from(this.#acknowledged, ack);
-    if (acknowledged > this.#acknowledged) this.#acknowledged = acknowledged;
-    this.#allowed = Math.max(this.#allowed, acknowledged + window);
+    // Of what was never sent it says nothing.
+    if (acknowledged <= this.#sent) {
+      this.#acknowledged = Math.max(this.#acknowledged, acknowledged);
+      this.#allowed = Math.max(this.#allowed, acknowledged + window);
+    }
     if (length > 0) this.#receiveBytes(seq, length);
     this.#output();
     if (this.canRead || this.canWrite()) this.onReady?.();
