@@ -12,6 +12,11 @@ export default definePlugin({
   time: 'virtual',
   configSchema: ModelConfig,
   files: ({ calibration }) => (calibration === undefined ? [] : [calibration]),
+  async checkFiles({ calibration, costs }, read) {
+    if (calibration === undefined) return;
+    const { costModel, readCalibration } = await import('../../src/core/cost-model/index.js');
+    costModel(readCalibration(calibration, read(calibration)), costs);
+  },
   async register(scope, config) {
     const { ModelFabric, MODEL_CONFIG } = await import('./model-fabric.js');
     scope.bindValue(MODEL_CONFIG, config);

@@ -81,6 +81,13 @@ export interface Plugin<Schema extends TSchema = TSchema> extends PluginManifest
    */
   files?(config: Static<Schema>): readonly string[];
   /**
+   * Judges what those files hold, and the config beside them, as an instance will: throws an XdpbedError for what it
+   * would refuse. So `validate` and `plan` say it, too, before anything is started.
+   *
+   * @param read the bytes of a file by the name that `files` gave it
+   */
+  checkFiles?(config: Static<Schema>, read: (name: string) => Uint8Array): void | Promise<void>;
+  /**
    * Binds the role's token (and whatever else the implementation injects) in a scope of its own. Must have no
    * side effects: the core may register a plugin and never use it. May be asynchronous, to import here what the
    * implementation is made of: whoever only checks a config then does not load it.

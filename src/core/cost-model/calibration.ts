@@ -85,12 +85,21 @@ export interface Calibration {
 /** Compiling the schema takes longer than everything else here, and a fit reads its calibration hundreds of times. */
 const validator = new SchemaValidator();
 
+/** What was read of bytes that were asked for before: the runs of a testbed all have the same. */
+const known = new WeakMap<Uint8Array, Calibration>();
+
 /**
  * Reads a calibration file. Throws `testbed-invalid` with every problem and its place.
  *
  * @param file its name, for messages
  */
 export function readCalibration(file: string, bytes: Uint8Array): Calibration {
+  let calibration = known.get(bytes);
+  if (calibration === undefined) known.set(bytes, (calibration = parseCalibration(file, bytes)));
+  return calibration;
+}
+
+function parseCalibration(file: string, bytes: Uint8Array): Calibration {
   const source = new YamlSource(file, new TextDecoder().decode(bytes));
   const problems = new ProblemList(source);
   problems.throwIfAny();

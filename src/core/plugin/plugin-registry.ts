@@ -163,6 +163,8 @@ async function checkPlugin(candidate: unknown, role: Role, use: string): Promise
   }
   if (typeof plugin.register !== 'function') return fail("it has no 'register' function");
   if (!isPlainObject(plugin.configSchema)) return fail("it has no 'configSchema'");
+  if (plugin.checkFiles !== undefined && typeof plugin.checkFiles !== 'function')
+    return fail("its 'checkFiles' is no function");
   if (plugin.files !== undefined && typeof plugin.files !== 'function')
     return fail("its 'files' is no function");
   if (!['virtual', 'machine', undefined].includes(plugin.time))

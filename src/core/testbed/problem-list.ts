@@ -48,6 +48,11 @@ export class ProblemList {
     this.#add({ at: this.#locate(path, onKey), message, ...(hint === undefined ? {} : { hint }) });
   }
 
+  /** Problems of another file, which the testbed names. */
+  take(problems: readonly Problem[]): void {
+    for (const problem of problems) this.#add(problem);
+  }
+
   reportAssignment(assignment: Assignment, message: string): void {
     this.#add({ at: this.#originOf(assignment, true), message });
   }

@@ -25,7 +25,7 @@ import {
 } from './matrix.js';
 import { countValues, MAX_VALUES } from './count-values.js';
 import { copyGuests } from './guest-copies.js';
-import { ProblemList } from './problem-list.js';
+import { ProblemList, TestbedError } from './problem-list.js';
 import { SchemaValidator, type Violation } from './schema-validator.js';
 import { TestbedSchema, type CheckSection, type PluginUse, type Testbed } from './testbed-schema.js';
 import { SoundParts } from './sound-parts.js';
@@ -428,18 +428,35 @@ class Resolver {
     return { rule: rule ?? 'all', choices: choices as Chosen[] };
   }
 
-  /** The files that a plugin says it reads. */
+  /** The files that a plugin says it reads, and what it says of them. */
   async #readPluginFiles(
     choice: Chosen | undefined,
     path: YamlPath,
     objects: Record<string, Sha256>,
   ): Promise<void> {
-    for (const name of choice?.plugin.files?.(choice.config) ?? []) {
+    if (choice === undefined) return;
+    const { plugin, config } = choice;
+    const bytes = new Map<string, Uint8Array>();
+    let isUnread = false;
+    for (const name of plugin.files?.(config) ?? []) {
       const file = await this.#files.read(name);
       if (file instanceof XdpbedError) {
+        isUnread = true;
         const hint = 'the path is relative to the folder of the testbed file';
-        this.problems.report(path, `${name}: ${file.message}`, file.hint ?? hint);
-      } else setOwn(objects, name, file.hash);
+        const at = [...path, ...(pathOf(config, name) ?? [])];
+        this.problems.report(at, `${name}: ${file.message}`, file.hint ?? hint);
+        continue;
+      }
+      setOwn(objects, name, file.hash);
+      bytes.set(name, file.bytes);
+    }
+    if (isUnread) return;
+    try {
+      await plugin.checkFiles?.(config, (name) => bytes.get(name)!);
+    } catch (error) {
+      if (!(error instanceof XdpbedError)) throw error;
+      if (error instanceof TestbedError) this.problems.take(error.problems);
+      else this.problems.report(path, error.message, error.hint);
     }
   }
 }
@@ -466,6 +483,17 @@ function withoutMatrix(base: unknown): unknown {
   if (typeof base !== 'object' || base === null) return base;
   const { matrix: _, ...rest } = base as { matrix?: unknown };
   return rest;
+}
+
+/** Where a text stands in a config; undefined where it does not as it is. */
+function pathOf(config: unknown, text: string): YamlPath | undefined {
+  if (config === text) return [];
+  if (typeof config !== 'object' || config === null) return undefined;
+  for (const [key, value] of Object.entries(config)) {
+    const path = pathOf(value, text);
+    if (path !== undefined) return [key, ...path];
+  }
+  return undefined;
 }
 
 /** Stands for a plugin whose module was not run. */
