@@ -92,6 +92,15 @@ const IDENTIFIED = 0.2;
 /** From here on two parameters are told together. */
 const CORRELATED = 0.9;
 
+/** Simulations at the same time: while one waits for its programs to be judged, in other processes, another goes on. */
+const AT_ONCE = 4;
+
+/** All results, or the first failure once nothing is under way any more. */
+async function allOf<T>(promises: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(promises);
+  return Promise.all(promises);
+}
+
 interface Cell {
   readonly run: number;
   readonly id: string;
@@ -118,17 +127,19 @@ export async function fitCalibration(
     tolerance: options.tolerance,
     simulate: async (values, indexes) => {
       const costs = Object.fromEntries(parameters.map(({ name }, index) => [name, values[index]!]));
-      const found: number[] = [];
-      for (const index of indexes) {
+      const rateOf = async (index: number): Promise<number> => {
         const { run, id } = cells[index]!;
         const key = JSON.stringify([run, values]);
-        let rate = known.get(key);
-        if (rate === undefined) {
-          options.onProgress('', `simulation ${known.size + 1}, ${id}`);
-          rate = (await rates.rate(run, costs, 'short')).framesPerSecond;
-          known.set(key, rate);
-        }
-        found.push(rate);
+        const found = known.get(key);
+        if (found !== undefined) return found;
+        options.onProgress('', `simulation ${known.size + 1}, ${id}`);
+        const rate = (await rates.rate(run, costs, 'short')).framesPerSecond;
+        known.set(key, rate);
+        return rate;
+      };
+      const found: number[] = [];
+      for (let first = 0; first < indexes.length; first += AT_ONCE) {
+        found.push(...(await allOf(indexes.slice(first, first + AT_ONCE).map(rateOf))));
       }
       return found;
     },
