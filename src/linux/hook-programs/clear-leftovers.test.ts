@@ -122,9 +122,12 @@ function moving(helper: 'bpf_xdp_adjust_head' | 'bpf_xdp_adjust_meta', bytes: nu
     ${END}`;
 }
 
+/** By default it takes nothing for written that bpf_xdp_load_bytes may have left as it was; a testbed may let addresses be told. */
+const CREDULOUS = { ...DEFAULT_CONFIG, allowPointerLeaks: true };
+
 async function factsOf(program: Program): Promise<ProgramFacts> {
   const maps = new Map<number, VerifierMap>([[1, { ...DUMP.attributes, name: 'dump' }]]);
-  const verification = await new AbstractVerifier(DEFAULT_CONFIG).verify({ program, maps });
+  const verification = await new AbstractVerifier(CREDULOUS).verify({ program, maps });
   if (!verification.accepted) throw new Error(verification.reason);
   return verification.facts!;
 }
