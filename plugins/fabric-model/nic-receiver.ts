@@ -2,8 +2,9 @@ import type { DeploymentParts } from './deployment-parts.js';
 import { NAPI_BUDGET } from './guest-nic.js';
 import type { ReceiveQueue } from './nic-queue.js';
 import type { TimedScheduler } from './timed-scheduler.js';
+import type { Timing } from './timing.js';
 import type { VirtualCpu } from './virtual-cpu.js';
-import { Worker } from './worker.js';
+import { Worker, type SleepCosts } from './worker.js';
 
 /** One queue of the host's NIC while it is measured, and the softirq that polls it (NAPI). */
 export class NicReceiver {
@@ -28,14 +29,7 @@ export class NicReceiver {
       cpu,
       batch: NAPI_BUDGET,
       work: () => this.#receive(),
-      costs: () => ({
-        wake: 0,
-        latency: timing.costs['nic-interrupt'],
-        jitter: 0,
-        enter: 0,
-        leave: 0,
-        pollTimeout: 0,
-      }),
+      costs: () => softirqCosts(timing),
     });
     this.expect();
   }
@@ -68,4 +62,16 @@ export class NicReceiver {
     const { nextAt } = this.queue;
     if (nextAt !== Infinity) this.#parts.clock.at(nextAt, () => this.#scheduler.wakeAt(this.worker, nextAt));
   }
+}
+
+/** The NIC interrupts, and its softirq runs some time later; nobody pays for that. */
+export function softirqCosts({ costs }: Timing): SleepCosts {
+  return {
+    wake: 0,
+    latency: costs['nic-interrupt'],
+    jitter: 0,
+    enter: 0,
+    leave: 0,
+    pollTimeout: 0,
+  };
 }

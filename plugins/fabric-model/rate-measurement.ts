@@ -1,4 +1,3 @@
-import type { Picoseconds } from '../../src/core/contract/clock.js';
 import type { RateExplanation } from '../../src/core/contract/explanation.js';
 import type { MeasuredRate } from '../../src/core/contract/fabric.js';
 import type { MeasurePlan } from '../../src/core/contract/plan.js';
@@ -12,10 +11,9 @@ import { NicQueue, type WireStream, type WireTraffic } from './nic-queue.js';
 import { NicReceiver } from './nic-receiver.js';
 import { RateObservation, type FrameWay } from './rate-observation.js';
 import { TimedScheduler } from './timed-scheduler.js';
+import { runFor, runUntilIdle } from './virtual-run.js';
 
 const PS_PER_SECOND = 1e12;
-/** Virtual time that is simulated at once; then the event loop gets its turn. */
-const SLICE: Picoseconds = 50_000_000;
 /** Part of the frames that arrive during the samples that may still be under way at their end. */
 const NOTHING_LOST = 0.98;
 
@@ -98,14 +96,14 @@ export class RateMeasurement {
     const { config } = this.parts;
     const seconds = Math.min(measure.seconds, config['sample-ms'] / 1000);
     const warmUp = Math.min(measure.warmUp, config['warm-up-ms'] / 1000);
-    await this.#runFor(Math.round(warmUp * PS_PER_SECOND));
+    await runFor(this.parts, Math.round(warmUp * PS_PER_SECOND));
     const sample = Math.round(seconds * PS_PER_SECOND);
     const observation = new RateObservation(this.parts, sample * measure.samples);
     this.#receive();
     for (const stream of this.#streams) stream.arrivedBefore = stream.arrived;
     for (let index = 0; index < measure.samples; index++) {
       const before = this.#streams.map(({ account, arrived }) => [account.ended, arrived] as const);
-      await this.#runFor(sample);
+      await runFor(this.parts, sample);
       this.#receive();
       for (const [index, { account, arrived, rates, offered }] of this.#streams.entries()) {
         rates.push((account.ended - before[index]![0]) / seconds);
@@ -203,18 +201,6 @@ export class RateMeasurement {
     for (const queue of this.#queues) queue.receive(this.parts.clock.now());
   }
 
-  async #runFor(duration: Picoseconds): Promise<void> {
-    const { clock } = this.parts;
-    const end = clock.now() + duration;
-    while (clock.now() < end) await this.#slice(Math.min(end, clock.now() + SLICE));
-  }
-
-  async #slice(end: Picoseconds): Promise<void> {
-    this.parts.clock.runUntil(end);
-    const turn = this.parts.turns.next();
-    if (turn !== undefined) await turn;
-  }
-
   /** The wire falls silent, and everything that is under way comes to its end. */
   async #drain(): Promise<void> {
     const { clock, plan, workers } = this.parts;
@@ -223,8 +209,7 @@ export class RateMeasurement {
       this.#receivers.some(({ worker }) => worker.awake) ||
       this.#queues.some(({ length }) => length > 0) ||
       workers.some(({ worker }) => worker.awake);
-    while (isBusy()) await this.#slice(clock.now() + SLICE);
-    clock.runUntilIdle();
+    await runUntilIdle(this.parts, isBusy);
     const node = `host.${plan.host.nics[0]!.name}`;
     for (const { account, lost } of this.#streams) {
       if (lost > 0) account.lostOnArrival(node, 'nic-ring-full', lost);

@@ -12,6 +12,7 @@ import type { ModelNic } from '../model-nic.js';
 import { NicReceiver } from '../nic-receiver.js';
 import { RateObservation, type UsedCpu } from '../rate-observation.js';
 import { TimedScheduler } from '../timed-scheduler.js';
+import { runFor, runUntilIdle } from '../virtual-run.js';
 import type { Worker } from '../worker.js';
 import { FrameMaker, MAX_SEGMENT, type Protocol } from './exchange-frames.js';
 import { GuestSockets } from './guest-sockets.js';
@@ -24,8 +25,6 @@ import { ArrivalQueue, WireDirection } from './wire-direction.js';
 
 const PS_PER_SECOND = 1e12;
 const PS_PER_US = 1e6;
-/** Virtual time that is simulated at once; then the event loop gets its turn. */
-const SLICE: Picoseconds = 50_000_000;
 /** A CPU that works for more of the time than that has none left. */
 const BUSY = 0.97;
 /** A receiver that gets less than this part of what was sent is too slow. */
@@ -156,14 +155,14 @@ export class ExchangeMeasurement {
     const { config } = this.parts;
     const seconds = Math.min(measure.seconds, config['exchange-ms'] / 1000);
     const warmUp = Math.min(measure.warmUp, seconds / 2);
-    await this.#runFor(Math.round(warmUp * PS_PER_SECOND));
+    await runFor(this.parts, Math.round(warmUp * PS_PER_SECOND));
     const sample = Math.round(seconds * PS_PER_SECOND);
     const observation = new RateObservation(this.parts, sample * measure.samples);
     this.#latency.clear();
     const first = this.#look();
     const looks = [first];
     for (let index = 0; index < measure.samples; index++) {
-      await this.#runFor(sample);
+      await runFor(this.parts, sample);
       looks.push(this.#look());
     }
     const last = looks.at(-1)!;
@@ -254,28 +253,15 @@ export class ExchangeMeasurement {
     };
   }
 
-  async #runFor(duration: Picoseconds): Promise<void> {
-    const { clock } = this.parts;
-    const end = clock.now() + duration;
-    while (clock.now() < end) await this.#slice(Math.min(end, clock.now() + SLICE));
-  }
-
-  async #slice(end: Picoseconds): Promise<void> {
-    this.parts.clock.runUntil(end);
-    const turn = this.parts.turns.next();
-    if (turn !== undefined) await turn;
-  }
-
   /** Nobody sends any more, and what is under way comes to its end. */
   async #drain(): Promise<void> {
-    const { accounting, clock, workers } = this.parts;
+    const { accounting, workers } = this.parts;
     for (const client of this.#clients) client.stopped = true;
     const all = [...workers.map(({ worker }) => worker), ...this.#workers];
     const isBusy = (): boolean =>
       all.some(({ awake }) => awake) ||
       [...this.#hostQueues, this.#peer.queue].some(({ nextAt, length }) => nextAt !== Infinity || length > 0);
-    while (isBusy()) await this.#slice(clock.now() + SLICE);
-    clock.runUntilIdle();
+    await runUntilIdle(this.parts, isBusy);
     const missing = accounting.whole.underWay;
     if (missing !== 0) throw new XdpbedError('plugin-failed', `${missing} frames of an exchange have no end`);
   }

@@ -1,6 +1,7 @@
 import type { Picoseconds } from '../../../src/core/contract/clock.js';
 import type { DeploymentParts } from '../deployment-parts.js';
 import { NAPI_BUDGET } from '../guest-nic.js';
+import { softirqCosts } from '../nic-receiver.js';
 import type { TimedScheduler } from '../timed-scheduler.js';
 import { Worker } from '../worker.js';
 import { MAX_MERGED, streamOf } from './exchange-frames.js';
@@ -33,14 +34,7 @@ export class Peer implements SocketHost {
       cpu: cpus.named('peer softirq'),
       batch: NAPI_BUDGET,
       work: () => this.#poll(),
-      costs: () => ({
-        wake: 0,
-        latency: timing.costs['nic-interrupt'],
-        jitter: 0,
-        enter: 0,
-        leave: 0,
-        pollTimeout: 0,
-      }),
+      costs: () => softirqCosts(timing),
     });
     this.workers.push(this.#softirq);
   }
