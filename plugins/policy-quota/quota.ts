@@ -1,7 +1,7 @@
 import { Type, type Static, type TObject, type TInteger } from '@sinclair/typebox';
 import type { HostUsage, Policy, PolicyRequest, Ruling } from '../../src/core/contract/policy.js';
 
-type LimitName = 'maps' | 'map-memory' | 'entries' | 'programs' | 'insns';
+type LimitName = 'maps' | 'map-memory' | 'entries' | 'programs' | 'insns' | 'btf-memory';
 
 /** Which counter each limit is held against, and how messages call what it counts. */
 const LIMITS: Readonly<Record<LimitName, { usage: keyof HostUsage; unit: string; description: string }>> = {
@@ -27,6 +27,11 @@ const LIMITS: Readonly<Record<LimitName, { usage: keyof HostUsage; unit: string;
     unit: 'insns',
     description: 'sum of the lengths of all programs, in 8-byte slots',
   },
+  'btf-memory': {
+    usage: 'btfMemory',
+    unit: 'bytes of BTF',
+    description: 'bytes of BTF: what a guest loads, and what its maps keep of it',
+  },
 };
 const LIMIT_NAMES = Object.keys(LIMITS) as LimitName[];
 
@@ -37,6 +42,7 @@ const PER_GUEST: Readonly<Record<LimitName, number>> = {
   entries: 1_048_576,
   programs: 16,
   insns: 65_536,
+  'btf-memory': MIB,
 };
 const TOTAL: Readonly<Record<LimitName, number>> = {
   maps: 1024,
@@ -44,6 +50,7 @@ const TOTAL: Readonly<Record<LimitName, number>> = {
   entries: 16_777_216,
   programs: 256,
   insns: 1_048_576,
+  'btf-memory': 16 * MIB,
 };
 
 export const QuotaConfig = Type.Object(
@@ -111,11 +118,17 @@ export class Quota implements Policy {
         }
         return this.#ruleOnCost(request, { programs: 1, insns: insnCount });
       }
+      case 'btf-load':
+        return this.#ruleOnCost(request, { btfMemory: request.bytes });
       case 'map-lookup':
       case 'map-update':
       case 'map-delete':
       case 'map-next-key':
       case 'map-free':
+      case 'map-freeze':
+      case 'map-read-records':
+      case 'object-pin':
+      case 'object-open':
       case 'program-attach':
         return { ruling: 'allow', reason: 'takes nothing more of the host' };
     }

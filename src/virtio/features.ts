@@ -70,6 +70,15 @@ export const VIRTIO_NET_F_SPEED_DUPLEX = 63;
  */
 export const VIRTIO_NET_F_XDP_OFFLOAD = 58;
 
+/**
+ * BPF over the control virtqueue, docs/spec/bpf-offload.md. **A proposal of this project, in no specification.**
+ *
+ * 127 is the last bit that virtio 1.4 has for device types: it hands out those above 63 from below (65 to 68 went to
+ * UDP tunnels first), so that the last will be the last to be taken. Every feature set here is a bigint, whatever its length.
+ * Why a bit and not a version in config space: docs/decisions/0018-protocol-2.md.
+ */
+export const VIRTIO_NET_F_BPF_OFFLOAD = 127;
+
 /** Every feature this library knows: name in the spec's spelling → bit number. */
 export const FEATURE_BITS = {
   VIRTIO_NET_F_CSUM,
@@ -120,6 +129,7 @@ export const FEATURE_BITS = {
   VIRTIO_NET_F_RSC_EXT,
   VIRTIO_NET_F_STANDBY,
   VIRTIO_NET_F_SPEED_DUPLEX,
+  VIRTIO_NET_F_BPF_OFFLOAD,
 } as const;
 
 export type FeatureName = keyof typeof FEATURE_BITS;
@@ -166,6 +176,7 @@ const REQUIREMENTS: readonly Requirement[] = [
   },
   // Ours: the commands travel over the control virtqueue.
   { feature: VIRTIO_NET_F_XDP_OFFLOAD, groups: [[VIRTIO_NET_F_CTRL_VQ]] },
+  { feature: VIRTIO_NET_F_BPF_OFFLOAD, groups: [[VIRTIO_NET_F_CTRL_VQ]] },
 ];
 
 /**
@@ -175,6 +186,8 @@ const REQUIREMENTS: readonly Requirement[] = [
  * (VIRTIO_NET_CTRL_NOTF_COAL). Commands 1 and 2 exist in both, so a device could not tell them apart.
  */
 const CONFLICTS: readonly (readonly [kept: number, dropped: number])[] = [
+  // One device speaks one protocol of offloading: two would have to share what is attached.
+  [VIRTIO_NET_F_BPF_OFFLOAD, VIRTIO_NET_F_XDP_OFFLOAD],
   [VIRTIO_NET_F_XDP_OFFLOAD, VIRTIO_NET_F_NOTF_COAL],
   [VIRTIO_NET_F_XDP_OFFLOAD, VIRTIO_NET_F_VQ_NOTF_COAL],
 ];

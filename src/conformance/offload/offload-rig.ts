@@ -9,16 +9,11 @@ import type { ControlClient } from '../../core/contract/transport.js';
 import { ControlEndpoint, type ControlEndpointOptions } from '../../core/offload/control-endpoint.js';
 import { OffloadNetdev, type OffloadNetdevOptions } from '../../core/offload/offload-netdev.js';
 import { OffloadRecords } from '../../core/offload/offload-records.js';
-import type { BpfReply, BpfRequest } from '../../core/offload/protocol/control-protocol.js';
+import type { BpfReply, BpfRequest, ControlProtocol } from '../../core/offload/protocol/control-protocol.js';
 import { RFC_2019 } from '../../core/offload/protocol/rfc-2019/rfc-2019.js';
 import { QuotaAccounts } from '../../core/offload/quota-accounts.js';
 import { concatenate } from '../../virtio/concatenate.js';
-import {
-  featureSet,
-  VIRTIO_F_VERSION_1,
-  VIRTIO_NET_F_CTRL_VQ,
-  VIRTIO_NET_F_XDP_OFFLOAD,
-} from '../../virtio/index.js';
+import { featureSet, VIRTIO_F_VERSION_1, VIRTIO_NET_F_CTRL_VQ } from '../../virtio/index.js';
 
 /** A place that keeps what is attached to it. */
 export class RecordingPlace implements HookPlace {
@@ -60,14 +55,20 @@ export interface OffloadRigOptions {
   readonly guest: Party;
   /** Name of the guest; default `guest0`. */
   readonly name?: string | undefined;
+  /** What driver and device speak; default RFC 2019's. */
+  readonly protocol?: ControlProtocol | undefined;
   readonly policies?: readonly Policy[] | undefined;
   readonly accounts?: QuotaAccounts | undefined;
   readonly device?: Partial<ControlEndpointOptions> | undefined;
   readonly netdev?: Partial<OffloadNetdevOptions> | undefined;
 }
 
-/** What the rig's driver and device agree on. */
-export const RIG_FEATURES = featureSet(VIRTIO_F_VERSION_1, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_XDP_OFFLOAD);
+/** What the rig's driver and device agree on, unless they speak another protocol than RFC 2019's. */
+export const RIG_FEATURES = rigFeatures(RFC_2019);
+
+function rigFeatures({ feature }: ControlProtocol): bigint {
+  return featureSet(VIRTIO_F_VERSION_1, VIRTIO_NET_F_CTRL_VQ, feature);
+}
 
 /**
  * A guest driver and a device back to back, without a transport and without a fabric: the offload path alone,
@@ -81,9 +82,12 @@ export class OffloadRig {
   readonly driverPlace = new RecordingPlace();
   readonly device: ControlEndpoint;
   readonly netdev: OffloadNetdev;
+  readonly protocol: ControlProtocol;
 
   constructor(options: OffloadRigOptions) {
     const guest = options.name ?? 'guest0';
+    const protocol = options.protocol ?? RFC_2019;
+    this.protocol = protocol;
     this.accounts = options.accounts ?? new QuotaAccounts();
     this.device = new ControlEndpoint({
       guest,
@@ -98,7 +102,8 @@ export class OffloadRig {
         ruling: (record) => this.records.addRuling(record),
         audit: (record) => this.records.addAudit(record),
       },
-      features: RIG_FEATURES,
+      features: rigFeatures(protocol),
+      protocol,
       queuePairs: 1,
       ...options.device,
     });
@@ -106,6 +111,7 @@ export class OffloadRig {
       guest,
       nic: 'eth0',
       control: directClient(this.device),
+      protocol,
       party: options.guest,
       world: { trace: () => {} },
       hook: this.driverPlace,
@@ -119,9 +125,10 @@ export class OffloadRig {
 
   /** What a guest sends that keeps to the format and to nothing else. */
   async send(request: BpfRequest): Promise<BpfReply> {
-    const bytes = RFC_2019.encodeRequest(request);
-    const written = await this.sendBytes(bytes, RFC_2019.replyBytes(request));
-    const answer = RFC_2019.decodeReply(request, bytes, written);
+    const { protocol } = this;
+    const bytes = protocol.encodeRequest(request);
+    const written = await this.sendBytes(bytes, protocol.replyBytes(request));
+    const answer = protocol.decodeReply(request, bytes, written);
     if (!answer.ok) throw new RangeError(answer.detail);
     return answer.reply;
   }

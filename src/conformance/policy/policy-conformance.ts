@@ -2,13 +2,14 @@ import { describe, expect, it } from 'vitest';
 import { BPF_MAP_TYPE, type MapAttributes } from '../../bpf/map-spec.js';
 import type { HostUsage, Policy, PolicyRequest } from '../../core/contract/policy.js';
 
-const NOTHING: HostUsage = { maps: 0, mapMemory: 0, entries: 0, programs: 0, insns: 0 };
+const NOTHING: HostUsage = { maps: 0, mapMemory: 0, entries: 0, programs: 0, insns: 0, btfMemory: 0 };
 const EVERYTHING: HostUsage = {
   maps: Number.MAX_SAFE_INTEGER,
   mapMemory: Number.MAX_SAFE_INTEGER,
   entries: Number.MAX_SAFE_INTEGER,
   programs: Number.MAX_SAFE_INTEGER,
   insns: Number.MAX_SAFE_INTEGER,
+  btfMemory: Number.MAX_SAFE_INTEGER,
 };
 const SMALL_MAP: MapAttributes = {
   type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,

@@ -32,9 +32,28 @@ export type PolicyRequest = {
 } & (
   | { readonly operation: 'map-create'; readonly map: MapAttributes; readonly memoryBytes: number }
   | {
-      readonly operation: 'map-lookup' | 'map-update' | 'map-delete' | 'map-next-key' | 'map-free';
+      readonly operation:
+        | 'map-lookup'
+        | 'map-update'
+        | 'map-delete'
+        | 'map-next-key'
+        | 'map-free'
+        | 'map-freeze'
+        | 'map-read-records';
       readonly map: MapAttributes;
+      /** Of a batch: elements that are asked for; undefined: one. */
+      readonly elements?: number | undefined;
     }
+  /** Bytes of a BTF section. */
+  | { readonly operation: 'btf-load'; readonly bytes: number }
+  /** An object is kept under a name of the guest's own. */
+  | {
+      readonly operation: 'object-pin';
+      readonly object: 'map' | 'program' | 'link' | 'btf';
+      readonly name: string;
+    }
+  /** One more handle for an object of the guest's own. */
+  | { readonly operation: 'object-open'; readonly object: 'map' | 'program' | 'link' | 'btf' }
   /** Before verification: what can be read off the insns. */
   | { readonly operation: 'program-load'; readonly program: ProgramSummary }
   /** After verification: what the verifier found out. */
@@ -62,6 +81,8 @@ export interface HostUsage {
   readonly entries: number;
   readonly programs: number;
   readonly insns: number;
+  /** Bytes of BTF: what was loaded, and what maps keep of it. */
+  readonly btfMemory: number;
 }
 
 /** What a policy plugin binds. */

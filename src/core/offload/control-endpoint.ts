@@ -7,6 +7,8 @@ import {
   featureName,
   hasFeature,
   joinResponse,
+  VIRTIO_NET_CTRL_BPF,
+  VIRTIO_NET_CTRL_EBPF,
   VIRTIO_NET_F_NOTF_COAL,
   VIRTIO_NET_F_VQ_NOTF_COAL,
   VIRTIO_NET_OK,
@@ -14,15 +16,27 @@ import {
 import { messageOf } from '../diagnostic.js';
 import type { LoadedProgram } from '../contract/executor.js';
 import type { AuditRecord, RulingRecord } from '../contract/result.js';
-import { GuestBpf, type GuestBpfLimits, type GuestBpfOptions } from './guest-bpf.js';
+import type { DeviceObject } from './device-object.js';
+import {
+  DEFAULT_GUEST_BPF_LIMITS,
+  GuestBpf,
+  OFFLOADABLE_MAP_TYPES,
+  RFC_2019_MAP_TYPES,
+  type GuestBpfLimits,
+  type GuestBpfOptions,
+} from './guest-bpf.js';
+import { OFFLOADABLE_HELPER_IDS } from './offloadable-helpers.js';
+import { ALL_COMMANDS, commandName } from './protocol/bpf-offload/wire.js';
+import { bitSet, PROGRAM_FEATURE, type DeviceCapabilities } from './protocol/capabilities.js';
 import {
   DEFAULT_REQUEST_LIMITS,
   type BpfRequest,
   type ControlProtocol,
   type RequestLimits,
 } from './protocol/control-protocol.js';
+import { HOOK_POINT } from './protocol/object-info.js';
 import { RFC_2019 } from './protocol/rfc-2019/rfc-2019.js';
-import { internal, malformed, unsupported, type Outcome, type Refusal } from './refusal.js';
+import { internal, malformed, STALE, unsupported, type Outcome, type Refusal } from './refusal.js';
 import { standardCommand } from './standard-commands.js';
 
 export interface EndpointLimits extends RequestLimits, GuestBpfLimits {
@@ -38,7 +52,20 @@ export interface DeviceEvents {
   audit(record: AuditRecord): void;
 }
 
-export interface ControlEndpointOptions extends Omit<GuestBpfOptions, 'limits' | 'onRuling' | 'onFailure'> {
+/** What policies grant at most; what is left out, they do not limit. */
+export interface DeviceGrants {
+  readonly maps?: number | undefined;
+  readonly programs?: number | undefined;
+  /** Bytes. */
+  readonly mapMemory?: number | undefined;
+  /** Numbers of helpers. */
+  readonly helpers?: Iterable<number> | undefined;
+}
+
+export interface ControlEndpointOptions extends Omit<
+  GuestBpfOptions,
+  'limits' | 'onRuling' | 'onFailure' | 'capabilities' | 'answered'
+> {
   readonly events: DeviceEvents;
   /** Negotiated feature bits: they decide which commands exist. */
   readonly features: bigint;
@@ -47,6 +74,8 @@ export interface ControlEndpointOptions extends Omit<GuestBpfOptions, 'limits' |
   /** Default: RFC 2019's. */
   readonly protocol?: ControlProtocol | undefined;
   readonly limits?: Partial<EndpointLimits> | undefined;
+  /** For the guest to see, where the protocol tells it: what it may expect policies to allow. */
+  readonly grants?: DeviceGrants | undefined;
 }
 
 /** What a device did, for results. */
@@ -57,13 +86,6 @@ export interface DeviceStatistics {
   /** Why commands ended in VIRTIO_NET_ERR; the sum is `acks.err`. */
   readonly refusals: Readonly<Record<Refusal['kind'], number>>;
 }
-
-const STALE: Refusal = {
-  ok: false,
-  kind: 'stale',
-  reason: 'the device was reset before the command was done',
-  errno: EBUSY,
-};
 
 /**
  * The host's end of one guest nic's control queue: takes what the guest sends and answers it.
@@ -110,6 +132,9 @@ export class ControlEndpoint {
     this.#maxPending = options.limits?.maxPendingCommands ?? DEFAULT_MAX_PENDING_COMMANDS;
     this.#bpf = new GuestBpf({
       ...options,
+      limits: { mapTypes: mapTypesOf(this.#protocol), ...options.limits },
+      capabilities: () => this.capabilities,
+      answered: () => ({ commands: this.#acks.ok + this.#acks.err, errors: this.#acks.err }),
       onRuling: (record) => {
         try {
           options.events.ruling(record);
@@ -126,9 +151,34 @@ export class ControlEndpoint {
     return this.#bpf.attachedProgram;
   }
 
+  /** What it is able to do, as config space says it. */
+  get capabilities(): DeviceCapabilities {
+    const { party, limits, grants } = this.#options;
+    return {
+      ...this.#limits,
+      maxObjects: limits?.maxObjects ?? DEFAULT_GUEST_BPF_LIMITS.maxObjects,
+      cpus: party.mapBackend.cpus ?? party.cpus,
+      granted: {
+        maps: grants?.maps ?? 0,
+        programs: grants?.programs ?? 0,
+        mapMemory: BigInt(grants?.mapMemory ?? 0),
+      },
+      commands: ALL_COMMANDS,
+      mapTypes: bitSet(limits?.mapTypes ?? mapTypesOf(this.#protocol)),
+      hookPoints: bitSet(Object.values(HOOK_POINT)),
+      programFeatures: bitSet(Object.values(PROGRAM_FEATURE)),
+      helpers: bitSet(grants?.helpers ?? OFFLOADABLE_HELPER_IDS),
+    };
+  }
+
   /** Objects that the host holds for this guest, those included that only a program keeps alive. */
   get objectCount(): number {
     return this.#bpf.objectCount;
+  }
+
+  /** What the host holds for this guest, in the order in which it came. */
+  get objects(): readonly DeviceObject[] {
+    return this.#bpf.objects;
   }
 
   get statistics(): DeviceStatistics {
@@ -214,9 +264,11 @@ export class ControlEndpoint {
         return this.#finish(name, standardCommand(control, features, queuePairs), room);
       }
       const unnegotiated = this.#unnegotiated(name);
-      if (unnegotiated !== undefined) return this.#refuse(name, unnegotiated, room);
+      if (unnegotiated !== undefined) return this.#refuse(name, unnegotiated, room, this.#protocol);
       const decoded = this.#protocol.decodeRequest(readable, room, this.#limits);
-      if (!decoded.ok) return this.#refuse(name, malformed(decoded.detail), room);
+      if (!decoded.ok) {
+        return this.#refuse(name, malformed(decoded.detail, decoded.errno), room, this.#protocol);
+      }
       const { request } = decoded;
       name = this.#protocol.requestName(request);
       const outcome = this.#bpf.handle(request, { id: ++this.#lastId, epoch });
@@ -233,8 +285,11 @@ export class ControlEndpoint {
   /** Why the protocol's commands do not exist for this guest, if they do not. */
   #unnegotiated(name: string): Refusal | undefined {
     const { features } = this.#options;
+    const { controlClass } = this.#protocol;
     // With notification coalescing negotiated, class 6 is VIRTIO_NET_CTRL_NOTF_COAL (virtio 1.2).
-    if (hasFeature(features, VIRTIO_NET_F_NOTF_COAL) || hasFeature(features, VIRTIO_NET_F_VQ_NOTF_COAL)) {
+    const coalesces =
+      hasFeature(features, VIRTIO_NET_F_NOTF_COAL) || hasFeature(features, VIRTIO_NET_F_VQ_NOTF_COAL);
+    if (controlClass === VIRTIO_NET_CTRL_EBPF && coalesces) {
       return unsupported(`${name}: class 6 is notification coalescing`);
     }
     if (hasFeature(features, this.#protocol.feature)) return undefined;
@@ -246,7 +301,7 @@ export class ControlEndpoint {
     if (!outcome.ok) return this.#refuse(name, outcome, room, request);
     try {
       const response =
-        request === undefined ? okResponse(room) : this.#protocol.encodeReply(request, outcome.reply);
+        request === undefined ? okResponse(room) : this.#protocol.encodeReply(request, outcome.reply, room);
       this.#count(name);
       this.#acks.ok++;
       return response;
@@ -256,17 +311,19 @@ export class ControlEndpoint {
     }
   }
 
-  #refuse(name: string, refusal: Refusal, room: number, request?: BpfRequest): Uint8Array {
+  /** `of`: the request, or the protocol alone where there is none; neither for a command of virtio's own. */
+  #refuse(name: string, refusal: Refusal, room: number, of?: BpfRequest | ControlProtocol): Uint8Array {
     this.#count(name);
     this.#acks.err++;
     this.#refusals[refusal.kind]++;
     if (refusal.kind !== 'answer' && refusal.kind !== 'stale') {
       this.#audit(name, 'error-ack', `${refusal.kind}: ${refusal.reason}`, refusal.code);
     }
+    const { errno, reason, count } = refusal;
     try {
-      if (request !== undefined) {
-        return this.#protocol.encodeReply(request, { kind: 'error', errno: refusal.errno });
-      }
+      if (of === undefined) return encodeErrorResponse(room);
+      const reply = { kind: 'error', errno, message: reason, count } as const;
+      return 'kind' in of ? this.#protocol.encodeReply(of, reply, room) : of.encodeRefusal(reply, room);
     } catch {
       // An errno out of range: the answer without one is still an answer.
     }
@@ -287,8 +344,14 @@ export class ControlEndpoint {
   }
 }
 
+/** What is created on the host for a guest, by what it asks with. */
+function mapTypesOf(protocol: ControlProtocol): readonly number[] {
+  return protocol.requests.has('load-program') ? OFFLOADABLE_MAP_TYPES : RFC_2019_MAP_TYPES;
+}
+
 function nameOf(readable: Uint8Array): string {
   const control = decodeControlCommand(readable);
+  if (control?.class === VIRTIO_NET_CTRL_BPF) return commandName(control.command);
   return control === undefined ? 'truncated' : controlCommandName(control.class, control.command);
 }
 

@@ -52,10 +52,9 @@ export class DeviceClient {
     const { reply } = answer;
     if (reply.kind === 'error') {
       this.#acks.err++;
-      // A single ack byte says no more than that; only answers with a header carry an errno.
-      return reply.errno === undefined
-        ? failure(EFAULT, `${name}: the device answered VIRTIO_NET_ERR`)
-        : failure(reply.errno, `${name}: ${errnoName(reply.errno)}`);
+      // RFC 2019's single ack byte says no more than that; only its answers with a header carry an errno.
+      if (reply.errno === undefined) return failure(EFAULT, `${name}: the device answered VIRTIO_NET_ERR`);
+      return failure(reply.errno, `${name}: ${reply.message ?? errnoName(reply.errno)}`);
     }
     this.#acks.ok++;
     return success(reply);

@@ -1,50 +1,90 @@
-import {
-  E2BIG,
-  EACCES,
-  EBADF,
-  EBUSY,
-  EEXIST,
-  ENOENT,
-  ENOSPC,
-  EOPNOTSUPP,
-  EPERM,
-  errnoName,
-} from '../../bpf/errno.js';
-import { BPF_FUNC } from '../../bpf/helper-ids.js';
-import { decodeInsns } from '../../bpf/insn.js';
-import { BPF_F_ZERO_SEED, BPF_MAP_TYPE, mapTypeName, type MapAttributes } from '../../bpf/map-spec.js';
-import { BPF_PROG_TYPE_XDP, type Program } from '../../bpf/program.js';
-import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
+import { EBUSY, EEXIST, EINVAL, ENOENT, ENOSPC } from '../../bpf/errno.js';
+import { Btf } from '../../bpf/btf/btf.js';
+import { BPF_MAP_TYPE } from '../../bpf/map-spec.js';
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
-import { DEFAULT_INSN_LIMIT } from '../../bpf/runtime/insn-budget.js';
-import { messageOf } from '../diagnostic.js';
+import { messageOf, XdpbedError } from '../diagnostic.js';
 import type { Clock } from '../contract/clock.js';
 import type { LoadedProgram } from '../contract/executor.js';
-import type { Attachment, HookPlace } from '../contract/hook-place.js';
+import type { HookPlace } from '../contract/hook-place.js';
 import type { Party } from '../contract/party.js';
-import type { Policy, PolicyRequest } from '../contract/policy.js';
-import type { RulingRecord } from '../contract/result.js';
-import type { ProgramProperties } from '../contract/verifier.js';
-import { explainMapRefusal } from './map-refusal.js';
-import { ObjectTable, type MapObject, type MapReference, type ProgramObject } from './object-table.js';
-import { ruleByChain } from './policy-chain.js';
-import { translateHandles } from './program-handles.js';
-import { summarizeProgram } from './program-summary.js';
-import type { BpfRequest, CreateMap, SetOffload } from './protocol/control-protocol.js';
-import type { Charge, QuotaAccounts } from './quota-accounts.js';
-import { DONE, failed, malformed, rejected, unsupported, type Outcome, type Refusal } from './refusal.js';
+import type { Policy } from '../contract/policy.js';
+import {
+  addVerdicts,
+  emptyVerdictCounts,
+  type RulingRecord,
+  type VerdictCounts,
+} from '../contract/result.js';
+import { BpfScope, type CommandContext } from './bpf-scope.js';
+import { CountedPlace } from './counted-place.js';
+import type { BtfObject, DeviceObject, LinkObject } from './device-object.js';
+import { GuestMaps } from './guest-maps.js';
+import { loadGuestProgram } from './guest-programs.js';
+import { ObjectTable } from './object-table.js';
+import { ProgramPlace } from './program-place.js';
+import type { DeviceCapabilities } from './protocol/capabilities.js';
+import type {
+  BpfRequest,
+  CreateLink,
+  LoadBtf,
+  LoadProgram,
+  Pin,
+  ReadBtf,
+  SetOffload,
+  UpdateLink,
+} from './protocol/control-protocol.js';
+import { HOOK_POINT, type DeviceReport, type ObjectInfo } from './protocol/object-info.js';
+import type { QuotaAccounts } from './quota-accounts.js';
+import {
+  DONE,
+  failed,
+  malformed,
+  unknownHandle,
+  unsupported,
+  type Outcome,
+  type Refusal,
+} from './refusal.js';
+
+export type { CommandContext } from './bpf-scope.js';
 
 export interface GuestBpfLimits {
-  /** Maps and programs, at most 4096. */
+  /** Objects of all kinds, at most 4096. */
   readonly maxObjects: number;
+  /** Names that objects are pinned under. */
+  readonly maxPins: number;
   /** BPF_MAP_TYPE_* that are created. */
   readonly mapTypes: readonly number[];
 }
 
+/** RFC 2019, guest driver rules. */
+export const RFC_2019_MAP_TYPES: readonly number[] = [
+  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
+];
+
+/**
+ * What works on nothing but the guest's own objects. Maps of devices, CPUs and sockets lead elsewhere on the host
+ * (docs/decisions/0005).
+ */
+export const OFFLOADABLE_MAP_TYPES: readonly number[] = [
+  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PROG_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_LPM_TRIE,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY_OF_MAPS,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_STACK,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF,
+];
+
 export const DEFAULT_GUEST_BPF_LIMITS: GuestBpfLimits = {
   maxObjects: 4096,
-  // RFC 2019, guest driver rules.
-  mapTypes: [BPF_MAP_TYPE.BPF_MAP_TYPE_HASH, BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY],
+  maxPins: 1024,
+  mapTypes: RFC_2019_MAP_TYPES,
 };
 
 export interface GuestBpfOptions {
@@ -60,63 +100,50 @@ export interface GuestBpfOptions {
   /** What helpers of offloaded programs see of the world. */
   readonly world: HelperWorld;
   readonly limits?: Partial<GuestBpfLimits> | undefined;
+  /** What the device is able to do, where its protocol asks for it. */
+  readonly capabilities?: (() => DeviceCapabilities) | undefined;
+  /** Commands that were answered, and of these those that ended in an error. */
+  readonly answered?: (() => Pick<DeviceReport, 'commands' | 'errors'>) | undefined;
   readonly onRuling: (record: RulingRecord) => void;
   /** Told of what failed where nobody waits for an answer: a map that cannot be closed, a place that does not let go. */
   readonly onFailure: (command: string, error: unknown) => void;
 }
 
-/** One command, as far as carrying it out depends on it. */
-export interface CommandContext {
-  /** Its number on the nic, from 1. */
-  readonly id: number;
-  /** Fires when the device is reset or unplugged: the command must then not have any effect. */
-  readonly epoch: AbortSignal;
-}
-
-const STALE: Refusal = {
-  ok: false,
-  kind: 'stale',
-  reason: 'the device was reset before the command was done',
-  errno: EBUSY,
-};
-/** What an operation on a map may end in without anything being wrong. */
-const ORDINARY_ERRNOS: ReadonlySet<number> = new Set([ENOENT, EEXIST, E2BIG]);
-
-type MapOperation = 'map-lookup' | 'map-update' | 'map-delete' | 'map-next-key' | 'map-free';
-
 /**
- * One guest's BPF on the host: the maps and programs that it holds there, by handles of its own, and what is attached.
- * Each request's fields are checked against the object it names, its handles are translated, and the policies are
- * asked, all before anything is done.
+ * One guest's BPF on the host: what it holds there, by handles of its own, and what is attached. Each request's fields
+ * are checked against the object it names, its handles are translated, and the policies are asked, all before anything
+ * is done.
  *
  * Loading and attaching are two steps: a program is judged, charged and loaded into the table; attaching puts one of
- * the table's programs into its place, where it stays until another replaces it in one step. What was attached before
- * stays until its successor is in place, whatever fails on the way.
+ * the table's programs into its place, where it stays until another replaces it in one step.
  *
  * Requests on maps are carried out at once; only what loads or attaches is waited for. The caller sees to it that
  * requests are not carried out side by side.
  */
 export class GuestBpf {
   readonly #options: GuestBpfOptions;
-  readonly #limits: GuestBpfLimits;
+  readonly #scope: BpfScope;
   readonly #objects: ObjectTable;
-  #attached: { readonly object: ProgramObject; readonly attachment: Attachment } | undefined;
-  #mapsMade = 0;
-  /** What is done to the place is done one after the other, resets included. */
-  #place: Promise<unknown> | undefined;
+  readonly #maps: GuestMaps;
+  readonly #counted: CountedPlace;
+  readonly #place: ProgramPlace;
 
   constructor(options: GuestBpfOptions) {
     this.#options = options;
-    this.#limits = { ...DEFAULT_GUEST_BPF_LIMITS, ...options.limits };
+    const limits = { ...DEFAULT_GUEST_BPF_LIMITS, ...options.limits };
     this.#objects = new ObjectTable({
-      capacity: this.#limits.maxObjects,
+      capacity: limits.maxObjects,
       onCloseFailure: (error) => options.onFailure('release', error),
     });
+    this.#scope = new BpfScope(options, limits, this.#objects);
+    this.#maps = new GuestMaps(this.#scope);
+    this.#counted = new CountedPlace(options.place);
+    this.#place = new ProgramPlace(this.#counted);
   }
 
   /** The program that runs in front of the guest, if any. */
   get attachedProgram(): LoadedProgram | undefined {
-    return this.#attached?.object.program;
+    return this.#place.loaded;
   }
 
   /** Objects that the host holds, those included that only a program keeps alive. */
@@ -124,40 +151,79 @@ export class GuestBpf {
     return this.#objects.size;
   }
 
+  /** In the order in which they came. */
+  get objects(): readonly DeviceObject[] {
+    return this.#objects.objects();
+  }
+
   handle(request: BpfRequest, context: CommandContext): Outcome | Promise<Outcome> {
     switch (request.kind) {
       case 'set-offload':
         return this.#setOffload(request, context);
       case 'unset-offload':
-        return this.#unsetOffload();
+        return this.#place.program === undefined ? DONE : this.#place.take().then(doneUnless);
       case 'create-map':
-        return this.#createMap(request, context);
+        return this.#maps.create(request, context);
       case 'free-map':
-        return this.#withMap(request.handle, 'map-free', context, () => {
+        return this.#maps.withMap(request.handle, 'map-free', context, () => {
           this.#objects.free(request.handle);
           return DONE;
         });
-      case 'update-elem':
-        return this.#withElement(request, 'map-update', request.value.length, context, (map) =>
-          done(map.update(request.key, request.value, request.flags)),
-        );
-      case 'lookup-elem':
-        return this.#withElement(request, 'map-lookup', request.valueSize, context, (map) => {
-          const value = map.lookup(request.key);
-          return typeof value === 'number' ? mapErrno(value) : { ok: true, reply: { kind: 'value', value } };
-        });
-      case 'delete-elem':
-        return this.#withElement(request, 'map-delete', request.valueSize, context, (map) =>
-          done(map.delete(request.key)),
-        );
-      case 'get-first':
-        return this.#withElement(request, 'map-next-key', request.valueSize, context, (map) =>
-          nextKey(map, null),
-        );
-      case 'get-next':
-        return this.#withElement(request, 'map-next-key', request.valueSize, context, (map) =>
-          nextKey(map, request.key),
-        );
+      case 'freeze-map':
+        return this.#maps.freeze(request, context);
+      case 'read-records':
+        return this.#maps.readRecords(request, context);
+      case 'load-btf':
+        return this.#loadBtf(request, context);
+      case 'read-btf':
+        return this.#readBtf(request);
+      case 'load-program':
+        return this.#loadProgram(request, context);
+      case 'create-link':
+        return this.#createLink(request, context);
+      case 'update-link':
+        return this.#updateLink(request, context);
+      case 'detach-link': {
+        const link = this.#objects.find('link', request.link);
+        return link === undefined
+          ? unknownHandle(request.link, 'link')
+          : this.#place.take(link).then(doneUnless);
+      }
+      case 'pin':
+        return this.#pin(request, context);
+      case 'unpin':
+        return this.#objects.unpin(request.name) ? DONE : noSuch(`name '${request.name}'`);
+      case 'open-pinned': {
+        const object = this.#objects.pinned(request.name);
+        return object === undefined ? noSuch(`name '${request.name}'`) : this.#open(object, context);
+      }
+      case 'next-pinned': {
+        const name = this.#objects.pinAfter(request.after);
+        return name === undefined ? noSuch('name after it') : { ok: true, reply: { kind: 'name', name } };
+      }
+      case 'open-by-id': {
+        const object = this.#objects.byId(request.object, request.id);
+        return object === undefined ? noSuch(`${request.object} ${request.id}`) : this.#open(object, context);
+      }
+      case 'next-id': {
+        const id = this.#objects.idAfter(request.object, request.after);
+        return id === undefined
+          ? noSuch(`${request.object} after it`)
+          : { ok: true, reply: { kind: 'id', id } };
+      }
+      case 'get-info':
+        return this.#info(request.handle);
+      case 'close':
+        return this.#close(request.handle, context);
+      case 'get-capabilities': {
+        const capabilities = this.#options.capabilities?.();
+        if (capabilities === undefined) return unsupported('this device does not tell what it is able to do');
+        return { ok: true, reply: { kind: 'capabilities', capabilities } };
+      }
+      case 'get-report':
+        return this.#report();
+      default:
+        return this.#maps.elements(request, context);
     }
   }
 
@@ -166,308 +232,216 @@ export class GuestBpf {
    * place does not let go of stays, in its place and charged for: the next reset, or who detaches or replaces it, tries
    * again.
    */
-  reset(): Promise<void> {
-    return this.#alone(async () => {
-      try {
-        await this.#attached?.attachment.detach();
-        this.#attached = undefined;
-      } catch (error) {
-        this.#options.onFailure('reset', error);
-      }
-      // A program that may still be called must not be closed.
-      this.#objects.freeAll(this.#attached?.object);
-    });
-  }
-
-  #createMap(request: CreateMap, { id }: CommandContext): Outcome {
-    const { guest, nic, accounts, party } = this.#options;
-    const attributes: MapAttributes = {
-      type: request.mapType,
-      keySize: request.keySize,
-      valueSize: request.valueSize,
-      maxEntries: request.maxEntries,
-      flags: request.mapFlags,
-    };
-    if (!this.#limits.mapTypes.includes(attributes.type)) {
-      const offered = this.#limits.mapTypes.map(mapTypeName).join(', ');
-      return unsupported(`${mapTypeName(attributes.type)} is not among the types of this device: ${offered}`);
-    }
-    if ((attributes.flags & BPF_F_ZERO_SEED) !== 0) {
-      return unsupported(
-        'BPF_F_ZERO_SEED: keys can be chosen that all collide, and each look-up then holds the host',
-      );
-    }
-    if (!this.#objects.hasRoom) return this.#tableFull();
-    const memoryBytes = party.mapBackend.memoryCost(attributes);
-    const denial = this.#rule(id, { operation: 'map-create', map: attributes, memoryBytes });
-    if (denial !== undefined) return denial;
-
-    const charge = accounts.charge(guest, {
-      maps: 1,
-      mapMemory: memoryBytes,
-      entries: attributes.maxEntries,
-    });
-    let map: BpfMap | undefined;
-    let object: MapObject | undefined;
-    try {
-      const created = party.mapBackend.create(attributes, { name: `${guest}.${nic}/map${++this.#mapsMade}` });
-      if (typeof created === 'number') {
-        const reason = explainMapRefusal(party.mapBackend, attributes, created);
-        return failed(-created, `the map cannot be created: ${reason}`);
-      }
-      map = created;
-      object = this.#objects.addMap(map, attributes, charge);
-    } finally {
-      if (object === undefined) {
-        charge.release();
-        map?.close();
-      }
-    }
-    return object === undefined
-      ? this.#tableFull()
-      : { ok: true, reply: { kind: 'handle', handle: object.handle } };
-  }
-
-  /** Finds the map, asks the policies, does it. */
-  #withMap(
-    handle: number,
-    operation: MapOperation,
-    { id }: CommandContext,
-    act: (map: BpfMap) => Outcome,
-    check?: (object: MapObject) => Refusal | undefined,
-  ): Outcome {
-    const object = this.#objects.map(handle);
-    if (object === undefined) {
-      return malformed(`handle 0x${handle.toString(16)} names no map of this device`, EBADF);
-    }
-    const refusal = check?.(object) ?? this.#rule(id, { operation, map: object.attributes });
-    return refusal ?? act(object.map);
-  }
-
-  /** As withMap, and what the request says of key and value is what the map has. */
-  #withElement(
-    request: { readonly handle: number } & (
-      { readonly key: Uint8Array } | { readonly keySize: number; readonly key?: undefined }
-    ),
-    operation: MapOperation,
-    valueSize: number,
-    context: CommandContext,
-    act: (map: BpfMap) => Outcome,
-  ): Outcome {
-    const keySize = request.key === undefined ? request.keySize : request.key.length;
-    return this.#withMap(request.handle, operation, context, act, ({ map, attributes }) => {
-      if (keySize !== attributes.keySize) {
-        return malformed(`key_size ${keySize}, the map has keys of ${attributes.keySize} bytes`);
-      }
-      if (valueSize !== map.syscallValueSize) {
-        return malformed(`value_size ${valueSize}, the map has values of ${map.syscallValueSize} bytes`);
-      }
-      return undefined;
-    });
+  async reset(): Promise<void> {
+    // Names first: what is attached is held by its place, and a command that is under way must not find anything.
+    const taken = this.#place.take();
+    const refusal = await taken;
+    this.#objects.freeAll();
+    if (refusal !== undefined) this.#options.onFailure('reset', new Error(refusal.reason));
   }
 
   /** Loads, attaches in place of what is attached, then lets that go. */
   async #setOffload(request: SetOffload, context: CommandContext): Promise<Outcome> {
-    const loaded = await this.#load(request, context);
-    if (loaded.kind !== 'program') return loaded;
-    const refusal = await this.#attach(loaded, context);
-    if (refusal === undefined) return DONE;
-    // Attached though the device was reset meanwhile: the reset, which is waiting for its turn, detaches and frees it.
-    if (this.#attached?.object !== loaded) this.#objects.free(loaded.handle);
+    const loaded = await loadGuestProgram(this.#scope, { ...request, name: '', frags: false }, context);
+    if ('ok' in loaded) return loaded;
+    const { handle, object } = loaded;
+    const put = this.#place.put(this.#objects.holdObject(object), context.epoch);
+    // RFC 2019 names no programs: it lives as long as it is attached.
+    this.#objects.free(handle);
+    return doneUnless(await put);
+  }
+
+  async #loadProgram(request: LoadProgram, context: CommandContext): Promise<Outcome> {
+    const loaded = await loadGuestProgram(this.#scope, request, context);
+    return 'ok' in loaded ? loaded : named(loaded.handle);
+  }
+
+  async #createLink({ program: handle, hook }: CreateLink, { epoch }: CommandContext): Promise<Outcome> {
+    if (hook !== HOOK_POINT.RX) return malformed(`there is no hook point ${hook}`);
+    const program = this.#objects.hold('program', handle);
+    if (program === undefined) return unknownHandle(handle, 'program');
+    const accounts = this.#options.accounts;
+    const charge = accounts.charge(this.#options.guest, {});
+    const added = this.#objects.add<LinkObject>('link', {
+      charge,
+      make: (id) => ({ kind: 'link', id, name: '', hook }),
+      unnamed: (link) => {
+        void this.#place.take(link).then((refusal) => {
+          if (refusal !== undefined) this.#options.onFailure('close', new Error(refusal.reason));
+        });
+      },
+    });
+    if (added === undefined) {
+      program.release();
+      return this.#scope.tableFull();
+    }
+    const expected = (now: unknown): Refusal | undefined =>
+      now === undefined
+        ? undefined
+        : failed(EBUSY, 'a program is attached already: update its link, or detach it');
+    const refusal = await this.#place.put(program, epoch, { link: added.object, expected });
+    if (refusal === undefined) return named(added.handle);
+    this.#objects.free(added.handle);
     return refusal;
   }
 
-  /** Translates, rules, verifies, rules, loads; then the program is in the table. */
-  async #load(command: SetOffload, { id, epoch }: CommandContext): Promise<ProgramObject | Refusal> {
-    const { guest, nic, accounts, party, world } = this.#options;
-    const references: MapReference[] = [];
-    const maps = new Map<number, MapObject>();
-    const numbers = new Map<number, number>();
-    let charge: Charge | undefined;
-    let loaded: LoadedProgram | undefined;
-    try {
-      const translated = translateHandles(decodeInsns(command.insns), (handle) => {
-        const known = numbers.get(handle);
-        if (known !== undefined) return known;
-        // Held until the program is gone: neither FREE_MAP nor a reset may take a map from under it.
-        const reference = this.#objects.hold(handle);
-        if (reference === undefined) return undefined;
-        references.push(reference);
-        const number = numbers.size + 1;
-        numbers.set(handle, number);
-        maps.set(number, reference.object);
-        return number;
-      });
-      if (!translated.ok) return malformed(`insn ${translated.insn}: ${translated.reason}`, EBADF);
-      if (!this.#objects.hasRoom) return this.#tableFull();
-
-      const program: Program = {
-        name: `${guest}.${nic}`,
-        type: BPF_PROG_TYPE_XDP,
-        attachType: 'BPF_XDP',
-        gplCompatible: command.gplCompatible,
-        insns: translated.insns,
-      };
-      const mapTypes = [...maps.values()].map((object) => object.attributes.type);
-      const summary = summarizeProgram(program.insns, program.gplCompatible, mapTypes);
-      const loadDenial = this.#rule(id, { operation: 'program-load', program: summary });
-      if (loadDenial !== undefined) return loadDenial;
-      // Charged before the verifier is awaited: other guests' requests are ruled on meanwhile.
-      charge = accounts.charge(guest, { programs: 1, insns: program.insns.length });
-
-      const verification = await party.verifier.verify({
-        program,
-        maps: new Map(
-          [...maps].map(([number, { attributes, handle }]) => [
-            number,
-            { ...attributes, name: `map 0x${handle.toString(16)}` },
-          ]),
-        ),
-        signal: epoch,
-      });
-      if (epoch.aborted) return STALE;
-      if (!verification.accepted) return rejected(verification);
-
-      const attachDenial = this.#rule(
-        id,
-        { operation: 'program-attach', program: summary, properties: verification.properties },
-        charge,
-      );
-      if (attachDenial !== undefined) return attachDenial;
-
-      try {
-        loaded = await party.executor.load(program, {
-          maps: new Map([...maps].map(([number, object]) => [number, object.map])),
-          world,
-          facts: verification.facts,
-          properties: verification.properties,
-          insnLimit: insnLimitFor(verification.properties),
-          countWork: party.countWork,
-        });
-      } catch (error) {
-        return failed(EOPNOTSUPP, `the program cannot be loaded: ${messageOf(error)}`);
-      }
-      if (epoch.aborted) return STALE;
-      const object = this.#objects.addProgram(
-        { program: loaded, summary, properties: verification.properties, charge },
-        references,
-      );
-      if (object === undefined) return this.#tableFull();
-      // The table owns both from here on.
-      loaded = undefined;
-      charge = undefined;
-      return object;
-    } catch (error) {
-      // Verifying was given up, which is what was wanted.
-      if (epoch.aborted) return STALE;
-      throw error;
-    } finally {
-      loaded?.close();
-      charge?.release();
-      for (const reference of references) reference.release();
+  async #updateLink(request: UpdateLink, { epoch }: CommandContext): Promise<Outcome> {
+    const link = this.#objects.find('link', request.link);
+    if (link === undefined) return unknownHandle(request.link, 'link');
+    const program = this.#objects.hold('program', request.program);
+    if (program === undefined) return unknownHandle(request.program, 'program');
+    const old = request.expected === undefined ? undefined : this.#objects.find('program', request.expected);
+    if (request.expected !== undefined && old === undefined) {
+      program.release();
+      return unknownHandle(request.expected, 'program');
     }
+    const expected = (now: unknown): Refusal | undefined => {
+      // kernel/bpf/net_namespace.c and others: a link that was detached stays so.
+      if (now === undefined || this.#place.programOf(link) !== now)
+        return failed(EINVAL, 'the link is detached');
+      return old === undefined || now === old
+        ? undefined
+        : failed(EEXIST, 'another program than the expected one is attached');
+    };
+    return doneUnless(await this.#place.put(program, epoch, { link, expected }));
   }
 
-  /** Why it was not attached, or not for long; what was attached before is then still there unless a reset takes it away. */
-  #attach(object: ProgramObject, { epoch }: CommandContext): Promise<Refusal | undefined> {
-    return this.#alone(async () => {
-      // A reset that came meanwhile has let go of the program, too.
-      if (epoch.aborted) return STALE;
-      const previous = this.#attached;
-      let attachment: Attachment;
-      try {
-        if (previous === undefined) {
-          attachment = await this.#options.place.attach(object.program);
-        } else {
-          attachment = previous.attachment;
-          await attachment.replace(object.program);
-        }
-      } catch (error) {
-        return failed(EBUSY, messageOf(error));
-      }
-      this.#attached = { object, attachment };
-      if (previous !== undefined) this.#objects.free(previous.object.handle);
-      // A reset that came meanwhile is waiting for this, and takes it away again.
-      return epoch.aborted ? STALE : undefined;
+  #loadBtf({ bytes }: LoadBtf, { id }: CommandContext): Outcome {
+    if (!this.#objects.hasRoom) return this.#scope.tableFull();
+    const denial = this.#scope.rule(id, { operation: 'btf-load', bytes: bytes.length });
+    if (denial !== undefined) return denial;
+    try {
+      new Btf(bytes);
+    } catch (error) {
+      if (error instanceof XdpbedError) return malformed(messageOf(error));
+      throw error;
+    }
+    const charge = this.#options.accounts.charge(this.#options.guest, { btfMemory: bytes.length });
+    const added = this.#objects.add<BtfObject>('btf', {
+      charge,
+      make: (id) => ({ kind: 'btf', id, name: '', bytes }),
     });
+    if (added !== undefined) return named(added.handle);
+    charge.release();
+    return this.#scope.tableFull();
   }
 
-  #unsetOffload(): Outcome | Promise<Outcome> {
-    if (this.#attached === undefined) return DONE;
-    return this.#alone(async () => {
-      const previous = this.#attached;
-      if (previous === undefined) return DONE;
-      try {
-        await previous.attachment.detach();
-      } catch (error) {
-        // A program that may still be called must not be closed.
-        return failed(EBUSY, messageOf(error));
-      }
-      if (this.#attached === previous) {
-        this.#attached = undefined;
-        this.#objects.free(previous.object.handle);
-      }
+  #readBtf({ handle, offset, length }: ReadBtf): Outcome {
+    const btf = this.#objects.find('btf', handle);
+    if (btf === undefined) return unknownHandle(handle, 'BTF');
+    return { ok: true, reply: { kind: 'bytes', bytes: btf.bytes.slice(offset, offset + length) } };
+  }
+
+  #pin({ handle, name }: Pin, { id }: CommandContext): Outcome {
+    const object = this.#objects.get(handle);
+    if (object === undefined) return unknownHandle(handle, 'object');
+    // As in bpffs, where there is no way to pin it.
+    if (object.kind === 'btf') return malformed('BTF cannot be pinned');
+    if (this.#objects.isPinned(name)) return { ...failed(EEXIST, `'${name}' is taken`), kind: 'answer' };
+    const { maxPins } = this.#scope.limits;
+    if (this.#objects.pinCount >= maxPins) return failed(ENOSPC, `${maxPins} names are taken, the limit`);
+    const denial = this.#scope.rule(id, { operation: 'object-pin', object: object.kind, name });
+    if (denial !== undefined) return denial;
+    this.#objects.pin(name, object);
+    return DONE;
+  }
+
+  #open(object: DeviceObject, { id }: CommandContext): Outcome {
+    const denial = this.#scope.rule(id, { operation: 'object-open', object: object.kind });
+    if (denial !== undefined) return denial;
+    const handle = this.#objects.open(object);
+    return handle === undefined ? this.#scope.tableFull() : named(handle);
+  }
+
+  #close(handle: number, context: CommandContext): Outcome {
+    const object = this.#objects.get(handle);
+    if (object === undefined) return unknownHandle(handle, 'object');
+    if (object.kind !== 'map') {
+      this.#objects.free(handle);
+      return DONE;
+    }
+    return this.#maps.withMap(handle, 'map-free', context, () => {
+      this.#objects.free(handle);
       return DONE;
     });
   }
 
-  /** Runs `work` when nothing else is being done to the place: at once if that is so. */
-  #alone<T>(work: () => Promise<T>): Promise<T> {
-    const run = this.#place === undefined ? work() : this.#place.then(work);
-    const settled = run.then(
-      () => undefined,
-      () => undefined,
-    );
-    this.#place = settled;
-    void settled.then(() => {
-      if (this.#place === settled) this.#place = undefined;
-    });
-    return run;
+  #info(handle: number): Outcome | Promise<Outcome> {
+    const object = this.#objects.get(handle);
+    if (object === undefined) return unknownHandle(handle, 'object');
+    const { id, name } = object;
+    const answer = (info: ObjectInfo): Outcome => ({ ok: true, reply: { kind: 'info', info } });
+    switch (object.kind) {
+      case 'map':
+        return answer({
+          kind: 'map',
+          id,
+          name,
+          type: object.attributes.type,
+          keySize: object.attributes.keySize,
+          valueSize: object.map.syscallValueSize,
+          maxEntries: object.attributes.maxEntries,
+          flags: object.attributes.flags,
+          frozen: object.frozen,
+          memoryBytes: object.memoryBytes,
+          btf: object.btf?.object.id ?? 0,
+          keyType: object.btf?.keyType ?? 0,
+          valueType: object.btf?.valueType ?? 0,
+        });
+      case 'program':
+        return answer({
+          kind: 'program',
+          id,
+          name,
+          tag: object.tag,
+          insnCount: object.summary.insnCount,
+          gplCompatible: object.summary.gplCompatible,
+          loadTime: BigInt(Math.floor(object.loadTime / 1000)),
+          verifiedInsns: object.verifiedInsns,
+          btf: object.btf?.id ?? 0,
+          maps: object.maps.map((map) => map.id).sort((a, b) => a - b),
+        });
+      case 'btf':
+        return answer({ kind: 'btf', id, name, size: object.bytes.length });
+      case 'link':
+        return this.#verdictsOf(object).then((verdicts) =>
+          answer({
+            kind: 'link',
+            id,
+            name,
+            program: this.#place.programOf(object)?.id ?? 0,
+            hook: object.hook,
+            verdicts,
+          }),
+        );
+    }
   }
 
-  #rule(id: number, request: RequestDetails, except?: Charge): Refusal | undefined {
-    const { guest, accounts, policies, clock, onRuling } = this.#options;
-    if (policies.length === 0) return undefined;
-    const usage = accounts.usageOf(guest, except);
-    const totalUsage = accounts.totalUsage(except);
-    const whole = { id, time: clock.now(), guest, usage, totalUsage, ...request };
-    const answer = ruleByChain(policies, whole, onRuling);
-    if (answer.ruling === 'allow') return undefined;
-    const errno = request.operation === 'map-create' ? EPERM : EACCES;
-    return { ok: false, kind: 'denied', reason: `by ${answer.policy}: ${answer.reason}`, errno };
+  async #verdictsOf(link: LinkObject): Promise<VerdictCounts> {
+    const verdicts = emptyVerdictCounts();
+    const counted = this.#place.programOf(link) === undefined ? undefined : await this.#place.counters();
+    if (counted !== undefined) addVerdicts(verdicts, counted);
+    return verdicts;
   }
 
-  #tableFull(): Refusal {
-    return failed(ENOSPC, `the device's table is full: ${this.#limits.maxObjects} objects`);
+  async #report(): Promise<Outcome> {
+    const { guest, accounts, answered } = this.#options;
+    const verdicts = (await this.#counted.counters()) ?? emptyVerdictCounts();
+    const usage = accounts.usageOf(guest);
+    const report = { ...(answered?.() ?? { commands: 0, errors: 0 }), verdicts, usage };
+    return { ok: true, reply: { kind: 'report', report } };
   }
 }
 
-/**
- * What the verifier found a run to take at most: one that takes more shows that it was mistaken, or that keys of a map
- * were chosen to collide, and ends. The host's limit holds where it is smaller, where no bound is known, and for programs
- * whose tail calls lead to others.
- */
-function insnLimitFor(properties: ProgramProperties | undefined): number {
-  if (properties === undefined || properties.helpers.includes(BPF_FUNC.tail_call)) return DEFAULT_INSN_LIMIT;
-  const { worstCaseInsns } = properties;
-  return worstCaseInsns < DEFAULT_INSN_LIMIT ? Math.max(worstCaseInsns, 1) : DEFAULT_INSN_LIMIT;
+function named(handle: number): Outcome {
+  return { ok: true, reply: { kind: 'handle', handle } };
 }
 
-type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
-/** A request without what is the same in all of them. */
-type RequestDetails = DistributiveOmit<PolicyRequest, 'id' | 'time' | 'guest' | 'usage' | 'totalUsage'>;
-
-function nextKey(map: BpfMap, key: Uint8Array | null): Outcome {
-  const next = map.nextKey(key);
-  return typeof next === 'number' ? mapErrno(next) : { ok: true, reply: { kind: 'key', key: next } };
+function doneUnless(refusal: Refusal | undefined): Outcome {
+  return refusal ?? DONE;
 }
 
-function done(status: number): Outcome {
-  return status === 0 ? DONE : mapErrno(status);
-}
-
-function mapErrno(status: number): Refusal {
-  const errno = -status;
-  const kind = ORDINARY_ERRNOS.has(errno) ? 'answer' : 'failed';
-  return { ok: false, kind, reason: errnoName(errno), errno };
+/** Ordinary: what is listed comes to an end. */
+function noSuch(what: string): Refusal {
+  return { ...failed(ENOENT, `there is no ${what}`), kind: 'answer' };
 }

@@ -1,8 +1,5 @@
-import type { MapAttributes } from '../../bpf/map-spec.js';
-import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
-import type { LoadedProgram } from '../contract/executor.js';
-import type { HostUsage, ProgramSummary } from '../contract/policy.js';
-import type { ProgramProperties } from '../contract/verifier.js';
+import type { HostUsage } from '../contract/policy.js';
+import type { DeviceObject, ObjectOf } from './device-object.js';
 import { NO_USAGE, type Charge } from './quota-accounts.js';
 
 /** Objects that a device's table can hold at once, those included that have no handle any more; also its slots. */
@@ -12,46 +9,50 @@ const INDEX_MASK = MAX_OBJECTS - 1;
 /** Generations of one slot; handles stay positive as signed 32-bit numbers, because an insn's imm is one. */
 const MAX_GENERATION = (1 << (31 - INDEX_BITS)) - 1;
 
-/** A map that the host holds for the guest. */
-export interface MapObject {
-  readonly kind: 'map';
-  readonly handle: number;
-  readonly map: BpfMap;
-  readonly attributes: MapAttributes;
-}
-
-/** A program that the host holds for the guest. RFC 2019 has no command that names one. */
-export interface ProgramObject {
-  readonly kind: 'program';
-  readonly handle: number;
-  readonly program: LoadedProgram;
-  readonly summary: ProgramSummary;
-  /** What the verifier found out. */
-  readonly properties: ProgramProperties | undefined;
-  /** What it costs its guest. */
-  readonly charge: Charge;
-}
-
-export type DeviceObject = MapObject | ProgramObject;
-
 export interface ObjectTableOptions {
   /** Objects at once, at most MAX_OBJECTS. */
   readonly capacity?: number | undefined;
   /** Objects that one slot may ever hold. */
   readonly generations?: number | undefined;
-  /** Told of every map or program whose `close` threw. */
+  /** Told of every object whose `close` threw. */
   readonly onCloseFailure?: ((error: unknown) => void) | undefined;
+}
+
+/** An object to be put into the table, which owns it from then on. */
+export interface NewObject<T extends DeviceObject> {
+  readonly charge: Charge;
+  /** What it cannot be without: kept until it has gone. */
+  readonly uses?: readonly ObjectReference[];
+  readonly make: (id: number) => T;
+  /** Gives back what it is made of. Called once. */
+  readonly close?: (object: T) => void;
+  /** The guest can name it no more, neither by handle nor by pin. Called before `close`, and again if it got another name. */
+  readonly unnamed?: (object: T) => void;
+}
+
+/** An object and a handle for it. */
+export interface Named<T extends DeviceObject> {
+  readonly handle: number;
+  readonly object: T;
+}
+
+/** An object that cannot go away before `release`. */
+export interface ObjectReference<T extends DeviceObject = DeviceObject> {
+  readonly object: T;
+  /** The second and later calls do nothing. */
+  release(): void;
 }
 
 interface Entry {
   readonly object: DeviceObject;
   readonly charge: Charge;
-  /** One for the guest's handle, one for each program that uses it (maps), or for being attached (programs). */
+  /** One for each handle and pin, one for each object that uses it, one for each reference that is held. */
   references: number;
-  /** The guest may still name it. */
-  named: boolean;
-  /** Maps that a program keeps alive. */
-  readonly uses: readonly Entry[];
+  /** Handles and pins. */
+  names: number;
+  readonly uses: readonly ObjectReference[];
+  readonly close: (() => void) | undefined;
+  readonly unnamed: (() => void) | undefined;
 }
 
 /**
@@ -63,19 +64,23 @@ interface Entry {
  *    0 | generation, from 1 | slot index
  * ```
  *
- * A slot's generation goes up with each object put into it and a slot that has used up its generations is
+ * A slot's generation goes up with each handle put into it and a slot that has used up its generations is
  * retired, so no handle ever names a second object, not even after a device reset. Since generations start at
  * 1, no handle is below 4096: the numbers that a process's file descriptors have are never handles.
  *
- * Objects live as in the kernel: freeing takes away the guest's name for a map, and the map itself goes when
- * the last program that uses it is gone. Until then it is charged to the guest.
+ * Objects live as in the kernel: a handle is one reference, and so is a pin, a program that uses a map, an element of a
+ * map of maps or programs, and being attached. The object goes with the last; until then it is charged to the guest.
  */
 export class ObjectTable {
   readonly #slots: (Entry | undefined)[] = [];
+  /** The handle that a slot has now. */
+  readonly #handles: number[] = [];
   readonly #generations: number[] = [];
   /** Free slots, the one that has been free longest first. */
   readonly #free: number[] = [];
-  readonly #live = new Set<Entry>();
+  readonly #live = new Map<DeviceObject, Entry>();
+  readonly #pins = new Map<string, Entry>();
+  readonly #lastId = { map: 0, program: 0, link: 0, btf: 0 };
 
   readonly #capacity: number;
   readonly #lastGeneration: number;
@@ -87,6 +92,10 @@ export class ObjectTable {
     this.#onCloseFailure = options.onCloseFailure ?? (() => {});
   }
 
+  get capacity(): number {
+    return this.#capacity;
+  }
+
   /** Objects that are charged for, whether or not the guest can still name them. */
   get size(): number {
     return this.#live.size;
@@ -95,138 +104,194 @@ export class ObjectTable {
   /** Whether one more object can be put in. */
   get hasRoom(): boolean {
     // What only a program keeps alive has no slot any more, and still counts.
-    if (this.#live.size >= this.#capacity) return false;
-    return this.#free.length > 0 || this.#slots.length < this.#capacity;
+    return this.#live.size < this.#capacity && this.#hasSlot;
   }
 
   /** The sum of what its objects are charged for. */
   get usage(): HostUsage {
     const sum = { ...NO_USAGE };
-    for (const { charge } of this.#live) {
+    for (const { charge } of this.#live.values()) {
       for (const key of Object.keys(sum) as (keyof HostUsage)[]) sum[key] += charge.amount[key];
     }
     return sum;
   }
 
-  /** The map that the guest calls `handle`; undefined for a freed, foreign, forged or program handle. */
-  map(handle: number): MapObject | undefined {
-    const object = this.#entry(handle)?.object;
-    return object?.kind === 'map' ? object : undefined;
+  /** What the guest calls `handle`; undefined for a freed, foreign or forged one. */
+  get(handle: number): DeviceObject | undefined {
+    return this.#entry(handle)?.object;
   }
 
-  /** Undefined when the table is full. Otherwise the table owns the map and closes it. */
-  addMap(map: BpfMap, attributes: MapAttributes, charge: Charge): MapObject | undefined {
-    return this.#add(charge, [], (handle) => ({ kind: 'map', handle, map, attributes }));
+  /** As `get`, when it is of that kind. */
+  find<K extends DeviceObject['kind']>(kind: K, handle: number): ObjectOf<K> | undefined {
+    const object = this.get(handle);
+    return object?.kind === kind ? (object as ObjectOf<K>) : undefined;
   }
 
-  /**
-   * Undefined when the table is full. Otherwise the table owns the program, closes it when it is freed, and
-   * keeps `uses` alive until then.
-   */
-  addProgram(
-    details: Pick<ProgramObject, 'program' | 'summary' | 'properties' | 'charge'>,
-    uses: readonly MapReference[],
-  ): ProgramObject | undefined {
-    return this.#add(
-      details.charge,
-      uses.map((use) => (use as HeldEntry).entry),
-      (handle) => ({ kind: 'program', handle, ...details }),
-    );
+  /** Undefined when the table is full: the object was then not made. */
+  add<T extends DeviceObject>(kind: T['kind'], made: NewObject<T>): Named<T> | undefined {
+    if (!this.hasRoom) return undefined;
+    const object = made.make(++this.#lastId[kind]);
+    const entry: Entry = {
+      object,
+      charge: made.charge,
+      references: 0,
+      names: 0,
+      uses: made.uses ?? [],
+      close: made.close === undefined ? undefined : () => made.close!(object),
+      unnamed: made.unnamed === undefined ? undefined : () => made.unnamed!(object),
+    };
+    this.#live.set(object, entry);
+    return { handle: this.#name(entry), object };
   }
 
-  /** Keeps a map alive while something is made that will use it; undefined when there is none of that handle. */
-  hold(handle: number): MapReference | undefined {
-    const entry = this.#entry(handle);
-    if (entry?.object.kind !== 'map') return undefined;
+  /** One more handle for an object that is there; undefined when there is no slot for it. */
+  open(object: DeviceObject): number | undefined {
+    const entry = this.#live.get(object);
+    return entry === undefined || !this.#hasSlot ? undefined : this.#name(entry);
+  }
+
+  /** Keeps what a handle names alive; undefined when it is not there, or not of that kind. */
+  hold<K extends DeviceObject['kind']>(kind: K, handle: number): ObjectReference<ObjectOf<K>> | undefined {
+    const object = this.find(kind, handle);
+    return object === undefined ? undefined : this.holdObject(object);
+  }
+
+  /** Keeps an object of this table alive. */
+  holdObject<T extends DeviceObject>(object: T): ObjectReference<T> {
+    const entry = this.#live.get(object)!;
     entry.references++;
     let released = false;
-    const held: HeldEntry = {
-      entry,
-      object: entry.object,
+    return {
+      object,
       release: () => {
         if (released) return;
         released = true;
         this.#unreference(entry);
       },
     };
-    return held;
   }
 
-  /** Takes the name away: whether there was an object of that handle. */
+  /** Takes the handle away: whether there was one. */
   free(handle: number): boolean {
     const entry = this.#entry(handle);
     if (entry === undefined) return false;
+    this.#freeSlot(handle & INDEX_MASK);
     this.#unname(entry);
-    this.#unreference(entry);
     return true;
   }
 
+  /** Whether something is pinned under that name. */
+  isPinned(name: string): boolean {
+    return this.#pins.has(name);
+  }
+
+  get pinCount(): number {
+    return this.#pins.size;
+  }
+
+  pinned(name: string): DeviceObject | undefined {
+    return this.#pins.get(name)?.object;
+  }
+
+  /** Under a name that is not taken. */
+  pin(name: string, object: DeviceObject): void {
+    const entry = this.#live.get(object)!;
+    entry.references++;
+    entry.names++;
+    this.#pins.set(name, entry);
+  }
+
+  unpin(name: string): boolean {
+    const entry = this.#pins.get(name);
+    if (entry === undefined) return false;
+    this.#pins.delete(name);
+    this.#unname(entry);
+    return true;
+  }
+
+  /** The first name after `after`, by code units. */
+  pinAfter(after: string): string | undefined {
+    let next: string | undefined;
+    for (const name of this.#pins.keys())
+      if (name > after && (next === undefined || name < next)) next = name;
+    return next;
+  }
+
+  byId<K extends DeviceObject['kind']>(kind: K, id: number): ObjectOf<K> | undefined {
+    for (const object of this.#live.keys()) {
+      if (object.kind === kind && object.id === id) return object as ObjectOf<K>;
+    }
+    return undefined;
+  }
+
+  /** The lowest id above `after`. */
+  idAfter(kind: DeviceObject['kind'], after: number): number | undefined {
+    let next: number | undefined;
+    for (const object of this.#live.keys()) {
+      if (object.kind === kind && object.id > after && (next === undefined || object.id < next))
+        next = object.id;
+    }
+    return next;
+  }
+
+  /** Every object, in the order in which they came. */
+  objects(): readonly DeviceObject[] {
+    return [...this.#live.keys()];
+  }
+
   /**
-   * Takes away every name, programs first, but that of `except`. What is held by an operation under way goes when
-   * that ends, and what `except` uses when it is freed.
+   * Takes away every name, links first, then programs. What is held by an operation under way, or by being attached,
+   * goes when that ends.
    */
-  freeAll(except?: DeviceObject): void {
-    const named = [...this.#live].filter((entry) => entry.named && entry.object !== except);
-    for (const kind of ['program', 'map'] as const) {
-      for (const entry of named) {
-        if (entry.object.kind !== kind) continue;
-        this.#unname(entry);
-        this.#unreference(entry);
+  freeAll(): void {
+    this.#pins.forEach((_entry, name) => this.unpin(name));
+    for (const kind of ['link', 'program', 'map', 'btf'] as const) {
+      for (let index = 0; index < this.#slots.length; index++) {
+        if (this.#slots[index]?.object.kind === kind) this.free(this.#handles[index]!);
       }
     }
   }
 
-  #add<T extends DeviceObject>(
-    charge: Charge,
-    uses: readonly Entry[],
-    make: (handle: number) => T,
-  ): T | undefined {
-    if (!this.hasRoom) return undefined;
+  get #hasSlot(): boolean {
+    return this.#free.length > 0 || this.#slots.length < this.#capacity;
+  }
+
+  /** A handle of its own; there is a slot. */
+  #name(entry: Entry): number {
     const index = this.#free.shift() ?? this.#slots.length;
     const generation = (this.#generations[index] ?? 0) + 1;
     this.#generations[index] = generation;
-    const object = make(generation * MAX_OBJECTS + index);
-    for (const use of uses) use.references++;
-    const entry: Entry = { object, charge, references: 1, named: true, uses };
+    entry.references++;
+    entry.names++;
     this.#slots[index] = entry;
-    this.#live.add(entry);
-    return object;
+    return (this.#handles[index] = generation * MAX_OBJECTS + index);
   }
 
   #entry(handle: number): Entry | undefined {
-    const entry = this.#slots[handle & INDEX_MASK];
-    return entry?.object.handle === handle ? entry : undefined;
+    const index = handle & INDEX_MASK;
+    return this.#handles[index] === handle ? this.#slots[index] : undefined;
   }
 
-  #unname(entry: Entry): void {
-    const index = entry.object.handle & INDEX_MASK;
-    entry.named = false;
+  #freeSlot(index: number): void {
     this.#slots[index] = undefined;
     if (this.#generations[index]! < this.#lastGeneration) this.#free.push(index);
   }
 
+  #unname(entry: Entry): void {
+    if (--entry.names === 0) entry.unnamed?.();
+    this.#unreference(entry);
+  }
+
   #unreference(entry: Entry): void {
     if (--entry.references > 0) return;
-    this.#live.delete(entry);
+    this.#live.delete(entry.object);
     // The rest goes on whatever a plugin's close does: one that fails must not keep the other objects alive.
     try {
-      if (entry.object.kind === 'map') entry.object.map.close();
-      else entry.object.program.close();
+      entry.close?.();
     } catch (error) {
       this.#onCloseFailure(error);
     }
     entry.charge.release();
-    for (const use of entry.uses) this.#unreference(use);
+    for (const use of entry.uses) use.release();
   }
-}
-
-/** A map that cannot go away before `release`. */
-export interface MapReference {
-  readonly object: MapObject;
-  /** The second and later calls do nothing. */
-  release(): void;
-}
-
-interface HeldEntry extends MapReference {
-  readonly entry: Entry;
 }

@@ -1,7 +1,7 @@
 import type { HostUsage } from '../contract/policy.js';
 
 /** What nobody holds. */
-export const NO_USAGE: HostUsage = { maps: 0, mapMemory: 0, entries: 0, programs: 0, insns: 0 };
+export const NO_USAGE: HostUsage = { maps: 0, mapMemory: 0, entries: 0, programs: 0, insns: 0, btfMemory: 0 };
 
 /** One thing that the host holds on behalf of a guest. */
 export interface Charge {
@@ -68,6 +68,7 @@ function combine(a: HostUsage, b: HostUsage, sign: 1 | -1): HostUsage {
     entries: a.entries + sign * b.entries,
     programs: a.programs + sign * b.programs,
     insns: a.insns + sign * b.insns,
+    btfMemory: a.btfMemory + sign * b.btfMemory,
   };
 }
 

@@ -1,4 +1,4 @@
-import { EACCES, EINVAL, EOPNOTSUPP } from '../../bpf/errno.js';
+import { EACCES, EBADF, EBUSY, EINVAL, EOPNOTSUPP, EPERM } from '../../bpf/errno.js';
 import { messageOf } from '../diagnostic.js';
 import type { Rejection } from '../contract/verifier.js';
 import type { BpfReply } from './protocol/control-protocol.js';
@@ -21,7 +21,16 @@ export interface Refusal {
   readonly errno: number;
   /** The verifier's, for `rejected`. */
   readonly code?: string | undefined;
+  /** Elements of a batch that were done before the one that failed. */
+  readonly count?: number | undefined;
 }
+
+export const STALE: Refusal = {
+  ok: false,
+  kind: 'stale',
+  reason: 'the device was reset before the command was done',
+  errno: EBUSY,
+};
 
 /** What a command came to. */
 export type Outcome = { readonly ok: true; readonly reply: BpfReply } | Refusal;
@@ -38,6 +47,19 @@ export function unsupported(reason: string): Refusal {
 
 export function failed(errno: number, reason: string): Refusal {
   return { ok: false, kind: 'failed', reason, errno };
+}
+
+/** A handle that names nothing of that kind: freed, forged, or another guest's. */
+export function unknownHandle(handle: number, what: string): Refusal {
+  return malformed(`handle 0x${handle.toString(16)} names no ${what} of this device`, EBADF);
+}
+
+export function denied(
+  ruling: { readonly policy: string; readonly reason: string },
+  operation: string,
+): Refusal {
+  const errno = operation === 'map-create' ? EPERM : EACCES;
+  return { ok: false, kind: 'denied', reason: `by ${ruling.policy}: ${ruling.reason}`, errno };
 }
 
 export function rejected(rejection: Rejection): Refusal {

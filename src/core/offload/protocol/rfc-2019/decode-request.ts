@@ -4,7 +4,7 @@ import {
   VIRTIO_NET_CTRL_EBPF_MAP,
   VIRTIO_NET_CTRL_EBPF_PROG,
 } from '../../../../virtio/control.js';
-import type { BpfRequest, RequestLimits } from '../control-protocol.js';
+import type { RequestLimits, Rfc2019Request } from '../control-protocol.js';
 import {
   EBPF_INSN_BYTES,
   EBPF_MAP_HEADER_BYTES,
@@ -50,7 +50,7 @@ export const EBPF_DECODE_REASONS = {
 export type EbpfDecodeReason = keyof typeof EBPF_DECODE_REASONS;
 
 type Result =
-  | { readonly ok: true; readonly request: BpfRequest }
+  | { readonly ok: true; readonly request: Rfc2019Request }
   | { readonly ok: false; readonly reason: EbpfDecodeReason; readonly detail: string };
 
 /**
@@ -233,7 +233,7 @@ function compareLength(
   return undefined;
 }
 
-function accept(request: BpfRequest): Result {
+function accept(request: Rfc2019Request): Result {
   return { ok: true, request };
 }
 

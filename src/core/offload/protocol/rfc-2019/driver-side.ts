@@ -12,9 +12,9 @@ import {
   expectedReply,
   keySizeOf,
   type BpfReply,
-  type BpfRequest,
   type GetFirst,
   type LookupElem,
+  type Rfc2019Request,
 } from '../control-protocol.js';
 import {
   EBPF_INSN_BYTES,
@@ -38,7 +38,7 @@ const MAX_UPDATE_FLAGS = 2n;
  * refuse whatever its limits, a driver does not send.
  * @throws XdpbedError `virtio-violation`
  */
-export function encodeRequest(request: BpfRequest): Uint8Array {
+export function encodeRequest(request: Rfc2019Request): Uint8Array {
   const problem = problemOf(request);
   if (problem !== undefined) throw new XdpbedError('virtio-violation', `${request.kind}: ${problem}`);
   if (request.kind === 'set-offload' || request.kind === 'unset-offload') {
@@ -84,7 +84,7 @@ type Result =
  * @param sent what `encodeRequest` made of the request
  * @param written the device-writable bytes that the device wrote (`used.len` of them)
  */
-export function decodeReply(request: BpfRequest, sent: Uint8Array, written: Uint8Array): Result {
+export function decodeReply(request: Rfc2019Request, sent: Uint8Array, written: Uint8Array): Result {
   const expectedBytes = replyBytes(request);
   const response = splitResponse(written);
   if (response === undefined || written.length !== expectedBytes) {
@@ -117,11 +117,11 @@ export function decodeReply(request: BpfRequest, sent: Uint8Array, written: Uint
   const at = EBPF_MAP_HEADER_BYTES + keySize;
   return kind === 'value'
     ? { ok: true, reply: { kind, value: result.slice(at, at + element.valueSize) } }
-    : { ok: true, reply: { kind, key: result.slice(at, at + keySize) } };
+    : { ok: true, reply: { kind: 'key', key: result.slice(at, at + keySize) } };
 }
 
 /** What a strict device would find wrong with a request, as its decoder would say it. */
-function problemOf(request: BpfRequest): string | undefined {
+function problemOf(request: Rfc2019Request): string | undefined {
   switch (request.kind) {
     case 'unset-offload':
       return undefined;

@@ -4,10 +4,10 @@ import {
   expectedReply,
   keySizeOf,
   type BpfReply,
-  type BpfRequest,
   type GetFirst,
   type LookupElem,
   type MapRequest,
+  type Rfc2019Request,
 } from '../control-protocol.js';
 import { EBPF_MAP_HEADER_BYTES, MAP_HEADER, MAX_ERRNO, replyBytes, writeMapHeader } from './wire.js';
 
@@ -16,7 +16,7 @@ import { EBPF_MAP_HEADER_BYTES, MAP_HEADER, MAX_ERRNO, replyBytes, writeMapHeade
  * `encodeErrorResponse`.
  * @throws XdpbedError `virtio-violation` when the reply does not belong to the request or has a wrong size
  */
-export function encodeReply(request: BpfRequest, reply: BpfReply): Uint8Array {
+export function encodeReply(request: Rfc2019Request, reply: BpfReply): Uint8Array {
   const bytes = new Uint8Array(replyBytes(request));
   const ack = bytes.length - CONTROL_ACK_BYTES;
   if (reply.kind === 'error') {
@@ -43,6 +43,7 @@ export function encodeReply(request: BpfRequest, reply: BpfReply): Uint8Array {
   }
   const element = request as LookupElem | GetFirst;
   const keySize = keySizeOf(element);
+  if (reply.kind !== 'value' && reply.kind !== 'key') throw mismatch(`RFC 2019 has no reply '${reply.kind}'`);
   const content = reply.kind === 'value' ? reply.value : reply.key;
   const expected = reply.kind === 'value' ? element.valueSize : keySize;
   if (content.length !== expected) {

@@ -1,6 +1,7 @@
-import type { BpfRequest } from '../control-protocol.js';
+import type { Rfc2019Request } from '../control-protocol.js';
 
-const NAMES: Readonly<Record<BpfRequest['kind'], string>> = {
+/** What results call the commands of class EBPF. */
+export const REQUEST_NAMES: Readonly<Record<Rfc2019Request['kind'], string>> = {
   'set-offload': 'EBPF_PROG/SET_OFFLOAD',
   'unset-offload': 'EBPF_PROG/UNSET_OFFLOAD',
   'create-map': 'EBPF_MAP/CREATE_MAP',
@@ -11,8 +12,3 @@ const NAMES: Readonly<Record<BpfRequest['kind'], string>> = {
   'get-first': 'EBPF_MAP/GET_FIRST',
   'get-next': 'EBPF_MAP/GET_NEXT',
 };
-
-/** What results call a command of class EBPF, e.g. `EBPF_MAP/CREATE_MAP`. */
-export function requestName(request: BpfRequest): string {
-  return NAMES[request.kind];
-}

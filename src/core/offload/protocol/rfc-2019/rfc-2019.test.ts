@@ -4,7 +4,7 @@ import { encodeErrorResponse } from '../../../../virtio/control.js';
 import {
   DEFAULT_REQUEST_LIMITS,
   type BpfReply,
-  type BpfRequest,
+  type Rfc2019Request,
   type RequestLimits,
 } from '../control-protocol.js';
 import { decodeRequest, EBPF_DECODE_REASONS, type EbpfDecodeReason } from './decode-request.js';
@@ -18,7 +18,7 @@ interface DecodeOptions extends Partial<RequestLimits> {
 
 const decode = (readable: Uint8Array, { writableBytes, ...limits }: DecodeOptions = {}) =>
   decodeRequest(readable, writableBytes, { ...DEFAULT_REQUEST_LIMITS, ...limits });
-const answerTo = (request: BpfRequest, written: Uint8Array) =>
+const answerTo = (request: Rfc2019Request, written: Uint8Array) =>
   decodeReply(request, encodeRequest(request), written);
 
 /** The fields of RFC 2019's map header, written out by hand; the payload follows class and command. */
@@ -75,7 +75,7 @@ const lookup: RawMap = {
 
 describe('what the RFC puts on the wire', () => {
   it('is what the driver encodes and the device decodes, byte for byte', () => {
-    const cases: [BpfRequest, Uint8Array][] = [
+    const cases: [Rfc2019Request, Uint8Array][] = [
       [
         { kind: 'set-offload', insns: new Uint8Array(16).fill(0x95), gplCompatible: true },
         rawProgram(16, 1, 1, 16),
@@ -247,18 +247,18 @@ describe('the strict decoder', () => {
 const key = fc.uint8Array({ minLength: 1, maxLength: 24 });
 const value = fc.uint8Array({ minLength: 1, maxLength: 24 });
 const u32 = fc.integer({ min: 0, max: 0xffffffff });
-const exchange: fc.Arbitrary<[BpfRequest, BpfReply]> = fc.oneof(
-  fc.tuple(u32, u32, u32).map(([handle, mapType, maxEntries]): [BpfRequest, BpfReply] => [
+const exchange: fc.Arbitrary<[Rfc2019Request, BpfReply]> = fc.oneof(
+  fc.tuple(u32, u32, u32).map(([handle, mapType, maxEntries]): [Rfc2019Request, BpfReply] => [
     { kind: 'create-map', mapType, keySize: 4, valueSize: 8, maxEntries, mapFlags: 0 },
     { kind: 'handle', handle },
   ]),
-  fc.tuple(u32, key, value).map(([handle, k, v]): [BpfRequest, BpfReply] => [
+  fc.tuple(u32, key, value).map(([handle, k, v]): [Rfc2019Request, BpfReply] => [
     { kind: 'lookup-elem', handle, key: k, valueSize: v.length },
     { kind: 'value', value: v },
   ]),
   fc
     .tuple(u32, key, value, fc.boolean())
-    .map(([handle, k, v, first]): [BpfRequest, BpfReply] => [
+    .map(([handle, k, v, first]): [Rfc2019Request, BpfReply] => [
       first
         ? { kind: 'get-first', handle, keySize: k.length, valueSize: v.length }
         : { kind: 'get-next', handle, key: k.map((byte) => byte ^ 0xff), valueSize: v.length },
@@ -266,7 +266,7 @@ const exchange: fc.Arbitrary<[BpfRequest, BpfReply]> = fc.oneof(
     ]),
   fc
     .tuple(u32, key, value, fc.bigInt({ min: 0n, max: 2n }))
-    .map(([handle, k, v, flags]): [BpfRequest, BpfReply] => [
+    .map(([handle, k, v, flags]): [Rfc2019Request, BpfReply] => [
       { kind: 'update-elem', handle, key: k, value: v, flags },
       { kind: 'done' },
     ]),
@@ -372,7 +372,7 @@ describe('responses', () => {
 
 describe('the encoder of commands', () => {
   it('refuses what a strict device would', () => {
-    const refused: BpfRequest[] = [
+    const refused: Rfc2019Request[] = [
       { kind: 'set-offload', insns: new Uint8Array(12), gplCompatible: false },
       { kind: 'set-offload', insns: new Uint8Array(0), gplCompatible: false },
       { kind: 'update-elem', handle: 1, key: Uint8Array.of(1), value: Uint8Array.of(1), flags: 4n },

@@ -44,7 +44,7 @@
  */
 
 import { CONTROL_ACK_BYTES } from '../../../../virtio/control.js';
-import { keySizeOf, type BpfRequest, type MapRequest } from '../control-protocol.js';
+import { keySizeOf, type MapRequest, type Rfc2019Request } from '../control-protocol.js';
 
 /** `cmd` of VIRTIO_NET_CTRL_EBPF_PROG. */
 export const VIRTIO_NET_BPF_CMD_SET_OFFLOAD = 1;
@@ -96,7 +96,7 @@ export function elementBufferBytes(keySize: number, valueSize: number): number {
 }
 
 /** Device-writable bytes that the answer to a command takes, the ack included. */
-export function replyBytes(request: BpfRequest): number {
+export function replyBytes(request: Rfc2019Request): number {
   switch (request.kind) {
     case 'create-map':
       return EBPF_MAP_HEADER_BYTES + CONTROL_ACK_BYTES;

@@ -1,0 +1,51 @@
+import { ENOSPC } from '../../bpf/errno.js';
+import type { PolicyRequest } from '../contract/policy.js';
+import type { GuestBpfLimits, GuestBpfOptions } from './guest-bpf.js';
+import type { ObjectTable } from './object-table.js';
+import { ruleByChain } from './policy-chain.js';
+import type { Charge } from './quota-accounts.js';
+import { denied, failed, type Refusal } from './refusal.js';
+
+/** One command, as far as carrying it out depends on it. */
+export interface CommandContext {
+  /** Its number on the nic, from 1. */
+  readonly id: number;
+  /** Fires when the device is reset or unplugged: the command must then not have any effect. */
+  readonly epoch: AbortSignal;
+}
+
+type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
+/** A request to policies without what is the same in all of them. */
+export type RequestDetails = DistributiveOmit<
+  PolicyRequest,
+  'id' | 'time' | 'guest' | 'usage' | 'totalUsage'
+>;
+
+/** What the parts of one guest's BPF share. */
+export class BpfScope {
+  constructor(
+    readonly options: GuestBpfOptions,
+    readonly limits: GuestBpfLimits,
+    readonly objects: ObjectTable,
+  ) {}
+
+  /** `guest0.eth0` */
+  get label(): string {
+    return `${this.options.guest}.${this.options.nic}`;
+  }
+
+  /** Asks the policies; `except` is not counted against the request. */
+  rule(id: number, request: RequestDetails, except?: Charge): Refusal | undefined {
+    const { guest, accounts, policies, clock, onRuling } = this.options;
+    if (policies.length === 0) return undefined;
+    const usage = accounts.usageOf(guest, except);
+    const totalUsage = accounts.totalUsage(except);
+    const whole = { id, time: clock.now(), guest, usage, totalUsage, ...request };
+    const answer = ruleByChain(policies, whole, onRuling);
+    return answer.ruling === 'allow' ? undefined : denied(answer, request.operation);
+  }
+
+  tableFull(): Refusal {
+    return failed(ENOSPC, `the device's table is full: ${this.objects.capacity} objects`);
+  }
+}

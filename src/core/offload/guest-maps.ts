@@ -1,0 +1,495 @@
+import { E2BIG, EBADF, EEXIST, EINVAL, ENOENT, EOPNOTSUPP, errnoName } from '../../bpf/errno.js';
+import { Btf } from '../../bpf/btf/btf.js';
+import { MapBtfExtractor, type MapBtf } from '../../bpf/btf/map-btf.js';
+import { BPF_F_ZERO_SEED, BPF_MAP_TYPE, mapTypeName, type MapAttributes } from '../../bpf/map-spec.js';
+import type { BpfMap, MapRecord } from '../../bpf/runtime/bpf-map.js';
+import { messageOf, XdpbedError } from '../diagnostic.js';
+import type { BpfScope, CommandContext } from './bpf-scope.js';
+import type { BtfObject, MapObject } from './device-object.js';
+import { explainMapRefusal } from './map-refusal.js';
+import type { Named, ObjectReference } from './object-table.js';
+import type {
+  CreateMap,
+  DeleteBatch,
+  ElementsRequest,
+  FreezeMap,
+  LookupBatch,
+  ReadRecords,
+  UpdateBatch,
+  UpdateElem,
+} from './protocol/control-protocol.js';
+import type { Charge } from './quota-accounts.js';
+import {
+  DONE,
+  failed,
+  malformed,
+  unknownHandle,
+  unsupported,
+  type Outcome,
+  type Refusal,
+} from './refusal.js';
+
+/** What an operation on a map may end in without anything being wrong. */
+const ORDINARY_ERRNOS: ReadonlySet<number> = new Set([ENOENT, EEXIST, E2BIG]);
+const T = BPF_MAP_TYPE;
+/** Of these there are no kinds in kinds: kernel/bpf/map_in_map.c bpf_map_meta_alloc. */
+const NOT_INNER: ReadonlySet<number> = new Set([
+  T.BPF_MAP_TYPE_ARRAY_OF_MAPS,
+  T.BPF_MAP_TYPE_HASH_OF_MAPS,
+  T.BPF_MAP_TYPE_PROG_ARRAY,
+]);
+const RECORD_MAPS: ReadonlySet<number> = new Set([T.BPF_MAP_TYPE_RINGBUF, T.BPF_MAP_TYPE_PERF_EVENT_ARRAY]);
+const HANDLE_BYTES = 4;
+/** Bytes of a record beside its data, on the wire. */
+const RECORD_HEADER_BYTES = 12;
+
+type MapOperation =
+  | 'map-lookup'
+  | 'map-update'
+  | 'map-delete'
+  | 'map-next-key'
+  | 'map-free'
+  | 'map-freeze'
+  | 'map-read-records';
+
+/** One guest's maps on the host: what a request says of key and value is what the map has, and policies agree, before anything is done. */
+export class GuestMaps {
+  readonly #scope: BpfScope;
+  #mapsMade = 0;
+  /** Records that were taken out of a map and did not fit into an answer. */
+  readonly #kept = new WeakMap<MapObject, MapRecord[]>();
+
+  constructor(scope: BpfScope) {
+    this.#scope = scope;
+  }
+
+  create(request: CreateMap, { id }: CommandContext): Outcome {
+    const { options, limits, objects } = this.#scope;
+    const { guest, accounts, party } = options;
+    const plain: MapAttributes = {
+      type: request.mapType,
+      keySize: request.keySize,
+      valueSize: request.valueSize,
+      maxEntries: request.maxEntries,
+      flags: request.mapFlags,
+    };
+    if (!limits.mapTypes.includes(plain.type)) {
+      const offered = limits.mapTypes.map(mapTypeName).join(', ');
+      return unsupported(`${mapTypeName(plain.type)} is not among the types of this device: ${offered}`);
+    }
+    if ((plain.flags & BPF_F_ZERO_SEED) !== 0) {
+      return unsupported(
+        'BPF_F_ZERO_SEED: keys can be chosen that all collide, and each look-up then holds the host',
+      );
+    }
+    if (!objects.hasRoom) return this.#scope.tableFull();
+    const uses: ObjectReference[] = [];
+    let charge: Charge | undefined;
+    let map: BpfMap | undefined;
+    let added: Named<MapObject> | undefined;
+    try {
+      const inner = this.#innerOf(request, uses);
+      if (inner !== undefined && 'ok' in inner) return inner;
+      const btf = this.#btfOf(request, uses);
+      if (btf !== undefined && 'ok' in btf) return btf;
+      const attributes: MapAttributes = {
+        ...plain,
+        ...(btf === undefined ? {} : { btf: btf.types }),
+        ...(inner === undefined ? {} : { inner: inner.attributes }),
+      };
+      const memoryBytes = party.mapBackend.memoryCost(attributes);
+      const denial = this.#scope.rule(id, { operation: 'map-create', map: attributes, memoryBytes });
+      if (denial !== undefined) return denial;
+      const btfMemory = btf?.types.bytes.length ?? 0;
+      charge = accounts.charge(guest, {
+        maps: 1,
+        mapMemory: memoryBytes,
+        entries: attributes.maxEntries,
+        btfMemory,
+      });
+      const name = `${this.#scope.label}/map${++this.#mapsMade}`;
+      const created = party.mapBackend.create(attributes, { name, innerTemplate: inner?.map });
+      if (typeof created === 'number') {
+        const reason = explainMapRefusal(party.mapBackend, attributes, created);
+        return failed(-created, `the map cannot be created: ${reason}`);
+      }
+      map = created;
+      const elements: MapObject['elements'] = new Map();
+      added = objects.add<MapObject>('map', {
+        charge,
+        uses,
+        make: (id) => ({
+          kind: 'map',
+          id,
+          name: request.name ?? '',
+          map: created,
+          attributes,
+          memoryBytes,
+          frozen: false,
+          btf: btf === undefined ? undefined : { object: btf.object, ...btf.ids },
+          frags: undefined,
+          elements,
+        }),
+        unnamed: (object) => clearPrograms(object),
+        close: () => {
+          created.close();
+          for (const element of elements.values()) element.release();
+          elements.clear();
+        },
+      });
+    } finally {
+      if (added === undefined) {
+        map?.close();
+        charge?.release();
+        for (const use of uses) use.release();
+      }
+    }
+    return added === undefined
+      ? this.#scope.tableFull()
+      : { ok: true, reply: { kind: 'handle', handle: added.handle } };
+  }
+
+  /** Whatever is asked about elements of one map. */
+  elements(request: ElementsRequest, context: CommandContext): Outcome {
+    switch (request.kind) {
+      case 'update-elem':
+        return this.#withElement(request, 'map-update', request.value.length, context, (object) =>
+          this.#update(object, request),
+        );
+      case 'lookup-elem':
+        return this.#withElement(request, 'map-lookup', request.valueSize, context, (object) =>
+          value(this.#lookup(object, request.key)),
+        );
+      case 'lookup-and-delete-elem':
+        return this.#withElement(request, 'map-delete', request.valueSize, context, (object) => {
+          if (holdsObjects(object))
+            return unsupported('its elements are maps or programs: look up, then delete');
+          return value(object.map.lookupAndDelete(request.key));
+        });
+      case 'delete-elem':
+        return this.#withElement(request, 'map-delete', request.valueSize, context, (object) =>
+          done(this.#delete(object, request.key)),
+        );
+      case 'get-first':
+        return this.#withElement(request, 'map-next-key', request.valueSize, context, ({ map }) =>
+          nextKey(map, null),
+        );
+      case 'get-next':
+        return this.#withElement(request, 'map-next-key', request.valueSize, context, ({ map }) =>
+          nextKey(map, request.key),
+        );
+      case 'lookup-batch':
+        return this.#withElement(
+          request,
+          request.remove ? 'map-delete' : 'map-lookup',
+          request.valueSize,
+          context,
+          (object) => this.#lookupBatch(object, request),
+        );
+      case 'update-batch':
+        return this.#withElement(request, 'map-update', request.valueSize, context, (object) =>
+          this.#updateBatch(object, request),
+        );
+      case 'delete-batch':
+        return this.#withElement(request, 'map-delete', undefined, context, (object) =>
+          this.#deleteBatch(object, request),
+        );
+    }
+  }
+
+  freeze(request: FreezeMap, context: CommandContext): Outcome {
+    return this.withMap(request.handle, 'map-freeze', context, (object) => {
+      const status = object.map.freeze();
+      if (status === 0) object.frozen = true;
+      return done(status);
+    });
+  }
+
+  /** Finds the map, asks the policies, does it. */
+  withMap(
+    handle: number,
+    operation: MapOperation,
+    { id }: CommandContext,
+    act: (object: MapObject) => Outcome,
+    check?: (object: MapObject) => Refusal | undefined,
+    elements?: number,
+  ): Outcome {
+    const object = this.#scope.objects.find('map', handle);
+    if (object === undefined) return unknownHandle(handle, 'map');
+    const refusal =
+      check?.(object) ??
+      this.#scope.rule(id, {
+        operation,
+        map: object.attributes,
+        ...(elements === undefined ? {} : { elements }),
+      });
+    return refusal ?? act(object);
+  }
+
+  readRecords(request: ReadRecords, context: CommandContext): Outcome {
+    return this.withMap(
+      request.handle,
+      'map-read-records',
+      context,
+      (object) => {
+        const waiting = [...(this.#kept.get(object) ?? []), ...object.map.drainRecords!()];
+        const records: MapRecord[] = [];
+        let room = request.bytes;
+        for (const record of waiting) {
+          room -= RECORD_HEADER_BYTES + record.data.length;
+          if (room < 0) break;
+          records.push(record);
+        }
+        this.#kept.set(object, waiting.slice(records.length));
+        if (records.length === 0 && waiting.length > 0) {
+          const needed = RECORD_HEADER_BYTES + waiting[0]!.data.length;
+          return failed(EINVAL, `${request.bytes} bytes do not hold the next record, which takes ${needed}`);
+        }
+        return { ok: true, reply: { kind: 'records', records } };
+      },
+      ({ attributes, map }) =>
+        RECORD_MAPS.has(attributes.type) && map.drainRecords !== undefined
+          ? undefined
+          : unsupported(`${mapTypeName(attributes.type)} has no records`),
+    );
+  }
+
+  #innerOf(request: CreateMap, uses: ObjectReference[]): MapObject | Refusal | undefined {
+    const wants =
+      request.mapType === T.BPF_MAP_TYPE_ARRAY_OF_MAPS || request.mapType === T.BPF_MAP_TYPE_HASH_OF_MAPS;
+    if (request.inner === undefined) {
+      return wants
+        ? malformed(`${mapTypeName(request.mapType)} needs a map whose like it holds`, EBADF)
+        : undefined;
+    }
+    if (!wants) return malformed(`${mapTypeName(request.mapType)} holds no maps`);
+    const inner = this.#scope.objects.hold('map', request.inner);
+    if (inner === undefined) return unknownHandle(request.inner, 'map');
+    uses.push(inner);
+    const { type } = inner.object.attributes;
+    return NOT_INNER.has(type) ? malformed(`${mapTypeName(type)} cannot be in another map`) : inner.object;
+  }
+
+  #btfOf(
+    request: CreateMap,
+    uses: ObjectReference[],
+  ):
+    | {
+        readonly types: MapBtf;
+        readonly object: BtfObject;
+        readonly ids: { keyType: number; valueType: number };
+      }
+    | Refusal
+    | undefined {
+    if (request.btf === undefined) return undefined;
+    const { handle, keyType, valueType } = request.btf;
+    const held = this.#scope.objects.hold('btf', handle);
+    if (held === undefined) return unknownHandle(handle, 'BTF');
+    uses.push(held);
+    try {
+      const btf = new Btf(held.object.bytes);
+      const keySize = keyType === 0 ? request.keySize : btf.sizeOf(keyType);
+      const valueSize = btf.sizeOf(valueType);
+      // kernel/bpf/syscall.c map_check_btf
+      if (keySize !== request.keySize || valueSize !== request.valueSize) {
+        return malformed(
+          `types ${keyType} and ${valueType} take ${keySize ?? 'no'} and ${valueSize ?? 'no'} bytes, the map ${request.keySize} and ${request.valueSize}`,
+        );
+      }
+      const types = new MapBtfExtractor(btf).extract(keyType, valueType);
+      return { types, object: held.object, ids: { keyType, valueType } };
+    } catch (error) {
+      if (error instanceof XdpbedError) return malformed(`BTF of the map: ${messageOf(error)}`);
+      throw error;
+    }
+  }
+
+  /** As withMap, and what the request says of key and value is what the map has. */
+  #withElement(
+    request: { readonly handle: number } & (
+      | { readonly key: Uint8Array }
+      | { readonly keySize: number; readonly key?: undefined; readonly count?: number }
+    ),
+    operation: MapOperation,
+    valueSize: number | undefined,
+    context: CommandContext,
+    act: (object: MapObject) => Outcome,
+  ): Outcome {
+    const keySize = request.key === undefined ? request.keySize : request.key.length;
+    const elements = request.key === undefined ? request.count : undefined;
+    const check = ({ map, attributes }: MapObject): Refusal | undefined => {
+      if (keySize !== attributes.keySize) {
+        return malformed(`key_size ${keySize}, the map has keys of ${attributes.keySize} bytes`);
+      }
+      if (
+        valueSize !== undefined &&
+        valueSize !== map.syscallValueSize &&
+        !(operation === 'map-next-key' && valueSize === 0)
+      ) {
+        return malformed(`value_size ${valueSize}, the map has values of ${map.syscallValueSize} bytes`);
+      }
+      return undefined;
+    };
+    return this.withMap(request.handle, operation, context, act, check, elements);
+  }
+
+  #lookup(object: MapObject, key: Uint8Array): Uint8Array | number {
+    if (!holdsObjects(object)) return object.map.lookup(key);
+    // Which object it is the guest sees by its id, as in the kernel.
+    const element = object.elements.get(hex(key));
+    return element === undefined ? -ENOENT : littleEndian(element.object.id);
+  }
+
+  #update(
+    object: MapObject,
+    { key, value: bytes, flags }: Pick<UpdateElem, 'key' | 'value' | 'flags'>,
+  ): Outcome {
+    if (!holdsObjects(object)) return done(object.map.update(key, bytes, flags));
+    if (flags !== 0n)
+      return malformed(`update flags ${flags}: elements that are maps or programs take BPF_ANY`);
+    if (object.frozen) return failed(1, 'the map is frozen');
+    const handle = new DataView(bytes.buffer, bytes.byteOffset, HANDLE_BYTES).getUint32(0, true);
+    const isPrograms = object.attributes.type === T.BPF_MAP_TYPE_PROG_ARRAY;
+    const kind = isPrograms ? 'program' : 'map';
+    const element = this.#scope.objects.hold(kind, handle);
+    if (element === undefined) return unknownHandle(handle, kind);
+    let status: number | undefined;
+    if (isPrograms && element.object.kind === 'program') {
+      const mixed = mixesFrags(object, element.object.frags);
+      if (mixed !== undefined) {
+        element.release();
+        return mixed;
+      }
+      status = object.map.setProgram?.(
+        new DataView(key.buffer, key.byteOffset, 4).getUint32(0, true),
+        element.object.program.id,
+      );
+    } else if (element.object.kind === 'map') {
+      status = object.map.setInnerMap?.(key, element.object.map);
+    }
+    if (status !== 0) {
+      element.release();
+      return status === undefined
+        ? failed(EOPNOTSUPP, 'the map backend holds no such elements')
+        : done(status);
+    }
+    if (element.object.kind === 'program') object.frags = element.object.frags;
+    const name = hex(key);
+    const previous = object.elements.get(name);
+    object.elements.set(name, element);
+    previous?.release();
+    return DONE;
+  }
+
+  #delete(object: MapObject, key: Uint8Array): number {
+    const status = object.map.delete(key);
+    if (status === 0 && holdsObjects(object)) {
+      const name = hex(key);
+      const element = object.elements.get(name);
+      object.elements.delete(name);
+      element?.release();
+    }
+    return status;
+  }
+
+  #lookupBatch(object: MapObject, request: LookupBatch): Outcome {
+    if (holdsObjects(object)) return unsupported('its elements are maps or programs');
+    const batch = object.map.lookupBatch(request.cursor ?? null, request.count);
+    if (typeof batch === 'number') return mapErrno(batch);
+    const { entries, next } = batch;
+    const { keySize, valueSize } = request;
+    const keys = new Uint8Array(entries.length * keySize);
+    const values = new Uint8Array(entries.length * valueSize);
+    entries.forEach((entry, index) => {
+      keys.set(entry.key, index * keySize);
+      values.set(entry.value, index * valueSize);
+    });
+    if (request.remove) for (const { key } of entries) object.map.delete(key);
+    return {
+      ok: true,
+      reply: { kind: 'elements', count: entries.length, keys, values, next: next ?? undefined },
+    };
+  }
+
+  #updateBatch(object: MapObject, request: UpdateBatch): Outcome {
+    const { count, keySize, valueSize, keys, values, flags } = request;
+    for (let index = 0; index < count; index++) {
+      const key = keys.subarray(index * keySize, (index + 1) * keySize);
+      const bytes = values.subarray(index * valueSize, (index + 1) * valueSize);
+      const outcome = this.#update(object, { key, value: bytes, flags });
+      if (!outcome.ok) return { ...outcome, count: index };
+    }
+    return { ok: true, reply: { kind: 'count', count } };
+  }
+
+  #deleteBatch(object: MapObject, { count, keySize, keys }: DeleteBatch): Outcome {
+    for (let index = 0; index < count; index++) {
+      const outcome = done(this.#delete(object, keys.subarray(index * keySize, (index + 1) * keySize)));
+      if (!outcome.ok) return { ...outcome, count: index };
+    }
+    return { ok: true, reply: { kind: 'count', count } };
+  }
+}
+
+/**
+ * Programs that reach one another by tail calls are all for frames in several buffers, or none is: one that is not could
+ * otherwise get such a frame (kernel/bpf/core.c __bpf_prog_map_compatible). Which it is, the first program says.
+ */
+export function mixesFrags({ frags, attributes }: MapObject, ofProgram: boolean): Refusal | undefined {
+  if (attributes.type !== T.BPF_MAP_TYPE_PROG_ARRAY || frags === undefined || frags === ofProgram)
+    return undefined;
+  return malformed(`programs of this PROG_ARRAY are ${frags ? '' : 'not '}for frames in several buffers`);
+}
+
+/** Whether the elements are other objects of the guest's. */
+function holdsObjects({ attributes: { type } }: MapObject): boolean {
+  return (
+    type === T.BPF_MAP_TYPE_PROG_ARRAY ||
+    type === T.BPF_MAP_TYPE_ARRAY_OF_MAPS ||
+    type === T.BPF_MAP_TYPE_HASH_OF_MAPS
+  );
+}
+
+/**
+ * A PROG_ARRAY that nobody can name any more lets go of its programs (kernel/bpf/arraymap.c prog_array_map_clear): they may
+ * use it themselves, and would keep each other for ever.
+ */
+function clearPrograms(object: MapObject): void {
+  if (object.attributes.type !== T.BPF_MAP_TYPE_PROG_ARRAY) return;
+  for (const [name, element] of object.elements) {
+    object.map.delete(Uint8Array.from(Buffer.from(name, 'hex')));
+    object.elements.delete(name);
+    element.release();
+  }
+}
+
+function value(answer: Uint8Array | number): Outcome {
+  return typeof answer === 'number'
+    ? mapErrno(answer)
+    : { ok: true, reply: { kind: 'value', value: answer } };
+}
+
+function nextKey(map: BpfMap, key: Uint8Array | null): Outcome {
+  const next = map.nextKey(key);
+  return typeof next === 'number' ? mapErrno(next) : { ok: true, reply: { kind: 'key', key: next } };
+}
+
+function done(status: number): Outcome {
+  return status === 0 ? DONE : mapErrno(status);
+}
+
+function mapErrno(status: number): Refusal {
+  const errno = -status;
+  const kind = ORDINARY_ERRNOS.has(errno) ? 'answer' : 'failed';
+  return { ok: false, kind, reason: errnoName(errno), errno };
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex');
+}
+
+function littleEndian(number: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, number, true);
+  return bytes;
+}

@@ -1,0 +1,22 @@
+import { VIRTIO_NET_CTRL_BPF } from '../../../../virtio/control.js';
+import { VIRTIO_NET_F_BPF_OFFLOAD } from '../../../../virtio/features.js';
+import type { BpfRequest, ControlProtocol } from '../control-protocol.js';
+import { decodeRequest } from './decode-request.js';
+import { decodeReply, encodeRequest, replyBytes } from './driver-side.js';
+import { encodeRefusal, encodeReply } from './encode-reply.js';
+import { COMMAND_OF, commandName } from './wire.js';
+
+/** The commands of class VIRTIO_NET_CTRL_BPF; their layout is in wire.ts, what they mean in docs/spec/bpf-offload.md. */
+export const BPF_OFFLOAD: ControlProtocol = {
+  name: 'bpf-offload',
+  feature: VIRTIO_NET_F_BPF_OFFLOAD,
+  controlClass: VIRTIO_NET_CTRL_BPF,
+  requests: new Set(Object.keys(COMMAND_OF) as BpfRequest['kind'][]),
+  decodeRequest,
+  encodeReply,
+  encodeRefusal,
+  encodeRequest,
+  replyBytes,
+  decodeReply,
+  requestName: (request) => commandName(COMMAND_OF[request.kind as keyof typeof COMMAND_OF]),
+};
