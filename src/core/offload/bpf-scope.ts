@@ -1,6 +1,6 @@
 import { ENOSPC } from '../../bpf/errno.js';
 import type { PolicyRequest } from '../contract/policy.js';
-import type { GuestBpfLimits, GuestBpfOptions } from './guest-bpf.js';
+import type { GuestBpfLimits, GuestBpfOptions } from './guest-bpf-options.js';
 import type { ObjectTable } from './object-table.js';
 import { ruleByChain } from './policy-chain.js';
 import type { Charge } from './quota-accounts.js';

@@ -17,14 +17,14 @@ import { messageOf } from '../diagnostic.js';
 import type { LoadedProgram } from '../contract/executor.js';
 import type { AuditRecord, RulingRecord } from '../contract/result.js';
 import type { DeviceObject } from './device-object.js';
+import { GuestBpf } from './guest-bpf.js';
 import {
   DEFAULT_GUEST_BPF_LIMITS,
-  GuestBpf,
   OFFLOADABLE_MAP_TYPES,
   RFC_2019_MAP_TYPES,
   type GuestBpfLimits,
   type GuestBpfOptions,
-} from './guest-bpf.js';
+} from './guest-bpf-options.js';
 import { OFFLOADABLE_HELPER_IDS } from './offloadable-helpers.js';
 import { ALL_COMMANDS, commandName } from './protocol/bpf-offload/wire.js';
 import { bitSet, PROGRAM_FEATURE, type DeviceCapabilities } from './protocol/capabilities.js';

@@ -4,7 +4,6 @@ import type { LoadedProgram } from '../contract/executor.js';
 import type { ProgramSummary } from '../contract/policy.js';
 import type { ProgramProperties } from '../contract/verifier.js';
 import type { Charge } from './quota-accounts.js';
-import type { ObjectReference } from './object-table.js';
 
 /** What a guest holds on the host. Each object has an id of its own among those of its kind, from 1, never given twice. */
 interface Identity {
@@ -65,3 +64,10 @@ export interface LinkObject extends Identity {
 
 export type DeviceObject = MapObject | ProgramObject | BtfObject | LinkObject;
 export type ObjectOf<K extends DeviceObject['kind']> = Extract<DeviceObject, { kind: K }>;
+
+/** An object that cannot go away before `release`. */
+export interface ObjectReference<T extends DeviceObject = DeviceObject> {
+  readonly object: T;
+  /** The second and later calls do nothing. */
+  release(): void;
+}

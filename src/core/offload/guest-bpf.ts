@@ -1,27 +1,20 @@
 import { EBUSY, EEXIST, EINVAL, ENOENT, ENOSPC } from '../../bpf/errno.js';
 import { Btf } from '../../bpf/btf/btf.js';
-import { BPF_MAP_TYPE } from '../../bpf/map-spec.js';
-import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import { messageOf, XdpbedError } from '../diagnostic.js';
-import type { Clock } from '../contract/clock.js';
 import type { LoadedProgram } from '../contract/executor.js';
-import type { HookPlace } from '../contract/hook-place.js';
-import type { Party } from '../contract/party.js';
-import type { Policy } from '../contract/policy.js';
 import {
   addVerdicts,
   emptyVerdictCounts,
-  type RulingRecord,
   type VerdictCounts,
 } from '../contract/result.js';
 import { BpfScope, type CommandContext } from './bpf-scope.js';
 import { CountedPlace } from './counted-place.js';
 import type { BtfObject, DeviceObject, LinkObject } from './device-object.js';
+import { DEFAULT_GUEST_BPF_LIMITS, type GuestBpfOptions } from './guest-bpf-options.js';
 import { GuestMaps } from './guest-maps.js';
 import { loadGuestProgram } from './guest-programs.js';
 import { ObjectTable } from './object-table.js';
 import { ProgramPlace } from './program-place.js';
-import type { DeviceCapabilities } from './protocol/capabilities.js';
 import type {
   BpfRequest,
   CreateLink,
@@ -32,8 +25,7 @@ import type {
   SetOffload,
   UpdateLink,
 } from './protocol/control-protocol.js';
-import { HOOK_POINT, type DeviceReport, type ObjectInfo } from './protocol/object-info.js';
-import type { QuotaAccounts } from './quota-accounts.js';
+import { HOOK_POINT, type ObjectInfo } from './protocol/object-info.js';
 import {
   DONE,
   failed,
@@ -43,71 +35,6 @@ import {
   type Outcome,
   type Refusal,
 } from './refusal.js';
-
-export type { CommandContext } from './bpf-scope.js';
-
-export interface GuestBpfLimits {
-  /** Objects of all kinds, at most 4096. */
-  readonly maxObjects: number;
-  /** Names that objects are pinned under. */
-  readonly maxPins: number;
-  /** BPF_MAP_TYPE_* that are created. */
-  readonly mapTypes: readonly number[];
-}
-
-/** RFC 2019, guest driver rules. */
-export const RFC_2019_MAP_TYPES: readonly number[] = [
-  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
-];
-
-/**
- * What works on nothing but the guest's own objects. Maps of devices, CPUs and sockets lead elsewhere on the host
- * (docs/decisions/0005).
- */
-export const OFFLOADABLE_MAP_TYPES: readonly number[] = [
-  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PROG_ARRAY,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_LPM_TRIE,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY_OF_MAPS,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_HASH_OF_MAPS,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_STACK,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF,
-];
-
-export const DEFAULT_GUEST_BPF_LIMITS: GuestBpfLimits = {
-  maxObjects: 4096,
-  maxPins: 1024,
-  mapTypes: RFC_2019_MAP_TYPES,
-};
-
-export interface GuestBpfOptions {
-  readonly guest: string;
-  readonly nic: string;
-  /** The host on behalf of this guest. Two guests never share a party. */
-  readonly party: Party;
-  readonly policies: readonly Policy[];
-  readonly accounts: QuotaAccounts;
-  /** Where what is offloaded runs: in front of the guest, on all queues of the nic. */
-  readonly place: HookPlace;
-  readonly clock: Clock;
-  /** What helpers of offloaded programs see of the world. */
-  readonly world: HelperWorld;
-  readonly limits?: Partial<GuestBpfLimits> | undefined;
-  /** What the device is able to do, where its protocol asks for it. */
-  readonly capabilities?: (() => DeviceCapabilities) | undefined;
-  /** Commands that were answered, and of these those that ended in an error. */
-  readonly answered?: (() => Pick<DeviceReport, 'commands' | 'errors'>) | undefined;
-  readonly onRuling: (record: RulingRecord) => void;
-  /** Told of what failed where nobody waits for an answer: a map that cannot be closed, a place that does not let go. */
-  readonly onFailure: (command: string, error: unknown) => void;
-}
 
 /**
  * One guest's BPF on the host: what it holds there, by handles of its own, and what is attached. Each request's fields

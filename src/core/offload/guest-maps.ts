@@ -5,9 +5,9 @@ import { BPF_F_ZERO_SEED, BPF_MAP_TYPE, mapTypeName, type MapAttributes } from '
 import type { BpfMap, MapRecord } from '../../bpf/runtime/bpf-map.js';
 import { messageOf, XdpbedError } from '../diagnostic.js';
 import type { BpfScope, CommandContext } from './bpf-scope.js';
-import type { BtfObject, MapObject } from './device-object.js';
+import type { BtfObject, MapObject, ObjectReference } from './device-object.js';
 import { explainMapRefusal } from './map-refusal.js';
-import type { Named, ObjectReference } from './object-table.js';
+import type { Named } from './object-table.js';
 import type {
   CreateMap,
   DeleteBatch,

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import type { BtfObject, MapObject } from './device-object.js';
+import type { BtfObject, MapObject, ObjectReference } from './device-object.js';
 import { NO_USAGE, QuotaAccounts, type Charge } from './quota-accounts.js';
-import { ObjectTable, type ObjectReference } from './object-table.js';
+import { ObjectTable } from './object-table.js';
 
 function setUp(options: ConstructorParameters<typeof ObjectTable>[0] = {}) {
   const accounts = new QuotaAccounts();

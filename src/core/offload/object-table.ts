@@ -1,5 +1,5 @@
 import type { HostUsage } from '../contract/policy.js';
-import type { DeviceObject, ObjectOf } from './device-object.js';
+import type { DeviceObject, ObjectOf, ObjectReference } from './device-object.js';
 import { NO_USAGE, type Charge } from './quota-accounts.js';
 
 /** Objects that a device's table can hold at once, those included that have no handle any more; also its slots. */
@@ -34,13 +34,6 @@ export interface NewObject<T extends DeviceObject> {
 export interface Named<T extends DeviceObject> {
   readonly handle: number;
   readonly object: T;
-}
-
-/** An object that cannot go away before `release`. */
-export interface ObjectReference<T extends DeviceObject = DeviceObject> {
-  readonly object: T;
-  /** The second and later calls do nothing. */
-  release(): void;
 }
 
 interface Entry {

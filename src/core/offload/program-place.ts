@@ -3,8 +3,7 @@ import { messageOf } from '../diagnostic.js';
 import type { LoadedProgram } from '../contract/executor.js';
 import type { Attachment, HookPlace } from '../contract/hook-place.js';
 import type { VerdictCounts } from '../contract/result.js';
-import type { LinkObject, ProgramObject } from './device-object.js';
-import type { ObjectReference } from './object-table.js';
+import type { LinkObject, ObjectReference, ProgramObject } from './device-object.js';
 import { failed, STALE, type Refusal } from './refusal.js';
 
 /**

@@ -12,7 +12,12 @@ import {
   BPF_XDP,
   MAX_ATTR_BYTES,
 } from './bpf-attr.js';
-import type { BpfDecoded, BpfDecodeReason } from './decode-request.js';
+import {
+  refuse as refuseWith,
+  type BpfDecoded,
+  type BpfDecodeReason,
+  type Refused,
+} from './decode-reasons.js';
 import {
   decodeName,
   encodeName,
@@ -302,7 +307,7 @@ function recordsOf(
 /** One call: its attributes and its areas, which are taken in order. */
 class SyscallReader {
   readonly attr: AttrReader;
-  problem: (BpfDecoded & { ok: false }) | undefined;
+  problem: Refused | undefined;
   /** Where the next area has to begin. */
   #at: number;
   #outLengthRead = false;
@@ -361,7 +366,7 @@ class SyscallReader {
   }
 
   /** What is wrong once all that means something has been read. */
-  finish(): (BpfDecoded & { ok: false }) | undefined {
+  finish(): Refused | undefined {
     if (this.problem !== undefined) return this.problem;
     const unread = this.attr.unread();
     if (unread !== undefined) {
@@ -580,6 +585,6 @@ class SyscallWriter {
   }
 }
 
-function refuse(reason: BpfDecodeReason, detail: string, errno = EINVAL): BpfDecoded & { ok: false } {
-  return { ok: false, reason, detail, errno };
+function refuse(reason: BpfDecodeReason, detail: string, errno = EINVAL): Refused {
+  return refuseWith(reason, detail, errno);
 }
