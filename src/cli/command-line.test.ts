@@ -224,11 +224,15 @@ describe('plugins from elsewhere', () => {
     const denied = result.runs.flatMap((run) => run.rulings).filter((ruling) => ruling.ruling === 'deny');
     expect(denied).toEqual([
       {
+        request: 1,
+        time: 0,
         guest: 'guest0',
+        nic: 'eth0',
         operation: 'map-create',
         policy: 'max-value-size',
         ruling: 'deny',
         reason: 'values of 8 bytes exceed the limit of 4',
+        breaches: [{ rule: 'bytes', limit: 4, asked: 8, path: 'policies.0.config.bytes' }],
         count: 1,
       },
     ]);

@@ -59,7 +59,10 @@ function describeRun({ plan, plugins, objects }: RunSpec): object {
             },
           }),
     },
-    policies: plugins.policies.map(use),
+    policies: plugins.policies.map((policy) =>
+      policy.dryRun === true ? { ...use(policy), 'dry-run': true } : use(policy),
+    ),
+    'policy-chain': plugins.policyChain ?? 'all-report',
     workload: use(plugins.workload),
   };
 }

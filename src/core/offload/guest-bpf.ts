@@ -22,12 +22,12 @@ import type { Clock } from '../contract/clock.js';
 import type { LoadedProgram } from '../contract/executor.js';
 import type { Attachment, HookPlace } from '../contract/hook-place.js';
 import type { Party } from '../contract/party.js';
-import type { Policy, PolicyRequest } from '../contract/policy.js';
+import type { PolicyRequest } from '../contract/policy.js';
 import type { RulingRecord } from '../contract/result.js';
 import type { ProgramProperties } from '../contract/verifier.js';
 import { explainMapRefusal } from './map-refusal.js';
 import { ObjectTable, type MapObject, type MapReference, type ProgramObject } from './object-table.js';
-import { ruleByChain } from './policy-chain.js';
+import { ruleByChain, type ChainedPolicy } from './policy-chain.js';
 import { translateHandles } from './program-handles.js';
 import { summarizeProgram } from './program-summary.js';
 import type { BpfRequest, CreateMap, SetOffload } from './protocol/control-protocol.js';
@@ -52,7 +52,7 @@ export interface GuestBpfOptions {
   readonly nic: string;
   /** The host on behalf of this guest. Two guests never share a party. */
   readonly party: Party;
-  readonly policies: readonly Policy[];
+  readonly policies: readonly ChainedPolicy[];
   readonly accounts: QuotaAccounts;
   /** Where what is offloaded runs: in front of the guest, on all queues of the nic. */
   readonly place: HookPlace;
@@ -426,11 +426,11 @@ export class GuestBpf {
   }
 
   #rule(id: number, request: RequestDetails, except?: Charge): Refusal | undefined {
-    const { guest, accounts, policies, clock, onRuling } = this.#options;
+    const { guest, nic, accounts, policies, clock, onRuling } = this.#options;
     if (policies.length === 0) return undefined;
     const usage = accounts.usageOf(guest, except);
     const totalUsage = accounts.totalUsage(except);
-    const whole = { id, time: clock.now(), guest, usage, totalUsage, ...request };
+    const whole = { id, time: clock.now(), guest, nic, usage, totalUsage, ...request };
     const answer = ruleByChain(policies, whole, onRuling);
     if (answer.ruling === 'allow') return undefined;
     const errno = request.operation === 'map-create' ? EPERM : EACCES;
@@ -455,7 +455,10 @@ function insnLimitFor(properties: ProgramProperties | undefined): number {
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 /** A request without what is the same in all of them. */
-type RequestDetails = DistributiveOmit<PolicyRequest, 'id' | 'time' | 'guest' | 'usage' | 'totalUsage'>;
+type RequestDetails = DistributiveOmit<
+  PolicyRequest,
+  'id' | 'time' | 'guest' | 'nic' | 'usage' | 'totalUsage'
+>;
 
 function nextKey(map: BpfMap, key: Uint8Array | null): Outcome {
   const next = map.nextKey(key);

@@ -10,7 +10,6 @@ import type {
 } from '../contract/guest-driver.js';
 import type { Party } from '../contract/party.js';
 import type { GuestNicPlan, ProgramPlan } from '../contract/plan.js';
-import type { Policy } from '../contract/policy.js';
 import {
   emptyVerdictCounts,
   type AttachmentResult,
@@ -23,6 +22,7 @@ import type { Closer } from '../contract/transport.js';
 import { ControlEndpoint, type DeviceEvents } from './control-endpoint.js';
 import { CountedPlace } from './counted-place.js';
 import { LocalGuestDriver } from './local-guest-driver.js';
+import type { ChainedPolicy } from './policy-chain.js';
 import type { QuotaAccounts } from './quota-accounts.js';
 
 export interface NicSessionOptions {
@@ -36,7 +36,7 @@ export interface NicSessionOptions {
   readonly guestParty: () => Promise<Party>;
   /** What programs of this nic see of the world, in the guest and offloaded. */
   readonly world: HelperWorld;
-  readonly policies: readonly Policy[];
+  readonly policies: readonly ChainedPolicy[];
   readonly accounts: QuotaAccounts;
   readonly clock: Clock;
   readonly events: DeviceEvents;

@@ -6,7 +6,6 @@ import type { Events } from '../contract/event.js';
 import type { Deployment, HostPlace } from '../contract/fabric.js';
 import type { Party, PartyFactory, PartyOptions } from '../contract/party.js';
 import type { ProgramPlan, RunPlan } from '../contract/plan.js';
-import type { Policy } from '../contract/policy.js';
 import { emptyVerdictCounts } from '../contract/result.js';
 import type { Objects } from '../contract/run-spec.js';
 import { XdpbedError } from '../diagnostic.js';
@@ -16,6 +15,7 @@ import { loadObjectProgram, requireAccepted } from '../offload/load-program.js';
 import { NicSession, type NicOutcome, type ProgramInPlace } from '../offload/nic-session.js';
 import { objectProgram } from '../offload/object-program.js';
 import { OffloadRecords } from '../offload/offload-records.js';
+import type { ChainedPolicy } from '../offload/policy-chain.js';
 import { QuotaAccounts } from '../offload/quota-accounts.js';
 import { UndoSteps } from '../offload/undo-steps.js';
 import type { GuestVerification } from '../verification/guest-verification.js';
@@ -29,7 +29,7 @@ export interface OffloadingOptions {
   readonly verification: GuestVerification;
   /** Of what guests and host load into kernels of their own: in processes, too, so that it keeps nobody up. */
   readonly ownVerification: Readonly<Record<'guest' | 'host', GuestVerification>>;
-  readonly policies: readonly Policy[];
+  readonly policies: readonly ChainedPolicy[];
   readonly objects: Objects;
   readonly clock: Clock;
   readonly events: Events;

@@ -330,7 +330,8 @@ class Resolver {
         mapBackend: mapBackend.reference,
         verifiers: { rule: verifiers.rule, of: verifiers.choices.map(({ reference }) => reference) },
         ...(host === undefined ? {} : { host: hostPlugins(host, verifiers) }),
-        policies: policies.map(({ reference }) => reference),
+        policies: policies.map(({ reference, dryRun }) => (dryRun ? { ...reference, dryRun } : reference)),
+        ...(testbed['policy-chain'] === 'all-report' ? {} : { policyChain: testbed['policy-chain'] }),
         workload: workload.reference,
       },
       objects,
@@ -399,14 +400,15 @@ class Resolver {
     return choices.length === uses.length ? choices : undefined;
   }
 
-  async #choosePolicies(parts: SoundParts): Promise<Chosen[]> {
+  async #choosePolicies(parts: SoundParts): Promise<(Chosen & { readonly dryRun: boolean })[]> {
     const policies = parts.hasKeysOf('policies') ? parts.testbed.policies : [];
-    const choices: Chosen[] = [];
+    const choices: (Chosen & { readonly dryRun: boolean })[] = [];
     for (const index of policies.keys()) {
       if (this.problems.full) break;
       if (!parts.has('policies', index)) continue;
-      const choice = await this.#choose('policy', policies[index]!, ['policies', index]);
-      if (choice !== undefined) choices.push(choice);
+      const policy = policies[index]!;
+      const choice = await this.#choose('policy', policy, ['policies', index]);
+      if (choice !== undefined) choices.push({ ...choice, dryRun: policy['dry-run'] });
     }
     return choices;
   }
