@@ -6,6 +6,7 @@
 export * from './core/diagnostic.js';
 export * from './core/fresh-bytes.js';
 export * from './core/contract/clock.js';
+export * from './core/contract/device.js';
 export * from './core/contract/event.js';
 export * from './core/contract/executor.js';
 export * from './core/contract/explanation.js';

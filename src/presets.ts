@@ -25,6 +25,13 @@ export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
     load: async () => (await import('../plugins/transport-virtio-serial/index.js')).default,
   },
   {
+    role: 'device',
+    name: 'guarded',
+    description:
+      'believes nothing that a guest sends: copied once, checked, own handles, ruled on, accounted for',
+    load: async () => (await import('../plugins/device-guarded/index.js')).default,
+  },
+  {
     role: 'verifier',
     name: 'structural',
     description:

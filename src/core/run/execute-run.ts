@@ -5,6 +5,7 @@ import { EventLoopTurns } from '../clock/event-loop-turns.js';
 import { MachineClock } from '../clock/machine-clock.js';
 import { VirtualClock } from '../clock/virtual-clock.js';
 import { CLOCK, VIRTUAL_CLOCK, type Clock } from '../contract/clock.js';
+import { DEVICE } from '../contract/device.js';
 import { EVENTS, type TimedEvent } from '../contract/event.js';
 import { FABRIC, type Deployment, type Measurements, type Presence } from '../contract/fabric.js';
 import type { Token } from '../contract/injection.js';
@@ -278,6 +279,7 @@ class RunExecution {
     for (const reference of plugins.policies) policies.push(await this.#instance(reference, POLICY));
     this.#scope.bindValue(POLICY_CHAIN, policies);
     this.#scope.bindValue(TRANSPORT, await this.#instance(plugins.transport, TRANSPORT));
+    const device = await this.#instance(plugins.device, DEVICE);
     const turns = new EventLoopTurns(signal);
     return {
       clock,
@@ -285,6 +287,7 @@ class RunExecution {
       random,
       objects,
       parties,
+      device,
       verification: judging('host'),
       ownVerification: { guest: judging('guest'), host: judging('host') },
       policies,
