@@ -32,6 +32,13 @@ export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
     load: async () => (await import('../plugins/device-guarded/index.js')).default,
   },
   {
+    role: 'device',
+    name: 'rfc-2019-naive',
+    description:
+      "RFC 2019's handler with its ten defects, in a pretend process: for seeing attacks succeed, never for use",
+    load: async () => (await import('../plugins/device-rfc-2019-naive/index.js')).default,
+  },
+  {
     role: 'verifier',
     name: 'structural',
     description:
