@@ -355,7 +355,7 @@ describe('plugins from elsewhere', () => {
   }
 
   it.each([
-    ['an API version of the past', "api: '^1'", 'it was written for plugin API ^1, this is 2.0.0'],
+    ['an API version of the past', "api: '^1'", 'it was written for plugin API ^1, this is 2.1.0'],
     ['another role', "role: 'verifier'", 'it implements the role verifier'],
   ])('%s is refused with the reason', async (_, change, reason) => {
     const place = join(folder, 'refused');
@@ -437,6 +437,7 @@ describe('plan and plugins', () => {
     const { out } = await xdpbed('plugins', 'list', '--format', 'json');
     const roles = new Set((JSON.parse(out) as { role: string }[]).map((plugin) => plugin.role));
     expect([...roles].sort()).toEqual([
+      'device',
       'executor',
       'fabric',
       'map-backend',

@@ -46,6 +46,7 @@ function describeRun({ plan, plugins, objects }: RunSpec): object {
     plugins: {
       fabric: use(plugins.fabric),
       transport: use(plugins.transport),
+      device: use(plugins.device),
       verifier: { rule: plugins.verifiers.rule, of: plugins.verifiers.of.map(use) },
       executor: use(plugins.executor),
       'map-backend': use(plugins.mapBackend),

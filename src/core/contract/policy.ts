@@ -13,6 +13,16 @@ export interface Policy {
   rule(request: PolicyRequest): Ruling;
 }
 
+/** A policy and its place in the chain. */
+export interface ChainedPolicy extends Policy {
+  /** It rules and is recorded; what it denies is not denied. */
+  readonly dryRun?: boolean | undefined;
+  /** When it denies, those behind it are not asked (chain mode `first-deny`). */
+  readonly endsChain?: boolean | undefined;
+  /** Path of its config in the testbed, e.g. `policies.1.config`. */
+  readonly configPath?: string | undefined;
+}
+
 /**
  * How a chain goes on after a deny: every policy rules on every request, so that the rulings show all that stands in
  * the way (`all-report`); or those behind the first that denied are not asked (`first-deny`).

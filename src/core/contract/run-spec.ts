@@ -47,6 +47,7 @@ export interface PartyPlugins {
 export interface RunPlugins extends PartyPlugins {
   readonly fabric: PluginReference;
   readonly transport: PluginReference;
+  readonly device: PluginReference;
   /** On a fabric that puts programs into places of its own (`Plugin.host`). */
   readonly host?: PartyPlugins | undefined;
   /** In the order of the testbed. */

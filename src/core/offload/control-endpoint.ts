@@ -12,8 +12,10 @@ import {
   VIRTIO_NET_OK,
 } from '../../virtio/index.js';
 import { messageOf } from '../diagnostic.js';
+import type { DeviceEvents } from '../contract/device.js';
 import type { LoadedProgram } from '../contract/executor.js';
-import type { AuditRecord, RulingRecord } from '../contract/result.js';
+import type { HostUsage } from '../contract/policy.js';
+import type { AuditRecord } from '../contract/result.js';
 import { GuestBpf, type GuestBpfLimits, type GuestBpfOptions } from './guest-bpf.js';
 import {
   DEFAULT_REQUEST_LIMITS,
@@ -31,12 +33,6 @@ export interface EndpointLimits extends RequestLimits, GuestBpfLimits {
 }
 
 export const DEFAULT_MAX_PENDING_COMMANDS = 256;
-
-/** Where a device reports what it decided. */
-export interface DeviceEvents {
-  ruling(record: RulingRecord): void;
-  audit(record: AuditRecord): void;
-}
 
 export interface ControlEndpointOptions extends Omit<GuestBpfOptions, 'limits' | 'onRuling' | 'onFailure'> {
   readonly events: DeviceEvents;
@@ -130,6 +126,11 @@ export class ControlEndpoint {
   /** Objects that the host holds for this guest, those included that only a program keeps alive. */
   get objectCount(): number {
     return this.#bpf.objectCount;
+  }
+
+  /** What those objects are charged for, added up anew and not read off the account. */
+  get usage(): HostUsage {
+    return this.#bpf.usage;
   }
 
   get statistics(): DeviceStatistics {

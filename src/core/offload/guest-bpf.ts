@@ -19,19 +19,19 @@ import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import { DEFAULT_INSN_LIMIT } from '../../bpf/runtime/insn-budget.js';
 import { messageOf } from '../diagnostic.js';
 import type { Clock } from '../contract/clock.js';
+import type { Charge, HostAccounts } from '../contract/device.js';
 import type { LoadedProgram } from '../contract/executor.js';
 import type { Attachment, HookPlace } from '../contract/hook-place.js';
 import type { Party } from '../contract/party.js';
-import type { PolicyRequest } from '../contract/policy.js';
+import type { ChainedPolicy, HostUsage, PolicyRequest } from '../contract/policy.js';
 import type { RulingRecord } from '../contract/result.js';
 import type { ProgramProperties } from '../contract/verifier.js';
 import { explainMapRefusal } from './map-refusal.js';
 import { ObjectTable, type MapObject, type MapReference, type ProgramObject } from './object-table.js';
-import { ruleByChain, type ChainedPolicy } from './policy-chain.js';
+import { ruleByChain } from './policy-chain.js';
 import { translateHandles } from './program-handles.js';
 import { summarizeProgram } from './program-summary.js';
 import type { BpfRequest, CreateMap, SetOffload } from './protocol/control-protocol.js';
-import type { Charge, QuotaAccounts } from './quota-accounts.js';
 import { DONE, failed, malformed, rejected, unsupported, type Outcome, type Refusal } from './refusal.js';
 
 export interface GuestBpfLimits {
@@ -53,7 +53,7 @@ export interface GuestBpfOptions {
   /** The host on behalf of this guest. Two guests never share a party. */
   readonly party: Party;
   readonly policies: readonly ChainedPolicy[];
-  readonly accounts: QuotaAccounts;
+  readonly accounts: HostAccounts;
   /** Where what is offloaded runs: in front of the guest, on all queues of the nic. */
   readonly place: HookPlace;
   readonly clock: Clock;
@@ -122,6 +122,11 @@ export class GuestBpf {
   /** Objects that the host holds, those included that only a program keeps alive. */
   get objectCount(): number {
     return this.#objects.size;
+  }
+
+  /** What those objects are charged for, added up anew. */
+  get usage(): HostUsage {
+    return this.#objects.usage;
   }
 
   handle(request: BpfRequest, context: CommandContext): Outcome | Promise<Outcome> {

@@ -1,9 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { Value } from '@sinclair/typebox/value';
 import { policyRequests } from '../../conformance/policy/index.js';
-import { MAX_BREACHES, type Breach, type Policy, type PolicyRequest } from '../contract/policy.js';
+import {
+  MAX_BREACHES,
+  type Breach,
+  type ChainedPolicy,
+  type Policy,
+  type PolicyRequest,
+} from '../contract/policy.js';
 import { RulingRecord } from '../contract/result.js';
-import { chained, ruleByChain, type ChainedPolicy, type ChainRuling } from './policy-chain.js';
+import { chained, ruleByChain, type ChainRuling } from './policy-chain.js';
 
 const REQUEST: PolicyRequest = { ...policyRequests()[0]!, id: 7, time: 1_000, guest: 'alice', nic: 'eth1' };
 

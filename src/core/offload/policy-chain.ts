@@ -1,16 +1,6 @@
 import { messageOf } from '../diagnostic.js';
-import { MAX_BREACHES, type Policy, type PolicyRequest } from '../contract/policy.js';
+import { MAX_BREACHES, type ChainedPolicy, type Policy, type PolicyRequest } from '../contract/policy.js';
 import type { BreachRecord, RulingRecord } from '../contract/result.js';
-
-/** A policy and its place in the chain. */
-export interface ChainedPolicy extends Policy {
-  /** It rules and is recorded; what it denies is not denied. */
-  readonly dryRun?: boolean | undefined;
-  /** When it denies, those behind it are not asked (chain mode `first-deny`). */
-  readonly endsChain?: boolean | undefined;
-  /** Path of its config in the testbed, e.g. `policies.1.config`. */
-  readonly configPath?: string | undefined;
-}
 
 /** Puts a policy into a chain; it keeps whatever state it has. */
 export function chained(policy: Policy, place: Omit<ChainedPolicy, keyof Policy>): ChainedPolicy {

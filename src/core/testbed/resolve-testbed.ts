@@ -291,6 +291,7 @@ class Resolver {
     }
     const host = fabric === undefined ? undefined : await this.#chooseForHost(fabric);
     const transport = await this.#chooseOf(parts, 'transport', ['plugins', 'transport']);
+    const device = await this.#chooseOf(parts, 'device', ['plugins', 'device']);
     const executor = await this.#chooseOf(parts, 'executor', ['plugins', 'executor']);
     const mapBackend = await this.#chooseOf(parts, 'map-backend', ['plugins', 'map-backend']);
     const workload = await this.#chooseOf(parts, 'workload', ['workload']);
@@ -304,6 +305,7 @@ class Resolver {
       this.problems.count > 0 ||
       fabric === undefined ||
       transport === undefined ||
+      device === undefined ||
       executor === undefined ||
       mapBackend === undefined ||
       workload === undefined ||
@@ -326,6 +328,7 @@ class Resolver {
       plugins: {
         fabric: fabric.reference,
         transport: host?.transport?.reference ?? transport.reference,
+        device: device.reference,
         executor: executor.reference,
         mapBackend: mapBackend.reference,
         verifiers: { rule: verifiers.rule, of: verifiers.choices.map(({ reference }) => reference) },

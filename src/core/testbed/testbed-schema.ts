@@ -600,6 +600,10 @@ export const TestbedSchema = Type.Object(
           default: { use: 'virtqueue' },
           description: 'carries control commands and frames between driver and device',
         }),
+        device: Use({
+          default: { use: 'guarded' },
+          description: 'answers the guests’ control commands on the host',
+        }),
         verifier: Type.Object(VerifierUse.properties, { ...VERIFIER_USE, default: { use: 'abstract' } }),
         executor: Use({ default: { use: 'interpreter' }, description: 'runs programs on packets' }),
         'map-backend': Use({ default: { use: 'memory' }, description: 'creates and serves maps' }),
