@@ -6,6 +6,7 @@
 export * from './core/diagnostic.js';
 export * from './core/fresh-bytes.js';
 export * from './core/contract/clock.js';
+export * from './core/contract/device.js';
 export * from './core/contract/event.js';
 export * from './core/contract/executor.js';
 export * from './core/contract/explanation.js';
@@ -56,6 +57,7 @@ export { exchangeChange, exchangeFigure, referenceChange } from './core/measurem
 export { firstFrames, framesFor, framesForEach, uniformFrame } from './core/measurement/measured-frames.js';
 export { measuredNics, type MeasuredNic } from './core/measurement/measured-nics.js';
 export { median, spread } from './core/measurement/spread.js';
+export { translateHandles } from './core/offload/program-handles.js';
 export { ProgramHook } from './core/offload/program-hook.js';
 export type { ProgramOutcome } from './core/offload/program-hook.js';
 export { resolveRedirect } from './core/offload/redirect-target.js';
@@ -72,3 +74,4 @@ export type { BpfReply, BpfRequest, ControlProtocol } from './core/offload/proto
 export { RFC_2019 } from './core/offload/protocol/rfc-2019/rfc-2019.js';
 export { QuotaAccounts } from './core/offload/quota-accounts.js';
 export { selectProgram } from './core/offload/select-program.js';
+export { standardCommand } from './core/offload/standard-commands.js';

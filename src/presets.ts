@@ -25,6 +25,20 @@ export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
     load: async () => (await import('../plugins/transport-virtio-serial/index.js')).default,
   },
   {
+    role: 'device',
+    name: 'guarded',
+    description:
+      'believes nothing that a guest sends: copied once, checked, own handles, ruled on, accounted for',
+    load: async () => (await import('../plugins/device-guarded/index.js')).default,
+  },
+  {
+    role: 'device',
+    name: 'rfc-2019-naive',
+    description:
+      "RFC 2019's handler with its ten defects, in a pretend process: for seeing attacks succeed, never for use",
+    load: async () => (await import('../plugins/device-rfc-2019-naive/index.js')).default,
+  },
+  {
     role: 'verifier',
     name: 'structural',
     description:

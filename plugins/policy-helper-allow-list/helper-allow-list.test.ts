@@ -16,6 +16,7 @@ function load(...names: string[]): PolicyRequest {
     id: 1,
     time: 0,
     guest: 'g',
+    nic: 'eth0',
     usage: NO_USAGE,
     totalUsage: NO_USAGE,
     operation: 'program-load',
@@ -43,6 +44,7 @@ describe('helper-allow-list', () => {
     expect(new HelperAllowList(DEFAULTS).rule(load('bpf_map_lookup_elem', 'bpf_fib_lookup'))).toEqual({
       ruling: 'deny',
       reason: "bpf_fib_lookup is not on the list (reads the host's routing and neighbour tables)",
+      breaches: [{ rule: 'helpers', asked: ['bpf_fib_lookup'], at: ['allow'] }],
     });
   });
 

@@ -77,7 +77,13 @@ export class HelperAllowList implements Policy {
 
   #ruleOn(helpers: readonly number[]): Ruling {
     const denied = helpers.filter((helper) => !this.#allowed.has(helper));
-    if (denied.length > 0) return { ruling: 'deny', reason: denied.map(describe).join('; ') };
+    if (denied.length > 0) {
+      return {
+        ruling: 'deny',
+        reason: denied.map(describe).join('; '),
+        breaches: [{ rule: 'helpers', asked: denied.map(helperName), at: ['allow'] }],
+      };
+    }
     return {
       ruling: 'allow',
       reason: helpers.length === 0 ? 'calls no helper' : 'calls only helpers that are on the list',

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { policyConformance } from '../../src/conformance/policy/index.js';
-import type { PolicyRequest } from '../../src/core/contract/policy.js';
+import type { Breach, PolicyRequest } from '../../src/core/contract/policy.js';
 import type { ProgramProperties } from '../../src/core/contract/verifier.js';
 import { NO_USAGE } from '../../src/core/offload/quota-accounts.js';
 import { PluginRegistry } from '../../src/core/plugin/plugin-registry.js';
@@ -27,6 +27,7 @@ function attach(properties: ProgramProperties | undefined): PolicyRequest {
     id: 1,
     time: 0,
     guest: 'g',
+    nic: 'eth0',
     usage: NO_USAGE,
     totalUsage: NO_USAGE,
     operation: 'program-attach',
@@ -46,16 +47,45 @@ describe('program-limits', () => {
     });
   });
 
-  it.each<[Partial<ProgramLimitsConfig>, string]>([
-    [{ verdicts: ['XDP_PASS', 'XDP_DROP'] }, 'it may return XDP_TX'],
-    [{ helpers: ['bpf_ktime_get_ns'] }, 'it calls bpf_map_lookup_elem'],
-    [{ 'map-types': ['BPF_MAP_TYPE_HASH'] }, 'it uses BPF_MAP_TYPE_ARRAY'],
-    [{ 'write-packet': false }, 'it writes the packet'],
-    [{ 'insns-per-packet': 99 }, '100 insns for a packet exceed the limit of 99'],
-    [{ stack: 63 }, '64 bytes of stack exceed the limit of 63'],
-    [{ stack: 63, 'write-packet': false }, 'it writes the packet; 64 bytes of stack exceed the limit of 63'],
-  ])('%j denies: %s', (config, reason) => {
-    expect(limits(config).rule(attach(PROPERTIES))).toEqual({ ruling: 'deny', reason });
+  it.each<[Partial<ProgramLimitsConfig>, string, Breach[]]>([
+    [
+      { verdicts: ['XDP_PASS', 'XDP_DROP'] },
+      'it may return XDP_TX',
+      [{ rule: 'verdicts', limit: ['XDP_PASS', 'XDP_DROP'], asked: ['XDP_TX'], at: ['verdicts'] }],
+    ],
+    [
+      { helpers: ['bpf_ktime_get_ns'] },
+      'it calls bpf_map_lookup_elem',
+      [{ rule: 'helpers', limit: ['bpf_ktime_get_ns'], asked: ['bpf_map_lookup_elem'], at: ['helpers'] }],
+    ],
+    [
+      { 'map-types': ['BPF_MAP_TYPE_HASH'] },
+      'it uses BPF_MAP_TYPE_ARRAY',
+      [
+        {
+          rule: 'map-types',
+          limit: ['BPF_MAP_TYPE_HASH'],
+          asked: ['BPF_MAP_TYPE_ARRAY'],
+          at: ['map-types'],
+        },
+      ],
+    ],
+    [{ 'write-packet': false }, 'it writes the packet', [{ rule: 'write-packet', at: ['write-packet'] }]],
+    [
+      { 'insns-per-packet': 99 },
+      '100 insns for a packet exceed the limit of 99',
+      [{ rule: 'insns-per-packet', limit: 99, asked: 100, at: ['insns-per-packet'] }],
+    ],
+    [
+      { stack: 63, 'write-packet': false },
+      'it writes the packet; 64 bytes of stack exceed the limit of 63',
+      [
+        { rule: 'write-packet', at: ['write-packet'] },
+        { rule: 'stack', limit: 63, asked: 64, at: ['stack'] },
+      ],
+    ],
+  ])('%j denies: %s', (config, reason, breaches) => {
+    expect(limits(config).rule(attach(PROPERTIES))).toEqual({ ruling: 'deny', reason, breaches });
   });
 
   it.each<Partial<ProgramLimitsConfig>>([
@@ -91,6 +121,7 @@ guests:
     ]);
     expect(runs[0]!.rulings.find((ruling) => ruling.ruling === 'deny')).toMatchObject({
       guest: 'g1',
+      nic: 'eth0',
       operation: 'program-attach',
       policy: 'program-limits',
       reason: 'it may return XDP_TX',

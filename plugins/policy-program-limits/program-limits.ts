@@ -1,5 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox';
-import type { Policy, PolicyRequest, Ruling } from '../../src/core/contract/policy.js';
+import type { Breach, Policy, PolicyRequest, Ruling } from '../../src/core/contract/policy.js';
 import type { ProgramProperties } from '../../src/core/contract/verifier.js';
 import { BPF_MAP_TYPE, mapTypeName, type MapTypeName } from '../../src/bpf/map-spec.js';
 import { HELPER_NAMES, helperName } from '../../src/bpf/helper-ids.js';
@@ -62,33 +62,40 @@ export class ProgramLimits implements Policy {
       return { ruling: 'deny', reason: 'the verifier does not say what the program is able to do' };
     }
     const problems = this.#problems(request.properties);
-    return problems.length === 0
-      ? { ruling: 'allow', reason: 'within every limit' }
-      : { ruling: 'deny', reason: problems.join('; ') };
+    if (problems.length === 0) return { ruling: 'allow', reason: 'within every limit' };
+    return {
+      ruling: 'deny',
+      reason: problems.map(({ text }) => text).join('; '),
+      breaches: problems.map(({ breach }) => ({ ...breach, at: [breach.rule] })),
+    };
   }
 
-  #problems(properties: ProgramProperties): string[] {
+  #problems(properties: ProgramProperties): { readonly text: string; readonly breach: Breach }[] {
     const { config } = this;
-    const problems: string[] = [];
-    const verdicts = beyond(properties.verdicts, config.verdicts);
-    if (verdicts.length > 0) problems.push(`it may return ${verdicts.join(', ')}`);
-    const helpers = beyond(properties.helpers.map(helperName), config.helpers);
-    if (helpers.length > 0) problems.push(`it calls ${helpers.join(', ')}`);
-    const mapTypes = beyond(properties.mapTypes.map(mapTypeName), config['map-types']);
-    if (mapTypes.length > 0) problems.push(`it uses ${mapTypes.join(', ')}`);
-    if (properties.writesPacket && !config['write-packet']) problems.push('it writes the packet');
-    const insns = config['insns-per-packet'];
-    // What is not a number is no bound.
-    if (insns !== undefined && !(properties.worstCaseInsns <= insns)) {
-      problems.push(`${properties.worstCaseInsns} insns for a packet exceed the limit of ${insns}`);
+    const problems: { text: string; breach: Breach }[] = [];
+    const words = (rule: 'verdicts' | 'helpers' | 'map-types', found: readonly string[], what: string) => {
+      const limit: readonly string[] | undefined = config[rule];
+      const asked = limit === undefined ? [] : found.filter((word) => !limit.includes(word));
+      if (asked.length > 0)
+        problems.push({ text: `${what} ${asked.join(', ')}`, breach: { rule, limit, asked } });
+    };
+    words('verdicts', properties.verdicts, 'it may return');
+    words('helpers', properties.helpers.map(helperName), 'it calls');
+    words('map-types', properties.mapTypes.map(mapTypeName), 'it uses');
+    if (properties.writesPacket && !config['write-packet']) {
+      problems.push({ text: 'it writes the packet', breach: { rule: 'write-packet' } });
     }
-    if (config.stack !== undefined && properties.stackBytes > config.stack) {
-      problems.push(`${properties.stackBytes} bytes of stack exceed the limit of ${config.stack}`);
-    }
+    const number = (rule: 'insns-per-packet' | 'stack', asked: number, what: string) => {
+      const limit = config[rule];
+      // What is not a number is no bound.
+      if (limit === undefined || asked <= limit) return;
+      problems.push({
+        text: `${asked} ${what} exceed the limit of ${limit}`,
+        breach: { rule, limit, asked },
+      });
+    };
+    number('insns-per-packet', properties.worstCaseInsns, 'insns for a packet');
+    number('stack', properties.stackBytes, 'bytes of stack');
     return problems;
   }
-}
-
-function beyond(found: readonly string[], allowed: readonly string[] | undefined): string[] {
-  return allowed === undefined ? [] : found.filter((word) => !allowed.includes(word));
 }

@@ -19,6 +19,7 @@ function create(
     id: 1,
     time: 0,
     guest: 'g',
+    nic: 'eth0',
     usage: { ...NO_USAGE, ...usage },
     totalUsage: { ...NO_USAGE, ...total },
     operation: 'map-create',
@@ -30,7 +31,16 @@ function create(
 function load(insnCount: number, usage: Partial<HostUsage> = {}): PolicyRequest {
   const whole = { ...NO_USAGE, ...usage };
   const program = { insnCount, helpers: [], mapTypes: [], gplCompatible: true };
-  return { id: 1, time: 0, guest: 'g', usage: whole, totalUsage: whole, operation: 'program-load', program };
+  return {
+    id: 1,
+    time: 0,
+    guest: 'g',
+    nic: 'eth0',
+    usage: whole,
+    totalUsage: whole,
+    operation: 'program-load',
+    program,
+  };
 }
 
 policyConformance('quota', () => new Quota(withDefaults({})));
@@ -50,6 +60,7 @@ describe('quota', () => {
     expect(quota.rule(create({ maps: 2 }))).toEqual({
       ruling: 'deny',
       reason: '3 maps of guest g exceed the quota of 2',
+      breaches: [{ rule: 'per-guest.maps', limit: 2, asked: 1, held: 2, at: ['per-guest', 'maps'] }],
     });
   });
 
@@ -59,6 +70,10 @@ describe('quota', () => {
       ruling: 'deny',
       reason:
         '100 map entries of guest g exceed the quota of 99; 1000 bytes of map memory of all guests exceed the quota of 999',
+      breaches: [
+        { rule: 'per-guest.entries', limit: 99, asked: 100, held: 0, at: ['per-guest', 'entries'] },
+        { rule: 'total.map-memory', limit: 999, asked: 1000, held: 0, at: ['total', 'map-memory'] },
+      ],
     });
   });
 
@@ -75,7 +90,11 @@ describe('quota', () => {
   it('limits programs: how many, how long each, how long together', () => {
     const quota = new Quota(withDefaults({ 'per-guest': { programs: 1, insns: 5000 } }));
     expect(quota.rule(load(4096)).ruling).toBe('allow');
-    expect(quota.rule(load(4097)).reason).toBe('4097 insns exceed the quota of 4096 for one program');
+    expect(quota.rule(load(4097))).toEqual({
+      ruling: 'deny',
+      reason: '4097 insns exceed the quota of 4096 for one program',
+      breaches: [{ rule: 'insns-per-program', limit: 4096, asked: 4097, at: ['insns-per-program'] }],
+    });
     expect(quota.rule(load(10, { programs: 1 })).reason).toContain(
       '2 programs of guest g exceed the quota of 1',
     );

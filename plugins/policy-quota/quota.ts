@@ -1,5 +1,5 @@
 import { Type, type Static, type TObject, type TInteger } from '@sinclair/typebox';
-import type { HostUsage, Policy, PolicyRequest, Ruling } from '../../src/core/contract/policy.js';
+import type { Breach, HostUsage, Policy, PolicyRequest, Ruling } from '../../src/core/contract/policy.js';
 
 type LimitName = 'maps' | 'map-memory' | 'entries' | 'programs' | 'insns' | 'btf-memory';
 
@@ -114,6 +114,7 @@ export class Quota implements Policy {
           return {
             ruling: 'deny',
             reason: `${insnCount} insns exceed the quota of ${limit} for one program`,
+            breaches: [{ rule: 'insns-per-program', limit, asked: insnCount, at: ['insns-per-program'] }],
           };
         }
         return this.#ruleOnCost(request, { programs: 1, insns: insnCount });
@@ -135,32 +136,41 @@ export class Quota implements Policy {
   }
 
   #ruleOnCost(request: PolicyRequest, cost: Partial<HostUsage>): Ruling {
-    const problems = [
-      ...exceeded(request.usage, cost, this.config['per-guest'], `guest ${request.guest}`),
-      ...exceeded(request.totalUsage, cost, this.config.total, 'all guests'),
+    const { config } = this;
+    const exceeded = [
+      ...exceededLimits(request.usage, cost, 'per-guest', config['per-guest'], `guest ${request.guest}`),
+      ...exceededLimits(request.totalUsage, cost, 'total', config.total, 'all guests'),
     ];
-    return problems.length === 0
-      ? { ruling: 'allow', reason: 'within every limit' }
-      : { ruling: 'deny', reason: problems.join('; ') };
+    if (exceeded.length === 0) return { ruling: 'allow', reason: 'within every limit' };
+    return {
+      ruling: 'deny',
+      reason: exceeded.map(({ text }) => text).join('; '),
+      breaches: exceeded.map(({ breach }) => breach),
+    };
   }
 }
 
-function exceeded(
+/** @param section of the config, which the limits are those of. */
+function exceededLimits(
   usage: HostUsage,
   cost: Partial<HostUsage>,
-  limit: Readonly<Record<LimitName, number>>,
+  section: string,
+  limits: Readonly<Record<LimitName, number>>,
   holder: string,
-): string[] {
-  const problems: string[] = [];
-  for (const name of LIMIT_NAMES) {
+): { readonly text: string; readonly breach: Breach }[] {
+  return LIMIT_NAMES.flatMap((name) => {
     const { usage: key, unit } = LIMITS[name];
-    const more = cost[key];
-    if (more === undefined) continue;
-    const after = usage[key] + more;
+    const asked = cost[key];
+    if (asked === undefined) return [];
+    const held = usage[key];
+    const limit = limits[name];
     // Written so that a cost that is no number is over every limit.
-    if (!(after <= limit[name])) {
-      problems.push(`${after} ${unit} of ${holder} exceed the quota of ${limit[name]}`);
-    }
-  }
-  return problems;
+    if (held + asked <= limit) return [];
+    return [
+      {
+        text: `${held + asked} ${unit} of ${holder} exceed the quota of ${limit}`,
+        breach: { rule: `${section}.${name}`, limit, asked, held, at: [section, name] },
+      },
+    ];
+  });
 }

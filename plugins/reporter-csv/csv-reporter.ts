@@ -92,6 +92,7 @@ const COLUMNS: readonly Column[] = [
     exchanges.map((exchange) => `${exchangeName(exchange)}=${exchangeFigure(exchange) ?? ''}`).join(' '),
   ),
   ofResult('rates.total', ({ totalRate }) => totalRate?.framesPerSecond.median ?? ''),
+  ofResult('rulings.would-deny', (run) => sumRulings(run).wouldDeny),
 ];
 
 /** Of each failure of a run, nearly always one; a table has no use for the line breaks of a long message. */

@@ -124,9 +124,13 @@ function control(run: RunResult): readonly Line[] {
 }
 
 function rulings(run: RunResult): readonly Line[] {
-  const { allow, deny } = sumRulings(run);
-  if (allow + deny === 0) return NOTHING;
-  return [{ text: `${allow} allow` }, { text: `${deny} deny`, tone: deny > 0 ? 'bad' : undefined }];
+  const { allow, deny, wouldDeny } = sumRulings(run);
+  if (allow + deny + wouldDeny === 0) return NOTHING;
+  return [
+    { text: `${allow} allow` },
+    { text: `${deny} deny`, tone: deny > 0 ? 'bad' : undefined },
+    ...(wouldDeny > 0 ? [{ text: `${wouldDeny} would deny` }] : []),
+  ];
 }
 
 function shorten(text: string): string {

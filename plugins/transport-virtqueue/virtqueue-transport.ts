@@ -26,6 +26,10 @@ export class VirtqueueChannel implements ControlChannel {
         const stop = link.serve(handler);
         return async () => stop();
       },
+      serveUnguarded: async (handler) => {
+        const stop = link.serveUnguarded(handler);
+        return async () => stop();
+      },
     };
   }
 

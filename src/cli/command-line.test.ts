@@ -224,11 +224,15 @@ describe('plugins from elsewhere', () => {
     const denied = result.runs.flatMap((run) => run.rulings).filter((ruling) => ruling.ruling === 'deny');
     expect(denied).toEqual([
       {
+        request: 1,
+        time: 0,
         guest: 'guest0',
+        nic: 'eth0',
         operation: 'map-create',
         policy: 'max-value-size',
         ruling: 'deny',
         reason: 'values of 8 bytes exceed the limit of 4',
+        breaches: [{ rule: 'bytes', limit: 4, asked: 8, path: 'policies.0.config.bytes' }],
         count: 1,
       },
     ]);
@@ -351,7 +355,7 @@ describe('plugins from elsewhere', () => {
   }
 
   it.each([
-    ['an API version of the past', "api: '^1'", 'it was written for plugin API ^1, this is 2.0.0'],
+    ['an API version of the past', "api: '^1'", 'it was written for plugin API ^1, this is 2.1.0'],
     ['another role', "role: 'verifier'", 'it implements the role verifier'],
   ])('%s is refused with the reason', async (_, change, reason) => {
     const place = join(folder, 'refused');
@@ -433,6 +437,7 @@ describe('plan and plugins', () => {
     const { out } = await xdpbed('plugins', 'list', '--format', 'json');
     const roles = new Set((JSON.parse(out) as { role: string }[]).map((plugin) => plugin.role));
     expect([...roles].sort()).toEqual([
+      'device',
       'executor',
       'fabric',
       'map-backend',

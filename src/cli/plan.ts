@@ -46,6 +46,7 @@ function describeRun({ plan, plugins, objects }: RunSpec): object {
     plugins: {
       fabric: use(plugins.fabric),
       transport: use(plugins.transport),
+      device: use(plugins.device),
       verifier: { rule: plugins.verifiers.rule, of: plugins.verifiers.of.map(use) },
       executor: use(plugins.executor),
       'map-backend': use(plugins.mapBackend),
@@ -59,7 +60,10 @@ function describeRun({ plan, plugins, objects }: RunSpec): object {
             },
           }),
     },
-    policies: plugins.policies.map(use),
+    policies: plugins.policies.map((policy) =>
+      policy.dryRun === true ? { ...use(policy), 'dry-run': true } : use(policy),
+    ),
+    'policy-chain': plugins.policyChain ?? 'all-report',
     workload: use(plugins.workload),
   };
 }

@@ -10,6 +10,7 @@ import { runTestbed } from '../core/run/run-testbed.js';
 import { choosePlugin, type PluginChoice } from '../core/testbed/choose-plugin.js';
 import { loadTestbed, type ResolvedTestbed } from '../core/testbed/resolve-testbed.js';
 import { VERSION } from '../version.js';
+import { AuditFile } from './audit-file.js';
 import type { CliContext } from './cli-context.js';
 import { Progress } from './progress.js';
 import { reportError } from './terminal.js';
@@ -18,6 +19,8 @@ import { toResolveOptions, type TestbedOptions } from './testbed-options.js';
 interface RunOptions extends TestbedOptions {
   readonly format?: string;
   readonly bail?: boolean;
+  /** Path of the file for rulings and audit records. */
+  readonly audit?: string;
 }
 
 /** `xdpbed run`: brings a testbed up, drives its traffic, checks it and reports. */
@@ -29,30 +32,41 @@ export async function run(context: CliContext, file: string, options: RunOptions
       : await choosePlugin(context.registry, 'reporter', options.format, process.cwd());
   const lifecycle = new LifecycleManager(PHASE_TIMEOUT_MS, context.interruption());
   const instances = new PluginInstances(new Scope('reporter'), lifecycle);
+  const audit = options.audit === undefined ? undefined : new AuditFile(options.audit);
   try {
     const reporter = await instances.instantiate(choice, REPORTER);
-    const { result, text } = await runAndReport(testbed, reporter, pluginName(choice), context, options);
+    const told = { reporter, name: pluginName(choice), audit };
+    const { result, text } = await runAndReport(testbed, told, context, options);
     context.terminal.out(text);
     return exitCodeOf(result);
   } finally {
+    audit?.close();
     await lifecycle.stop();
   }
 }
 
+/** Who is told of a run. */
+interface Audience {
+  readonly reporter: Reporter;
+  /** The reporter's, as messages call it. */
+  readonly name: string;
+  readonly audit: AuditFile | undefined;
+}
+
 async function runAndReport(
   testbed: ResolvedTestbed,
-  reporter: Reporter,
-  name: string,
+  { reporter, name, audit }: Audience,
   { terminal, interruption }: CliContext,
   { bail }: RunOptions,
 ): Promise<{ result: ResultDocument; text: string }> {
   const progress = new Progress(terminal);
-  // A reporter that throws must not look like a failure of whatever was under way: it is told of at the end.
+  // Who throws here must not look like a failure of whatever was under way: it is told of at the end.
   const failures: XdpbedError[] = [];
   const onEvent = (event: StreamEvent): void => {
     if (event.event === 'run-started') progress.say(`run ${event.index + 1} of ${event.of}: ${event.run}`);
     if (failures.length > 0) return;
     try {
+      audit?.onEvent(event);
       const line = reporter.onEvent?.(event);
       if (line !== undefined) terminal.out(`${line}\n`);
     } catch (error) {

@@ -15,6 +15,10 @@ export function addVerbs(program: Command, context: CliContext): void {
       'render the result with this reporter: table, json, ndjson, … (default: the testbed’s)',
     )
     .option('--bail', 'start no run after one that failed')
+    .option(
+      '--audit <file>',
+      'write each ruling of a policy and each command that was refused into this file, as NDJSON',
+    )
     .action(context.verb(async () => (await import('./run.js')).run));
   addTestbedOptions(program.command('validate'))
     .description('check a testbed file and everything it names; starts nothing')

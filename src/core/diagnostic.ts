@@ -22,6 +22,7 @@ export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 export const DIAGNOSTIC_CODES = {
   usage: { exit: EXIT.BAD_INPUT, title: 'the command line is wrong' },
   'file-unreadable': { exit: EXIT.BAD_INPUT, title: 'a file that was named cannot be read' },
+  'file-unwritable': { exit: EXIT.BAD_INPUT, title: 'a file that was named cannot be written' },
   'testbed-invalid': { exit: EXIT.BAD_INPUT, title: 'the testbed file has one or more problems' },
   'object-invalid': { exit: EXIT.BAD_INPUT, title: 'an ELF object is malformed or truncated' },
   'object-unsupported': {

@@ -28,6 +28,11 @@ export class GuestMemory {
   /** Bytes. */
   readonly size: number;
   readonly #bytes: Uint8Array;
+  /**
+   * Called when bytes have been copied out: what a hostile guest's other CPU does in the instant between two reads, tests do
+   * here. Nobody else sets it.
+   */
+  afterRead: ((address: number, length: number) => void) | undefined;
 
   /**
    * @param backing size in bytes of a fresh zeroed region, or the bytes that are to be the region
@@ -72,6 +77,7 @@ export class GuestMemory {
     // Not `Uint8Array.prototype.slice` of the backing: a Buffer's slice is a view, not a copy.
     const copy = freshBytes(length);
     copy.set(this.#bytes.subarray(offset, offset + length));
+    this.afterRead?.(Number(address), length);
     return copy;
   }
 
@@ -88,6 +94,7 @@ export class GuestMemory {
     if (at < 0 || length > target.length - at || !this.contains(address, length)) return false;
     const offset = Number(address) - this.base;
     target.set(this.#bytes.subarray(offset, offset + length), at);
+    this.afterRead?.(Number(address), length);
     return true;
   }
 

@@ -13,6 +13,7 @@ export * from './features.js';
 export { GuestAllocator, GuestMemory } from './guest-memory.js';
 export * from './net-link/control-link.js';
 export * from './net-link/net-link.js';
+export { UnguardedControlChain } from './net-link/unguarded-control-chain.js';
 export * from './net-config.js';
 export * from './net-header.js';
 export * from './queue-format.js';

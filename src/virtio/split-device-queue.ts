@@ -34,7 +34,7 @@ import {
 } from './split-layout.js';
 import type { DriverViolation, DriverViolationReason } from './violation.js';
 import { StateReader } from './state-reader.js';
-import type { DeviceQueue, PopResult, QueueState } from './virtqueue.js';
+import type { BufferPart, DeviceQueue, PopResult, QueueState } from './virtqueue.js';
 
 /** What a device takes in one chain unless it says otherwise: a 64 KiB GSO frame many times over. */
 export const DEFAULT_MAX_CHAIN_BYTES = 1 << 20;
@@ -77,6 +77,8 @@ export class SplitDeviceQueue implements DeviceQueue {
   readonly #addressLow: Uint32Array;
   readonly #length: Uint32Array;
   readonly #writable: Uint8Array;
+  /** Of these, the device-readable ones, which come first. */
+  #readableCount = 0;
 
   /**
    * Opens a queue where the driver says it is.
@@ -157,6 +159,13 @@ export class SplitDeviceQueue implements DeviceQueue {
     this.#nextAvail = (this.#nextAvail + 1) & 0xffff;
     this.#updateAvailEvent();
     return taken;
+  }
+
+  readableParts(): BufferPart[] {
+    return Array.from({ length: this.#readableCount }, (_, i) => ({
+      address: addressOf(this.#addressHigh[i]!, this.#addressLow[i]!),
+      length: this.#length[i]!,
+    }));
   }
 
   unpop(chain: DescriptorChain): boolean {
@@ -384,6 +393,7 @@ export class SplitDeviceQueue implements DeviceQueue {
       }
     }
 
+    this.#readableCount = readableCount;
     const readable = readableBytes === 0 ? NOTHING : freshBytes(readableBytes);
     for (let i = 0, to = 0; i < readableCount; i++) {
       const length = this.#length[i]!;

@@ -112,6 +112,11 @@ export interface DeviceQueue {
   readonly violation: DriverViolation | undefined;
   /** Takes the next available chain: walks, checks and copies it once. */
   popChain(): PopResult;
+  /**
+   * Where the device-readable bytes of the chain that was popped last lie, for who looks at them in the guest's memory:
+   * what is read there may be another thing than what `popChain` copied. Absent where nobody can.
+   */
+  readableParts?(): BufferPart[];
   /** Gives back the chain that was popped last, unused; it will be popped again. `false`: it was not the last. */
   unpop(chain: DescriptorChain): boolean;
   /** Returns a chain to the driver. `false`: the queue does not hold it (any more, after a reset). */

@@ -12,9 +12,17 @@ class MaxValueSize {
   rule(request) {
     if (request.operation !== 'map-create') return { ruling: 'allow', reason: 'no map is created' };
     const { valueSize } = request.map;
-    return valueSize > this.bytes
-      ? { ruling: 'deny', reason: `values of ${valueSize} bytes exceed the limit of ${this.bytes}` }
-      : { ruling: 'allow', reason: `values of ${valueSize} bytes are within the limit of ${this.bytes}` };
+    if (valueSize <= this.bytes) {
+      return {
+        ruling: 'allow',
+        reason: `values of ${valueSize} bytes are within the limit of ${this.bytes}`,
+      };
+    }
+    return {
+      ruling: 'deny',
+      reason: `values of ${valueSize} bytes exceed the limit of ${this.bytes}`,
+      breaches: [{ rule: 'bytes', limit: this.bytes, asked: valueSize, at: ['bytes'] }],
+    };
   }
 }
 

@@ -38,7 +38,7 @@ export function policyRequests(): PolicyRequest[] {
     [EVERYTHING, EVERYTHING],
     [NOTHING, EVERYTHING],
   ] as const) {
-    const common = { id: requests.length + 1, time: 0, guest: 'guest0', usage, totalUsage };
+    const common = { id: requests.length + 1, time: 0, guest: 'guest0', nic: 'eth0', usage, totalUsage };
     for (const map of [SMALL_MAP, HOSTILE_MAP]) {
       for (const memoryBytes of [64, Number.MAX_VALUE, Infinity, NaN]) {
         requests.push({ ...common, operation: 'map-create', map, memoryBytes });

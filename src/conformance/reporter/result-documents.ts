@@ -70,7 +70,10 @@ export function exampleRun(id = 'redirect/xdp1/host', options: { guests?: number
     })),
     rulings: offloaded
       ? guests.map((guest) => ({
+          request: 1,
+          time: 0,
           guest,
+          nic: 'eth0',
           operation: 'map-create',
           policy: 'quota',
           ruling: 'allow',
@@ -104,16 +107,29 @@ export function refusedRun(id = 'redirect/xdp1/host'): RunResult {
     ],
     rulings: [
       {
+        request: 1,
+        time: 1500,
         guest: 'guest0',
+        nic: 'eth0',
         operation: 'program-load',
         policy: 'quota',
         ruling: 'deny',
         reason: denied,
+        breaches: [
+          {
+            rule: 'insns-per-program',
+            limit: 4096,
+            asked: 4097,
+            path: 'policies.0.config.insns-per-program',
+          },
+        ],
         count: 2,
       },
     ],
     audit: [
       {
+        request: 1,
+        time: 1500,
         guest: 'guest0',
         nic: 'eth0',
         command: 'EBPF_PROG/SET_OFFLOAD',
@@ -121,6 +137,7 @@ export function refusedRun(id = 'redirect/xdp1/host'): RunResult {
         reason: denied,
       },
       {
+        time: 0,
         guest: 'guest0',
         nic: 'eth0',
         command: 'EBPF_PROG/SET_OFFLOAD',

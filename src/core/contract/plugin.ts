@@ -5,6 +5,7 @@ import type { GuestKind, HookPoint, HostCase, RingAccess } from './plan.js';
 /** The extension points. A plugin implements exactly one. */
 export const ROLES = [
   'transport',
+  'device',
   'verifier',
   'executor',
   'map-backend',
@@ -16,7 +17,7 @@ export const ROLES = [
 export type Role = (typeof ROLES)[number];
 
 /** Version of the contracts in this folder. A plugin states the range it was written for in `api`. */
-export const PLUGIN_API_VERSION = '2.0.0';
+export const PLUGIN_API_VERSION = '2.1.0';
 
 export interface PluginManifest {
   /** The bare name used in YAML, e.g. `abstract`. */

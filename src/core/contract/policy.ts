@@ -5,18 +5,57 @@ import { token } from './injection.js';
 
 /**
  * Role `policy`: rules on what a guest asks of the host. Policies form a chain in the order of the testbed
- * file; every one of them rules and every ruling is recorded; one deny is enough to deny. A policy must not
- * throw: a throw counts as deny.
+ * file; which of them are asked after one has denied is the chain's mode; every ruling is recorded, and one deny is
+ * enough to deny. A policy must not throw: a throw counts as deny.
  */
 export interface Policy {
   readonly name: string;
   rule(request: PolicyRequest): Ruling;
 }
 
+/** A policy and its place in the chain. */
+export interface ChainedPolicy extends Policy {
+  /** It rules and is recorded; what it denies is not denied. */
+  readonly dryRun?: boolean | undefined;
+  /** When it denies, those behind it are not asked (chain mode `first-deny`). */
+  readonly endsChain?: boolean | undefined;
+  /** Path of its config in the testbed, e.g. `policies.1.config`. */
+  readonly configPath?: string | undefined;
+}
+
+/**
+ * How a chain goes on after a deny: every policy rules on every request, so that the rulings show all that stands in
+ * the way (`all-report`); or those behind the first that denied are not asked (`first-deny`).
+ */
+export const CHAIN_MODES = ['all-report', 'first-deny'] as const;
+export type ChainMode = (typeof CHAIN_MODES)[number];
+
 export type Ruling =
   | { readonly ruling: 'allow'; readonly reason: string }
-  /** The reason names the thing and the limit: `4097 insns exceed the quota of 4096`. */
-  | { readonly ruling: 'deny'; readonly reason: string };
+  | {
+      readonly ruling: 'deny';
+      /** Names the thing and the limit: `4097 insns exceed the quota of 4096`. */
+      readonly reason: string;
+      /** The same for programs: each rule that stands in the way. At most MAX_BREACHES are recorded. */
+      readonly breaches?: readonly Breach[] | undefined;
+    };
+
+/** Breaches that are recorded of one ruling. */
+export const MAX_BREACHES = 32;
+
+/** A rule that a request breaks. */
+export interface Breach {
+  /** Stable name of the rule, e.g. `per-guest.maps`: the same whichever guest it is and wherever the limit is set. */
+  readonly rule: string;
+  /** What the rule allows: the most that there may be, or the words that may be used. Left out where it is long. */
+  readonly limit?: number | readonly string[] | undefined;
+  /** What the request wants, in the same unit; left out where nothing bounds it. Of words, those that are not allowed. */
+  readonly asked?: number | readonly string[] | undefined;
+  /** What was held before, where `asked` comes on top of it. */
+  readonly held?: number | undefined;
+  /** Where the limit is set, as keys of the policy's config: `['guests', 'alice', 'maps']`. */
+  readonly at?: readonly string[] | undefined;
+}
 
 export type PolicyRequest = {
   /** Number of the guest's command on its nic, from 1: what is asked of the policies for one command has the same. */
@@ -25,6 +64,8 @@ export type PolicyRequest = {
   readonly time: Picoseconds;
   /** Name of the guest in the testbed. */
   readonly guest: string;
+  /** Name of its nic. */
+  readonly nic: string;
   /** What the guest holds before this request. */
   readonly usage: HostUsage;
   /** What all guests together hold before this request. */

@@ -56,13 +56,23 @@ describe('sums over a run', () => {
   });
 
   it('counts a ruling as often as it was given', () => {
-    const record = { guest: 'guest0', operation: 'map-create', policy: 'quota', reason: 'because' };
+    const record = {
+      request: 1,
+      time: 0,
+      guest: 'guest0',
+      nic: 'eth0',
+      operation: 'map-create',
+      policy: 'quota',
+      reason: 'because',
+    };
     const rulings: RulingRecord[] = [
       { ...record, ruling: 'allow', count: 3 },
       { ...record, ruling: 'deny', count: 2 },
       { ...record, ruling: 'allow', count: 1 },
+      { ...record, ruling: 'deny', dryRun: true, count: 5 },
+      { ...record, ruling: 'allow', dryRun: true, count: 7 },
     ];
-    expect(sumRulings({ ...RUN, rulings })).toEqual({ allow: 4, deny: 2 });
+    expect(sumRulings({ ...RUN, rulings })).toEqual({ allow: 11, deny: 2, wouldDeny: 5 });
   });
 
   it('adds up commands and acks', () => {

@@ -1,11 +1,16 @@
 import { Type, type Static } from '@sinclair/typebox';
 import { RateExplanation } from './explanation.js';
 import { EXCHANGE_KINDS } from './plan.js';
+import { MAX_BREACHES } from './policy.js';
 
 /**
  * What a run of a testbed yields: the document that reporters render and `--format json` prints. Defined as
  * TypeBox so that `schemas/result.schema.json` cannot drift from it. The same testbed and seed give the same
- * bytes: nothing here depends on the machine's clock but `requests` and `verification`, which only runs with requests have.
+ * bytes where the fabric's time is virtual: nothing then depends on the machine's clock but `requests` and `verification`,
+ * which only runs with requests have, and on another fabric the `time` of records.
+ *
+ * A version stays while fields are only added, each absent or with one meaning in the documents from before; a field that goes
+ * or comes to mean something else makes the next.
  */
 export const RESULT_SCHEMA_VERSION = 'xdpbed.result/1';
 
@@ -121,14 +126,54 @@ export const ControlResult = Type.Object(
 );
 export type ControlResult = Static<typeof ControlResult>;
 
+const Picoseconds = (description: string) =>
+  Type.Integer({ minimum: 0, description: `ps on the run’s clock; ${description}` });
+const RequestNumber = (description: string) =>
+  Type.Integer({ minimum: 1, description: `number of the command on its nic, from 1${description}` });
+
+const Extent = (description: string) =>
+  Type.Optional(Type.Union([Type.Number(), Type.Array(Type.String())], { description }));
+
+export const BreachRecord = Type.Object(
+  {
+    rule: Type.String({ description: 'stable name of the rule, e.g. `per-guest.maps`' }),
+    limit: Extent('the most that it allows, or the words; absent where they are many'),
+    asked: Extent('what was asked for, or the words that are not allowed; absent where nothing bounds it'),
+    held: Type.Optional(
+      Type.Number({ description: 'what there was before, where `asked` comes on top of it' }),
+    ),
+    path: Type.Optional(
+      Type.String({
+        description:
+          'where the testbed sets it, or would, e.g. `policies.1.config.per-guest.maps`: a path for `--set`',
+      }),
+    ),
+  },
+  { additionalProperties: false, description: 'a rule that a request broke' },
+);
+export type BreachRecord = Static<typeof BreachRecord>;
+
 export const RulingRecord = Type.Object(
   {
+    request: RequestNumber('; of several that are counted, the first'),
+    time: Picoseconds('when the request came'),
     guest: Type.String(),
+    nic: Type.String(),
     operation: Type.String({ description: 'what the guest asked for, e.g. `map-create`' }),
     policy: Type.String({ description: 'which policy ruled' }),
     ruling: Type.Union([Type.Literal('allow'), Type.Literal('deny')]),
+    dryRun: Type.Optional(
+      Type.Literal(true, { description: 'the policy only says how it would rule: its deny denied nothing' }),
+    ),
     reason: Type.String(),
-    count: Count('equal rulings in a row are counted, not repeated'),
+    breaches: Type.Optional(
+      Type.Array(BreachRecord, {
+        minItems: 1,
+        maxItems: MAX_BREACHES,
+        description: 'of a deny: the rules in the way, those of the first request where several are counted',
+      }),
+    ),
+    count: Count('equal rulings in a row are counted, not repeated; numbers in breaches may differ'),
   },
   { additionalProperties: false },
 );
@@ -136,6 +181,8 @@ export type RulingRecord = Static<typeof RulingRecord>;
 
 export const AuditRecord = Type.Object(
   {
+    request: Type.Optional(RequestNumber('; absent where it was none')),
+    time: Picoseconds('when it was recorded'),
     guest: Type.String(),
     nic: Type.String(),
     command: Type.String(),
@@ -546,10 +593,14 @@ export function sumFates(run: RunResult): Record<Fate, number> {
   return total;
 }
 
-/** The rulings of a run, each as often as it was given. */
-export function sumRulings(run: RunResult): { allow: number; deny: number } {
-  const total = { allow: 0, deny: 0 };
-  for (const { ruling, count } of run.rulings) total[ruling] += count;
+/**
+ * The rulings of a run, each as often as it was given; `wouldDeny`: those of policies that only say how they would rule.
+ */
+export function sumRulings(run: RunResult): { allow: number; deny: number; wouldDeny: number } {
+  const total = { allow: 0, deny: 0, wouldDeny: 0 };
+  for (const { ruling, dryRun, count } of run.rulings) {
+    total[dryRun === true && ruling === 'deny' ? 'wouldDeny' : ruling] += count;
+  }
   return total;
 }
 

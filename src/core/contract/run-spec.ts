@@ -1,4 +1,5 @@
 import type { RunPlan } from './plan.js';
+import type { ChainMode } from './policy.js';
 import type { Role } from './plugin.js';
 import { token } from './injection.js';
 
@@ -30,6 +31,11 @@ export interface PluginReference {
   readonly config: unknown;
 }
 
+export interface PolicyReference extends PluginReference {
+  /** It rules and is recorded, and denies nothing. Absent: it denies. */
+  readonly dryRun?: true | undefined;
+}
+
 /** What a party is made of. */
 export interface PartyPlugins {
   readonly executor: PluginReference;
@@ -41,9 +47,13 @@ export interface PartyPlugins {
 export interface RunPlugins extends PartyPlugins {
   readonly fabric: PluginReference;
   readonly transport: PluginReference;
+  readonly device: PluginReference;
   /** On a fabric that puts programs into places of its own (`Plugin.host`). */
   readonly host?: PartyPlugins | undefined;
-  readonly policies: readonly PluginReference[];
+  /** In the order of the testbed. */
+  readonly policies: readonly PolicyReference[];
+  /** Absent: `all-report`. */
+  readonly policyChain?: ChainMode | undefined;
   readonly workload: PluginReference;
 }
 

@@ -53,6 +53,31 @@ export type ControlHandler = (request: Uint8Array, room: number) => Uint8Array |
 export interface ControlServer {
   /** Has commands carried out, in the order in which they come, until the returned function is called. */
   serve(handler: ControlHandler): Promise<Closer>;
+  /**
+   * As `serve`, and the handler can look at each command where it lies in the guest's memory. For a device that is meant
+   * to be weak (`Device.unguarded`); absent where the guest's memory is not in this process.
+   */
+  serveUnguarded?(handler: UnguardedHandler): Promise<Closer>;
+}
+
+/** As ControlHandler, with the chain in the guest's memory. */
+export type UnguardedHandler = (
+  request: Uint8Array,
+  room: number,
+  chain: UnguardedChain,
+) => Uint8Array | Promise<Uint8Array>;
+
+/**
+ * A command where it lies in the guest's memory: what is read twice may differ, and what is written there the guest sees.
+ * Bounded by the chain's descriptors, as QEMU's iov_to_buf and iov_from_buf are.
+ */
+export interface UnguardedChain {
+  /** Device-readable bytes. */
+  readonly readableBytes: number;
+  /** Copies what is there now, from `offset` on: as many of `length` bytes as the chain has. */
+  read(offset: number, length: number): Uint8Array;
+  /** Writes into the device-readable part, as many as it has room for: which a device must not (virtio 1.3, 2.7.5.1). */
+  overwrite(offset: number, bytes: Uint8Array): void;
 }
 
 export type Closer = () => Promise<void>;

@@ -3,7 +3,7 @@ import type { PolicyRequest } from '../contract/policy.js';
 import type { GuestBpfLimits, GuestBpfOptions } from './guest-bpf-options.js';
 import type { ObjectTable } from './object-table.js';
 import { ruleByChain } from './policy-chain.js';
-import type { Charge } from './quota-accounts.js';
+import type { Charge } from '../contract/device.js';
 import { denied, failed, type Refusal } from './refusal.js';
 
 /** One command, as far as carrying it out depends on it. */
@@ -18,7 +18,7 @@ type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K>
 /** A request to policies without what is the same in all of them. */
 export type RequestDetails = DistributiveOmit<
   PolicyRequest,
-  'id' | 'time' | 'guest' | 'usage' | 'totalUsage'
+  'id' | 'time' | 'guest' | 'nic' | 'usage' | 'totalUsage'
 >;
 
 /** What the parts of one guest's BPF share. */
@@ -36,11 +36,11 @@ export class BpfScope {
 
   /** Asks the policies; `except` is not counted against the request. */
   rule(id: number, request: RequestDetails, except?: Charge): Refusal | undefined {
-    const { guest, accounts, policies, clock, onRuling } = this.options;
+    const { guest, nic, accounts, policies, clock, onRuling } = this.options;
     if (policies.length === 0) return undefined;
     const usage = accounts.usageOf(guest, except);
     const totalUsage = accounts.totalUsage(except);
-    const whole = { id, time: clock.now(), guest, usage, totalUsage, ...request };
+    const whole = { id, time: clock.now(), guest, nic, usage, totalUsage, ...request };
     const answer = ruleByChain(policies, whole, onRuling);
     return answer.ruling === 'allow' ? undefined : denied(answer, request.operation);
   }

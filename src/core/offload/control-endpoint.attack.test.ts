@@ -641,9 +641,19 @@ describe('records of a guest that asks without end', () => {
   it('are bounded and counted, and leave the other guests’ alone', () => {
     const records = new OffloadRecords(3);
     const audit = (guest: string, reason: string) =>
-      records.addAudit({ guest, nic: 'eth0', command: 'c', outcome: 'error-ack', reason });
+      records.addAudit({ time: 0, guest, nic: 'eth0', command: 'c', outcome: 'error-ack', reason });
     const ruling = (guest: string, reason: string) =>
-      records.addRuling({ guest, operation: 'map-create', policy: 'p', ruling: 'deny', reason, count: 1 });
+      records.addRuling({
+        request: 1,
+        time: 0,
+        guest,
+        nic: 'eth0',
+        operation: 'map-create',
+        policy: 'p',
+        ruling: 'deny',
+        reason,
+        count: 1,
+      });
     for (let i = 0; i < 10; i++) {
       audit('loud', `reason ${i}`);
       ruling('loud', `reason ${i}`);
@@ -659,5 +669,28 @@ describe('records of a guest that asks without end', () => {
       ['quiet', 2],
     ]);
     expect(records.dropped).toEqual({ rulings: 7, audit: 7 });
+  });
+
+  it('count a ruling that says what one of them says, also when there are no more', () => {
+    const records = new OffloadRecords(2);
+    const ruling = (request: number, ruling: 'allow' | 'deny', nic = 'eth0') =>
+      records.addRuling({
+        request,
+        time: request * 10,
+        guest: 'loud',
+        nic,
+        operation: 'map-create',
+        policy: 'p',
+        ruling,
+        reason: ruling,
+        count: 1,
+      });
+    for (let request = 1; request <= 100; request++) ruling(request, request % 2 === 1 ? 'allow' : 'deny');
+    ruling(101, 'deny', 'eth1');
+    expect(records.rulings).toMatchObject([
+      { request: 1, time: 10, ruling: 'allow', count: 50 },
+      { request: 2, time: 20, ruling: 'deny', count: 50 },
+    ]);
+    expect(records.dropped.rulings).toBe(1);
   });
 });

@@ -14,8 +14,10 @@ import {
   VIRTIO_NET_OK,
 } from '../../virtio/index.js';
 import { messageOf } from '../diagnostic.js';
+import type { DeviceEvents } from '../contract/device.js';
 import type { LoadedProgram } from '../contract/executor.js';
-import type { AuditRecord, RulingRecord } from '../contract/result.js';
+import type { HostUsage } from '../contract/policy.js';
+import type { AuditRecord } from '../contract/result.js';
 import type { DeviceObject } from './device-object.js';
 import { GuestBpf } from './guest-bpf.js';
 import {
@@ -45,12 +47,6 @@ export interface EndpointLimits extends RequestLimits, GuestBpfLimits {
 }
 
 export const DEFAULT_MAX_PENDING_COMMANDS = 256;
-
-/** Where a device reports what it decided. */
-export interface DeviceEvents {
-  ruling(record: RulingRecord): void;
-  audit(record: AuditRecord): void;
-}
 
 /** What policies grant at most; what is left out, they do not limit. */
 export interface DeviceGrants {
@@ -117,6 +113,7 @@ export class ControlEndpoint {
     stale: 0,
     internal: 0,
   };
+  /** Number of the last command that was taken up. */
   #lastId = 0;
   /** Fires with the next reset; a command belongs to the epoch in which it arrived. */
   #epoch = new AbortController();
@@ -142,7 +139,7 @@ export class ControlEndpoint {
           // As in #audit: the ruling stands whether or not somebody could take note of it.
         }
       },
-      onFailure: (command, error) => this.#audit(command, 'error-ack', `internal: ${messageOf(error)}`),
+      onFailure: (name, error) => this.#audit({ name }, 'error-ack', `internal: ${messageOf(error)}`),
     });
   }
 
@@ -181,6 +178,11 @@ export class ControlEndpoint {
     return this.#bpf.objects;
   }
 
+  /** What those objects are charged for, added up anew and not read off the account. */
+  get usage(): HostUsage {
+    return this.#bpf.usage;
+  }
+
   get statistics(): DeviceStatistics {
     return {
       commands: Object.fromEntries(this.#commands),
@@ -200,7 +202,8 @@ export class ControlEndpoint {
     // What a reset has abandoned counts until it has ended: a guest must not pile it up.
     if (this.#underWay.size >= this.#maxPending) {
       const reason = `${this.#underWay.size} commands are waiting, the limit`;
-      return this.#refuse(nameOf(readable), { ok: false, kind: 'failed', reason, errno: EBUSY }, room);
+      const command = { name: nameOf(readable), id: ++this.#lastId };
+      return this.#refuse(command, { ok: false, kind: 'failed', reason, errno: EBUSY }, room);
     }
     if (this.#tail === undefined) {
       const answer = this.#answer(readable, room, epoch);
@@ -235,7 +238,7 @@ export class ControlEndpoint {
 
   /** The guest broke a rule of the transport. */
   transportBroken(reason: string): void {
-    this.#audit('transport', 'violation', reason);
+    this.#audit({ name: 'transport' }, 'violation', reason);
   }
 
   #wait(run: Promise<Uint8Array>): Promise<Uint8Array> {
@@ -253,32 +256,34 @@ export class ControlEndpoint {
   }
 
   #answer(readable: Uint8Array, room: number, epoch: AbortSignal): Uint8Array | Promise<Uint8Array> {
-    let name = 'unknown';
+    const id = ++this.#lastId;
+    let command: Command = { name: 'unknown', id };
     try {
-      name = nameOf(readable);
-      if (this.#unplugged || epoch.aborted) return this.#refuse(name, STALE, room);
+      command = { name: nameOf(readable), id };
+      if (this.#unplugged || epoch.aborted) return this.#refuse(command, STALE, room);
       const control = decodeControlCommand(readable);
-      if (control === undefined) return this.#refuse(name, malformed('class and command are missing'), room);
+      if (control === undefined)
+        return this.#refuse(command, malformed('class and command are missing'), room);
       if (control.class !== this.#protocol.controlClass) {
         const { features, queuePairs } = this.#options;
-        return this.#finish(name, standardCommand(control, features, queuePairs), room);
+        return this.#finish(command, standardCommand(control, features, queuePairs), room);
       }
-      const unnegotiated = this.#unnegotiated(name);
-      if (unnegotiated !== undefined) return this.#refuse(name, unnegotiated, room, this.#protocol);
+      const unnegotiated = this.#unnegotiated(command.name);
+      if (unnegotiated !== undefined) return this.#refuse(command, unnegotiated, room, this.#protocol);
       const decoded = this.#protocol.decodeRequest(readable, room, this.#limits);
       if (!decoded.ok) {
-        return this.#refuse(name, malformed(decoded.detail, decoded.errno), room, this.#protocol);
+        return this.#refuse(command, malformed(decoded.detail, decoded.errno), room, this.#protocol);
       }
       const { request } = decoded;
-      name = this.#protocol.requestName(request);
-      const outcome = this.#bpf.handle(request, { id: ++this.#lastId, epoch });
-      if (!(outcome instanceof Promise)) return this.#finish(name, outcome, room, request);
+      command = { name: this.#protocol.requestName(request), id };
+      const outcome = this.#bpf.handle(request, { id, epoch });
+      if (!(outcome instanceof Promise)) return this.#finish(command, outcome, room, request);
       return outcome.then(
-        (settled) => this.#finish(name, settled, room, request),
-        (error: unknown) => this.#refuse(name, internal(error), room, request),
+        (settled) => this.#finish(command, settled, room, request),
+        (error: unknown) => this.#refuse(command, internal(error), room, request),
       );
     } catch (error) {
-      return this.#refuse(name, internal(error), room);
+      return this.#refuse(command, internal(error), room);
     }
   }
 
@@ -297,27 +302,27 @@ export class ControlEndpoint {
   }
 
   /** Counts and records an outcome and makes the bytes of the answer. Must not throw. */
-  #finish(name: string, outcome: Outcome, room: number, request?: BpfRequest): Uint8Array {
-    if (!outcome.ok) return this.#refuse(name, outcome, room, request);
+  #finish(command: Command, outcome: Outcome, room: number, request?: BpfRequest): Uint8Array {
+    if (!outcome.ok) return this.#refuse(command, outcome, room, request);
     try {
       const response =
         request === undefined ? okResponse(room) : this.#protocol.encodeReply(request, outcome.reply, room);
-      this.#count(name);
+      this.#count(command.name);
       this.#acks.ok++;
       return response;
     } catch (error) {
       // A map backend that hands out values of a wrong size, say.
-      return this.#refuse(name, internal(error), room, request);
+      return this.#refuse(command, internal(error), room, request);
     }
   }
 
   /** `of`: the request, or the protocol alone where there is none; neither for a command of virtio's own. */
-  #refuse(name: string, refusal: Refusal, room: number, of?: BpfRequest | ControlProtocol): Uint8Array {
-    this.#count(name);
+  #refuse(command: Command, refusal: Refusal, room: number, of?: BpfRequest | ControlProtocol): Uint8Array {
+    this.#count(command.name);
     this.#acks.err++;
     this.#refusals[refusal.kind]++;
     if (refusal.kind !== 'answer' && refusal.kind !== 'stale') {
-      this.#audit(name, 'error-ack', `${refusal.kind}: ${refusal.reason}`, refusal.code);
+      this.#audit(command, 'error-ack', `${refusal.kind}: ${refusal.reason}`, refusal.code);
     }
     const { errno, reason, count } = refusal;
     try {
@@ -334,14 +339,35 @@ export class ControlEndpoint {
     this.#commands.set(name, (this.#commands.get(name) ?? 0) + 1);
   }
 
-  #audit(command: string, outcome: AuditRecord['outcome'], reason: string, code?: string): void {
-    const { guest, nic, events } = this.#options;
+  #audit(
+    { name, id }: Partial<Command> & Pick<Command, 'name'>,
+    outcome: AuditRecord['outcome'],
+    reason: string,
+    code?: string,
+  ): void {
+    const { guest, nic, events, clock } = this.#options;
     try {
-      events.audit({ guest, nic, command, outcome, reason, ...(code === undefined ? {} : { code }) });
+      events.audit({
+        ...(id === undefined ? {} : { request: id }),
+        time: clock.now(),
+        guest,
+        nic,
+        command: name,
+        outcome,
+        reason,
+        ...(code === undefined ? {} : { code }),
+      });
     } catch {
       // Who listens is not the guest's concern: the command is answered whatever becomes of its record.
     }
   }
+}
+
+/** One command, as records tell of it. */
+interface Command {
+  readonly name: string;
+  /** Its number on the nic, from 1. */
+  readonly id: number;
 }
 
 /** What is created on the host for a guest, by what it asks with. */

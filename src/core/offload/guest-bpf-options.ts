@@ -1,13 +1,13 @@
 import { BPF_MAP_TYPE } from '../../bpf/map-spec.js';
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import type { Clock } from '../contract/clock.js';
+import type { HostAccounts } from '../contract/device.js';
 import type { HookPlace } from '../contract/hook-place.js';
 import type { Party } from '../contract/party.js';
-import type { Policy } from '../contract/policy.js';
+import type { ChainedPolicy } from '../contract/policy.js';
 import type { RulingRecord } from '../contract/result.js';
 import type { DeviceCapabilities } from './protocol/capabilities.js';
 import type { DeviceReport } from './protocol/object-info.js';
-import type { QuotaAccounts } from './quota-accounts.js';
 
 export interface GuestBpfLimits {
   /** Objects of all kinds, at most 4096. */
@@ -55,8 +55,8 @@ export interface GuestBpfOptions {
   readonly nic: string;
   /** The host on behalf of this guest. Two guests never share a party. */
   readonly party: Party;
-  readonly policies: readonly Policy[];
-  readonly accounts: QuotaAccounts;
+  readonly policies: readonly ChainedPolicy[];
+  readonly accounts: HostAccounts;
   /** Where what is offloaded runs: in front of the guest, on all queues of the nic. */
   readonly place: HookPlace;
   readonly clock: Clock;

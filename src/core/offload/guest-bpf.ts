@@ -2,11 +2,8 @@ import { EBUSY, EEXIST, EINVAL, ENOENT, ENOSPC } from '../../bpf/errno.js';
 import { Btf } from '../../bpf/btf/btf.js';
 import { messageOf, XdpbedError } from '../diagnostic.js';
 import type { LoadedProgram } from '../contract/executor.js';
-import {
-  addVerdicts,
-  emptyVerdictCounts,
-  type VerdictCounts,
-} from '../contract/result.js';
+import type { HostUsage } from '../contract/policy.js';
+import { addVerdicts, emptyVerdictCounts, type VerdictCounts } from '../contract/result.js';
 import { BpfScope, type CommandContext } from './bpf-scope.js';
 import { CountedPlace } from './counted-place.js';
 import type { BtfObject, DeviceObject, LinkObject } from './device-object.js';
@@ -76,6 +73,11 @@ export class GuestBpf {
   /** Objects that the host holds, those included that only a program keeps alive. */
   get objectCount(): number {
     return this.#objects.size;
+  }
+
+  /** What those objects are charged for, added up anew. */
+  get usage(): HostUsage {
+    return this.#objects.usage;
   }
 
   /** In the order in which they came. */

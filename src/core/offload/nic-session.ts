@@ -1,6 +1,7 @@
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import { FEATURE_BITS, featureSet, negotiateFeatures } from '../../virtio/features.js';
 import type { Clock } from '../contract/clock.js';
+import type { Device, DeviceEvents, NicDevice } from '../contract/device.js';
 import type { LinkStatistics, NicPlaces } from '../contract/fabric.js';
 import type {
   ControlCounts,
@@ -10,7 +11,7 @@ import type {
 } from '../contract/guest-driver.js';
 import type { Party } from '../contract/party.js';
 import type { GuestNicPlan, ProgramPlan } from '../contract/plan.js';
-import type { Policy } from '../contract/policy.js';
+import type { ChainedPolicy } from '../contract/policy.js';
 import {
   emptyVerdictCounts,
   type AttachmentResult,
@@ -19,8 +20,7 @@ import {
   type VerdictCounts,
 } from '../contract/result.js';
 import { messageOf, XdpbedError } from '../diagnostic.js';
-import type { Closer } from '../contract/transport.js';
-import { ControlEndpoint, type DeviceEvents } from './control-endpoint.js';
+import type { Closer, ControlServer } from '../contract/transport.js';
 import { CountedPlace } from './counted-place.js';
 import { LocalGuestDriver } from './local-guest-driver.js';
 import type { QuotaAccounts } from './quota-accounts.js';
@@ -30,13 +30,15 @@ export interface NicSessionOptions {
   readonly guest: string;
   readonly plan: GuestNicPlan;
   readonly places: NicPlaces;
+  /** What answers the guest. */
+  readonly device: Device;
   /** The host on behalf of this nic: no other shares its memory. */
   readonly hostParty: Party;
   /** The guest's own kernel, asked for when the guest is in this process. */
   readonly guestParty: () => Promise<Party>;
   /** What programs of this nic see of the world, in the guest and offloaded. */
   readonly world: HelperWorld;
-  readonly policies: readonly Policy[];
+  readonly policies: readonly ChainedPolicy[];
   readonly accounts: QuotaAccounts;
   readonly clock: Clock;
   readonly events: DeviceEvents;
@@ -79,13 +81,26 @@ export function negotiatedFeatures({ features }: GuestNicPlan): bigint {
   return negotiateFeatures(features, featureSet(...Object.values(FEATURE_BITS)));
 }
 
+/** Only a device that says it is unguarded is shown the guest's memory. */
+function serve(control: ControlServer, { name, unguarded }: Device, device: NicDevice): Promise<Closer> {
+  if (unguarded !== true) return control.serve((request, room) => device.handle(request, room));
+  if (control.serveUnguarded === undefined) {
+    throw new XdpbedError(
+      'host-unsupported',
+      `device ${name} reads commands out of the guest's memory, which this transport does not lend`,
+      { hint: 'transport virtqueue on fabric model does' },
+    );
+  }
+  return control.serveUnguarded((request, room, chain) => device.handle(request, room, chain));
+}
+
 /**
  * One guest nic for the time of a run: the device that answers the guest, the guest's driver, the program between
  * them, and what is to be told of it afterwards. The same on every fabric; a fabric only lends the places.
  */
 export class NicSession {
   readonly #options: NicSessionOptions;
-  readonly #endpoint: ControlEndpoint;
+  readonly #device: NicDevice;
   readonly #offload: CountedPlace;
   readonly #driver: GuestDriver;
   readonly #stopServing: Closer;
@@ -95,19 +110,19 @@ export class NicSession {
 
   private constructor(
     options: NicSessionOptions,
-    endpoint: ControlEndpoint,
+    device: NicDevice,
     offload: CountedPlace,
     driver: GuestDriver,
     stopServing: Closer,
   ) {
     this.#options = options;
-    this.#endpoint = endpoint;
+    this.#device = device;
     this.#offload = offload;
     this.#driver = driver;
     this.#stopServing = stopServing;
     options.places.onBroken((reason) => {
       this.#broken = true;
-      endpoint.transportBroken(reason);
+      device.transportBroken(reason);
     });
   }
 
@@ -115,7 +130,7 @@ export class NicSession {
   static async open(options: NicSessionOptions): Promise<NicSession> {
     const { guest, plan, places, world } = options;
     const offload = new CountedPlace(places.offload);
-    const endpoint = new ControlEndpoint({
+    const device = await options.device.open({
       guest,
       nic: plan.name,
       party: options.hostParty,
@@ -131,8 +146,8 @@ export class NicSession {
     const { driver } = places;
     // Before the device is served: a guest that there cannot be must not leave it behind.
     const guestParty = driver.kind === 'remote' ? undefined : await options.guestParty();
-    const stopServing = await places.control.serve((request, room) => endpoint.handle(request, room));
-    if (driver.kind === 'remote') return new NicSession(options, endpoint, offload, driver, stopServing);
+    const stopServing = await serve(places.control, options.device, device);
+    if (driver.kind === 'remote') return new NicSession(options, device, offload, driver, stopServing);
     const local = new LocalGuestDriver({
       guest,
       nic: plan.name,
@@ -142,7 +157,7 @@ export class NicSession {
       hostile: plan.hostile,
       giveWay: options.giveWay,
     });
-    const session = new NicSession(options, endpoint, offload, local, stopServing);
+    const session = new NicSession(options, device, offload, local, stopServing);
     try {
       if (plan.queues > 1) await local.setQueuePairs(plan.queues);
       await driver.up();
@@ -230,8 +245,8 @@ export class NicSession {
     };
     // A broken link answers no command; unplugging takes all away that the guest has on the host.
     if (!this.#broken) await step(() => this.#driver.close());
-    await step(() => this.#endpoint.unplug());
-    await step(() => this.#endpoint.idle());
+    await step(() => this.#device.unplug());
+    await step(() => this.#device.idle());
     await step(() => this.#stopServing());
     if (failures.length > 0) throw new AggregateError(failures, `${this.node} did not close`);
   }

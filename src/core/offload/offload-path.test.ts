@@ -340,6 +340,8 @@ describe('the device', () => {
       ['mute', 'deny', 'the policy gave no ruling', 2],
     ]);
     expect(r.audit[0]).toEqual({
+      request: 1,
+      time: 0,
       guest: 'guest0',
       nic: 'eth0',
       command: 'EBPF_MAP/CREATE_MAP',

@@ -8,7 +8,8 @@ export const DEFAULT_RECORD_LIMIT = 1024;
  * first came. How many are kept of each guest is limited, so that a guest that asks without end neither fills the
  * host's memory nor crowds out what is known of the others; what is not kept is counted.
  *
- * A ruling that equals the policy's last on the same operation and guest is counted, not repeated.
+ * A ruling that equals the policy's last on the same operation and nic is counted, not repeated: the record has the
+ * numbers of the first. Of a guest with as many records as are kept, one that equals any of these is counted there.
  */
 export class OffloadRecords {
   /** Ours: the counts go up. */
@@ -35,21 +36,23 @@ export class OffloadRecords {
 
   addRuling(record: RulingRecord): void {
     const guest = this.#guest(record.guest);
-    let byPolicy = guest.last.get(record.operation);
-    if (byPolicy === undefined)
-      guest.last.set(record.operation, (byPolicy = new Map<string, Mutable<RulingRecord>>()));
-    const last = byPolicy.get(record.policy);
-    if (last !== undefined && last.ruling === record.ruling && last.reason === record.reason) {
-      last.count += record.count;
+    const asked = `${record.nic}\0${record.operation}\0${record.policy}`;
+    const whole = `${asked}\0${record.ruling}\0${record.dryRun ?? false}\0${record.reason}`;
+    const isFull = guest.rulings >= this.limit;
+    const last = guest.last.get(asked);
+    const equal = last?.whole === whole ? last.record : isFull ? guest.kept.get(whole) : undefined;
+    if (equal !== undefined) {
+      equal.count += record.count;
       return;
     }
-    if (guest.rulings >= this.limit) {
+    if (isFull) {
       this.#droppedRulings += record.count;
       return;
     }
     guest.rulings++;
     const kept = { ...record };
-    byPolicy.set(record.policy, kept);
+    guest.last.set(asked, { whole, record: kept });
+    guest.kept.set(whole, kept);
     this.#rulings.push(kept);
   }
 
@@ -65,7 +68,8 @@ export class OffloadRecords {
 
   #guest(name: string): GuestRecords {
     let guest = this.#guests.get(name);
-    if (guest === undefined) this.#guests.set(name, (guest = { rulings: 0, audit: 0, last: new Map() }));
+    if (guest === undefined)
+      this.#guests.set(name, (guest = { rulings: 0, audit: 0, last: new Map(), kept: new Map() }));
     return guest;
   }
 }
@@ -73,8 +77,10 @@ export class OffloadRecords {
 interface GuestRecords {
   rulings: number;
   audit: number;
-  /** The last ruling that was kept, by operation and policy. */
-  readonly last: Map<string, Map<string, Mutable<RulingRecord>>>;
+  /** The last ruling that was kept, by nic, operation and policy. */
+  readonly last: Map<string, { readonly whole: string; readonly record: Mutable<RulingRecord> }>;
+  /** Of all that say the same of the same, the last that was kept. */
+  readonly kept: Map<string, Mutable<RulingRecord>>;
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };

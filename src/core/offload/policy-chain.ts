@@ -1,45 +1,109 @@
 import { messageOf } from '../diagnostic.js';
-import type { Policy, PolicyRequest } from '../contract/policy.js';
-import type { RulingRecord } from '../contract/result.js';
+import { MAX_BREACHES, type ChainedPolicy, type Policy, type PolicyRequest } from '../contract/policy.js';
+import type { BreachRecord, RulingRecord } from '../contract/result.js';
+
+/** Puts a policy into a chain; it keeps whatever state it has. */
+export function chained(policy: Policy, place: Omit<ChainedPolicy, keyof Policy>): ChainedPolicy {
+  return { name: policy.name, rule: (request) => policy.rule(request), ...place };
+}
 
 export type ChainRuling =
   | { readonly ruling: 'allow' }
   /** Of the first policy that denied. */
   | { readonly ruling: 'deny'; readonly policy: string; readonly reason: string };
 
+/** What is recorded at most: a policy may repeat what a guest sent. */
+const MAX_REASON = 4096;
+const MAX_PATH = 512;
+const MAX_WORD = 128;
+const MAX_WORDS = 32;
+
 /**
- * Asks every policy, in order, also after one has denied: whoever reads the rulings sees all that stands in the
- * way and not only the first. A policy that throws, or answers with something that is no ruling, denies.
+ * Asks the policies in order, also after one has denied, unless that one ends the chain: whoever reads the rulings
+ * sees all that stands in the way and not only the first. A policy that throws, or answers with something that is no
+ * ruling, denies.
  */
 export function ruleByChain(
-  policies: readonly Policy[],
+  policies: readonly ChainedPolicy[],
   request: PolicyRequest,
   record: (ruling: RulingRecord) => void,
 ): ChainRuling {
   let result: ChainRuling = { ruling: 'allow' };
   for (const policy of policies) {
-    const { ruling, reason } = ruleBy(policy, request);
+    const { ruling, reason, breaches } = ruleBy(policy, request);
+    const dryRun = policy.dryRun === true;
     record({
+      request: request.id,
+      time: request.time,
       guest: request.guest,
+      nic: request.nic,
       operation: request.operation,
       policy: policy.name,
       ruling,
+      ...(dryRun ? { dryRun } : {}),
       reason,
+      ...(breaches.length === 0 ? {} : { breaches }),
       count: 1,
     });
-    if (ruling === 'deny' && result.ruling === 'allow') result = { ruling, policy: policy.name, reason };
+    if (ruling === 'allow' || dryRun) continue;
+    if (result.ruling === 'allow') result = { ruling, policy: policy.name, reason };
+    if (policy.endsChain === true) break;
   }
   return result;
 }
 
-function ruleBy(policy: Policy, request: PolicyRequest): { ruling: 'allow' | 'deny'; reason: string } {
+interface PolicyAnswer {
+  readonly ruling: 'allow' | 'deny';
+  readonly reason: string;
+  readonly breaches: BreachRecord[];
+}
+
+function ruleBy(policy: ChainedPolicy, request: PolicyRequest): PolicyAnswer {
   try {
     const answer: unknown = policy.rule(request);
-    const { ruling, reason } = (answer ?? {}) as { ruling?: unknown; reason?: unknown };
-    const text = typeof reason === 'string' ? reason : 'no reason given';
-    if (ruling === 'allow' || ruling === 'deny') return { ruling, reason: text };
-    return { ruling: 'deny', reason: 'the policy gave no ruling' };
+    const { ruling, reason, breaches } = (answer ?? {}) as Record<string, unknown>;
+    const text = typeof reason === 'string' ? reason.slice(0, MAX_REASON) : 'no reason given';
+    if (ruling === 'allow') return { ruling, reason: text, breaches: [] };
+    if (ruling !== 'deny') return { ruling: 'deny', reason: 'the policy gave no ruling', breaches: [] };
+    return { ruling, reason: text, breaches: breachRecords(breaches, policy.configPath) };
   } catch (error) {
-    return { ruling: 'deny', reason: `the policy failed: ${messageOf(error)}` };
+    return { ruling: 'deny', reason: `the policy failed: ${messageOf(error)}`, breaches: [] };
   }
+}
+
+/** Of what a policy gave, that which is as the contract says: the deny stands whatever became of its details. */
+function breachRecords(breaches: unknown, configPath: string | undefined): BreachRecord[] {
+  if (!Array.isArray(breaches)) return [];
+  return (breaches as unknown[]).slice(0, MAX_BREACHES).flatMap((breach) => {
+    const { rule, limit, asked, held, at } = (breach ?? {}) as Record<string, unknown>;
+    if (typeof rule !== 'string') return [];
+    const path = configPath === undefined || !isWords(at) ? undefined : [configPath, ...at].join('.');
+    return [
+      {
+        rule: rule.slice(0, MAX_WORD),
+        ...optional('limit', extent(limit)),
+        ...optional('asked', extent(asked)),
+        ...optional('held', isFinite(held) ? held : undefined),
+        ...optional('path', path?.slice(0, MAX_PATH)),
+      },
+    ];
+  });
+}
+
+function extent(value: unknown): BreachRecord['limit'] {
+  if (isFinite(value)) return value;
+  return isWords(value) ? value.slice(0, MAX_WORDS).map((word) => word.slice(0, MAX_WORD)) : undefined;
+}
+
+/** JSON has no word for other numbers. */
+function isFinite(value: unknown): value is number {
+  return Number.isFinite(value);
+}
+
+function isWords(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every((word) => typeof word === 'string');
+}
+
+function optional<K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } {
+  return value === undefined ? {} : ({ [key]: value } as { [P in K]?: V });
 }

@@ -1,15 +1,10 @@
+import type { Charge, HostAccounts } from '../contract/device.js';
 import type { HostUsage } from '../contract/policy.js';
+
+export type { Charge } from '../contract/device.js';
 
 /** What nobody holds. */
 export const NO_USAGE: HostUsage = { maps: 0, mapMemory: 0, entries: 0, programs: 0, insns: 0, btfMemory: 0 };
-
-/** One thing that the host holds on behalf of a guest. */
-export interface Charge {
-  readonly guest: string;
-  readonly amount: HostUsage;
-  /** Takes the charge off the account; the second and later calls do nothing. */
-  release(): void;
-}
 
 /**
  * Who holds how much of the host: for each guest, over all of its nics, and for all guests together. Shared by
@@ -18,7 +13,7 @@ export interface Charge {
  * A charge is written before the thing is made and taken off when it is gone, so that two guests whose requests
  * are under way at the same time cannot both be granted the last of something.
  */
-export class QuotaAccounts {
+export class QuotaAccounts implements HostAccounts {
   readonly #byGuest = new Map<string, HostUsage>();
   #total: HostUsage = NO_USAGE;
 

@@ -387,6 +387,7 @@ describe('offload-shields-guest', () => {
 });
 
 describe('expect', () => {
+  const asked = { request: 1, time: 0, guest: 'g0', nic: 'eth0', reason: '' };
   /** Something of each group of counters, in numbers that occur once, and beside it what does not count. */
   const run = runResult({
     framesSent: 1009,
@@ -410,11 +411,13 @@ describe('expect', () => {
       { guest: 'g1', nic: 'eth0', commands: { 'EBPF_MAP/CREATE_MAP': 90 }, acks: { ok: 43, err: 47 } },
     ],
     rulings: [
-      { guest: 'g0', operation: 'map-create', policy: 'quota', ruling: 'allow', reason: '', count: 53 },
-      { guest: 'g0', operation: 'map-create', policy: 'quota', ruling: 'deny', reason: '', count: 59 },
-      { guest: 'g1', operation: 'program-load', policy: 'limits', ruling: 'allow', reason: '', count: 61 },
+      { ...asked, operation: 'map-create', policy: 'quota', ruling: 'allow', count: 53 },
+      { ...asked, operation: 'map-create', policy: 'quota', ruling: 'deny', count: 59 },
+      { ...asked, operation: 'program-load', policy: 'limits', ruling: 'allow', count: 61 },
+      { ...asked, operation: 'program-load', policy: 'limits', ruling: 'deny', dryRun: true, count: 101 },
     ],
     audit: [1, 2, 3, 4, 5].map((index) => ({
+      time: 0,
       guest: 'g0',
       nic: 'eth0',
       command: 'EBPF_MAP/CREATE_MAP',
@@ -439,6 +442,7 @@ describe('expect', () => {
     ['control.err', 41 + 47],
     ['rulings.allow', 53 + 61],
     ['rulings.deny', 59],
+    ['rulings.would-deny', 101],
     ['ends.xdp-drop', 23 + 29],
     ['ends.ring-full', 31],
     ['ends.transmitted', 0],

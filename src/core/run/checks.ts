@@ -1,5 +1,6 @@
 import {
   isGuestHook,
+  sumRulings,
   type CheckResult,
   type Comparison,
   type RequestsResult,
@@ -354,7 +355,7 @@ function counter(run: RunResult, name: string): number | undefined {
     case 'control':
       return a === 'ok' || a === 'err' ? sum(run.control.map((control) => control.acks[a])) : undefined;
     case 'rulings':
-      return sum(run.rulings.filter((ruling) => ruling.ruling === a).map((ruling) => ruling.count));
+      return rulingsCounter(run, a);
     case 'attachments':
       return a === 'refused'
         ? run.attachments.filter((attachment) => !attachment.attached).length
@@ -363,6 +364,20 @@ function counter(run: RunResult, name: string): number | undefined {
       return run.audit.length;
     case 'verification':
       return verificationCounter(run, a);
+    default:
+      return undefined;
+  }
+}
+
+function rulingsCounter(run: RunResult, name: string | undefined): number | undefined {
+  const { allow, deny, wouldDeny } = sumRulings(run);
+  switch (name) {
+    case 'allow':
+      return allow;
+    case 'deny':
+      return deny;
+    case 'would-deny':
+      return wouldDeny;
     default:
       return undefined;
   }

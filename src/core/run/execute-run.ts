@@ -5,12 +5,13 @@ import { EventLoopTurns } from '../clock/event-loop-turns.js';
 import { MachineClock } from '../clock/machine-clock.js';
 import { VirtualClock } from '../clock/virtual-clock.js';
 import { CLOCK, VIRTUAL_CLOCK, type Clock } from '../contract/clock.js';
+import { DEVICE } from '../contract/device.js';
 import { EVENTS, type TimedEvent } from '../contract/event.js';
 import { FABRIC, type Deployment, type Measurements, type Presence } from '../contract/fabric.js';
 import type { Token } from '../contract/injection.js';
 import { PARTY_FACTORY, type PartyFactory } from '../contract/party.js';
 import type { RunPlan } from '../contract/plan.js';
-import { POLICY, POLICY_CHAIN, type Policy } from '../contract/policy.js';
+import { POLICY, POLICY_CHAIN, type ChainedPolicy } from '../contract/policy.js';
 import { ExchangeResult, RateResult, RunResult, type RunFailure } from '../contract/result.js';
 import { RANDOM, RUN_SIGNAL, type Random } from '../contract/run-scope.js';
 import {
@@ -34,6 +35,7 @@ import { LifecycleManager, PHASE_TIMEOUT_MS, withTimeLimit } from '../plugin/lif
 import { Scope } from '../plugin/scope.js';
 import { choosePlugin, type PluginChoice, type PluginSource } from '../testbed/choose-plugin.js';
 import { SchemaValidator } from '../testbed/schema-validator.js';
+import { chained } from '../offload/policy-chain.js';
 import type { ProgramInPlace } from '../offload/nic-session.js';
 import { GuestVerification } from '../verification/guest-verification.js';
 import type { JudgeRecipe } from '../verification/judge-messages.js';
@@ -274,10 +276,19 @@ class RunExecution {
         }),
     };
     this.#scope.bindValue(PARTY_FACTORY, parties);
-    const policies: Policy[] = [];
-    for (const reference of plugins.policies) policies.push(await this.#instance(reference, POLICY));
+    const policies: ChainedPolicy[] = [];
+    for (const [index, reference] of plugins.policies.entries()) {
+      policies.push(
+        chained(await this.#instance(reference, POLICY), {
+          dryRun: reference.dryRun,
+          endsChain: plugins.policyChain === 'first-deny',
+          configPath: `policies.${index}.config`,
+        }),
+      );
+    }
     this.#scope.bindValue(POLICY_CHAIN, policies);
     this.#scope.bindValue(TRANSPORT, await this.#instance(plugins.transport, TRANSPORT));
+    const device = await this.#instance(plugins.device, DEVICE);
     const turns = new EventLoopTurns(signal);
     return {
       clock,
@@ -285,6 +296,7 @@ class RunExecution {
       random,
       objects,
       parties,
+      device,
       verification: judging('host'),
       ownVerification: { guest: judging('guest'), host: judging('host') },
       policies,

@@ -2,15 +2,15 @@ import { parseObjectFile } from '../../bpf/object-file.js';
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import type { EventLoopTurns } from '../clock/event-loop-turns.js';
 import { PS_PER_NS, type Clock } from '../contract/clock.js';
+import type { Device, DeviceEvents } from '../contract/device.js';
 import type { Events } from '../contract/event.js';
 import type { Deployment, HostPlace } from '../contract/fabric.js';
 import type { Party, PartyFactory, PartyOptions } from '../contract/party.js';
 import type { ProgramPlan, RunPlan } from '../contract/plan.js';
-import type { Policy } from '../contract/policy.js';
+import type { ChainedPolicy } from '../contract/policy.js';
 import { emptyVerdictCounts } from '../contract/result.js';
 import type { Objects } from '../contract/run-spec.js';
 import { XdpbedError } from '../diagnostic.js';
-import type { DeviceEvents } from '../offload/control-endpoint.js';
 import { CountedPlace } from '../offload/counted-place.js';
 import { loadObjectProgram, requireAccepted } from '../offload/load-program.js';
 import { NicSession, type NicOutcome, type ProgramInPlace } from '../offload/nic-session.js';
@@ -25,11 +25,13 @@ export interface OffloadingOptions {
   readonly plan: RunPlan;
   readonly deployment: Deployment;
   readonly parties: PartyFactory;
+  /** What answers the guests. */
+  readonly device: Device;
   /** Of what guests offload. */
   readonly verification: GuestVerification;
   /** Of what guests and host load into kernels of their own: in processes, too, so that it keeps nobody up. */
   readonly ownVerification: Readonly<Record<'guest' | 'host', GuestVerification>>;
-  readonly policies: readonly Policy[];
+  readonly policies: readonly ChainedPolicy[];
   readonly objects: Objects;
   readonly clock: Clock;
   readonly events: Events;
@@ -92,6 +94,7 @@ export class Offloading {
           },
           guestParty,
           world: this.#world(node),
+          device: this.#options.device,
           policies: this.#options.policies,
           accounts: this.#accounts,
           clock: this.#options.clock,

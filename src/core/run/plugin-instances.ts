@@ -90,6 +90,7 @@ export class PluginInstances {
 /** What an implementation of each role must have; what else there is in its contract is optional. */
 const METHODS: Readonly<Record<Role, readonly string[]>> = {
   transport: ['open'],
+  device: ['open'],
   verifier: ['verify'],
   executor: ['load'],
   'map-backend': ['create', 'memoryCost'],
@@ -100,7 +101,13 @@ const METHODS: Readonly<Record<Role, readonly string[]>> = {
 };
 
 /** Roles that a fabric calls: without this what they throw would be told as the fabric's failure. */
-const NAMED_ROLES: ReadonlySet<Role> = new Set(['transport', 'verifier', 'executor', 'map-backend']);
+const NAMED_ROLES: ReadonlySet<Role> = new Set([
+  'transport',
+  'device',
+  'verifier',
+  'executor',
+  'map-backend',
+]);
 
 /** Throws `plugin-invalid` for what lacks one of these methods. */
 export function requireMethods(

@@ -291,6 +291,7 @@ class Resolver {
     }
     const host = fabric === undefined ? undefined : await this.#chooseForHost(fabric);
     const transport = await this.#chooseOf(parts, 'transport', ['plugins', 'transport']);
+    const device = await this.#chooseOf(parts, 'device', ['plugins', 'device']);
     const executor = await this.#chooseOf(parts, 'executor', ['plugins', 'executor']);
     const mapBackend = await this.#chooseOf(parts, 'map-backend', ['plugins', 'map-backend']);
     const workload = await this.#chooseOf(parts, 'workload', ['workload']);
@@ -304,6 +305,7 @@ class Resolver {
       this.problems.count > 0 ||
       fabric === undefined ||
       transport === undefined ||
+      device === undefined ||
       executor === undefined ||
       mapBackend === undefined ||
       workload === undefined ||
@@ -326,11 +328,13 @@ class Resolver {
       plugins: {
         fabric: fabric.reference,
         transport: host?.transport?.reference ?? transport.reference,
+        device: device.reference,
         executor: executor.reference,
         mapBackend: mapBackend.reference,
         verifiers: { rule: verifiers.rule, of: verifiers.choices.map(({ reference }) => reference) },
         ...(host === undefined ? {} : { host: hostPlugins(host, verifiers) }),
-        policies: policies.map(({ reference }) => reference),
+        policies: policies.map(({ reference, dryRun }) => (dryRun ? { ...reference, dryRun } : reference)),
+        ...(testbed['policy-chain'] === 'all-report' ? {} : { policyChain: testbed['policy-chain'] }),
         workload: workload.reference,
       },
       objects,
@@ -399,14 +403,15 @@ class Resolver {
     return choices.length === uses.length ? choices : undefined;
   }
 
-  async #choosePolicies(parts: SoundParts): Promise<Chosen[]> {
+  async #choosePolicies(parts: SoundParts): Promise<(Chosen & { readonly dryRun: boolean })[]> {
     const policies = parts.hasKeysOf('policies') ? parts.testbed.policies : [];
-    const choices: Chosen[] = [];
+    const choices: (Chosen & { readonly dryRun: boolean })[] = [];
     for (const index of policies.keys()) {
       if (this.problems.full) break;
       if (!parts.has('policies', index)) continue;
-      const choice = await this.#choose('policy', policies[index]!, ['policies', index]);
-      if (choice !== undefined) choices.push(choice);
+      const policy = policies[index]!;
+      const choice = await this.#choose('policy', policy, ['policies', index]);
+      if (choice !== undefined) choices.push({ ...choice, dryRun: policy['dry-run'] });
     }
     return choices;
   }

@@ -7,6 +7,7 @@ import {
   HOOK_POINTS,
   RING_ACCESSES,
 } from '../contract/plan.js';
+import { CHAIN_MODES } from '../contract/policy.js';
 import { MAX_GUESTS } from './guest-copies.js';
 import { Comparison, emptyVerdictCounts, FATES, HOOK_SITES } from '../contract/result.js';
 
@@ -66,6 +67,17 @@ export const PluginUse = Type.Object(
   closed,
 );
 export type PluginUse = Static<typeof PluginUse>;
+
+export const PolicyUse = Type.Object(
+  {
+    ...PluginUse.properties,
+    'dry-run': Type.Boolean({
+      default: false,
+      description: 'the policy rules, and is recorded as it would have ruled, and denies nothing',
+    }),
+  },
+  closed,
+);
 
 /** The same under a key of its own: with a description and a default for that key. */
 const Use = (options: object) => Type.Object(PluginUse.properties, { ...closed, ...options });
@@ -446,6 +458,7 @@ export const COUNTERS: readonly string[] = [
   'control.err',
   'rulings.allow',
   'rulings.deny',
+  'rulings.would-deny',
   ...Object.keys(FATES).map((fate) => `ends.${fate}`),
   ...HOOK_SITES.flatMap((site) =>
     Object.keys(emptyVerdictCounts()).map((verdict) => `verdicts.${site}.${verdict}`),
@@ -493,7 +506,7 @@ export const CHECKS = {
       ),
       value: Words(COUNTERS, {
         description:
-          'what is looked at: `ends.<fate>`, `verdicts.<site>.<XDP_…>`, `control.ok`, `control.err`, `rulings.allow`, `rulings.deny`, `audit`, `attachments.refused`, `frames-sent`; `verification.<…>` of runs with requests',
+          'what is looked at: `ends.<fate>`, `verdicts.<site>.<XDP_…>`, `control.ok`, `control.err`, `rulings.allow`, `rulings.deny`, `rulings.would-deny` (in a dry run), `audit`, `attachments.refused`, `frames-sent`; `verification.<…>` of runs with requests',
         examples: ['ends.transmitted', 'verdicts.offload.XDP_TX', 'control.err'],
       }),
       equals: Type.Integer({ minimum: 0, description: 'the value it must have in each of those runs' }),
@@ -587,6 +600,10 @@ export const TestbedSchema = Type.Object(
           default: { use: 'virtqueue' },
           description: 'carries control commands and frames between driver and device',
         }),
+        device: Use({
+          default: { use: 'guarded' },
+          description: 'answers the guests’ control commands on the host',
+        }),
         verifier: Type.Object(VerifierUse.properties, { ...VERIFIER_USE, default: { use: 'abstract' } }),
         executor: Use({ default: { use: 'interpreter' }, description: 'runs programs on packets' }),
         'map-backend': Use({ default: { use: 'memory' }, description: 'creates and serves maps' }),
@@ -597,9 +614,14 @@ export const TestbedSchema = Type.Object(
       },
       { ...closed, default: {}, description: 'which plugin does the work of each role' },
     ),
-    policies: Type.Array(PluginUse, {
+    policies: Type.Array(PolicyUse, {
       default: [],
-      description: 'guards of the host, asked in this order; every one rules on every request',
+      description: 'guards of the host, asked in this order',
+    }),
+    'policy-chain': Words(CHAIN_MODES, {
+      default: 'all-report',
+      description:
+        'how the policies are asked: every one rules on every request (`all-report`), or none any more after the first that denies (`first-deny`)',
     }),
     workload: Use({ default: { use: 'udp-flood' }, description: 'the traffic to send' }),
     measure: Type.Optional(MeasureSection),

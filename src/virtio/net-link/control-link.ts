@@ -1,10 +1,11 @@
-import { messageOf, type XdpbedError } from '../../core/diagnostic.js';
+import { messageOf, XdpbedError } from '../../core/diagnostic.js';
 import type { DescriptorChain } from '../descriptor-chain.js';
 import { hasFeature, VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_NET_F_CTRL_VQ } from '../features.js';
 import { GuestAllocator, GuestMemory, roundUp } from '../guest-memory.js';
 import { SPLIT_QUEUE, type QueueFormat } from '../queue-format.js';
 import type { BufferToken } from '../virtqueue.js';
 import { LinkStatus } from './link-status.js';
+import { UnguardedControlChain } from './unguarded-control-chain.js';
 import { GUEST_MEMORY_BASE } from './net-link.js';
 import { QueueEnds, type NotificationCounts } from './queue-ends.js';
 
@@ -20,6 +21,13 @@ const BUFFER_ALIGNMENT = 64;
  * commands behind it wait as well.
  */
 export type ControlHandler = (request: Uint8Array, room: number) => Uint8Array | Promise<Uint8Array>;
+
+/** As ControlHandler, with the command where it lies in the guest's memory. */
+export type UnguardedControlHandler = (
+  request: Uint8Array,
+  room: number,
+  chain: UnguardedControlChain,
+) => Uint8Array | Promise<Uint8Array>;
 
 export interface ControlLinkOptions {
   /** Used in messages: `guest0.eth0`. */
@@ -74,7 +82,9 @@ export class ControlLink {
   readonly #queueSize: number;
   readonly #indirect: boolean;
   #ends: QueueEnds | undefined;
-  #handler: ControlHandler | undefined;
+  #handler: ControlHandler | UnguardedControlHandler | undefined;
+  /** The handler is shown the guest's memory. */
+  #unguarded = false;
   /** The device is at work on the queue. */
   #serving = false;
   /** The command that the driver waits for. */
@@ -97,7 +107,17 @@ export class ControlLink {
 
   /** The device's end: carries out what is in the queue and what comes. Stops when the returned function is called. */
   serve(handler: ControlHandler): () => void {
+    return this.#serve(handler, false);
+  }
+
+  /** As `serve`, for a device that reads commands out of the guest's memory itself, as often as it likes. */
+  serveUnguarded(handler: UnguardedControlHandler): () => void {
+    return this.#serve(handler, true);
+  }
+
+  #serve(handler: ControlHandler | UnguardedControlHandler, unguarded: boolean): () => void {
     this.#handler = handler;
+    this.#unguarded = unguarded;
     this.kicked();
     return () => {
       if (this.#handler === handler) this.#handler = undefined;
@@ -167,7 +187,9 @@ export class ControlLink {
       this.statistics.commands++;
       let answer: Uint8Array | Promise<Uint8Array>;
       try {
-        answer = handler(chain.readable, chain.writer.capacity);
+        answer = this.#unguarded
+          ? handler(chain.readable, chain.writer.capacity, this.#unguardedChain(ends))
+          : (handler as ControlHandler)(chain.readable, chain.writer.capacity);
       } catch (error) {
         if (generation === this.status.generation)
           this.status.violate(`the device failed: ${messageOf(error)}`);
@@ -181,6 +203,15 @@ export class ControlLink {
       }
       if (!this.#finish(ends, chain, answer)) return;
     }
+  }
+
+  /** The command that was popped last. */
+  #unguardedChain({ device }: QueueEnds): UnguardedControlChain {
+    const parts = device.readableParts?.();
+    if (parts === undefined) {
+      throw new XdpbedError('host-unsupported', `a ${this.#format.name} queue does not say where chains lie`);
+    }
+    return new UnguardedControlChain(this.memory, parts);
   }
 
   #await(ends: QueueEnds, chain: DescriptorChain, answer: Promise<Uint8Array>): void {

@@ -1,0 +1,66 @@
+import type {
+  Device,
+  DeviceInspection,
+  NicDevice,
+  NicDeviceOptions,
+} from '../../src/core/contract/device.js';
+import { ControlEndpoint } from '../../src/core/offload/control-endpoint.js';
+
+/** The device that a host would use: a {@link ControlEndpoint} for each nic. */
+export class GuardedDevice implements Device {
+  readonly name = 'guarded';
+
+  open(options: NicDeviceOptions): NicDevice {
+    return new GuardedNicDevice(options);
+  }
+}
+
+class GuardedNicDevice implements NicDevice {
+  readonly #endpoint: ControlEndpoint;
+  /** Of commands that are under way: what was copied of them, and their answers. */
+  #commandBytes = 0;
+  #peakCommandBytes = 0;
+
+  constructor(options: NicDeviceOptions) {
+    this.#endpoint = new ControlEndpoint(options);
+  }
+
+  /** What the guest still has in its memory is not looked at: there is no third parameter. */
+  handle(request: Uint8Array, room: number): Uint8Array | Promise<Uint8Array> {
+    const bytes = request.length + room;
+    this.#commandBytes += bytes;
+    if (this.#commandBytes > this.#peakCommandBytes) this.#peakCommandBytes = this.#commandBytes;
+    const answer = this.#endpoint.handle(request, room);
+    if (answer instanceof Promise) void answer.then(() => (this.#commandBytes -= bytes));
+    else this.#commandBytes -= bytes;
+    return answer;
+  }
+
+  reset(): Promise<void> {
+    return this.#endpoint.reset();
+  }
+
+  unplug(): Promise<void> {
+    return this.#endpoint.unplug();
+  }
+
+  idle(): Promise<void> {
+    return this.#endpoint.idle();
+  }
+
+  transportBroken(reason: string): void {
+    this.#endpoint.transportBroken(reason);
+  }
+
+  inspect(): DeviceInspection {
+    const { maps, programs, mapMemory } = this.#endpoint.usage;
+    return {
+      held: { maps, programs, mapMemory },
+      peakCommandBytes: this.#peakCommandBytes,
+      // A handle is looked up in the guest's own table: nothing of the host's has a name that a guest could send. And a
+      // command is bytes of its own, whose bounds the language checks.
+      belongings: new Map(),
+      strayAccesses: [],
+    };
+  }
+}

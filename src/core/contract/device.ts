@@ -1,0 +1,116 @@
+import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
+import type { Clock } from './clock.js';
+import type { HookPlace } from './hook-place.js';
+import { token } from './injection.js';
+import type { Party } from './party.js';
+import type { ChainedPolicy, HostUsage } from './policy.js';
+import type { AuditRecord, RulingRecord } from './result.js';
+import type { UnguardedChain } from './transport.js';
+
+/**
+ * Role `device`: the host's end of the guests' control queues. It takes what a guest sends, does it or refuses it, and
+ * answers. One instance serves all nics of a run, as one process serves all guests of a host.
+ */
+export interface Device {
+  readonly name: string;
+  /**
+   * It reads its commands out of the guest's memory itself, as often as it likes, and writes there
+   * (`NicDevice.handle`, third argument). Only a device that is meant to be weak has a reason to. Needs a transport whose
+   * guests' memory is in this process (`ControlServer.serveUnguarded`). Default: no.
+   */
+  readonly unguarded?: boolean | undefined;
+  /** The device of one guest nic, plugged in. */
+  open(options: NicDeviceOptions): NicDevice | Promise<NicDevice>;
+}
+
+export interface NicDeviceOptions {
+  /** Name of the guest. */
+  readonly guest: string;
+  /** Name of the nic in that guest. */
+  readonly nic: string;
+  /** The host on behalf of this nic: what the guest offloads lives and runs in it. Two nics never share one. */
+  readonly party: Party;
+  /** Guards of the host, in the order of the testbed. */
+  readonly policies: readonly ChainedPolicy[];
+  /** What guests hold of the host, of all devices together. */
+  readonly accounts: HostAccounts;
+  /** Where what is offloaded runs: in front of the guest, on all queues of the nic. */
+  readonly place: HookPlace;
+  readonly clock: Clock;
+  /** What helpers of offloaded programs see of the world. */
+  readonly world: HelperWorld;
+  readonly events: DeviceEvents;
+  /** Negotiated feature bits: they decide which commands exist. */
+  readonly features: bigint;
+  /** Queue pairs: the most that the guest may ask to use. */
+  readonly queuePairs: number;
+}
+
+/** Where a device reports what it decided. */
+export interface DeviceEvents {
+  ruling(record: RulingRecord): void;
+  audit(record: AuditRecord): void;
+}
+
+/** The device of one guest nic. */
+export interface NicDevice {
+  /**
+   * Carries out one command of the control queue; never throws or rejects. Commands of one nic come in order; what is
+   * answered at once saves a turn of the event loop.
+   *
+   * @param request the device-readable bytes, already copied out of the guest's reach
+   * @param room device-writable bytes of the chain
+   * @param chain the same command where it lies in the guest's memory; only for a device that is `unguarded`
+   * @returns what goes into the device-writable part, the ack last: at most `room` bytes
+   */
+  handle(request: Uint8Array, room: number, chain?: UnguardedChain): Uint8Array | Promise<Uint8Array>;
+  /**
+   * Device reset by the guest (virtio 1.3, 2.4): a program and maps of the guest's are to be gone when it settles, and
+   * what is under way has no effect any more.
+   */
+  reset(): Promise<void>;
+  /** The nic goes away. As reset, and every later command ends in an error ack. May be called more than once. */
+  unplug(): Promise<void>;
+  /** Settles once no command is under way: what an abandoned command had taken has then been given back. */
+  idle(): Promise<void>;
+  /** The guest broke a rule of the transport. */
+  transportBroken(reason: string): void;
+  /** What the host finds when it looks, and not what the device told a guest. */
+  inspect(): DeviceInspection;
+}
+
+/** What the host finds of one nic's device. */
+export interface DeviceInspection {
+  /** Maps and programs that the host holds for the guest, those included that the guest can no longer name. */
+  readonly held: Pick<HostUsage, 'maps' | 'programs' | 'mapMemory'>;
+  /** Bytes that commands of the guest had the device allocate at the same time, maps not included; the most so far. */
+  readonly peakCommandBytes: number;
+  /**
+   * What the device's process has that is not this guest's, by name, and what state it is in: `open`, say, or a
+   * digest of its content. Compared before and after. Empty where nothing of the kind can be named at all.
+   */
+  readonly belongings: ReadonlyMap<string, string>;
+  /** Accesses to memory beyond what the device had allocated for the command, in words; the first few. */
+  readonly strayAccesses: readonly string[];
+}
+
+/** One thing that the host holds on behalf of a guest. */
+export interface Charge {
+  readonly guest: string;
+  readonly amount: HostUsage;
+  /** Takes the charge off the account; the second and later calls do nothing. */
+  release(): void;
+}
+
+/** Who holds how much of the host; one for all devices of it. */
+export interface HostAccounts {
+  /** What a guest holds, less `except` when a request must not be counted against itself. */
+  usageOf(guest: string, except?: Charge): HostUsage;
+  /** What all guests hold together, less `except`. */
+  totalUsage(except?: Charge): HostUsage;
+  /** Written before the thing is made and released when it is gone. */
+  charge(guest: string, amount: Partial<HostUsage>): Charge;
+}
+
+/** What a device plugin binds. */
+export const DEVICE = token<Device>('device');
