@@ -166,7 +166,8 @@ class DeploymentBuilder {
     const opened: QemuNic[] = [];
     for (const [index, { nic, channel }] of nics.entries()) {
       const { name, ifindex, queues, hostile } = nic;
-      const driver = await running.openNic({ index, name, ifindex, queues, hostile });
+      const features = negotiatedFeatures(nic);
+      const driver = await running.openNic({ index, name, ifindex, queues, hostile, features });
       const readLink = async (): Promise<LinkCounters> =>
         (await readLinkCounters(topology.host.name)).get(nic.tap) ?? NO_FRAMES;
       opened.push(

@@ -1,7 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox';
 import { closest } from 'fastest-levenshtein';
 import { HELPER_NAMES, helperId, helperName, knownHelperName } from '../../src/bpf/helper-ids.js';
-import type { Policy, PolicyRequest, Ruling } from '../../src/core/contract/policy.js';
+import type { Grants, Policy, PolicyRequest, Ruling } from '../../src/core/contract/policy.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import { OFFLOADABLE_HELPER_IDS, WITHHELD_HELPERS } from '../../src/core/offload/offloadable-helpers.js';
 
@@ -50,6 +50,10 @@ export class HelperAllowList implements Policy {
   /** Numbers of the helpers on the list. */
   get allowed(): ReadonlySet<number> {
     return this.#allowed;
+  }
+
+  grants(): Grants {
+    return { helpers: this.#allowed };
   }
 
   rule(request: PolicyRequest): Ruling {

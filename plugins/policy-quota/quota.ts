@@ -1,5 +1,12 @@
 import { Type, type Static, type TObject, type TInteger } from '@sinclair/typebox';
-import type { Breach, HostUsage, Policy, PolicyRequest, Ruling } from '../../src/core/contract/policy.js';
+import type {
+  Breach,
+  HostUsage,
+  Grants,
+  Policy,
+  PolicyRequest,
+  Ruling,
+} from '../../src/core/contract/policy.js';
 
 type LimitName = 'maps' | 'map-memory' | 'entries' | 'programs' | 'insns' | 'btf-memory';
 
@@ -98,6 +105,11 @@ export class Quota implements Policy {
   readonly name = 'quota';
 
   constructor(readonly config: QuotaConfig) {}
+
+  grants(): Grants {
+    const { maps, programs, 'map-memory': mapMemory } = this.config['per-guest'];
+    return { maps, programs, mapMemory, insns: this.config['insns-per-program'] };
+  }
 
   rule(request: PolicyRequest): Ruling {
     switch (request.operation) {

@@ -25,6 +25,7 @@ const NIC: NicSettings = {
   ifindex: 2,
   queues: undefined,
   hostile: false,
+  features: '0',
 };
 
 function party(name: string): Party {

@@ -149,6 +149,7 @@ export class GuestAgent {
       // Helpers see the guest as it is: its kernel runs them.
       world: { trace: () => {} },
       hostile: nic.hostile,
+      features: BigInt(nic.features),
     });
     this.#nics.set(nic.index, driver);
     this.#settings.set(nic.index, nic);
@@ -197,7 +198,12 @@ export class GuestAgent {
     }
   }
 
-  async #sendMap(id: number, { name, type, readFrom, entries, unreadable }: GuestMapContent): Promise<void> {
+  async #sendMap(
+    id: number,
+    { name, type, readFrom, entries, records, unreadable: why }: GuestMapContent,
+  ): Promise<void> {
+    const unreadable =
+      why ?? (records === undefined ? undefined : `${records.length} records, which are not told`);
     const keySize = entries[0]?.key.length ?? 0;
     const valueSize = entries[0]?.value.length ?? 0;
     const size = keySize + valueSize;

@@ -21,7 +21,9 @@ function littleEndian(hex: string, widths: readonly number[]): string | undefine
 
 /** What a map holds, in one line; says so when it holds nothing but zeros, or could not be read. */
 export function formatMapContent(map: MapResult, entries: readonly string[]): string {
-  const content = entries.join(' ');
+  const count = map.records?.length;
+  const records = count === undefined ? [] : [count === 1 ? '1 record' : `${count} records`];
+  const content = [...records, ...entries].join(' ');
   if (map.unreadable === undefined) return content || 'all zero';
   return `${content}${content === '' ? '' : ' '}(not read: ${map.unreadable})`;
 }

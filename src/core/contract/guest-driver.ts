@@ -70,6 +70,9 @@ export interface GuestMapContent {
   readonly readFrom: 'guest-kernel' | 'device';
   /** In the map's own order. */
   readonly entries: readonly { readonly key: Uint8Array; readonly value: Uint8Array }[];
+  /** Of a map for records: what programs wrote, oldest first. */
+  readonly records?:
+    readonly { readonly cpu: number; readonly data: Uint8Array; readonly lost: number }[] | undefined;
   /** Why there are no entries, or not all of them; a ring buffer, say, has no keys to read by. */
   readonly unreadable?: string | undefined;
 }

@@ -11,6 +11,25 @@ import { token } from './injection.js';
 export interface Policy {
   readonly name: string;
   rule(request: PolicyRequest): Ruling;
+  /**
+   * What it would allow a guest at most, for the guest to know before it asks (`get-capabilities`). A hint: each request is
+   * ruled on all the same. Absent: it limits nothing of the kind.
+   */
+  grants?(guest: string): Grants;
+}
+
+/** What policies grant a guest at most; what is left out is not limited. */
+export interface Grants {
+  readonly maps?: number | undefined;
+  readonly programs?: number | undefined;
+  /** Bytes. */
+  readonly mapMemory?: number | undefined;
+  /** Insns of one program. */
+  readonly insns?: number | undefined;
+  /** Numbers of helpers. */
+  readonly helpers?: ReadonlySet<number> | undefined;
+  /** BPF_MAP_TYPE_* */
+  readonly mapTypes?: ReadonlySet<number> | undefined;
 }
 
 /** A policy and its place in the chain. */

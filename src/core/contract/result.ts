@@ -102,6 +102,19 @@ export const MapResult = Type.Object(
       ),
       { description: 'elements whose value is not all zero bytes, in key order' },
     ),
+    records: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            cpu: Type.Integer({ minimum: 0, description: 'where it was written' }),
+            data: Type.String({ description: 'hex bytes' }),
+            lost: Count('records before it that there was no room for'),
+          },
+          { additionalProperties: false },
+        ),
+        { description: 'of a ring buffer or an array of perf events: what programs wrote, oldest first' },
+      ),
+    ),
     unreadable: Type.Optional(
       Type.String({ description: 'why the entries are missing or not all: a ring buffer, say, has no keys' }),
     ),

@@ -1,4 +1,5 @@
 import { EBUSY } from '../../bpf/errno.js';
+import { HELPER_NAMES } from '../../bpf/helper-ids.js';
 import {
   CONTROL_ACK_BYTES,
   controlCommandName,
@@ -27,17 +28,12 @@ import {
   type GuestBpfLimits,
   type GuestBpfOptions,
 } from './guest-bpf-options.js';
-import { OFFLOADABLE_HELPER_IDS } from './offloadable-helpers.js';
+import { grantsOf } from './policy-chain.js';
 import { ALL_COMMANDS, commandName } from './protocol/bpf-offload/wire.js';
 import { bitSet, PROGRAM_FEATURE, type DeviceCapabilities } from './protocol/capabilities.js';
-import {
-  DEFAULT_REQUEST_LIMITS,
-  type BpfRequest,
-  type ControlProtocol,
-  type RequestLimits,
-} from './protocol/control-protocol.js';
+import { type BpfRequest, type ControlProtocol, type RequestLimits } from './protocol/control-protocol.js';
 import { HOOK_POINT } from './protocol/object-info.js';
-import { RFC_2019 } from './protocol/rfc-2019/rfc-2019.js';
+import { protocolOf } from './protocol/protocol-of.js';
 import { internal, malformed, STALE, unsupported, type Outcome, type Refusal } from './refusal.js';
 import { standardCommand } from './standard-commands.js';
 
@@ -48,16 +44,6 @@ export interface EndpointLimits extends RequestLimits, GuestBpfLimits {
 
 export const DEFAULT_MAX_PENDING_COMMANDS = 256;
 
-/** What policies grant at most; what is left out, they do not limit. */
-export interface DeviceGrants {
-  readonly maps?: number | undefined;
-  readonly programs?: number | undefined;
-  /** Bytes. */
-  readonly mapMemory?: number | undefined;
-  /** Numbers of helpers. */
-  readonly helpers?: Iterable<number> | undefined;
-}
-
 export interface ControlEndpointOptions extends Omit<
   GuestBpfOptions,
   'limits' | 'onRuling' | 'onFailure' | 'capabilities' | 'answered'
@@ -67,11 +53,9 @@ export interface ControlEndpointOptions extends Omit<
   readonly features: bigint;
   /** The most that the guest may ask to use. */
   readonly queuePairs: number;
-  /** Default: RFC 2019's. */
+  /** Default: what the features say. */
   readonly protocol?: ControlProtocol | undefined;
   readonly limits?: Partial<EndpointLimits> | undefined;
-  /** For the guest to see, where the protocol tells it: what it may expect policies to allow. */
-  readonly grants?: DeviceGrants | undefined;
 }
 
 /** What a device did, for results. */
@@ -124,8 +108,8 @@ export class ControlEndpoint {
 
   constructor(options: ControlEndpointOptions) {
     this.#options = options;
-    this.#protocol = options.protocol ?? RFC_2019;
-    this.#limits = { ...DEFAULT_REQUEST_LIMITS, ...options.limits };
+    this.#protocol = options.protocol ?? protocolOf(options.features);
+    this.#limits = { ...this.#protocol.limits, ...options.limits };
     this.#maxPending = options.limits?.maxPendingCommands ?? DEFAULT_MAX_PENDING_COMMANDS;
     this.#bpf = new GuestBpf({
       ...options,
@@ -150,21 +134,24 @@ export class ControlEndpoint {
 
   /** What it is able to do, as config space says it. */
   get capabilities(): DeviceCapabilities {
-    const { party, limits, grants } = this.#options;
+    const { party, limits, policies, guest } = this.#options;
+    const grants = grantsOf(policies, guest);
+    const mapTypes = limits?.mapTypes ?? mapTypesOf(this.#protocol);
     return {
       ...this.#limits,
+      maxInsns: Math.min(this.#limits.maxInsns, grants.insns ?? Infinity),
       maxObjects: limits?.maxObjects ?? DEFAULT_GUEST_BPF_LIMITS.maxObjects,
       cpus: party.mapBackend.cpus ?? party.cpus,
       granted: {
-        maps: grants?.maps ?? 0,
-        programs: grants?.programs ?? 0,
-        mapMemory: BigInt(grants?.mapMemory ?? 0),
+        maps: grants.maps ?? 0,
+        programs: grants.programs ?? 0,
+        mapMemory: BigInt(grants.mapMemory ?? 0),
       },
       commands: ALL_COMMANDS,
-      mapTypes: bitSet(limits?.mapTypes ?? mapTypesOf(this.#protocol)),
+      mapTypes: bitSet(mapTypes.filter((type) => grants.mapTypes?.has(type) !== false)),
       hookPoints: bitSet(Object.values(HOOK_POINT)),
       programFeatures: bitSet(Object.values(PROGRAM_FEATURE)),
-      helpers: bitSet(grants?.helpers ?? OFFLOADABLE_HELPER_IDS),
+      helpers: bitSet(grants.helpers ?? HELPER_NAMES.keys()),
     };
   }
 

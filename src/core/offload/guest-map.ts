@@ -1,6 +1,6 @@
 import { ENOENT, errnoName } from '../../bpf/errno.js';
-import type { MapSpec } from '../../bpf/map-spec.js';
-import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
+import { BPF_MAP_TYPE, type MapSpec } from '../../bpf/map-spec.js';
+import type { BpfMap, MapRecord } from '../../bpf/runtime/bpf-map.js';
 import type { ProgramRejection } from './load-program.js';
 
 /** What a guest's system call or netlink request comes back with. A refusal is expected, so it is a value. */
@@ -31,6 +31,13 @@ export interface GuestMapEntry {
   readonly value: Uint8Array;
 }
 
+/** Elements from a cursor on. */
+export interface GuestMapBatch {
+  readonly entries: readonly GuestMapEntry[];
+  /** Where to go on; undefined: that were all. */
+  readonly next: Uint8Array | undefined;
+}
+
 /** A map as the guest's user space sees it, wherever it lies. */
 export interface GuestMap {
   readonly spec: MapSpec;
@@ -41,7 +48,15 @@ export interface GuestMap {
   delete(key: Uint8Array): Promise<GuestResult<void>>;
   getFirst(): Promise<GuestResult<Uint8Array>>;
   getNext(key: Uint8Array): Promise<GuestResult<Uint8Array>>;
+  /** Absent where elements are read one by one. */
+  readonly lookupBatch?:
+    ((cursor: Uint8Array | undefined, count: number) => Promise<GuestResult<GuestMapBatch>>) | undefined;
+  /** What programs wrote since the last call; absent where the map is none for records. */
+  readonly readRecords?: (() => Promise<GuestResult<readonly MapRecord[]>>) | undefined;
 }
+
+/** Elements that are asked for at once. */
+const BATCH = 1024;
 
 /**
  * All elements of a map, in its own order. A map that changes meanwhile may show an element twice or not at
@@ -54,6 +69,7 @@ export async function readGuestMap(
   /** Keys to read at most. */
   limit = map.spec.maxEntries,
 ): Promise<GuestResult<GuestMapEntry[]>> {
+  if (map.lookupBatch !== undefined) return readBatches(map, map.lookupBatch, between, limit);
   const entries: GuestMapEntry[] = [];
   let key = await map.getFirst();
   for (let step = 0; key.ok && step < Math.min(limit, map.spec.maxEntries); step++) {
@@ -67,14 +83,44 @@ export async function readGuestMap(
   return key.ok || key.errno === ENOENT ? success(entries) : key;
 }
 
+async function readBatches(
+  map: GuestMap,
+  lookupBatch: NonNullable<GuestMap['lookupBatch']>,
+  between: (() => Promise<void> | undefined) | undefined,
+  limit: number,
+): Promise<GuestResult<GuestMapEntry[]>> {
+  const most = Math.min(limit, map.spec.maxEntries);
+  const entries: GuestMapEntry[] = [];
+  let cursor: Uint8Array | undefined;
+  // Each batch but the last has an element at least, or the other side would go on for ever.
+  while (entries.length < most) {
+    const batch = await lookupBatch(cursor, Math.min(BATCH, most - entries.length));
+    if (!batch.ok) return batch.errno === ENOENT ? success(entries) : batch;
+    entries.push(...batch.value.entries);
+    cursor = batch.value.next;
+    if (cursor === undefined || batch.value.entries.length === 0) break;
+    const pause = between?.();
+    if (pause !== undefined) await pause;
+  }
+  return success(entries);
+}
+
 /** A map in the guest's own kernel. */
 export class KernelGuestMap implements GuestMap {
   readonly readFrom = 'guest-kernel';
+  readonly readRecords: GuestMap['readRecords'];
 
   constructor(
     readonly spec: MapSpec,
     readonly map: BpfMap,
-  ) {}
+  ) {
+    const { type } = spec;
+    const isForRecords =
+      type === BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF || type === BPF_MAP_TYPE.BPF_MAP_TYPE_PERF_EVENT_ARRAY;
+    if (isForRecords && map.drainRecords !== undefined) {
+      this.readRecords = async () => success(map.drainRecords!());
+    }
+  }
 
   async lookup(key: Uint8Array): Promise<GuestResult<Uint8Array>> {
     return bytesOrErrno(this.map.lookup(key));

@@ -1,5 +1,6 @@
 import { parseObjectFile } from '../../bpf/object-file.js';
 import { HELPER_NAMES } from '../../bpf/helper-ids.js';
+import type { MapRecord } from '../../bpf/runtime/bpf-map.js';
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import { XdpbedError } from '../diagnostic.js';
 import type { LocalDriver } from '../contract/fabric.js';
@@ -15,13 +16,16 @@ import type {
 import type { Party } from '../contract/party.js';
 import type { VerdictCounts } from '../contract/result.js';
 import { CountedPlace } from './counted-place.js';
-import { readGuestMap } from './guest-map.js';
+import { readGuestMap, type GuestMap } from './guest-map.js';
 import { OffloadNetdev } from './offload-netdev.js';
+import { protocolOf } from './protocol/protocol-of.js';
 import { objectProgram } from './object-program.js';
 import { sendSeries, type RequestSeries } from './request-series.js';
 
 /** Elements of one map that a result has at most: a bigger map would hold the run, and what reads the result. */
 const MAX_KEYS_READ = 1 << 20;
+/** Records of one map, likewise. */
+const MAX_RECORDS_READ = 1 << 12;
 
 export interface LocalGuestDriverOptions {
   readonly guest: string;
@@ -31,6 +35,8 @@ export interface LocalGuestDriverOptions {
   readonly party: Party;
   /** What helpers see in the guest. */
   readonly world: HelperWorld;
+  /** Negotiated feature bits: what the device understands. */
+  readonly features: bigint;
   /** Sends programs and maps to the device as they are, without the checks of a well-behaved driver. */
   readonly hostile: boolean;
   /** Called for each key of a map that is read; what it returns is awaited. */
@@ -45,12 +51,13 @@ export class LocalGuestDriver implements GuestDriver {
   readonly #netdev: OffloadNetdev;
 
   constructor(readonly options: LocalGuestDriverOptions) {
-    const { guest, nic, driver, party, world, hostile } = options;
+    const { guest, nic, driver, party, world, hostile, features } = options;
     this.#place = new CountedPlace(driver.hook);
     this.#netdev = new OffloadNetdev({
       guest,
       nic,
       control: driver.control,
+      protocol: protocolOf(features),
       party,
       world,
       hook: this.#place,
@@ -88,6 +95,15 @@ export class LocalGuestDriver implements GuestDriver {
   async readMaps(): Promise<GuestMapContent[]> {
     const contents: GuestMapContent[] = [];
     for (const [name, map] of this.#netdev.query()?.program.maps ?? []) {
+      if (map.readRecords !== undefined) {
+        contents.push({
+          name,
+          type: map.spec.type,
+          readFrom: map.readFrom,
+          ...(await readRecords(map.readRecords)),
+        });
+        continue;
+      }
       const read = await readGuestMap(map, this.options.giveWay, MAX_KEYS_READ);
       const isPart = read.ok && read.value.length === MAX_KEYS_READ && map.spec.maxEntries > MAX_KEYS_READ;
       contents.push({
@@ -141,4 +157,18 @@ export class LocalGuestDriver implements GuestDriver {
   async close(): Promise<void> {
     await this.#netdev.close();
   }
+}
+
+/** What programs wrote, up to a limit. */
+async function readRecords(
+  read: NonNullable<GuestMap['readRecords']>,
+): Promise<Pick<GuestMapContent, 'entries' | 'records' | 'unreadable'>> {
+  const records: MapRecord[] = [];
+  while (records.length < MAX_RECORDS_READ) {
+    const more = await read();
+    if (!more.ok) return { entries: [], records, unreadable: more.message };
+    if (more.value.length === 0) return { entries: [], records };
+    records.push(...more.value.slice(0, MAX_RECORDS_READ - records.length));
+  }
+  return { entries: [], records, unreadable: `only the first ${MAX_RECORDS_READ} records were read` };
 }

@@ -155,6 +155,7 @@ export class NicSession {
       party: guestParty!,
       world,
       hostile: plan.hostile,
+      features: negotiatedFeatures(plan),
       giveWay: options.giveWay,
     });
     const session = new NicSession(options, device, offload, local, stopServing);

@@ -1,17 +1,8 @@
-import { EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, EOPNOTSUPP, EACCES } from '../../bpf/errno.js';
-import { requiredMaps, type LoadableObject } from '../../bpf/elf/object-closure.js';
-import { helperCalls } from '../../bpf/helper-calls.js';
-import { helperName } from '../../bpf/helper-ids.js';
-import { encodeInsns } from '../../bpf/insn.js';
+import { EACCES, EBUSY, EEXIST, EINVAL, ENOENT, EOPNOTSUPP } from '../../bpf/errno.js';
+import { ObjectClosure, type LoadableObject } from '../../bpf/elf/object-closure.js';
 import { linkProgram } from '../../bpf/link.js';
-import {
-  BPF_F_MMAPABLE,
-  BPF_MAP_TYPE,
-  mapTypeName,
-  type MapInitialEntry,
-  type MapSpec,
-} from '../../bpf/map-spec.js';
-import type { Program, ProgramSpec } from '../../bpf/program.js';
+import type { MapInitialEntry, MapSpec } from '../../bpf/map-spec.js';
+import type { ProgramSpec } from '../../bpf/program.js';
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import {
   encodeVqPairsSet,
@@ -26,7 +17,8 @@ import type { Attachment, HookPlace } from '../contract/hook-place.js';
 import type { Party } from '../contract/party.js';
 import type { ControlClient } from '../contract/transport.js';
 import { DeviceClient } from './device-client.js';
-import { DeviceMap } from './device-map.js';
+import { BpfOffloadDriver } from './bpf-offload-driver.js';
+import type { DeviceMap } from './device-map.js';
 import {
   failure,
   KernelGuestMap,
@@ -38,9 +30,10 @@ import {
 } from './guest-map.js';
 import { loadObjectProgram, type ProgramRejection } from './load-program.js';
 import { messageOf } from '../diagnostic.js';
-import { OFFLOADABLE_HELPER_IDS } from './offloadable-helpers.js';
+import type { OffloadDriver, OffloadedProgram } from './offload-driver.js';
 import type { ControlProtocol } from './protocol/control-protocol.js';
 import { RFC_2019 } from './protocol/rfc-2019/rfc-2019.js';
+import { Rfc2019Driver } from './rfc-2019-driver.js';
 
 /** Flags of an attach or detach request (include/uapi/linux/if_link.h). */
 export const XDP_FLAGS_UPDATE_IF_NOEXIST = 1 << 0;
@@ -105,7 +98,8 @@ export interface AttachOptions {
 /**
  * The guest's side of one nic, as far as XDP goes: a virtio-net netdevice that can run a program in its own
  * receive path (driver mode) or hand it to the host over the control virtqueue (offload mode), with the rules
- * of RFC 2019's driver. See the RFC's facts for the messages; those of the network core are in lower case here.
+ * of RFC 2019's driver for what may be attached when; those of the network core are in lower case here. What the device
+ * is sent depends on what it understands ({@link OffloadDriver}).
  *
  * Loading and attaching are two steps, as in the kernel: a program to be offloaded is loaded *for* a device, its
  * maps are created there first, and only that device takes it.
@@ -115,6 +109,7 @@ export interface AttachOptions {
 export class OffloadNetdev {
   readonly #options: OffloadNetdevOptions;
   readonly #device: DeviceClient;
+  readonly #offload: OffloadDriver;
   readonly #programs = new Set<LoadedGuestProgram>();
   #attached:
     | {
@@ -130,6 +125,9 @@ export class OffloadNetdev {
   constructor(options: OffloadNetdevOptions) {
     this.#options = options;
     this.#device = new DeviceClient(options.control, options.protocol ?? RFC_2019);
+    this.#offload = this.#device.protocol.requests.has('load-program')
+      ? new BpfOffloadDriver(this.#device, { unchecked: options.offloadableMapTypes === 'any' })
+      : new Rfc2019Driver(this.#device, options);
   }
 
   /** `guest0.eth0` */
@@ -185,41 +183,20 @@ export class OffloadNetdev {
     spec: ProgramSpec,
     options: LoadGuestProgramOptions = {},
   ): Promise<GuestResult<GuestProgram>> {
-    const specs = requiredMaps(object, spec, options.initial);
+    const closure = new ObjectClosure(object, options.initial);
+    closure.addProgram(spec);
     // Linked before anything is sent, too: an object that cannot be linked throws here and leaves nothing behind.
-    const local = linkProgram(spec, new Map(specs.map((map, index) => [map.name, index + 1])));
-    const problem = this.#checkOffloadable(spec, specs) ?? (await this.#verify(local, specs));
+    const problem =
+      (await this.#offload.check(closure.programs.values(), closure.maps.values())) ??
+      (await this.#verify(closure));
     if (problem !== undefined) return problem;
-
-    const maps = new Map<string, DeviceMap>();
-    const undo = async (cause: GuestFailure): Promise<GuestFailure> => {
-      for (const map of maps.values()) await map.free();
-      return cause;
-    };
-    for (const mapSpec of specs) {
-      const created = await this.createMap(mapSpec);
-      if (!created.ok) return undo(created);
-      maps.set(mapSpec.name, created.value);
-      for (const entry of [...mapSpec.initial, ...(options.initial?.get(mapSpec.name) ?? [])]) {
-        if (!('value' in entry)) continue;
-        const updated = await created.value.update(entry.key, entry.value, 0n);
-        if (!updated.ok) {
-          return undo({ ...updated, message: `initial element of map ${mapSpec.name}: ${updated.message}` });
-        }
-      }
-    }
-    const handles = new Map([...maps].map(([name, map]) => [name, map.handle]));
-    const program = new LoadedGuestProgram(spec.name, this, maps, async () => {
+    const offloaded = await this.#offload.load(object, spec, options.initial);
+    if (!offloaded.ok) return offloaded;
+    const program = new LoadedGuestProgram(spec.name, this, offloaded.value.maps, async () => {
       this.#programs.delete(program);
-      let result: GuestResult<void> = SUCCESS;
-      for (const map of maps.values()) {
-        const freed = await map.free();
-        if (!freed.ok) result = freed;
-      }
-      return result;
+      return offloaded.value.close();
     });
-    // The copy of the program in which the device's handles stand for the guest's maps.
-    program.translated = linkProgram(spec, handles);
+    program.offloaded = offloaded.value;
     this.#programs.add(program);
     return success(program);
   }
@@ -256,9 +233,7 @@ export class OffloadNetdev {
 
       let attachment: Attachment | undefined;
       if (mode === 'offload') {
-        const { insns, gplCompatible } = program.translated!;
-        const request = { kind: 'set-offload', insns: encodeInsns(insns), gplCompatible } as const;
-        const sent = await this.#device.request(request);
+        const sent = await this.#offload.attach(program.offloaded!);
         if (!sent.ok) return sent;
       } else {
         try {
@@ -286,7 +261,7 @@ export class OffloadNetdev {
       if (typeof wanted !== 'string') return wanted;
       if (wanted !== mode) return failure(ENOENT, `no program is attached in ${wanted} mode`);
       if (mode === 'offload') {
-        const sent = await this.#device.request({ kind: 'unset-offload' });
+        const sent = await this.#offload.detach();
         if (!sent.ok) return sent;
       } else {
         await attachment!.detach();
@@ -297,21 +272,8 @@ export class OffloadNetdev {
   }
 
   /** Creates a map on the device (BPF_MAP_CREATE with this netdevice's ifindex). */
-  async createMap(spec: MapSpec): Promise<GuestResult<DeviceMap>> {
-    const unsupported = this.#checkMap(spec);
-    if (unsupported !== undefined) return unsupported;
-    const sent = await this.#device.request({
-      kind: 'create-map',
-      mapType: spec.type,
-      keySize: spec.keySize,
-      valueSize: spec.valueSize,
-      maxEntries: spec.maxEntries,
-      // The guest cannot map the host's memory, and the object file asks for it only on behalf of a loader.
-      mapFlags: spec.flags & ~BPF_F_MMAPABLE,
-    });
-    if (!sent.ok) return { ...sent, message: `map ${spec.name}: ${sent.message}` };
-    if (sent.value.kind !== 'handle') return failure(EFAULT, 'the device answered without a handle');
-    return success(new DeviceMap(spec, sent.value.handle, (request) => this.#device.request(request)));
+  createMap(spec: MapSpec): Promise<GuestResult<DeviceMap>> {
+    return this.#offload.createMap(spec);
   }
 
   /** VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET */
@@ -363,36 +325,23 @@ export class OffloadNetdev {
     return undefined;
   }
 
-  /** The checks that RFC 2019's driver makes before it sends anything. */
-  #checkOffloadable(spec: ProgramSpec, maps: readonly MapSpec[]): GuestFailure | undefined {
-    // kernel/bpf/offload.c bpf_prog_dev_bound_init; the RFC's commands have no field for it either.
-    if (spec.frags)
-      return failure(EINVAL, 'a program for frames in several buffers (xdp.frags) cannot be offloaded');
-    const allowed = this.#options.offloadableHelpers ?? OFFLOADABLE_HELPER_IDS;
-    for (const { insn, helper } of helperCalls(spec.insns)) {
-      if (!allowed.has(helper)) {
-        return failure(EINVAL, `insn ${insn}: helper ${helperName(helper)} cannot be offloaded`);
-      }
-    }
-    for (const map of maps) {
-      const problem = this.#checkMap(map);
-      if (problem !== undefined) return problem;
+  async #verify({ programs, maps }: ObjectClosure): Promise<GuestFailure | undefined> {
+    const specs = [...maps.values()];
+    const handles = new Map(specs.map((map, index) => [map.name, index + 1]));
+    const byHandle = new Map(
+      specs.map((map, index) => {
+        const [first] = map.frozen === true ? map.initial : [];
+        const value = first !== undefined && 'value' in first ? { frozenValue: first.value } : {};
+        return [index + 1, { ...map, ...value }];
+      }),
+    );
+    for (const spec of programs.values()) {
+      const program = linkProgram(spec, handles);
+      if (this.#options.verifyBeforeOffload === false) continue;
+      const verification = await this.#options.party.verifier.verify({ program, maps: byHandle });
+      if (!verification.accepted) return rejection({ ...verification, programName: program.name });
     }
     return undefined;
-  }
-
-  #checkMap(spec: MapSpec): GuestFailure | undefined {
-    return this.#options.offloadableMapTypes === 'any' ? undefined : checkMap(spec);
-  }
-
-  async #verify(program: Program, maps: readonly MapSpec[]): Promise<GuestFailure | undefined> {
-    if (this.#options.verifyBeforeOffload === false) return undefined;
-    const verification = await this.#options.party.verifier.verify({
-      program,
-      maps: new Map(maps.map((map, index) => [index + 1, map])),
-    });
-    if (verification.accepted) return undefined;
-    return rejection({ ...verification, programName: program.name });
   }
 
   #serialize<T>(work: () => Promise<T>): Promise<T> {
@@ -407,7 +356,7 @@ class LoadedGuestProgram implements GuestProgram {
   /** For driver mode. */
   loaded: LoadedProgram | undefined;
   /** For offload mode. */
-  translated: Program | undefined;
+  offloaded: OffloadedProgram | undefined;
   gone = false;
   #references = 1;
   #held = true;
@@ -457,14 +406,4 @@ function modeOf(flags: number, program: GuestProgram): AttachMode | GuestFailure
   if (modes === XDP_FLAGS_HW_MODE) return 'offload';
   if (modes === XDP_FLAGS_DRV_MODE) return 'driver';
   return program.boundTo === undefined ? 'driver' : 'offload';
-}
-
-function checkMap(spec: MapSpec): GuestFailure | undefined {
-  if (spec.type === BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY || spec.type === BPF_MAP_TYPE.BPF_MAP_TYPE_HASH) {
-    return undefined;
-  }
-  return failure(
-    EINVAL,
-    `map ${spec.name}: ${mapTypeName(spec.type)} cannot be offloaded: only BPF_MAP_TYPE_ARRAY and BPF_MAP_TYPE_HASH can`,
-  );
 }

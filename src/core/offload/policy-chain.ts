@@ -1,10 +1,56 @@
 import { messageOf } from '../diagnostic.js';
-import { MAX_BREACHES, type ChainedPolicy, type Policy, type PolicyRequest } from '../contract/policy.js';
+import {
+  MAX_BREACHES,
+  type ChainedPolicy,
+  type Grants,
+  type Policy,
+  type PolicyRequest,
+} from '../contract/policy.js';
 import type { BreachRecord, RulingRecord } from '../contract/result.js';
 
 /** Puts a policy into a chain; it keeps whatever state it has. */
 export function chained(policy: Policy, place: Omit<ChainedPolicy, keyof Policy>): ChainedPolicy {
-  return { name: policy.name, rule: (request) => policy.rule(request), ...place };
+  return {
+    name: policy.name,
+    rule: (request) => policy.rule(request),
+    grants: (guest) => policy.grants?.(guest) ?? {},
+    ...place,
+  };
+}
+
+/** What all policies grant together; one that only says how it would rule takes nothing away, nor does one that fails. */
+export function grantsOf(policies: readonly ChainedPolicy[], guest: string): Grants {
+  let all: Grants = {};
+  for (const policy of policies) {
+    if (policy.dryRun === true) continue;
+    try {
+      const more = policy.grants?.(guest) ?? {};
+      all = {
+        maps: least(all.maps, more.maps),
+        programs: least(all.programs, more.programs),
+        mapMemory: least(all.mapMemory, more.mapMemory),
+        insns: least(all.insns, more.insns),
+        helpers: both(all.helpers, more.helpers),
+        mapTypes: both(all.mapTypes, more.mapTypes),
+      };
+    } catch {
+      // It rules on every request; this is only what the guest is told before.
+    }
+  }
+  return all;
+}
+
+function least(a: number | undefined, b: number | undefined): number | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return Math.min(a, b);
+}
+
+function both(
+  a: ReadonlySet<number> | undefined,
+  b: ReadonlySet<number> | undefined,
+): ReadonlySet<number> | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return new Set([...a].filter((number) => b.has(number)));
 }
 
 export type ChainRuling =

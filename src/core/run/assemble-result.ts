@@ -156,7 +156,7 @@ function offloaded({ program, requests }: GuestNicPlan): string | undefined {
 }
 
 function mapResults({ guest, nic, maps }: NicOutcome): MapResult[] {
-  return maps.map(({ name, type, readFrom, entries, unreadable }) => ({
+  return maps.map(({ name, type, readFrom, entries, records, unreadable }) => ({
     guest,
     nic,
     name,
@@ -166,6 +166,9 @@ function mapResults({ guest, nic, maps }: NicOutcome): MapResult[] {
       .filter(({ value }) => value.some((byte) => byte !== 0))
       .map(({ key, value }) => ({ key: hex(key), value: hex(value) }))
       .sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0)),
+    ...(records === undefined
+      ? {}
+      : { records: records.map(({ cpu, data, lost }) => ({ cpu, data: hex(data), lost })) }),
     ...(unreadable === undefined ? {} : { unreadable }),
   }));
 }

@@ -192,6 +192,9 @@ function checkRequests(
   }
 }
 
+/** Each stands for a protocol; the last is spoken where both are offered. */
+const OFFLOAD_FEATURES = ['VIRTIO_NET_F_XDP_OFFLOAD', 'VIRTIO_NET_F_BPF_OFFLOAD'];
+
 function checkFeatureNames(at: YamlPath, nic: GuestNic, report: Report): void {
   const parsed = parseFeatureNames(nic.features);
   const path = [...at, 'features'];
@@ -204,9 +207,9 @@ function checkFeatureNames(at: YamlPath, nic: GuestNic, report: Report): void {
   }
   for (const problem of checkFeatures(parsed.features)) report(path, problem.message);
   if ((nic.program !== undefined && nic.placement === 'host') || nic.requests?.load !== undefined) {
-    for (const needed of ['VIRTIO_NET_F_CTRL_VQ', 'VIRTIO_NET_F_XDP_OFFLOAD']) {
-      if (!nic.features.includes(needed))
-        report(path, `offloading needs ${needed}, which the device does not offer`);
+    for (const needed of [['VIRTIO_NET_F_CTRL_VQ'], OFFLOAD_FEATURES]) {
+      if (!needed.some((name) => nic.features.includes(name)))
+        report(path, `offloading needs ${needed.join(' or ')}, which the device does not offer`);
     }
   }
   if (nic.queues > 1 && !nic.features.includes('VIRTIO_NET_F_MQ')) {

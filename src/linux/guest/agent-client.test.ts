@@ -22,6 +22,7 @@ const NIC: NicSettings = {
   ifindex: 2,
   queues: undefined,
   hostile: false,
+  features: '0',
 };
 
 type Reply = (stream: Duplex, request: AgentRequest) => void;

@@ -54,6 +54,8 @@ export interface NicSettings {
   readonly queues: number | undefined;
   /** Sends to the device what a well-behaved driver would refuse. */
   readonly hostile: boolean;
+  /** Negotiated feature bits of the control channel as a decimal number: what the device understands. */
+  readonly features: string;
 }
 
 /** Everything that the host may ask for, by name: what it gives. */

@@ -59,6 +59,8 @@ export interface OpenNicOptions {
   /** Queue pairs to use; default: what the driver takes. */
   readonly queues?: number | undefined;
   readonly hostile?: boolean | undefined;
+  /** Negotiated feature bits of the control channel: what the device understands. */
+  readonly features?: bigint | undefined;
 }
 
 /** A guest that runs, its agent at work. */
@@ -268,7 +270,14 @@ class QemuGuest implements RunningGuest {
     this.#agent.fail('interrupted while it started');
   }
 
-  async openNic({ index, name, ifindex, queues, hostile = false }: OpenNicOptions): Promise<RemoteNicDriver> {
+  async openNic({
+    index,
+    name,
+    ifindex,
+    queues,
+    hostile = false,
+    features = 0n,
+  }: OpenNicOptions): Promise<RemoteNicDriver> {
     const nic = this.#options.nics[index];
     if (nic === undefined) throw new XdpbedError('internal-error', `guest ${this.name} has no nic ${index}`);
     const { mac } = nic;
@@ -280,6 +289,7 @@ class QemuGuest implements RunningGuest {
       ifindex,
       queues,
       hostile,
+      features: features.toString(),
     });
   }
 

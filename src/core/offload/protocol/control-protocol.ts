@@ -454,6 +454,8 @@ export interface ControlProtocol {
   readonly feature: number;
   /** Class of its commands on the control queue. */
   readonly controlClass: number;
+  /** What a device takes at most unless it is told otherwise. */
+  readonly limits: RequestLimits;
   /** Requests that it has. */
   readonly requests: ReadonlySet<BpfRequest['kind']>;
   /**

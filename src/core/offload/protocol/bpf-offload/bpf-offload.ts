@@ -1,6 +1,6 @@
 import { VIRTIO_NET_CTRL_BPF } from '../../../../virtio/control.js';
 import { VIRTIO_NET_F_BPF_OFFLOAD } from '../../../../virtio/features.js';
-import type { BpfRequest, ControlProtocol } from '../control-protocol.js';
+import { DEFAULT_REQUEST_LIMITS, type BpfRequest, type ControlProtocol } from '../control-protocol.js';
 import { decodeRequest } from './decode-request.js';
 import { decodeReply, encodeRequest, replyBytes } from './driver-side.js';
 import { encodeRefusal, encodeReply } from './encode-reply.js';
@@ -11,6 +11,8 @@ export const BPF_OFFLOAD: ControlProtocol = {
   name: 'bpf-offload',
   feature: VIRTIO_NET_F_BPF_OFFLOAD,
   controlClass: VIRTIO_NET_CTRL_BPF,
+  // Longer than what the RFC's QEMU loads: policies say what is too long, and verifying has limits of its own.
+  limits: { ...DEFAULT_REQUEST_LIMITS, maxInsns: 65_536 },
   requests: new Set(Object.keys(COMMAND_OF) as BpfRequest['kind'][]),
   decodeRequest,
   encodeReply,

@@ -1,7 +1,12 @@
 import { encodeErrorResponse, VIRTIO_NET_CTRL_EBPF } from '../../../../virtio/control.js';
 import { VIRTIO_NET_F_XDP_OFFLOAD } from '../../../../virtio/features.js';
 import { XdpbedError } from '../../../diagnostic.js';
-import type { BpfRequest, ControlProtocol, Rfc2019Request } from '../control-protocol.js';
+import {
+  DEFAULT_REQUEST_LIMITS,
+  type BpfRequest,
+  type ControlProtocol,
+  type Rfc2019Request,
+} from '../control-protocol.js';
 import { decodeRequest } from './decode-request.js';
 import { decodeReply, encodeRequest } from './driver-side.js';
 import { encodeReply } from './encode-reply.js';
@@ -13,6 +18,7 @@ export const RFC_2019: ControlProtocol = {
   name: 'rfc-2019',
   feature: VIRTIO_NET_F_XDP_OFFLOAD,
   controlClass: VIRTIO_NET_CTRL_EBPF,
+  limits: DEFAULT_REQUEST_LIMITS,
   requests: new Set(Object.keys(REQUEST_NAMES) as Rfc2019Request['kind'][]),
   decodeRequest,
   encodeReply: (request, reply) => encodeReply(ofRfc2019(request), reply),
