@@ -130,7 +130,7 @@ class Guest {
         return { kind: 'set-offload', insns: encodeInsns(assemble(text, { maps })), gplCompatible: true };
       }
       default:
-        return { kind: random.chance(20) ? 'unset-offload' : 'get-first', ...map } as BpfRequest;
+        return { kind: random.chance(20) ? 'unset-offload' : 'get-first', ...map };
     }
   }
 
