@@ -14,6 +14,7 @@ import { OffloadRig } from '../../conformance/offload/offload-rig.js';
 import { SeededRandom } from '../../conformance/verifier/index.js';
 import type { LoadedProgram } from '../contract/executor.js';
 import type { Party } from '../contract/party.js';
+import type { Policy, Ruling } from '../contract/policy.js';
 import { chained, type ChainedPolicy } from './policy-chain.js';
 import type { BpfRequest, LookupElem } from './protocol/control-protocol.js';
 import { RFC_2019 } from './protocol/rfc-2019/rfc-2019.js';
@@ -156,18 +157,20 @@ describe('a denied request', () => {
       const random = new SeededRandom(seed);
       const guest = new Guest(new SeededRandom(1000 + seed));
       let denials = 0;
-      const mayDeny = (name: string, place: Omit<ChainedPolicy, 'name' | 'rule'>): ChainedPolicy =>
+      const atRandom = (operation: string, dryRun: boolean): Ruling => {
+        if (!random.chance(15)) return { ruling: 'allow', reason: '' };
+        if (!dryRun) {
+          denials++;
+          denied.set(operation, (denied.get(operation) ?? 0) + 1);
+        }
+        return { ruling: 'deny', reason: 'at random' };
+      };
+      const mayDeny = (name: string, place: Omit<ChainedPolicy, keyof Policy>): ChainedPolicy =>
         chained(
           {
             name,
-            rule: ({ operation }) => {
-              if (!random.chance(15)) return { ruling: 'allow', reason: '' };
-              if (place.dryRun !== true) {
-                denials++;
-                denied.set(operation, (denied.get(operation) ?? 0) + 1);
-              }
-              return { ruling: 'deny', reason: 'at random' };
-            },
+            rule: ({ operation }) => atRandom(operation, place.dryRun === true),
+            ...(name === 'b' ? {} : { admit: () => atRandom('command', place.dryRun === true) }),
           },
           place,
         );
@@ -200,6 +203,7 @@ describe('a denied request', () => {
     }
     // Each kind of request was denied, and often.
     for (const operation of [
+      'command',
       'map-create',
       'map-free',
       'map-lookup',

@@ -19,7 +19,7 @@ import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import { DEFAULT_INSN_LIMIT } from '../../bpf/runtime/insn-budget.js';
 import { messageOf } from '../diagnostic.js';
 import type { Clock } from '../contract/clock.js';
-import type { LoadedProgram } from '../contract/executor.js';
+import type { LoadedProgram, ProgramWork } from '../contract/executor.js';
 import type { Attachment, HookPlace } from '../contract/hook-place.js';
 import type { Party } from '../contract/party.js';
 import type { PolicyRequest } from '../contract/policy.js';
@@ -100,6 +100,7 @@ export class GuestBpf {
   readonly #options: GuestBpfOptions;
   readonly #limits: GuestBpfLimits;
   readonly #objects: ObjectTable;
+  #work: ProgramWork | undefined;
   #attached: { readonly object: ProgramObject; readonly attachment: Attachment } | undefined;
   #mapsMade = 0;
   /** What is done to the place is done one after the other, resets included. */
@@ -122,6 +123,11 @@ export class GuestBpf {
   /** Objects that the host holds, those included that only a program keeps alive. */
   get objectCount(): number {
     return this.#objects.size;
+  }
+
+  /** What the programs that were ever loaded have done, where that is counted. */
+  get work(): ProgramWork | undefined {
+    return this.#work;
   }
 
   handle(request: BpfRequest, context: CommandContext): Outcome | Promise<Outcome> {
@@ -347,6 +353,7 @@ export class GuestBpf {
       } catch (error) {
         return failed(EOPNOTSUPP, `the program cannot be loaded: ${messageOf(error)}`);
       }
+      this.#work = loaded.work ?? this.#work;
       if (epoch.aborted) return STALE;
       const object = this.#objects.addProgram(
         { program: loaded, summary, properties: verification.properties, charge },
@@ -433,7 +440,7 @@ export class GuestBpf {
     const whole = { id, time: clock.now(), guest, nic, usage, totalUsage, ...request };
     const answer = ruleByChain(policies, whole, onRuling);
     if (answer.ruling === 'allow') return undefined;
-    const errno = request.operation === 'map-create' ? EPERM : EACCES;
+    const errno = answer.errno ?? (request.operation === 'map-create' ? EPERM : EACCES);
     return { ok: false, kind: 'denied', reason: `by ${answer.policy}: ${answer.reason}`, errno };
   }
 

@@ -1,6 +1,7 @@
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import { FEATURE_BITS, featureSet, negotiateFeatures } from '../../virtio/features.js';
 import type { Clock } from '../contract/clock.js';
+import type { ProgramWork } from '../contract/executor.js';
 import type { LinkStatistics, NicPlaces } from '../contract/fabric.js';
 import type {
   ControlCounts,
@@ -156,6 +157,11 @@ export class NicSession {
       throw error;
     }
     return session;
+  }
+
+  /** What the guest's programs have done on the host, where that is counted. */
+  get work(): ProgramWork | undefined {
+    return this.#endpoint.work;
   }
 
   get node(): string {

@@ -158,6 +158,11 @@ export interface ControlProtocol {
    */
   encodeReply(request: BpfRequest, reply: BpfReply): Uint8Array;
   /**
+   * The device-writable bytes for a command that was refused without being decoded, `room` of them, where the answer to it
+   * has a place for an errno; undefined where it has none.
+   */
+  encodeRefusal?(readable: Uint8Array, room: number, errno: number): Uint8Array | undefined;
+  /**
    * The driver's side: the device-readable bytes.
    * @throws XdpbedError `virtio-violation` for a request that a strict device would refuse whatever its limits
    */

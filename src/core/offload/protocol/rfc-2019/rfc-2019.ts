@@ -3,7 +3,7 @@ import { VIRTIO_NET_F_XDP_OFFLOAD } from '../../../../virtio/features.js';
 import type { ControlProtocol } from '../control-protocol.js';
 import { decodeRequest } from './decode-request.js';
 import { decodeReply, encodeRequest } from './driver-side.js';
-import { encodeReply } from './encode-reply.js';
+import { encodeRefusal, encodeReply } from './encode-reply.js';
 import { requestName } from './request-name.js';
 import { replyBytes } from './wire.js';
 
@@ -14,6 +14,7 @@ export const RFC_2019: ControlProtocol = {
   controlClass: VIRTIO_NET_CTRL_EBPF,
   decodeRequest,
   encodeReply,
+  encodeRefusal,
   encodeRequest,
   replyBytes,
   decodeReply,
