@@ -49,6 +49,13 @@ export { runTestbed, type RunOptions } from './core/run/run-testbed.js';
 export { BUILT_IN_PLUGINS } from './presets.js';
 export { ControlEndpoint, type ControlEndpointOptions } from './core/offload/control-endpoint.js';
 export { CountedPlace } from './core/offload/counted-place.js';
+export {
+  guestOverrides,
+  settingsFor,
+  unknownGuests,
+  type GuestOverrides,
+  type GuestSettings,
+} from './core/offload/guest-overrides.js';
 export { readGuestMap } from './core/offload/guest-map.js';
 export { loadObjectProgram, requireAccepted } from './core/offload/load-program.js';
 export { LocalGuestDriver } from './core/offload/local-guest-driver.js';

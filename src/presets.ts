@@ -111,6 +111,13 @@ export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
   },
   {
     role: 'policy',
+    name: 'rate-limit',
+    description:
+      'limits on how fast guests may ask: commands, loads, verifier time and insns per second, per guest and in total',
+    load: async () => (await import('../plugins/policy-rate-limit/index.js')).default,
+  },
+  {
+    role: 'policy',
     name: 'program-limits',
     description:
       'limits on what a program is able to do: verdicts, helpers, map types, packet writes, insns, stack',

@@ -4,6 +4,7 @@ import type {
   NicDevice,
   NicDeviceOptions,
 } from '../../src/core/contract/device.js';
+import type { ProgramWork } from '../../src/core/contract/executor.js';
 import { ControlEndpoint } from '../../src/core/offload/control-endpoint.js';
 
 /** The device that a host would use: a {@link ControlEndpoint} for each nic. */
@@ -34,6 +35,10 @@ class GuardedNicDevice implements NicDevice {
     if (answer instanceof Promise) void answer.then(() => (this.#commandBytes -= bytes));
     else this.#commandBytes -= bytes;
     return answer;
+  }
+
+  get work(): ProgramWork | undefined {
+    return this.#endpoint.work;
   }
 
   reset(): Promise<void> {

@@ -11,6 +11,7 @@ export default definePlugin({
   name: 'differential',
   version: '1.0.0',
   role: 'executor',
+  countsWork: true,
   api: '^2',
   description: 'Runs each program in several executors, which must agree on every bit.',
   configSchema: Type.Object(

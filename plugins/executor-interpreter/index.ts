@@ -7,6 +7,7 @@ export default definePlugin({
   name: 'interpreter',
   version: '1.0.0',
   role: 'executor',
+  countsWork: true,
   api: '^2',
   description: 'The reference executor: interprets programs and checks every access.',
   configSchema: Type.Object({}, { additionalProperties: false }),

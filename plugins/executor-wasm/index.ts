@@ -14,6 +14,7 @@ export default definePlugin({
   name: 'wasm',
   version: '0.1.0',
   role: 'executor',
+  countsWork: true,
   api: '^2',
   description: 'compiles programs to WebAssembly; as fast as the JIT of the kernel',
   configSchema: Type.Object(

@@ -94,6 +94,24 @@ export function policyConformance(name: string, make: () => Policy): void {
       }
     });
 
+    it('rules on every command that comes, if it rules on commands, and bears to be told of costs', () => {
+      const policy = make();
+      for (const time of [0, 1, 1e12, Number.MAX_SAFE_INTEGER, 0]) {
+        for (const guest of ['guest0', 'constructor', '__proto__', '']) {
+          const common = { guest, nic: 'eth0', time };
+          const ruling = policy.admit?.(deepFreeze({ ...common, id: 1, bytes: 0xffff_ffff }));
+          if (ruling !== undefined) {
+            expect(['allow', 'deny']).toContain(ruling.ruling);
+            expect(ruling.reason).toMatch(/^\S[^\n]*$/);
+          }
+          policy.observe?.(deepFreeze({ ...common, kind: 'verification', milliseconds: 12.5 }));
+          policy.observe?.(deepFreeze({ ...common, kind: 'insns', since: 0, insns: 2 ** 53 }));
+        }
+      }
+      for (const request of policyRequests())
+        expect(['allow', 'deny']).toContain(policy.rule(request).ruling);
+    });
+
     it('does not change the request', () => {
       const policy = make();
       for (const request of policyRequests()) {

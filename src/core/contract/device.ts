@@ -1,6 +1,7 @@
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import type { Clock } from './clock.js';
 import type { HookPlace } from './hook-place.js';
+import type { ProgramWork } from './executor.js';
 import { token } from './injection.js';
 import type { Party } from './party.js';
 import type { ChainedPolicy, HostUsage } from './policy.js';
@@ -75,6 +76,8 @@ export interface NicDevice {
   idle(): Promise<void>;
   /** The guest broke a rule of the transport. */
   transportBroken(reason: string): void;
+  /** What the guest's programs have done, where that is counted (`Party.countWork`); absent in a device that does not tell. */
+  readonly work?: ProgramWork | undefined;
   /** What the host finds when it looks, and not what the device told a guest. */
   inspect(): DeviceInspection;
 }

@@ -39,6 +39,21 @@ export const DEFAULT_HOOKS: NonNullable<Plugin['hooks']> = {
 /** `Plugin.ringAccess` of a fabric that does not say: the RFC's data path, or that before it. */
 export const DEFAULT_RING_ACCESS: NonNullable<Plugin['ringAccess']> = ['recvmsg', 'ptr-ring'];
 
+/** What of a testbed the config of a policy may go by. */
+export interface PolicySurroundings {
+  /** Names of the guests, each of several (`count`) by itself. */
+  readonly guests: readonly string[];
+  /** What guests offload has its work counted if a policy wants it (`Plugin.countsWork` of the executor). */
+  readonly countsWork: boolean;
+}
+
+export interface ConfigProblem {
+  /** Keys of the config. */
+  readonly path: readonly string[];
+  readonly message: string;
+  readonly hint?: string | undefined;
+}
+
 /** What a plugin package's default export is. Made by `definePlugin`. */
 export interface Plugin<Schema extends TSchema = TSchema> extends PluginManifest {
   /** JSON Schema of `config`, as TypeBox; defaults in it are filled in before `register`. */
@@ -76,6 +91,13 @@ export interface Plugin<Schema extends TSchema = TSchema> extends PluginManifest
     readonly verifier: string;
     readonly transport?: string;
   };
+  /** For an executor: it can count what programs do (`ExecutionEnvironment.countWork`). */
+  readonly countsWork?: boolean;
+  /**
+   * For a policy: judges its config against the testbed that it is in, each problem at its path in the config. So
+   * `validate` says it, and nothing is started.
+   */
+  checkTestbed?(config: Static<Schema>, testbed: PolicySurroundings): readonly ConfigProblem[];
   /**
    * Files that an instance with this config reads, relative to the testbed's folder. The core reads them, so that a
    * run's bytes can be named by their hash and be brought along to another machine.

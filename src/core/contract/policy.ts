@@ -16,6 +16,16 @@ export interface Policy {
    * ruled on all the same. Absent: it limits nothing of the kind.
    */
   grants?(guest: string): Grants;
+  /**
+   * Rules on a command when it comes, before anything is known of it but its length: on each command of the control
+   * queue, those included that are malformed or not of this protocol. One that is denied is answered at once and is
+   * neither decoded nor queued, nor are other policies asked to `rule` on it. Absent: none is denied.
+   */
+  admit?(command: ArrivedCommand): Ruling;
+  /** Told of what could not be known before. Must not throw; what it throws changes nothing. */
+  observe?(cost: ObservedCost): void;
+  /** Wants to be told of insns: what guests offload then has its work counted, which costs time. */
+  readonly countsInsns?: boolean | undefined;
 }
 
 /** What policies grant a guest at most; what is left out is not limited. */
@@ -42,6 +52,40 @@ export interface ChainedPolicy extends Policy {
   readonly configPath?: string | undefined;
 }
 
+/** A command of the control queue that nobody has looked at. */
+export interface ArrivedCommand {
+  /** As `PolicyRequest.id`: what is asked of the policies for this command later has the same. */
+  readonly id: number;
+  readonly time: Picoseconds;
+  readonly guest: string;
+  readonly nic: string;
+  /** Length of the device-readable bytes. */
+  readonly bytes: number;
+}
+
+/** What the host spent on a guest. */
+export type ObservedCost = {
+  readonly guest: string;
+  readonly nic: string;
+  /** When it is told. */
+  readonly time: Picoseconds;
+} & (
+  | {
+      readonly kind: 'verification';
+      /**
+       * Milliseconds of the machine's CPU time that judging one program took, told when it has ended, however it ended;
+       * of a verifier that judges in the run's own process (`Plugin.judgesIn`), by the clock.
+       */
+      readonly milliseconds: number;
+    }
+  | {
+      readonly kind: 'insns';
+      /** Insns that the guest's offloaded programs of this nic have executed from `since` to `time`. */
+      readonly insns: number;
+      readonly since: Picoseconds;
+    }
+);
+
 /**
  * How a chain goes on after a deny: every policy rules on every request, so that the rulings show all that stands in
  * the way (`all-report`); or those behind the first that denied are not asked (`first-deny`).
@@ -53,6 +97,8 @@ export type Ruling =
   | { readonly ruling: 'allow'; readonly reason: string }
   | {
       readonly ruling: 'deny';
+      /** What the guest is told, positive, where the protocol has room for it; by default EPERM or EACCES. */
+      readonly errno?: number | undefined;
       /** Names the thing and the limit: `4097 insns exceed the quota of 4096`. */
       readonly reason: string;
       /** The same for programs: each rule that stands in the way. At most MAX_BREACHES are recorded. */
@@ -77,7 +123,7 @@ export interface Breach {
 }
 
 export type PolicyRequest = {
-  /** Number of the guest's command on its nic, from 1: what is asked of the policies for one command has the same. */
+  /** Number of the guest's command on its nic, from 1, in the order in which they come: what is asked of the policies for one command has the same. */
   readonly id: number;
   /** When it came, on the run's clock. */
   readonly time: Picoseconds;

@@ -4,6 +4,7 @@ import type { GuestBpfLimits, GuestBpfOptions } from './guest-bpf-options.js';
 import type { ObjectTable } from './object-table.js';
 import { ruleByChain } from './policy-chain.js';
 import type { Charge } from '../contract/device.js';
+import type { ProgramWork } from '../contract/executor.js';
 import { denied, failed, type Refusal } from './refusal.js';
 
 /** One command, as far as carrying it out depends on it. */
@@ -23,6 +24,9 @@ export type RequestDetails = DistributiveOmit<
 
 /** What the parts of one guest's BPF share. */
 export class BpfScope {
+  /** What the programs that were ever loaded have done, where that is counted. */
+  work: ProgramWork | undefined;
+
   constructor(
     readonly options: GuestBpfOptions,
     readonly limits: GuestBpfLimits,

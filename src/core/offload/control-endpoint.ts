@@ -1,4 +1,4 @@
-import { EBUSY } from '../../bpf/errno.js';
+import { EAGAIN, EBUSY } from '../../bpf/errno.js';
 import { HELPER_NAMES } from '../../bpf/helper-ids.js';
 import {
   CONTROL_ACK_BYTES,
@@ -16,9 +16,9 @@ import {
 } from '../../virtio/index.js';
 import { messageOf } from '../diagnostic.js';
 import type { DeviceEvents } from '../contract/device.js';
-import type { LoadedProgram } from '../contract/executor.js';
+import type { LoadedProgram, ProgramWork } from '../contract/executor.js';
 import type { HostUsage } from '../contract/policy.js';
-import type { AuditRecord } from '../contract/result.js';
+import type { AuditRecord, RulingRecord } from '../contract/result.js';
 import type { DeviceObject } from './device-object.js';
 import { GuestBpf } from './guest-bpf.js';
 import {
@@ -28,7 +28,7 @@ import {
   type GuestBpfLimits,
   type GuestBpfOptions,
 } from './guest-bpf-options.js';
-import { grantsOf } from './policy-chain.js';
+import { admitByChain, grantsOf, isAdmitting, type AdmittingPolicy } from './policy-chain.js';
 import { ALL_COMMANDS, commandName } from './protocol/bpf-offload/wire.js';
 import { bitSet, PROGRAM_FEATURE, type DeviceCapabilities } from './protocol/capabilities.js';
 import { type BpfRequest, type ControlProtocol, type RequestLimits } from './protocol/control-protocol.js';
@@ -86,6 +86,8 @@ export class ControlEndpoint {
   readonly #limits: RequestLimits;
   readonly #maxPending: number;
   readonly #bpf: GuestBpf;
+  /** Policies that rule on commands before they are looked at. */
+  readonly #admitting: readonly AdmittingPolicy[];
   readonly #commands = new Map<string, number>();
   readonly #acks = { ok: 0, err: 0 };
   readonly #refusals: Record<Refusal['kind'], number> = {
@@ -97,7 +99,7 @@ export class ControlEndpoint {
     stale: 0,
     internal: 0,
   };
-  /** Number of the last command that was taken up. */
+  /** Number of the last command that came. */
   #lastId = 0;
   /** Fires with the next reset; a command belongs to the epoch in which it arrived. */
   #epoch = new AbortController();
@@ -111,18 +113,13 @@ export class ControlEndpoint {
     this.#protocol = options.protocol ?? protocolOf(options.features);
     this.#limits = { ...this.#protocol.limits, ...options.limits };
     this.#maxPending = options.limits?.maxPendingCommands ?? DEFAULT_MAX_PENDING_COMMANDS;
+    this.#admitting = options.policies.filter(isAdmitting);
     this.#bpf = new GuestBpf({
       ...options,
       limits: { mapTypes: mapTypesOf(this.#protocol), ...options.limits },
       capabilities: () => this.capabilities,
       answered: () => ({ commands: this.#acks.ok + this.#acks.err, errors: this.#acks.err }),
-      onRuling: (record) => {
-        try {
-          options.events.ruling(record);
-        } catch {
-          // As in #audit: the ruling stands whether or not somebody could take note of it.
-        }
-      },
+      onRuling: this.#onRuling,
       onFailure: (name, error) => this.#audit({ name }, 'error-ack', `internal: ${messageOf(error)}`),
     });
   }
@@ -170,6 +167,11 @@ export class ControlEndpoint {
     return this.#bpf.usage;
   }
 
+  /** What the guest's programs have done, where that is counted. */
+  get work(): ProgramWork | undefined {
+    return this.#bpf.work;
+  }
+
   get statistics(): DeviceStatistics {
     return {
       commands: Object.fromEntries(this.#commands),
@@ -186,17 +188,20 @@ export class ControlEndpoint {
    */
   handle(readable: Uint8Array, room: number): Uint8Array | Promise<Uint8Array> {
     const epoch = this.#epoch.signal;
+    const id = ++this.#lastId;
+    const denial = this.#admit(id, readable.length);
+    if (denial !== undefined) return this.#turnAway({ name: nameOf(readable), id }, denial, readable, room);
     // What a reset has abandoned counts until it has ended: a guest must not pile it up.
     if (this.#underWay.size >= this.#maxPending) {
       const reason = `${this.#underWay.size} commands are waiting, the limit`;
-      const command = { name: nameOf(readable), id: ++this.#lastId };
-      return this.#refuse(command, { ok: false, kind: 'failed', reason, errno: EBUSY }, room);
+      const refusal: Refusal = { ok: false, kind: 'failed', reason, errno: EBUSY };
+      return this.#turnAway({ name: nameOf(readable), id }, refusal, readable, room);
     }
     if (this.#tail === undefined) {
-      const answer = this.#answer(readable, room, epoch);
+      const answer = this.#answer(id, readable, room, epoch);
       return answer instanceof Uint8Array ? answer : this.#wait(answer);
     }
-    return this.#wait(this.#tail.then(() => this.#answer(readable, room, epoch)));
+    return this.#wait(this.#tail.then(() => this.#answer(id, readable, room, epoch)));
   }
 
   /**
@@ -242,8 +247,36 @@ export class ControlEndpoint {
     });
   }
 
-  #answer(readable: Uint8Array, room: number, epoch: AbortSignal): Uint8Array | Promise<Uint8Array> {
-    const id = ++this.#lastId;
+  /** Why a command is not taken up, if a policy says so; before anything is spent on it. */
+  #admit(id: number, bytes: number): Refusal | undefined {
+    const { guest, nic, clock } = this.#options;
+    if (this.#admitting.length === 0) return undefined;
+    const command = { id, time: clock.now(), guest, nic, bytes };
+    const answer = admitByChain(this.#admitting, command, this.#onRuling);
+    if (answer.ruling === 'allow') return undefined;
+    const { policy, reason, errno = EAGAIN } = answer;
+    return { ok: false, kind: 'denied', reason: `by ${policy}: ${reason}`, errno };
+  }
+
+  /** Refuses a command that was not decoded, and says why where the protocol has room for it. */
+  #turnAway(command: Command, refusal: Refusal, readable: Uint8Array, room: number): Uint8Array {
+    const response = this.#refuse(command, refusal, room);
+    const control = decodeControlCommand(readable);
+    if (control?.class !== this.#protocol.controlClass) return response;
+    try {
+      const { errno, reason: message } = refusal;
+      return this.#protocol.encodeRefusal({ kind: 'error', errno, message }, room, readable);
+    } catch {
+      return response;
+    }
+  }
+
+  #answer(
+    id: number,
+    readable: Uint8Array,
+    room: number,
+    epoch: AbortSignal,
+  ): Uint8Array | Promise<Uint8Array> {
     let command: Command = { name: 'unknown', id };
     try {
       command = { name: nameOf(readable), id };
@@ -321,6 +354,14 @@ export class ControlEndpoint {
     }
     return encodeErrorResponse(room);
   }
+
+  readonly #onRuling = (record: RulingRecord): void => {
+    try {
+      this.#options.events.ruling(record);
+    } catch {
+      // As in #audit: the ruling stands whether or not somebody could take note of it.
+    }
+  };
 
   #count(name: string): void {
     this.#commands.set(name, (this.#commands.get(name) ?? 0) + 1);

@@ -1,7 +1,7 @@
 import { EBUSY, EEXIST, EINVAL, ENOENT, ENOSPC } from '../../bpf/errno.js';
 import { Btf } from '../../bpf/btf/btf.js';
 import { messageOf, XdpbedError } from '../diagnostic.js';
-import type { LoadedProgram } from '../contract/executor.js';
+import type { LoadedProgram, ProgramWork } from '../contract/executor.js';
 import type { HostUsage } from '../contract/policy.js';
 import { addVerdicts, emptyVerdictCounts, type VerdictCounts } from '../contract/result.js';
 import { BpfScope, type CommandContext } from './bpf-scope.js';
@@ -73,6 +73,11 @@ export class GuestBpf {
   /** Objects that the host holds, those included that only a program keeps alive. */
   get objectCount(): number {
     return this.#objects.size;
+  }
+
+  /** What the programs that were ever loaded have done, where that is counted. */
+  get work(): ProgramWork | undefined {
+    return this.#scope.work;
   }
 
   /** What those objects are charged for, added up anew. */

@@ -124,6 +124,7 @@ export async function loadGuestProgram(
     } catch (error) {
       return failed(EOPNOTSUPP, `the program cannot be loaded: ${messageOf(error)}`);
     }
+    scope.work = loaded.work ?? scope.work;
     if (epoch.aborted) return STALE;
     const whole = { program: loaded, charge };
     const added = objects.add<ProgramObject>('program', {

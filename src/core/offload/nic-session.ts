@@ -2,6 +2,7 @@ import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import { FEATURE_BITS, featureSet, negotiateFeatures } from '../../virtio/features.js';
 import type { Clock } from '../contract/clock.js';
 import type { Device, DeviceEvents, NicDevice } from '../contract/device.js';
+import type { ProgramWork } from '../contract/executor.js';
 import type { LinkStatistics, NicPlaces } from '../contract/fabric.js';
 import type {
   ControlCounts,
@@ -172,6 +173,11 @@ export class NicSession {
       throw error;
     }
     return session;
+  }
+
+  /** What the guest's programs have done on the host, where that is counted. */
+  get work(): ProgramWork | undefined {
+    return this.#device.work;
   }
 
   get node(): string {

@@ -1,8 +1,10 @@
 import { messageOf } from '../diagnostic.js';
 import {
   MAX_BREACHES,
+  type ArrivedCommand,
   type ChainedPolicy,
   type Grants,
+  type ObservedCost,
   type Policy,
   type PolicyRequest,
 } from '../contract/policy.js';
@@ -10,10 +12,14 @@ import type { BreachRecord, RulingRecord } from '../contract/result.js';
 
 /** Puts a policy into a chain; it keeps whatever state it has. */
 export function chained(policy: Policy, place: Omit<ChainedPolicy, keyof Policy>): ChainedPolicy {
+  const { name, countsInsns } = policy;
   return {
-    name: policy.name,
+    name,
+    countsInsns,
     rule: (request) => policy.rule(request),
     grants: (guest) => policy.grants?.(guest) ?? {},
+    ...(policy.admit === undefined ? {} : { admit: (command) => policy.admit!(command) }),
+    ...(policy.observe === undefined ? {} : { observe: (cost) => policy.observe!(cost) }),
     ...place,
   };
 }
@@ -56,7 +62,16 @@ function both(
 export type ChainRuling =
   | { readonly ruling: 'allow' }
   /** Of the first policy that denied. */
-  | { readonly ruling: 'deny'; readonly policy: string; readonly reason: string };
+  | {
+      readonly ruling: 'deny';
+      readonly policy: string;
+      readonly reason: string;
+      /** What the guest is to be told, if the policy says. */
+      readonly errno: number | undefined;
+    };
+
+/** Rules on a command that has come: `operation` in the records is `command`. */
+export const ADMISSION = 'command';
 
 /** What is recorded at most: a policy may repeat what a guest sent. */
 const MAX_REASON = 4096;
@@ -74,16 +89,53 @@ export function ruleByChain(
   request: PolicyRequest,
   record: (ruling: RulingRecord) => void,
 ): ChainRuling {
+  return askInOrder(policies, request, request.operation, (policy) => policy.rule(request), record);
+}
+
+/** One that rules on commands of which nothing is known yet. */
+export type AdmittingPolicy = ChainedPolicy & Required<Pick<Policy, 'admit'>>;
+
+export function isAdmitting(policy: ChainedPolicy): policy is AdmittingPolicy {
+  return policy.admit !== undefined;
+}
+
+/** As `ruleByChain`, on a command that has come and that nobody has looked at. */
+export function admitByChain(
+  policies: readonly AdmittingPolicy[],
+  command: ArrivedCommand,
+  record: (ruling: RulingRecord) => void,
+): ChainRuling {
+  return askInOrder(policies, command, ADMISSION, (policy) => policy.admit(command), record);
+}
+
+/** Tells every policy that wants to know. */
+export function tellChain(policies: readonly ChainedPolicy[], cost: ObservedCost): void {
+  for (const policy of policies) {
+    try {
+      policy.observe?.(cost);
+    } catch {
+      // It was told; that it cannot bear it is not the guest's concern.
+    }
+  }
+}
+
+function askInOrder<P extends ChainedPolicy>(
+  policies: readonly P[],
+  request: ArrivedCommand | PolicyRequest,
+  operation: string,
+  ask: (policy: P) => unknown,
+  record: (ruling: RulingRecord) => void,
+): ChainRuling {
   let result: ChainRuling = { ruling: 'allow' };
   for (const policy of policies) {
-    const { ruling, reason, breaches } = ruleBy(policy, request);
+    const { ruling, reason, errno, breaches } = ruleBy(policy, ask);
     const dryRun = policy.dryRun === true;
     record({
       request: request.id,
       time: request.time,
       guest: request.guest,
       nic: request.nic,
-      operation: request.operation,
+      operation,
       policy: policy.name,
       ruling,
       ...(dryRun ? { dryRun } : {}),
@@ -92,7 +144,7 @@ export function ruleByChain(
       count: 1,
     });
     if (ruling === 'allow' || dryRun) continue;
-    if (result.ruling === 'allow') result = { ruling, policy: policy.name, reason };
+    if (result.ruling === 'allow') result = { ruling, policy: policy.name, reason, errno };
     if (policy.endsChain === true) break;
   }
   return result;
@@ -101,20 +153,34 @@ export function ruleByChain(
 interface PolicyAnswer {
   readonly ruling: 'allow' | 'deny';
   readonly reason: string;
+  readonly errno: number | undefined;
   readonly breaches: BreachRecord[];
 }
 
-function ruleBy(policy: ChainedPolicy, request: PolicyRequest): PolicyAnswer {
+function ruleBy<P extends ChainedPolicy>(policy: P, ask: (policy: P) => unknown): PolicyAnswer {
   try {
-    const answer: unknown = policy.rule(request);
-    const { ruling, reason, breaches } = (answer ?? {}) as Record<string, unknown>;
+    const { ruling, reason, errno, breaches } = (ask(policy) ?? {}) as Record<string, unknown>;
     const text = typeof reason === 'string' ? reason.slice(0, MAX_REASON) : 'no reason given';
-    if (ruling === 'allow') return { ruling, reason: text, breaches: [] };
-    if (ruling !== 'deny') return { ruling: 'deny', reason: 'the policy gave no ruling', breaches: [] };
-    return { ruling, reason: text, breaches: breachRecords(breaches, policy.configPath) };
+    if (ruling === 'allow') return { ruling, reason: text, errno: undefined, breaches: [] };
+    if (ruling !== 'deny') return denial('the policy gave no ruling');
+    return {
+      ruling,
+      reason: text,
+      errno: isErrno(errno) ? errno : undefined,
+      breaches: breachRecords(breaches, policy.configPath),
+    };
   } catch (error) {
-    return { ruling: 'deny', reason: `the policy failed: ${messageOf(error)}`, breaches: [] };
+    return denial(`the policy failed: ${messageOf(error)}`);
   }
+}
+
+function denial(reason: string): PolicyAnswer {
+  return { ruling: 'deny', reason, errno: undefined, breaches: [] };
+}
+
+/** Linux's MAX_ERRNO is 4095. */
+function isErrno(value: unknown): value is number {
+  return Number.isInteger(value) && (value as number) >= 1 && (value as number) <= 4095;
 }
 
 /** Of what a policy gave, that which is as the contract says: the deny stands whatever became of its details. */

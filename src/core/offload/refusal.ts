@@ -55,10 +55,10 @@ export function unknownHandle(handle: number, what: string): Refusal {
 }
 
 export function denied(
-  ruling: { readonly policy: string; readonly reason: string },
+  ruling: { readonly policy: string; readonly reason: string; readonly errno: number | undefined },
   operation: string,
 ): Refusal {
-  const errno = operation === 'map-create' ? EPERM : EACCES;
+  const errno = ruling.errno ?? (operation === 'map-create' ? EPERM : EACCES);
   return { ok: false, kind: 'denied', reason: `by ${ruling.policy}: ${ruling.reason}`, errno };
 }
 

@@ -12,10 +12,12 @@ import { emptyVerdictCounts } from '../contract/result.js';
 import type { Objects } from '../contract/run-spec.js';
 import { XdpbedError } from '../diagnostic.js';
 import { CountedPlace } from '../offload/counted-place.js';
+import { InsnMeter } from '../offload/insn-meter.js';
 import { loadObjectProgram, requireAccepted } from '../offload/load-program.js';
 import { NicSession, type NicOutcome, type ProgramInPlace } from '../offload/nic-session.js';
 import { objectProgram } from '../offload/object-program.js';
 import { OffloadRecords } from '../offload/offload-records.js';
+import { tellChain } from '../offload/policy-chain.js';
 import { QuotaAccounts } from '../offload/quota-accounts.js';
 import { UndoSteps } from '../offload/undo-steps.js';
 import type { GuestVerification } from '../verification/guest-verification.js';
@@ -63,16 +65,19 @@ export class Offloading {
   readonly #hostPrograms: HostProgram[] = [];
   readonly #sessions: NicSession[] = [];
   readonly #undo = new UndoSteps();
+  readonly #meter: InsnMeter;
   #closed = false;
 
   constructor(options: OffloadingOptions) {
     this.#options = options;
+    this.#meter = new InsnMeter(options.policies, options.clock);
   }
 
   /** The host's programs first, then the guests' nics in the order of the plan, each with its program. */
   async attach(): Promise<void> {
     await this.#attachHostPrograms();
     const { countWork } = this.#options.deployment;
+    const policies = this.#meter.metered();
     for (const guest of this.#options.plan.guests) {
       let party: Promise<Party> | undefined;
       const guestParty = (): Promise<Party> =>
@@ -82,6 +87,7 @@ export class Offloading {
         // What a guest offloads runs in a party of its own: no other guest's memory is in reach.
         const hostParty = await this.#options.parties.open(`host for ${node}`, {
           ...this.#hostSide(),
+          ...(this.#meter.isWanted ? { countWork: true } : {}),
           memoryBytes: OFFLOAD_MEMORY_BYTES,
         });
         const session = await NicSession.open({
@@ -90,18 +96,21 @@ export class Offloading {
           places: this.#nicPlaces(guest.name, nic.name),
           hostParty: {
             ...hostParty,
-            verifier: this.#options.verification.for(guest.name, hostParty.verifier),
+            verifier: this.#options.verification.for(guest.name, hostParty.verifier, (milliseconds) =>
+              this.#tellVerification(guest.name, nic.name, milliseconds),
+            ),
           },
           guestParty,
           world: this.#world(node),
           device: this.#options.device,
-          policies: this.#options.policies,
+          policies,
           accounts: this.#accounts,
           clock: this.#options.clock,
           events: this.#deviceEvents(),
           giveWay: () => this.#options.turns.next(),
         });
         this.#sessions.push(session);
+        this.#meter.add(guest.name, nic.name, () => session.work);
         await this.#keep(() => session.close());
         if (nic.program !== undefined) await this.#install(session, nic.program);
       }
@@ -157,6 +166,11 @@ export class Offloading {
   async close(): Promise<void> {
     this.#closed = true;
     await this.#undo.run();
+  }
+
+  #tellVerification(guest: string, nic: string, milliseconds: number): void {
+    const { policies, clock } = this.#options;
+    tellChain(policies, { kind: 'verification', guest, nic, time: clock.now(), milliseconds });
   }
 
   async #keep(undo: () => void | Promise<void>): Promise<void> {

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve as resolvePath } from 'node:path';
 import { XdpbedError, messageOf } from '../diagnostic.js';
-import type { Plugin, Role } from '../contract/plugin.js';
+import type { Plugin, PolicySurroundings, Role } from '../contract/plugin.js';
 import {
   RUN_SPEC_SCHEMA,
   type PanelRule,
@@ -48,6 +48,12 @@ export interface UnreadPlugin {
 
 interface Chosen extends PluginChoice {
   readonly reference: PluginReference;
+}
+
+interface ChosenPolicy extends Chosen {
+  /** Its place in the testbed's list. */
+  readonly index: number;
+  readonly dryRun: boolean;
 }
 
 /** What a fabric brings along for the host. */
@@ -297,6 +303,13 @@ class Resolver {
     const workload = await this.#chooseOf(parts, 'workload', ['workload']);
     const verifiers = parts.has('plugins', 'verifier') ? await this.#chooseVerifiers(testbed) : undefined;
     const policies = await this.#choosePolicies(parts);
+    const counting = fabric?.plugin.host === undefined ? executor : host?.executor;
+    if (parts.hasKeysOf('guests') && counting !== undefined) {
+      this.#checkPolicies(policies, {
+        guests: Object.keys(testbed.guests),
+        countsWork: counting.plugin.countsWork === true,
+      });
+    }
     const objects: Record<string, Sha256> = {};
     await this.#readPluginFiles(fabric, ['plugins', 'fabric', 'config'], objects);
     await this.#readPluginFiles(workload, ['workload', 'config'], objects);
@@ -403,17 +416,32 @@ class Resolver {
     return choices.length === uses.length ? choices : undefined;
   }
 
-  async #choosePolicies(parts: SoundParts): Promise<(Chosen & { readonly dryRun: boolean })[]> {
+  async #choosePolicies(parts: SoundParts): Promise<ChosenPolicy[]> {
     const policies = parts.hasKeysOf('policies') ? parts.testbed.policies : [];
-    const choices: (Chosen & { readonly dryRun: boolean })[] = [];
+    const choices: ChosenPolicy[] = [];
     for (const index of policies.keys()) {
       if (this.problems.full) break;
       if (!parts.has('policies', index)) continue;
       const policy = policies[index]!;
       const choice = await this.#choose('policy', policy, ['policies', index]);
-      if (choice !== undefined) choices.push({ ...choice, dryRun: policy['dry-run'] });
+      if (choice !== undefined) choices.push({ ...choice, index, dryRun: policy['dry-run'] });
     }
     return choices;
+  }
+
+  /** What is wrong with policies in this testbed, each by its own account. */
+  #checkPolicies(policies: readonly ChosenPolicy[], surroundings: PolicySurroundings): void {
+    for (const { plugin, config, index } of policies) {
+      const at = ['policies', index, 'config'];
+      try {
+        for (const { path, message, hint } of plugin.checkTestbed?.(config, surroundings) ?? []) {
+          this.problems.report([...at, ...path], message, hint, true);
+        }
+      } catch (error) {
+        if (!(error instanceof XdpbedError)) throw error;
+        this.problems.report(at, error.message, error.hint);
+      }
+    }
   }
 
   async #chooseVerifiers(

@@ -57,9 +57,9 @@ function party(name: string): Party {
   };
 }
 
-function guest(name: string, verification: GuestVerification): OffloadRig {
+function guest(name: string, verification: GuestVerification, onCost?: (ms: number) => void): OffloadRig {
   const host = party(`host for ${name}`);
-  const verifier = verification.for(name, host.verifier);
+  const verifier = verification.for(name, host.verifier, onCost);
   return new OffloadRig({ name, host: { ...host, verifier }, guest: party(name) });
 }
 
@@ -131,6 +131,33 @@ describe('verifying on behalf of guests', () => {
     expect(verification.cost).toMatchObject({ programs: 2, cancelled: 1 });
     expect(rig.accounts.usageOf('guest')).toMatchObject({ programs: 1 });
     expect(rig.device.statistics.refusals).toMatchObject({ stale: 1 });
+  });
+
+  it('says what CPU time each program took, also of one that was given up or ended by the host', async () => {
+    const costs: number[] = [];
+    const verification = new GuestVerification(
+      { ...PLAN, milliseconds: 500 },
+      recipe,
+      new AbortController().signal,
+    );
+    const rig = guest('guest', verification, (milliseconds) => costs.push(milliseconds));
+    expect(await rig.send(GOOD)).toEqual({ kind: 'done' });
+    expect(costs).toHaveLength(1);
+    expect(costs[0]).toBeLessThan(200);
+    // Ended at the limit of 500 ms.
+    expect(await rig.send(SLOW)).toMatchObject({ kind: 'error' });
+    expect(costs).toHaveLength(2);
+    expect(costs[1]).toBeGreaterThan(400);
+    expect(costs[1]).toBeLessThan(1_000);
+    // Resets are no way to have it for nothing. A process that is ready first: what is given up before costs nothing.
+    expect(await rig.send(GOOD)).toEqual({ kind: 'done' });
+    const judged = rig.send(SLOW);
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    await rig.device.reset();
+    await judged;
+    await rig.device.idle();
+    expect(costs).toHaveLength(4);
+    expect(costs[3]).toBeGreaterThan(20);
   });
 
   it('of a verifier that works only in its run tells it the limits and when to stop', async () => {

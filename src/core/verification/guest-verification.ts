@@ -49,16 +49,26 @@ export class GuestVerification {
     return this.#cost;
   }
 
-  /** The verifier that judges the programs of a guest. @param own the same verifier where the run is. */
-  for(guest: string, own: Verifier): Verifier {
-    return { name: own.name, verify: (request) => this.#verify(guest, own, request) };
+  /**
+   * The verifier that judges the programs of a guest.
+   * @param own the same verifier where the run is
+   * @param onCost told the milliseconds that judging a program took, however it ended: of CPU time, or by the clock where
+   *   the program is judged where the run is
+   */
+  for(guest: string, own: Verifier, onCost: (milliseconds: number) => void = () => undefined): Verifier {
+    return { name: own.name, verify: (request) => this.#verify(guest, own, request, onCost) };
   }
 
-  async #verify(guest: string, own: Verifier, request: VerifyRequest): Promise<Verification> {
+  async #verify(
+    guest: string,
+    own: Verifier,
+    request: VerifyRequest,
+    onCost: (milliseconds: number) => void,
+  ): Promise<Verification> {
     const ending = firstOf([this.#runSignal, request.signal]);
     const { signal } = ending;
     try {
-      return await this.#queue.run(guest, signal, () => this.#judge(own, { ...request, signal }));
+      return await this.#queue.run(guest, signal, () => this.#judge(own, { ...request, signal }, onCost));
     } catch (error) {
       if (signal.aborted) this.#note({ cancelled: this.#cost.cancelled + 1 });
       throw error;
@@ -67,15 +77,23 @@ export class GuestVerification {
     }
   }
 
-  async #judge(own: Verifier, request: VerifyRequest): Promise<Verification> {
+  async #judge(
+    own: Verifier,
+    request: VerifyRequest,
+    onCost: (milliseconds: number) => void,
+  ): Promise<Verification> {
     const limits = limitsOf(this.#plan);
     const started = performance.now();
     let held = 0;
     let verification: Verification;
     if (this.#recipe === undefined) {
-      verification = await own.verify({ ...request, limits });
+      try {
+        verification = await own.verify({ ...request, limits });
+      } finally {
+        onCost(performance.now() - started);
+      }
     } else {
-      const answer = await JUDGES.verify(this.#recipe, limits, request);
+      const answer = await JUDGES.verify(this.#recipe, limits, request, onCost);
       verification = answer.verification;
       held = answer.memoryMiB;
     }

@@ -16,11 +16,18 @@ interface Idle {
 export class JudgePool {
   readonly #idle: Idle[] = [];
 
-  async verify(recipe: JudgeRecipe, limits: JudgeLimits, request: VerifyRequest): Promise<Judgement> {
+  /** @param onCost told the milliseconds of CPU time that it took, however it ended. */
+  async verify(
+    recipe: JudgeRecipe,
+    limits: JudgeLimits,
+    request: VerifyRequest,
+    onCost?: (milliseconds: number) => void,
+  ): Promise<Judgement> {
     const judge = this.#take(limits, [recipe]) ?? new JudgeProcess(limits);
     try {
       return await judge.verify(recipe, request);
     } finally {
+      onCost?.(judge.cpuMilliseconds);
       if (judge.usable) this.#put(judge);
     }
   }

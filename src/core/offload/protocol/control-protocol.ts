@@ -469,8 +469,11 @@ export interface ControlProtocol {
    * @throws XdpbedError `virtio-violation` when the reply does not belong to the request or has a wrong size
    */
   encodeReply(request: BpfRequest, reply: BpfReply, room: number): Uint8Array;
-  /** The answer to what could not be decoded: at most `room` bytes, none where there is no room for an ack. */
-  encodeRefusal(refusal: ErrorReply, room: number): Uint8Array;
+  /**
+   * The answer to what was not decoded: at most `room` bytes, none where there is no room for an ack.
+   * @param unread the device-readable bytes, where nobody has tried; undefined: they cannot be decoded
+   */
+  encodeRefusal(refusal: ErrorReply, room: number, unread?: Uint8Array): Uint8Array;
   /**
    * The driver's side: the device-readable bytes.
    * @throws XdpbedError `virtio-violation` for a request that a strict device would refuse whatever its limits

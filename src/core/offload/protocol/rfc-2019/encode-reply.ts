@@ -1,4 +1,12 @@
-import { CONTROL_ACK_BYTES, VIRTIO_NET_ERR, VIRTIO_NET_OK } from '../../../../virtio/control.js';
+import {
+  CONTROL_ACK_BYTES,
+  decodeControlCommand,
+  encodeErrorResponse,
+  VIRTIO_NET_CTRL_EBPF,
+  VIRTIO_NET_CTRL_EBPF_MAP,
+  VIRTIO_NET_ERR,
+  VIRTIO_NET_OK,
+} from '../../../../virtio/control.js';
 import { XdpbedError } from '../../../diagnostic.js';
 import {
   expectedReply,
@@ -51,6 +59,18 @@ export function encodeReply(request: Rfc2019Request, reply: BpfReply): Uint8Arra
   }
   if ('key' in request) bytes.set(request.key, EBPF_MAP_HEADER_BYTES);
   bytes.set(content, EBPF_MAP_HEADER_BYTES + keySize);
+  return bytes;
+}
+
+/** A map command's answer has the errno in `flags`; the others have none. */
+export function encodeRefusal(readable: Uint8Array, room: number, errno: number): Uint8Array | undefined {
+  const command = decodeControlCommand(readable);
+  if (command?.class !== VIRTIO_NET_CTRL_EBPF || command.command !== VIRTIO_NET_CTRL_EBPF_MAP)
+    return undefined;
+  if (room < EBPF_MAP_HEADER_BYTES + CONTROL_ACK_BYTES) return undefined;
+  if (!Number.isInteger(errno) || errno < 1 || errno > MAX_ERRNO) return undefined;
+  const bytes = encodeErrorResponse(room);
+  new DataView(bytes.buffer).setUint32(MAP_HEADER.flags, errno, true);
   return bytes;
 }
 

@@ -9,7 +9,7 @@ import {
 } from '../control-protocol.js';
 import { decodeRequest } from './decode-request.js';
 import { decodeReply, encodeRequest } from './driver-side.js';
-import { encodeReply } from './encode-reply.js';
+import { encodeRefusal, encodeReply } from './encode-reply.js';
 import { REQUEST_NAMES } from './request-name.js';
 import { replyBytes } from './wire.js';
 
@@ -22,7 +22,8 @@ export const RFC_2019: ControlProtocol = {
   requests: new Set(Object.keys(REQUEST_NAMES) as Rfc2019Request['kind'][]),
   decodeRequest,
   encodeReply: (request, reply) => encodeReply(ofRfc2019(request), reply),
-  encodeRefusal: (_refusal, room) => encodeErrorResponse(room),
+  encodeRefusal: ({ errno = 0 }, room, unread) =>
+    (unread === undefined ? undefined : encodeRefusal(unread, room, errno)) ?? encodeErrorResponse(room),
   encodeRequest: (request) => encodeRequest(ofRfc2019(request)),
   replyBytes: (request) => replyBytes(ofRfc2019(request)),
   decodeReply: (request, sent, written) => decodeReply(ofRfc2019(request), sent, written),

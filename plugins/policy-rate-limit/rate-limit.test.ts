@@ -1,0 +1,246 @@
+import { Value } from '@sinclair/typebox/value';
+import { describe, expect, it } from 'vitest';
+import { EAGAIN } from '../../src/bpf/errno.js';
+import { policyConformance } from '../../src/conformance/policy/index.js';
+import type { ArrivedCommand, PolicyRequest } from '../../src/core/contract/policy.js';
+import { NO_USAGE } from '../../src/core/offload/quota-accounts.js';
+import { PluginRegistry } from '../../src/core/plugin/plugin-registry.js';
+import { formatProblem, type TestbedError } from '../../src/core/testbed/problem-list.js';
+import { runTestbed } from '../../src/core/run/run-testbed.js';
+import { resolveTestbed, type ResolvedTestbed } from '../../src/core/testbed/resolve-testbed.js';
+import { BUILT_IN_PLUGINS } from '../../src/presets.js';
+import { RateLimit, RateLimitConfig } from './rate-limit.js';
+
+const SECOND = 1e12;
+const withDefaults = (config: object): RateLimitConfig =>
+  Value.Parse(RateLimitConfig, Value.Default(RateLimitConfig, config));
+const limit = (config: object) => new RateLimit(withDefaults(config));
+
+const command = (time: number, guest = 'alice', nic = 'eth0'): ArrivedCommand => ({
+  id: 1,
+  time,
+  guest,
+  nic,
+  bytes: 42,
+});
+
+function load(time: number, guest = 'alice'): PolicyRequest {
+  const program = { insnCount: 2, helpers: [], mapTypes: [], gplCompatible: true };
+  return {
+    id: 1,
+    time,
+    guest,
+    nic: 'eth0',
+    usage: NO_USAGE,
+    totalUsage: NO_USAGE,
+    operation: 'program-load',
+    program,
+  };
+}
+
+const rate = (perSecond: number, burst: number) => ({ 'per-second': perSecond, burst });
+
+policyConformance('rate-limit', () => limit({}));
+
+describe('rate-limit', () => {
+  it('lets commands of a guest through at its rate, over all of its nics, and says EAGAIN to the others', () => {
+    const policy = limit({ 'per-guest': { commands: rate(10, 2) } });
+    expect(policy.admit(command(0)).ruling).toBe('allow');
+    expect(policy.admit(command(0, 'alice', 'eth1')).ruling).toBe('allow');
+    expect(policy.admit(command(0))).toEqual({
+      ruling: 'deny',
+      errno: EAGAIN,
+      reason: 'commands of guest alice exceed 10 per second after a burst of 2',
+      breaches: [{ rule: 'per-guest.commands', limit: 2, asked: 1, held: 2, at: ['per-guest', 'commands'] }],
+    });
+    expect(policy.admit(command(0, 'bob')).ruling).toBe('allow');
+    expect(policy.admit(command(0.1 * SECOND)).ruling).toBe('allow');
+  });
+
+  it('serves a guest that floods at its rate, and not worse for flooding', () => {
+    const policy = limit({ 'per-guest': { commands: rate(1000, 10) } });
+    let served = 0;
+    for (let microsecond = 0; microsecond < 1_000_000; microsecond += 10) {
+      if (policy.admit(command(microsecond * 1e6)).ruling === 'allow') served++;
+    }
+    expect(served).toBeGreaterThanOrEqual(1000);
+    expect(served).toBeLessThanOrEqual(1010);
+  });
+
+  it('takes nothing of the total for what the guest’s own rate denies', () => {
+    const policy = limit({ 'per-guest': { commands: rate(0, 1) }, total: { commands: rate(0, 2) } });
+    expect(policy.admit(command(0)).ruling).toBe('allow');
+    for (let times = 0; times < 100; times++) expect(policy.admit(command(0)).ruling).toBe('deny');
+    expect(policy.admit(command(0, 'bob')).ruling).toBe('allow');
+    expect(policy.admit(command(0, 'carol'))).toMatchObject({
+      reason: 'commands of all guests exceed 0 per second after a burst of 2',
+      breaches: [{ rule: 'total.commands', at: ['total', 'commands'] }],
+    });
+  });
+
+  it('limits loads, and rules on nothing else that was taken up', () => {
+    const policy = limit({ 'per-guest': { loads: rate(1, 1) } });
+    expect(policy.rule(load(0)).ruling).toBe('allow');
+    expect(policy.rule(load(0))).toMatchObject({
+      ruling: 'deny',
+      errno: EAGAIN,
+      breaches: [{ rule: 'per-guest.loads', limit: 1, asked: 1, held: 1 }],
+    });
+    expect(policy.rule(load(1 * SECOND)).ruling).toBe('allow');
+    const lookup = { ...load(0), operation: 'map-free' } as unknown as PolicyRequest;
+    expect(policy.rule(lookup).ruling).toBe('allow');
+  });
+
+  it('denies loads until the verifier’s time is paid off', () => {
+    const policy = limit({ 'per-guest': { 'verifier-milliseconds': rate(100, 1000) } });
+    const told = { kind: 'verification', guest: 'alice', nic: 'eth0', time: 0, milliseconds: 2500 } as const;
+    expect(policy.rule(load(0)).ruling).toBe('allow');
+    policy.observe(told);
+    expect(policy.rule(load(0))).toMatchObject({
+      ruling: 'deny',
+      reason: 'ms of verifier time of guest alice exceed 100 per second after a burst of 1000',
+      breaches: [{ rule: 'per-guest.verifier-milliseconds', limit: 1000, held: 2500 }],
+    });
+    expect(policy.rule(load(0, 'bob')).ruling).toBe('allow');
+    expect(policy.admit(command(0)).ruling).toBe('allow');
+    expect(policy.rule(load(14.9 * SECOND)).ruling).toBe('deny');
+    expect(policy.rule(load(15.1 * SECOND)).ruling).toBe('allow');
+  });
+
+  it('denies loads until insns are paid off, each guest’s against its own and all against the total', () => {
+    const policy = limit({
+      'per-guest': { insns: rate(1000, 5000) },
+      total: { insns: rate(1000, 8000) },
+    });
+    expect(policy.countsInsns).toBe(true);
+    const tell = (guest: string, insns: number): void =>
+      policy.observe({ kind: 'insns', guest, nic: 'eth0', since: 0, time: 0, insns });
+    tell('alice', 4900);
+    expect(policy.rule(load(0)).ruling).toBe('allow');
+    tell('bob', 3000);
+    expect(policy.rule(load(0)).ruling).toBe('allow');
+    tell('bob', 200);
+    expect(policy.rule(load(0))).toMatchObject({ breaches: [{ rule: 'total.insns', held: 8100 }] });
+    tell('alice', 200);
+    expect(policy.rule(load(0))).toMatchObject({
+      breaches: [
+        { rule: 'per-guest.insns', held: 5100, limit: 5000 },
+        { rule: 'total.insns', held: 8300 },
+      ],
+    });
+    expect(policy.rule(load(1 * SECOND)).ruling).toBe('allow');
+  });
+
+  it('asks for insns to be counted only where some rate is set', () => {
+    expect(limit({}).countsInsns).toBe(false);
+    expect(limit({ guests: { bob: { insns: rate(1, 1) } } }).countsInsns).toBe(true);
+  });
+
+  it('goes by what is said of a single guest, and says where', () => {
+    const policy = limit({
+      'per-guest': { commands: rate(0, 1), loads: rate(0, 1) },
+      guests: { constructor: { loads: rate(0, 0) }, alice: { commands: rate(0, 2) } },
+    });
+    const commands = (guest: string) => [1, 2, 3].map(() => policy.admit(command(0, guest)).ruling);
+    expect(commands('alice')).toEqual(['allow', 'allow', 'deny']);
+    expect(commands('bob')).toEqual(['allow', 'deny', 'deny']);
+    expect(policy.admit(command(0))).toMatchObject({
+      breaches: [{ rule: 'per-guest.commands', at: ['guests', 'alice', 'commands'] }],
+    });
+    expect(policy.rule(load(0, 'constructor'))).toMatchObject({
+      breaches: [{ rule: 'per-guest.loads', limit: 0, at: ['guests', 'constructor', 'loads'] }],
+    });
+    // A guest whose name is that of something that every object has, and of which nothing is said.
+    expect(policy.rule(load(0, 'valueof')).ruling).toBe('allow');
+  });
+
+  it('says the same of every denial of a flood', () => {
+    const policy = limit({ 'per-guest': { commands: rate(1, 1) } });
+    const reasons = new Set<string>();
+    for (let time = 0; time < 100; time++) {
+      const ruling = policy.admit(command(time * 1e9));
+      if (ruling.ruling === 'deny') reasons.add(ruling.reason);
+    }
+    expect(reasons.size).toBe(1);
+  });
+});
+
+describe('rate-limit in a testbed', () => {
+  function resolve(config: string, plugins = ''): Promise<ResolvedTestbed> {
+    const objects = new URL('../../testbeds/programs/', import.meta.url).pathname;
+    const text = `version: 1
+name: rates
+${plugins}
+policies:
+  - use: rate-limit
+    config: ${config}
+programs: { xdp1: { object: ${objects}xdp1.o } }
+host:
+  case: bridge
+  nics: { eth0: { mac: 52:54:00:00:00:01 } }
+  taps: { tap0: {}, tap1: {} }
+  bridges: { br0: { ports: [eth0, tap0, tap1] } }
+guests:
+  alice: { nics: { eth0: { tap: tap0, mac: 52:54:00:00:00:02, program: xdp1, placement: host } } }
+  bob: { nics: { eth0: { tap: tap1, mac: 52:54:00:00:00:03 } } }
+`;
+    return resolveTestbed('/t.yaml', text, new PluginRegistry(BUILT_IN_PLUGINS));
+  }
+
+  async function problems(config: string, plugins = ''): Promise<string[]> {
+    try {
+      await resolve(config, plugins);
+      return [];
+    } catch (error) {
+      return (error as TestbedError).problems.map(formatProblem);
+    }
+  }
+  const INSNS = '{ per-second: 1, burst: 1 }';
+
+  it('may name the guests that there are', async () => {
+    expect(await problems(`{ guests: { bob: { loads: { per-second: 1, burst: 1 } } } }`)).toEqual([]);
+  });
+
+  it('names a guest that there is not, with the nearest', async () => {
+    expect(await problems('{ guests: { alic: {}, mallory: {} } }')).toEqual([
+      "/t.yaml:6:25: there is no guest 'alic' (did you mean 'alice'?)",
+      "/t.yaml:6:35: there is no guest 'mallory' (the testbed has alice, bob)",
+    ]);
+  });
+
+  it('wants burst and rate of a guest’s own limit, and knows its keys', async () => {
+    expect(await problems('{ guests: { bob: { loads: { burst: 1 }, lods: 1 } } }')).toEqual([
+      expect.stringContaining("'per-second' is missing"),
+      expect.stringContaining("unknown key 'lods' (did you mean 'loads'?)"),
+    ]);
+  });
+
+  it('keeps a guest from loading, and says by which line', async () => {
+    const testbed = await resolve(`
+      guests:
+        alice: { insns: ${INSNS}, loads: { per-second: 0, burst: 0 } }
+`);
+    const { runs } = await runTestbed(testbed, { version: '0' });
+    const { attachments, rulings } = runs[0]!;
+    expect(attachments).toMatchObject([{ node: 'alice.eth0', attached: false }]);
+    expect(rulings.filter(({ ruling }) => ruling === 'deny')).toMatchObject([
+      {
+        guest: 'alice',
+        operation: 'program-load',
+        policy: 'rate-limit',
+        breaches: [{ rule: 'per-guest.loads', limit: 0, path: 'policies.0.config.guests.alice.loads' }],
+      },
+    ]);
+  });
+
+  it('limits insns where the executor counts them, and nowhere else', async () => {
+    const config = `{ per-guest: { insns: ${INSNS} }, guests: { bob: { insns: ${INSNS} } } }`;
+    expect(await problems(config)).toEqual([]);
+    expect(await problems(config, 'plugins: { executor: { use: wasm } }')).toEqual([]);
+    for (const plugins of ['plugins: { executor: { use: kernel } }', 'plugins: { fabric: { use: linux } }']) {
+      const found = await problems(config, plugins);
+      const uncounted = found.filter((problem) => problem.includes('does not count insns'));
+      expect(uncounted.map((problem) => problem.split(':')[2])).toHaveLength(2);
+    }
+  });
+});

@@ -1,0 +1,249 @@
+import { Value } from '@sinclair/typebox/value';
+import { describe, expect, it } from 'vitest';
+import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
+import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
+import { RateLimit, RateLimitConfig } from '../../../plugins/policy-rate-limit/rate-limit.js';
+import { StructuralVerifier } from '../../../plugins/verifier-structural/structural-verifier.js';
+import { assemble } from '../../bpf/assembler.js';
+import { EAGAIN } from '../../bpf/errno.js';
+import { encodeInsns } from '../../bpf/insn.js';
+import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
+import { FrameRing } from '../../bpf/runtime/frame-ring.js';
+import { OffloadRig, RIG_FEATURES, u32Key } from '../../conformance/offload/offload-rig.js';
+import { featureSet, VIRTIO_NET_ERR, VIRTIO_NET_F_MQ } from '../../virtio/index.js';
+import { VirtualClock } from '../clock/virtual-clock.js';
+import type { Party } from '../contract/party.js';
+import type { ChainedPolicy, ObservedCost, Policy } from '../contract/policy.js';
+import { InsnMeter } from './insn-meter.js';
+import { chained } from './policy-chain.js';
+import { RFC_2019 } from './protocol/rfc-2019/rfc-2019.js';
+
+const SECOND = 1e12;
+
+function party(countWork = false): Party & { readonly runtime: BpfRuntime } {
+  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
+  return {
+    name: 'host',
+    runtime,
+    cpus: 1,
+    countWork,
+    mapBackend: new MemoryMapBackend(runtime),
+    executor: new InterpreterExecutor(runtime),
+    verifier: new StructuralVerifier(),
+  };
+}
+
+function rateLimit(perGuest: object): RateLimit {
+  const config = { 'per-guest': perGuest };
+  return new RateLimit(Value.Parse(RateLimitConfig, Value.Default(RateLimitConfig, config)));
+}
+
+const rate = (perSecond: number, burst: number) => ({ 'per-second': perSecond, burst });
+const PASS = {
+  kind: 'set-offload',
+  insns: encodeInsns(assemble('r0 = 2\nexit')),
+  gplCompatible: true,
+} as const;
+
+/** Commands of every sort, with the room for their answer: sensible, of the specification, malformed, empty. */
+const COMMANDS: readonly (readonly [string, Uint8Array, number])[] = [
+  ['a map command', RFC_2019.encodeRequest({ kind: 'free-map', handle: 1 }), 1],
+  ['a program', RFC_2019.encodeRequest(PASS), 1],
+  ['MQ_VQ_PAIRS_SET', Uint8Array.of(4, 0, 1, 0), 1],
+  ['an unknown class', Uint8Array.of(200, 7, 1, 2, 3), 1],
+  ['a malformed map command', Uint8Array.of(6, 2, 1, 2, 3), 60],
+  ['half a header', Uint8Array.of(6), 1],
+  ['nothing', new Uint8Array(), 1],
+  ['nothing, without room for an ack', new Uint8Array(), 0],
+  ['64 KiB of nothing in particular', new Uint8Array(65_536).fill(6), 1],
+];
+
+describe('admission of commands', () => {
+  it('is asked of each command once, whatever it is, in the order in which they come', async () => {
+    const asked: unknown[] = [];
+    const policy: Policy = {
+      name: 'watching',
+      rule: () => ({ ruling: 'allow', reason: '' }),
+      admit: (command) => {
+        asked.push(command);
+        return { ruling: 'allow', reason: 'welcome' };
+      },
+    };
+    const host = party();
+    const rig = new OffloadRig({
+      host,
+      guest: host,
+      policies: [policy],
+      device: { features: RIG_FEATURES | featureSet(VIRTIO_NET_F_MQ), queuePairs: 2 },
+    });
+    for (const [, bytes, room] of COMMANDS) await rig.sendBytes(bytes, room);
+    expect(asked).toEqual(
+      COMMANDS.map(([, { length }], index) => ({
+        id: index + 1,
+        time: 0,
+        guest: 'guest0',
+        nic: 'eth0',
+        bytes: length,
+      })),
+    );
+    // The audit has the same numbers, and the ruling is one record.
+    expect(rig.audit.map(({ request }) => request)).toEqual([1, 4, 5, 6, 7, 8, 9]);
+    expect(rig.records.rulings).toContainEqual(
+      expect.objectContaining({ operation: 'command', request: 1, count: COMMANDS.length }),
+    );
+  });
+
+  it.each(COMMANDS)(
+    'of %s denied: an error ack, an audit record, and nothing else is done',
+    async (_, bytes, room) => {
+      const host = party();
+      const touched: string[] = [];
+      const watched: Policy = {
+        name: 'not asked',
+        rule: ({ operation }) => {
+          touched.push(operation);
+          return { ruling: 'allow', reason: '' };
+        },
+      };
+      const protocol = {
+        ...RFC_2019,
+        decodeRequest: (...args: Parameters<typeof RFC_2019.decodeRequest>) => {
+          touched.push('decoded');
+          return RFC_2019.decodeRequest(...args);
+        },
+      };
+      const policies = [rateLimit({ commands: rate(1, 0) }), watched];
+      const rig = new OffloadRig({ host, guest: host, policies, device: { protocol } });
+      const before = host.runtime.space.bytesInUse;
+      // At once: it does not wait behind what is under way.
+      const answer = rig.device.handle(bytes, room);
+      expect(answer).toBeInstanceOf(Uint8Array);
+      expect((answer as Uint8Array).length).toBe(room);
+      if (room > 0) expect((answer as Uint8Array).at(-1)).toBe(VIRTIO_NET_ERR);
+      expect(touched).toEqual([]);
+      expect(host.runtime.space.bytesInUse).toBe(before);
+      expect(rig.device.objectCount).toBe(0);
+      expect(rig.device.statistics).toMatchObject({ acks: { ok: 0, err: 1 }, refusals: { denied: 1 } });
+      const reason = 'denied: by rate-limit: commands of guest guest0 exceed 1 per second after a burst of 0';
+      expect(rig.audit).toMatchObject([{ request: 1, reason }]);
+    },
+  );
+
+  it('says EAGAIN where the answer has room for it, and the guest then gets through', async () => {
+    const host = party();
+    const rig = new OffloadRig({ host, guest: host, policies: [rateLimit({ commands: rate(1, 1) })] });
+    const handle = await rig.createArray();
+    const lookup = { kind: 'lookup-elem', handle, key: u32Key(0), valueSize: 8 } as const;
+    expect(await rig.send(lookup)).toEqual({ kind: 'error', errno: EAGAIN });
+    expect(await rig.send(PASS)).toEqual({ kind: 'error' });
+    rig.clock.runUntil(SECOND);
+    expect(await rig.send(lookup)).toMatchObject({ kind: 'value' });
+  });
+
+  it('goes on in a dry run, and is recorded', async () => {
+    const host = party();
+    const policies = [chained(rateLimit({ commands: rate(1, 1) }), { dryRun: true })];
+    const rig = new OffloadRig({ host, guest: host, policies });
+    for (let times = 0; times < 3; times++) await rig.createArray();
+    expect(rig.device.objectCount).toBe(3);
+    expect(rig.records.rulings.filter(({ operation }) => operation === 'command')).toMatchObject([
+      { ruling: 'allow', dryRun: true, count: 1 },
+      { ruling: 'deny', dryRun: true, count: 2, breaches: [{ rule: 'per-guest.commands' }] },
+    ]);
+  });
+
+  it('answers a flood of malformed commands, of which few are looked at, with few records', async () => {
+    const host = party();
+    const rig = new OffloadRig({ host, guest: host, policies: [rateLimit({ commands: rate(100, 10) })] });
+    const flood = 20_000;
+    for (let count = 0; count < flood; count++) {
+      rig.clock.runUntil((count * SECOND) / flood);
+      const [, bytes, room] = COMMANDS[count % COMMANDS.length]!;
+      expect(await rig.sendBytes(bytes, room)).toHaveLength(room);
+    }
+    const { acks, refusals } = rig.device.statistics;
+    expect(acks.ok + acks.err).toBe(flood);
+    expect(refusals.denied).toBeGreaterThanOrEqual(flood - 111);
+    const { audit, dropped } = rig.records;
+    const rulings = rig.records.rulings.filter(({ operation }) => operation === 'command');
+    const counted = rulings.reduce((sum, { count }) => sum + count, 0);
+    expect(counted).toBe(flood);
+    expect(rulings.length).toBeLessThan(300);
+    expect(audit.length + dropped.audit).toBe(acks.err);
+    expect(audit.length).toBeLessThanOrEqual(1024);
+  });
+
+  it('takes a policy that throws, or that says no errno, for EAGAIN', async () => {
+    for (const admit of [
+      () => {
+        throw new Error('boom');
+      },
+      () => ({ ruling: 'deny', reason: 'no', errno: 4096 }) as const,
+    ]) {
+      const host = party();
+      const policies = [{ name: 'odd', rule: () => ({ ruling: 'allow', reason: '' }) as const, admit }];
+      const rig = new OffloadRig({ host, guest: host, policies });
+      const reply = await rig.send({ kind: 'get-first', handle: 1, keySize: 4, valueSize: 8 });
+      expect(reply).toEqual({ kind: 'error', errno: EAGAIN });
+    }
+  });
+});
+
+describe('what was executed on behalf of guests', () => {
+  it('is told of all nics before a policy rules on a program', async () => {
+    const clock = new VirtualClock();
+    const told: ObservedCost[] = [];
+    const policy: ChainedPolicy = {
+      name: 'counting',
+      countsInsns: true,
+      rule: ({ operation }) => ({ ruling: 'allow', reason: `${operation} after ${told.length}` }),
+      observe: (cost) => void told.push(cost),
+    };
+    const meter = new InsnMeter([policy], clock);
+    expect(meter.isWanted).toBe(true);
+    const rigs = ['alice', 'bob'].map((name) => {
+      const host = party(true);
+      const rig = new OffloadRig({ host, guest: host, name, policies: meter.metered(), device: { clock } });
+      meter.add(name, 'eth0', () => rig.device.work);
+      return { rig, host };
+    });
+    const run = ({ rig, host }: (typeof rigs)[number], times: number): void => {
+      const frames = new FrameRing(host.runtime.space, 1);
+      frames.load(0, new Uint8Array(60));
+      for (let time = 0; time < times; time++) rig.place.program!.run(frames, 0);
+      frames.close();
+    };
+    const [alice, bob] = rigs as [(typeof rigs)[0], (typeof rigs)[0]];
+    await alice.rig.send(PASS);
+    await bob.rig.send(PASS);
+    expect(told).toEqual([]);
+    run(alice, 10);
+    clock.runUntil(5);
+    await bob.rig.createArray();
+    expect(told).toEqual([]);
+    run(bob, 1);
+    await bob.rig.send(PASS);
+    // Two insns each time.
+    expect(told).toEqual([
+      { kind: 'insns', guest: 'alice', nic: 'eth0', since: 0, time: 5, insns: 20 },
+      { kind: 'insns', guest: 'bob', nic: 'eth0', since: 0, time: 5, insns: 2 },
+    ]);
+    clock.runUntil(9);
+    run(alice, 1);
+    await alice.rig.send(PASS);
+    expect(told.slice(2)).toEqual([
+      { kind: 'insns', guest: 'alice', nic: 'eth0', since: 5, time: 9, insns: 2 },
+    ]);
+    await alice.rig.device.unplug();
+    await alice.rig.send(PASS).catch(() => undefined);
+    meter.tell();
+    expect(told).toHaveLength(3);
+  });
+
+  it('is not counted where nobody wants to know', () => {
+    const policy: ChainedPolicy = { name: 'other', rule: () => ({ ruling: 'allow', reason: '' }) };
+    const meter = new InsnMeter([policy], new VirtualClock());
+    expect(meter.isWanted).toBe(false);
+    expect(meter.metered()).toEqual([policy]);
+  });
+});
