@@ -62,6 +62,9 @@ function describeRun({ plan, plugins, objects }: RunSpec): object {
     },
     policies: plugins.policies.map(use),
     workload: use(plugins.workload),
+    ...(plugins.attacks === undefined
+      ? {}
+      : { attacks: plugins.attacks.map(({ guest, nic, attack }) => ({ guest, nic, ...use(attack) })) }),
   };
 }
 

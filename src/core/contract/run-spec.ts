@@ -46,6 +46,14 @@ export interface RunPlugins extends PartyPlugins {
   readonly host?: PartyPlugins | undefined;
   readonly policies: readonly PluginReference[];
   readonly workload: PluginReference;
+  /** What hostile guests do, in the order of the plan's nics; absent where there are none. */
+  readonly attacks?: readonly AttackReference[] | undefined;
+}
+
+export interface AttackReference {
+  readonly guest: string;
+  readonly nic: string;
+  readonly attack: PluginReference;
 }
 
 /**

@@ -4,6 +4,7 @@ import { XdpbedError, messageOf } from '../diagnostic.js';
 import type { Plugin, Role } from '../contract/plugin.js';
 import {
   RUN_SPEC_SCHEMA,
+  type AttackReference,
   type PanelRule,
   type PluginReference,
   type RunPlugins,
@@ -298,6 +299,7 @@ class Resolver {
     const verifiers = parts.has('plugins', 'verifier') ? await this.#chooseVerifiers(testbed) : undefined;
     const policies = await this.#choosePolicies(parts);
     const objects: Record<string, Sha256> = {};
+    const attacks = await this.#chooseAttacks(parts, objects);
     await this.#readPluginFiles(fabric, ['plugins', 'fabric', 'config'], objects);
     await this.#readPluginFiles(workload, ['workload', 'config'], objects);
     const programs = await resolvePrograms(parts, this.#files, this.problems, objects);
@@ -335,6 +337,7 @@ class Resolver {
         ...(host === undefined ? {} : { host: hostPlugins(host, verifiers) }),
         policies: policies.map(({ reference }) => reference),
         workload: workload.reference,
+        ...(attacks.length === 0 ? {} : { attacks }),
       },
       objects,
     };
@@ -412,6 +415,22 @@ class Resolver {
       if (choice !== undefined) choices.push(choice);
     }
     return choices;
+  }
+
+  /** What hostile guests do, with the files that it takes. */
+  async #chooseAttacks(parts: SoundParts, objects: Record<string, Sha256>): Promise<AttackReference[]> {
+    const attacks: AttackReference[] = [];
+    if (!parts.has('guests')) return attacks;
+    for (const [guest, { nics }] of Object.entries(parts.testbed.guests)) {
+      for (const [nic, { attack }] of Object.entries(nics)) {
+        if (attack === undefined || this.problems.full) continue;
+        const path = ['guests', guest, 'nics', nic, 'attack'];
+        const choice = await this.#choose('attack', attack, path);
+        await this.#readPluginFiles(choice, [...path, 'config'], objects);
+        if (choice !== undefined) attacks.push({ guest, nic, attack: choice.reference });
+      }
+    }
+    return attacks;
   }
 
   async #chooseVerifiers(
