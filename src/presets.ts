@@ -150,6 +150,13 @@ export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
     load: async () => (await import('../plugins/workload-pcap-replay/index.js')).default,
   },
   {
+    role: 'attack',
+    name: 'rfc-2019',
+    description:
+      'attacks over the control commands of RFC 2019: its ten defects and what else a guest can try',
+    load: async () => (await import('../plugins/attack-rfc-2019/index.js')).default,
+  },
+  {
     role: 'reporter',
     name: 'table',
     description: 'one table of the runs, the checks and a summary, for people',

@@ -65,6 +65,8 @@ class GuardedNicDevice implements NicDevice {
       // A handle is looked up in the guest's own table: nothing of the host's has a name that a guest could send. And a
       // command is bytes of its own, whose bounds the language checks.
       belongings: new Map(),
+      // What it refuses it tells the host (`events.audit`), which keeps no more than it wants to.
+      logBytes: 0,
       strayAccesses: [],
     };
   }

@@ -31,6 +31,8 @@ const PROG_HEADER_BYTES = 8;
 /** What the handler's buffer for insns holds. */
 const MAX_INSNS = 4096;
 const INSN_BYTES = 8;
+/** `qemu-system-x86_64: virtio-net: invalid ebpf control message` and a line feed. */
+const LOG_LINE_BYTES = 63;
 
 /** Offsets in the map header. */
 const CMD = 4;
@@ -49,6 +51,7 @@ const FLAGS = 32;
 export class NaiveDevice implements Device {
   readonly name = 'rfc-2019-naive';
   readonly unguarded = true;
+  readonly service = 'queue';
   readonly #process = new PretendProcess();
 
   open(options: NicDeviceOptions): NicDevice {
@@ -61,6 +64,7 @@ class NaiveNicDevice implements NicDevice {
   #attached: { readonly program: NaiveProgram; readonly attachment: Attachment } | undefined;
   #unplugged = false;
   #mapsMade = 0;
+  #logBytes = 0;
   readonly #underWay = new Set<Promise<unknown>>();
 
   constructor(
@@ -72,7 +76,10 @@ class NaiveNicDevice implements NicDevice {
   }
 
   handle(request: Uint8Array, room: number, chain?: UnguardedChain): Uint8Array | Promise<Uint8Array> {
-    const answer = this.process.alone(() => this.#handle(request, room, chain));
+    const answer = this.process.alone(() => {
+      const done = this.#handle(request, room, chain);
+      return done instanceof Promise ? done.then((bytes) => this.#logged(bytes)) : this.#logged(done);
+    });
     if (answer instanceof Promise) {
       this.#underWay.add(answer);
       void answer.finally(() => this.#underWay.delete(answer));
@@ -110,8 +117,15 @@ class NaiveNicDevice implements NicDevice {
       },
       peakCommandBytes: this.process.heap.peak,
       belongings: this.process.belongings(this.#owner),
+      logBytes: this.#logBytes,
       strayAccesses: this.process.heap.strayAccesses,
     };
+  }
+
+  /** error_report() for every command that fails: a line of the log each time. */
+  #logged(answer: Uint8Array): Uint8Array {
+    if (answer.at(-1) !== VIRTIO_NET_OK) this.#logBytes += LOG_LINE_BYTES;
+    return answer;
   }
 
   #handle(

@@ -36,7 +36,7 @@ export class PretendHeap {
   /** Accesses beyond a block so far, in words; the first few. */
   get strayAccesses(): readonly string[] {
     const more = this.#strays - this.#described.length;
-    return more === 0 ? this.#described : [...this.#described, `and ${more} more`];
+    return [...this.#described, ...(more === 0 ? [] : [`and ${more} more`])];
   }
 
   /** malloc(3), which here never fails: as with overcommitted memory. */

@@ -24,7 +24,18 @@ export class ModelNic implements NicPlaces {
     readonly cpus: readonly VirtualCpu[],
   ) {
     this.control = channel.server;
-    this.driver = { kind: 'local', control: client, hook: guestNic.hook, up: async () => guestNic.open() };
+    this.driver = {
+      kind: 'local',
+      control: client,
+      hook: guestNic.hook,
+      ring: channel.ring,
+      up: async () => guestNic.open(),
+      reset: async () => {
+        link.reset();
+        channel.reset();
+        guestNic.open();
+      },
+    };
   }
 
   onBroken(handler: (reason: string) => void): void {

@@ -2,6 +2,7 @@ import type { RenderOptions, Reporter } from '../../src/core/contract/reporter.j
 import type { CheckResult, ResultDocument, RunResult } from '../../src/core/contract/result.js';
 import { printable } from '../../src/report/printable.js';
 import { formatFailure, reportedRuns, type ReportedRun } from '../../src/report/reported-runs.js';
+import { attackTables } from './attack-table.js';
 import { exchangeTables } from './exchange-table.js';
 import { rateTables } from './rate-table.js';
 import { COLUMNS, guestNics, NOTHING, slashed } from './run-cells.js';
@@ -19,14 +20,17 @@ export class TableReporter implements Reporter {
 
   render(result: ResultDocument, { color }: RenderOptions): string {
     const outcomes = reportedRuns(result);
+    // Where all that happens is attacks, how they ended is what there is to say.
+    const isAttacked = outcomes.length > 0 && outcomes.every((run) => run.result?.attacks !== undefined);
     const sections = [
       title(result),
-      ...(outcomes.length === 0 ? [] : [table(outcomes, color)]),
+      ...(outcomes.length === 0 || isAttacked ? [] : [table(outcomes, color)]),
       failures(outcomes),
       requests(result.runs),
+      ...attackTables(result, color),
       ...rateTables(result, color),
       ...exchangeTables(result, color),
-      refusals(result.runs),
+      isAttacked ? [] : refusals(result.runs),
       result.checks.flatMap(checkLines),
       summary(result, outcomes),
     ];

@@ -3,6 +3,7 @@ import type {
   ControlChannelOptions,
   ControlChannelStatistics,
   ControlClient,
+  ControlRing,
   ControlServer,
   Transport,
 } from '../../src/core/contract/transport.js';
@@ -35,6 +36,21 @@ export class VirtqueueChannel implements ControlChannel {
 
   async connect(): Promise<ControlClient> {
     return { send: (parts, room) => this.link.send(parts, room) };
+  }
+
+  get ring(): ControlRing | undefined {
+    const { link } = this;
+    const layout = link.splitLayout;
+    if (layout === undefined) return undefined;
+    return {
+      memory: link.memory,
+      layout,
+      buffers: link.layout.buffers,
+      kick: () => link.kicked(),
+      get isDown() {
+        return link.status.isDown;
+      },
+    };
   }
 
   get statistics(): ControlChannelStatistics {

@@ -65,6 +65,9 @@ function describeRun({ plan, plugins, objects }: RunSpec): object {
     ),
     'policy-chain': plugins.policyChain ?? 'all-report',
     workload: use(plugins.workload),
+    ...(plugins.attacks === undefined
+      ? {}
+      : { attacks: plugins.attacks.map(({ guest, nic, attack }) => ({ guest, nic, ...use(attack) })) }),
   };
 }
 

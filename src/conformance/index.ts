@@ -2,6 +2,7 @@
  * One suite for each role, to be run under vitest by whoever implements it: `executorConformance`,
  * `mapBackendConformance`, `policyConformance` and so on.
  */
+export * from './attack/index.js';
 export * from './device/index.js';
 export * from './executor/index.js';
 export * from './fabric/fabric-conformance.js';

@@ -20,6 +20,12 @@ export interface Device {
    * guests' memory is in this process (`ControlServer.serveUnguarded`). Default: no.
    */
   readonly unguarded?: boolean | undefined;
+  /**
+   * How its thread goes through the guests' control queues, where commands take time: one command of each guest that has
+   * some, by `turns`, or all that a guest has and makes available meanwhile before the next guest's (`queue`), as QEMU's
+   * virtio_net_handle_ctrl does. Default: by turns.
+   */
+  readonly service?: 'turns' | 'queue' | undefined;
   /** The device of one guest nic, plugged in. */
   open(options: NicDeviceOptions): NicDevice | Promise<NicDevice>;
 }
@@ -93,6 +99,8 @@ export interface DeviceInspection {
    * digest of its content. Compared before and after. Empty where nothing of the kind can be named at all.
    */
   readonly belongings: ReadonlyMap<string, string>;
+  /** Bytes that the device has written to a log of its own, of what this guest did. */
+  readonly logBytes: number;
   /** Accesses to memory beyond what the device had allocated for the command, in words; the first few. */
   readonly strayAccesses: readonly string[];
 }

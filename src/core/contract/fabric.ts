@@ -3,7 +3,7 @@ import type { Binding } from './party.js';
 import type { MeasurePlan, RunPlan } from './plan.js';
 import type { GuestDriver } from './guest-driver.js';
 import type { EndResult, ExchangeResult, RateResult } from './result.js';
-import type { ControlClient, ControlServer } from './transport.js';
+import type { ControlClient, ControlRing, ControlServer } from './transport.js';
 import type { WorkloadFrame } from './workload.js';
 import { token } from './injection.js';
 
@@ -105,8 +105,15 @@ export interface LocalDriver {
   readonly control: ControlClient;
   /** The receive path of the driver, on every queue: native XDP. */
   readonly hook: HookPlace;
+  /** The control queue in the guest's memory, for a guest that is hostile; absent where it is not in this process. */
+  readonly ring?: ControlRing | undefined;
   /** The interface goes up: from now on the guest receives. */
   up(): Promise<void>;
+  /**
+   * The guest resets its device: the queues are new, a broken link works again. The core sees to the rest. Absent where it
+   * cannot; the interface is then as after `up`.
+   */
+  reset?(): Promise<void>;
 }
 
 /** A guest with a kernel of its own, in another process: its agent does what the core asks for. */

@@ -13,6 +13,7 @@ export const ROLES = [
   'fabric',
   'workload',
   'reporter',
+  'attack',
 ] as const;
 export type Role = (typeof ROLES)[number];
 

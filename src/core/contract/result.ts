@@ -417,6 +417,30 @@ export const VerificationResult = Type.Object(
 );
 export type VerificationResult = Static<typeof VerificationResult>;
 
+export const AttackResult = Type.Object(
+  {
+    node: Type.String({ description: 'the nic that attacked, e.g. `mallory.eth0`' }),
+    attack: Type.String({ description: 'name of the attack' }),
+    device: Type.String({ description: 'what it was tried on' }),
+    held: Type.Boolean({ description: 'everything held that must hold' }),
+    aims: Type.Array(Type.String(), {
+      description: 'what the attack goes for: of a device that has the fault, one of these does not hold',
+    }),
+    broken: Type.Array(
+      Type.Object(
+        {
+          invariant: Type.String({ description: 'what did not hold' }),
+          what: Type.String({ description: 'how it was seen' }),
+        },
+        { additionalProperties: false },
+      ),
+    ),
+    detail: Type.String({ description: 'what the attacker did' }),
+  },
+  { additionalProperties: false },
+);
+export type AttackResult = Static<typeof AttackResult>;
+
 export const RunResult = Type.Object(
   {
     id: Type.String({ description: 'the axes as one word, e.g. `redirect/xdp1/guest`' }),
@@ -434,6 +458,9 @@ export const RunResult = Type.Object(
     links: Type.Array(LinkResult),
     requests: Type.Optional(Type.Array(RequestsResult)),
     verification: Type.Optional(VerificationResult),
+    attacks: Type.Optional(
+      Type.Array(AttackResult, { description: 'what hostile guests tried, and whether what must hold held' }),
+    ),
     rates: Type.Optional(
       Type.Array(RateResult, { description: 'rates of frames, where the fabric measures' }),
     ),
@@ -597,6 +624,11 @@ export function sumVerdicts(hooks: Iterable<HookResult>): VerdictCounts {
 /** Whether a hook runs a guest's program, in the guest or offloaded, and not one of the host's own. */
 export function isGuestHook(hook: HookResult): boolean {
   return hook.site === 'offload' || hook.site === 'guest-driver';
+}
+
+/** Something that the attack goes for did not hold. */
+export function attackSucceeded({ aims, broken }: AttackResult): boolean {
+  return broken.some(({ invariant }) => aims.includes(invariant));
 }
 
 /** How many frames of a run met each fate, wherever that was. */

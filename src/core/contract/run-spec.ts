@@ -55,6 +55,14 @@ export interface RunPlugins extends PartyPlugins {
   /** Absent: `all-report`. */
   readonly policyChain?: ChainMode | undefined;
   readonly workload: PluginReference;
+  /** What hostile guests do, in the order of the plan's nics; absent where there are none. */
+  readonly attacks?: readonly AttackReference[] | undefined;
+}
+
+export interface AttackReference {
+  readonly guest: string;
+  readonly nic: string;
+  readonly attack: PluginReference;
 }
 
 /**

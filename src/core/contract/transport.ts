@@ -1,3 +1,5 @@
+import type { GuestMemory } from '../../virtio/guest-memory.js';
+import type { SplitLayout } from '../../virtio/split-layout.js';
 import { token } from './injection.js';
 
 /**
@@ -29,6 +31,8 @@ export interface ControlChannel {
   connect(): Promise<ControlClient>;
   /** Where a driver in another process finds its end, as JSON has it; undefined when only this process reaches it. */
   readonly address?: unknown;
+  /** The queue in the guest's memory, for a guest that is hostile; undefined where it is not in this process. */
+  readonly ring?: ControlRing | undefined;
   readonly statistics: ControlChannelStatistics;
   /** Called once when the guest has broken a rule of the channel, or `break` was called. */
   onBroken(handler: (reason: string) => void): void;
@@ -81,6 +85,18 @@ export interface UnguardedChain {
 }
 
 export type Closer = () => Promise<void>;
+
+/** A split control virtqueue as a guest has it that keeps to no rule: it writes where it likes. */
+export interface ControlRing {
+  readonly memory: GuestMemory;
+  readonly layout: SplitLayout & Readonly<Record<'descriptorTable' | 'availRing' | 'usedRing', number>>;
+  /** Where the driver's buffers begin, which reach to the end of the memory. */
+  readonly buffers: number;
+  /** The available buffer notification. */
+  kick(): void;
+  /** The guest has broken a rule, and the device wants to be reset. */
+  readonly isDown: boolean;
+}
 
 /** The driver's end. */
 export interface ControlClient {

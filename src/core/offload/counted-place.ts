@@ -30,6 +30,11 @@ export class CountedPlace implements HookPlace {
     };
   }
 
+  /** A program is in the place now. */
+  get isOccupied(): boolean {
+    return this.#current !== undefined;
+  }
+
   /** Verdicts of all programs that were ever here; undefined when there was none. */
   async counters(): Promise<VerdictCounts | undefined> {
     if (!this.#used) return undefined;

@@ -1,9 +1,9 @@
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import { FEATURE_BITS, featureSet, negotiateFeatures } from '../../virtio/features.js';
 import type { Clock } from '../contract/clock.js';
-import type { Device, DeviceEvents, NicDevice } from '../contract/device.js';
+import type { Device, DeviceEvents, DeviceInspection, NicDevice } from '../contract/device.js';
 import type { ProgramWork } from '../contract/executor.js';
-import type { LinkStatistics, NicPlaces } from '../contract/fabric.js';
+import type { LinkStatistics, LocalDriver, NicPlaces } from '../contract/fabric.js';
 import type {
   ControlCounts,
   GuestDriver,
@@ -23,6 +23,7 @@ import {
 import { messageOf, XdpbedError } from '../diagnostic.js';
 import type { Closer, ControlServer } from '../contract/transport.js';
 import { CountedPlace } from './counted-place.js';
+import type { CommandTurns } from './command-turns.js';
 import { LocalGuestDriver } from './local-guest-driver.js';
 import type { QuotaAccounts } from './quota-accounts.js';
 
@@ -42,6 +43,10 @@ export interface NicSessionOptions {
   readonly policies: readonly ChainedPolicy[];
   readonly accounts: QuotaAccounts;
   readonly clock: Clock;
+  /** Whose command the device carries out next, where commands take time. */
+  readonly commandTurns: CommandTurns;
+  /** The guest is an attacker: its kernel looks at nothing that it sends. */
+  readonly attacks?: boolean | undefined;
   readonly events: DeviceEvents;
   /** Called for each key of a map that is read; what it returns is awaited. */
   readonly giveWay?: (() => Promise<void> | undefined) | undefined;
@@ -83,8 +88,18 @@ export function negotiatedFeatures({ features }: GuestNicPlan): bigint {
 }
 
 /** Only a device that says it is unguarded is shown the guest's memory. */
-function serve(control: ControlServer, { name, unguarded }: Device, device: NicDevice): Promise<Closer> {
-  if (unguarded !== true) return control.serve((request, room) => device.handle(request, room));
+function serve(
+  control: ControlServer,
+  { name, unguarded }: Device,
+  device: NicDevice,
+  node: string,
+  turns: CommandTurns,
+): Promise<Closer> {
+  if (unguarded !== true) {
+    return control.serve((request, room) =>
+      turns.isTimed ? turns.take(node, () => device.handle(request, room)) : device.handle(request, room),
+    );
+  }
   if (control.serveUnguarded === undefined) {
     throw new XdpbedError(
       'host-unsupported',
@@ -92,7 +107,11 @@ function serve(control: ControlServer, { name, unguarded }: Device, device: NicD
       { hint: 'transport virtqueue on fabric model does' },
     );
   }
-  return control.serveUnguarded((request, room, chain) => device.handle(request, room, chain));
+  return control.serveUnguarded((request, room, chain) =>
+    turns.isTimed
+      ? turns.take(node, () => device.handle(request, room, chain))
+      : device.handle(request, room, chain),
+  );
 }
 
 /**
@@ -147,7 +166,13 @@ export class NicSession {
     const { driver } = places;
     // Before the device is served: a guest that there cannot be must not leave it behind.
     const guestParty = driver.kind === 'remote' ? undefined : await options.guestParty();
-    const stopServing = await serve(places.control, options.device, device);
+    const stopServing = await serve(
+      places.control,
+      options.device,
+      device,
+      `${guest}.${plan.name}`,
+      options.commandTurns,
+    );
     if (driver.kind === 'remote') return new NicSession(options, device, offload, driver, stopServing);
     const local = new LocalGuestDriver({
       guest,
@@ -155,7 +180,7 @@ export class NicSession {
       driver,
       party: guestParty!,
       world,
-      hostile: plan.hostile,
+      hostile: plan.hostile || options.attacks === true,
       features: negotiatedFeatures(plan),
       giveWay: options.giveWay,
     });
@@ -178,6 +203,60 @@ export class NicSession {
   /** What the guest's programs have done on the host, where that is counted. */
   get work(): ProgramWork | undefined {
     return this.#device.work;
+  }
+
+  get guest(): string {
+    return this.#options.guest;
+  }
+
+  get queuePairs(): number {
+    return this.#options.plan.queues;
+  }
+
+  get deviceName(): string {
+    return this.#options.device.name;
+  }
+
+  /** The driver's ends. Throws `host-unsupported` for a guest that is not in this process. */
+  get localDriver(): LocalDriver {
+    const { driver } = this.#options.places;
+    if (driver.kind === 'local') return driver;
+    throw new XdpbedError('host-unsupported', `${this.node}: this guest's queues are not in this process`);
+  }
+
+  /** A program of the guest's is in front of it. */
+  get isOffloaded(): boolean {
+    return this.#offload.isOccupied;
+  }
+
+  /** What offloaded programs have returned so far; undefined when there never was one. */
+  offloadCounters(): Promise<VerdictCounts | undefined> {
+    return this.#offload.counters();
+  }
+
+  /** What the host finds when it looks at the device. */
+  inspect(): DeviceInspection {
+    return this.#device.inspect();
+  }
+
+  /** Device reset by the guest: its queues are new, and nothing of it is on the host any more. */
+  async reset(): Promise<void> {
+    const { localDriver } = this;
+    if (localDriver.reset === undefined) {
+      throw new XdpbedError('host-unsupported', `${this.node}: this fabric's devices cannot be reset`);
+    }
+    const reset = this.#device.reset();
+    await localDriver.reset();
+    await reset;
+    await this.#device.idle();
+    this.#broken = false;
+  }
+
+  /** Has the guest's kernel send a program to the device. Undefined when it was taken, else why not. */
+  async offload(file: string, name: string, object: Uint8Array): Promise<string | undefined> {
+    const program: ProgramPlan = { name, object: file, function: name, presets: {} };
+    const answer = await this.#driver.install({ program, object, placement: 'host' });
+    return answer.attached ? undefined : answer.reason;
   }
 
   get node(): string {

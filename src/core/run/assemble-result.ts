@@ -2,6 +2,7 @@ import { mapTypeName } from '../../bpf/map-spec.js';
 import type { MeasuredRate, Measurements, TrafficReport } from '../contract/fabric.js';
 import type { GuestNicPlan, RunPlan } from '../contract/plan.js';
 import type {
+  AttackResult,
   AuditRecord,
   ControlResult,
   HookResult,
@@ -35,6 +36,8 @@ export interface RunOutcomes {
   /** In the order of the plan. */
   readonly nics: readonly NicOutcome[];
   readonly verification: VerificationResult;
+  /** In the order of the plan. */
+  readonly attacks: readonly AttackResult[];
   readonly rulings: readonly RulingRecord[];
   readonly audit: readonly AuditRecord[];
   /** Records of either kind that were not kept. */
@@ -63,6 +66,7 @@ export function assembleResult(plan: RunPlan, outcomes: RunOutcomes): RunResult 
     })),
     links: nics.map(({ guest, nic, link }): LinkResult => ({ guest, nic, ...link })),
     ...(requests.length === 0 ? {} : { requests, verification: outcomes.verification }),
+    ...(outcomes.attacks.length === 0 ? {} : { attacks: [...outcomes.attacks] }),
     ...measurements(plan, outcomes.measured),
     rulings: [...outcomes.rulings],
     audit: [...outcomes.audit],

@@ -530,6 +530,7 @@ describe('all checks of a testbed', () => {
     { kind: 'outpaces', axis: 'placement', variant: 'host', baseline: 'guest', 'at-least-times': 1 },
     { kind: 'offload-shields-guest' },
     { kind: 'expect', where: { placement: 'host' }, value: 'audit', equals: 0 },
+    { kind: 'attacks', where: { placement: 'host' }, expect: 'fail' },
   ];
   const states = (results: readonly CheckResult[]) =>
     results.map(({ check, passed, problems }) => [check, passed, problems]);
@@ -556,6 +557,7 @@ describe('all checks of a testbed', () => {
       ['outpaces', true, []],
       ['offload-shields-guest', true, []],
       ['expect', true, []],
+      ['attacks', true, []],
     ]);
     expect(results.map((result) => result.description)).toEqual([
       'every frame is accounted for exactly once',
@@ -566,6 +568,7 @@ describe('all checks of a testbed', () => {
       'placement=host has at least 1 times the rate of placement=guest: not looked at, --only left no run for it',
       'frames that an offloaded program did not pass never reach the guest’s virtqueue: not looked at, --only left no run for it',
       'audit is 0 where placement=host: not looked at, --only left no run for it',
+      'attacks fail where placement=host: not looked at, --only left no run for it',
     ]);
   });
 
@@ -585,5 +588,49 @@ describe('all checks of a testbed', () => {
       ['conservation', true, []],
       ['expect', true, []],
     ]);
+  });
+});
+
+describe('attacks', () => {
+  const attacked = (broken: readonly string[], device = 'strong'): RunResult =>
+    runResult({
+      id: device,
+      axes: { device },
+      attacks: [
+        {
+          node: 'm.eth0',
+          attack: 'peek',
+          device,
+          held: broken.length === 0,
+          aims: ['no-leak', 'refused'],
+          broken: broken.map((invariant) => ({ invariant, what: 'so and so' })),
+          detail: '',
+        },
+      ],
+    });
+  const fail: CheckSection = { kind: 'attacks', expect: 'fail' };
+  const succeed: CheckSection = { kind: 'attacks', expect: 'succeed' };
+
+  it('fail only where everything held', () => {
+    expect(evaluateCheck(fail, [attacked([])]).passed).toBe(true);
+    expect(evaluateCheck(fail, [attacked(['reset-frees'])]).problems).toEqual([
+      'strong: peek of m.eth0 on strong: reset-frees: so and so',
+    ]);
+  });
+
+  it('succeed only where something did not hold that they go for', () => {
+    expect(evaluateCheck(succeed, [attacked(['reset-frees', 'refused'])]).passed).toBe(true);
+    for (const broken of [[], ['reset-frees']]) {
+      expect(evaluateCheck(succeed, [attacked(broken)]).problems).toEqual([
+        'strong: peek of m.eth0 on strong broke nothing that it goes for: no-leak, refused',
+      ]);
+    }
+  });
+
+  it('are looked at where the check says, and a run without any is none', () => {
+    const runs = [attacked([]), attacked(['no-leak'], 'weak')];
+    expect(evaluateCheck({ ...fail, where: { device: 'strong' } }, runs).passed).toBe(true);
+    expect(evaluateCheck({ ...succeed, where: { device: 'weak' } }, runs).passed).toBe(true);
+    expect(evaluateCheck(fail, [runResult()]).passed).toBe(false);
   });
 });

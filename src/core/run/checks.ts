@@ -1,4 +1,5 @@
 import {
+  attackSucceeded,
   isGuestHook,
   sumRulings,
   type CheckResult,
@@ -62,6 +63,7 @@ function isNeeded(
       );
     case 'offload-shields-guest':
       return run.offloads;
+    case 'attacks':
     case 'expect':
       return isWhere(check, run);
   }
@@ -153,10 +155,18 @@ function evaluateOver(
         offloaded.flatMap(shieldProblems),
       );
     }
+    case 'attacks': {
+      const scope = whereWords(check.where);
+      const attacked = runs.filter((run) => isWhere(check, run) && run.attacks !== undefined);
+      return conclude(
+        `attacks ${check.expect}${scope}`,
+        attacked,
+        attacked.flatMap((run) => attackProblems(run, check.expect)),
+      );
+    }
     case 'expect': {
-      const where = Object.entries(check.where ?? {});
       const chosen = runs.filter((run) => isWhere(check, run));
-      const scope = where.length === 0 ? '' : ` where ${where.map((pair) => pair.join('=')).join(', ')}`;
+      const scope = whereWords(check.where);
       return conclude(
         `${check.value} is ${check.equals}${scope}`,
         chosen,
@@ -189,6 +199,26 @@ export function evaluateChecks(
     if (!narrowed || needed || result.passed || result.runs.length > 0) return result;
     const description = `${result.description}: not looked at, --only left no run for it`;
     return { ...result, description, passed: true, problems: [] };
+  });
+}
+
+function whereWords(where: Readonly<Record<string, string>> = {}): string {
+  const pairs = Object.entries(where);
+  return pairs.length === 0 ? '' : ` where ${pairs.map((pair) => pair.join('=')).join(', ')}`;
+}
+
+/** Attacks that did not end as they are to. One that broke only what it does not go for has not shown what it is for. */
+function attackProblems({ id, attacks = [] }: RunResult, expect: 'fail' | 'succeed'): string[] {
+  return attacks.flatMap((attack) => {
+    const { node, attack: name, device, broken, aims } = attack;
+    if (expect === 'fail') {
+      return broken.map(
+        ({ invariant, what }) => `${id}: ${name} of ${node} on ${device}: ${invariant}: ${what}`,
+      );
+    }
+    return attackSucceeded(attack)
+      ? []
+      : [`${id}: ${name} of ${node} on ${device} broke nothing that it goes for: ${aims.join(', ')}`];
   });
 }
 

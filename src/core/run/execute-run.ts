@@ -5,6 +5,7 @@ import { EventLoopTurns } from '../clock/event-loop-turns.js';
 import { MachineClock } from '../clock/machine-clock.js';
 import { VirtualClock } from '../clock/virtual-clock.js';
 import { CLOCK, VIRTUAL_CLOCK, type Clock } from '../contract/clock.js';
+import { ATTACK, type Attack } from '../contract/attack.js';
 import { DEVICE } from '../contract/device.js';
 import { EVENTS, type TimedEvent } from '../contract/event.js';
 import { FABRIC, type Deployment, type Measurements, type Presence } from '../contract/fabric.js';
@@ -199,6 +200,7 @@ class RunExecution {
     frames: () => Iterable<WorkloadFrame>,
   ): Promise<RunResult> {
     await this.#guard(name, 'requests', offloading.requests(this.#signal));
+    await this.#guard(name, 'attack', offloading.attack());
     const traffic = await this.#guard(name, 'traffic', startTraffic(deployment, frames()));
     check(name, 'a traffic report', TRAFFIC_REPORT, traffic);
     const outcomes = await this.#guard(name, 'traffic', offloading.outcomes());
@@ -289,6 +291,10 @@ class RunExecution {
     this.#scope.bindValue(POLICY_CHAIN, policies);
     this.#scope.bindValue(TRANSPORT, await this.#instance(plugins.transport, TRANSPORT));
     const device = await this.#instance(plugins.device, DEVICE);
+    const attacks: { node: string; attack: Attack }[] = [];
+    for (const { guest, nic, attack } of plugins.attacks ?? []) {
+      attacks.push({ node: `${guest}.${nic}`, attack: await this.#instance(attack, ATTACK) });
+    }
     const turns = new EventLoopTurns(signal);
     return {
       clock,
@@ -297,6 +303,7 @@ class RunExecution {
       objects,
       parties,
       device,
+      attacks,
       verification: judging('host'),
       ownVerification: { guest: judging('guest'), host: judging('host') },
       policies,

@@ -2,15 +2,20 @@ import { parseObjectFile } from '../../bpf/object-file.js';
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import type { EventLoopTurns } from '../clock/event-loop-turns.js';
 import { PS_PER_NS, type Clock } from '../contract/clock.js';
+import type { Attack } from '../contract/attack.js';
 import type { Device, DeviceEvents } from '../contract/device.js';
 import type { Events } from '../contract/event.js';
 import type { Deployment, HostPlace } from '../contract/fabric.js';
 import type { Party, PartyFactory, PartyOptions } from '../contract/party.js';
 import type { ProgramPlan, RunPlan } from '../contract/plan.js';
 import type { ChainedPolicy } from '../contract/policy.js';
-import { emptyVerdictCounts } from '../contract/result.js';
+import { emptyVerdictCounts, type AttackResult } from '../contract/result.js';
+import type { Random } from '../contract/run-scope.js';
 import type { Objects } from '../contract/run-spec.js';
 import { XdpbedError } from '../diagnostic.js';
+import { AttackRun } from '../attack/attack-run.js';
+import { VirtualClock } from '../clock/virtual-clock.js';
+import { CommandTurns } from '../offload/command-turns.js';
 import { CountedPlace } from '../offload/counted-place.js';
 import { InsnMeter } from '../offload/insn-meter.js';
 import { loadObjectProgram, requireAccepted } from '../offload/load-program.js';
@@ -29,6 +34,9 @@ export interface OffloadingOptions {
   readonly parties: PartyFactory;
   /** What answers the guests. */
   readonly device: Device;
+  /** What hostile guests do, by their nics. */
+  readonly attacks: readonly { readonly node: string; readonly attack: Attack }[];
+  readonly random: Random;
   /** Of what guests offload. */
   readonly verification: GuestVerification;
   /** Of what guests and host load into kernels of their own: in processes, too, so that it keeps nobody up. */
@@ -66,11 +74,14 @@ export class Offloading {
   readonly #sessions: NicSession[] = [];
   readonly #undo = new UndoSteps();
   readonly #meter: InsnMeter;
+  readonly #commandTurns: CommandTurns;
+  readonly #attackRuns: AttackRun[] = [];
   #closed = false;
 
   constructor(options: OffloadingOptions) {
     this.#options = options;
     this.#meter = new InsnMeter(options.policies, options.clock);
+    this.#commandTurns = new CommandTurns(options.device.service ?? 'turns');
   }
 
   /** The host's programs first, then the guests' nics in the order of the plan, each with its program. */
@@ -103,6 +114,8 @@ export class Offloading {
           guestParty,
           world: this.#world(node),
           device: this.#options.device,
+          commandTurns: this.#commandTurns,
+          attacks: this.#options.attacks.some((each) => each.node === node),
           policies,
           accounts: this.#accounts,
           clock: this.#options.clock,
@@ -133,6 +146,36 @@ export class Offloading {
     if (failed !== undefined) throw failed.reason;
   }
 
+  /** Has hostile guests do what they are there for, one after the other. */
+  async attack(): Promise<void> {
+    const { attacks, accounts, clock, random, objects } = { ...this.#options, accounts: this.#accounts };
+    const nodes = new Set(attacks.map(({ node }) => node));
+    for (const { node, attack } of attacks) {
+      const attacker = this.#sessions.find((session) => session.node === node);
+      const neighbour = this.#sessions.find(
+        (session) => !nodes.has(session.node) && session.guest !== attacker?.guest,
+      );
+      if (attacker === undefined) throw missing(`nic ${node}`);
+      if (neighbour === undefined) throw missing('guest beside those that attack');
+      const run = new AttackRun({
+        attack,
+        attacker,
+        neighbour,
+        accounts,
+        turns: this.#commandTurns,
+        clock: clock instanceof VirtualClock ? clock : undefined,
+        random: random(`attack ${node}`),
+        object: (file) => objects.get(file),
+        recordsOf: (guest) =>
+          [...this.#records.audit, ...this.#records.rulings].filter((record) => record.guest === guest)
+            .length,
+        recordLimit: 2 * this.#records.limit,
+      });
+      this.#attackRuns.push(run);
+      await run.run();
+    }
+  }
+
   /** What was seen, read when the traffic is over. */
   async outcomes(): Promise<Omit<RunOutcomes, 'fabric' | 'traffic' | 'measured'>> {
     const nics: NicOutcome[] = [];
@@ -141,8 +184,11 @@ export class Offloading {
     for (const { place, ...program } of this.#hostPrograms) {
       hostPrograms.push({ ...program, verdicts: (await place.counters()) ?? emptyVerdictCounts() });
     }
+    const attacks: AttackResult[] = [];
+    for (const run of this.#attackRuns) attacks.push(await run.judge());
     const { rulings, audit, dropped } = this.#records;
-    return { nics, hostPrograms, verification: this.#options.verification.cost, rulings, audit, dropped };
+    const verification = this.#options.verification.cost;
+    return { nics, hostPrograms, verification, attacks, rulings, audit, dropped };
   }
 
   /** Every program that was to be attached, and what it has returned so far. */

@@ -98,6 +98,7 @@ const METHODS: Readonly<Record<Role, readonly string[]>> = {
   fabric: ['deploy'],
   workload: ['frames'],
   reporter: ['render'],
+  attack: ['run'],
 };
 
 /** Roles that a fabric calls: without this what they throw would be told as the fabric's failure. */

@@ -65,6 +65,7 @@ export function resolveChecks(
         if (parts.has('comparison') && parts.testbed.comparison?.reference?.exchanges === undefined)
           problems.report(path, 'there is nothing to be near to: comparison.reference.exchanges is not set');
         break;
+      case 'attacks':
       case 'expect':
         checkWhere(check.where);
         break;

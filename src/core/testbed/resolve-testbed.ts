@@ -4,6 +4,7 @@ import { XdpbedError, messageOf } from '../diagnostic.js';
 import type { Plugin, PolicySurroundings, Role } from '../contract/plugin.js';
 import {
   RUN_SPEC_SCHEMA,
+  type AttackReference,
   type PanelRule,
   type PluginReference,
   type RunPlugins,
@@ -311,6 +312,7 @@ class Resolver {
       });
     }
     const objects: Record<string, Sha256> = {};
+    const attacks = await this.#chooseAttacks(parts, objects);
     await this.#readPluginFiles(fabric, ['plugins', 'fabric', 'config'], objects);
     await this.#readPluginFiles(workload, ['workload', 'config'], objects);
     const programs = await resolvePrograms(parts, this.#files, this.problems, objects);
@@ -349,6 +351,7 @@ class Resolver {
         policies: policies.map(({ reference, dryRun }) => (dryRun ? { ...reference, dryRun } : reference)),
         ...(testbed['policy-chain'] === 'all-report' ? {} : { policyChain: testbed['policy-chain'] }),
         workload: workload.reference,
+        ...(attacks.length === 0 ? {} : { attacks }),
       },
       objects,
     };
@@ -442,6 +445,22 @@ class Resolver {
         this.problems.report(at, error.message, error.hint);
       }
     }
+  }
+
+  /** What hostile guests do, with the files that it takes. */
+  async #chooseAttacks(parts: SoundParts, objects: Record<string, Sha256>): Promise<AttackReference[]> {
+    const attacks: AttackReference[] = [];
+    if (!parts.has('guests')) return attacks;
+    for (const [guest, { nics }] of Object.entries(parts.testbed.guests)) {
+      for (const [nic, { attack }] of Object.entries(nics)) {
+        if (attack === undefined || this.problems.full) continue;
+        const path = ['guests', guest, 'nics', nic, 'attack'];
+        const choice = await this.#choose('attack', attack, path);
+        await this.#readPluginFiles(choice, [...path, 'config'], objects);
+        if (choice !== undefined) attacks.push({ guest, nic, attack: choice.reference });
+      }
+    }
+    return attacks;
   }
 
   async #chooseVerifiers(

@@ -338,6 +338,11 @@ export const GuestNicSection = Type.Object(
         'the guest sends its program to the host without verifying it or looking at its helpers first',
     }),
     requests: Type.Optional(RequestsSection),
+    attack: Type.Optional(
+      Use({
+        description: 'what the guest, which is hostile, does to device and host before there is traffic',
+      }),
+    ),
   },
   closed,
 );
@@ -576,6 +581,20 @@ export const CHECKS = {
       ...closed,
       description: 'a guest’s requests take about as long as when it is alone',
     },
+  ),
+  attacks: Type.Object(
+    {
+      kind: Type.Literal('attacks'),
+      where: Type.Optional(
+        Type.Record(Type.String(), Type.String(), { description: 'only runs with these variants, by axis' }),
+      ),
+      expect: Words(['fail', 'succeed'], {
+        default: 'fail',
+        description:
+          '`fail`: everything held that must hold; `succeed`: something that the attack goes for did not, as on a device that is meant to be weak',
+      }),
+    },
+    { ...closed, description: 'attacks of hostile guests fail, or succeed' },
   ),
 } as const;
 export type CheckKind = keyof typeof CHECKS;

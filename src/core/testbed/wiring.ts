@@ -78,6 +78,13 @@ export function checkWiring(testbed: Testbed, report: Report): void {
       }
       program([...at, 'program'], nic.program);
       checkRequests([...at, 'requests'], nic, program, report);
+      if (nic.attack !== undefined && !hasNeighbour(guests, guest)) {
+        report(
+          [...at, 'attack'],
+          'an attack needs an honest guest beside it',
+          'add a guest without an attack: what becomes of it shows whether the attack held',
+        );
+      }
       checkFeatureNames(at, nic, report);
       if (nic.program !== undefined && nic.placement === 'host') {
         if (host.hook === 'tun_xdp_xmit' && host.case === 'bridge') {
@@ -97,6 +104,12 @@ export function checkWiring(testbed: Testbed, report: Report): void {
       }
     }
   }
+}
+
+function hasNeighbour(guests: Testbed['guests'], attacker: string): boolean {
+  return Object.entries(guests).some(
+    ([name, { nics }]) => name !== attacker && Object.values(nics).some(({ attack }) => attack === undefined),
+  );
 }
 
 /** Checks that the fabric has what the testbed asks of it. */

@@ -3,6 +3,7 @@ import type { DescriptorChain } from '../descriptor-chain.js';
 import { hasFeature, VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_NET_F_CTRL_VQ } from '../features.js';
 import { GuestAllocator, GuestMemory, roundUp } from '../guest-memory.js';
 import { SPLIT_QUEUE, type QueueFormat } from '../queue-format.js';
+import { splitLayoutAt, type SplitLayout } from '../split-layout.js';
 import type { BufferToken } from '../virtqueue.js';
 import { LinkStatus } from './link-status.js';
 import { UnguardedControlChain } from './unguarded-control-chain.js';
@@ -136,6 +137,19 @@ export class ControlLink {
       if (this.#waiting === undefined) this.#submit(command);
       else this.#queued.push(command);
     });
+  }
+
+  /** Where the parts of the queue lie; undefined when it is no split one. */
+  get splitLayout():
+    (SplitLayout & Record<'descriptorTable' | 'availRing' | 'usedRing', number>) | undefined {
+    if (this.#format !== SPLIT_QUEUE) return undefined;
+    const { descriptorTable, availRing, usedRing } = splitLayoutAt(this.layout.queue, this.#queueSize);
+    return {
+      size: this.#queueSize,
+      descriptorTable: Number(descriptorTable),
+      availRing: Number(availRing),
+      usedRing: Number(usedRing),
+    };
   }
 
   /** What a kick does: the device looks into the queue. The driver's own commands need no such call. */

@@ -1,0 +1,19 @@
+import type { Invariant } from '../../src/core/contract/attack.js';
+import type { Attacker } from './attacker.js';
+
+/** One row of the table of attacks: what is said of it, and what is done. */
+export interface AttackEntry {
+  readonly name: string;
+  /** What must hold, and why: one or two sentences, for the testbed's description and the docs. */
+  readonly mustHold: string;
+  /** What is done. */
+  readonly does: string;
+  /** Which of the ten defects of RFC 2019's handler it is for, or in words what else. */
+  readonly defect: number | string;
+  readonly aims: readonly Invariant[];
+  /** What stops it: files of this repository, from its root. */
+  readonly stoppedBy: readonly string[];
+  /** Tests of that, from the root. */
+  readonly tests: readonly string[];
+  run(attacker: Attacker): Promise<void>;
+}

@@ -1,0 +1,26 @@
+import { describe, expect, it } from 'vitest';
+import { PluginRegistry } from '../../src/core/plugin/plugin-registry.js';
+import { runTestbed } from '../../src/core/run/run-testbed.js';
+import { loadTestbed } from '../../src/core/testbed/resolve-testbed.js';
+import { attackSucceeded, type AttackResult } from '../../src/core/contract/result.js';
+import { BUILT_IN_PLUGINS } from '../../src/presets.js';
+import { ATTACKS } from './attacks.js';
+
+async function resultsOf(attack: string): Promise<Map<string, AttackResult>> {
+  const file = new URL('../../testbeds/attacks/all.testbed.yaml', import.meta.url).pathname;
+  const testbed = await loadTestbed(file, new PluginRegistry(BUILT_IN_PLUGINS), {
+    only: [`attack=${attack}`],
+  });
+  const document = await runTestbed(testbed, { version: '0' });
+  expect(document.failures).toBeUndefined();
+  return new Map(document.runs.flatMap(({ attacks }) => attacks!.map((result) => [result.device, result])));
+}
+
+describe.each(ATTACKS.map(({ name }) => name))('attack %s', (name) => {
+  it('fails on the guarded device and succeeds on the weak one', async () => {
+    const results = await resultsOf(name);
+    expect(results.get('guarded')).toMatchObject({ attack: name, held: true, broken: [] });
+    const naive = results.get('rfc-2019-naive')!;
+    expect(attackSucceeded(naive), JSON.stringify(naive)).toBe(true);
+  }, 60_000);
+});

@@ -1,0 +1,194 @@
+import { INVARIANTS } from '../../src/core/contract/attack.js';
+import type { AttackEntry } from './attack-entry.js';
+import { ATTACKS } from './attacks.js';
+
+/**
+ * What is written of the attacks outside of the code, from the one table: a testbed for each, one for all, and the page in
+ * docs. documents.test.ts compares them with the files, and writes them with `vitest -u`.
+ */
+export function attackDocuments(): Record<string, string> {
+  const testbeds = ATTACKS.map((entry) => [`testbeds/attacks/${entry.name}.testbed.yaml`, testbedOf(entry)]);
+  return {
+    'docs/attacks.md': page(),
+    'testbeds/attacks/all.testbed.yaml': testbedOfAll(),
+    ...(Object.fromEntries(testbeds) as Record<string, string>),
+  };
+}
+
+const GENERATED =
+  '# Written from plugins/attack-rfc-2019/attacks.ts: npx vitest run plugins/attack-rfc-2019/documents.test.ts -u';
+
+/** Two guests behind a bridge: alice, who is honest, and mallory, whose nic has two queue pairs. */
+const STAGE = `seed: 2019
+
+# A quarter of what the defaults are, so that a guest comes to its limits soon.
+policies:
+  - use: helper-allow-list
+  - use: quota
+    config:
+      per-guest: { maps: 16, map-memory: 1048576, entries: 4096, programs: 4, insns: 8192 }
+      total: { maps: 64, map-memory: 4194304, entries: 16384, programs: 16, insns: 32768 }
+  - use: program-limits
+    config: { verdicts: [XDP_DROP, XDP_PASS], write-packet: false, insns-per-packet: 1000, stack: 256 }
+
+host:
+  case: bridge
+  nics:
+    eth0: { mac: 52:54:00:00:00:01 }
+  taps:
+    tap0: {}
+    tap1: {}
+  bridges:
+    br0: { ports: [eth0, tap0, tap1] }
+  verification: { milliseconds: 500, memory-mib: 128 }
+
+guests:
+  alice:
+    nics:
+      eth0: { tap: tap0, mac: 52:54:00:00:01:00, ipv4: 192.0.2.10 }
+  mallory:
+    nics:
+      eth0:
+        tap: tap1
+        mac: 52:54:00:00:01:01
+        ipv4: 192.0.2.11
+        queues: 2
+        features:
+          - VIRTIO_F_VERSION_1
+          - VIRTIO_F_INDIRECT_DESC
+          - VIRTIO_F_EVENT_IDX
+          - VIRTIO_NET_F_MAC
+          - VIRTIO_NET_F_CTRL_VQ
+          - VIRTIO_NET_F_MQ
+          - VIRTIO_NET_F_XDP_OFFLOAD
+        attack: { use: rfc-2019, config: { name: NAME } }
+
+workload: { use: udp-flood, config: { frames: 200, flows: 16 } }
+`;
+
+const DEVICES = `  device:
+    guarded: { plugins.device.use: guarded }
+    rfc-2019-naive: { plugins.device.use: rfc-2019-naive }
+`;
+
+const CHECKS = `checks:
+  - kind: conservation
+  - { kind: attacks, where: { device: guarded }, expect: fail }
+  - { kind: attacks, where: { device: rfc-2019-naive }, expect: succeed }
+`;
+
+function testbedOf(entry: AttackEntry): string {
+  const head = `# yaml-language-server: $schema=../../schemas/testbed.schema.json
+#
+${GENERATED}
+version: 1
+name: ${entry.name}
+description: >-
+${folded(entry.mustHold, 2)}
+`;
+  const does = folded(`The attack (${what(entry)}): ${entry.does}.`, 0).replaceAll(/^/gm, '# ');
+  return `${head}${STAGE.replace('NAME', entry.name)}
+${does}
+matrix:
+${DEVICES}
+${CHECKS}`;
+}
+
+function testbedOfAll(): string {
+  const variants = ATTACKS.map(
+    ({ name }) => `    ${name}: { guests.mallory.nics.eth0.attack.config.name: ${name} }\n`,
+  );
+  return `# yaml-language-server: $schema=../../schemas/testbed.schema.json
+#
+${GENERATED}
+version: 1
+name: attacks
+description: >-
+  Every attack, on the device that a host would use, where it must fail, and on one that has the defects of RFC 2019's
+  handler, where it must succeed: else it shows nothing.
+${STAGE.replace('NAME', ATTACKS[0]!.name)}
+matrix:
+  attack:
+${variants.join('')}${DEVICES}
+${CHECKS}`;
+}
+
+function page(): string {
+  const rows = ATTACKS.map((entry) => {
+    const testbed = `[${entry.name}](../testbeds/attacks/${entry.name}.testbed.yaml)`;
+    const links = (paths: readonly string[]): string => paths.map(link).join(', ');
+    return `| ${testbed} | ${entry.defect} | ${entry.does} | ${entry.aims.join(', ')} | ${links(entry.stoppedBy)} | ${links(entry.tests)} |`;
+  });
+  const reasons = ATTACKS.map(({ name, mustHold }) => `- **${name}**: ${mustHold}`);
+  const invariants = Object.entries(INVARIANTS).map(([name, text]) => `| \`${name}\` | ${text} |`);
+  return `<!-- Written from plugins/attack-rfc-2019/attacks.ts: npx vitest run plugins/attack-rfc-2019/documents.test.ts -u -->
+# Attacks
+
+\`\`\`sh
+npx xdpbed run testbeds/attacks/all.testbed.yaml
+\`\`\`
+
+tries every attack on two devices: on \`guarded\`, the default, where it must fail, and on \`rfc-2019-naive\`, which has the defects of RFC
+2019's handler in a pretend process, where it must succeed. The run fails if one does not end as it is to.
+
+\`mallory\` attacks, by raw commands and a raw ring in the memory of its control queue; \`alice\` is honest, has a map on the device and reads
+it. Before, while and after that a judge looks at the host's side: what the device has, what is charged for, how \`alice\` fares; what only
+the attacker can see, it reports. On \`guarded\` **everything** below must hold, whichever the attack; on the weak device an attack counts as
+successful only if something breaks that it **goes for**.
+
+| what must hold | |
+|---|---|
+${invariants.join('\n')}
+
+Bounds of the judge: 16 MiB and 256 objects for one guest, 256 KiB of a device's own log, the records that are kept of one guest.
+
+## The attacks
+
+A number is that of the defect: 1 \`map_fd\` as it comes, 2 results over the command, 3 \`buf_len\` read twice, 4 the sum wraps, 5 sizes
+unchecked, 6 DELETE_ELEM falls through, 7 byte order, 8 nothing is freed by a reset, 9 no limits, 10 the first queue only.
+
+| attack | defect | what is done | goes for | stopped by | tests |
+|---|---|---|---|---|---|
+${rows.join('\n')}
+
+### What must hold, and why
+
+${reasons.join('\n')}
+
+## Commands and virtual time
+Commands take no time in the model, but while \`command-flood\` is measured: then each takes 5 µs of the device's one thread, an assumption
+between what \`bench:control\` gave on one machine for the endpoint alone (2.3 µs) and with queue and guest driver around it (7.8 µs), the same
+for every command. What the ratio rests on is not the 5 µs but the order: \`guarded\` carries out one command of each guest by turns;
+\`rfc-2019-naive\` goes on with a queue until it is empty, as virtio_net_handle_ctrl of QEMU does, and it never is. A command that takes many times as long as
+others would be waited for longer than that: turns are by commands, not by time.
+
+## What is left out
+- **Another guest's map in a program.** Parties have memories of their own, so the weak device cannot do it either. Handles in insns are
+  those of the guest: \`src/core/offload/program-handles.ts\`, control-endpoint.attack.test.ts.
+- **Programs that the verifier must reject** cannot succeed on the weak device, which asks the same verifier, as QEMU asked the host's kernel.
+  They are part of \`programs-beyond-limits\`, which the host's policies decide.
+- **BTF**: the RFC's protocol carries none.
+`;
+}
+
+function what({ defect }: AttackEntry): string {
+  return typeof defect === 'number' ? `defect ${defect}` : defect;
+}
+
+function link(path: string): string {
+  const name = path.slice(path.lastIndexOf('/') + 1).replace(/\.ts$/, '');
+  return `[${name}](../${path})`;
+}
+
+/** Lines of no more than 110 characters. */
+function folded(text: string, indent: number): string {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    if (line !== '' && indent + line.length + 1 + word.length > 108) {
+      lines.push(line);
+      line = word;
+    } else line = line === '' ? word : `${line} ${word}`;
+  }
+  return [...lines, line].map((each) => ' '.repeat(indent) + each).join('\n');
+}

@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest';
+import { VirtualClock } from '../clock/virtual-clock.js';
+import { COMMAND_COST, CommandTurns } from './command-turns.js';
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** Two guests: one that has a command again as soon as it is answered, and one that asks once, in the middle of a command. */
+async function flooded(service: 'turns' | 'queue', commands: number) {
+  const clock = new VirtualClock();
+  const turns = new CommandTurns(service);
+  const order: string[] = [];
+  let waited = -1;
+  const flood = async (): Promise<void> => {
+    while (turns.isTimed) {
+      await turns.take('loud', () => {
+        order.push('loud');
+        return new Uint8Array(1);
+      });
+    }
+  };
+  const due = 2.5 * COMMAND_COST;
+  clock.at(due, () => {
+    void turns
+      .take('quiet', () => {
+        order.push('quiet');
+        return new Uint8Array(1);
+      })
+      .then(() => (waited = clock.now() - due));
+  });
+  clock.at(0, () => void flood());
+  await turns.pass(clock, commands * COMMAND_COST, turn);
+  await turn();
+  return { order, waited, clock };
+}
+
+describe('turns of commands', () => {
+  it('take no time, and need not be taken, unless time passes for them', () => {
+    expect(new CommandTurns('turns').isTimed).toBe(false);
+  });
+
+  it('by turns: a quiet guest waits for the rest of one command and for its own', async () => {
+    const { order, waited } = await flooded('turns', 10);
+    // The third is under way when the quiet guest asks.
+    expect(order.slice(0, 5)).toEqual(['loud', 'loud', 'loud', 'quiet', 'loud']);
+    expect(waited).toBe(1.5 * COMMAND_COST);
+  });
+
+  it('queue by queue: it waits until the other has nothing more', async () => {
+    const { order, waited } = await flooded('queue', 10);
+    expect(order.indexOf('quiet')).toBeGreaterThanOrEqual(10);
+    expect(waited).toBeGreaterThanOrEqual(7.5 * COMMAND_COST);
+  });
+
+  it('as much time passes as was asked for, whether or not there are commands', async () => {
+    const clock = new VirtualClock();
+    const turns = new CommandTurns('turns');
+    await turns.pass(clock, 1_234_567, turn);
+    expect(clock.now()).toBe(1_234_567);
+  });
+
+  it('among several that wait it is the turn of who has waited for its turn longest', async () => {
+    const clock = new VirtualClock();
+    const turns = new CommandTurns('turns');
+    const order: string[] = [];
+    const ask = (nic: string): void => {
+      void turns.take(nic, () => {
+        order.push(nic);
+        return new Uint8Array(1);
+      });
+    };
+    clock.at(0, () => ['a', 'a', 'a', 'b', 'c', 'b'].forEach(ask));
+    await turns.pass(clock, 6.5 * COMMAND_COST, turn);
+    expect(order).toEqual(['a', 'b', 'c', 'a', 'b', 'a']);
+  });
+
+  it('what still waits when the time is over is carried out all the same', async () => {
+    const clock = new VirtualClock();
+    const turns = new CommandTurns('turns');
+    const answers: Promise<Uint8Array>[] = [];
+    clock.at(0, () => {
+      for (let n = 0; n < 5; n++) answers.push(turns.take('a', () => Uint8Array.of(n)));
+    });
+    await turns.pass(clock, 2 * COMMAND_COST, turn);
+    expect((await Promise.all(answers)).map(([n]) => n)).toEqual([0, 1, 2, 3, 4]);
+  });
+});
