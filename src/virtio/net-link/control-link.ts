@@ -2,7 +2,7 @@ import { messageOf, type XdpbedError } from '../../core/diagnostic.js';
 import type { DescriptorChain } from '../descriptor-chain.js';
 import { hasFeature, VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_NET_F_CTRL_VQ } from '../features.js';
 import { GuestAllocator, GuestMemory, roundUp } from '../guest-memory.js';
-import { SPLIT_QUEUE, type QueueFormat } from '../queue-format.js';
+import { queueFormat, type QueueFormat } from '../queue-format.js';
 import type { BufferToken } from '../virtqueue.js';
 import { LinkStatus } from './link-status.js';
 import { GUEST_MEMORY_BASE } from './net-link.js';
@@ -28,8 +28,6 @@ export interface ControlLinkOptions {
   readonly features: bigint;
   /** Default {@link CONTROL_QUEUE_SIZE}. */
   readonly queueSize?: number | undefined;
-  /** Default: split. */
-  readonly format?: QueueFormat | undefined;
 }
 
 export interface ControlLinkStatistics extends NotificationCounts {
@@ -85,7 +83,7 @@ export class ControlLink {
   /** @throws XdpbedError `virtio-violation` for a queue size that the format does not take */
   constructor(options: ControlLinkOptions) {
     this.#options = options;
-    this.#format = options.format ?? SPLIT_QUEUE;
+    this.#format = queueFormat(options.features);
     this.#queueSize = options.queueSize ?? CONTROL_QUEUE_SIZE;
     this.#indirect = hasFeature(options.features, VIRTIO_F_INDIRECT_DESC);
     this.status = new LinkStatus(options.label, (reason) => this.#forgetOutstanding(reason));
