@@ -20,6 +20,12 @@ export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
   },
   {
     role: 'transport',
+    name: 'virtqueue-packed',
+    description: "the control virtqueue in the packed format (VIRTIO_F_RING_PACKED), in a guest's memory",
+    load: async () => (await import('../plugins/transport-virtqueue-packed/index.js')).default,
+  },
+  {
+    role: 'transport',
     name: 'virtio-serial',
     description: "a virtio-serial port of a real guest, or whatever else connects to the channel's socket",
     load: async () => (await import('../plugins/transport-virtio-serial/index.js')).default,

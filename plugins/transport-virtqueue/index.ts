@@ -9,6 +9,7 @@ export default definePlugin({
   role: 'transport',
   api: '^2',
   description: "the control virtqueue (virtio 1.3), in a guest's memory",
+  queueFormat: 'split',
   configSchema: Type.Object({}, { additionalProperties: false }),
   register(scope) {
     scope.bindFactory(TRANSPORT, () => new VirtqueueTransport());

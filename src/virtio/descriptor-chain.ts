@@ -108,9 +108,9 @@ export class ChainWriter {
 
 /** One chain that the device holds. */
 export interface DescriptorChain {
-  /** Index of the head descriptor: what the used element will name. */
+  /** Index of the head descriptor, or the buffer ID in a packed queue: what the device will name when it returns it. */
   readonly head: number;
-  /** Avail ring position it was popped from, modulo 2^16. */
+  /** How many were popped before it, modulo 2^16; in a split queue, the avail ring position. */
   readonly position: number;
   /** All device-readable bytes, copied once when the chain was popped: the driver cannot change them any more. */
   readonly readable: Uint8Array;

@@ -1,22 +1,14 @@
-import type { GuestAllocator, GuestMemory } from './guest-memory.js';
+import { hasFeature, VIRTIO_F_RING_PACKED, type FeatureSet } from './features.js';
+import type { GuestMemory } from './guest-memory.js';
+import { PackedDeviceQueue } from './packed-device-queue.js';
+import { PackedDriverQueue } from './packed-driver-queue.js';
+import { packedLayoutAt, packedLayoutBytes } from './packed-layout.js';
+import type { DeviceQueueOptions, DriverQueueOptions } from './queue-options.js';
 import { SplitDeviceQueue } from './split-device-queue.js';
 import { SplitDriverQueue } from './split-driver-queue.js';
 import { splitLayoutAt, splitLayoutBytes } from './split-layout.js';
 import type { DriverViolation } from './violation.js';
 import type { DeviceQueue, DriverQueue, QueueState } from './virtqueue.js';
-
-export interface DriverQueueOptions {
-  /** VIRTIO_F_EVENT_IDX is negotiated. */
-  readonly eventIdx: boolean;
-  /** VIRTIO_F_INDIRECT_DESC is negotiated: where the tables come from. Without it there are none. */
-  readonly indirectTables?: GuestAllocator | undefined;
-}
-
-export interface DeviceQueueOptions {
-  readonly eventIdx: boolean;
-  /** VIRTIO_F_INDIRECT_DESC is negotiated. */
-  readonly indirect: boolean;
-}
 
 /**
  * How a virtqueue lies in memory: what makes split and packed queues different. Links work with the two ends and
@@ -58,11 +50,28 @@ export const SPLIT_QUEUE: QueueFormat = {
   name: 'split',
   alignment: 16,
   bytes: splitLayoutBytes,
-  openDriver(memory, address, size, { eventIdx, indirectTables }, state) {
-    const options = { eventIdx, ...(indirectTables === undefined ? {} : { indirectTables }) };
+  openDriver(memory, address, size, options, state) {
     return new SplitDriverQueue(memory, splitLayoutAt(address, size), options, state);
   },
   openDevice(memory, address, size, options, state) {
     return SplitDeviceQueue.open(memory, splitLayoutAt(address, size), options, state);
   },
 };
+
+/** Packed virtqueues (virtio 1.3, 2.8). */
+export const PACKED_QUEUE: QueueFormat = {
+  name: 'packed',
+  alignment: 16,
+  bytes: packedLayoutBytes,
+  openDriver(memory, address, size, options, state) {
+    return new PackedDriverQueue(memory, packedLayoutAt(address, size), options, state);
+  },
+  openDevice(memory, address, size, options, state) {
+    return PackedDeviceQueue.open(memory, packedLayoutAt(address, size), options, state);
+  },
+};
+
+/** The format that all queues of a device have: packed with VIRTIO_F_RING_PACKED, else split (virtio 1.3, 6). */
+export function queueFormat(negotiated: FeatureSet): QueueFormat {
+  return hasFeature(negotiated, VIRTIO_F_RING_PACKED) ? PACKED_QUEUE : SPLIT_QUEUE;
+}

@@ -12,13 +12,23 @@
  */
 
 import { messageOf } from '../core/diagnostic.js';
-import { freshBytes } from '../core/fresh-bytes.js';
-import { ChainWriter, type DescriptorChain } from './descriptor-chain.js';
+import { ChainCopy, violation } from './chain-copy.js';
+import type { DescriptorChain } from './descriptor-chain.js';
+import {
+  DESCRIPTOR_BYTES,
+  DESCRIPTOR_LENGTH,
+  VIRTQ_DESC_F_INDIRECT,
+  VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_WRITE,
+} from './descriptor-format.js';
 import type { GuestMemory } from './guest-memory.js';
+import { HeldChains } from './held-chains.js';
+import { chainBytesLimit, type DeviceQueueOptions } from './queue-options.js';
 import {
   AVAIL_ENTRY_BYTES,
   crossedEvent,
-  DESCRIPTOR_BYTES,
+  DESCRIPTOR_FLAGS,
+  DESCRIPTOR_NEXT,
   openSplitRings,
   RING_ENTRIES,
   RING_FLAGS,
@@ -27,29 +37,13 @@ import {
   type SplitRings,
   USED_ELEMENT_BYTES,
   VIRTQ_AVAIL_F_NO_INTERRUPT,
-  VIRTQ_DESC_F_INDIRECT,
-  VIRTQ_DESC_F_NEXT,
-  VIRTQ_DESC_F_WRITE,
   VIRTQ_USED_F_NO_NOTIFY,
 } from './split-layout.js';
 import type { DriverViolation, DriverViolationReason } from './violation.js';
 import { StateReader } from './state-reader.js';
 import type { BufferPart, DeviceQueue, PopResult, QueueState } from './virtqueue.js';
 
-/** What a device takes in one chain unless it says otherwise: a 64 KiB GSO frame many times over. */
-export const DEFAULT_MAX_CHAIN_BYTES = 1 << 20;
-
-export interface SplitDeviceQueueOptions {
-  /** VIRTIO_F_EVENT_IDX is negotiated. */
-  readonly eventIdx?: boolean;
-  /** VIRTIO_F_INDIRECT_DESC is negotiated. */
-  readonly indirect?: boolean;
-  /** Readable and writable bytes of one chain together; default {@link DEFAULT_MAX_CHAIN_BYTES}. */
-  readonly maxChainBytes?: number;
-}
-
 const EMPTY = { kind: 'empty' } as const;
-const NOTHING = new Uint8Array();
 
 export class SplitDeviceQueue implements DeviceQueue {
   readonly size: number;
@@ -57,7 +51,7 @@ export class SplitDeviceQueue implements DeviceQueue {
   readonly #rings: SplitRings;
   readonly #eventIdx: boolean;
   readonly #indirect: boolean;
-  readonly #maxChainBytes: number;
+  readonly #copy: ChainCopy;
 
   /** Next avail ring position to read, modulo 2^16. */
   #nextAvail = 0;
@@ -66,19 +60,8 @@ export class SplitDeviceQueue implements DeviceQueue {
   /** Used elements written since `shouldInterrupt` last looked. */
   #pushedSinceCheck = 0;
   #kicksEnabled = true;
-  #inFlight = 0;
   #violation: DriverViolation | undefined;
-  /** Chains that the device holds, by head. */
-  readonly #held: (DescriptorChain | undefined)[];
-
-  // The copy of the chain being popped, one entry per descriptor. Addresses stay split in two 32-bit halves
-  // because a number cannot hold all of a u64 and a bigint per descriptor would be garbage in the hot path.
-  readonly #addressHigh: Uint32Array;
-  readonly #addressLow: Uint32Array;
-  readonly #length: Uint32Array;
-  readonly #writable: Uint8Array;
-  /** Of these, the device-readable ones, which come first. */
-  #readableCount = 0;
+  readonly #held: HeldChains;
 
   /**
    * Opens a queue where the driver says it is.
@@ -87,7 +70,7 @@ export class SplitDeviceQueue implements DeviceQueue {
   static open(
     memory: GuestMemory,
     layout: SplitLayout,
-    options: SplitDeviceQueueOptions = {},
+    options: DeviceQueueOptions = {},
     state?: QueueState,
   ):
     | { readonly ok: true; readonly queue: SplitDeviceQueue }
@@ -104,23 +87,18 @@ export class SplitDeviceQueue implements DeviceQueue {
     }
   }
 
-  private constructor(memory: GuestMemory, rings: SplitRings, options: SplitDeviceQueueOptions) {
+  private constructor(memory: GuestMemory, rings: SplitRings, options: DeviceQueueOptions) {
     this.#memory = memory;
     this.#rings = rings;
     this.#eventIdx = options.eventIdx ?? false;
     this.#indirect = options.indirect ?? false;
-    // No more than used.len can say, whatever the option.
-    this.#maxChainBytes = Math.min(options.maxChainBytes ?? DEFAULT_MAX_CHAIN_BYTES, 0xffff_ffff);
     this.size = rings.size;
-    this.#held = new Array<DescriptorChain | undefined>(rings.size).fill(undefined);
-    this.#addressHigh = new Uint32Array(rings.size);
-    this.#addressLow = new Uint32Array(rings.size);
-    this.#length = new Uint32Array(rings.size);
-    this.#writable = new Uint8Array(rings.size);
+    this.#held = new HeldChains(rings.size);
+    this.#copy = new ChainCopy(memory, rings.size, chainBytesLimit(options.maxChainBytes));
   }
 
   get inFlight(): number {
-    return this.#inFlight;
+    return this.#held.count;
   }
 
   get violation(): DriverViolation | undefined {
@@ -145,40 +123,36 @@ export class SplitDeviceQueue implements DeviceQueue {
     if (head >= this.size) {
       return this.#break('head-out-of-range', `head ${head} is not below the queue size ${this.size}`);
     }
-    if (this.#held[head] !== undefined) {
+    if (this.#held.hasHead(head)) {
       return this.#break('head-in-flight', `head ${head} is available again, but the device still holds it`);
     }
 
-    const walked = this.#copyDescriptors(head);
-    if (typeof walked !== 'number') return walked;
-    const taken = this.#take(head, walked);
-    if (taken.kind !== 'chain') return taken;
+    const broken = this.#copyDescriptors(head);
+    if (broken !== undefined) return this.#fail(broken);
+    const chain = this.#copy.take(head, this.#nextAvail);
+    if ('reason' in chain) return this.#fail(chain);
 
-    this.#held[head] = taken.chain;
-    this.#inFlight += 1;
+    this.#held.add(chain);
     this.#nextAvail = (this.#nextAvail + 1) & 0xffff;
     this.#updateAvailEvent();
-    return taken;
+    return { kind: 'chain', chain };
   }
 
   readableParts(): BufferPart[] {
-    return Array.from({ length: this.#readableCount }, (_, i) => ({
-      address: addressOf(this.#addressHigh[i]!, this.#addressLow[i]!),
-      length: this.#length[i]!,
-    }));
+    return this.#copy.readableParts();
   }
 
   unpop(chain: DescriptorChain): boolean {
-    if (this.#held[chain.head] !== chain) return false;
+    if (!this.#held.has(chain)) return false;
     if (chain.position !== ((this.#nextAvail - 1) & 0xffff)) return false;
-    this.#release(chain);
+    this.#held.release(chain);
     this.#nextAvail = chain.position;
     this.#updateAvailEvent();
     return true;
   }
 
   pushUsed(chain: DescriptorChain): boolean {
-    if (this.#held[chain.head] !== chain) return false;
+    if (!this.#held.has(chain)) return false;
     this.#writeUsedElement(chain, this.#nextUsed);
     this.#publishUsed(1);
     return true;
@@ -188,7 +162,7 @@ export class SplitDeviceQueue implements DeviceQueue {
     if (chains.length === 1) return this.pushUsed(chains[0]!);
     // All or none, and none twice: the driver must not see part of a packet.
     if (new Set(chains).size !== chains.length) return false;
-    if (!chains.every((chain) => this.#held[chain.head] === chain)) return false;
+    if (!chains.every((chain) => this.#held.has(chain))) return false;
     for (const [i, chain] of chains.entries()) this.#writeUsedElement(chain, this.#nextUsed + i);
     if (chains.length > 0) this.#publishUsed(chains.length);
     return true;
@@ -224,7 +198,7 @@ export class SplitDeviceQueue implements DeviceQueue {
   }
 
   reset(): void {
-    this.#revokeAll();
+    this.#held.releaseAll();
     this.#nextAvail = 0;
     this.#nextUsed = 0;
     this.#pushedSinceCheck = 0;
@@ -238,98 +212,62 @@ export class SplitDeviceQueue implements DeviceQueue {
       nextUsed: this.#nextUsed,
       pushedSinceCheck: this.#pushedSinceCheck,
       kicksEnabled: this.#kicksEnabled,
-      held: this.held().map(({ head, position, readable, writer }) => ({
-        head,
-        position,
-        readable: Buffer.from(readable).toString('hex'),
-        ...writer.save(),
-      })),
+      held: this.#held.save(this.#nextAvail),
     };
   }
 
   held(): DescriptorChain[] {
-    const order = (chain: DescriptorChain): number => (chain.position - this.#nextAvail) & 0xffff;
-    return this.#held.filter((chain) => chain !== undefined).sort((a, b) => order(a) - order(b));
+    return this.#held.inOrder(this.#nextAvail);
   }
 
-  /** Throws for a state that no queue of this size can be in; segments outside memory are refused as when popped. */
+  /** Throws for a state that no queue of this size can be in. */
   #restore(state: StateReader): void {
     this.#nextAvail = state.integer('nextAvail', 0xffff);
     this.#nextUsed = state.integer('nextUsed', 0xffff);
     this.#pushedSinceCheck = state.integer('pushedSinceCheck', Number.MAX_SAFE_INTEGER);
     this.#kicksEnabled = state.boolean('kicksEnabled');
-    const chains = state.list('held', this.size, (item): DescriptorChain => {
-      const addresses = item.integers('addresses', this.size, Number.MAX_SAFE_INTEGER);
-      const lengths = item.integers('lengths', this.size, this.#maxChainBytes);
-      const capacity = lengths.reduce((total, length) => total + length, 0);
-      const outside = addresses.some(
-        (address, index) => !this.#memory.contains(address, lengths[index] ?? -1),
-      );
-      if (outside || addresses.length !== lengths.length) throw item.invalid('addresses');
-      return {
-        head: item.integer('head', this.size - 1),
-        position: item.integer('position', 0xffff),
-        readable: item.bytes('readable', this.#maxChainBytes),
-        writer: new ChainWriter(this.#memory, addresses, lengths, item.integer('written', capacity)),
-      };
-    });
-    for (const chain of chains) {
-      if (this.#held[chain.head] !== undefined) throw state.invalid('held');
-      this.#held[chain.head] = chain;
-      this.#inFlight += 1;
-    }
+    this.#held.restore(state, this.#memory, this.#copy.maxBytes);
   }
 
   /**
-   * Copies the descriptors of a chain into the scratch arrays: number of descriptors, or the violation.
-   * Structure only (links, indirection, lengths of chains); {@link #take} checks what they describe.
+   * Copies the descriptors of a chain: what is broken, if anything is. Structure only (links, indirection, lengths of
+   * chains); {@link ChainCopy.take} checks what they describe.
    */
-  #copyDescriptors(head: number): number | Extract<PopResult, { kind: 'violation' }> {
+  #copyDescriptors(head: number): DriverViolation | undefined {
+    const copy = this.#copy;
+    copy.clear();
     let table = this.#rings.descriptors;
     let entries = this.size;
     let inIndirect = false;
     let index = head;
     let visited = 0;
-    let count = 0;
     for (;;) {
       // More visits than entries: some entry was visited twice. Tells a loop from a chain that is too long.
       if (visited === entries) {
-        return this.#break(
-          'descriptor-loop',
-          `chain ${head} loops: its table has only ${entries} descriptors`,
-        );
+        return violation('descriptor-loop', `chain ${head} loops: its table has only ${entries} descriptors`);
       }
       visited += 1;
 
       const at = index * DESCRIPTOR_BYTES;
       const low = table.getUint32(at, true);
       const high = table.getUint32(at + 4, true);
-      const length = table.getUint32(at + 8, true);
-      const flags = table.getUint16(at + 12, true);
-      const next = table.getUint16(at + 14, true);
+      const length = table.getUint32(at + DESCRIPTOR_LENGTH, true);
+      const flags = table.getUint16(at + DESCRIPTOR_FLAGS, true);
+      const next = table.getUint16(at + DESCRIPTOR_NEXT, true);
 
       if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
         if (inIndirect) {
-          return this.#break('indirect-nested', `chain ${head} has INDIRECT within an indirect table`);
+          return violation('indirect-nested', `chain ${head} has INDIRECT within an indirect table`);
         }
         if (!this.#indirect) {
-          return this.#break(
-            'indirect-not-negotiated',
-            `chain ${head} has INDIRECT, which is not negotiated`,
-          );
+          return violation('indirect-not-negotiated', `chain ${head} has INDIRECT, which is not negotiated`);
         }
         if ((flags & VIRTQ_DESC_F_NEXT) !== 0) {
-          return this.#break('indirect-with-next', `chain ${head} has INDIRECT and NEXT in one descriptor`);
-        }
-        if (length === 0 || length % DESCRIPTOR_BYTES !== 0) {
-          return this.#break(
-            'indirect-length-invalid',
-            `the indirect table of chain ${head} has ${length} bytes, not a multiple of ${DESCRIPTOR_BYTES}`,
-          );
+          return violation('indirect-with-next', `chain ${head} has INDIRECT and NEXT in one descriptor`);
         }
         // WRITE is ignored here, and descriptors may come before this one (virtio 1.3, 2.7.5.3.2).
-        const view = this.#memory.window(addressOf(high, low), length);
-        if (view === undefined) return this.#breakAddress(head, high, low, length);
+        const view = copy.indirectTable(head, high, low, length);
+        if ('reason' in view) return view;
         table = view;
         entries = length / DESCRIPTOR_BYTES;
         inIndirect = true;
@@ -338,18 +276,12 @@ export class SplitDeviceQueue implements DeviceQueue {
         continue;
       }
 
-      if (count === this.size) {
-        return this.#break('chain-too-long', `chain ${head} has more than ${this.size} descriptors`);
+      if (!copy.add(high, low, length, (flags & VIRTQ_DESC_F_WRITE) !== 0)) {
+        return violation('chain-too-long', `chain ${head} has more than ${this.size} descriptors`);
       }
-      this.#addressHigh[count] = high;
-      this.#addressLow[count] = low;
-      this.#length[count] = length;
-      this.#writable[count] = (flags & VIRTQ_DESC_F_WRITE) === 0 ? 0 : 1;
-      count += 1;
-
-      if ((flags & VIRTQ_DESC_F_NEXT) === 0) return count;
+      if ((flags & VIRTQ_DESC_F_NEXT) === 0) return undefined;
       if (next >= entries) {
-        return this.#break(
+        return violation(
           'next-out-of-range',
           `chain ${head} goes on at ${next}, its table has ${entries} descriptors`,
         );
@@ -358,63 +290,11 @@ export class SplitDeviceQueue implements DeviceQueue {
     }
   }
 
-  /** Checks what the copied descriptors describe and builds the chain. */
-  #take(head: number, count: number): PopResult {
-    let readableBytes = 0;
-    let writableBytes = 0;
-    let readableCount = 0;
-    for (let i = 0; i < count; i++) {
-      const length = this.#length[i]!;
-      if (length === 0) {
-        return this.#break('zero-length', `descriptor ${i} of chain ${head} has no bytes`);
-      }
-      if (this.#writable[i] === 1) {
-        writableBytes += length;
-      } else {
-        if (readableCount !== i) {
-          return this.#break(
-            'readable-after-writable',
-            `descriptor ${i} of chain ${head} is readable after a writable one`,
-          );
-        }
-        readableCount += 1;
-        readableBytes += length;
-      }
-      const high = this.#addressHigh[i]!;
-      const low = this.#addressLow[i]!;
-      if (!this.#memory.contains(addressOf(high, low), length)) {
-        return this.#breakAddress(head, high, low, length);
-      }
-      if (readableBytes + writableBytes > this.#maxChainBytes) {
-        return this.#break(
-          'chain-bytes-over-limit',
-          `chain ${head} exceeds the limit of ${this.#maxChainBytes} bytes`,
-        );
-      }
-    }
-
-    this.#readableCount = readableCount;
-    const readable = readableBytes === 0 ? NOTHING : freshBytes(readableBytes);
-    for (let i = 0, to = 0; i < readableCount; i++) {
-      const length = this.#length[i]!;
-      this.#memory.readInto(addressOf(this.#addressHigh[i]!, this.#addressLow[i]!), readable, to, length);
-      to += length;
-    }
-    const addresses: number[] = [];
-    const lengths: number[] = [];
-    for (let i = readableCount; i < count; i++) {
-      addresses.push(addressOf(this.#addressHigh[i]!, this.#addressLow[i]!));
-      lengths.push(this.#length[i]!);
-    }
-    const writer = new ChainWriter(this.#memory, addresses, lengths);
-    return { kind: 'chain', chain: { head, position: this.#nextAvail, readable, writer } };
-  }
-
   #writeUsedElement(chain: DescriptorChain, position: number): void {
     const element = RING_ENTRIES + USED_ELEMENT_BYTES * (position & (this.size - 1));
     this.#rings.used.setUint32(element, chain.head, true);
     this.#rings.used.setUint32(element + 4, chain.writer.written, true);
-    this.#release(chain);
+    this.#held.release(chain);
   }
 
   /** The elements come first, idx last: idx is what makes them the driver's. (One thread: no barrier needed.) */
@@ -431,40 +311,14 @@ export class SplitDeviceQueue implements DeviceQueue {
     this.#rings.used.setUint16(RING_ENTRIES + USED_ELEMENT_BYTES * this.size, event, true);
   }
 
-  #release(chain: DescriptorChain): void {
-    chain.writer.close();
-    this.#held[chain.head] = undefined;
-    this.#inFlight -= 1;
-  }
-
-  #revokeAll(): void {
-    for (const chain of this.#held) {
-      if (chain !== undefined) this.#release(chain);
-    }
-  }
-
-  #breakAddress(
-    head: number,
-    high: number,
-    low: number,
-    length: number,
-  ): Extract<PopResult, { kind: 'violation' }> {
-    const address = (BigInt(high) << 32n) | BigInt(low);
-    const what = `chain ${head}: ${length} bytes at 0x${address.toString(16)}`;
-    return address + BigInt(length) > 1n << 64n
-      ? this.#break('address-overflow', `${what} wrap 2^64`)
-      : this.#break('address-outside-memory', `${what} are outside guest memory`);
-  }
-
   #break(reason: DriverViolationReason, message: string): Extract<PopResult, { kind: 'violation' }> {
-    this.#violation = { reason, message };
-    // A driver that broke one rule may have broken others: from here on its memory is left alone.
-    this.#revokeAll();
-    return { kind: 'violation', violation: this.#violation };
+    return this.#fail({ reason, message });
   }
-}
 
-/** Exact below 2^53; above, rounded but still at or above 2^53 and so outside every {@link GuestMemory}. */
-function addressOf(high: number, low: number): number {
-  return high * 0x1_0000_0000 + low;
+  #fail(broken: DriverViolation): Extract<PopResult, { kind: 'violation' }> {
+    this.#violation = broken;
+    // A driver that broke one rule may have broken others: from here on its memory is left alone.
+    this.#held.releaseAll();
+    return { kind: 'violation', violation: broken };
+  }
 }

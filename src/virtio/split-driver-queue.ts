@@ -6,11 +6,14 @@
  */
 
 import { XdpbedError } from '../core/diagnostic.js';
+import { CheckedRequest, MAX_CHAIN_BYTES } from './buffer-request.js';
+import { DESCRIPTOR_BYTES, VIRTQ_DESC_F_INDIRECT, writeElement } from './descriptor-format.js';
 import type { GuestAllocator, GuestMemory } from './guest-memory.js';
 import {
   AVAIL_ENTRY_BYTES,
   crossedEvent,
-  DESCRIPTOR_BYTES,
+  DESCRIPTOR_FLAGS,
+  DESCRIPTOR_NEXT,
   openSplitRings,
   RING_ENTRIES,
   RING_FLAGS,
@@ -19,28 +22,12 @@ import {
   type SplitRings,
   USED_ELEMENT_BYTES,
   VIRTQ_AVAIL_F_NO_INTERRUPT,
-  VIRTQ_DESC_F_INDIRECT,
-  VIRTQ_DESC_F_NEXT,
-  VIRTQ_DESC_F_WRITE,
   VIRTQ_USED_F_NO_NOTIFY,
 } from './split-layout.js';
+import type { DriverQueueOptions } from './queue-options.js';
 import type { DeviceViolation, DeviceViolationReason } from './violation.js';
 import { StateReader } from './state-reader.js';
-import type {
-  AddResult,
-  BufferPart,
-  BufferRequest,
-  DriverQueue,
-  QueueState,
-  UsedResult,
-} from './virtqueue.js';
-
-export interface SplitDriverQueueOptions {
-  /** VIRTIO_F_EVENT_IDX is negotiated. */
-  readonly eventIdx?: boolean;
-  /** VIRTIO_F_INDIRECT_DESC is negotiated: where the tables come from. Without it there are none. */
-  readonly indirectTables?: GuestAllocator;
-}
+import type { AddResult, BufferRequest, DriverQueue, QueueState, UsedResult } from './virtqueue.js';
 
 /** What the driver knows about a buffer it has added. */
 interface Outstanding {
@@ -53,9 +40,6 @@ interface Outstanding {
   readonly indirectTable: number | undefined;
   published: boolean;
 }
-
-/** The most bytes a chain may describe (virtio 1.3, 2.7.5.2). */
-const MAX_CHAIN_BYTES = 2 ** 32;
 
 const EMPTY = { kind: 'empty' } as const;
 const FULL = { kind: 'full' } as const;
@@ -92,7 +76,7 @@ export class SplitDriverQueue implements DriverQueue {
   constructor(
     memory: GuestMemory,
     layout: SplitLayout,
-    options: SplitDriverQueueOptions = {},
+    options: DriverQueueOptions = {},
     state?: QueueState,
   ) {
     const opened = openSplitRings(memory, layout);
@@ -234,22 +218,20 @@ export class SplitDriverQueue implements DriverQueue {
 
   addBuffer(request: BufferRequest): AddResult {
     if (this.#violation !== undefined) return { kind: 'violation', violation: this.#violation };
-    const readable = request.readable ?? [];
-    const writable = request.writable ?? [];
-    const parts = readable.length + writable.length;
-    this.#check(readable, writable);
+    const parts = new CheckedRequest(request, this.#memory, this.size);
+    const { count, writableBytes } = parts;
 
     let indirectTable: number | undefined;
-    let descriptors = parts;
+    let descriptors = count;
     if (request.indirect === true) {
       if (this.#indirectTables === undefined) {
         throw new XdpbedError('virtio-violation', 'VIRTIO_F_INDIRECT_DESC is not negotiated');
       }
       descriptors = 1;
       if (this.#freeDescriptors === 0) return FULL;
-      indirectTable = this.#indirectTables.allocate(parts * DESCRIPTOR_BYTES);
+      indirectTable = this.#indirectTables.allocate(count * DESCRIPTOR_BYTES);
       if (indirectTable === undefined) return FULL;
-    } else if (this.#freeDescriptors < parts) {
+    } else if (this.#freeDescriptors < count) {
       return FULL;
     }
 
@@ -257,27 +239,20 @@ export class SplitDriverQueue implements DriverQueue {
     let tail = head;
     if (indirectTable === undefined) {
       let index = head;
-      for (let i = 0; i < parts; i++) {
+      for (let i = 0; i < count; i++) {
         tail = index;
         const next = this.#link[index]!;
-        this.#writePart(this.#rings.descriptors, index, readable, writable, i, next);
+        writePart(this.#rings.descriptors, index, parts, i, next);
         index = next;
       }
     } else {
-      const table = this.#memory.window(indirectTable, parts * DESCRIPTOR_BYTES)!;
-      for (let i = 0; i < parts; i++) this.#writePart(table, i, readable, writable, i, i + 1);
-      writeDescriptor(
-        this.#rings.descriptors,
-        head,
-        indirectTable,
-        parts * DESCRIPTOR_BYTES,
-        VIRTQ_DESC_F_INDIRECT,
-        0,
-      );
+      const length = count * DESCRIPTOR_BYTES;
+      const table = this.#memory.window(indirectTable, length)!;
+      for (let i = 0; i < count; i++) writePart(table, i, parts, i, i + 1);
+      writeDescriptor(this.#rings.descriptors, head, indirectTable, length, VIRTQ_DESC_F_INDIRECT, 0);
     }
     this.#freeHead = this.#link[tail]!;
     this.#freeDescriptors -= descriptors;
-    const writableBytes = totalLength(writable);
     this.#outstanding[head] = { tail, descriptors, writableBytes, indirectTable, published: false };
 
     const position = (this.#nextAvail + this.#added.length) & (this.size - 1);
@@ -374,49 +349,16 @@ export class SplitDriverQueue implements DriverQueue {
     this.#rings.avail.setUint16(RING_ENTRIES + AVAIL_ENTRY_BYTES * this.size, event, true);
   }
 
-  #check(readable: readonly BufferPart[], writable: readonly BufferPart[]): void {
-    const parts = readable.length + writable.length;
-    if (parts === 0) throw new XdpbedError('virtio-violation', 'a buffer has no parts');
-    if (parts > this.size) {
-      throw new XdpbedError('virtio-violation', `${parts} parts exceed the queue size of ${this.size}`);
-    }
-    this.#checkParts(readable);
-    this.#checkParts(writable);
-    const bytes = totalLength(readable) + totalLength(writable);
-    if (bytes > MAX_CHAIN_BYTES) {
-      throw new XdpbedError('virtio-violation', `a chain of ${bytes} bytes exceeds 2^32`);
-    }
-  }
-
-  #checkParts(parts: readonly BufferPart[]): void {
-    for (const part of parts) {
-      if (part.length > 0 && this.#memory.contains(part.address, part.length)) continue;
-      throw new XdpbedError(
-        'virtio-violation',
-        `a part of ${part.length} bytes at 0x${part.address.toString(16)} is empty or outside guest memory`,
-      );
-    }
-  }
-
-  #writePart(
-    table: DataView,
-    index: number,
-    readable: readonly BufferPart[],
-    writable: readonly BufferPart[],
-    part: number,
-    next: number,
-  ): void {
-    const last = part === readable.length + writable.length - 1;
-    const isWritable = part >= readable.length;
-    const { address, length } = isWritable ? writable[part - readable.length]! : readable[part]!;
-    const flags = (isWritable ? VIRTQ_DESC_F_WRITE : 0) | (last ? 0 : VIRTQ_DESC_F_NEXT);
-    writeDescriptor(table, index, address, length, flags, last ? 0 : next);
-  }
-
   #break(reason: DeviceViolationReason, message: string): Extract<UsedResult, { kind: 'violation' }> {
     this.#violation = { reason, message };
     return { kind: 'violation', violation: this.#violation };
   }
+}
+
+function writePart(table: DataView, index: number, parts: CheckedRequest, part: number, next: number): void {
+  const { address, length } = parts.part(part);
+  const more = parts.nextFlag(part);
+  writeDescriptor(table, index, address, length, parts.writeFlag(part) | more, more === 0 ? 0 : next);
 }
 
 function writeDescriptor(
@@ -428,16 +370,7 @@ function writeDescriptor(
   next: number,
 ): void {
   const at = index * DESCRIPTOR_BYTES;
-  // The low half of any integer below 2^53 (ToUint32).
-  table.setUint32(at, address >>> 0, true);
-  table.setUint32(at + 4, Math.floor(address / 0x1_0000_0000), true);
-  table.setUint32(at + 8, length, true);
-  table.setUint16(at + 12, flags, true);
-  table.setUint16(at + 14, next, true);
-}
-
-function totalLength(parts: readonly BufferPart[]): number {
-  let total = 0;
-  for (const part of parts) total += part.length;
-  return total;
+  writeElement(table, at, address, length);
+  table.setUint16(at + DESCRIPTOR_FLAGS, flags, true);
+  table.setUint16(at + DESCRIPTOR_NEXT, next, true);
 }

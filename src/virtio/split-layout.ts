@@ -22,24 +22,18 @@
  * `avail_event` mean something only with VIRTIO_F_EVENT_IDX, but their bytes are always part of the rings.
  */
 
+import { DESCRIPTOR_BYTES, MAX_QUEUE_SIZE } from './descriptor-format.js';
 import { type GuestMemory, isPowerOfTwo, roundUp } from './guest-memory.js';
 import type { DriverViolation, DriverViolationReason } from './violation.js';
 
-/** The chain continues at `next`. */
-export const VIRTQ_DESC_F_NEXT = 1;
-/** Device-writable; without it device-readable. */
-export const VIRTQ_DESC_F_WRITE = 2;
-/** The buffer is a table of descriptors. */
-export const VIRTQ_DESC_F_INDIRECT = 4;
 /** In `avail.flags`: the driver does not need interrupts. */
 export const VIRTQ_AVAIL_F_NO_INTERRUPT = 1;
 /** In `used.flags`: the device does not need kicks. */
 export const VIRTQ_USED_F_NO_NOTIFY = 1;
 
-/** Bytes of a descriptor. */
-export const DESCRIPTOR_BYTES = 16;
-/** The largest queue: the highest power of two for which a 16-bit idx tells full from empty. */
-export const MAX_QUEUE_SIZE = 32768;
+/** Offsets in a descriptor. */
+export const DESCRIPTOR_FLAGS = 12;
+export const DESCRIPTOR_NEXT = 14;
 
 /** Offsets that avail and used ring share. */
 export const RING_FLAGS = 0;

@@ -20,6 +20,8 @@ const FEATURES: Readonly<Record<string, bigint>> = {
 };
 
 export interface TransportConformanceOptions {
+  /** Feature bits that are negotiated beside those that the suite varies. */
+  readonly features?: bigint;
   /**
    * The driver's end, for a transport whose drivers are in other processes; default `channel.connect()`. What it
    * gives is closed with the channel.
@@ -48,7 +50,10 @@ export function transportConformance(
       const open = async (handler: ControlHandler) => {
         const broken: string[] = [];
         const transport = await make();
-        const channel = await transport.open({ label: 'guest0.eth0', features });
+        const channel = await transport.open({
+          label: 'guest0.eth0',
+          features: features | (options.features ?? 0n),
+        });
         opened.push(channel);
         channel.onBroken((reason) => void broken.push(reason));
         const stop = await channel.server.serve(handler);

@@ -60,6 +60,11 @@ export interface Plugin<Schema extends TSchema = TSchema> extends PluginManifest
   /** JSON Schema of `config`, as TypeBox; defaults in it are filled in before `register`. */
   readonly configSchema: Schema;
   /**
+   * For a transport that is the control virtqueue: its format, which is that of all queues of the device. Every guest nic
+   * has to offer VIRTIO_F_RING_PACKED for packed ones, and none of them for split ones. Default: it is beside the device.
+   */
+  readonly queueFormat?: 'split' | 'packed';
+  /**
    * For a fabric: whose time its runs have. `virtual`: a clock of discrete events that the fabric itself sets going
    * (VIRTUAL_CLOCK); `machine`, the default: the machine's.
    */

@@ -169,6 +169,8 @@ async function checkPlugin(candidate: unknown, role: Role, use: string): Promise
     return fail("its 'files' is no function");
   if (!['virtual', 'machine', undefined].includes(plugin.time))
     return fail(`its time '${plugin.time}' is no clock`);
+  if (!['split', 'packed', undefined].includes(plugin.queueFormat))
+    return fail(`its queue format is '${plugin.queueFormat}', which is none`);
   if (!['process', 'run', undefined].includes(plugin.judgesIn))
     return fail(`it judges in '${plugin.judgesIn}', which is no place`);
   return candidate as Plugin;

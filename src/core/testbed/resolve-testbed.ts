@@ -36,7 +36,7 @@ import { resolveChecks } from './resolve-checks.js';
 import { resolvePrograms } from './resolve-programs.js';
 import { buildHostPlan, buildGuestPlans, buildMeasurePlan } from './run-plan.js';
 import { TestbedFiles } from './testbed-files.js';
-import { checkFabric, checkWiring } from './wiring.js';
+import { checkFabric, checkTransport, checkWiring } from './wiring.js';
 import { YamlSource, type YamlPath } from './yaml-source.js';
 import { setOwn } from '../own-property.js';
 
@@ -299,6 +299,12 @@ class Resolver {
     const host = fabric === undefined ? undefined : await this.#chooseForHost(fabric);
     const transport = await this.#chooseOf(parts, 'transport', ['plugins', 'transport']);
     const device = await this.#chooseOf(parts, 'device', ['plugins', 'device']);
+    const carrier = host?.transport ?? transport;
+    if (carrier !== undefined && parts.has('guests')) {
+      checkTransport(parts.withSoundNics(), carrier.plugin, (path, message, hint) =>
+        this.problems.report(path, message, hint),
+      );
+    }
     const executor = await this.#chooseOf(parts, 'executor', ['plugins', 'executor']);
     const mapBackend = await this.#chooseOf(parts, 'map-backend', ['plugins', 'map-backend']);
     const workload = await this.#chooseOf(parts, 'workload', ['workload']);

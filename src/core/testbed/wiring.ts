@@ -159,6 +159,30 @@ export function checkFabric(testbed: Testbed, fabric: Plugin, report: Report): v
   }
 }
 
+/** Checks that each guest nic has queues of the format that its control queue has. */
+export function checkTransport(testbed: Testbed, transport: Plugin, report: Report): void {
+  if (transport.queueFormat === undefined) return;
+  for (const [guest, { nics }] of Object.entries(testbed.guests)) {
+    for (const [name, { features }] of Object.entries(nics)) {
+      const path = ['guests', guest, 'nics', name, 'features'];
+      const index = features.indexOf('VIRTIO_F_RING_PACKED');
+      if (transport.queueFormat === 'packed' && index < 0) {
+        report(
+          path,
+          `transport ${transport.name} needs VIRTIO_F_RING_PACKED, which the device does not offer`,
+        );
+      }
+      if (transport.queueFormat === 'split' && index >= 0) {
+        report(
+          [...path, index],
+          `transport ${transport.name} has no packed queues, and the device offers VIRTIO_F_RING_PACKED`,
+          'use transport virtqueue-packed',
+        );
+      }
+    }
+  }
+}
+
 /** Different frames that one measurement sends by turns: all of them are kept. */
 const MOST_FRAMES = 65_536;
 

@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { featureSet, VIRTIO_F_VERSION_1, VIRTIO_NET_F_CTRL_VQ } from '../index.js';
+import { featureSet, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1, VIRTIO_NET_F_CTRL_VQ } from '../index.js';
 import { ControlLink } from './control-link.js';
 
-const FEATURES = featureSet(VIRTIO_F_VERSION_1, VIRTIO_NET_F_CTRL_VQ);
-
-describe('ControlLink', () => {
+describe.each([
+  ['split', featureSet(VIRTIO_F_VERSION_1, VIRTIO_NET_F_CTRL_VQ)],
+  ['packed', featureSet(VIRTIO_F_VERSION_1, VIRTIO_NET_F_CTRL_VQ, VIRTIO_F_RING_PACKED)],
+])('ControlLink over a %s queue', (_format, FEATURES) => {
   it('has no control queue unless it was negotiated', async () => {
     const link = new ControlLink({ label: 'g', features: featureSet(VIRTIO_F_VERSION_1) });
     await expect(link.send([Uint8Array.of(0, 0)], 1)).rejects.toThrow('VIRTIO_NET_F_CTRL_VQ');

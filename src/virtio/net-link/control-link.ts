@@ -2,7 +2,7 @@ import { messageOf, XdpbedError } from '../../core/diagnostic.js';
 import type { DescriptorChain } from '../descriptor-chain.js';
 import { hasFeature, VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_NET_F_CTRL_VQ } from '../features.js';
 import { GuestAllocator, GuestMemory, roundUp } from '../guest-memory.js';
-import { SPLIT_QUEUE, type QueueFormat } from '../queue-format.js';
+import { queueFormat, SPLIT_QUEUE, type QueueFormat } from '../queue-format.js';
 import { splitLayoutAt, type SplitLayout } from '../split-layout.js';
 import type { BufferToken } from '../virtqueue.js';
 import { LinkStatus } from './link-status.js';
@@ -37,8 +37,6 @@ export interface ControlLinkOptions {
   readonly features: bigint;
   /** Default {@link CONTROL_QUEUE_SIZE}. */
   readonly queueSize?: number | undefined;
-  /** Default: split. */
-  readonly format?: QueueFormat | undefined;
 }
 
 export interface ControlLinkStatistics extends NotificationCounts {
@@ -96,7 +94,7 @@ export class ControlLink {
   /** @throws XdpbedError `virtio-violation` for a queue size that the format does not take */
   constructor(options: ControlLinkOptions) {
     this.#options = options;
-    this.#format = options.format ?? SPLIT_QUEUE;
+    this.#format = queueFormat(options.features);
     this.#queueSize = options.queueSize ?? CONTROL_QUEUE_SIZE;
     this.#indirect = hasFeature(options.features, VIRTIO_F_INDIRECT_DESC);
     this.status = new LinkStatus(options.label, (reason) => this.#forgetOutstanding(reason));

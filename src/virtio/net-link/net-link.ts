@@ -15,7 +15,7 @@ import {
   VIRTIO_NET_HDR_F_NEEDS_CSUM,
   VIRTIO_NET_HDR_GSO_NONE,
 } from '../net-header.js';
-import { SPLIT_QUEUE, type QueueFormat } from '../queue-format.js';
+import { queueFormat, type QueueFormat } from '../queue-format.js';
 import { concatenate } from '../concatenate.js';
 import type { DescriptorChain } from '../descriptor-chain.js';
 import { StateReader } from '../state-reader.js';
@@ -60,12 +60,10 @@ export interface NetLinkOptions {
   /** Used in messages: `guest0.eth0`. */
   readonly label: string;
   readonly queuePairs: number;
-  /** Entries of each queue; split queues take powers of two up to 32768. */
+  /** Entries of each queue: up to 32768, and without VIRTIO_F_RING_PACKED a power of two. */
   readonly queueSize: number;
   /** Negotiated feature bits. */
   readonly features: bigint;
-  /** Default: split. */
-  readonly format?: QueueFormat | undefined;
 }
 
 export interface NetLinkStatistics extends NotificationCounts {
@@ -168,7 +166,7 @@ export class NetLink<Tag = undefined> {
     saved?: { readonly state: NetLinkState<Tag>; readonly memory: Uint8Array },
   ) {
     this.#options = options;
-    this.#format = options.format ?? SPLIT_QUEUE;
+    this.#format = queueFormat(options.features);
     this.#mergeable = hasFeature(options.features, VIRTIO_NET_F_MRG_RXBUF);
     this.status = new LinkStatus(options.label, () => this.#forgetOutstanding());
     const { memory, layout } = this.#layOut();

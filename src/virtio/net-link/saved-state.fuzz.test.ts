@@ -4,6 +4,7 @@ import {
   featureSet,
   VIRTIO_F_EVENT_IDX,
   VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
   VIRTIO_NET_F_MRG_RXBUF,
 } from '../index.js';
@@ -13,12 +14,13 @@ const MUTANTS = 3000;
 
 const FEATURES: Readonly<Record<string, bigint>> = {
   'no optional features': featureSet(VIRTIO_F_VERSION_1),
-  'all of them': featureSet(
+  'all of them, split': featureSet(
     VIRTIO_F_VERSION_1,
     VIRTIO_F_INDIRECT_DESC,
     VIRTIO_F_EVENT_IDX,
     VIRTIO_NET_F_MRG_RXBUF,
   ),
+  'packed queues': featureSet(VIRTIO_F_VERSION_1, VIRTIO_F_RING_PACKED, VIRTIO_F_EVENT_IDX),
 };
 
 /** Where something is in a tree of plain data. */

@@ -3,28 +3,33 @@ import { describe, expect, it } from 'vitest';
 import { CopyingDriver } from './copying-driver.js';
 import type { DescriptorChain } from './descriptor-chain.js';
 import { GuestAllocator, GuestMemory } from './guest-memory.js';
-import { SplitDeviceQueue } from './split-device-queue.js';
-import { SplitDriverQueue } from './split-driver-queue.js';
-import { crossedEvent, splitLayoutAt, splitLayoutBytes } from './split-layout.js';
+import { PACKED_QUEUE, SPLIT_QUEUE, type QueueFormat } from './queue-format.js';
+import { crossedEvent } from './split-layout.js';
+import type { DeviceQueue } from './virtqueue.js';
 
 interface Pair {
   readonly driver: CopyingDriver;
-  readonly device: SplitDeviceQueue;
+  readonly device: DeviceQueue;
   readonly buffers: GuestAllocator;
 }
 
 const BASE = 0x1_0000_0000; // above 32 bits, as a guest with 4 GiB has it
 
-function pairOf(size: number, eventIdx: boolean): Pair {
-  const ringBytes = splitLayoutBytes(size);
+function pairOf(format: QueueFormat, size: number, eventIdx: boolean): Pair {
+  const ringBytes = Math.ceil(format.bytes(size) / 16) * 16;
   const memory = new GuestMemory(ringBytes + 0x10000, BASE);
-  const layout = splitLayoutAt(BASE, size);
   const buffers = new GuestAllocator(memory, { address: BASE + ringBytes, length: 0x10000 }, 16);
-  const queue = new SplitDriverQueue(memory, layout, { eventIdx, indirectTables: buffers });
-  const opened = SplitDeviceQueue.open(memory, layout, { eventIdx, indirect: true });
+  const queue = format.openDriver(memory, BASE, size, { eventIdx, indirectTables: buffers });
+  const opened = format.openDevice(memory, BASE, size, { eventIdx, indirect: true });
   if (!opened.ok) throw new Error(opened.violation.message);
   return { driver: new CopyingDriver(memory, queue, buffers), device: opened.queue, buffers };
 }
+
+/** Sizes that each format takes, and how many buffers go through before: near the end of what split indices count. */
+const FORMATS = [
+  { format: SPLIT_QUEUE, sizes: [1, 2, 8, 32], start: { min: 65500, max: 65536 } },
+  { format: PACKED_QUEUE, sizes: [1, 2, 3, 7, 8, 31], start: { min: 0, max: 64 } },
+] as const;
 
 /** Sends `count` one-byte buffers through, a queueful at a time, so that the indices come near their wrap. */
 function advance({ driver: { queue }, device }: Pair, count: number): void {
@@ -80,16 +85,16 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('interrupts' as const), on: fc.boolean() }) },
 );
 
-describe('driver and device', () => {
+describe.each(FORMATS)('driver and device of a $format.name queue', ({ format, sizes, start: begin }) => {
   it('exchange every byte, out of order and across the wrap of all indices', () => {
     fc.assert(
       fc.property(
-        fc.constantFrom(1, 2, 8, 32),
+        fc.constantFrom(...sizes),
         fc.boolean(),
-        fc.integer({ min: 65500, max: 65536 }),
+        fc.integer(begin),
         fc.array(step, { minLength: 60, maxLength: 200 }),
         (size, eventIdx, start, steps) => {
-          const pair = pairOf(size, eventIdx);
+          const pair = pairOf(format, size, eventIdx);
           const { driver, device, buffers } = pair;
           advance(pair, start);
 
@@ -194,14 +199,14 @@ describe('driver and device', () => {
   it.each([false, true])('never lose a wake-up while both sleep when idle (EVENT_IDX %s)', (eventIdx) => {
     fc.assert(
       fc.property(
-        fc.constantFrom(1, 4, 16),
-        fc.integer({ min: 65520, max: 65536 }),
+        fc.constantFrom(...sizes),
+        fc.integer(begin),
         fc.array(fc.tuple(fc.integer({ min: 1, max: 20 }), fc.boolean(), fc.boolean()), {
           minLength: 20,
           maxLength: 60,
         }),
         (size, start, bursts) => {
-          const pair = pairOf(size, eventIdx);
+          const pair = pairOf(format, size, eventIdx);
           const { driver, device } = pair;
           advance(pair, start);
           device.enableKicks();
@@ -249,7 +254,7 @@ describe('driver and device', () => {
   });
 
   it.each([false, true])('stay quiet while suppressed (EVENT_IDX %s)', (eventIdx) => {
-    const pair = pairOf(16, eventIdx);
+    const pair = pairOf(format, 16, eventIdx);
     const { driver, device } = pair;
     device.disableKicks();
     driver.queue.disableInterrupts();
