@@ -40,9 +40,15 @@ export class MapBtfExtractor {
   readonly #tags = new Map<number, number[]>();
   #bytes = 0;
   #references = 0;
+  readonly #maxReferences: number;
 
-  constructor(btf: Btf) {
+  constructor(
+    btf: Btf,
+    /** Bytes that all maps together may take. */
+    readonly maxBytes = MAX_MAP_BTF_BYTES,
+  ) {
     this.#btf = btf;
+    this.#maxReferences = Math.min(MAX_REFERENCES, maxBytes);
     for (let id = 1; id < btf.typeCount; id++) {
       const type = btf.type(id);
       if (type.kind !== 'DECL_TAG' || !CONTAINS.test(type.name)) continue;
@@ -58,8 +64,8 @@ export class MapBtfExtractor {
   }
 
   /**
-   * The same types give the same object. Throws `object-invalid`, at the object's BTF, beyond 4 MiB or 2^20 references
-   * between types for all maps together.
+   * The same types give the same object. Throws `object-invalid`, at the object's BTF, beyond `maxBytes` (by default 4 MiB)
+   * or 2^20 references between types for all maps together.
    */
   extract(keyType: number, valueType: number): MapBtf {
     const name = `${keyType}:${valueType}`;
@@ -70,10 +76,10 @@ export class MapBtfExtractor {
     const idOf = (id: number): number => newId.get(id) ?? 0;
     const encoder = new BtfEncoder();
     for (const id of ids) {
-      encode(encoder, this.#btf.type(id), idOf);
-      if (this.#bytes + encoder.size > MAX_MAP_BTF_BYTES) {
-        this.#fail(`the types of the object's maps take more than ${MAX_MAP_BTF_BYTES} bytes`);
-      }
+      const type = this.#btf.type(id);
+      this.#grow(encoder.size + bodyBytes(type));
+      encode(encoder, type, idOf);
+      this.#grow(encoder.size);
     }
     const btf = { bytes: encoder.bytes(), keyType: idOf(keyType), valueType: idOf(valueType) };
     this.#bytes += btf.bytes.length;
@@ -85,8 +91,8 @@ export class MapBtfExtractor {
   #reach(roots: readonly number[]): ReadonlySet<number> {
     const reached = new Set<number>();
     const visit = (id: number): void => {
-      if (++this.#references > MAX_REFERENCES) {
-        this.#fail(`the types of the object's maps refer to types more than ${MAX_REFERENCES} times`);
+      if (++this.#references > this.#maxReferences) {
+        this.#fail(`the types of the object's maps refer to types more than ${this.#maxReferences} times`);
       }
       const { kind } = this.#btf.type(id);
       // No value is made of functions.
@@ -134,8 +140,30 @@ export class MapBtfExtractor {
     return reached;
   }
 
+  #grow(bytes: number): void {
+    if (this.#bytes + bytes <= this.maxBytes) return;
+    this.#fail(`the types of the object's maps take more than ${this.maxBytes} bytes`);
+  }
+
   #fail(message: string): never {
     throw new XdpbedError('object-invalid', message, { at: { offset: this.#btf.fileOffset } });
+  }
+}
+
+/** Bytes of what a type enumerates: known before any of it is written. */
+function bodyBytes(type: BtfType): number {
+  switch (type.kind) {
+    case 'STRUCT':
+    case 'UNION':
+      return 12 * type.members.length;
+    case 'DATASEC':
+      return 12 * type.variables.length;
+    case 'ENUM':
+      return 8 * type.values.length;
+    case 'ENUM64':
+      return 12 * type.values.length;
+    default:
+      return 0;
   }
 }
 

@@ -4,7 +4,6 @@ import {
   CONTROL_ACK_BYTES,
   controlCommandName,
   decodeControlCommand,
-  encodeErrorResponse,
   featureName,
   hasFeature,
   joinResponse,
@@ -184,7 +183,7 @@ export class ControlEndpoint {
    * Carries out one command of the control queue; never throws or rejects.
    * @param readable the device-readable bytes, already copied out of the guest's reach
    * @param room device-writable bytes of the chain
-   * @returns what goes into the device-writable part, the ack last; empty when there is no room for an ack
+   * @returns what goes into the device-writable part, the ack where the protocol has it; empty when there is no room for one
    */
   handle(readable: Uint8Array, room: number): Uint8Array | Promise<Uint8Array> {
     const epoch = this.#epoch.signal;
@@ -289,10 +288,10 @@ export class ControlEndpoint {
         return this.#finish(command, standardCommand(control, features, queuePairs), room);
       }
       const unnegotiated = this.#unnegotiated(command.name);
-      if (unnegotiated !== undefined) return this.#refuse(command, unnegotiated, room, this.#protocol);
+      if (unnegotiated !== undefined) return this.#refuse(command, unnegotiated, room);
       const decoded = this.#protocol.decodeRequest(readable, room, this.#limits);
       if (!decoded.ok) {
-        return this.#refuse(command, malformed(decoded.detail, decoded.errno), room, this.#protocol);
+        return this.#refuse(command, malformed(decoded.detail, decoded.errno), room);
       }
       const { request } = decoded;
       command = { name: this.#protocol.requestName(request), id };
@@ -336,8 +335,8 @@ export class ControlEndpoint {
     }
   }
 
-  /** `of`: the request, or the protocol alone where there is none; neither for a command of virtio's own. */
-  #refuse(command: Command, refusal: Refusal, room: number, of?: BpfRequest | ControlProtocol): Uint8Array {
+  /** As the protocol answers, whatever the command was: where the ack lies must not depend on how far a device got. */
+  #refuse(command: Command, refusal: Refusal, room: number, request?: BpfRequest): Uint8Array {
     this.#count(command.name);
     this.#acks.err++;
     this.#refusals[refusal.kind]++;
@@ -346,13 +345,14 @@ export class ControlEndpoint {
     }
     const { errno, reason, count } = refusal;
     try {
-      if (of === undefined) return encodeErrorResponse(room);
       const reply = { kind: 'error', errno, message: reason, count } as const;
-      return 'kind' in of ? this.#protocol.encodeReply(of, reply, room) : of.encodeRefusal(reply, room);
+      return request === undefined
+        ? this.#protocol.encodeRefusal(reply, room)
+        : this.#protocol.encodeReply(request, reply, room);
     } catch {
       // An errno out of range: the answer without one is still an answer.
     }
-    return encodeErrorResponse(room);
+    return this.#protocol.encodeRefusal({ kind: 'error' }, room);
   }
 
   readonly #onRuling = (record: RulingRecord): void => {

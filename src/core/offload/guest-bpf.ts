@@ -1,4 +1,4 @@
-import { EBUSY, EEXIST, EINVAL, ENOENT, ENOSPC } from '../../bpf/errno.js';
+import { EBUSY, EEXIST, ENOENT, ENOLINK, ENOSPC, EPERM } from '../../bpf/errno.js';
 import { Btf } from '../../bpf/btf/btf.js';
 import { messageOf, XdpbedError } from '../diagnostic.js';
 import type { LoadedProgram, ProgramWork } from '../contract/executor.js';
@@ -126,7 +126,7 @@ export class GuestBpf {
       case 'pin':
         return this.#pin(request, context);
       case 'unpin':
-        return this.#objects.unpin(request.name) ? DONE : noSuch(`name '${request.name}'`);
+        return this.#objects.unpin(request.name) ? this.#whenLeft() : noSuch(`name '${request.name}'`);
       case 'open-pinned': {
         const object = this.#objects.pinned(request.name);
         return object === undefined ? noSuch(`name '${request.name}'`) : this.#open(object, context);
@@ -230,12 +230,12 @@ export class GuestBpf {
       return unknownHandle(request.expected, 'program');
     }
     const expected = (now: unknown): Refusal | undefined => {
-      // kernel/bpf/net_namespace.c and others: a link that was detached stays so.
+      // Errors as in net/core/dev.c bpf_xdp_link_update: a link that was detached stays so.
       if (now === undefined || this.#place.programOf(link) !== now)
-        return failed(EINVAL, 'the link is detached');
+        return failed(ENOLINK, 'the link is detached');
       return old === undefined || now === old
         ? undefined
-        : failed(EEXIST, 'another program than the expected one is attached');
+        : failed(EPERM, 'another program than the expected one is attached');
     };
     return doneUnless(await this.#place.put(program, epoch, { link, expected }));
   }
@@ -287,17 +287,22 @@ export class GuestBpf {
     return handle === undefined ? this.#scope.tableFull() : named(handle);
   }
 
-  #close(handle: number, context: CommandContext): Outcome {
+  #close(handle: number, context: CommandContext): Outcome | Promise<Outcome> {
     const object = this.#objects.get(handle);
     if (object === undefined) return unknownHandle(handle, 'object');
     if (object.kind !== 'map') {
       this.#objects.free(handle);
-      return DONE;
+      return this.#whenLeft();
     }
     return this.#maps.withMap(handle, 'map-free', context, () => {
       this.#objects.free(handle);
       return DONE;
     });
+  }
+
+  /** Done, once a link that lost its last name has left its place. */
+  #whenLeft(): Outcome | Promise<Outcome> {
+    return this.#place.underWay?.then(() => DONE) ?? DONE;
   }
 
   #info(handle: number): Outcome | Promise<Outcome> {

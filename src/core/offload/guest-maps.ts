@@ -1,10 +1,21 @@
-import { E2BIG, EBADF, EEXIST, EINVAL, ENOENT, EOPNOTSUPP, errnoName } from '../../bpf/errno.js';
+import {
+  E2BIG,
+  EBADF,
+  EBUSY,
+  EEXIST,
+  EMSGSIZE,
+  ENOENT,
+  EOPNOTSUPP,
+  EPERM,
+  errnoName,
+} from '../../bpf/errno.js';
 import { Btf } from '../../bpf/btf/btf.js';
 import { MapBtfExtractor, type MapBtf } from '../../bpf/btf/map-btf.js';
 import { BPF_F_ZERO_SEED, BPF_MAP_TYPE, mapTypeName, type MapAttributes } from '../../bpf/map-spec.js';
 import type { BpfMap, MapRecord } from '../../bpf/runtime/bpf-map.js';
 import { messageOf, XdpbedError } from '../diagnostic.js';
 import type { BpfScope, CommandContext } from './bpf-scope.js';
+import { MAX_READ_BYTES } from './protocol/control-protocol.js';
 import type { BtfObject, MapObject, ObjectReference } from './device-object.js';
 import { explainMapRefusal } from './map-refusal.js';
 import type { Named } from './object-table.js';
@@ -40,6 +51,8 @@ const NOT_INNER: ReadonlySet<number> = new Set([
 ]);
 const RECORD_MAPS: ReadonlySet<number> = new Set([T.BPF_MAP_TYPE_RINGBUF, T.BPF_MAP_TYPE_PERF_EVENT_ARRAY]);
 const HANDLE_BYTES = 4;
+/** Bytes of BTF that one map may keep: making and reading them takes 1 to 2 ms at most. */
+const MAX_MAP_BTF_BYTES = 16 * 1024;
 /** Bytes of a record beside its data, on the wire. */
 const RECORD_HEADER_BYTES = 12;
 
@@ -101,6 +114,9 @@ export class GuestMaps {
       const denial = this.#scope.rule(id, { operation: 'map-create', map: attributes, memoryBytes });
       if (denial !== undefined) return denial;
       const btfMemory = btf?.types.bytes.length ?? 0;
+      const btfDenial =
+        btfMemory === 0 ? undefined : this.#scope.rule(id, { operation: 'btf-load', bytes: btfMemory });
+      if (btfDenial !== undefined) return btfDenial;
       charge = accounts.charge(guest, {
         maps: 1,
         mapMemory: memoryBytes,
@@ -114,6 +130,11 @@ export class GuestMaps {
         return failed(-created, `the map cannot be created: ${reason}`);
       }
       map = created;
+      const mostBytes = created.syscallValueSize > request.valueSize ? this.#maxValueBytes : Infinity;
+      if (created.syscallValueSize > mostBytes) {
+        const cpus = `of all CPUs together ${created.syscallValueSize} bytes`;
+        return failed(E2BIG, `a value takes ${cpus}, a command at most ${mostBytes}`);
+      }
       const elements: MapObject['elements'] = new Map();
       added = objects.add<MapObject>('map', {
         charge,
@@ -167,7 +188,8 @@ export class GuestMaps {
           return value(object.map.lookupAndDelete(request.key));
         });
       case 'delete-elem':
-        return this.#withElement(request, 'map-delete', request.valueSize, context, (object) =>
+        // bpf(2) has no value here.
+        return this.#withElement(request, 'map-delete', request.valueSize || undefined, context, (object) =>
           done(this.#delete(object, request.key)),
         );
       case 'get-first':
@@ -199,6 +221,11 @@ export class GuestMaps {
 
   freeze(request: FreezeMap, context: CommandContext): Outcome {
     return this.withMap(request.handle, 'map-freeze', context, (object) => {
+      // kernel/bpf/syscall.c map_freeze
+      if (object.frozen) return failed(EBUSY, 'the map is frozen already');
+      // It has to let go of its programs with its last name, and could not.
+      if (object.attributes.type === T.BPF_MAP_TYPE_PROG_ARRAY)
+        return unsupported('a PROG_ARRAY is not frozen');
       const status = object.map.freeze();
       if (status === 0) object.frozen = true;
       return done(status);
@@ -232,26 +259,38 @@ export class GuestMaps {
       'map-read-records',
       context,
       (object) => {
-        const waiting = [...(this.#kept.get(object) ?? []), ...object.map.drainRecords!()];
-        const records: MapRecord[] = [];
+        // The map is asked only when nothing is left of the last time: what is kept is never more than a map can hold.
+        const kept = this.#kept.get(object) ?? [];
+        const waiting = kept.length > 0 ? kept : object.map.drainRecords!();
         let room = request.bytes;
-        for (const record of waiting) {
-          room -= RECORD_HEADER_BYTES + record.data.length;
-          if (room < 0) break;
-          records.push(record);
-        }
+        const fits = ({ data }: MapRecord): boolean => (room -= RECORD_HEADER_BYTES + data.length) >= 0;
+        const end = waiting.findIndex((record) => !fits(record));
+        const records = end < 0 ? waiting : waiting.slice(0, end);
         this.#kept.set(object, waiting.slice(records.length));
-        if (records.length === 0 && waiting.length > 0) {
-          const needed = RECORD_HEADER_BYTES + waiting[0]!.data.length;
-          return failed(EINVAL, `${request.bytes} bytes do not hold the next record, which takes ${needed}`);
-        }
-        return { ok: true, reply: { kind: 'records', records } };
+        const next = waiting[records.length];
+        if (records.length > 0 || next === undefined)
+          return { ok: true, reply: { kind: 'records', records } };
+        const needed = RECORD_HEADER_BYTES + next.data.length;
+        const problem = `${request.bytes} bytes do not hold the next record, which takes ${needed}`;
+        if (needed <= MAX_READ_BYTES) return failed(EMSGSIZE, problem);
+        // No command can ever return it: it is lost, so that it does not bar the way of those behind it.
+        const [, behind, ...others] = waiting;
+        this.#kept.set(
+          object,
+          behind === undefined ? [] : [{ ...behind, lost: behind.lost + next.lost + 1 }, ...others],
+        );
+        return failed(EMSGSIZE, `${problem}, more than any answer: it is lost`);
       },
       ({ attributes, map }) =>
         RECORD_MAPS.has(attributes.type) && map.drainRecords !== undefined
           ? undefined
           : unsupported(`${mapTypeName(attributes.type)} has no records`),
     );
+  }
+
+  /** Bytes of a value that a command carries. */
+  get #maxValueBytes(): number {
+    return this.#scope.options.capabilities?.().maxValueBytes ?? Infinity;
   }
 
   #innerOf(request: CreateMap, uses: ObjectReference[]): MapObject | Refusal | undefined {
@@ -296,7 +335,7 @@ export class GuestMaps {
           `types ${keyType} and ${valueType} take ${keySize ?? 'no'} and ${valueSize ?? 'no'} bytes, the map ${request.keySize} and ${request.valueSize}`,
         );
       }
-      const types = new MapBtfExtractor(btf).extract(keyType, valueType);
+      const types = new MapBtfExtractor(btf, MAX_MAP_BTF_BYTES).extract(keyType, valueType);
       return { types, object: held.object, ids: { keyType, valueType } };
     } catch (error) {
       if (error instanceof XdpbedError) return malformed(`BTF of the map: ${messageOf(error)}`);
@@ -347,7 +386,7 @@ export class GuestMaps {
     if (!holdsObjects(object)) return done(object.map.update(key, bytes, flags));
     if (flags !== 0n)
       return malformed(`update flags ${flags}: elements that are maps or programs take BPF_ANY`);
-    if (object.frozen) return failed(1, 'the map is frozen');
+    if (object.frozen) return failed(EPERM, 'the map is frozen');
     const handle = new DataView(bytes.buffer, bytes.byteOffset, HANDLE_BYTES).getUint32(0, true);
     const isPrograms = object.attributes.type === T.BPF_MAP_TYPE_PROG_ARRAY;
     const kind = isPrograms ? 'program' : 'map';
@@ -404,7 +443,13 @@ export class GuestMaps {
       keys.set(entry.key, index * keySize);
       values.set(entry.value, index * valueSize);
     });
-    if (request.remove) for (const { key } of entries) object.map.delete(key);
+    if (request.remove) {
+      for (const { key } of entries) {
+        const status = object.map.delete(key);
+        // A map that lets go of one of its elements lets go of any: this is the first, and nothing is lost.
+        if (status !== 0 && status !== -ENOENT) return mapErrno(status);
+      }
+    }
     return {
       ok: true,
       reply: { kind: 'elements', count: entries.length, keys, values, next: next ?? undefined },
@@ -457,7 +502,8 @@ function holdsObjects({ attributes: { type } }: MapObject): boolean {
 function clearPrograms(object: MapObject): void {
   if (object.attributes.type !== T.BPF_MAP_TYPE_PROG_ARRAY) return;
   for (const [name, element] of object.elements) {
-    object.map.delete(Uint8Array.from(Buffer.from(name, 'hex')));
+    // What a map does not let go of has to stay alive.
+    if (object.map.delete(Uint8Array.from(Buffer.from(name, 'hex'))) !== 0) continue;
     object.elements.delete(name);
     element.release();
   }

@@ -19,10 +19,14 @@ export class ProgramPlace {
         readonly link: LinkObject | undefined;
       }
     | undefined;
-  /** What is under way, resets included. */
   #underWay: Promise<unknown> | undefined;
 
   constructor(readonly place: HookPlace) {}
+
+  /** Settles, and never rejects, when what is being done to the place is done, resets included; undefined: nothing is. */
+  get underWay(): Promise<unknown> | undefined {
+    return this.#underWay;
+  }
 
   /** What runs in front of the guest, if anything does. */
   get program(): ProgramObject | undefined {

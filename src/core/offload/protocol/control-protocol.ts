@@ -409,6 +409,9 @@ export function keySizeOf(request: CreateMap | ElementsRequest): number {
   return 'key' in request ? request.key.length : request.keySize;
 }
 
+/** Bytes that read-records and read-btf return at most. */
+export const MAX_READ_BYTES = 256 * 1024;
+
 /** What a device takes at most. */
 export interface RequestLimits {
   /** Insns of a program. */
@@ -431,8 +434,8 @@ export const DEFAULT_REQUEST_LIMITS: RequestLimits = {
   maxValueBytes: 65536,
   // What is done in one go, while others wait: some hundred microseconds.
   maxBatch: 4096,
-  // Of what clang writes for one program, ten times as much and more.
-  maxBtfBytes: 256 * 1024,
+  // What clang writes for a program is 1 to 10 KiB. The worst that fits takes 4 to 5 ms to parse.
+  maxBtfBytes: 64 * 1024,
 };
 
 export type DecodedRequest =

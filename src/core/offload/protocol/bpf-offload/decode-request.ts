@@ -4,7 +4,12 @@ import {
   decodeControlCommand,
   VIRTIO_NET_CTRL_BPF,
 } from '../../../../virtio/control.js';
-import type { BpfRequest, DecodedRequest, RequestLimits } from '../control-protocol.js';
+import {
+  MAX_READ_BYTES,
+  type BpfRequest,
+  type DecodedRequest,
+  type RequestLimits,
+} from '../control-protocol.js';
 import { OBJECT_KINDS } from '../object-info.js';
 import { refuse, type BpfDecoded, type Refused } from './decode-reasons.js';
 import { dataBytes } from './reply-size.js';
@@ -26,7 +31,6 @@ import {
   MAP_RECORDS,
   MAX_BATCH_BYTES,
   MAX_CURSOR_BYTES,
-  MAX_READ_BYTES,
   OBJECT_ID,
   OBJECT_NAME,
   PIN,

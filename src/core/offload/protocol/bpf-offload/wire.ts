@@ -101,8 +101,6 @@ export const PIN_NAME_BYTES = 64;
 export const MAX_EXTACK_BYTES = 4096;
 /** Bytes of a batch's cursor, whatever the map's keys are. */
 export const MAX_CURSOR_BYTES = 512;
-/** Bytes that MAP_RECORDS and BTF_READ return at most. */
-export const MAX_READ_BYTES = 256 * 1024;
 /** Bytes of elements in one batch. */
 export const MAX_BATCH_BYTES = 1024 * 1024;
 
