@@ -1,6 +1,6 @@
 import { definePlugin } from '../../src/core/contract/plugin.js';
 import { POLICY } from '../../src/core/contract/policy.js';
-import { ProgramLimits, ProgramLimitsConfig } from './program-limits.js';
+import { checkProgramLimits, ProgramLimits, ProgramLimitsConfig } from './program-limits.js';
 
 export default definePlugin({
   name: 'program-limits',
@@ -10,6 +10,7 @@ export default definePlugin({
   description:
     'limits on what a program is able to do: verdicts, helpers, map types, packet writes, insns, stack',
   configSchema: ProgramLimitsConfig,
+  checkTestbed: checkProgramLimits,
   register(scope, config) {
     scope.bindFactory(POLICY, () => new ProgramLimits(config));
   },

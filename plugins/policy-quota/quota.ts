@@ -1,5 +1,13 @@
 import { Type, type Static, type TObject, type TInteger } from '@sinclair/typebox';
+import type { ConfigProblem, PolicySurroundings } from '../../src/core/contract/plugin.js';
 import type { Breach, HostUsage, Policy, PolicyRequest, Ruling } from '../../src/core/contract/policy.js';
+
+import {
+  guestOverrides,
+  settingsFor,
+  unknownGuests,
+  type GuestSettings,
+} from '../../src/core/offload/guest-overrides.js';
 
 type LimitName = 'maps' | 'map-memory' | 'entries' | 'programs' | 'insns';
 
@@ -46,9 +54,12 @@ const TOTAL: Readonly<Record<LimitName, number>> = {
   insns: 1_048_576,
 };
 
+const PerGuest = limits(PER_GUEST, 'what one guest may hold, over all of its nics');
+
 export const QuotaConfig = Type.Object(
   {
-    'per-guest': limits(PER_GUEST, 'what one guest may hold, over all of its nics'),
+    'per-guest': PerGuest,
+    guests: guestOverrides(PerGuest, 'limits of single guests, by name, instead of those in per-guest'),
     total: limits(TOTAL, 'what all guests together may hold'),
     'insns-per-program': Type.Integer({
       minimum: 1,
@@ -60,6 +71,11 @@ export const QuotaConfig = Type.Object(
   { additionalProperties: false, description: 'limits on what the host holds for guests; 0 allows none' },
 );
 export type QuotaConfig = Static<typeof QuotaConfig>;
+
+/** `Plugin.checkTestbed` */
+export function checkQuota({ guests }: QuotaConfig, testbed: PolicySurroundings): ConfigProblem[] {
+  return unknownGuests(guests, testbed.guests);
+}
 
 /** Each limit an integer with its default, the whole with all defaults. */
 function limits(
@@ -124,9 +140,11 @@ export class Quota implements Policy {
 
   #ruleOnCost(request: PolicyRequest, cost: Partial<HostUsage>): Ruling {
     const { config } = this;
+    const own = settingsFor(request.guest, config['per-guest'], ['per-guest'], config.guests);
+    const total: Limits = { values: config.total, at: (name) => ['total', name] };
     const exceeded = [
-      ...exceededLimits(request.usage, cost, 'per-guest', config['per-guest'], `guest ${request.guest}`),
-      ...exceededLimits(request.totalUsage, cost, 'total', config.total, 'all guests'),
+      ...exceededLimits(request.usage, cost, 'per-guest', own, `guest ${request.guest}`),
+      ...exceededLimits(request.totalUsage, cost, 'total', total, 'all guests'),
     ];
     if (exceeded.length === 0) return { ruling: 'allow', reason: 'within every limit' };
     return {
@@ -137,12 +155,14 @@ export class Quota implements Policy {
   }
 }
 
-/** @param section of the config, which the limits are those of. */
+type Limits = GuestSettings<Record<LimitName, number>>;
+
+/** @param section what rules of these limits are called after. */
 function exceededLimits(
   usage: HostUsage,
   cost: Partial<HostUsage>,
   section: string,
-  limits: Readonly<Record<LimitName, number>>,
+  { values, at }: Limits,
   holder: string,
 ): { readonly text: string; readonly breach: Breach }[] {
   return LIMIT_NAMES.flatMap((name) => {
@@ -150,13 +170,13 @@ function exceededLimits(
     const asked = cost[key];
     if (asked === undefined) return [];
     const held = usage[key];
-    const limit = limits[name];
+    const limit = values[name];
     // Written so that a cost that is no number is over every limit.
     if (held + asked <= limit) return [];
     return [
       {
         text: `${held + asked} ${unit} of ${holder} exceed the quota of ${limit}`,
-        breach: { rule: `${section}.${name}`, limit, asked, held, at: [section, name] },
+        breach: { rule: `${section}.${name}`, limit, asked, held, at: at(name) },
       },
     ];
   });
