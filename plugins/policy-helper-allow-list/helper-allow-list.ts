@@ -59,11 +59,27 @@ export const HelperAllowListConfig = Type.Object(
     ...Lists.properties,
     guests: guestOverrides(Lists, 'lists of single guests, by name, each instead of the same key'),
   },
-  { additionalProperties: false, description: 'the helpers that an offloaded program may call' },
+  {
+    additionalProperties: false,
+    description: 'the helpers that an offloaded program may call',
+    examples: [
+      {
+        classes: ['time'],
+        allow: ['bpf_get_smp_processor_id'],
+        deny: ['bpf_get_prandom_u32'],
+        guests: { alice: { base: 'none', classes: ['packet', 'maps'] } },
+      },
+    ],
+  },
 );
 export type HelperAllowListConfig = Static<typeof HelperAllowListConfig>;
 
 const DEFAULT_LISTS: Lists = { base: 'default', classes: [], allow: [], deny: [] };
+
+/** `Plugin.rules` */
+export const HELPER_ALLOW_LIST_RULES: Readonly<Record<string, string>> = {
+  helpers: 'a program calls no helper that is not on the guest’s list',
+};
 
 /** `Plugin.checkTestbed` */
 export function checkHelperAllowList(

@@ -1,6 +1,6 @@
 import { definePlugin } from '../../src/core/contract/plugin.js';
 import { POLICY } from '../../src/core/contract/policy.js';
-import { checkMapTypes, MapTypes, MapTypesConfig } from './map-types.js';
+import { checkMapTypes, MAP_TYPES_RULES, MapTypes, MapTypesConfig } from './map-types.js';
 
 export default definePlugin({
   name: 'map-types',
@@ -9,6 +9,7 @@ export default definePlugin({
   api: '^2',
   description: 'the maps a guest may create: types, flags, sizes of keys and values, entries',
   configSchema: MapTypesConfig,
+  rules: MAP_TYPES_RULES,
   checkTestbed: checkMapTypes,
   register(scope, config) {
     scope.bindFactory(POLICY, () => new MapTypes(config));

@@ -90,9 +90,27 @@ export const MapTypesConfig = Type.Object(
   {
     additionalProperties: false,
     description: 'which maps a guest may create on the host; a size that is left out has no limit',
+    examples: [
+      {
+        types: ['BPF_MAP_TYPE_ARRAY', 'BPF_MAP_TYPE_HASH'],
+        flags: ['BPF_F_RDONLY_PROG'],
+        'value-size': 1024,
+        'per-type': { BPF_MAP_TYPE_HASH: { 'key-size': 64, entries: 65_536 } },
+        guests: { alice: { types: ['BPF_MAP_TYPE_LRU_HASH'], 'value-size': 4096 } },
+      },
+    ],
   },
 );
 export type MapTypesConfig = Limits & { readonly guests: Readonly<Record<string, Partial<Limits>>> };
+
+/** `Plugin.rules` */
+export const MAP_TYPES_RULES: Readonly<Record<string, string>> = {
+  types: 'a map is of one of these types',
+  flags: 'it is created with no other flags',
+  'key-size': 'its keys have no more than so many bytes',
+  'value-size': 'its values have no more than so many bytes',
+  entries: 'it has no more than so many entries',
+};
 
 /** `Plugin.checkTestbed` */
 export function checkMapTypes(

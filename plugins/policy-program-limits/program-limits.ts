@@ -54,9 +54,30 @@ export const ProgramLimitsConfig = Type.Object(
     additionalProperties: false,
     description:
       'limits on what a program is able to do, as the verifier found it out; what is left out has no limit',
+    examples: [
+      {
+        verdicts: ['XDP_PASS', 'XDP_DROP'],
+        'write-packet': false,
+        'insns-per-packet': 1000,
+        stack: 256,
+        helpers: ['bpf_map_lookup_elem'],
+        'map-types': ['BPF_MAP_TYPE_ARRAY', 'BPF_MAP_TYPE_HASH'],
+        guests: { alice: { 'insns-per-packet': 100_000 } },
+      },
+    ],
   },
 );
 export type ProgramLimitsConfig = Static<typeof ProgramLimitsConfig>;
+
+/** `Plugin.rules` */
+export const PROGRAM_LIMITS_RULES: Readonly<Record<keyof Limits, string>> = {
+  verdicts: 'a program can return no other verdicts on any path',
+  helpers: 'it calls no other helpers on any path',
+  'map-types': 'it uses no maps of other types',
+  'write-packet': 'it does not write the packet where that is not allowed',
+  'insns-per-packet': 'no path executes more than so many insns',
+  stack: 'it uses no more than so many bytes of stack',
+};
 
 /** `Plugin.checkTestbed` */
 export function checkProgramLimits(

@@ -68,9 +68,31 @@ export const QuotaConfig = Type.Object(
       examples: [4096],
     }),
   },
-  { additionalProperties: false, description: 'limits on what the host holds for guests; 0 allows none' },
+  {
+    additionalProperties: false,
+    description: 'limits on what the host holds for guests; 0 allows none',
+    examples: [
+      {
+        'per-guest': { maps: 8, 'map-memory': MIB },
+        guests: { alice: { maps: 64 } },
+        total: { programs: 4 },
+        'insns-per-program': 1024,
+      },
+    ],
+  },
 );
 export type QuotaConfig = Static<typeof QuotaConfig>;
+
+/** `Plugin.rules` */
+export const QUOTA_RULES: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(
+    LIMIT_NAMES.flatMap((name) => [
+      [`per-guest.${name}`, `a guest holds no more than so many ${LIMITS[name].unit}`],
+      [`total.${name}`, `all guests together hold no more than so many ${LIMITS[name].unit}`],
+    ]),
+  ),
+  'insns-per-program': 'no program is longer than so many insns',
+};
 
 /** `Plugin.checkTestbed` */
 export function checkQuota({ guests }: QuotaConfig, testbed: PolicySurroundings): ConfigProblem[] {
