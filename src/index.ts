@@ -73,6 +73,14 @@ export type { RedirectTarget } from './core/offload/redirect-target.js';
 export { UndoSteps } from './core/offload/undo-steps.js';
 export { OffloadNetdev } from './core/offload/offload-netdev.js';
 export {
+  HELPER_CLASS_NAMES,
+  HELPER_CLASSES,
+  helperClass,
+  helpersOfClass,
+  OFFLOADABLE_CLASSES,
+  type HelperClass,
+} from './core/offload/helper-classes.js';
+export {
   OFFLOADABLE_HELPER_IDS,
   OFFLOADABLE_HELPERS,
   WITHHELD_HELPERS,

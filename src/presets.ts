@@ -124,6 +124,12 @@ export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
   },
   {
     role: 'policy',
+    name: 'map-types',
+    description: 'the maps a guest may create: types, flags, sizes of keys and values, entries',
+    load: async () => (await import('../plugins/policy-map-types/index.js')).default,
+  },
+  {
+    role: 'policy',
     name: 'program-limits',
     description:
       'limits on what a program is able to do: verdicts, helpers, map types, packet writes, insns, stack',

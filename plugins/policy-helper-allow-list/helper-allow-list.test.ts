@@ -4,11 +4,15 @@ import { policyConformance } from '../../src/conformance/policy/index.js';
 import type { PolicyRequest } from '../../src/core/contract/policy.js';
 import type { ProgramProperties } from '../../src/core/contract/verifier.js';
 import { NO_USAGE } from '../../src/core/offload/quota-accounts.js';
+import {
+  HELPER_CLASS_NAMES,
+  helpersOfClass,
+  OFFLOADABLE_CLASSES,
+} from '../../src/core/offload/helper-classes.js';
 import { OFFLOADABLE_HELPERS, WITHHELD_HELPERS } from '../../src/core/offload/offloadable-helpers.js';
-import type { HelperAllowListConfig } from './helper-allow-list.js';
 import { HelperAllowList } from './helper-allow-list.js';
 
-const DEFAULTS: HelperAllowListConfig = { base: 'default', allow: [], deny: [] };
+const DEFAULTS = {};
 
 function load(...names: string[]): PolicyRequest {
   const helpers = names.map((name) => helperId(name)!);
@@ -60,6 +64,48 @@ describe('helper-allow-list', () => {
     expect(none.rule(load('bpf_map_lookup_elem')).ruling).toBe('deny');
     const both = new HelperAllowList({ base: 'none', allow: ['bpf_redirect'], deny: ['bpf_redirect'] });
     expect(both.rule(load('bpf_redirect')).ruling).toBe('deny');
+  });
+
+  it('adds whole classes, and lets deny win over them', () => {
+    const policy = new HelperAllowList({
+      base: 'none',
+      classes: ['time', 'packet'],
+      deny: ['bpf_jiffies64'],
+    });
+    expect(policy.rule(load('bpf_ktime_get_ns', 'bpf_xdp_adjust_head')).ruling).toBe('allow');
+    expect(policy.rule(load('bpf_jiffies64', 'bpf_map_lookup_elem', 'bpf_fib_lookup'))).toMatchObject({
+      breaches: [{ asked: ['bpf_jiffies64', 'bpf_map_lookup_elem', 'bpf_fib_lookup'] }],
+    });
+  });
+
+  it('says the class of a helper of which nothing else is said', () => {
+    expect(new HelperAllowList().rule(load('bpf_get_current_comm'))).toMatchObject({
+      reason:
+        "bpf_get_current_comm is not on the list (class host-state: the host's CPUs, tasks, control groups and variables, and what is kept with them)",
+    });
+  });
+
+  it('by default allows no class that reads the host', () => {
+    const policy = new HelperAllowList();
+    for (const name of HELPER_CLASS_NAMES) {
+      const allowed = helpersOfClass(name).filter((helper) => policy.allowed.has(helper));
+      expect(allowed.length > 0, name).toBe(OFFLOADABLE_CLASSES.includes(name));
+    }
+  });
+
+  it('goes by what is said of a single guest, and by the rest for all', () => {
+    const policy = new HelperAllowList({
+      deny: ['bpf_get_prandom_u32'],
+      guests: { g: { allow: ['bpf_ktime_get_ns'] }, other: { base: 'none' } },
+    });
+    expect(policy.rule(load('bpf_ktime_get_ns', 'bpf_map_lookup_elem')).ruling).toBe('allow');
+    expect(policy.rule(load('bpf_get_prandom_u32'))).toMatchObject({
+      breaches: [{ rule: 'helpers', at: ['guests', 'g', 'allow'] }],
+    });
+    expect(policy.rule({ ...load('bpf_ktime_get_ns'), guest: 'h' })).toMatchObject({
+      breaches: [{ at: ['allow'] }],
+    });
+    expect(policy.rule({ ...load('bpf_map_lookup_elem'), guest: 'other' }).ruling).toBe('deny');
   });
 
   it('rules on what the verifier found, too', () => {

@@ -1,6 +1,11 @@
 import { definePlugin } from '../../src/core/contract/plugin.js';
 import { POLICY } from '../../src/core/contract/policy.js';
-import { HelperAllowList, HelperAllowListConfig } from './helper-allow-list.js';
+import {
+  checkHelperAllowList,
+  HELPER_ALLOW_LIST_RULES,
+  HelperAllowList,
+  HelperAllowListConfig,
+} from './helper-allow-list.js';
 
 export default definePlugin({
   name: 'helper-allow-list',
@@ -9,6 +14,8 @@ export default definePlugin({
   api: '^2',
   description: 'the helpers an offloaded program may call; by default none that reads anything of the host',
   configSchema: HelperAllowListConfig,
+  rules: HELPER_ALLOW_LIST_RULES,
+  checkTestbed: checkHelperAllowList,
   register(scope, config) {
     scope.bindFactory(POLICY, () => new HelperAllowList(config));
   },

@@ -98,6 +98,20 @@ describe('program-limits', () => {
     expect(limits(config).rule(attach(PROPERTIES)).ruling).toBe('allow');
   });
 
+  it('goes by what is said of a single guest, and by the rest for all', () => {
+    const policy = limits({
+      stack: 10,
+      'write-packet': false,
+      guests: { g: { stack: 63 }, other: { stack: 0 } },
+    });
+    expect(policy.rule(attach(PROPERTIES))).toMatchObject({
+      breaches: [
+        { rule: 'write-packet', at: ['write-packet'] },
+        { rule: 'stack', limit: 63, at: ['guests', 'g', 'stack'] },
+      ],
+    });
+  });
+
   it('keeps a program that may send frames back off the host, in a testbed', async () => {
     const objects = new URL('../../testbeds/programs/', import.meta.url).pathname;
     const text = `version: 1

@@ -1,8 +1,10 @@
 import { Type, type Static } from '@sinclair/typebox';
+import type { ConfigProblem, PolicySurroundings } from '../../src/core/contract/plugin.js';
 import type { Breach, Policy, PolicyRequest, Ruling } from '../../src/core/contract/policy.js';
 import type { ProgramProperties } from '../../src/core/contract/verifier.js';
 import { BPF_MAP_TYPE, mapTypeName, type MapTypeName } from '../../src/bpf/map-spec.js';
 import { HELPER_NAMES, helperName } from '../../src/bpf/helper-ids.js';
+import { guestOverrides, settingsFor, unknownGuests } from '../../src/core/offload/guest-overrides.js';
 import { XDP_ACTION_NAMES } from '../../src/bpf/xdp.js';
 
 /** A closed set of words as one `enum`: an editor and an error then name what is allowed. */
@@ -11,7 +13,7 @@ const words = <W extends string>(all: readonly W[], description: string) =>
     Type.Array(Type.Unsafe<W>({ type: 'string', enum: [...all] }), { uniqueItems: true, description }),
   );
 
-export const ProgramLimitsConfig = Type.Object(
+const Limits = Type.Object(
   {
     verdicts: words(
       XDP_ACTION_NAMES,
@@ -39,13 +41,51 @@ export const ProgramLimitsConfig = Type.Object(
       }),
     ),
   },
+  { additionalProperties: false },
+);
+type Limits = Static<typeof Limits>;
+
+export const ProgramLimitsConfig = Type.Object(
+  {
+    ...Limits.properties,
+    guests: guestOverrides(Limits, 'limits of single guests, by name, each instead of the same key'),
+  },
   {
     additionalProperties: false,
     description:
       'limits on what a program is able to do, as the verifier found it out; what is left out has no limit',
+    examples: [
+      {
+        verdicts: ['XDP_PASS', 'XDP_DROP'],
+        'write-packet': false,
+        'insns-per-packet': 1000,
+        stack: 256,
+        helpers: ['bpf_map_lookup_elem'],
+        'map-types': ['BPF_MAP_TYPE_ARRAY', 'BPF_MAP_TYPE_HASH'],
+        guests: { alice: { 'insns-per-packet': 100_000 } },
+      },
+    ],
   },
 );
 export type ProgramLimitsConfig = Static<typeof ProgramLimitsConfig>;
+
+/** `Plugin.rules` */
+export const PROGRAM_LIMITS_RULES: Readonly<Record<keyof Limits, string>> = {
+  verdicts: 'a program can return no other verdicts on any path',
+  helpers: 'it calls no other helpers on any path',
+  'map-types': 'it uses no maps of other types',
+  'write-packet': 'it does not write the packet where that is not allowed',
+  'insns-per-packet': 'no path executes more than so many insns',
+  stack: 'it uses no more than so many bytes of stack',
+};
+
+/** `Plugin.checkTestbed` */
+export function checkProgramLimits(
+  { guests }: ProgramLimitsConfig,
+  testbed: PolicySurroundings,
+): ConfigProblem[] {
+  return unknownGuests(guests, testbed.guests);
+}
 
 /**
  * Denies a program that could do more than a limit allows, on any path. It rests on what the verifier found out
@@ -54,48 +94,59 @@ export type ProgramLimitsConfig = Static<typeof ProgramLimitsConfig>;
 export class ProgramLimits implements Policy {
   readonly name = 'program-limits';
 
-  constructor(readonly config: ProgramLimitsConfig) {}
+  readonly #limits: Limits;
+  readonly #guests: ProgramLimitsConfig['guests'];
+
+  constructor({ guests = {}, ...limits }: Limits & Partial<ProgramLimitsConfig>) {
+    this.#limits = limits;
+    this.#guests = guests;
+  }
 
   rule(request: PolicyRequest): Ruling {
     if (request.operation !== 'program-attach') return { ruling: 'allow', reason: 'attaches no program' };
     if (request.properties === undefined) {
       return { ruling: 'deny', reason: 'the verifier does not say what the program is able to do' };
     }
-    const problems = this.#problems(request.properties);
+    const own = settingsFor(request.guest, this.#limits, [], this.#guests);
+    const problems = problemsOf(request.properties, own.values);
     if (problems.length === 0) return { ruling: 'allow', reason: 'within every limit' };
     return {
       ruling: 'deny',
       reason: problems.map(({ text }) => text).join('; '),
-      breaches: problems.map(({ breach }) => ({ ...breach, at: [breach.rule] })),
+      breaches: problems.map(({ breach }) => ({ ...breach, at: own.at(breach.rule) })),
     };
   }
+}
 
-  #problems(properties: ProgramProperties): { readonly text: string; readonly breach: Breach }[] {
-    const { config } = this;
-    const problems: { text: string; breach: Breach }[] = [];
-    const words = (rule: 'verdicts' | 'helpers' | 'map-types', found: readonly string[], what: string) => {
-      const limit: readonly string[] | undefined = config[rule];
-      const asked = limit === undefined ? [] : found.filter((word) => !limit.includes(word));
-      if (asked.length > 0)
-        problems.push({ text: `${what} ${asked.join(', ')}`, breach: { rule, limit, asked } });
-    };
-    words('verdicts', properties.verdicts, 'it may return');
-    words('helpers', properties.helpers.map(helperName), 'it calls');
-    words('map-types', properties.mapTypes.map(mapTypeName), 'it uses');
-    if (properties.writesPacket && !config['write-packet']) {
-      problems.push({ text: 'it writes the packet', breach: { rule: 'write-packet' } });
-    }
-    const number = (rule: 'insns-per-packet' | 'stack', asked: number, what: string) => {
-      const limit = config[rule];
-      // What is not a number is no bound.
-      if (limit === undefined || asked <= limit) return;
-      problems.push({
-        text: `${asked} ${what} exceed the limit of ${limit}`,
-        breach: { rule, limit, asked },
-      });
-    };
-    number('insns-per-packet', properties.worstCaseInsns, 'insns for a packet');
-    number('stack', properties.stackBytes, 'bytes of stack');
-    return problems;
+interface Problem {
+  readonly text: string;
+  readonly breach: Breach & { readonly rule: keyof Limits };
+}
+
+function problemsOf(properties: ProgramProperties, config: Limits): Problem[] {
+  const problems: Problem[] = [];
+  const words = (rule: 'verdicts' | 'helpers' | 'map-types', found: readonly string[], what: string) => {
+    const limit: readonly string[] | undefined = config[rule];
+    const asked = limit === undefined ? [] : found.filter((word) => !limit.includes(word));
+    if (asked.length > 0)
+      problems.push({ text: `${what} ${asked.join(', ')}`, breach: { rule, limit, asked } });
+  };
+  words('verdicts', properties.verdicts, 'it may return');
+  words('helpers', properties.helpers.map(helperName), 'it calls');
+  words('map-types', properties.mapTypes.map(mapTypeName), 'it uses');
+  if (properties.writesPacket && !config['write-packet']) {
+    problems.push({ text: 'it writes the packet', breach: { rule: 'write-packet' } });
   }
+  const number = (rule: 'insns-per-packet' | 'stack', asked: number, what: string) => {
+    const limit = config[rule];
+    // What is not a number is no bound.
+    if (limit === undefined || asked <= limit) return;
+    problems.push({
+      text: `${asked} ${what} exceed the limit of ${limit}`,
+      breach: { rule, limit, asked },
+    });
+  };
+  number('insns-per-packet', properties.worstCaseInsns, 'insns for a packet');
+  number('stack', properties.stackBytes, 'bytes of stack');
+  return problems;
 }

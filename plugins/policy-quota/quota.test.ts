@@ -4,7 +4,7 @@ import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { policyConformance } from '../../src/conformance/policy/index.js';
 import type { HostUsage, PolicyRequest } from '../../src/core/contract/policy.js';
 import { NO_USAGE } from '../../src/core/offload/quota-accounts.js';
-import { Quota, QuotaConfig } from './quota.js';
+import { checkQuota, Quota, QuotaConfig } from './quota.js';
 
 const withDefaults = (config: object): QuotaConfig =>
   Value.Parse(QuotaConfig, Value.Default(QuotaConfig, config));
@@ -75,6 +75,28 @@ describe('quota', () => {
         { rule: 'total.map-memory', limit: 999, asked: 1000, held: 0, at: ['total', 'map-memory'] },
       ],
     });
+  });
+
+  it('goes by what is said of a single guest, and by the rest for all', () => {
+    const quota = new Quota(
+      withDefaults({ 'per-guest': { maps: 1, entries: 50 }, guests: { g: { maps: 3 }, other: { maps: 9 } } }),
+    );
+    expect(quota.rule(create({ maps: 3 }))).toMatchObject({
+      breaches: [
+        { rule: 'per-guest.maps', limit: 3, at: ['guests', 'g', 'maps'] },
+        { rule: 'per-guest.entries', limit: 50, at: ['per-guest', 'entries'] },
+      ],
+    });
+    expect(quota.rule({ ...create({ maps: 1 }), guest: 'constructor' })).toMatchObject({
+      breaches: [{ rule: 'per-guest.maps', limit: 1 }, { rule: 'per-guest.entries' }],
+    });
+  });
+
+  it('knows the guests of its testbed', () => {
+    const config = withDefaults({ guests: { alice: {}, bo: {} } });
+    expect(checkQuota(config, { guests: ['alice', 'bob'], countsWork: false })).toEqual([
+      { path: ['guests', 'bo'], message: "there is no guest 'bo'", hint: "did you mean 'bob'?" },
+    ]);
   });
 
   it('counts what other guests hold against the total only', () => {

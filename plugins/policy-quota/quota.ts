@@ -1,12 +1,20 @@
 import { Type, type Static, type TObject, type TInteger } from '@sinclair/typebox';
+import type { ConfigProblem, PolicySurroundings } from '../../src/core/contract/plugin.js';
 import type {
   Breach,
-  HostUsage,
   Grants,
+  HostUsage,
   Policy,
   PolicyRequest,
   Ruling,
 } from '../../src/core/contract/policy.js';
+
+import {
+  guestOverrides,
+  settingsFor,
+  unknownGuests,
+  type GuestSettings,
+} from '../../src/core/offload/guest-overrides.js';
 
 type LimitName = 'maps' | 'map-memory' | 'entries' | 'programs' | 'insns' | 'btf-memory';
 
@@ -60,9 +68,12 @@ const TOTAL: Readonly<Record<LimitName, number>> = {
   'btf-memory': 16 * MIB,
 };
 
+const PerGuest = limits(PER_GUEST, 'what one guest may hold, over all of its nics');
+
 export const QuotaConfig = Type.Object(
   {
-    'per-guest': limits(PER_GUEST, 'what one guest may hold, over all of its nics'),
+    'per-guest': PerGuest,
+    guests: guestOverrides(PerGuest, 'limits of single guests, by name, instead of those in per-guest'),
     total: limits(TOTAL, 'what all guests together may hold'),
     'insns-per-program': Type.Integer({
       minimum: 1,
@@ -71,9 +82,36 @@ export const QuotaConfig = Type.Object(
       examples: [4096],
     }),
   },
-  { additionalProperties: false, description: 'limits on what the host holds for guests; 0 allows none' },
+  {
+    additionalProperties: false,
+    description: 'limits on what the host holds for guests; 0 allows none',
+    examples: [
+      {
+        'per-guest': { maps: 8, 'map-memory': MIB },
+        guests: { alice: { maps: 64 } },
+        total: { programs: 4 },
+        'insns-per-program': 1024,
+      },
+    ],
+  },
 );
 export type QuotaConfig = Static<typeof QuotaConfig>;
+
+/** `Plugin.rules` */
+export const QUOTA_RULES: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(
+    LIMIT_NAMES.flatMap((name) => [
+      [`per-guest.${name}`, `a guest holds no more than so many ${LIMITS[name].unit}`],
+      [`total.${name}`, `all guests together hold no more than so many ${LIMITS[name].unit}`],
+    ]),
+  ),
+  'insns-per-program': 'no program is longer than so many insns',
+};
+
+/** `Plugin.checkTestbed` */
+export function checkQuota({ guests }: QuotaConfig, testbed: PolicySurroundings): ConfigProblem[] {
+  return unknownGuests(guests, testbed.guests);
+}
 
 /** Each limit an integer with its default, the whole with all defaults. */
 function limits(
@@ -106,8 +144,9 @@ export class Quota implements Policy {
 
   constructor(readonly config: QuotaConfig) {}
 
-  grants(): Grants {
-    const { maps, programs, 'map-memory': mapMemory } = this.config['per-guest'];
+  grants(guest: string): Grants {
+    const { values } = settingsFor(guest, this.config['per-guest'], ['per-guest'], this.config.guests);
+    const { maps, programs, 'map-memory': mapMemory } = values;
     return { maps, programs, mapMemory, insns: this.config['insns-per-program'] };
   }
 
@@ -149,9 +188,11 @@ export class Quota implements Policy {
 
   #ruleOnCost(request: PolicyRequest, cost: Partial<HostUsage>): Ruling {
     const { config } = this;
+    const own = settingsFor(request.guest, config['per-guest'], ['per-guest'], config.guests);
+    const total: Limits = { values: config.total, at: (name) => ['total', name] };
     const exceeded = [
-      ...exceededLimits(request.usage, cost, 'per-guest', config['per-guest'], `guest ${request.guest}`),
-      ...exceededLimits(request.totalUsage, cost, 'total', config.total, 'all guests'),
+      ...exceededLimits(request.usage, cost, 'per-guest', own, `guest ${request.guest}`),
+      ...exceededLimits(request.totalUsage, cost, 'total', total, 'all guests'),
     ];
     if (exceeded.length === 0) return { ruling: 'allow', reason: 'within every limit' };
     return {
@@ -162,12 +203,14 @@ export class Quota implements Policy {
   }
 }
 
-/** @param section of the config, which the limits are those of. */
+type Limits = GuestSettings<Record<LimitName, number>>;
+
+/** @param section what rules of these limits are called after. */
 function exceededLimits(
   usage: HostUsage,
   cost: Partial<HostUsage>,
   section: string,
-  limits: Readonly<Record<LimitName, number>>,
+  { values, at }: Limits,
   holder: string,
 ): { readonly text: string; readonly breach: Breach }[] {
   return LIMIT_NAMES.flatMap((name) => {
@@ -175,13 +218,13 @@ function exceededLimits(
     const asked = cost[key];
     if (asked === undefined) return [];
     const held = usage[key];
-    const limit = limits[name];
+    const limit = values[name];
     // Written so that a cost that is no number is over every limit.
     if (held + asked <= limit) return [];
     return [
       {
         text: `${held + asked} ${unit} of ${holder} exceed the quota of ${limit}`,
-        breach: { rule: `${section}.${name}`, limit, asked, held, at: [section, name] },
+        breach: { rule: `${section}.${name}`, limit, asked, held, at: at(name) },
       },
     ];
   });

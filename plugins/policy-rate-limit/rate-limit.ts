@@ -82,9 +82,29 @@ export const RateLimitConfig = Type.Object(
   {
     ...closed,
     description: 'how fast guests may ask, on the run’s clock; a burst of 0 allows nothing',
+    examples: [
+      {
+        'per-guest': {
+          commands: { 'per-second': 10_000, burst: 2_000 },
+          loads: { 'per-second': 5, burst: 5 },
+          'verifier-milliseconds': { 'per-second': 200, burst: 5_000 },
+          insns: { 'per-second': 1e9, burst: 1e10 },
+        },
+        guests: { alice: { loads: { 'per-second': 50, burst: 50 } } },
+        total: { 'verifier-milliseconds': { 'per-second': 1_000, burst: 20_000 } },
+      },
+    ],
   },
 );
 export type RateLimitConfig = Static<typeof RateLimitConfig>;
+
+/** `Plugin.rules` */
+export const RATE_LIMIT_RULES: Readonly<Record<string, string>> = Object.fromEntries(
+  RATE_NAMES.flatMap((name) => [
+    [`per-guest.${name}`, `a guest has no more than so many ${UNITS[name]} per second`],
+    [`total.${name}`, `all guests together have no more than so many ${UNITS[name]} per second`],
+  ]),
+);
 
 /** `Plugin.checkTestbed` */
 export function checkRateLimit(

@@ -24,6 +24,7 @@ export * from './helper-prototypes.js';
 export * from './insn.js';
 export * from './insn-validity.js';
 export * from './link.js';
+export * from './map-flags.js';
 export * from './map-spec.js';
 export * from './opcodes.js';
 export * from './program.js';

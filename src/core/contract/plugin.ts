@@ -99,6 +99,8 @@ export interface Plugin<Schema extends TSchema = TSchema> extends PluginManifest
   };
   /** For an executor: it can count what programs do (`ExecutionEnvironment.countWork`). */
   readonly countsWork?: boolean;
+  /** For a policy: the stable names of its rules (`Breach.rule`), each with what it demands. */
+  readonly rules?: Readonly<Record<string, string>>;
   /**
    * For a policy: judges its config against the testbed that it is in, each problem at its path in the config. So
    * `validate` says it, and nothing is started.
