@@ -181,7 +181,7 @@ ${rows.join('\n')}
 ${reasons.join('\n')}
 
 ## Commands and virtual time
-Commands take no time in the model, but while \`command-flood\` is measured: then each takes 5 µs of the device's one thread, an assumption
+Commands take no time in the model, but while \`command-flood\` is measured: then each takes 5 µs (\`host.command-microseconds\`) of the device's one thread, an assumption
 between what \`bench:control\` gave on one machine for the endpoint alone (2.3 µs) and with queue and guest driver around it (7.8 µs), the same
 for every command. What the ratio rests on is not the 5 µs but the order: \`guarded\` carries out one command of each guest by turns;
 \`rfc-2019-naive\` goes on with a queue until it is empty, as virtio_net_handle_ctrl of QEMU does, and it never is. A command that takes many times as long as

@@ -5,7 +5,8 @@ import { EXCHANGE_KINDS } from './plan.js';
 /**
  * What a run of a testbed yields: the document that reporters render and `--format json` prints. Defined as
  * TypeBox so that `schemas/result.schema.json` cannot drift from it. The same testbed and seed give the same
- * bytes: nothing here depends on the machine's clock but `requests` and `verification`, which only runs with requests have.
+ * bytes: nothing here depends on the machine's clock but `requests` and `verification`, which only runs with requests have, and what
+ * is said of a program that took too long to judge.
  */
 export const RESULT_SCHEMA_VERSION = 'xdpbed.result/1';
 
