@@ -10,6 +10,11 @@ export interface AttackEntry {
   readonly does: string;
   /** Which of the ten defects of RFC 2019's handler it is for, or in words what else. */
   readonly defect: number | string;
+  /**
+   * What has the fault that it is for, where there is one: the device (the default), or the ring, which is the transport's
+   * and the same whichever the device. Those fail on every device; that they bite is shown in ring-attacks.test.ts.
+   */
+  readonly target?: 'device' | 'ring';
   readonly aims: readonly Invariant[];
   /** What stops it: files of this repository, from its root. */
   readonly stoppedBy: readonly string[];

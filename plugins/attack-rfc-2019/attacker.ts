@@ -57,6 +57,11 @@ export class Attacker {
     return (this.#raw ??= new RawRing(ring));
   }
 
+  /** After a reset, which makes the queues anew. */
+  forgetRing(): void {
+    this.#raw = undefined;
+  }
+
   /** Sends what a driver could send. An answer that makes no sense counts as an error. */
   async send(request: BpfRequest): Promise<BpfReply> {
     const bytes = RFC_2019.encodeRequest(request);

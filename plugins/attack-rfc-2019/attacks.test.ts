@@ -6,8 +6,8 @@ import { attackSucceeded, type AttackResult } from '../../src/core/contract/resu
 import { BUILT_IN_PLUGINS } from '../../src/presets.js';
 import { ATTACKS } from './attacks.js';
 
-async function resultsOf(attack: string): Promise<Map<string, AttackResult>> {
-  const file = new URL('../../testbeds/attacks/all.testbed.yaml', import.meta.url).pathname;
+async function resultsOf(attack: string, name: string): Promise<Map<string, AttackResult>> {
+  const file = new URL(`../../testbeds/attacks/${name}.testbed.yaml`, import.meta.url).pathname;
   const testbed = await loadTestbed(file, new PluginRegistry(BUILT_IN_PLUGINS), {
     only: [`attack=${attack}`],
   });
@@ -16,9 +16,21 @@ async function resultsOf(attack: string): Promise<Map<string, AttackResult>> {
   return new Map(document.runs.flatMap(({ attacks }) => attacks!.map((result) => [result.device, result])));
 }
 
-describe.each(ATTACKS.map(({ name }) => name))('attack %s', (name) => {
+const named = (target: 'device' | 'ring'): string[] =>
+  ATTACKS.filter((entry) => (entry.target ?? 'device') === target).map(({ name }) => name);
+
+describe.each(named('ring'))('attack %s', (name) => {
+  it('fails whichever device is behind the ring', async () => {
+    const results = await resultsOf(name, 'rings');
+    expect([...results.keys()]).toEqual(['guarded', 'rfc-2019-naive']);
+    expect(results.get('guarded')).toMatchObject({ attack: name, held: true, broken: [] });
+    expect(results.get('rfc-2019-naive')).toMatchObject({ attack: name, held: true, broken: [] });
+  }, 60_000);
+});
+
+describe.each(named('device'))('attack %s', (name) => {
   it('fails on the guarded device and succeeds on the weak one', async () => {
-    const results = await resultsOf(name);
+    const results = await resultsOf(name, 'all');
     expect(results.get('guarded')).toMatchObject({ attack: name, held: true, broken: [] });
     const naive = results.get('rfc-2019-naive')!;
     expect(attackSucceeded(naive), JSON.stringify(naive)).toBe(true);

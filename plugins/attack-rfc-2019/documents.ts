@@ -10,13 +10,27 @@ export function attackDocuments(): Record<string, string> {
   const testbeds = ATTACKS.map((entry) => [`testbeds/attacks/${entry.name}.testbed.yaml`, testbedOf(entry)]);
   return {
     'docs/attacks.md': page(),
-    'testbeds/attacks/all.testbed.yaml': testbedOfAll(),
+    'testbeds/attacks/all.testbed.yaml': testbedOfSeveral(
+      'attacks',
+      'Every attack, on the device that a host would use, where it must fail, and on one that has the defects of RFC 2019’s handler, where it must succeed: else it shows nothing.',
+      DEVICE_ATTACKS,
+      CHECKS,
+    ),
+    'testbeds/attacks/rings.testbed.yaml': testbedOfSeveral(
+      'rings',
+      'Every attack on the ring, which is the transport’s: it must fail whichever device is behind it.',
+      RING_ATTACKS,
+      RING_CHECKS,
+    ),
     ...(Object.fromEntries(testbeds) as Record<string, string>),
   };
 }
 
 const GENERATED =
   '# Written from plugins/attack-rfc-2019/attacks.ts: npx vitest run plugins/attack-rfc-2019/documents.test.ts -u';
+
+const DEVICE_ATTACKS = ATTACKS.filter(({ target }) => target !== 'ring');
+const RING_ATTACKS = ATTACKS.filter(({ target }) => target === 'ring');
 
 /** Two guests behind a bridge: alice, who is honest, and mallory, whose nic has two queue pairs. */
 const STAGE = `seed: 2019
@@ -77,6 +91,11 @@ const CHECKS = `checks:
   - { kind: attacks, where: { device: rfc-2019-naive }, expect: succeed }
 `;
 
+const RING_CHECKS = `checks:
+  - kind: conservation
+  - { kind: attacks, expect: fail }
+`;
+
 function testbedOf(entry: AttackEntry): string {
   const head = `# yaml-language-server: $schema=../../schemas/testbed.schema.json
 #
@@ -91,26 +110,30 @@ ${folded(entry.mustHold, 2)}
 ${does}
 matrix:
 ${DEVICES}
-${CHECKS}`;
+${entry.target === 'ring' ? RING_CHECKS : CHECKS}`;
 }
 
-function testbedOfAll(): string {
-  const variants = ATTACKS.map(
-    ({ name }) => `    ${name}: { guests.mallory.nics.eth0.attack.config.name: ${name} }\n`,
+function testbedOfSeveral(
+  name: string,
+  description: string,
+  entries: readonly AttackEntry[],
+  checks: string,
+): string {
+  const variants = entries.map(
+    (entry) => `    ${entry.name}: { guests.mallory.nics.eth0.attack.config.name: ${entry.name} }\n`,
   );
   return `# yaml-language-server: $schema=../../schemas/testbed.schema.json
 #
 ${GENERATED}
 version: 1
-name: attacks
+name: ${name}
 description: >-
-  Every attack, on the device that a host would use, where it must fail, and on one that has the defects of RFC 2019's
-  handler, where it must succeed: else it shows nothing.
-${STAGE.replace('NAME', ATTACKS[0]!.name)}
+${folded(description, 2)}
+${STAGE.replace('NAME', entries[0]!.name)}
 matrix:
   attack:
 ${variants.join('')}${DEVICES}
-${CHECKS}`;
+${checks}`;
 }
 
 function page(): string {
@@ -129,7 +152,9 @@ npx xdpbed run testbeds/attacks/all.testbed.yaml
 \`\`\`
 
 tries every attack on two devices: on \`guarded\`, the default, where it must fail, and on \`rfc-2019-naive\`, which has the defects of RFC
-2019's handler in a pretend process, where it must succeed. The run fails if one does not end as it is to.
+2019's handler in a pretend process, where it must succeed. The run fails if one does not end as it is to. Attacks on the ring have a testbed
+of their own, \`rings.testbed.yaml\`: the ring is the transport's, so they must fail whichever device is behind it; that they bite is shown
+on a ring that believes everything (\`plugins/attack-rfc-2019/ring-attacks.test.ts\`).
 
 \`mallory\` attacks, by raw commands and a raw ring in the memory of its control queue; \`alice\` is honest, has a map on the device and reads
 it. Before, while and after that a judge looks at the host's side: what the device has, what is charged for, how \`alice\` fares; what only
@@ -156,7 +181,7 @@ ${rows.join('\n')}
 ${reasons.join('\n')}
 
 ## Commands and virtual time
-Commands take no time in the model, but while \`command-flood\` is measured: then each takes 5 µs of the device's one thread, an assumption
+Commands take no time in the model, but while \`command-flood\` is measured: then each takes 5 µs (\`host.command-microseconds\`) of the device's one thread, an assumption
 between what \`bench:control\` gave on one machine for the endpoint alone (2.3 µs) and with queue and guest driver around it (7.8 µs), the same
 for every command. What the ratio rests on is not the 5 µs but the order: \`guarded\` carries out one command of each guest by turns;
 \`rfc-2019-naive\` goes on with a queue until it is empty, as virtio_net_handle_ctrl of QEMU does, and it never is. A command that takes many times as long as

@@ -33,7 +33,7 @@ export class RawRing {
   constructor(readonly ring: ControlRing) {
     this.#next = this.#begin;
     this.#avail = this.#u16(ring.layout.availRing + RING_IDX);
-    this.#used = this.#u16(ring.layout.usedRing + RING_IDX);
+    this.#used = this.usedIndex;
   }
 
   get size(): number {
@@ -103,15 +103,24 @@ export class RawRing {
     this.ring.kick();
   }
 
+  /** `used.idx` as it is in memory. */
+  get usedIndex(): number {
+    return this.#u16(this.ring.layout.usedRing + RING_IDX);
+  }
+
+  usedElement(index: number): Used {
+    const { usedRing, size } = this.ring.layout;
+    const element = usedRing + RING_ENTRIES + USED_ELEMENT_BYTES * ((index & 0xffff) % size);
+    const view = new DataView(this.read(element, USED_ELEMENT_BYTES).buffer);
+    return { head: view.getUint32(0, true), length: view.getUint32(4, true) };
+  }
+
   /** Used elements since it was last asked. */
   takeUsed(): Used[] {
-    const { usedRing, size } = this.ring.layout;
-    const idx = this.#u16(usedRing + RING_IDX);
+    const idx = this.usedIndex;
     const taken: Used[] = [];
-    while (this.#used !== idx && taken.length <= size) {
-      const element = usedRing + RING_ENTRIES + USED_ELEMENT_BYTES * (this.#used % size);
-      const view = new DataView(this.read(element, USED_ELEMENT_BYTES).buffer);
-      taken.push({ head: view.getUint32(0, true), length: view.getUint32(4, true) });
+    while (this.#used !== idx && taken.length <= this.size) {
+      taken.push(this.usedElement(this.#used));
       this.#used = (this.#used + 1) & 0xffff;
     }
     return taken;

@@ -23,6 +23,7 @@ export const DEFAULT_MAP_TYPES: readonly MapTypeName[] = [
   'BPF_MAP_TYPE_HASH_OF_MAPS',
   'BPF_MAP_TYPE_QUEUE',
   'BPF_MAP_TYPE_STACK',
+  'BPF_MAP_TYPE_RINGBUF',
 ];
 
 /** How memory is taken and who may write; nothing that names something of the host, or weakens a hash. */

@@ -437,6 +437,7 @@ describe('plan and plugins', () => {
     const { out } = await xdpbed('plugins', 'list', '--format', 'json');
     const roles = new Set((JSON.parse(out) as { role: string }[]).map((plugin) => plugin.role));
     expect([...roles].sort()).toEqual([
+      'attack',
       'device',
       'executor',
       'fabric',

@@ -4,6 +4,7 @@ import type { DeviceInspection, HostAccounts } from '../contract/device.js';
 import type { AttackResult } from '../contract/result.js';
 import type { CommandTurns } from '../offload/command-turns.js';
 import type { NicSession } from '../offload/nic-session.js';
+import { XdpbedError } from '../diagnostic.js';
 import { NeighbourProbe } from './neighbour-probe.js';
 
 /** Bytes that the host may hold for one guest: maps, and commands that are under way. */
@@ -56,6 +57,11 @@ export class AttackRun {
   /** Before there is traffic. */
   async run(): Promise<void> {
     const { attack, attacker } = this.#options;
+    if (attacker.localDriver.reset === undefined) {
+      throw new XdpbedError('host-unsupported', `${attacker.node}: this fabric's devices cannot be reset`, {
+        hint: 'attacks need fabric model',
+      });
+    }
     await this.#neighbour.begin();
     this.#before = attacker.inspect();
     await attack.run(this.#guest());

@@ -109,7 +109,15 @@ export interface HostPlan {
   readonly bridges: readonly BridgePlan[];
   readonly reader: ReaderPlan;
   readonly verification: VerificationPlan;
+  /** What a control command takes of the device's thread where commands take virtual time. */
+  readonly commandMicroseconds: number;
 }
+
+/**
+ * Of a testbed that says nothing of it. An assumption, between what `bench:control` gave on one machine for the endpoint alone
+ * (2.3 µs) and with queue and guest driver around it (7.8 µs); the same for every command.
+ */
+export const DEFAULT_COMMAND_MICROSECONDS = 5;
 
 export interface HostNicPlan {
   readonly name: string;

@@ -7,7 +7,8 @@ import { MAX_BREACHES } from './policy.js';
  * What a run of a testbed yields: the document that reporters render and `--format json` prints. Defined as
  * TypeBox so that `schemas/result.schema.json` cannot drift from it. The same testbed and seed give the same
  * bytes where the fabric's time is virtual: nothing then depends on the machine's clock but `requests` and `verification`,
- * which only runs with requests have, and on another fabric the `time` of records.
+ * which only runs with requests have, and what is said of a program that took too long to judge; and on another fabric the
+ * `time` of records.
  *
  * A version stays while fields are only added, each absent or with one meaning in the documents from before; a field that goes
  * or comes to mean something else makes the next.

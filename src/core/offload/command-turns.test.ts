@@ -1,13 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { VirtualClock } from '../clock/virtual-clock.js';
-import { COMMAND_COST, CommandTurns } from './command-turns.js';
+import { CommandTurns } from './command-turns.js';
+
+const COMMAND_COST = 5_000_000;
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** Two guests: one that has a command again as soon as it is answered, and one that asks once, in the middle of a command. */
 async function flooded(service: 'turns' | 'queue', commands: number) {
   const clock = new VirtualClock();
-  const turns = new CommandTurns(service);
+  const turns = new CommandTurns(service, COMMAND_COST);
   const order: string[] = [];
   let waited = -1;
   const flood = async (): Promise<void> => {
@@ -35,7 +37,7 @@ async function flooded(service: 'turns' | 'queue', commands: number) {
 
 describe('turns of commands', () => {
   it('take no time, and need not be taken, unless time passes for them', () => {
-    expect(new CommandTurns('turns').isTimed).toBe(false);
+    expect(new CommandTurns('turns', COMMAND_COST).isTimed).toBe(false);
   });
 
   it('by turns: a quiet guest waits for the rest of one command and for its own', async () => {
@@ -53,14 +55,14 @@ describe('turns of commands', () => {
 
   it('as much time passes as was asked for, whether or not there are commands', async () => {
     const clock = new VirtualClock();
-    const turns = new CommandTurns('turns');
+    const turns = new CommandTurns('turns', COMMAND_COST);
     await turns.pass(clock, 1_234_567, turn);
     expect(clock.now()).toBe(1_234_567);
   });
 
   it('among several that wait it is the turn of who has waited for its turn longest', async () => {
     const clock = new VirtualClock();
-    const turns = new CommandTurns('turns');
+    const turns = new CommandTurns('turns', COMMAND_COST);
     const order: string[] = [];
     const ask = (nic: string): void => {
       void turns.take(nic, () => {
@@ -75,7 +77,7 @@ describe('turns of commands', () => {
 
   it('what still waits when the time is over is carried out all the same', async () => {
     const clock = new VirtualClock();
-    const turns = new CommandTurns('turns');
+    const turns = new CommandTurns('turns', COMMAND_COST);
     const answers: Promise<Uint8Array>[] = [];
     clock.at(0, () => {
       for (let n = 0; n < 5; n++) answers.push(turns.take('a', () => Uint8Array.of(n)));

@@ -1,13 +1,6 @@
 import type { Picoseconds, SteeredClock } from '../contract/clock.js';
 import type { Device } from '../contract/device.js';
 
-/**
- * What one control command costs of the device's thread in virtual time. An assumption, between what `bench:control` gave
- * on one machine for the endpoint alone (2.3 µs) and with queue and driver around it (7.8 µs); the same for every command,
- * which holds for commands of up to a page or so.
- */
-export const COMMAND_COST: Picoseconds = 5_000_000;
-
 /** How far idle time is looked ahead; what is due within it begins that much later at most. */
 const IDLE_STEP: Picoseconds = 100_000;
 
@@ -21,8 +14,8 @@ interface Waiting {
 
 /**
  * Whose command the device's thread carries out next. Commands take no time, and then there is nothing to choose, unless
- * somebody lets virtual time pass for them ({@link pass}): then each takes {@link COMMAND_COST}, one at a time, and what
- * comes meanwhile waits.
+ * somebody lets virtual time pass for them ({@link pass}): then each takes its time, one after the other, and what comes
+ * meanwhile waits.
  */
 export class CommandTurns {
   /** In order of arrival. */
@@ -33,7 +26,11 @@ export class CommandTurns {
   #last: string | undefined;
   #isTimed = false;
 
-  constructor(readonly service: NonNullable<Device['service']>) {}
+  /** @param cost of one command. */
+  constructor(
+    readonly service: NonNullable<Device['service']>,
+    readonly cost: Picoseconds,
+  ) {}
 
   /** Commands take time at the moment, and have to be put in with {@link take}. */
   get isTimed(): boolean {
@@ -69,7 +66,7 @@ export class CommandTurns {
           clock.runUntil(Math.min(end, clock.now() + IDLE_STEP));
           continue;
         }
-        clock.runUntil(clock.now() + COMMAND_COST);
+        clock.runUntil(clock.now() + this.cost);
         next.resolve(next.carryOut());
         await turn();
         onTurn();

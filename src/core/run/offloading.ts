@@ -54,6 +54,8 @@ export interface OffloadingOptions {
  */
 const OFFLOAD_MEMORY_BYTES = 256 * 1024 * 1024;
 
+const PS_PER_US = 1_000 * PS_PER_NS;
+
 /** A program of the host's own, in its place. */
 interface HostProgram {
   readonly site: HostPlace['site'];
@@ -81,7 +83,10 @@ export class Offloading {
   constructor(options: OffloadingOptions) {
     this.#options = options;
     this.#meter = new InsnMeter(options.policies, options.clock);
-    this.#commandTurns = new CommandTurns(options.device.service ?? 'turns');
+    this.#commandTurns = new CommandTurns(
+      options.device.service ?? 'turns',
+      Math.round(options.plan.host.commandMicroseconds * PS_PER_US),
+    );
   }
 
   /** The host's programs first, then the guests' nics in the order of the plan, each with its program. */

@@ -48,6 +48,7 @@ export function buildHostPlan(testbed: Testbed, fabric: Pick<Plugin, 'hooks' | '
       atOnce: host.verification['at-once'],
       atOncePerGuest: host.verification['at-once-per-guest'],
     },
+    commandMicroseconds: host['command-microseconds'],
   };
 }
 

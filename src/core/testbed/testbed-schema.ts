@@ -1,5 +1,6 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox';
 import {
+  DEFAULT_COMMAND_MICROSECONDS,
   DEFAULT_VERIFICATION,
   EXCHANGE_KINDS,
   FRAME_SOURCES,
@@ -258,6 +259,13 @@ export const HostSection = Type.Object(
         description: 'what the host grants to judging the programs that guests offload',
       },
     ),
+    'command-microseconds': Type.Number({
+      minimum: 0.1,
+      maximum: 10_000,
+      default: DEFAULT_COMMAND_MICROSECONDS,
+      description:
+        'µs of the device’s thread that a control command takes, where commands take virtual time: while an attack measures what a neighbour waits',
+    }),
   },
   { ...closed, description: 'the host and how its parts are wired' },
 );
