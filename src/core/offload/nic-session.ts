@@ -131,7 +131,11 @@ export class NicSession {
     const { driver } = places;
     // Before the device is served: a guest that there cannot be must not leave it behind.
     const guestParty = driver.kind === 'remote' ? undefined : await options.guestParty();
-    const stopServing = await places.control.serve((request, room) => endpoint.handle(request, room));
+    const stopServing = await places.control.serve(
+      (request, room) => endpoint.handle(request, room),
+      // As a device reset: commands that come wait for it.
+      () => void endpoint.reset(),
+    );
     if (driver.kind === 'remote') return new NicSession(options, endpoint, offload, driver, stopServing);
     const local = new LocalGuestDriver({
       guest,
