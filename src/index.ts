@@ -49,6 +49,13 @@ export { decodeRunSpec, encodeRunSpec, hashRunSpec } from './core/run/run-spec-c
 export { runTestbed, type RunOptions } from './core/run/run-testbed.js';
 export { BUILT_IN_PLUGINS } from './presets.js';
 export { ControlEndpoint, type ControlEndpointOptions } from './core/offload/control-endpoint.js';
+export { ControlSocketChannel, type ControlSocketOptions } from './core/offload/control-socket-channel.js';
+export {
+  ControlSocketClient,
+  type ControlSocketClientOptions,
+} from './core/offload/control-socket-client.js';
+export { DeviceClient } from './core/offload/device-client.js';
+export { DeviceMap } from './core/offload/device-map.js';
 export { CountedPlace } from './core/offload/counted-place.js';
 export {
   guestOverrides,

@@ -26,6 +26,12 @@ export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
   },
   {
     role: 'transport',
+    name: 'unix-socket',
+    description: "a unix socket, for a guest's driver in another process",
+    load: async () => (await import('../plugins/transport-unix-socket/index.js')).default,
+  },
+  {
+    role: 'transport',
     name: 'virtio-serial',
     description: "a virtio-serial port of a real guest, or whatever else connects to the channel's socket",
     load: async () => (await import('../plugins/transport-virtio-serial/index.js')).default,

@@ -6,6 +6,7 @@ import type { Party } from '../../src/core/contract/party.js';
 import {
   ChainWriter,
   ControlLink,
+  ControlLinkChannel,
   SPLIT_QUEUE,
   splitLayoutAt,
   VIRTQ_DESC_F_INDIRECT,
@@ -17,7 +18,6 @@ import {
   type PopResult,
   type QueueFormat,
 } from '../../src/virtio/index.js';
-import { VirtqueueChannel } from '../transport-virtqueue/virtqueue-transport.js';
 import { InterpreterExecutor } from '../executor-interpreter/interpreter-executor.js';
 import { MemoryMapBackend } from '../map-backend-memory/memory-map-backend.js';
 import { StructuralVerifier } from '../verifier-structural/structural-verifier.js';
@@ -144,7 +144,7 @@ async function seen(
   const link = new ControlLink({ label: 'mallory.eth0', features: RIG_FEATURES | (1n << 28n), format });
   link.serve((request, room) => rig.device.handle(request, room));
   const layout = splitLayoutAt(link.layout.queue, 64);
-  const sound = new VirtqueueChannel(new ControlLink({ label: 'sound', features: RIG_FEATURES }));
+  const sound = new ControlLinkChannel({ label: 'sound', features: RIG_FEATURES }, SPLIT_QUEUE);
   const saw = new Map<Invariant, string>();
   let did = '';
   const guest: HostileGuest = {

@@ -13,14 +13,15 @@ import {
   SERIAL_KIND,
   type SerialControlDriver,
 } from '../../src/virtio/index.js';
-import { VirtioSerialTransport, type VirtioSerialChannel } from './virtio-serial-transport.js';
+import type { ControlSocketChannel } from '../../src/core/offload/control-socket-channel.js';
+import { VirtioSerialTransport } from './virtio-serial-transport.js';
 
 transportConformance('virtio-serial', () => new VirtioSerialTransport());
 
 const { HELLO, COMMAND, RESET, ANSWER, BROKEN } = SERIAL_KIND;
 const FLIP: ControlHandler = (request) => request.toReversed();
 
-const channels: VirtioSerialChannel[] = [];
+const channels: ControlSocketChannel[] = [];
 const guests: Guest[] = [];
 afterEach(async () => {
   for (const guest of guests.splice(0)) guest.socket.destroy();
@@ -55,14 +56,14 @@ class Guest {
     });
   }
 
-  static async of(channel: VirtioSerialChannel): Promise<Guest> {
+  static async of(channel: ControlSocketChannel): Promise<Guest> {
     const socket = connect(channel.address);
     await new Promise((resolve) => socket.once('connect', resolve));
     return new Guest(socket);
   }
 
   /** One that has greeted, and may send command 1. */
-  static async greeted(channel: VirtioSerialChannel): Promise<Guest> {
+  static async greeted(channel: ControlSocketChannel): Promise<Guest> {
     const guest = await Guest.of(channel);
     guest.socket.write(encodeSerialMessage(HELLO, 0));
     const { number } = await guest.message(RESET);
@@ -120,6 +121,7 @@ describe("the channel's socket", () => {
     const { channel } = await open();
     const first = await Guest.greeted(channel);
     const second = await Guest.of(channel);
+    expect(Buffer.from((await second.message(BROKEN)).bytes).toString()).toBe('there is a driver already');
     await expect(second.message(RESET)).rejects.toThrow('hung up');
     first.command(1, Uint8Array.of(1, 2), 2);
     expect((await first.message(ANSWER)).bytes).toEqual(Buffer.of(2, 1));
@@ -328,7 +330,7 @@ function header(kind: number, number: number, length: number, room: number): Buf
 }
 
 /** A driver, as soon as the channel has noticed that the one before is gone. */
-async function connectAgain(channel: VirtioSerialChannel): Promise<SerialControlDriver> {
+async function connectAgain(channel: ControlSocketChannel): Promise<SerialControlDriver> {
   for (;;) {
     const client = (await channel.connect()) as SerialControlDriver;
     try {

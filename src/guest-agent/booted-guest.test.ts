@@ -6,10 +6,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { InterpreterExecutor } from '../../plugins/executor-interpreter/interpreter-executor.js';
 import { MemoryMapBackend } from '../../plugins/map-backend-memory/memory-map-backend.js';
-import {
-  VirtioSerialTransport,
-  type VirtioSerialChannel,
-} from '../../plugins/transport-virtio-serial/virtio-serial-transport.js';
+import { VirtioSerialTransport } from '../../plugins/transport-virtio-serial/virtio-serial-transport.js';
 import { StructuralVerifier } from '../../plugins/verifier-structural/structural-verifier.js';
 import { BpfRuntime } from '../bpf/runtime/bpf-runtime.js';
 import { RIG_FEATURES, RecordingPlace } from '../conformance/offload/offload-rig.js';
@@ -17,6 +14,7 @@ import type { InstallRequest } from '../core/contract/guest-driver.js';
 import { VirtualClock } from '../core/clock/virtual-clock.js';
 import { messageOf } from '../core/diagnostic.js';
 import { ControlEndpoint } from '../core/offload/control-endpoint.js';
+import type { ControlSocketChannel } from '../core/offload/control-socket-channel.js';
 import { QuotaAccounts } from '../core/offload/quota-accounts.js';
 import { AGENT_PROTOCOL } from '../linux/guest/agent-messages.js';
 import { findInPath } from '../linux/guest/confinement.js';
@@ -82,7 +80,7 @@ describe.skipIf(skipped !== '')(`a real guest${skipped}`, () => {
     return tap;
   };
 
-  const openChannel = async (): Promise<VirtioSerialChannel> => {
+  const openChannel = async (): Promise<ControlSocketChannel> => {
     const channel = await new VirtioSerialTransport().open({ label: 'guest0.eth0', features: RIG_FEATURES });
     closers.push(() => channel.close());
     return channel;

@@ -27,6 +27,7 @@ export * from './iproute2.js';
 export * from './ledger.js';
 export * from './owned-namespace.js';
 export * from './packet-socket.js';
+export * from './peer-credentials.js';
 export * from './prune.js';
 export * from './tap-device.js';
 export * from './ethtool.js';

@@ -32,6 +32,8 @@ export interface Libc {
   ioctl(fd: number, request: number, argument: Uint8Array): number;
   /** socket(2): a file descriptor, close-on-exec, or `-errno`. */
   socket(domain: number, type: number, protocol: number): number;
+  /** getsockopt(2) of an option that fills `value`: 0 or `-errno`. */
+  getsockopt(fd: number, level: number, option: number, value: Uint8Array): number;
   /** bind(2) to a `struct sockaddr_…`: 0 or `-errno`. */
   bind(fd: number, address: Uint8Array): number;
   /** sendto(2): bytes sent, or `-errno`. Without an address: as send(2). */
@@ -150,6 +152,9 @@ function load(): Libc | XdpbedError {
     const ioctl = library.func('int ioctl(int fd, unsigned long request, void *argument)');
     const fcntl = library.func('int fcntl(int fd, int command, long argument)');
     const socket = library.func('int socket(int domain, int type, int protocol)');
+    const getsockopt = library.func(
+      'int getsockopt(int fd, int level, int option, void *value, void *length)',
+    );
     const bind = library.func('int bind(int fd, void *address, uint32_t length)');
     const sendto = library.func(
       'long sendto(int fd, void *bytes, size_t length, int flags, void *address, uint32_t addressLength)',
@@ -183,6 +188,11 @@ function load(): Libc | XdpbedError {
       ioctl: (fd, request, argument) => orErrno(ioctl(fd, request, argument)),
       fcntl: (fd, command, argument) => orErrno(fcntl(fd, command, argument)),
       socket: (domain, type, protocol) => orErrno(socket(domain, type | SOCK_CLOEXEC, protocol)),
+      getsockopt: (fd, level, option, value) => {
+        const length = new Uint8Array(4);
+        new DataView(length.buffer).setUint32(0, value.length, true);
+        return orErrno(getsockopt(fd, level, option, value, length));
+      },
       bind: (fd, address) => orErrno(bind(fd, address, address.length)),
       sendto: (fd, bytes, flags, address) =>
         orErrno(sendto(fd, bytes, bytes.length, flags, address ?? null, address?.length ?? 0)),

@@ -55,8 +55,12 @@ export type ControlHandler = (request: Uint8Array, room: number) => Uint8Array |
 
 /** The device's end. */
 export interface ControlServer {
-  /** Has commands carried out, in the order in which they come, until the returned function is called. */
-  serve(handler: ControlHandler): Promise<Closer>;
+  /**
+   * Has commands carried out, in the order in which they come, until the returned function is called.
+   * @param driverGone called, by a channel that can tell, when a driver that has sent commands is gone or another has
+   *   come in its place, before any command of that is handed over: what it held on the device is nobody's any more
+   */
+  serve(handler: ControlHandler, driverGone?: () => void): Promise<Closer>;
   /**
    * As `serve`, and the handler can look at each command where it lies in the guest's memory. For a device that is meant
    * to be weak (`Device.unguarded`); absent where the guest's memory is not in this process.

@@ -96,8 +96,11 @@ function serve(
   turns: CommandTurns,
 ): Promise<Closer> {
   if (unguarded !== true) {
-    return control.serve((request, room) =>
-      turns.isTimed ? turns.take(node, () => device.handle(request, room)) : device.handle(request, room),
+    return control.serve(
+      (request, room) =>
+        turns.isTimed ? turns.take(node, () => device.handle(request, room)) : device.handle(request, room),
+      // As a device reset: commands that come wait for it.
+      () => void device.reset(),
     );
   }
   if (control.serveUnguarded === undefined) {

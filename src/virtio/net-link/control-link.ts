@@ -37,6 +37,8 @@ export interface ControlLinkOptions {
   readonly features: bigint;
   /** Default {@link CONTROL_QUEUE_SIZE}. */
   readonly queueSize?: number | undefined;
+  /** Default: what the features say. */
+  readonly format?: QueueFormat | undefined;
 }
 
 export interface ControlLinkStatistics extends NotificationCounts {
@@ -94,7 +96,7 @@ export class ControlLink {
   /** @throws XdpbedError `virtio-violation` for a queue size that the format does not take */
   constructor(options: ControlLinkOptions) {
     this.#options = options;
-    this.#format = queueFormat(options.features);
+    this.#format = options.format ?? queueFormat(options.features);
     this.#queueSize = options.queueSize ?? CONTROL_QUEUE_SIZE;
     this.#indirect = hasFeature(options.features, VIRTIO_F_INDIRECT_DESC);
     this.status = new LinkStatus(options.label, (reason) => this.#forgetOutstanding(reason));

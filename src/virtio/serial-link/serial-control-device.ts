@@ -17,6 +17,18 @@ import {
 /** Messages that are looked at before others get their turn of the event loop. */
 const MESSAGES_PER_TURN = 64;
 
+/** How long a driver that is refused may take to go. */
+const REFUSED_LINGER_MS = 1000;
+
+export interface SerialControlDeviceOptions {
+  /**
+   * Milliseconds that a driver has to greet, to finish a message that it has begun, and to take the answers that wait
+   * for it; then it is hung up on, so that another may have its place. Default: any, as for a guest that boots, or is
+   * stopped for a while.
+   */
+  readonly stallMs?: number | undefined;
+}
+
 /**
  * The device's end of a control channel over a byte stream. What arrives there has been written by a hostile guest:
  * a message that breaks a rule takes the channel down, until it is reset, and nothing throws.
@@ -41,8 +53,14 @@ export class SerialControlDevice {
   /** The guest has to take answers first. */
   #clogged = false;
   #turn: NodeJS.Immediate | undefined;
+  /** What there is of the last driver's on the device, once it has sent commands. */
+  #driverGone: (() => void) | undefined;
+  #commanded = false;
+  readonly #stallMs: number | undefined;
+  #stalled: NodeJS.Timeout | undefined;
 
-  constructor(label: string) {
+  constructor(label: string, { stallMs }: SerialControlDeviceOptions = {}) {
+    this.#stallMs = stallMs;
     this.status = new LinkStatus(label, () => {
       // Whatever comes from now on is of no epoch, until the guest says that it has heard of the next one.
       this.#greeted = false;
@@ -62,12 +80,15 @@ export class SerialControlDevice {
 
   /**
    * Takes a stream to work with, until it ends: then what is under way is forgotten, and there can be another.
-   * A second one at the same time, or one for a closed channel, is destroyed.
+   * A second one at the same time, or one for a closed channel, is told so and hung up on: false.
    */
-  attach(stream: Duplex): void {
+  attach(stream: Duplex): boolean {
     if (this.#stream !== undefined || this.status.closed) {
-      stream.on('error', () => {}).destroy();
-      return;
+      SerialControlDevice.refuse(
+        stream,
+        this.status.closed ? 'the channel is closed' : 'there is a driver already',
+      );
+      return false;
     }
     this.#stream = stream;
     this.#input.skip(this.#input.length);
@@ -80,6 +101,7 @@ export class SerialControlDevice {
     stream.on('drain', () => {
       if (this.#stream !== stream) return;
       this.#clogged = false;
+      this.#unwatch();
       this.#process();
     });
     // What went wrong with a stream is told by 'close', which follows.
@@ -88,14 +110,33 @@ export class SerialControlDevice {
     stream.on('end', () => stream.destroy());
     stream.on('close', () => this.#detached(stream));
     this.#process();
+    return true;
   }
 
-  /** Carries out what comes. Stops when the returned function is called. */
-  serve(handler: ControlHandler): () => void {
+  /** Tells a driver, whoever it is, why it is not served, and hangs up. */
+  static refuse(stream: Duplex, reason: string): void {
+    const bytes = Buffer.from(reason).subarray(0, MAX_BROKEN_REASON_BYTES);
+    stream.on('error', () => {});
+    stream.end(encodeSerialMessage(SERIAL_KIND.BROKEN, 0, [bytes]));
+    // What it sends meanwhile is read and goes nowhere: a stream that is destroyed under its hands loses the message.
+    stream.resume();
+    const linger = setTimeout(() => stream.destroy(), REFUSED_LINGER_MS);
+    stream.on('close', () => clearTimeout(linger));
+  }
+
+  /**
+   * Carries out what comes. Stops when the returned function is called.
+   * @param driverGone called when a driver that has sent commands is gone, or another is in its place, before any
+   *   command of that is carried out
+   */
+  serve(handler: ControlHandler, driverGone?: () => void): () => void {
     this.#handler = handler;
+    this.#driverGone = driverGone;
     this.#process();
     return () => {
-      if (this.#handler === handler) this.#handler = undefined;
+      if (this.#handler !== handler) return;
+      this.#handler = undefined;
+      this.#driverGone = undefined;
     };
   }
 
@@ -111,17 +152,31 @@ export class SerialControlDevice {
     if (this.status.closed) return;
     this.status.close();
     clearImmediate(this.#turn);
+    clearTimeout(this.#stalled);
     this.#stream?.destroy();
   }
 
   #detached(stream: Duplex): void {
     if (this.#stream !== stream) return;
     this.#stream = undefined;
+    clearTimeout(this.#stalled);
+    this.#stalled = undefined;
     if (this.status.closed) return;
     // As far as the guest is concerned this is a reset, but a channel that is broken stays so.
     this.status.generation++;
     this.status.forget('the stream ended');
     this.#epoch = (this.#epoch + 1) >>> 0;
+    this.#tellDriverGone();
+  }
+
+  #tellDriverGone(): void {
+    if (!this.#commanded) return;
+    this.#commanded = false;
+    try {
+      this.#driverGone?.();
+    } catch {
+      // It must not throw; whose failure that is, is not told to a guest.
+    }
   }
 
   #beginEpoch(): void {
@@ -143,7 +198,12 @@ export class SerialControlDevice {
   /** Looks at what has come, as far as it may, and reads more of the stream only when there is nothing left to do. */
   #process(): void {
     let messages = 0;
+    const stream = this.#stream;
+    // The answers to what came together go together.
+    stream?.cork();
     while (this.#mayProcess() && this.#next()) {
+      // What it owed, it has given.
+      this.#unwatch();
       if (++messages < MESSAGES_PER_TURN) continue;
       this.#turn ??= setImmediate(() => {
         this.#turn = undefined;
@@ -151,8 +211,25 @@ export class SerialControlDevice {
       });
       break;
     }
+    stream?.uncork();
     if (this.#mayProcess() && this.#turn === undefined) this.#stream?.resume();
     else this.#stream?.pause();
+    this.#watch();
+  }
+
+  /** Has the driver hung up on when it does not do in time what it has to do next, if there is such. */
+  #watch(): void {
+    if (this.#stallMs === undefined || this.#stream === undefined) return;
+    if (this.#serving || this.#handler === undefined) return this.#unwatch();
+    const owes = this.#clogged || !this.#greeted || this.#input.length > 0;
+    if (!owes) return this.#unwatch();
+    this.#stalled ??= setTimeout(() => this.#stream?.destroy(), this.#stallMs);
+  }
+
+  #unwatch(): void {
+    if (this.#stalled === undefined) return;
+    clearTimeout(this.#stalled);
+    this.#stalled = undefined;
   }
 
   #mayProcess(): boolean {
@@ -206,6 +283,7 @@ export class SerialControlDevice {
       // Another driver than the one before, in a guest that was started anew: it must not get the other's answers.
       this.#greeted = false;
       this.#epoch = (this.#epoch + 1) >>> 0;
+      this.#tellDriverGone();
       return true;
     }
     if (kind !== SERIAL_KIND.COMMAND) return this.#violate(`a message of kind ${kind}`);
@@ -234,6 +312,7 @@ export class SerialControlDevice {
     this.statistics.kicks++;
     const { generation } = this.status;
     this.#serving = true;
+    this.#commanded = true;
     const failed = (error: unknown): void => {
       if (generation !== this.status.generation) return;
       this.status.violate(`the device failed: ${messageOf(error)}`);

@@ -11,8 +11,17 @@ import {
   type SerialHeader,
 } from './serial-messages.js';
 
+export interface SerialControlDriverOptions {
+  /** Commands that may be on their way at once; default 1, as on a control queue that Linux drives. */
+  readonly window?: number | undefined;
+  /** Called when the device was reset: what this driver had on it is gone. */
+  readonly onReset?: (() => void) | undefined;
+  /** Called once, when the device has said which epoch it is at. */
+  readonly onGreeted?: (() => void) | undefined;
+}
+
 interface Command {
-  readonly bytes: (number: number) => Uint8Array;
+  readonly parts: readonly Uint8Array[];
   readonly room: number;
   readonly resolve: (response: Uint8Array) => void;
   readonly reject: (error: Error) => void;
@@ -20,31 +29,51 @@ interface Command {
 
 /**
  * The driver's end of a control channel over a byte stream: in a guest over its virtio-serial port, or in this
- * process. One command is under way at a time, as on a control queue that Linux drives.
+ * process.
  */
 export class SerialControlDriver {
   readonly #stream: Duplex;
   readonly #input = new ByteQueue();
   readonly #queued: Command[] = [];
-  #waiting: { readonly number: number; readonly command: Command } | undefined;
+  /** Commands that were sent and are not answered, in their order. */
+  readonly #sent: { readonly number: number; readonly command: Command }[] = [];
   /** What both sides are at: `greeting` until the device has said which epoch it is. */
   #state: 'greeting' | 'ready' | 'broken' | 'closed' = 'greeting';
   #epoch = 0;
   #nextNumber = 1;
   /** Why it is broken or closed. */
   #reason = '';
+  readonly #window: number;
+  readonly #onReset: (() => void) | undefined;
+  readonly #onGreeted: (() => void) | undefined;
+  /** What is written goes out when whoever is at work has written all that it has to. */
+  #corked = false;
 
   constructor(
     /** Used in messages: `guest0.eth0`. */
     readonly label: string,
     stream: Duplex,
+    { window = 1, onReset, onGreeted }: SerialControlDriverOptions = {},
   ) {
     this.#stream = stream;
+    this.#window = window;
+    this.#onReset = onReset;
+    this.#onGreeted = onGreeted;
     stream.on('data', (bytes: Uint8Array) => this.#received(bytes));
     stream.on('error', (error) => this.#end(`the channel failed: ${error.message}`));
     stream.on('end', () => this.#end('the device is gone'));
     stream.on('close', () => this.#end('the device is gone'));
     this.#greet();
+  }
+
+  /** The device has said which epoch it is at: before that, it has seen no command of this driver's. */
+  get greeted(): boolean {
+    return this.#epoch !== 0;
+  }
+
+  /** There is no channel any more, and with this driver there will be none. */
+  get closed(): boolean {
+    return this.#state === 'closed';
   }
 
   /**
@@ -59,9 +88,7 @@ export class SerialControlDriver {
         const size = `a command of ${length} bytes with room for ${room}`;
         return reject(this.#error(`${size} is more than the ${MAX_SERIAL_BYTES} that the channel carries`));
       }
-      const bytes = (number: number): Uint8Array =>
-        encodeSerialMessage(SERIAL_KIND.COMMAND, number, parts, room);
-      this.#queued.push({ bytes, room, resolve, reject });
+      this.#queued.push({ parts, room, resolve, reject });
       // The device may have been reset since; it tells nobody who does not ask.
       if (this.#state === 'broken') this.#greet();
       else this.#sendNext();
@@ -79,13 +106,25 @@ export class SerialControlDriver {
   }
 
   #sendNext(): void {
-    if (this.#state !== 'ready' || this.#waiting !== undefined) return;
-    const command = this.#queued.shift();
-    if (command === undefined) return;
-    const number = this.#nextNumber;
-    this.#nextNumber = (number + 1) >>> 0;
-    this.#waiting = { number, command };
-    this.#stream.write(command.bytes(number));
+    while (this.#state === 'ready' && this.#sent.length < this.#window) {
+      const command = this.#queued.shift();
+      if (command === undefined) return;
+      const number = this.#nextNumber;
+      this.#nextNumber = (number + 1) >>> 0;
+      this.#sent.push({ number, command });
+      if (this.#window > 1) this.#cork();
+      this.#stream.write(encodeSerialMessage(SERIAL_KIND.COMMAND, number, command.parts, command.room));
+    }
+  }
+
+  #cork(): void {
+    if (this.#corked) return;
+    this.#corked = true;
+    this.#stream.cork();
+    process.nextTick(() => {
+      this.#corked = false;
+      this.#stream.uncork();
+    });
   }
 
   #received(bytes: Uint8Array): void {
@@ -113,7 +152,7 @@ export class SerialControlDriver {
       case SERIAL_KIND.BROKEN:
         return MAX_BROKEN_REASON_BYTES;
       case SERIAL_KIND.ANSWER:
-        return number === this.#waiting?.number ? this.#waiting.command.room : -1;
+        return number === this.#sent[0]?.number ? this.#sent[0].command.room : -1;
       default:
         return -1;
     }
@@ -121,10 +160,12 @@ export class SerialControlDriver {
 
   #handle({ kind, number }: SerialHeader, bytes: Uint8Array): void {
     if (kind === SERIAL_KIND.ANSWER) {
-      const { command } = this.#waiting!;
-      this.#waiting = undefined;
-      command.resolve(bytes);
+      this.#sent.shift()!.command.resolve(bytes);
       this.#sendNext();
+      return;
+    }
+    if (kind === SERIAL_KIND.BROKEN && number === 0) {
+      this.#end(`the device does not serve this driver: ${Buffer.from(bytes).toString()}`);
       return;
     }
     if (kind === SERIAL_KIND.BROKEN) {
@@ -136,11 +177,13 @@ export class SerialControlDriver {
     // It was on its way when this side said HELLO to it.
     if (this.#state === 'ready' && number === this.#epoch) return;
     // While greeting, nothing that waits here has been seen by the device.
+    const told = !this.greeted ? this.#onGreeted : number === this.#epoch ? undefined : this.#onReset;
     if (this.#state === 'ready') this.#rejectAll('the link was reset');
     this.#epoch = number;
     this.#nextNumber = 1;
     this.#greet();
     this.#state = 'ready';
+    told?.();
     this.#sendNext();
   }
 
@@ -153,9 +196,8 @@ export class SerialControlDriver {
   }
 
   #rejectAll(reason: string): void {
-    const waiting = this.#waiting === undefined ? [] : [this.#waiting.command];
-    this.#waiting = undefined;
-    for (const { reject } of [...waiting, ...this.#queued.splice(0)]) reject(this.#error(reason));
+    const sent = this.#sent.splice(0).map(({ command }) => command);
+    for (const { reject } of [...sent, ...this.#queued.splice(0)]) reject(this.#error(reason));
   }
 
   #error(reason: string): XdpbedError {

@@ -10,7 +10,7 @@
  * | 2 COMMAND | driver | 1 for the first of an epoch, then one more for each | device-readable bytes | device-writable bytes |
  * | 3 RESET | device | the epoch that begins | – | 0 |
  * | 4 ANSWER | device | that of its command | what the device wrote | 0 |
- * | 5 BROKEN | device | the epoch that is down | why, UTF-8, at most 256 bytes | 0 |
+ * | 5 BROKEN | device | the epoch that is down; 0: this driver is not served | why, UTF-8, at most 256 bytes | 0 |
  *
  * An epoch begins with RESET, and with a HELLO that names it; what lies between belongs to an older one and is
  * skipped, so that after a reset both sides agree where they are whatever was on its way, nonsense included. A driver
