@@ -1,5 +1,7 @@
 import type {
   Device,
+  DeviceMove,
+  MoveRefusal,
   DeviceInspection,
   NicDevice,
   NicDeviceOptions,
@@ -39,6 +41,12 @@ class GuardedNicDevice implements NicDevice {
 
   get work(): ProgramWork | undefined {
     return this.#endpoint.work;
+  }
+
+  prepareMove(
+    to: Pick<NicDeviceOptions, 'party' | 'policies' | 'accounts'>,
+  ): Promise<DeviceMove | MoveRefusal> {
+    return this.#endpoint.prepareMove(to);
   }
 
   reset(): Promise<void> {

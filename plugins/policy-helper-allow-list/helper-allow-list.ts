@@ -139,6 +139,8 @@ export class HelperAllowList implements Policy {
       case 'map-read-records':
       case 'object-pin':
       case 'object-open':
+      case 'migrate-out':
+      case 'migrate-in':
       case 'btf-load':
         return { ruling: 'allow', reason: 'calls no helper' };
     }

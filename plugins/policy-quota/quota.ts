@@ -181,6 +181,8 @@ export class Quota implements Policy {
       case 'map-read-records':
       case 'object-pin':
       case 'object-open':
+      case 'migrate-out':
+      case 'migrate-in':
       case 'program-attach':
         return { ruling: 'allow', reason: 'takes nothing more of the host' };
     }

@@ -82,10 +82,42 @@ export interface NicDevice {
   idle(): Promise<void>;
   /** The guest broke a rule of the transport. */
   transportBroken(reason: string): void;
+  /**
+   * Gets all that the guest has on this host ready on another, while it goes on here; commands wait until the move is over.
+   * Absent in a device whose guests cannot be moved.
+   */
+  prepareMove?(
+    to: Pick<NicDeviceOptions, 'party' | 'policies' | 'accounts'>,
+  ): Promise<DeviceMove | MoveRefusal>;
   /** What the guest's programs have done, where that is counted (`Party.countWork`); absent in a device that does not tell. */
   readonly work?: ProgramWork | undefined;
   /** What the host finds when it looks, and not what the device told a guest. */
   inspect(): DeviceInspection;
+}
+
+/** Why a guest stays where it is; nothing of it is on the other host. */
+export interface MoveRefusal {
+  readonly ok: false;
+  readonly reason: string;
+}
+
+/** A guest that is ready to go. Either `abort`, or `commit` and then `finish` is called, once. */
+export interface DeviceMove {
+  /** The switch, in one stretch: no frame comes between. */
+  commit(): void;
+  /** What came of it; after a refusal the guest is where it was, and runs. */
+  finish(): Promise<MoveReport | MoveRefusal>;
+  abort(): Promise<void>;
+}
+
+/** What was moved. */
+export interface MoveReport {
+  readonly maps: number;
+  readonly programs: number;
+  /** Of keys and values, copied while the guest's programs ran on the host that it leaves. */
+  readonly bytesBefore: number;
+  /** Of what had changed since, copied while no frame met a program. */
+  readonly bytesAtSwitch: number;
 }
 
 /** What the host finds of one nic's device. */

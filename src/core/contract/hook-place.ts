@@ -6,6 +6,11 @@ import type { VerdictCounts } from './result.js';
  * hook of the running kernel. It holds one program at most.
  */
 export interface HookPlace {
+  /**
+   * No program runs while the caller does not wait, and `Attachment.replace` has taken effect when it returns, before it
+   * settles: what is done before it in the same stretch, no frame comes between. Default: programs run beside the caller.
+   */
+  readonly replacesAtOnce?: boolean | undefined;
   /** Puts a program where none is. Throws when it cannot be put there, and then nothing is. */
   attach(program: LoadedProgram): Promise<Attachment>;
 }

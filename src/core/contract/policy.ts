@@ -158,6 +158,12 @@ export type PolicyRequest = {
       readonly object: 'map' | 'program' | 'link' | 'btf';
       readonly name: string;
     }
+  /** The guest is about to go to another host, or to come from one: what it holds there, and whether a program runs for it. */
+  | {
+      readonly operation: 'migrate-out' | 'migrate-in';
+      readonly usageOfMove: HostUsage;
+      readonly attached: boolean;
+    }
   /** One more handle for an object of the guest's own. */
   | { readonly operation: 'object-open'; readonly object: 'map' | 'program' | 'link' | 'btf' }
   /** Before verification: what can be read off the insns. */

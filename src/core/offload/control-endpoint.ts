@@ -14,7 +14,7 @@ import {
   VIRTIO_NET_OK,
 } from '../../virtio/index.js';
 import { messageOf } from '../diagnostic.js';
-import type { DeviceEvents } from '../contract/device.js';
+import type { DeviceEvents, MoveReport } from '../contract/device.js';
 import type { LoadedProgram, ProgramWork } from '../contract/executor.js';
 import type { HostUsage } from '../contract/policy.js';
 import type { AuditRecord, RulingRecord } from '../contract/result.js';
@@ -31,6 +31,7 @@ import { admitByChain, grantsOf, isAdmitting, type AdmittingPolicy } from './pol
 import { ALL_COMMANDS, commandName } from './protocol/bpf-offload/wire.js';
 import { bitSet, PROGRAM_FEATURE, type DeviceCapabilities } from './protocol/capabilities.js';
 import { type BpfRequest, type ControlProtocol, type RequestLimits } from './protocol/control-protocol.js';
+import { PreparedMove } from './migration/move.js';
 import { HOOK_POINT } from './protocol/object-info.js';
 import { protocolOf } from './protocol/protocol-of.js';
 import { internal, malformed, STALE, unsupported, type Outcome, type Refusal } from './refusal.js';
@@ -57,6 +58,16 @@ export interface ControlEndpointOptions extends Omit<
   readonly limits?: Partial<EndpointLimits> | undefined;
 }
 
+/** The host that a guest goes to. */
+export type MoveTarget = Pick<ControlEndpointOptions, 'party' | 'policies' | 'accounts'>;
+
+/** A guest that is ready to go: see {@link PreparedMove}. */
+export interface EndpointMove {
+  commit(): void;
+  finish(): Promise<MoveReport | Refusal>;
+  abort(): Promise<void>;
+}
+
 /** What a device did, for results. */
 export interface DeviceStatistics {
   /** Control commands by name; one that could not be decoded counts under its class and command. */
@@ -80,13 +91,13 @@ export interface DeviceStatistics {
  * The defects of RFC 2019's handler and what stands against them: control-endpoint.attack.test.ts.
  */
 export class ControlEndpoint {
-  readonly #options: ControlEndpointOptions;
+  #options: ControlEndpointOptions;
   readonly #protocol: ControlProtocol;
   readonly #limits: RequestLimits;
   readonly #maxPending: number;
-  readonly #bpf: GuestBpf;
+  #bpf: GuestBpf;
   /** Policies that rule on commands before they are looked at. */
-  readonly #admitting: readonly AdmittingPolicy[];
+  #admitting: readonly AdmittingPolicy[];
   readonly #commands = new Map<string, number>();
   readonly #acks = { ok: 0, err: 0 };
   readonly #refusals: Record<Refusal['kind'], number> = {
@@ -113,14 +124,7 @@ export class ControlEndpoint {
     this.#limits = { ...this.#protocol.limits, ...options.limits };
     this.#maxPending = options.limits?.maxPendingCommands ?? DEFAULT_MAX_PENDING_COMMANDS;
     this.#admitting = options.policies.filter(isAdmitting);
-    this.#bpf = new GuestBpf({
-      ...options,
-      limits: { mapTypes: mapTypesOf(this.#protocol), ...options.limits },
-      capabilities: () => this.capabilities,
-      answered: () => ({ commands: this.#acks.ok + this.#acks.err, errors: this.#acks.err }),
-      onRuling: this.#onRuling,
-      onFailure: (name, error) => this.#audit({ name }, 'error-ack', `internal: ${messageOf(error)}`),
-    });
+    this.#bpf = this.#openBpf(options);
   }
 
   /** The program that runs in front of the guest, if any. */
@@ -130,7 +134,10 @@ export class ControlEndpoint {
 
   /** What it is able to do, as config space says it. */
   get capabilities(): DeviceCapabilities {
-    const { party, limits, policies, guest } = this.#options;
+    return this.#capabilitiesOf(this.#options);
+  }
+
+  #capabilitiesOf({ party, limits, policies, guest }: ControlEndpointOptions): DeviceCapabilities {
     const grants = grantsOf(policies, guest);
     const mapTypes = limits?.mapTypes ?? mapTypesOf(this.#protocol);
     return {
@@ -225,6 +232,58 @@ export class ControlEndpoint {
   /** Settles once no command is under way: what an abandoned command had taken has then been given back. */
   async idle(): Promise<void> {
     while (this.#underWay.size > 0) await Promise.allSettled(this.#underWay);
+  }
+
+  /**
+   * Gets everything that the guest has here ready on another host, whose party, policies and accounts are given; commands wait
+   * from now on, while the guest's programs go on. A refusal leaves all as it is.
+   */
+  async prepareMove(to: MoveTarget): Promise<EndpointMove | Refusal> {
+    const options = { ...this.#options, ...to };
+    const context = { id: ++this.#lastId, epoch: this.#epoch.signal };
+    const before = this.#tail;
+    const wait: { over?: () => void } = {};
+    // Commands that come are behind it, as behind any that takes its time.
+    this.#waitFor(new Promise<void>((resolve) => (wait.over = resolve)));
+    await before;
+    const bpf = this.#openBpf(options);
+    const move = await PreparedMove.prepare(
+      { bpf: this.#bpf, capabilities: this.capabilities },
+      { bpf, capabilities: this.#capabilitiesOf(options) },
+      context,
+    );
+    if ('ok' in move) {
+      wait.over!();
+      return move;
+    }
+    return {
+      commit: () => move.commit(),
+      finish: async () => {
+        const report = await move.finish();
+        if (!('ok' in report)) {
+          this.#bpf = bpf;
+          this.#options = options;
+          this.#admitting = options.policies.filter(isAdmitting);
+        }
+        wait.over!();
+        return report;
+      },
+      abort: async () => {
+        await move.abort();
+        wait.over!();
+      },
+    };
+  }
+
+  #openBpf(options: ControlEndpointOptions): GuestBpf {
+    return new GuestBpf({
+      ...options,
+      limits: { mapTypes: mapTypesOf(this.#protocol), ...options.limits },
+      capabilities: () => this.#capabilitiesOf(options),
+      answered: () => ({ commands: this.#acks.ok + this.#acks.err, errors: this.#acks.err }),
+      onRuling: this.#onRuling,
+      onFailure: (name, error) => this.#audit({ name }, 'error-ack', `internal: ${messageOf(error)}`),
+    });
   }
 
   /** The guest broke a rule of the transport. */

@@ -11,6 +11,10 @@ export class CountedPlace implements HookPlace {
 
   constructor(readonly place: HookPlace) {}
 
+  get replacesAtOnce(): boolean {
+    return this.place.replacesAtOnce === true;
+  }
+
   async attach(program: LoadedProgram): Promise<Attachment> {
     const attachment = await this.place.attach(program);
     this.#used = true;

@@ -1,4 +1,5 @@
 import type { MapAttributes } from '../../bpf/map-spec.js';
+import type { Program } from '../../bpf/program.js';
 import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
 import type { LoadedProgram } from '../contract/executor.js';
 import type { ProgramSummary } from '../contract/policy.js';
@@ -44,8 +45,13 @@ export interface ProgramObject extends Identity {
   /** Picoseconds on the run's clock. */
   readonly loadTime: number;
   readonly verifiedInsns: number;
+  /** In the order of the numbers that the insns of `code` have for them, from 1. */
   readonly maps: readonly MapObject[];
   readonly btf: BtfObject | undefined;
+  /** As it was verified. */
+  readonly code: Program;
+  /** The records by which `btf` describes it, as the guest sent them. */
+  readonly debug: { readonly functions: Uint8Array; readonly lines: Uint8Array } | undefined;
   readonly frags: boolean;
 }
 

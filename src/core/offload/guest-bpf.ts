@@ -1,16 +1,17 @@
 import { EBUSY, EEXIST, ENOENT, ENOLINK, ENOSPC, EPERM } from '../../bpf/errno.js';
 import { Btf } from '../../bpf/btf/btf.js';
+import type { MapRecord } from '../../bpf/runtime/bpf-map.js';
 import { messageOf, XdpbedError } from '../diagnostic.js';
 import type { LoadedProgram, ProgramWork } from '../contract/executor.js';
 import type { HostUsage } from '../contract/policy.js';
 import { addVerdicts, emptyVerdictCounts, type VerdictCounts } from '../contract/result.js';
-import { BpfScope, type CommandContext } from './bpf-scope.js';
+import { BpfScope, type CommandContext, type RequestDetails } from './bpf-scope.js';
 import { CountedPlace } from './counted-place.js';
-import type { BtfObject, DeviceObject, LinkObject } from './device-object.js';
+import type { BtfObject, DeviceObject, LinkObject, MapObject } from './device-object.js';
 import { DEFAULT_GUEST_BPF_LIMITS, type GuestBpfOptions } from './guest-bpf-options.js';
 import { GuestMaps } from './guest-maps.js';
 import { loadGuestProgram } from './guest-programs.js';
-import { ObjectTable } from './object-table.js';
+import { ObjectTable, type Named } from './object-table.js';
 import { ProgramPlace } from './program-place.js';
 import type {
   BpfRequest,
@@ -49,7 +50,7 @@ export class GuestBpf {
   readonly #scope: BpfScope;
   readonly #objects: ObjectTable;
   readonly #maps: GuestMaps;
-  readonly #counted: CountedPlace;
+  #counted: CountedPlace;
   readonly #place: ProgramPlace;
 
   constructor(options: GuestBpfOptions) {
@@ -174,6 +175,71 @@ export class GuestBpf {
     if (refusal !== undefined) this.#options.onFailure('reset', new Error(refusal.reason));
   }
 
+  // What a move to another host needs, see migration/move.ts.
+
+  /** A link by which nothing is attached yet; what is, is detached with its last name. */
+  addLink(hook: number): Named<LinkObject> | Refusal {
+    const added = this.#objects.add<LinkObject>('link', {
+      charge: this.#options.accounts.charge(this.#options.guest, {}),
+      make: (id) => ({ kind: 'link', id, name: '', hook }),
+      unnamed: (link) => {
+        void this.#place.take(link).then((refusal) => {
+          if (refusal !== undefined) this.#options.onFailure('close', new Error(refusal.reason));
+        });
+      },
+    });
+    return added ?? this.#scope.tableFull();
+  }
+
+  get pins(): readonly (readonly [name: string, object: DeviceObject])[] {
+    return this.#objects.pins;
+  }
+
+  /** What a handle names. */
+  object(handle: number): DeviceObject | undefined {
+    return this.#objects.get(handle);
+  }
+
+  /** See {@link HookPlace.replacesAtOnce}. */
+  get replacesAtOnce(): boolean {
+    return this.#place.replacesAtOnce;
+  }
+
+  rule(id: number, request: RequestDetails): Refusal | undefined {
+    return this.#scope.rule(id, request);
+  }
+
+  takeRecords(object: MapObject): MapRecord[] {
+    return this.#maps.takeRecords(object);
+  }
+
+  keepRecords(object: MapObject, records: MapRecord[]): void {
+    this.#maps.keepRecords(object, records);
+  }
+
+  /** Has the counterpart of what is attached run in its place: at once, where the place is able to. */
+  async switchTo(counterparts: ReadonlyMap<DeviceObject, DeviceObject>): Promise<void> {
+    const { program } = this.#place;
+    if (program === undefined) return;
+    const counterpart = counterparts.get(program);
+    if (counterpart?.kind === 'program') await this.#place.switchTo(counterpart.program);
+  }
+
+  /** Stands for another from now on, with its handles, ids and counters; that one holds nothing any more. */
+  takeOver(from: GuestBpf, counterparts: ReadonlyMap<DeviceObject, DeviceObject>): void {
+    const { program, link } = from.#place;
+    const counterpart = program === undefined ? undefined : counterparts.get(program);
+    const linkHere = link === undefined ? undefined : counterparts.get(link);
+    this.#place.takeOver(
+      from.#place,
+      counterpart?.kind === 'program' ? this.#objects.holdObject(counterpart) : undefined,
+      linkHere?.kind === 'link' ? linkHere : undefined,
+    );
+    this.#counted = from.#counted;
+    this.#objects.takeNames(from.#objects, counterparts);
+    from.#objects.freeAll();
+  }
+
   /** Loads, attaches in place of what is attached, then lets that go. */
   async #setOffload(request: SetOffload, context: CommandContext): Promise<Outcome> {
     const loaded = await loadGuestProgram(this.#scope, { ...request, name: '', frags: false }, context);
@@ -194,20 +260,10 @@ export class GuestBpf {
     if (hook !== HOOK_POINT.RX) return malformed(`there is no hook point ${hook}`);
     const program = this.#objects.hold('program', handle);
     if (program === undefined) return unknownHandle(handle, 'program');
-    const accounts = this.#options.accounts;
-    const charge = accounts.charge(this.#options.guest, {});
-    const added = this.#objects.add<LinkObject>('link', {
-      charge,
-      make: (id) => ({ kind: 'link', id, name: '', hook }),
-      unnamed: (link) => {
-        void this.#place.take(link).then((refusal) => {
-          if (refusal !== undefined) this.#options.onFailure('close', new Error(refusal.reason));
-        });
-      },
-    });
-    if (added === undefined) {
+    const added = this.addLink(hook);
+    if ('ok' in added) {
       program.release();
-      return this.#scope.tableFull();
+      return added;
     }
     const expected = (now: unknown): Refusal | undefined =>
       now === undefined

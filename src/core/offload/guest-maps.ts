@@ -293,6 +293,18 @@ export class GuestMaps {
     return this.#scope.options.capabilities?.().maxValueBytes ?? Infinity;
   }
 
+  /** What programs have written into a map for records and nobody has read; it is not there any more. */
+  takeRecords(object: MapObject): MapRecord[] {
+    const records = [...(this.#kept.get(object) ?? []), ...(object.map.drainRecords?.() ?? [])];
+    this.#kept.delete(object);
+    return records;
+  }
+
+  /** Records to be read before those that programs write. */
+  keepRecords(object: MapObject, records: MapRecord[]): void {
+    this.#kept.set(object, records);
+  }
+
   #innerOf(request: CreateMap, uses: ObjectReference[]): MapObject | Refusal | undefined {
     const wants =
       request.mapType === T.BPF_MAP_TYPE_ARRAY_OF_MAPS || request.mapType === T.BPF_MAP_TYPE_HASH_OF_MAPS;
@@ -487,7 +499,7 @@ export function mixesFrags({ frags, attributes }: MapObject, ofProgram: boolean)
 }
 
 /** Whether the elements are other objects of the guest's. */
-function holdsObjects({ attributes: { type } }: MapObject): boolean {
+export function holdsObjects({ attributes: { type } }: MapObject): boolean {
   return (
     type === T.BPF_MAP_TYPE_PROG_ARRAY ||
     type === T.BPF_MAP_TYPE_ARRAY_OF_MAPS ||

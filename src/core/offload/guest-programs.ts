@@ -142,6 +142,11 @@ export async function loadGuestProgram(
         verifiedInsns: statistics.processedInsns,
         maps: [...maps.values()],
         btf,
+        code: program,
+        debug:
+          bytes.debug === undefined
+            ? undefined
+            : { functions: bytes.debug.functions, lines: bytes.debug.lines },
         frags: bytes.frags,
       }),
       close: ({ program: gone }) => gone.close(),

@@ -245,6 +245,34 @@ export class ObjectTable {
     }
   }
 
+  /** Names by which objects are pinned. */
+  get pins(): readonly (readonly [name: string, object: DeviceObject])[] {
+    return [...this.#pins].map(([name, { object }]) => [name, object]);
+  }
+
+  /**
+   * Gives objects the handles and ids that their counterparts have in another table, in place of those that they have here, so
+   * that who knew them there knows them here. That table's handles name nothing any more.
+   */
+  takeNames(from: ObjectTable, counterparts: ReadonlyMap<DeviceObject, DeviceObject>): void {
+    const before = this.#slots.flatMap((entry) => (entry === undefined ? [] : [entry]));
+    this.#slots.length = 0;
+    this.#free.length = 0;
+    this.#handles.splice(0, this.#handles.length, ...from.#handles);
+    this.#generations.splice(0, this.#generations.length, ...from.#generations);
+    for (const [index, known] of from.#slots.entries()) {
+      const entry = known === undefined ? undefined : this.#live.get(counterparts.get(known.object)!);
+      this.#slots[index] = entry;
+      if (entry === undefined) continue;
+      entry.references++;
+      entry.names++;
+    }
+    this.#free.push(...from.#free);
+    for (const [known, object] of counterparts) (object as { id: number }).id = known.id;
+    Object.assign(this.#lastId, from.#lastId);
+    for (const entry of before) this.#unname(entry);
+  }
+
   get #hasSlot(): boolean {
     return this.#free.length > 0 || this.#slots.length < this.#capacity;
   }

@@ -23,6 +23,7 @@ interface Attached {
 
 /** A place in this process where an XDP program can be attached; whoever has the frames runs it. */
 export class ProgramHook implements HookPlace {
+  readonly replacesAtOnce = true;
   #attached: Attached | undefined;
 
   constructor(

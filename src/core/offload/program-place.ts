@@ -21,7 +21,40 @@ export class ProgramPlace {
     | undefined;
   #underWay: Promise<unknown> | undefined;
 
-  constructor(readonly place: HookPlace) {}
+  #place: HookPlace;
+
+  constructor(place: HookPlace) {
+    this.#place = place;
+  }
+
+  /** See {@link HookPlace.replacesAtOnce}. */
+  get replacesAtOnce(): boolean {
+    return this.#place.replacesAtOnce === true;
+  }
+
+  /** Where a program is attached, whose program takes its place: the other keeps what it holds until `takeOver`. */
+  async switchTo(program: LoadedProgram): Promise<void> {
+    await this.#attached?.attachment.replace(program);
+  }
+
+  /** What was attached by another is attached by this one from now on; `program` runs there already. */
+  takeOver(
+    from: ProgramPlace,
+    program: ObjectReference<ProgramObject> | undefined,
+    link: LinkObject | undefined,
+  ): void {
+    this.#place = from.#place;
+    const attached = from.#attached;
+    from.#attached = undefined;
+    if (attached === undefined || program === undefined) return;
+    this.#attached = { program, attachment: attached.attachment, link };
+    attached.program.release();
+  }
+
+  /** The link that holds what is attached. */
+  get link(): LinkObject | undefined {
+    return this.#attached?.link;
+  }
 
   /** Settles, and never rejects, when what is being done to the place is done, resets included; undefined: nothing is. */
   get underWay(): Promise<unknown> | undefined {
@@ -74,7 +107,7 @@ export class ProgramPlace {
       let attachment: Attachment;
       try {
         if (previous === undefined) {
-          attachment = await this.place.attach(program.object.program);
+          attachment = await this.#place.attach(program.object.program);
         } else {
           attachment = previous.attachment;
           await attachment.replace(program.object.program);

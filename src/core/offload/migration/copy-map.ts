@@ -1,0 +1,90 @@
+import { BPF_MAP_TYPE } from '../../../bpf/map-spec.js';
+import type { BpfMap } from '../../../bpf/runtime/bpf-map.js';
+
+const T = BPF_MAP_TYPE;
+const NO_KEY = new Uint8Array();
+
+/** What was written to make one map like another. */
+export interface CopiedContent {
+  readonly elements: number;
+  /** Of keys and values. */
+  readonly bytes: number;
+}
+
+/**
+ * Makes the content of one map that of another, in one go, so that nothing comes between. Elements that are there already
+ * are left alone, so that what was copied before costs a comparison. What a map keeps beside its elements does not come
+ * along: in which order an LRU map would give them up.
+ *
+ * Returns a negative errno when an element cannot be written. Maps of maps and of programs, and those for records, are not
+ * copied here.
+ */
+export function copyMapContent(from: BpfMap, to: BpfMap): CopiedContent | number {
+  const { type } = from.attributes;
+  if (type === T.BPF_MAP_TYPE_QUEUE || type === T.BPF_MAP_TYPE_STACK) return copyQueue(from, to);
+  const isArray = type === T.BPF_MAP_TYPE_ARRAY || type === T.BPF_MAP_TYPE_PERCPU_ARRAY;
+  if (!isArray) {
+    const status = dropOthers(from, to);
+    if (status !== 0) return status;
+  }
+  let elements = 0;
+  let bytes = 0;
+  for (const key of keysOf(from)) {
+    const value = from.lookup(key);
+    // It went meanwhile: programs of a kernel run beside this.
+    if (typeof value === 'number') continue;
+    const there = to.lookup(key);
+    if (there instanceof Uint8Array && equal(there, value)) continue;
+    const status = to.update(key, value, 0n);
+    if (status !== 0) return status;
+    elements++;
+    bytes += key.length + value.length;
+  }
+  return { elements, bytes };
+}
+
+/** Elements of the copy whose keys the original does not have any more. */
+function dropOthers(from: BpfMap, to: BpfMap): number {
+  for (const key of [...keysOf(to)]) {
+    if (from.lookup(key) instanceof Uint8Array) continue;
+    const status = to.delete(key);
+    if (status !== 0) return status;
+  }
+  return 0;
+}
+
+/** There are no keys to go by: all are taken out, and put into both. */
+function copyQueue(from: BpfMap, to: BpfMap): CopiedContent | number {
+  while (to.lookupAndDelete(NO_KEY) instanceof Uint8Array);
+  const values: Uint8Array[] = [];
+  for (
+    let value = from.lookupAndDelete(NO_KEY);
+    value instanceof Uint8Array;
+    value = from.lookupAndDelete(NO_KEY)
+  ) {
+    values.push(value);
+  }
+  // A stack gives back last what was pushed first.
+  if (from.attributes.type === T.BPF_MAP_TYPE_STACK) values.reverse();
+  let bytes = 0;
+  let failed = 0;
+  for (const value of values) {
+    from.update(NO_KEY, value, 0n);
+    const status = to.update(NO_KEY, value, 0n);
+    if (status !== 0) failed = status;
+    bytes += value.length;
+  }
+  return failed === 0 ? { elements: values.length, bytes } : failed;
+}
+
+function* keysOf(map: BpfMap): Generator<Uint8Array> {
+  let key = map.nextKey(null);
+  for (let step = 0; typeof key !== 'number' && step < map.attributes.maxEntries; step++) {
+    yield key;
+    key = map.nextKey(key);
+  }
+}
+
+function equal(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, index) => byte === b[index]);
+}

@@ -1,0 +1,344 @@
+import { describe, expect, it } from 'vitest';
+import { InterpreterExecutor } from '../../../../plugins/executor-interpreter/interpreter-executor.js';
+import { MemoryMapBackend } from '../../../../plugins/map-backend-memory/memory-map-backend.js';
+import { HelperAllowList } from '../../../../plugins/policy-helper-allow-list/helper-allow-list.js';
+import { StructuralVerifier } from '../../../../plugins/verifier-structural/structural-verifier.js';
+import { programFromText } from '../../../bpf/assembly-object.js';
+import { BPF_MAP_TYPE } from '../../../bpf/map-spec.js';
+import { BpfRuntime } from '../../../bpf/runtime/bpf-runtime.js';
+import {
+  mapSpec,
+  OffloadRig,
+  u32Key,
+  type OffloadRigOptions,
+} from '../../../conformance/offload/offload-rig.js';
+import type { Party } from '../../contract/party.js';
+import type { Policy } from '../../contract/policy.js';
+import { ProgramHook } from '../program-hook.js';
+import { BPF_OFFLOAD } from '../protocol/bpf-offload/bpf-offload.js';
+import type { BpfRequest } from '../protocol/control-protocol.js';
+import { NO_USAGE, QuotaAccounts } from '../quota-accounts.js';
+import { readGuestMap } from '../guest-map.js';
+import { RFC_2019 } from '../protocol/rfc-2019/rfc-2019.js';
+
+interface TestParty extends Party {
+  readonly runtime: BpfRuntime;
+}
+
+function party(name: string): TestParty {
+  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
+  return {
+    name,
+    runtime,
+    cpus: 1,
+    mapBackend: new MemoryMapBackend(runtime),
+    executor: new InterpreterExecutor(runtime),
+    verifier: new StructuralVerifier(),
+  };
+}
+
+const T = BPF_MAP_TYPE;
+const COUNTERS = mapSpec('counters', { maxEntries: 4 });
+const FLOWS = mapSpec('flows', { type: T.BPF_MAP_TYPE_HASH, maxEntries: 16 }, [
+  { key: u32Key(7), value: Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0) },
+]);
+const STAGES = {
+  ...mapSpec('stages', { type: T.BPF_MAP_TYPE_PROG_ARRAY, valueSize: 4, maxEntries: 2 }),
+  initial: [{ key: u32Key(0), programName: 'last' }],
+};
+/** Counts in an array and jumps to a program that counts in a hash. */
+const FIRST = programFromText(
+  'first',
+  `
+    r6 = r1
+    r1 = 1
+    *(u32 *)(r10 -4) = r1
+    r2 = r10
+    r2 += -4
+    r1 = map[counters]
+    call bpf_map_lookup_elem
+    if r0 == 0 goto out
+    r1 = *(u64 *)(r0 +0)
+    r1 += 1
+    *(u64 *)(r0 +0) = r1
+  out:
+    r1 = r6
+    r2 = map[stages]
+    r3 = 0
+    call bpf_tail_call
+    r0 = 2
+    exit`,
+  [COUNTERS, STAGES],
+);
+const LAST = programFromText(
+  'last',
+  `
+    r1 = 7
+    *(u32 *)(r10 -4) = r1
+    r2 = r10
+    r2 += -4
+    r1 = map[flows]
+    call bpf_map_lookup_elem
+    if r0 == 0 goto out
+    r1 = *(u64 *)(r0 +0)
+    r1 += 1
+    *(u64 *)(r0 +0) = r1
+  out:
+    r0 = 1
+    exit`,
+  [FLOWS],
+);
+const OBJECT = { maps: [COUNTERS, STAGES, FLOWS], programs: [FIRST, LAST] };
+
+/** A place that programs can be switched in at once, and a rig around it. */
+function setUp(options: Partial<OffloadRigOptions> = {}) {
+  const here = party('here');
+  const place = new ProgramHook('guest0.eth0', 1);
+  const rig = new OffloadRig({
+    host: here,
+    guest: party('guest'),
+    protocol: BPF_OFFLOAD,
+    ...options,
+    device: { place, ...options.device },
+  });
+  const send = (): string => place.runOn(new Uint8Array(60), 0).action;
+  const ask = async (request: BpfRequest) => rig.send(request);
+  return { here, place, rig, send, ask };
+}
+
+const there = (policies: readonly Policy[] = []) => {
+  const to = { party: party('there'), policies, accounts: new QuotaAccounts() };
+  return to;
+};
+
+async function moved(rig: OffloadRig, to = there(), meanwhile = (): void => undefined) {
+  const move = await rig.device.prepareMove(to);
+  if ('ok' in move) throw new Error(move.reason);
+  meanwhile();
+  move.commit();
+  return move.finish();
+}
+
+describe('a guest that moves to another host', () => {
+  it('takes its programs, maps, tail calls and counters along, and no update is lost', async () => {
+    const { rig, send, ask, here } = setUp();
+    const installed = await rig.netdev.install(OBJECT, FIRST, 'offload');
+    if (!installed.ok) throw new Error(installed.message);
+    for (let frame = 0; frame < 5; frame++) expect(send()).toBe('XDP_DROP');
+    const usage = rig.accounts.usageOf('guest0');
+    const to = there();
+    const report = await moved(rig, to, () => {
+      // While everything is copied, frames go on.
+      for (let frame = 0; frame < 3; frame++) send();
+    });
+    expect(report).toEqual({ maps: 3, programs: 2, bytesBefore: 24, bytesAtSwitch: 24 });
+    for (let frame = 0; frame < 2; frame++) expect(send()).toBe('XDP_DROP');
+
+    const { maps } = installed.value;
+    const counters = await readGuestMap(maps.get('counters')!);
+    expect(counters.ok && counters.value.map(({ value }) => value[0])).toEqual([0, 10, 0, 0]);
+    const flows = await readGuestMap(maps.get('flows')!);
+    expect(flows.ok && flows.value.map(({ value }) => value[0])).toEqual([11]);
+    expect(to.accounts.usageOf('guest0')).toEqual(usage);
+    expect(rig.accounts.guests).toEqual([]);
+    expect(here.runtime.space.bytesInUse).toBe(party('new').runtime.space.bytesInUse);
+    const report2 = await ask({ kind: 'get-report' });
+    expect(report2.kind === 'report' && report2.report.verdicts).toMatchObject({ XDP_DROP: 10 });
+
+    expect(await rig.netdev.close()).toMatchObject({ ok: true });
+    expect(to.accounts.guests).toEqual([]);
+    expect(send()).toBe('XDP_PASS');
+  });
+
+  it('is known by the same handles, ids and names', async () => {
+    const { rig, ask } = setUp();
+    const handleOf = async (request: BpfRequest): Promise<number> => {
+      const reply = await ask(request);
+      if (reply.kind !== 'handle') throw new Error(JSON.stringify(reply));
+      return reply.handle;
+    };
+    const map = { kind: 'create-map', keySize: 4, valueSize: 8, maxEntries: 2, mapFlags: 0 } as const;
+    // A hole in handles and ids.
+    await ask({ kind: 'close', handle: await handleOf({ ...map, mapType: 2, name: 'gone' }) });
+    const array = await handleOf({ ...map, mapType: 2, name: 'array' });
+    const queue = await handleOf({ ...map, mapType: T.BPF_MAP_TYPE_QUEUE, keySize: 0, name: 'queue' });
+    const stack = await handleOf({ ...map, mapType: T.BPF_MAP_TYPE_STACK, keySize: 0, name: 'stack' });
+    const outer = await handleOf({
+      ...map,
+      mapType: T.BPF_MAP_TYPE_HASH_OF_MAPS,
+      valueSize: 4,
+      inner: array,
+    });
+    const value = (first: number): Uint8Array => Uint8Array.of(first, 0, 0, 0, 0, 0, 0, 0);
+    for (const handle of [queue, stack]) {
+      for (const first of [1, 2]) {
+        await ask({ kind: 'update-elem', handle, key: new Uint8Array(), value: value(first), flags: 0n });
+      }
+    }
+    const inner = new Uint8Array(4);
+    new DataView(inner.buffer).setUint32(0, array, true);
+    await ask({ kind: 'update-elem', handle: outer, key: u32Key(3), value: inner, flags: 0n });
+    await ask({ kind: 'pin', handle: array, name: 'kept' });
+    await ask({ kind: 'close', handle: array });
+    const second = await handleOf({ kind: 'open-pinned', name: 'kept' });
+    const info = async (handle: number) => {
+      const reply = await ask({ kind: 'get-info', handle });
+      return reply.kind === 'info' ? reply.info : reply;
+    };
+    const before = [await info(second), await info(queue), await info(outer)];
+    await moved(rig);
+    expect([await info(second), await info(queue), await info(outer)]).toEqual(before);
+    expect(await info(array), 'closed before').toMatchObject({ kind: 'error' });
+    const pop = { kind: 'lookup-and-delete-elem', key: new Uint8Array(), valueSize: 8 } as const;
+    expect(await ask({ ...pop, handle: queue })).toEqual({ kind: 'value', value: value(1) });
+    expect(await ask({ ...pop, handle: stack })).toEqual({ kind: 'value', value: value(2) });
+    expect(await ask({ kind: 'lookup-elem', handle: outer, key: u32Key(3), valueSize: 4 })).toEqual({
+      kind: 'value',
+      value: Uint8Array.of(2, 0, 0, 0),
+    });
+    // Handles of objects to come are new, too: none names a second object.
+    const next = await handleOf({ ...map, mapType: 2 });
+    expect([array, second, queue, stack, outer]).not.toContain(next);
+    expect(await ask({ kind: 'unpin', name: 'kept' })).toEqual({ kind: 'done' });
+  });
+
+  it('is answered only when it has arrived', async () => {
+    const { rig, ask } = setUp();
+    const move = await rig.device.prepareMove(there());
+    if ('ok' in move) throw new Error(move.reason);
+    let answered = false;
+    const answer = ask({ kind: 'get-report' }).then(() => (answered = true));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(answered).toBe(false);
+    move.commit();
+    await move.finish();
+    await answer;
+  });
+
+  it('takes what RFC 2019’s commands made along, too', async () => {
+    const { rig, send } = setUp({ protocol: RFC_2019 });
+    const object = { maps: [COUNTERS], programs: [programFromText('drop', 'r0 = 1\nexit')] };
+    expect(await rig.netdev.install(object, object.programs[0]!, 'offload')).toMatchObject({ ok: true });
+    const to = there();
+    expect(await moved(rig, to)).toMatchObject({ programs: 1 });
+    expect(send()).toBe('XDP_DROP');
+    expect(to.accounts.usageOf('guest0')).toMatchObject({ programs: 1, insns: 2 });
+    expect(await rig.netdev.detach()).toMatchObject({ ok: true });
+    expect(to.accounts.guests).toEqual([]);
+  });
+});
+
+describe('a guest that is not let go', () => {
+  const denies = (operation: string): Policy => ({
+    name: 'guard',
+    rule: (request) =>
+      request.operation === operation
+        ? { ruling: 'deny', reason: `no ${operation}` }
+        : { ruling: 'allow', reason: 'fine' },
+  });
+
+  const refused = async (
+    to: ReturnType<typeof there>,
+    options: Partial<OffloadRigOptions> = {},
+  ): Promise<string> => {
+    const { rig, send } = setUp(options);
+    expect(await rig.netdev.install(OBJECT, FIRST, 'offload')).toMatchObject({ ok: true });
+    const usage = rig.accounts.usageOf('guest0');
+    const move = await rig.device.prepareMove(to);
+    if (!('ok' in move)) throw new Error('it was let go');
+    // It runs on, with all that it has, and nothing is left on the other host.
+    expect(send()).toBe('XDP_DROP');
+    const counters = await readGuestMap(rig.netdev.query()!.program.maps.get('counters')!);
+    expect(counters.ok && counters.value[1]!.value[0]).toBe(1);
+    expect(rig.accounts.usageOf('guest0')).toEqual(usage);
+    expect(to.accounts.totalUsage()).toEqual(NO_USAGE);
+    return move.reason;
+  };
+
+  it.each(['migrate-in', 'map-create', 'program-load', 'program-attach'])(
+    'stays when the other host denies %s',
+    async (operation) => {
+      expect(await refused(there([denies(operation)]))).toContain(`by guard: no ${operation}`);
+    },
+  );
+
+  it('stays when its own host denies it', async () => {
+    expect(await refused(there(), { policies: [denies('migrate-out')] })).toContain(
+      'by guard: no migrate-out',
+    );
+  });
+
+  it('stays when the other host is not able to do what it was told', async () => {
+    const allow = new HelperAllowList({ base: 'none', classes: [], allow: [], deny: [], guests: {} });
+    expect(await refused(there([allow]))).toMatch(/^the other host has no helper /);
+  });
+
+  it('stays when the other host’s verifier says no', async () => {
+    const to = there();
+    const no = { accepted: false, verifier: 'picky', code: 'no', reason: 'not here' } as const;
+    const statistics = { processedInsns: 0, peakStates: 0, totalStates: 0 };
+    const strict = {
+      ...to,
+      party: { ...to.party, verifier: { name: 'picky', verify: async () => ({ ...no, statistics }) } },
+    };
+    expect(await refused(strict)).toContain('by picky: not here');
+  });
+
+  it('stays when its programs cannot be switched between two frames', async () => {
+    const { rig } = setUp({ device: {} });
+    // The rig's own place says nothing of it.
+    const slow = new OffloadRig({ host: party('here'), guest: party('guest'), protocol: BPF_OFFLOAD });
+    expect(await slow.device.prepareMove(there())).toMatchObject({
+      ok: false,
+      reason: /an update could be lost/,
+    });
+    expect(rig.device.attachedProgram).toBeUndefined();
+  });
+
+  it('runs on when its place does not take the other program', async () => {
+    const { rig, place, send } = setUp();
+    expect(await rig.netdev.install(OBJECT, FIRST, 'offload')).toMatchObject({ ok: true });
+    const to = there();
+    const broken = { ...to, party: { ...to.party, executor: withoutFrames(to.party) } };
+    const move = await rig.device.prepareMove(broken);
+    if ('ok' in move) throw new Error(move.reason);
+    move.commit();
+    expect(await move.finish()).toMatchObject({ ok: false, reason: /could not be replaced: no frames/ });
+    expect(send()).toBe('XDP_DROP');
+    expect(place.isEmpty).toBe(false);
+    expect(to.accounts.totalUsage()).toEqual(NO_USAGE);
+    const counters = await readGuestMap(rig.netdev.query()!.program.maps.get('counters')!);
+    expect(counters.ok && counters.value[1]!.value[0]).toBe(1);
+  });
+
+  it('stays nowhere when it is reset meanwhile', async () => {
+    const { rig, send } = setUp();
+    expect(await rig.netdev.install(OBJECT, FIRST, 'offload')).toMatchObject({ ok: true });
+    const to = there();
+    const move = await rig.device.prepareMove(to);
+    if ('ok' in move) throw new Error(move.reason);
+    const reset = rig.device.reset();
+    move.commit();
+    expect(await move.finish()).toMatchObject({ ok: false });
+    await reset;
+    expect(send()).toBe('XDP_PASS');
+    expect(to.accounts.totalUsage()).toEqual(NO_USAGE);
+    expect(rig.accounts.totalUsage()).toEqual(NO_USAGE);
+  });
+});
+
+/** Programs that load and then have no room for frames. */
+function withoutFrames({ executor }: Party): Party['executor'] {
+  return {
+    name: executor.name,
+    load: async (program, environment) => {
+      const loaded = await executor.load(program, environment);
+      return Object.assign(Object.create(loaded) as typeof loaded, {
+        openFrames: () => {
+          throw new Error('no frames');
+        },
+        close: () => loaded.close(),
+      });
+    },
+  };
+}

@@ -1,0 +1,127 @@
+import { EBUSY, EOPNOTSUPP, errnoName } from '../../../bpf/errno.js';
+import { BPF_MAP_TYPE } from '../../../bpf/map-spec.js';
+import type { MoveReport } from '../../contract/device.js';
+import { messageOf } from '../../diagnostic.js';
+import type { CommandContext } from '../bpf-scope.js';
+import type { GuestBpf } from '../guest-bpf.js';
+import { missingCapabilities, type DeviceCapabilities } from '../protocol/capabilities.js';
+import { failed, STALE, type Refusal } from '../refusal.js';
+import { copyMapContent } from './copy-map.js';
+import { replayObjects, type ReplayedObjects } from './replay-objects.js';
+
+/** One end of a move. */
+export interface MoveEnd {
+  readonly bpf: GuestBpf;
+  readonly capabilities: DeviceCapabilities;
+}
+
+/**
+ * A guest's programs, maps and counters on their way to another host: everything is there, nobody uses it yet, and the guest
+ * runs on where it is.
+ */
+export class PreparedMove {
+  #switching: Promise<void> | undefined;
+  #bytesAtSwitch = 0;
+  #problem: Refusal | undefined;
+
+  private constructor(
+    readonly from: GuestBpf,
+    readonly to: GuestBpf,
+    readonly replayed: ReplayedObjects,
+    readonly context: CommandContext,
+  ) {}
+
+  /**
+   * Asks both hosts' policies, compares what they are able to do, and has the other host make everything: or says why
+   * not, and nothing of it is left there. The guest's programs go on meanwhile; commands must not.
+   */
+  static async prepare(from: MoveEnd, to: MoveEnd, context: CommandContext): Promise<PreparedMove | Refusal> {
+    const refusal = ruleOnMove(from, to, context);
+    if (refusal !== undefined) return refusal;
+    let replayed: ReplayedObjects | Refusal;
+    try {
+      replayed = await replayObjects(from.bpf, to.bpf, context);
+    } catch (error) {
+      replayed = failed(EBUSY, `the other host failed: ${messageOf(error)}`);
+    }
+    if (!('ok' in replayed)) return new PreparedMove(from.bpf, to.bpf, replayed, context);
+    await to.bpf.reset();
+    return replayed;
+  }
+
+  /**
+   * The switch: copies what has changed and puts the other host's program in the place of this one's, all in one stretch
+   * in which no frame is processed. What the place says to it comes with `finish`.
+   */
+  commit(): void {
+    const { from, to, replayed, context } = this;
+    if (context.epoch.aborted) {
+      this.#problem = STALE;
+      return;
+    }
+    for (const [source, copy] of replayed.changing) {
+      const copied = copyMapContent(source.map, copy.map);
+      if (typeof copied === 'number') {
+        this.#problem = failed(-copied, `map ${source.id} cannot be filled: ${errnoName(copied)}`);
+        return;
+      }
+      this.#bytesAtSwitch += copied.bytes;
+      if (source.frozen) {
+        copy.map.freeze();
+        copy.frozen = true;
+      }
+    }
+    for (const [source, copy] of replayed.counterparts) {
+      if (source.kind !== 'map' || source.attributes.type !== BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF) continue;
+      if (copy.kind === 'map') to.keepRecords(copy, from.takeRecords(source));
+    }
+    this.#switching = from.switchTo(replayed.counterparts);
+    // Told by `finish`.
+    this.#switching.catch(() => undefined);
+  }
+
+  /** From here on the other host answers the guest; or it does not, and this one goes on. Called once, after `commit`. */
+  async finish(): Promise<MoveReport | Refusal> {
+    try {
+      await this.#switching;
+    } catch (error) {
+      this.#problem = failed(EBUSY, `the program could not be replaced: ${messageOf(error)}`);
+    }
+    if (this.#problem === undefined && this.context.epoch.aborted) this.#problem = STALE;
+    if (this.#problem !== undefined) {
+      await this.abort();
+      return this.#problem;
+    }
+    const { from, to, replayed } = this;
+    const objects = [...replayed.counterparts.keys()];
+    const report = {
+      maps: objects.filter(({ kind }) => kind === 'map').length,
+      programs: objects.filter(({ kind }) => kind === 'program').length,
+      bytesBefore: replayed.bytes,
+      bytesAtSwitch: this.#bytesAtSwitch,
+    };
+    to.takeOver(from, replayed.counterparts);
+    return report;
+  }
+
+  /** Gives back what the other host has made. */
+  async abort(): Promise<void> {
+    await this.to.reset();
+  }
+}
+
+function ruleOnMove(from: MoveEnd, to: MoveEnd, { id }: CommandContext): Refusal | undefined {
+  const { usage } = from.bpf;
+  const details = { usageOfMove: usage, attached: from.bpf.attachedProgram !== undefined };
+  const out = from.bpf.rule(id, { operation: 'migrate-out', ...details });
+  if (out !== undefined) return out;
+  if (!from.bpf.replacesAtOnce) {
+    return failed(
+      EOPNOTSUPP,
+      'programs of this fabric run while maps are copied, so that an update could be lost: detach first, or let policy migration block',
+    );
+  }
+  const missing = missingCapabilities(from.capabilities, to.capabilities);
+  if (missing.length > 0) return failed(EOPNOTSUPP, `the other host has ${missing.join('; ')}`);
+  return to.bpf.rule(id, { operation: 'migrate-in', ...details });
+}

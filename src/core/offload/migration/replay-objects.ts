@@ -1,0 +1,177 @@
+import { encodeInsns, isLddw, type Insn } from '../../../bpf/insn.js';
+import { BPF_F_RDONLY_PROG, BPF_MAP_TYPE, type MapAttributes } from '../../../bpf/map-spec.js';
+import { BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE } from '../../../bpf/opcodes.js';
+import { errnoName } from '../../../bpf/errno.js';
+import type { CommandContext } from '../bpf-scope.js';
+import type { BtfObject, DeviceObject, MapObject, ProgramObject } from '../device-object.js';
+import type { GuestBpf } from '../guest-bpf.js';
+import { holdsObjects } from '../guest-maps.js';
+import type { BpfRequest } from '../protocol/control-protocol.js';
+import { failed, type Refusal } from '../refusal.js';
+import { copyMapContent } from './copy-map.js';
+
+/** A guest's objects on the host that it leaves, and what stands for them on the one that it goes to. */
+export interface ReplayedObjects {
+  /** By the object that it stands for. */
+  readonly counterparts: ReadonlyMap<DeviceObject, DeviceObject>;
+  /** Maps whose content may still change. */
+  readonly changing: readonly (readonly [from: MapObject, to: MapObject])[];
+  /** Bytes of keys and values that were copied. */
+  readonly bytes: number;
+}
+
+/**
+ * Has a device make for itself what another holds for the guest, by the same requests as a guest would make them: so all that
+ * guards a host is asked, and its own verifier. What it holds then is named by handles that nobody knows yet.
+ *
+ * Returns the first refusal; what was made until then is the device's to give back.
+ */
+export async function replayObjects(
+  from: GuestBpf,
+  to: GuestBpf,
+  context: CommandContext,
+): Promise<ReplayedObjects | Refusal> {
+  const replay = new Replay(to, context);
+  return (await replay.run(from)) ?? replay;
+}
+
+class Replay implements ReplayedObjects {
+  readonly counterparts = new Map<DeviceObject, DeviceObject>();
+  readonly changing: [MapObject, MapObject][] = [];
+  bytes = 0;
+  readonly #handles = new Map<DeviceObject, number>();
+
+  constructor(
+    readonly to: GuestBpf,
+    readonly context: CommandContext,
+  ) {}
+
+  async run(from: GuestBpf): Promise<Refusal | undefined> {
+    const { objects } = from;
+    for (const make of [
+      (object: DeviceObject) => (object.kind === 'btf' ? this.#btf(object) : undefined),
+      (object: DeviceObject) => (object.kind === 'map' ? this.#map(object) : undefined),
+      (object: DeviceObject) => (object.kind === 'program' ? this.#program(object) : undefined),
+      (object: DeviceObject) => (object.kind === 'map' ? this.#elements(object) : undefined),
+    ]) {
+      for (const object of objects) {
+        const refusal = await make(object);
+        if (refusal !== undefined) return refusal;
+      }
+    }
+    for (const object of objects) {
+      if (object.kind !== 'link') continue;
+      const added = this.to.addLink(object.hook);
+      if ('ok' in added) return added;
+      this.#is(object, added.handle);
+    }
+    for (const [name, object] of from.pins) {
+      const refusal = await this.#do({ kind: 'pin', handle: this.#handles.get(object)!, name });
+      if (typeof refusal === 'object') return refusal;
+    }
+    return undefined;
+  }
+
+  async #btf(object: BtfObject): Promise<Refusal | undefined> {
+    return this.#make(object, { kind: 'load-btf', bytes: object.bytes });
+  }
+
+  async #map(object: MapObject): Promise<Refusal | undefined> {
+    const { attributes, name, btf, frozen } = object;
+    const template = attributes.inner === undefined ? undefined : await this.#do(createMap(attributes.inner));
+    if (typeof template === 'object') return template;
+    const refusal = await this.#make(object, {
+      ...createMap(attributes),
+      name,
+      inner: template,
+      ...(btf === undefined
+        ? {}
+        : {
+            btf: {
+              handle: this.#handles.get(btf.object)!,
+              keyType: btf.keyType,
+              valueType: btf.valueType,
+            },
+          }),
+    });
+    if (template !== undefined) await this.#do({ kind: 'close', handle: template });
+    if (refusal !== undefined) return refusal;
+    const copy = this.counterparts.get(object) as MapObject;
+    if (holdsObjects(object) || attributes.type === BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF) return undefined;
+    const copied = copyMapContent(object.map, copy.map);
+    if (typeof copied === 'number')
+      return failed(-copied, `map ${object.id} cannot be filled: ${errnoName(copied)}`);
+    this.bytes += copied.bytes;
+    // Nobody can write it any more, and a verifier may want to know what is in it.
+    const isConstant = frozen && (attributes.flags & BPF_F_RDONLY_PROG) !== 0;
+    if (!isConstant) this.changing.push([object, copy]);
+    const sealed = isConstant
+      ? await this.#do({ kind: 'freeze-map', handle: this.#handles.get(object)! })
+      : undefined;
+    return typeof sealed === 'object' ? sealed : undefined;
+  }
+
+  #program(object: ProgramObject): Promise<Refusal | undefined> {
+    const { name, code, maps, debug, btf } = object;
+    const insns = code.insns.map((insn, index) => {
+      if (!namesMap(insn, code.insns[index - 1])) return insn;
+      return { ...insn, imm: this.#handles.get(maps[insn.imm - 1]!)! };
+    });
+    return this.#make(object, {
+      kind: 'load-program',
+      name,
+      insns: encodeInsns(insns),
+      gplCompatible: code.gplCompatible,
+      frags: code.frags === true,
+      ...(debug === undefined || btf === undefined
+        ? {}
+        : { debug: { ...debug, btf: this.#handles.get(btf)! } }),
+    });
+  }
+
+  async #elements(object: MapObject): Promise<Refusal | undefined> {
+    for (const [key, element] of object.elements) {
+      const value = new Uint8Array(4);
+      new DataView(value.buffer).setUint32(0, this.#handles.get(element.object)!, true);
+      const handle = this.#handles.get(object)!;
+      const refusal = await this.#do({
+        kind: 'update-elem',
+        handle,
+        key: Uint8Array.from(Buffer.from(key, 'hex')),
+        value,
+        flags: 0n,
+      });
+      if (typeof refusal === 'object') return refusal;
+    }
+    return undefined;
+  }
+
+  async #make(object: DeviceObject, request: BpfRequest): Promise<Refusal | undefined> {
+    const made = await this.#do(request);
+    if (typeof made !== 'number') return made;
+    this.#is(object, made);
+    return undefined;
+  }
+
+  #is(object: DeviceObject, handle: number): void {
+    this.#handles.set(object, handle);
+    this.counterparts.set(object, this.to.object(handle)!);
+  }
+
+  /** The handle that it ends in, nothing where it ends in none, or why it was refused. */
+  async #do(request: BpfRequest): Promise<number | undefined | Refusal> {
+    const outcome = await this.to.handle(request, this.context);
+    if (!outcome.ok) return outcome;
+    return outcome.reply.kind === 'handle' ? outcome.reply.handle : undefined;
+  }
+}
+
+function createMap({ type, keySize, valueSize, maxEntries, flags }: MapAttributes) {
+  return { kind: 'create-map', mapType: type, keySize, valueSize, maxEntries, mapFlags: flags } as const;
+}
+
+/** Whether imm is the number of a map: in the first slot of an `lddw` only. */
+function namesMap(insn: Insn, before: Insn | undefined): boolean {
+  if (before !== undefined && isLddw(before)) return false;
+  return isLddw(insn) && (insn.src === BPF_PSEUDO_MAP_FD || insn.src === BPF_PSEUDO_MAP_VALUE);
+}
