@@ -130,6 +130,12 @@ export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
   },
   {
     role: 'policy',
+    name: 'migration',
+    description: 'whether a guest may go to another host with what it has offloaded, or is blocked by it',
+    load: async () => (await import('../plugins/policy-migration/index.js')).default,
+  },
+  {
+    role: 'policy',
     name: 'map-types',
     description: 'the maps a guest may create: types, flags, sizes of keys and values, entries',
     load: async () => (await import('../plugins/policy-map-types/index.js')).default,

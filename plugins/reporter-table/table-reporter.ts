@@ -27,6 +27,7 @@ export class TableReporter implements Reporter {
       ...(outcomes.length === 0 || isAttacked ? [] : [table(outcomes, color)]),
       failures(outcomes),
       requests(result.runs),
+      migrations(result.runs),
       ...attackTables(result, color),
       ...rateTables(result, color),
       ...exchangeTables(result, color),
@@ -47,6 +48,30 @@ function lines(section: readonly Line[], color: boolean): string {
     .flatMap((line) => wrap({ ...line, text: printable(line.text) }, MAX_WIDTH))
     .map((line) => paint(line, color))
     .join('\n');
+}
+
+/** Who went to another host, and who was not let go. */
+function migrations(runs: ResultDocument['runs']): Line[] {
+  const lines = runs.flatMap(({ id, migrations: moves = [] }) =>
+    moves.map(
+      ({
+        node,
+        moved,
+        reason,
+        maps = 0,
+        programs = 0,
+        bytesBefore = 0,
+        bytesAtSwitch = 0,
+        afterFrames,
+      }): Line =>
+        moved
+          ? {
+              text: `  ${id}: ${node} moved after ${afterFrames} frames, with ${programs} programs and ${maps} maps: ${bytesBefore} bytes before, ${bytesAtSwitch} at the switch`,
+            }
+          : { text: `  ${id}: ${node} stayed: ${reason ?? ''}`, tone: 'bad' },
+    ),
+  );
+  return lines.length === 0 ? [] : [{ text: 'migrations:', tone: 'strong' }, ...lines];
 }
 
 function title(result: ResultDocument): Line[] {

@@ -68,6 +68,15 @@ function describeRun({ plan, plugins, objects }: RunSpec): object {
     ...(plugins.attacks === undefined
       ? {}
       : { attacks: plugins.attacks.map(({ guest, nic, attack }) => ({ guest, nic, ...use(attack) })) }),
+    ...(plugins.migrations === undefined
+      ? {}
+      : {
+          migrations: plugins.migrations.map(({ guest, afterFrames, policies }) => ({
+            guest,
+            'after-frames': afterFrames,
+            policies: policies.map(use),
+          })),
+        }),
   };
 }
 

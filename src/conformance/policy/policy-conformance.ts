@@ -49,10 +49,20 @@ export function policyRequests(): PolicyRequest[] {
         'map-delete',
         'map-next-key',
         'map-free',
+        'map-freeze',
+        'map-read-records',
       ] as const) {
-        requests.push({ ...common, operation, map });
+        requests.push({ ...common, operation, map }, { ...common, operation, map, elements: 0xffff_ffff });
       }
     }
+    requests.push(
+      { ...common, operation: 'btf-load', bytes: 64 },
+      { ...common, operation: 'btf-load', bytes: Number.MAX_VALUE },
+      { ...common, operation: 'object-pin', object: 'map', name: 'flows' },
+      { ...common, operation: 'object-open', object: 'link' },
+      { ...common, operation: 'migrate-out', usageOfMove: usage, attached: usage.programs > 0 },
+      { ...common, operation: 'migrate-in', usageOfMove: usage, attached: usage.programs > 0 },
+    );
     for (const helpers of [[], [1], [-1, 0, 25, 99_999, 0x7fff_ffff]]) {
       const program = {
         insnCount: helpers.length + 2,

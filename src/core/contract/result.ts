@@ -442,6 +442,28 @@ export const AttackResult = Type.Object(
 );
 export type AttackResult = Static<typeof AttackResult>;
 
+export const MigrationResult = Type.Object(
+  {
+    node: Type.String({ description: 'the nic, e.g. `guest0.eth0`' }),
+    afterFrames: Type.Integer({
+      minimum: 0,
+      description: 'frames of the workload that were to be sent before',
+    }),
+    moved: Type.Boolean({ description: 'the other host has it' }),
+    reason: Type.Optional(Type.String({ description: 'why it stayed where it was' })),
+    maps: Type.Optional(Count('maps that were moved')),
+    programs: Type.Optional(Count('programs that were moved')),
+    bytesBefore: Type.Optional(
+      Count('bytes of keys and values copied while the programs ran where they were'),
+    ),
+    bytesAtSwitch: Type.Optional(
+      Count('bytes of what had changed since, copied while no frame was processed'),
+    ),
+  },
+  { additionalProperties: false },
+);
+export type MigrationResult = Static<typeof MigrationResult>;
+
 export const RunResult = Type.Object(
   {
     id: Type.String({ description: 'the axes as one word, e.g. `redirect/xdp1/guest`' }),
@@ -461,6 +483,9 @@ export const RunResult = Type.Object(
     verification: Type.Optional(VerificationResult),
     attacks: Type.Optional(
       Type.Array(AttackResult, { description: 'what hostile guests tried, and whether what must hold held' }),
+    ),
+    migrations: Type.Optional(
+      Type.Array(MigrationResult, { description: 'guests that were to go to another host meanwhile' }),
     ),
     rates: Type.Optional(
       Type.Array(RateResult, { description: 'rates of frames, where the fabric measures' }),

@@ -57,6 +57,16 @@ export interface RunPlugins extends PartyPlugins {
   readonly workload: PluginReference;
   /** What hostile guests do, in the order of the plan's nics; absent where there are none. */
   readonly attacks?: readonly AttackReference[] | undefined;
+  /** Which guests go to another host meanwhile, in the order of the plan; absent where none does. */
+  readonly migrations?: readonly MigrationReference[] | undefined;
+}
+
+export interface MigrationReference {
+  readonly guest: string;
+  /** Frames of the workload that are sent before. */
+  readonly afterFrames: number;
+  /** Of the host that it goes to. */
+  readonly policies: readonly PolicyReference[];
 }
 
 export interface AttackReference {

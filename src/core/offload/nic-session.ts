@@ -1,7 +1,15 @@
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import { FEATURE_BITS, featureSet, negotiateFeatures } from '../../virtio/features.js';
 import type { Clock } from '../contract/clock.js';
-import type { Device, DeviceEvents, DeviceInspection, NicDevice } from '../contract/device.js';
+import type {
+  Device,
+  DeviceEvents,
+  DeviceInspection,
+  DeviceMove,
+  MoveRefusal,
+  NicDevice,
+  NicDeviceOptions,
+} from '../contract/device.js';
 import type { ProgramWork } from '../contract/executor.js';
 import type { LinkStatistics, LocalDriver, NicPlaces } from '../contract/fabric.js';
 import type {
@@ -206,6 +214,14 @@ export class NicSession {
   /** What the guest's programs have done on the host, where that is counted. */
   get work(): ProgramWork | undefined {
     return this.#device.work;
+  }
+
+  /** See `NicDevice.prepareMove`. */
+  async prepareMove(
+    to: Pick<NicDeviceOptions, 'party' | 'policies' | 'accounts'>,
+  ): Promise<DeviceMove | MoveRefusal> {
+    const { name } = this.#options.device;
+    return this.#device.prepareMove?.(to) ?? { ok: false, reason: `device ${name} cannot be moved` };
   }
 
   get guest(): string {

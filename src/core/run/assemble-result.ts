@@ -8,6 +8,7 @@ import type {
   HookResult,
   LinkResult,
   MapResult,
+  MigrationResult,
   RateResult,
   RulingRecord,
   RunResult,
@@ -38,6 +39,7 @@ export interface RunOutcomes {
   readonly verification: VerificationResult;
   /** In the order of the plan. */
   readonly attacks: readonly AttackResult[];
+  readonly migrations: readonly MigrationResult[];
   readonly rulings: readonly RulingRecord[];
   readonly audit: readonly AuditRecord[];
   /** Records of either kind that were not kept. */
@@ -67,6 +69,7 @@ export function assembleResult(plan: RunPlan, outcomes: RunOutcomes): RunResult 
     links: nics.map(({ guest, nic, link }): LinkResult => ({ guest, nic, ...link })),
     ...(requests.length === 0 ? {} : { requests, verification: outcomes.verification }),
     ...(outcomes.attacks.length === 0 ? {} : { attacks: [...outcomes.attacks] }),
+    ...(outcomes.migrations.length === 0 ? {} : { migrations: [...outcomes.migrations] }),
     ...measurements(plan, outcomes.measured),
     rulings: [...outcomes.rulings],
     audit: [...outcomes.audit],

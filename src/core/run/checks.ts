@@ -386,6 +386,11 @@ function counter(run: RunResult, name: string): number | undefined {
       return a === 'ok' || a === 'err' ? sum(run.control.map((control) => control.acks[a])) : undefined;
     case 'rulings':
       return rulingsCounter(run, a);
+    case 'migrations': {
+      const moves = run.migrations ?? [];
+      if (a === 'moved') return moves.filter(({ moved }) => moved).length;
+      return a === 'stayed' ? moves.filter(({ moved }) => !moved).length : undefined;
+    }
     case 'attachments':
       return a === 'refused'
         ? run.attachments.filter((attachment) => !attachment.attached).length

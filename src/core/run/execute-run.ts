@@ -20,6 +20,7 @@ import {
   type Objects,
   type PartyPlugins,
   type PluginReference,
+  type PolicyReference,
   type RunSpec,
   type Sha256,
 } from '../contract/run-spec.js';
@@ -42,7 +43,7 @@ import { GuestVerification } from '../verification/guest-verification.js';
 import type { JudgeRecipe } from '../verification/judge-messages.js';
 import { assembleResult } from './assemble-result.js';
 import { EventStream } from './event-stream.js';
-import { Offloading } from './offloading.js';
+import { Offloading, type Migration } from './offloading.js';
 import {
   pluginFailure,
   pluginName,
@@ -201,7 +202,9 @@ class RunExecution {
   ): Promise<RunResult> {
     await this.#guard(name, 'requests', offloading.requests(this.#signal));
     await this.#guard(name, 'attack', offloading.attack());
-    const traffic = await this.#guard(name, 'traffic', startTraffic(deployment, frames()));
+    await this.#guard(name, 'migrate', offloading.prepareMoves());
+    const traffic = await this.#guard(name, 'traffic', startTraffic(deployment, offloading.moving(frames())));
+    await this.#guard(name, 'migrate', offloading.finishMoves());
     check(name, 'a traffic report', TRAFFIC_REPORT, traffic);
     const outcomes = await this.#guard(name, 'traffic', offloading.outcomes());
     const measured = await this.#guard(name, 'measure', this.#measure(deployment, frames));
@@ -278,15 +281,11 @@ class RunExecution {
         }),
     };
     this.#scope.bindValue(PARTY_FACTORY, parties);
-    const policies: ChainedPolicy[] = [];
-    for (const [index, reference] of plugins.policies.entries()) {
-      policies.push(
-        chained(await this.#instance(reference, POLICY), {
-          dryRun: reference.dryRun,
-          endsChain: plugins.policyChain === 'first-deny',
-          configPath: `policies.${index}.config`,
-        }),
-      );
+    const policies = await this.#policies(plugins.policies, 'policies');
+    const migrations: Migration[] = [];
+    for (const { guest, afterFrames, policies: there } of plugins.migrations ?? []) {
+      const path = `guests.${guest}.migration.policies`;
+      migrations.push({ guest, afterFrames, policies: await this.#policies(there, path) });
     }
     this.#scope.bindValue(POLICY_CHAIN, policies);
     this.#scope.bindValue(TRANSPORT, await this.#instance(plugins.transport, TRANSPORT));
@@ -304,6 +303,7 @@ class RunExecution {
       parties,
       device,
       attacks,
+      migrations,
       verification: judging('host'),
       ownVerification: { guest: judging('guest'), host: judging('host') },
       policies,
@@ -331,6 +331,21 @@ class RunExecution {
       executor: await this.#choose(executor),
       verifiers: { rule: verifiers.rule, choices },
     };
+  }
+
+  /** @param path where they are in the testbed */
+  async #policies(references: readonly PolicyReference[], path: string): Promise<ChainedPolicy[]> {
+    const policies: ChainedPolicy[] = [];
+    for (const [index, reference] of references.entries()) {
+      policies.push(
+        chained(await this.#instance(reference, POLICY), {
+          dryRun: reference.dryRun,
+          endsChain: this.#spec.plugins.policyChain === 'first-deny',
+          configPath: `${path}.${index}.config`,
+        }),
+      );
+    }
+    return policies;
   }
 
   #choose({ role, use, config }: PluginReference): Promise<PluginChoice> {

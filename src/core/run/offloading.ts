@@ -3,15 +3,16 @@ import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import type { EventLoopTurns } from '../clock/event-loop-turns.js';
 import { PS_PER_NS, type Clock } from '../contract/clock.js';
 import type { Attack } from '../contract/attack.js';
-import type { Device, DeviceEvents } from '../contract/device.js';
+import type { Device, DeviceEvents, DeviceMove } from '../contract/device.js';
 import type { Events } from '../contract/event.js';
 import type { Deployment, HostPlace } from '../contract/fabric.js';
 import type { Party, PartyFactory, PartyOptions } from '../contract/party.js';
 import type { ProgramPlan, RunPlan } from '../contract/plan.js';
 import type { ChainedPolicy } from '../contract/policy.js';
-import { emptyVerdictCounts, type AttackResult } from '../contract/result.js';
+import { emptyVerdictCounts, type AttackResult, type MigrationResult } from '../contract/result.js';
 import type { Random } from '../contract/run-scope.js';
 import type { Objects } from '../contract/run-spec.js';
+import type { WorkloadFrame } from '../contract/workload.js';
 import { XdpbedError } from '../diagnostic.js';
 import { AttackRun } from '../attack/attack-run.js';
 import { VirtualClock } from '../clock/virtual-clock.js';
@@ -36,6 +37,8 @@ export interface OffloadingOptions {
   readonly device: Device;
   /** What hostile guests do, by their nics. */
   readonly attacks: readonly { readonly node: string; readonly attack: Attack }[];
+  /** Which guests go to another host. */
+  readonly migrations: readonly Migration[];
   readonly random: Random;
   /** Of what guests offload. */
   readonly verification: GuestVerification;
@@ -55,6 +58,24 @@ export interface OffloadingOptions {
 const OFFLOAD_MEMORY_BYTES = 256 * 1024 * 1024;
 
 const PS_PER_US = 1_000 * PS_PER_NS;
+
+/** A guest that goes to another host in the midst of the traffic. */
+export interface Migration {
+  readonly guest: string;
+  /** Frames of the workload that are sent before. */
+  readonly afterFrames: number;
+  /** Of the host that it goes to. */
+  readonly policies: readonly ChainedPolicy[];
+}
+
+/** One nic of a guest that is ready to go. */
+interface Move {
+  readonly session: NicSession;
+  readonly afterFrames: number;
+  readonly move: DeviceMove;
+  committed: boolean;
+  over: boolean;
+}
 
 /** A program of the host's own, in its place. */
 interface HostProgram {
@@ -78,6 +99,10 @@ export class Offloading {
   readonly #meter: InsnMeter;
   readonly #commandTurns: CommandTurns;
   readonly #attackRuns: AttackRun[] = [];
+  readonly #moves: Move[] = [];
+  readonly #moved: MigrationResult[] = [];
+  /** Of the hosts that guests go to, which are one. */
+  readonly #accountsThere = new QuotaAccounts();
   #closed = false;
 
   constructor(options: OffloadingOptions) {
@@ -181,6 +206,63 @@ export class Offloading {
     }
   }
 
+  /** Has everything of the guests that go to another host made ready there. */
+  async prepareMoves(): Promise<void> {
+    const { migrations, verification } = this.#options;
+    for (const { guest, afterFrames, policies } of migrations) {
+      for (const session of this.#sessions.filter((each) => each.guest === guest)) {
+        const { node } = session;
+        const party = await this.#options.parties.open(`other host for ${node}`, {
+          ...this.#hostSide(),
+          memoryBytes: OFFLOAD_MEMORY_BYTES,
+        });
+        const verifier = verification.for(guest, party.verifier, () => undefined);
+        const accounts = this.#accountsThere;
+        const move = await session.prepareMove({ party: { ...party, verifier }, policies, accounts });
+        if ('ok' in move) {
+          this.#moved.push({ node, afterFrames, moved: false, reason: move.reason });
+          continue;
+        }
+        const ready: Move = { session, afterFrames, move, committed: false, over: false };
+        this.#moves.push(ready);
+        await this.#keep(async () => {
+          if (!ready.over) await move.abort();
+          ready.over = true;
+        });
+      }
+    }
+  }
+
+  /** Frames as they come, and in between guests go when it is their time. */
+  moving(frames: Iterable<WorkloadFrame>): Iterable<WorkloadFrame> {
+    return this.#moves.length === 0 ? frames : this.#moving(frames);
+  }
+
+  *#moving(frames: Iterable<WorkloadFrame>): Generator<WorkloadFrame> {
+    let sent = 0;
+    for (const frame of frames) {
+      for (const ready of this.#moves) if (sent === ready.afterFrames) commit(ready);
+      yield frame;
+      sent++;
+    }
+  }
+
+  /** What came of the moves; a guest whose time did not come while there was traffic goes now. */
+  async finishMoves(): Promise<void> {
+    for (const ready of this.#moves) {
+      commit(ready);
+      const { session, afterFrames, move } = ready;
+      const report = await move.finish();
+      ready.over = true;
+      const { node } = session;
+      this.#moved.push(
+        'ok' in report
+          ? { node, afterFrames, moved: false, reason: report.reason }
+          : { node, afterFrames, moved: true, ...report },
+      );
+    }
+  }
+
   /** What was seen, read when the traffic is over. */
   async outcomes(): Promise<Omit<RunOutcomes, 'fabric' | 'traffic' | 'measured'>> {
     const nics: NicOutcome[] = [];
@@ -193,7 +275,8 @@ export class Offloading {
     for (const run of this.#attackRuns) attacks.push(await run.judge());
     const { rulings, audit, dropped } = this.#records;
     const verification = this.#options.verification.cost;
-    return { nics, hostPrograms, verification, attacks, rulings, audit, dropped };
+    const migrations = [...this.#moved];
+    return { nics, hostPrograms, verification, attacks, migrations, rulings, audit, dropped };
   }
 
   /** Every program that was to be attached, and what it has returned so far. */
@@ -311,6 +394,11 @@ export class Offloading {
       },
     };
   }
+}
+
+function commit(ready: Move): void {
+  if (!ready.committed) ready.move.commit();
+  ready.committed = true;
 }
 
 function missing(what: string): XdpbedError {

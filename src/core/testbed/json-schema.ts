@@ -19,6 +19,11 @@ export function testbedJsonSchema(plugins: readonly Plugin[]): JsonSchema {
   discriminatePlugin(verifierMember, 'verifier', plugins);
   discriminatePlugin(properties.policies!.items as JsonSchema, 'policy', plugins);
   discriminatePlugin(properties.workload!, 'workload', plugins);
+  for (const guest of Object.values(properties.guests!.patternProperties as Record<string, JsonSchema>)) {
+    const { migration } = guest.properties as Record<string, JsonSchema>;
+    const elsewhere = (migration!.properties as Record<string, JsonSchema>).policies!;
+    discriminatePlugin(elsewhere.items as JsonSchema, 'policy', plugins);
+  }
   discriminate(
     properties.checks!.items as JsonSchema,
     'kind',

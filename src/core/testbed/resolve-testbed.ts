@@ -5,8 +5,10 @@ import type { Plugin, PolicySurroundings, Role } from '../contract/plugin.js';
 import {
   RUN_SPEC_SCHEMA,
   type AttackReference,
+  type MigrationReference,
   type PanelRule,
   type PluginReference,
+  type PolicyReference,
   type RunPlugins,
   type RunSpec,
   type Sha256,
@@ -53,7 +55,7 @@ interface Chosen extends PluginChoice {
 
 interface ChosenPolicy extends Chosen {
   /** Its place in the testbed's list. */
-  readonly index: number;
+  readonly path: YamlPath;
   readonly dryRun: boolean;
 }
 
@@ -310,9 +312,10 @@ class Resolver {
     const workload = await this.#chooseOf(parts, 'workload', ['workload']);
     const verifiers = parts.has('plugins', 'verifier') ? await this.#chooseVerifiers(testbed) : undefined;
     const policies = await this.#choosePolicies(parts);
+    const migrations = await this.#chooseMigrations(parts);
     const counting = fabric?.plugin.host === undefined ? executor : host?.executor;
     if (parts.hasKeysOf('guests') && counting !== undefined) {
-      this.#checkPolicies(policies, {
+      this.#checkPolicies([...policies, ...migrations.policies], {
         guests: Object.keys(testbed.guests),
         countsWork: counting.plugin.countsWork === true,
       });
@@ -354,10 +357,11 @@ class Resolver {
         mapBackend: mapBackend.reference,
         verifiers: { rule: verifiers.rule, of: verifiers.choices.map(({ reference }) => reference) },
         ...(host === undefined ? {} : { host: hostPlugins(host, verifiers) }),
-        policies: policies.map(({ reference, dryRun }) => (dryRun ? { ...reference, dryRun } : reference)),
+        policies: policies.map(policyReference),
         ...(testbed['policy-chain'] === 'all-report' ? {} : { policyChain: testbed['policy-chain'] }),
         workload: workload.reference,
         ...(attacks.length === 0 ? {} : { attacks }),
+        ...(migrations.references.length === 0 ? {} : { migrations: migrations.references }),
       },
       objects,
     };
@@ -432,19 +436,46 @@ class Resolver {
       if (this.problems.full) break;
       if (!parts.has('policies', index)) continue;
       const policy = policies[index]!;
-      const choice = await this.#choose('policy', policy, ['policies', index]);
-      if (choice !== undefined) choices.push({ ...choice, index, dryRun: policy['dry-run'] });
+      const path = ['policies', index];
+      const choice = await this.#choose('policy', policy, path);
+      if (choice !== undefined) choices.push({ ...choice, path, dryRun: policy['dry-run'] });
     }
     return choices;
   }
 
+  /** Which guests go to another host, and the policies there. */
+  async #chooseMigrations(
+    parts: SoundParts,
+  ): Promise<{ references: MigrationReference[]; policies: ChosenPolicy[] }> {
+    const references: MigrationReference[] = [];
+    const policies: ChosenPolicy[] = [];
+    if (!parts.has('guests')) return { references, policies };
+    for (const [guest, { migration }] of Object.entries(parts.testbed.guests)) {
+      if (migration === undefined) continue;
+      const there: ChosenPolicy[] = [];
+      for (const [index, policy] of migration.policies.entries()) {
+        if (this.problems.full) break;
+        const path = ['guests', guest, 'migration', 'policies', index];
+        const choice = await this.#choose('policy', policy, path);
+        if (choice !== undefined) there.push({ ...choice, path, dryRun: policy['dry-run'] });
+      }
+      policies.push(...there);
+      references.push({
+        guest,
+        afterFrames: migration['after-frames'],
+        policies: there.map(policyReference),
+      });
+    }
+    return { references, policies };
+  }
+
   /** What is wrong with policies in this testbed, each by its own account. */
   #checkPolicies(policies: readonly ChosenPolicy[], surroundings: PolicySurroundings): void {
-    for (const { plugin, config, index } of policies) {
-      const at = ['policies', index, 'config'];
+    for (const { plugin, config, path } of policies) {
+      const at = [...path, 'config'];
       try {
-        for (const { path, message, hint } of plugin.checkTestbed?.(config, surroundings) ?? []) {
-          this.problems.report([...at, ...path], message, hint, true);
+        for (const { path: within, message, hint } of plugin.checkTestbed?.(config, surroundings) ?? []) {
+          this.problems.report([...at, ...within], message, hint, true);
         }
       } catch (error) {
         if (!(error instanceof XdpbedError)) throw error;
@@ -567,4 +598,8 @@ function unreadPlugin(role: Role, use: string): Plugin {
       throw new XdpbedError('plugin-invalid', `the module of ${role} '${use}' was looked up and not run`);
     },
   };
+}
+
+function policyReference({ reference, dryRun }: ChosenPolicy): PolicyReference {
+  return dryRun ? { ...reference, dryRun } : reference;
 }

@@ -355,8 +355,28 @@ export const GuestNicSection = Type.Object(
   closed,
 );
 
+export const MigrationSection = Type.Object(
+  {
+    'after-frames': Type.Integer({
+      minimum: 0,
+      description: 'frames of the workload that are sent before the guest is on the other host',
+      examples: [500],
+    }),
+    policies: Type.Array(PolicyUse, {
+      default: [],
+      description: 'guards of the host that the guest goes to, asked in this order',
+    }),
+  },
+  {
+    ...closed,
+    description:
+      'the guest moves to another host in the midst of the traffic, with all that it has offloaded',
+  },
+);
+
 export const GuestSection = Type.Object(
   {
+    migration: Type.Optional(MigrationSection),
     kind: Type.Optional(
       Words(GUEST_KINDS, {
         description:
@@ -480,6 +500,8 @@ export const COUNTERS: readonly string[] = [
   'verification.out-of-time',
   'verification.out-of-memory',
   'verification.cancelled',
+  'migrations.moved',
+  'migrations.stayed',
 ];
 
 /** Checks by kind. Each demands something of the finished runs. */

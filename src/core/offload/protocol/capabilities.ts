@@ -1,3 +1,6 @@
+import { helperName } from '../../../bpf/helper-ids.js';
+import { mapTypeName } from '../../../bpf/map-spec.js';
+
 /**
  * What a device is able to do for its guest: what a driver may ask for, and what two hosts are compared by before a
  * guest moves from one to the other. A bit or number says what the device can do at all; policies may still deny.
@@ -50,6 +53,9 @@ export const PROGRAM_FEATURE = {
 } as const;
 export type ProgramFeature = keyof typeof PROGRAM_FEATURE;
 
+/** Of what is missing, so much is called by its name. */
+const MAX_NAMED = 8;
+
 /** What `wanted` has that `offered` has not, in words; empty when a guest that uses all of `wanted` gets along. */
 export function missingCapabilities(wanted: DeviceCapabilities, offered: DeviceCapabilities): string[] {
   const problems: string[] = [];
@@ -69,15 +75,18 @@ export function missingCapabilities(wanted: DeviceCapabilities, offered: DeviceC
   if (offered.cpus !== wanted.cpus) {
     problems.push(`${offered.cpus} CPUs in per-CPU maps, ${wanted.cpus} are needed`);
   }
+  const number = (bit: number): string => String(bit);
   const sets = [
-    ['commands', 'command'],
-    ['mapTypes', 'map type'],
-    ['hookPoints', 'hook point'],
-    ['programFeatures', 'program feature'],
-    ['helpers', 'helper'],
+    ['commands', 'command', number],
+    ['mapTypes', 'map type', mapTypeName],
+    ['hookPoints', 'hook point', number],
+    ['programFeatures', 'program feature', number],
+    ['helpers', 'helper', helperName],
   ] as const;
-  for (const [field, what] of sets) {
-    const missing = bits(wanted[field] & ~offered[field]);
+  for (const [field, what, nameOf] of sets) {
+    const missing = bits(wanted[field] & ~offered[field]).map(nameOf);
+    if (missing.length > MAX_NAMED)
+      missing.splice(MAX_NAMED, missing.length, `${missing.length - MAX_NAMED} more`);
     if (missing.length > 0) problems.push(`no ${what} ${missing.join(', ')}`);
   }
   return problems;
