@@ -15,6 +15,7 @@ import { messageOf } from '../diagnostic.js';
 import type { LoadedProgram, ProgramWork } from '../contract/executor.js';
 import type { AuditRecord, RulingRecord } from '../contract/result.js';
 import { GuestBpf, type GuestBpfLimits, type GuestBpfOptions } from './guest-bpf.js';
+import type { HeldObjects } from './held-objects.js';
 import { admitByChain, isAdmitting, type AdmittingPolicy } from './policy-chain.js';
 import {
   DEFAULT_REQUEST_LIMITS,
@@ -128,6 +129,11 @@ export class ControlEndpoint {
   /** Objects that the host holds for this guest, those included that only a program keeps alive. */
   get objectCount(): number {
     return this.#bpf.objectCount;
+  }
+
+  /** What the host holds for this guest now. */
+  get held(): HeldObjects {
+    return this.#bpf.held;
   }
 
   /** What the guest's programs have done, where that is counted. */

@@ -14,6 +14,7 @@ import { BPF_FUNC } from '../../bpf/helper-ids.js';
 import { decodeInsns } from '../../bpf/insn.js';
 import { BPF_F_ZERO_SEED, BPF_MAP_TYPE, mapTypeName, type MapAttributes } from '../../bpf/map-spec.js';
 import { BPF_PROG_TYPE_XDP, type Program } from '../../bpf/program.js';
+import { programTag } from '../../bpf/program-tag.js';
 import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import { DEFAULT_INSN_LIMIT } from '../../bpf/runtime/insn-budget.js';
@@ -25,6 +26,7 @@ import type { Party } from '../contract/party.js';
 import type { PolicyRequest } from '../contract/policy.js';
 import type { RulingRecord } from '../contract/result.js';
 import type { ProgramProperties } from '../contract/verifier.js';
+import { describeHeld, type HeldObjects } from './held-objects.js';
 import { explainMapRefusal } from './map-refusal.js';
 import { ObjectTable, type MapObject, type MapReference, type ProgramObject } from './object-table.js';
 import { ruleByChain, type ChainedPolicy } from './policy-chain.js';
@@ -123,6 +125,11 @@ export class GuestBpf {
   /** Objects that the host holds, those included that only a program keeps alive. */
   get objectCount(): number {
     return this.#objects.size;
+  }
+
+  /** What the host holds for the guest now. */
+  get held(): HeldObjects {
+    return describeHeld(this.#attached?.object, this.#objects.maps());
   }
 
   /** What the programs that were ever loaded have done, where that is counted. */
@@ -285,7 +292,7 @@ export class GuestBpf {
 
   /** Translates, rules, verifies, rules, loads; then the program is in the table. */
   async #load(command: SetOffload, { id, epoch }: CommandContext): Promise<ProgramObject | Refusal> {
-    const { guest, nic, accounts, party, world } = this.#options;
+    const { guest, nic, accounts, party, world, clock } = this.#options;
     const references: MapReference[] = [];
     const maps = new Map<number, MapObject>();
     const numbers = new Map<number, number>();
@@ -356,7 +363,14 @@ export class GuestBpf {
       this.#work = loaded.work ?? this.#work;
       if (epoch.aborted) return STALE;
       const object = this.#objects.addProgram(
-        { program: loaded, summary, properties: verification.properties, charge },
+        {
+          program: loaded,
+          summary,
+          properties: verification.properties,
+          charge,
+          tag: programTag(program.insns),
+          loadTime: clock.now(),
+        },
         references,
       );
       if (object === undefined) return this.#tableFull();

@@ -65,9 +65,10 @@ describe('object table', () => {
     const reference = table.hold(map.handle)!;
     const program = { close: () => void closed.push('p') } as unknown as LoadedProgram;
     const charge = accounts.charge('g', { programs: 1, insns: 5 });
-    const object = table.addProgram({ program, summary: SUMMARY, properties: undefined, charge }, [
-      reference,
-    ])!;
+    const object = table.addProgram(
+      { program, summary: SUMMARY, properties: undefined, tag: new Uint8Array(8), loadTime: 0, charge },
+      [reference],
+    )!;
     reference.release();
     reference.release();
     table.free(map.handle);
@@ -84,7 +85,10 @@ describe('object table', () => {
     const { table, accounts } = setUp();
     const program = { close: () => {} } as unknown as LoadedProgram;
     const charge = accounts.charge('g', { programs: 1 });
-    const { handle } = table.addProgram({ program, summary: SUMMARY, properties: undefined, charge }, [])!;
+    const { handle } = table.addProgram(
+      { program, summary: SUMMARY, properties: undefined, tag: new Uint8Array(8), loadTime: 0, charge },
+      [],
+    )!;
     expect(table.map(handle)).toBeUndefined();
     expect(table.hold(handle)).toBeUndefined();
   });

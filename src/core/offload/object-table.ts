@@ -30,6 +30,10 @@ export interface ProgramObject {
   readonly properties: ProgramProperties | undefined;
   /** What it costs its guest. */
   readonly charge: Charge;
+  /** 8 bytes: see `programTag`. */
+  readonly tag: Uint8Array;
+  /** Picoseconds on the run's clock. */
+  readonly loadTime: number;
 }
 
 export type DeviceObject = MapObject | ProgramObject;
@@ -108,6 +112,16 @@ export class ObjectTable {
     return sum;
   }
 
+  /** Every map, oldest first, with what it takes of the host's memory and whether some program uses it. */
+  *maps(): IterableIterator<{ object: MapObject; memoryBytes: number; used: boolean }> {
+    const used = new Set([...this.#live].flatMap(({ uses }) => uses));
+    for (const entry of this.#live) {
+      const { object, charge } = entry;
+      if (object.kind !== 'map') continue;
+      yield { object, memoryBytes: charge.amount.mapMemory, used: used.has(entry) };
+    }
+  }
+
   /** The map that the guest calls `handle`; undefined for a freed, foreign, forged or program handle. */
   map(handle: number): MapObject | undefined {
     const object = this.#entry(handle)?.object;
@@ -124,7 +138,7 @@ export class ObjectTable {
    * keeps `uses` alive until then.
    */
   addProgram(
-    details: Pick<ProgramObject, 'program' | 'summary' | 'properties' | 'charge'>,
+    details: Pick<ProgramObject, 'program' | 'summary' | 'properties' | 'charge' | 'tag' | 'loadTime'>,
     uses: readonly MapReference[],
   ): ProgramObject | undefined {
     return this.#add(

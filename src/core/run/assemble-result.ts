@@ -7,6 +7,7 @@ import type {
   HookResult,
   LinkResult,
   MapResult,
+  OffloadResult,
   RateResult,
   RulingRecord,
   RunResult,
@@ -34,6 +35,8 @@ export interface RunOutcomes {
   readonly hostPrograms: readonly HostProgramOutcome[];
   /** In the order of the plan. */
   readonly nics: readonly NicOutcome[];
+  /** Of taps at which something is held. */
+  readonly offloads: readonly OffloadResult[];
   readonly verification: VerificationResult;
   readonly rulings: readonly RulingRecord[];
   readonly audit: readonly AuditRecord[];
@@ -64,6 +67,7 @@ export function assembleResult(plan: RunPlan, outcomes: RunOutcomes): RunResult 
     links: nics.map(({ guest, nic, link }): LinkResult => ({ guest, nic, ...link })),
     ...(requests.length === 0 ? {} : { requests, verification: outcomes.verification }),
     ...measurements(plan, outcomes.measured),
+    ...(outcomes.offloads.length === 0 ? {} : { offloads: [...outcomes.offloads] }),
     rulings: [...outcomes.rulings],
     audit: [...outcomes.audit],
     ...(dropped.rulings + dropped.audit === 0 ? {} : { dropped }),

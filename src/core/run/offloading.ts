@@ -6,7 +6,7 @@ import type { Events } from '../contract/event.js';
 import type { Deployment, HostPlace } from '../contract/fabric.js';
 import type { Party, PartyFactory, PartyOptions } from '../contract/party.js';
 import type { ProgramPlan, RunPlan } from '../contract/plan.js';
-import { emptyVerdictCounts } from '../contract/result.js';
+import { emptyVerdictCounts, type OffloadResult } from '../contract/result.js';
 import type { Objects } from '../contract/run-spec.js';
 import { XdpbedError } from '../diagnostic.js';
 import type { DeviceEvents } from '../offload/control-endpoint.js';
@@ -138,7 +138,25 @@ export class Offloading {
       hostPrograms.push({ ...program, verdicts: (await place.counters()) ?? emptyVerdictCounts() });
     }
     const { rulings, audit, dropped } = this.#records;
-    return { nics, hostPrograms, verification: this.#options.verification.cost, rulings, audit, dropped };
+    const offloads = (await this.offloads()).filter(
+      ({ program, maps }) => program !== undefined || maps.length > 0,
+    );
+    return {
+      offloads,
+      nics,
+      hostPrograms,
+      verification: this.#options.verification.cost,
+      rulings,
+      audit,
+      dropped,
+    };
+  }
+
+  /** What the host holds now at each tap for its guest, in the order of the plan. */
+  async offloads(): Promise<OffloadResult[]> {
+    const offloads: OffloadResult[] = [];
+    for (const session of this.#sessions) offloads.push(await session.offload());
+    return offloads;
   }
 
   /** Every program that was to be attached, and what it has returned so far. */
