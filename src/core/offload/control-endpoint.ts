@@ -334,16 +334,14 @@ export class ControlEndpoint {
   ): void {
     const { guest, nic, events, clock } = this.#options;
     try {
-      events.audit({
-        ...(id === undefined ? {} : { request: id }),
-        time: clock.now(),
-        guest,
-        nic,
-        command: name,
-        outcome,
-        reason,
-        ...(code === undefined ? {} : { code }),
-      });
+      // Without spreading one object into another, which takes longer than all else that a refused command costs.
+      const time = clock.now();
+      const record: AuditRecord =
+        id === undefined
+          ? { time, guest, nic, command: name, outcome, reason }
+          : { request: id, time, guest, nic, command: name, outcome, reason };
+      if (code !== undefined) record.code = code;
+      events.audit(record);
     } catch {
       // Who listens is not the guest's concern: the command is answered whatever becomes of its record.
     }
