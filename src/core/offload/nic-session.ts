@@ -183,7 +183,7 @@ export class NicSession {
   }
 
   /** What the host holds at the nic's tap for the guest, and what it can do for it. */
-  async offload(): Promise<OffloadResult> {
+  async offloadState(): Promise<OffloadResult> {
     const { guest, plan } = this.#options;
     const { program, maps } = this.#endpoint.held;
     const features = negotiatedFeatures(plan);

@@ -155,7 +155,7 @@ export class Offloading {
   /** What the host holds now at each tap for its guest, in the order of the plan. */
   async offloads(): Promise<OffloadResult[]> {
     const offloads: OffloadResult[] = [];
-    for (const session of this.#sessions) offloads.push(await session.offload());
+    for (const session of this.#sessions) offloads.push(await session.offloadState());
     return offloads;
   }
 
