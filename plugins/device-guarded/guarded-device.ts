@@ -1,6 +1,7 @@
 import type {
   Device,
   DeviceInspection,
+  HeldObjects,
   NicDevice,
   NicDeviceOptions,
 } from '../../src/core/contract/device.js';
@@ -39,6 +40,10 @@ class GuardedNicDevice implements NicDevice {
 
   get work(): ProgramWork | undefined {
     return this.#endpoint.work;
+  }
+
+  get held(): HeldObjects {
+    return this.#endpoint.held;
   }
 
   reset(): Promise<void> {

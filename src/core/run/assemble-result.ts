@@ -8,6 +8,7 @@ import type {
   HookResult,
   LinkResult,
   MapResult,
+  OffloadResult,
   RateResult,
   RulingRecord,
   RunResult,
@@ -35,6 +36,8 @@ export interface RunOutcomes {
   readonly hostPrograms: readonly HostProgramOutcome[];
   /** In the order of the plan. */
   readonly nics: readonly NicOutcome[];
+  /** Of taps at which something is held. */
+  readonly offloads: readonly OffloadResult[];
   readonly verification: VerificationResult;
   /** In the order of the plan. */
   readonly attacks: readonly AttackResult[];
@@ -68,6 +71,7 @@ export function assembleResult(plan: RunPlan, outcomes: RunOutcomes): RunResult 
     ...(requests.length === 0 ? {} : { requests, verification: outcomes.verification }),
     ...(outcomes.attacks.length === 0 ? {} : { attacks: [...outcomes.attacks] }),
     ...measurements(plan, outcomes.measured),
+    ...(outcomes.offloads.length === 0 ? {} : { offloads: [...outcomes.offloads] }),
     rulings: [...outcomes.rulings],
     audit: [...outcomes.audit],
     ...(dropped.rulings + dropped.audit === 0 ? {} : { dropped }),

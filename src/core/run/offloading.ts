@@ -9,7 +9,7 @@ import type { Deployment, HostPlace } from '../contract/fabric.js';
 import type { Party, PartyFactory, PartyOptions } from '../contract/party.js';
 import type { ProgramPlan, RunPlan } from '../contract/plan.js';
 import type { ChainedPolicy } from '../contract/policy.js';
-import { emptyVerdictCounts, type AttackResult } from '../contract/result.js';
+import { emptyVerdictCounts, type AttackResult, type OffloadResult } from '../contract/result.js';
 import type { Random } from '../contract/run-scope.js';
 import type { Objects } from '../contract/run-spec.js';
 import { XdpbedError } from '../diagnostic.js';
@@ -192,8 +192,26 @@ export class Offloading {
     const attacks: AttackResult[] = [];
     for (const run of this.#attackRuns) attacks.push(await run.judge());
     const { rulings, audit, dropped } = this.#records;
-    const verification = this.#options.verification.cost;
-    return { nics, hostPrograms, verification, attacks, rulings, audit, dropped };
+    const offloads = (await this.offloads()).filter(
+      ({ program, maps }) => program !== undefined || maps.length > 0,
+    );
+    return {
+      offloads,
+      nics,
+      hostPrograms,
+      verification: this.#options.verification.cost,
+      attacks,
+      rulings,
+      audit,
+      dropped,
+    };
+  }
+
+  /** What the host holds now at each tap for its guest, in the order of the plan. */
+  async offloads(): Promise<OffloadResult[]> {
+    const offloads: OffloadResult[] = [];
+    for (const session of this.#sessions) offloads.push(await session.offloadState());
+    return offloads;
   }
 
   /** Every program that was to be attached, and what it has returned so far. */
