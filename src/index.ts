@@ -77,6 +77,7 @@ export { ProgramHook } from './core/offload/program-hook.js';
 export type { ProgramOutcome } from './core/offload/program-hook.js';
 export { resolveRedirect } from './core/offload/redirect-target.js';
 export type { RedirectTarget } from './core/offload/redirect-target.js';
+export { capabilityNames, TAP_CAPABILITIES, type TapCapability } from './core/offload/tap-capabilities.js';
 export { UndoSteps } from './core/offload/undo-steps.js';
 export { OffloadNetdev } from './core/offload/offload-netdev.js';
 export {

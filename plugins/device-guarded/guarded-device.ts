@@ -3,6 +3,7 @@ import type {
   DeviceMove,
   MoveRefusal,
   DeviceInspection,
+  HeldObjects,
   NicDevice,
   NicDeviceOptions,
 } from '../../src/core/contract/device.js';
@@ -47,6 +48,10 @@ class GuardedNicDevice implements NicDevice {
     to: Pick<NicDeviceOptions, 'party' | 'policies' | 'accounts'>,
   ): Promise<DeviceMove | MoveRefusal> {
     return this.#endpoint.prepareMove(to);
+  }
+
+  get held(): HeldObjects {
+    return this.#endpoint.held;
   }
 
   reset(): Promise<void> {

@@ -1,6 +1,9 @@
 import { XdpbedError } from '../../core/diagnostic.js';
+import type { OffloadResult } from '../../core/contract/result.js';
 import type { ProgramInPlace } from '../../core/offload/nic-session.js';
 import type { HeldState } from './holder-messages.js';
+
+const PS_PER_SECOND = 1e12;
 
 export const STATE_SCHEMA = 'xdpbed.up/1';
 
@@ -28,6 +31,7 @@ export function describeState({ name, testbed, run, pid, since, ...state }: Held
     ...namespaces,
     `  hook  ${state.hook}, case ${state.case}`,
     ...state.programs.map(describeProgram),
+    ...state.offloads.map(describeOffload),
     `  log   ${state.log}`,
   ];
 }
@@ -37,4 +41,19 @@ function describeProgram({ site, node, program, attached, reason, verdicts }: Pr
   const seen = Object.entries(verdicts).filter(([, frames]) => frames > 0);
   const counts = seen.length === 0 ? 'no frame yet' : seen.map((each) => each.join(' ')).join(', ');
   return `  ✓ ${program} at ${site} of ${node}: ${counts}`;
+}
+
+/** `tap0  of g0.eth0, XDP_OFFLOAD|RFC_2019: tag 0123456789abcdef, 24 insns, loaded at 1.250 s; 1 map, 4 KiB` */
+function describeOffload({ tap, guest, nic, capabilities, program, maps, mapMemory }: OffloadResult): string {
+  const { names } = capabilities;
+  const loaded = program === undefined ? [] : [`loaded at ${(program.loaded / PS_PER_SECOND).toFixed(3)} s`];
+  const what =
+    program === undefined
+      ? 'no program'
+      : [`tag ${program.tag}`, `${program.insns} insns`, ...loaded].join(', ');
+  const held =
+    maps.length === 0
+      ? ''
+      : `; ${maps.length} ${maps.length === 1 ? 'map' : 'maps'}, ${Math.ceil(mapMemory / 1024)} KiB`;
+  return `  ${tap.padEnd(4)}  of ${guest}.${nic}, ${names.join('|')}: ${what}${held}`;
 }

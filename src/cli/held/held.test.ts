@@ -212,7 +212,23 @@ describe.skipIf(skipped !== '')(`runs that are held${skipped}`, () => {
       { XDP_REDIRECT: 5, XDP_DROP: 0 },
       { XDP_DROP: 5, XDP_PASS: 0 },
     ]);
-    expect((await xdpbed('status')).out).toContain('✓ xdp1 at offload of g0.eth0: XDP_DROP 5');
+    const { out } = await xdpbed('status');
+    expect(out).toContain('✓ xdp1 at offload of g0.eth0: XDP_DROP 5');
+    expect(seen.offloads).toMatchObject([
+      {
+        tap: 'tap0',
+        guest: 'g0',
+        nic: 'eth0',
+        capabilities: { word: '0x00010001', names: ['XDP_OFFLOAD', 'RFC_2019'] },
+        program: { name: 'xdp1', executor: 'kernel', verdicts: { XDP_DROP: 5 } },
+        maps: [{ maxEntries: 256, used: true }],
+      },
+    ]);
+    const [{ program, mapMemory }] = seen.offloads as [(typeof seen.offloads)[0]];
+    expect(mapMemory).toBeGreaterThan(256 * 8);
+    expect(program!.loaded).toBeGreaterThan(0);
+    const held = `tag ${program!.tag}, ${program!.insns} insns, loaded at [0-9.]+ s; 1 map, [0-9]+ KiB`;
+    expect(out).toMatch(new RegExp(`  tap0  of g0.eth0, XDP_OFFLOAD\\|RFC_2019: ${held}\n`));
 
     expect(await xdpbed('down', name)).toEqual({ exit: 0, out: `${name} is down\n`, err: '' });
     expect([ofRun(name), isRunning(`${pid} ${processStart(pid)}`)]).toEqual([[], false]);

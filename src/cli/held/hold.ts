@@ -79,6 +79,7 @@ function stateOf(run: HeldRun, plan: RunPlan, testbed: string, log: string): () 
     log,
     namespaces,
     programs: await run.programs(),
+    offloads: await run.offloads(),
   });
 }
 

@@ -1,5 +1,6 @@
 import type { NamespacePresence } from '../../core/contract/fabric.js';
 import type { Sha256 } from '../../core/contract/run-spec.js';
+import type { OffloadResult } from '../../core/contract/result.js';
 import type { FailureMessage } from '../../core/failure-message.js';
 import type { ProgramInPlace } from '../../core/offload/nic-session.js';
 
@@ -34,6 +35,8 @@ export interface HeldState {
   readonly log: string;
   readonly namespaces: readonly NamespacePresence[];
   readonly programs: readonly ProgramInPlace[];
+  /** What the host holds at each tap for its guest. */
+  readonly offloads: readonly OffloadResult[];
 }
 
 /** The socket in a run's folder: who connects gets a {@link HeldState} as JSON, and then the end. */

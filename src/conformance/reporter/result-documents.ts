@@ -68,6 +68,27 @@ export function exampleRun(id = 'redirect/xdp1/host', options: { guests?: number
       suppressedNotifications: 5,
       violations: 0,
     })),
+    ...(offloaded
+      ? {
+          offloads: guests.map((guest) => ({
+            tap: 'tap0',
+            guest,
+            nic: 'eth0',
+            features: ['VIRTIO_NET_F_XDP_OFFLOAD'],
+            capabilities: { word: '0x00010001', names: ['XDP_OFFLOAD', 'RFC_2019'] },
+            program: {
+              name: 'xdp1',
+              tag: '0123456789abcdef',
+              insns: 24,
+              loaded: 0,
+              executor: 'interpreter',
+              verdicts: { ...emptyVerdictCounts(), XDP_DROP: 10 },
+            },
+            maps: [],
+            mapMemory: 0,
+          })),
+        }
+      : {}),
     rulings: offloaded
       ? guests.map((guest) => ({
           request: 1,

@@ -5,7 +5,7 @@ import type { ProgramWork } from './executor.js';
 import { token } from './injection.js';
 import type { Party } from './party.js';
 import type { ChainedPolicy, HostUsage } from './policy.js';
-import type { AuditRecord, RulingRecord } from './result.js';
+import type { AuditRecord, OffloadedMap, OffloadedProgram, RulingRecord } from './result.js';
 import type { UnguardedChain } from './transport.js';
 
 /**
@@ -91,6 +91,8 @@ export interface NicDevice {
   ): Promise<DeviceMove | MoveRefusal>;
   /** What the guest's programs have done, where that is counted (`Party.countWork`); absent in a device that does not tell. */
   readonly work?: ProgramWork | undefined;
+  /** What the host holds for the guest now; absent in a device that does not tell. */
+  readonly held?: HeldObjects | undefined;
   /** What the host finds when it looks, and not what the device told a guest. */
   inspect(): DeviceInspection;
 }
@@ -118,6 +120,14 @@ export interface MoveReport {
   readonly bytesBefore: number;
   /** Of what had changed since, copied while no frame met a program. */
   readonly bytesAtSwitch: number;
+}
+
+/** What the host holds for the guest of one nic, as the host tells it. */
+export interface HeldObjects {
+  /** What runs in front of the guest. */
+  readonly program: Omit<OffloadedProgram, 'name' | 'verdicts'> | undefined;
+  /** All maps, those included that only a program keeps alive, in the order in which they were made. */
+  readonly maps: readonly OffloadedMap[];
 }
 
 /** What the host finds of one nic's device. */

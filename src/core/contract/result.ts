@@ -8,7 +8,7 @@ import { MAX_BREACHES } from './policy.js';
  * TypeBox so that `schemas/result.schema.json` cannot drift from it. The same testbed and seed give the same
  * bytes where the fabric's time is virtual: nothing then depends on the machine's clock but `requests` and `verification`,
  * which only runs with requests have, and what is said of a program that took too long to judge; and on another fabric the
- * `time` of records.
+ * times of records and loads.
  *
  * A version stays while fields are only added, each absent or with one meaning in the documents from before; a field that goes
  * or comes to mean something else makes the next.
@@ -247,6 +247,61 @@ const Latency = (what: string, description: string) =>
     },
     { additionalProperties: false, description },
   );
+
+export const OffloadedProgram = Type.Object(
+  {
+    name: Type.Optional(
+      Type.String({
+        description: 'in the testbed: what the guest was to offload. The host knows only its tag',
+      }),
+    ),
+    tag: Type.String({
+      pattern: '^[0-9a-f]{16}$',
+      description: 'what names it by its insns, as `bpftool prog show` does with kernels up to 6.17 (SHA-1)',
+    }),
+    insns: Count('its length in 8-byte slots, as the guest sent it'),
+    loaded: Picoseconds('when it was loaded'),
+    executor: Type.String({ description: 'what runs it' }),
+    verdicts: VerdictCounts,
+  },
+  { additionalProperties: false, description: 'the program in front of the guest' },
+);
+export type OffloadedProgram = Static<typeof OffloadedProgram>;
+
+export const OffloadedMap = Type.Object(
+  {
+    type: Type.String({ description: 'BPF_MAP_TYPE_…' }),
+    keySize: Count('bytes'),
+    valueSize: Count('bytes'),
+    maxEntries: Count('elements; of a ring buffer, bytes'),
+    flags: Count('BPF_F_… bits'),
+    memory: Count('bytes of the host that it takes and is charged for'),
+    used: Type.Boolean({ description: 'a program uses it' }),
+  },
+  { additionalProperties: false },
+);
+export type OffloadedMap = Static<typeof OffloadedMap>;
+
+export const OffloadResult = Type.Object(
+  {
+    tap: Type.String({ description: 'the tap in whose path the program runs' }),
+    guest: Type.String({ description: 'whose it is' }),
+    nic: Type.String(),
+    features: Type.Array(Type.String(), { description: 'virtio features that driver and device negotiated' }),
+    capabilities: Type.Object(
+      {
+        word: Type.String({ pattern: '^0x[0-9a-f]{8}$', description: 'bits, as TUNGETFEATURES has them' }),
+        names: Type.Array(Type.String(), { description: 'of the bits that are set, lowest first' }),
+      },
+      { additionalProperties: false, description: 'what the tap can do for the guest' },
+    ),
+    program: Type.Optional(OffloadedProgram),
+    maps: Type.Array(OffloadedMap, { description: 'oldest first' }),
+    mapMemory: Count('bytes of the host that these maps take'),
+  },
+  { additionalProperties: false, description: 'what the host holds at one tap on behalf of a guest' },
+);
+export type OffloadResult = Static<typeof OffloadResult>;
 
 export const RequestsResult = Type.Object(
   {
@@ -497,6 +552,13 @@ export const RunResult = Type.Object(
     exchanges: Type.Optional(
       Type.Array(ExchangeResult, {
         description: 'streams and requests with the guests’ stacks, where the fabric measures',
+      }),
+    ),
+    offloads: Type.Optional(
+      Type.Array(OffloadResult, {
+        minItems: 1,
+        description:
+          'taps at which the host held something for a guest when the traffic was through; absent where it held nothing',
       }),
     ),
     rulings: Type.Array(RulingRecord),

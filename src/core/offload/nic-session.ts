@@ -1,5 +1,13 @@
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
-import { FEATURE_BITS, featureSet, negotiateFeatures } from '../../virtio/features.js';
+import {
+  FEATURE_BITS,
+  featureNames,
+  featureSet,
+  hasFeature,
+  negotiateFeatures,
+  VIRTIO_NET_F_BPF_OFFLOAD,
+  VIRTIO_NET_F_XDP_OFFLOAD,
+} from '../../virtio/features.js';
 import type { Clock } from '../contract/clock.js';
 import type {
   Device,
@@ -25,6 +33,7 @@ import {
   emptyVerdictCounts,
   type AttachmentResult,
   type HookResult,
+  type OffloadResult,
   type RequestsResult,
   type VerdictCounts,
 } from '../contract/result.js';
@@ -34,6 +43,12 @@ import { CountedPlace } from './counted-place.js';
 import type { CommandTurns } from './command-turns.js';
 import { LocalGuestDriver } from './local-guest-driver.js';
 import type { QuotaAccounts } from './quota-accounts.js';
+import {
+  capabilityNames,
+  capabilityWord,
+  formatCapabilities,
+  type TapCapability,
+} from './tap-capabilities.js';
 
 export interface NicSessionOptions {
   /** Name of the guest. */
@@ -280,6 +295,41 @@ export class NicSession {
 
   get node(): string {
     return `${this.#options.guest}.${this.#options.plan.name}`;
+  }
+
+  /** What the host holds at the nic's tap for the guest, and what it can do for it. */
+  async offloadState(): Promise<OffloadResult> {
+    const { guest, plan } = this.#options;
+    const { program, maps } = this.#device.held ?? { program: undefined, maps: [] };
+    const features = negotiatedFeatures(plan);
+    const word = capabilityWord(this.#capabilities(features));
+    const name = plan.requests?.kind === 'load' ? plan.requests.name : plan.program;
+    const verdicts = (await this.#offload.counters()) ?? emptyVerdictCounts();
+    return {
+      tap: plan.tap,
+      guest,
+      nic: plan.name,
+      features: featureNames(features),
+      capabilities: { word: formatCapabilities(word), names: capabilityNames(word) },
+      ...(program === undefined
+        ? {}
+        : { program: { ...(name === undefined ? {} : { name }), ...program, verdicts } }),
+      maps: [...maps],
+      mapMemory: maps.reduce((sum, { memory }) => sum + memory, 0),
+    };
+  }
+
+  #capabilities(features: bigint): TapCapability[] {
+    const { plan, policies, hostParty } = this.#options;
+    const has: Partial<Record<TapCapability, boolean>> = {
+      XDP_OFFLOAD: true,
+      MULTI_QUEUE: plan.queues > 1,
+      POLICED: policies.length > 0,
+      INSNS_COUNTED: hostParty.countWork === true && this.#device.work !== undefined,
+      RFC_2019: hasFeature(features, VIRTIO_NET_F_XDP_OFFLOAD),
+      BPF_OFFLOAD: hasFeature(features, VIRTIO_NET_F_BPF_OFFLOAD),
+    };
+    return (Object.keys(has) as TapCapability[]).filter((name) => has[name]);
   }
 
   /** Has the guest attach its program where the plan puts it. A refusal is a result of the run, not its end. */

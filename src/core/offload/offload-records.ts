@@ -37,12 +37,16 @@ export class OffloadRecords {
   addRuling(record: RulingRecord): void {
     const guest = this.#guest(record.guest);
     const asked = `${record.nic}\0${record.operation}\0${record.policy}`;
-    const whole = `${asked}\0${record.ruling}\0${record.dryRun ?? false}\0${record.reason}`;
-    const isFull = guest.rulings >= this.limit;
     const last = guest.last.get(asked);
-    const equal = last?.whole === whole ? last.record : isFull ? guest.kept.get(whole) : undefined;
-    if (equal !== undefined) {
-      equal.count += record.count;
+    if (last !== undefined && isSameRuling(last, record)) {
+      last.count += record.count;
+      return;
+    }
+    const isFull = guest.rulings >= this.limit;
+    const whole = `${asked}\0${record.ruling}\0${record.dryRun ?? false}\0${record.reason}`;
+    const earlier = isFull ? guest.kept.get(whole) : undefined;
+    if (earlier !== undefined) {
+      earlier.count += record.count;
       return;
     }
     if (isFull) {
@@ -51,7 +55,7 @@ export class OffloadRecords {
     }
     guest.rulings++;
     const kept = { ...record };
-    guest.last.set(asked, { whole, record: kept });
+    guest.last.set(asked, kept);
     guest.kept.set(whole, kept);
     this.#rulings.push(kept);
   }
@@ -74,11 +78,15 @@ export class OffloadRecords {
   }
 }
 
+function isSameRuling(one: RulingRecord, other: RulingRecord): boolean {
+  return one.ruling === other.ruling && one.reason === other.reason && one.dryRun === other.dryRun;
+}
+
 interface GuestRecords {
   rulings: number;
   audit: number;
   /** The last ruling that was kept, by nic, operation and policy. */
-  readonly last: Map<string, { readonly whole: string; readonly record: Mutable<RulingRecord> }>;
+  readonly last: Map<string, Mutable<RulingRecord>>;
   /** Of all that say the same of the same, the last that was kept. */
   readonly kept: Map<string, Mutable<RulingRecord>>;
 }

@@ -9,6 +9,7 @@ import type {
   LinkResult,
   MapResult,
   MigrationResult,
+  OffloadResult,
   RateResult,
   RulingRecord,
   RunResult,
@@ -36,6 +37,8 @@ export interface RunOutcomes {
   readonly hostPrograms: readonly HostProgramOutcome[];
   /** In the order of the plan. */
   readonly nics: readonly NicOutcome[];
+  /** Of taps at which something is held. */
+  readonly offloads: readonly OffloadResult[];
   readonly verification: VerificationResult;
   /** In the order of the plan. */
   readonly attacks: readonly AttackResult[];
@@ -71,6 +74,7 @@ export function assembleResult(plan: RunPlan, outcomes: RunOutcomes): RunResult 
     ...(outcomes.attacks.length === 0 ? {} : { attacks: [...outcomes.attacks] }),
     ...(outcomes.migrations.length === 0 ? {} : { migrations: [...outcomes.migrations] }),
     ...measurements(plan, outcomes.measured),
+    ...(outcomes.offloads.length === 0 ? {} : { offloads: [...outcomes.offloads] }),
     rulings: [...outcomes.rulings],
     audit: [...outcomes.audit],
     ...(dropped.rulings + dropped.audit === 0 ? {} : { dropped }),

@@ -13,7 +13,13 @@ import type { Token } from '../contract/injection.js';
 import { PARTY_FACTORY, type PartyFactory } from '../contract/party.js';
 import type { RunPlan } from '../contract/plan.js';
 import { POLICY, POLICY_CHAIN, type ChainedPolicy } from '../contract/policy.js';
-import { ExchangeResult, RateResult, RunResult, type RunFailure } from '../contract/result.js';
+import {
+  ExchangeResult,
+  RateResult,
+  RunResult,
+  type OffloadResult,
+  type RunFailure,
+} from '../contract/result.js';
 import { RANDOM, RUN_SIGNAL, type Random } from '../contract/run-scope.js';
 import {
   OBJECTS,
@@ -102,6 +108,8 @@ export interface HeldRun {
   readonly presence: Presence;
   /** Every program that was to be attached, and what it has returned so far. */
   programs(): Promise<ProgramInPlace[]>;
+  /** What the host holds now at each tap for its guest. */
+  offloads(): Promise<OffloadResult[]>;
 }
 
 /**
@@ -229,7 +237,12 @@ class RunExecution {
     await this.#guard(
       name,
       'hold',
-      (async () => onUp({ presence, programs: () => offloading.programs() }))(),
+      (async () =>
+        onUp({
+          presence,
+          programs: () => offloading.programs(),
+          offloads: () => offloading.offloads(),
+        }))(),
     );
     try {
       await presence.serve(this.#signal);

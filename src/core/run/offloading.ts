@@ -9,7 +9,12 @@ import type { Deployment, HostPlace } from '../contract/fabric.js';
 import type { Party, PartyFactory, PartyOptions } from '../contract/party.js';
 import type { ProgramPlan, RunPlan } from '../contract/plan.js';
 import type { ChainedPolicy } from '../contract/policy.js';
-import { emptyVerdictCounts, type AttackResult, type MigrationResult } from '../contract/result.js';
+import {
+  emptyVerdictCounts,
+  type AttackResult,
+  type MigrationResult,
+  type OffloadResult,
+} from '../contract/result.js';
 import type { Random } from '../contract/run-scope.js';
 import type { Objects } from '../contract/run-spec.js';
 import type { WorkloadFrame } from '../contract/workload.js';
@@ -274,9 +279,27 @@ export class Offloading {
     const attacks: AttackResult[] = [];
     for (const run of this.#attackRuns) attacks.push(await run.judge());
     const { rulings, audit, dropped } = this.#records;
-    const verification = this.#options.verification.cost;
-    const migrations = [...this.#moved];
-    return { nics, hostPrograms, verification, attacks, migrations, rulings, audit, dropped };
+    const offloads = (await this.offloads()).filter(
+      ({ program, maps }) => program !== undefined || maps.length > 0,
+    );
+    return {
+      offloads,
+      nics,
+      hostPrograms,
+      verification: this.#options.verification.cost,
+      attacks,
+      migrations: [...this.#moved],
+      rulings,
+      audit,
+      dropped,
+    };
+  }
+
+  /** What the host holds now at each tap for its guest, in the order of the plan. */
+  async offloads(): Promise<OffloadResult[]> {
+    const offloads: OffloadResult[] = [];
+    for (const session of this.#sessions) offloads.push(await session.offloadState());
+    return offloads;
   }
 
   /** Every program that was to be attached, and what it has returned so far. */
