@@ -96,7 +96,9 @@ function serve(
 ): Promise<Closer> {
   if (unguarded !== true) {
     return control.serve((request, room) =>
-      turns.isTimed ? turns.take(node, () => device.handle(request, room)) : device.handle(request, room),
+      turns.isTimed
+        ? turns.take(node, request.length + room, () => device.handle(request, room))
+        : device.handle(request, room),
     );
   }
   if (control.serveUnguarded === undefined) {
@@ -108,7 +110,7 @@ function serve(
   }
   return control.serveUnguarded((request, room, chain) =>
     turns.isTimed
-      ? turns.take(node, () => device.handle(request, room, chain))
+      ? turns.take(node, request.length + room, () => device.handle(request, room, chain))
       : device.handle(request, room, chain),
   );
 }
