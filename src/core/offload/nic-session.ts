@@ -229,6 +229,11 @@ export class NicSession {
     return this.#offload.counters();
   }
 
+  /** Bytes of the host's party that are taken, as its map backend has it; undefined where that does not say. */
+  get hostMemoryUsed(): number | undefined {
+    return this.#options.hostParty.mapBackend.memory?.().used;
+  }
+
   /** What the host finds when it looks at the device. */
   inspect(): DeviceInspection {
     return this.#device.inspect();
