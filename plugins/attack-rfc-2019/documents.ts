@@ -35,7 +35,7 @@ const RING_ATTACKS = ATTACKS.filter(({ target }) => target === 'ring');
 /** Two guests behind a bridge: alice, who is honest, and mallory, whose nic has two queue pairs. */
 const STAGE = `seed: 2019
 
-# A quarter of what the defaults are, so that a guest comes to its limits soon.
+# Part of what stops attacks. Tighter than the defaults, so that a guest comes to its limits soon.
 policies:
   - use: helper-allow-list
   - use: quota
@@ -159,7 +159,9 @@ on a ring that believes everything (\`plugins/attack-rfc-2019/ring-attacks.test.
 \`mallory\` attacks, by raw commands and a raw ring in the memory of its control queue; \`alice\` is honest, has a map on the device and reads
 it. Before, while and after that a judge looks at the host's side: what the device has, what is charged for, how \`alice\` fares; what only
 the attacker can see, it reports. On \`guarded\` **everything** below must hold, whichever the attack; on the weak device an attack counts as
-successful only if something breaks that it **goes for**.
+successful only if something breaks that it **goes for**. The policies of these testbeds are part of what stops attacks: without any
+(\`--set 'policies=[]' --only device=guarded\`) four attacks succeed on \`guarded\` as well, and nothing limits what a guest holds but the 256 MiB that a
+nic has in any case.
 
 | what must hold | |
 |---|---|
