@@ -197,6 +197,7 @@ more than twice what it waits alone: the bound holds for floods of commands as s
   those of the guest: \`src/core/offload/program-handles.ts\`, control-endpoint.attack.test.ts.
 - **Programs that the verifier must reject** cannot succeed on the weak device, which asks the same verifier, as QEMU asked the host's kernel.
   They are part of \`programs-beyond-limits\`, which the host's policies decide.
+- **Many loads**: by the RFC's protocol a nic has one program, so that what loads use up is the verifier's time: \`slow-verification\`.
 - **BTF**: the RFC's protocol carries none.
 `;
 }
