@@ -36,3 +36,23 @@ describe.each(named('device'))('attack %s', (name) => {
     expect(attackSucceeded(naive), JSON.stringify(naive)).toBe(true);
   }, 60_000);
 });
+
+describe('the guarded device without policies', () => {
+  it('is open to the attacks that only policies stop, and to no other', async () => {
+    const file = new URL('../../testbeds/attacks/all.testbed.yaml', import.meta.url).pathname;
+    const testbed = await loadTestbed(file, new PluginRegistry(BUILT_IN_PLUGINS), {
+      only: ['device=guarded'],
+      set: ['policies=[]'],
+    });
+    const document = await runTestbed(testbed, { version: '0' });
+    const results = document.runs.flatMap(({ attacks }) => attacks!);
+    expect(results).toHaveLength(named('device').length);
+    expect(results.filter(({ held }) => !held).map(({ attack }) => attack)).toEqual([
+      'exhaust-maps',
+      'exhaust-memory',
+      'programs-beyond-limits',
+      'host-reading-helpers',
+    ]);
+    expect(document.passed).toBe(false);
+  }, 60_000);
+});

@@ -35,7 +35,7 @@ const RING_ATTACKS = ATTACKS.filter(({ target }) => target === 'ring');
 /** Two guests behind a bridge: alice, who is honest, and mallory, whose nic has two queue pairs. */
 const STAGE = `seed: 2019
 
-# A quarter of what the defaults are, so that a guest comes to its limits soon.
+# Part of what stops attacks. Tighter than the defaults, so that a guest comes to its limits soon.
 policies:
   - use: helper-allow-list
   - use: quota
@@ -159,7 +159,9 @@ on a ring that believes everything (\`plugins/attack-rfc-2019/ring-attacks.test.
 \`mallory\` attacks, by raw commands and a raw ring in the memory of its control queue; \`alice\` is honest, has a map on the device and reads
 it. Before, while and after that a judge looks at the host's side: what the device has, what is charged for, how \`alice\` fares; what only
 the attacker can see, it reports. On \`guarded\` **everything** below must hold, whichever the attack; on the weak device an attack counts as
-successful only if something breaks that it **goes for**.
+successful only if something breaks that it **goes for**. The policies of these testbeds are part of what stops attacks: without any
+(\`--set 'policies=[]' --only device=guarded\`) four attacks succeed on \`guarded\` as well, and nothing limits what a guest holds but the 256 MiB that a
+nic has in any case.
 
 | what must hold | |
 |---|---|
@@ -181,17 +183,21 @@ ${rows.join('\n')}
 ${reasons.join('\n')}
 
 ## Commands and virtual time
-Commands take no time in the model, but while \`command-flood\` is measured: then each takes 5 µs (\`host.command-microseconds\`) of the device's one thread, an assumption
-between what \`bench:control\` gave on one machine for the endpoint alone (2.3 µs) and with queue and guest driver around it (7.8 µs), the same
-for every command. What the ratio rests on is not the 5 µs but the order: \`guarded\` carries out one command of each guest by turns;
-\`rfc-2019-naive\` goes on with a queue until it is empty, as virtio_net_handle_ctrl of QEMU does, and it never is. A command that takes many times as long as
-others would be waited for longer than that: turns are by commands, not by time.
+Commands take no time in the model, but while \`command-flood\` is measured: then each takes 5 µs (\`host.command-microseconds\`) of the
+device's one thread, and 0.24 ns for each byte of it and of the room for its answer. Measured were, through queue and endpoint on a machine of two
+virtual cores that was busy otherwise, 5.4 to 5.9 µs for a lookup of 8 bytes and 37 µs for one of 64 KiB. What the ratio rests on is the order:
+\`guarded\` carries out one command of each guest by turns; \`rfc-2019-naive\` goes on with a queue until it is empty, as
+virtio_net_handle_ctrl of QEMU does, and it never is.
+
+A command that is under way is not broken off. Beside a guest that floods with values of 64 KiB a quiet one may wait for up to 37 µs, which is
+more than twice what it waits alone: the bound holds for floods of commands as short as its own.
 
 ## What is left out
 - **Another guest's map in a program.** Parties have memories of their own, so the weak device cannot do it either. Handles in insns are
   those of the guest: \`src/core/offload/program-handles.ts\`, control-endpoint.attack.test.ts.
 - **Programs that the verifier must reject** cannot succeed on the weak device, which asks the same verifier, as QEMU asked the host's kernel.
   They are part of \`programs-beyond-limits\`, which the host's policies decide.
+- **Many loads**: by the RFC's protocol a nic has one program, so that what loads use up is the verifier's time: \`slow-verification\`.
 - **BTF**: the RFC's protocol carries none.
 `;
 }

@@ -101,7 +101,7 @@ export const EXHAUSTION_ATTACKS: readonly AttackEntry[] = [
     defect: 9,
     does: 'keeps its control queue full of commands for 20 ms of virtual time',
     mustHold:
-      'A guest that floods its control queue slows down itself: commands of different guests are carried out by turns, so that a quiet one waits for one of the attacker’s commands at most, and its p99 is less than twice that of when it is alone.',
+      'A guest that floods its control queue slows down itself: commands of different guests are carried out by turns, so that a quiet one waits for one of the attacker’s commands at most, and with commands as short as its own its p99 is less than twice that of when it is alone.',
     aims: ['neighbour-latency'],
     stoppedBy: ['src/core/offload/command-turns.ts'],
     tests: ['src/core/offload/command-turns.test.ts'],

@@ -104,6 +104,36 @@ export function transportConformance(
         expect(seen!.subarray(2)).toEqual(large);
       });
 
+      it('shows a device the guest’s memory only when it asks for it', async () => {
+        const seen: unknown[][] = [];
+        const { client, channel, stop } = await open((...given: unknown[]) => {
+          seen.push(given);
+          return Uint8Array.of(0);
+        });
+        await client.send([Uint8Array.of(6, 2), bytes(5, 3)], 1);
+        expect(seen.map((given) => given.length)).toEqual([2]);
+        const { server } = channel;
+        if (server.serveUnguarded === undefined) return;
+
+        await stop();
+        const stopUnguarded = await server.serveUnguarded((_request, _room, chain) => {
+          // Across two descriptors, and no further than they reach.
+          expect(chain.readableBytes).toBe(7);
+          expect(chain.read(1, 3)).toEqual(Uint8Array.of(2, ...bytes(5, 3).subarray(0, 2)));
+          expect(chain.read(5, 100)).toEqual(bytes(5, 3).subarray(3));
+          expect(chain.read(7, 1)).toHaveLength(0);
+          expect(chain.read(100, 1)).toHaveLength(0);
+          chain.overwrite(1, Uint8Array.of(9, 8));
+          chain.overwrite(6, Uint8Array.of(7, 7, 7));
+          chain.overwrite(100, Uint8Array.of(1));
+          return Uint8Array.of(...chain.read(0, 7), 0);
+        });
+        const changed = Uint8Array.of(6, 9, 8, ...bytes(5, 3).subarray(1, 4), 7);
+        const answer = await client.send([Uint8Array.of(6, 2), bytes(5, 3)], 8);
+        expect(answer).toEqual(Uint8Array.of(...changed, 0));
+        await stopUnguarded();
+      });
+
       it('lets the device write less than there is room for', async () => {
         const { client } = await open(() => Uint8Array.of(1, 2));
         expect(await client.send([Uint8Array.of(0, 0)], 10)).toEqual(Uint8Array.of(1, 2));

@@ -2,13 +2,48 @@ import { Type } from '@sinclair/typebox';
 import { describe, expect, it } from 'vitest';
 import { BUILT_IN_PLUGINS } from '../../presets.js';
 import { ATTACK, type Attack, type HostileGuest, type Invariant } from '../contract/attack.js';
+import { DEVICE, type Device, type NicDevice, type NicDeviceOptions } from '../contract/device.js';
 import { definePlugin } from '../contract/plugin.js';
 import type { ResultDocument } from '../contract/result.js';
 import { BPF_MAP_TYPE } from '../../bpf/map-spec.js';
+import { ControlEndpoint } from '../offload/control-endpoint.js';
 import { RFC_2019 } from '../offload/protocol/rfc-2019/rfc-2019.js';
 import { PluginRegistry } from '../plugin/plugin-registry.js';
 import { resolveTestbed } from '../testbed/resolve-testbed.js';
 import { runTestbed } from '../run/run-testbed.js';
+
+class LeakyDevice implements Device {
+  readonly name = 'leaky';
+
+  open(options: NicDeviceOptions): NicDevice {
+    const endpoint = new ControlEndpoint(options);
+    const { mapBackend } = options.party;
+    return {
+      handle: (request, room) => {
+        const lost = {
+          type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
+          keySize: 4,
+          valueSize: 8,
+          maxEntries: 1,
+          flags: 0,
+        };
+        mapBackend.create(lost, { name: 'lost' });
+        return endpoint.handle(request, room);
+      },
+      reset: () => endpoint.reset(),
+      unplug: () => endpoint.unplug(),
+      idle: () => endpoint.idle(),
+      transportBroken: (reason) => endpoint.transportBroken(reason),
+      inspect: () => ({
+        held: endpoint.usage,
+        peakCommandBytes: 0,
+        belongings: new Map(),
+        logBytes: 0,
+        strayAccesses: [],
+      }),
+    };
+  }
+}
 
 /** Runs one attack against one device, with a check of how it is to end. */
 async function attacked(
@@ -43,7 +78,16 @@ guests:
 workload: { use: udp-flood, config: { frames: 10 } }
 checks: [{ kind: attacks, expect: ${expected} }]
 `;
-  const registry = new PluginRegistry([...BUILT_IN_PLUGINS, plugin]);
+  const leaky = definePlugin({
+    name: 'leaky',
+    version: '1.0.0',
+    role: 'device',
+    api: '^2.1',
+    description: 'guarded, but that each command leaves a map behind that is in no table',
+    configSchema: Type.Object({}),
+    register: (scope) => scope.bindValue(DEVICE, new LeakyDevice()),
+  });
+  const registry = new PluginRegistry([...BUILT_IN_PLUGINS, plugin, leaky]);
   return runTestbed(await resolveTestbed('/given.testbed.yaml', text, registry), { version: '0' });
 }
 
@@ -90,6 +134,14 @@ describe('the judge', () => {
     ]);
   });
 
+  it('finds what no table of the device has any more', async () => {
+    const document = await attacked(honest(), { device: 'leaky' });
+    expect(brokenBy(document)).toEqual(['reset-frees']);
+    expect(document.runs[0]!.attacks![0]!.broken[0]!.what).toMatch(
+      /^after a reset \d+ bytes of the host's memory are still taken$/,
+    );
+  });
+
   it('takes the guest’s word for what only the guest can see', async () => {
     const leak: Attack['run'] = async (guest) => guest.saw('no-leak', 'a secret');
     const document = await attacked(leak);
@@ -114,8 +166,10 @@ describe('the judge', () => {
     };
     const document = await attacked(quiet);
     expect(brokenBy(document)).toEqual([]);
-    const detail = 'p99 of the neighbour 5.0 µs alone, 5.0 µs beside the attacker';
-    expect(document.runs[0]!.attacks![0]!.detail).toBe(detail);
+    // A command, its 107 bytes, and what idle time is looked ahead.
+    expect(document.runs[0]!.attacks![0]!.detail).toMatch(
+      /^p99 of the neighbour 5\.[01] µs alone, 5\.[01] µs beside the attacker$/,
+    );
   });
 
   it('lets the guest’s frames arrive after a reset, on all its queues', async () => {

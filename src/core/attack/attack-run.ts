@@ -45,6 +45,8 @@ export class AttackRun {
   readonly #neighbour: NeighbourProbe;
   readonly #broken = new Map<Invariant, string>();
   #before: DeviceInspection | undefined;
+  /** Bytes of the host's party on behalf of the attacker. */
+  #memoryBefore: number | undefined;
   #done = '';
 
   constructor(options: AttackRunOptions) {
@@ -64,6 +66,7 @@ export class AttackRun {
     }
     await this.#neighbour.begin();
     this.#before = attacker.inspect();
+    this.#memoryBefore = attacker.hostMemoryUsed;
     await attack.run(this.#guest());
     await this.#neighbour.ask();
     this.#look();
@@ -103,9 +106,14 @@ export class AttackRun {
     const { attacker } = this.#options;
     await attacker.reset();
     const { held } = attacker.inspect();
-    if (held.maps + held.programs === 0 && !attacker.isOffloaded) return;
-    const inPlace = attacker.isOffloaded ? ', and a program is in its place' : '';
-    this.#break('reset-frees', `after a reset the host holds ${things(held)}${inPlace}`);
+    if (held.maps + held.programs > 0 || attacker.isOffloaded) {
+      const inPlace = attacker.isOffloaded ? ', and a program is in its place' : '';
+      this.#break('reset-frees', `after a reset the host holds ${things(held)}${inPlace}`);
+    }
+    // What is not in any table any more may still be there.
+    const left = (attacker.hostMemoryUsed ?? 0) - (this.#memoryBefore ?? 0);
+    if (left > 0)
+      this.#break('reset-frees', `after a reset ${left} bytes of the host's memory are still taken`);
   }
 
   #judgeLatency(): void {

@@ -109,13 +109,13 @@ export interface HostPlan {
   readonly bridges: readonly BridgePlan[];
   readonly reader: ReaderPlan;
   readonly verification: VerificationPlan;
-  /** What a control command takes of the device's thread where commands take virtual time. */
+  /** What a control command of few bytes takes of the device's thread where commands take virtual time. */
   readonly commandMicroseconds: number;
 }
 
 /**
- * Of a testbed that says nothing of it. An assumption, between what `bench:control` gave on one machine for the endpoint alone
- * (2.3 µs) and with queue and guest driver around it (7.8 µs); the same for every command.
+ * Of a testbed that says nothing of it: a lookup of 8 bytes through queue and endpoint took 5.4 to 5.9 µs on a machine of two
+ * virtual cores that was busy otherwise.
  */
 export const DEFAULT_COMMAND_MICROSECONDS = 5;
 

@@ -14,7 +14,7 @@ async function flooded(service: 'turns' | 'queue', commands: number) {
   let waited = -1;
   const flood = async (): Promise<void> => {
     while (turns.isTimed) {
-      await turns.take('loud', () => {
+      await turns.take('loud', 0, () => {
         order.push('loud');
         return new Uint8Array(1);
       });
@@ -23,7 +23,7 @@ async function flooded(service: 'turns' | 'queue', commands: number) {
   const due = 2.5 * COMMAND_COST;
   clock.at(due, () => {
     void turns
-      .take('quiet', () => {
+      .take('quiet', 0, () => {
         order.push('quiet');
         return new Uint8Array(1);
       })
@@ -53,6 +53,19 @@ describe('turns of commands', () => {
     expect(waited).toBeGreaterThanOrEqual(7.5 * COMMAND_COST);
   });
 
+  it('a command that is under way is not broken off: a long one is waited for', async () => {
+    const clock = new VirtualClock();
+    const turns = new CommandTurns('turns', COMMAND_COST);
+    let answered = 0;
+    const ask = (nic: string, bytes: number): Promise<unknown> =>
+      turns.take(nic, bytes, () => new Uint8Array(1)).then(() => (answered = clock.now()));
+    clock.at(0, () => void ask('loud', 131_072));
+    clock.at(COMMAND_COST, () => void ask('quiet', 0));
+    await turns.pass(clock, 20 * COMMAND_COST, turn);
+    // 240 ps a byte.
+    expect(answered).toBe(2 * COMMAND_COST + 131_072 * 240);
+  });
+
   it('as much time passes as was asked for, whether or not there are commands', async () => {
     const clock = new VirtualClock();
     const turns = new CommandTurns('turns', COMMAND_COST);
@@ -65,7 +78,7 @@ describe('turns of commands', () => {
     const turns = new CommandTurns('turns', COMMAND_COST);
     const order: string[] = [];
     const ask = (nic: string): void => {
-      void turns.take(nic, () => {
+      void turns.take(nic, 0, () => {
         order.push(nic);
         return new Uint8Array(1);
       });
@@ -80,7 +93,7 @@ describe('turns of commands', () => {
     const turns = new CommandTurns('turns', COMMAND_COST);
     const answers: Promise<Uint8Array>[] = [];
     clock.at(0, () => {
-      for (let n = 0; n < 5; n++) answers.push(turns.take('a', () => Uint8Array.of(n)));
+      for (let n = 0; n < 5; n++) answers.push(turns.take('a', 0, () => Uint8Array.of(n)));
     });
     await turns.pass(clock, 2 * COMMAND_COST, turn);
     expect((await Promise.all(answers)).map(([n]) => n)).toEqual([0, 1, 2, 3, 4]);

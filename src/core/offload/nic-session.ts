@@ -121,7 +121,9 @@ function serve(
   if (unguarded !== true) {
     return control.serve(
       (request, room) =>
-        turns.isTimed ? turns.take(node, () => device.handle(request, room)) : device.handle(request, room),
+        turns.isTimed
+          ? turns.take(node, request.length + room, () => device.handle(request, room))
+          : device.handle(request, room),
       // As a device reset: commands that come wait for it.
       () => void device.reset(),
     );
@@ -135,7 +137,7 @@ function serve(
   }
   return control.serveUnguarded((request, room, chain) =>
     turns.isTimed
-      ? turns.take(node, () => device.handle(request, room, chain))
+      ? turns.take(node, request.length + room, () => device.handle(request, room, chain))
       : device.handle(request, room, chain),
   );
 }
@@ -266,6 +268,11 @@ export class NicSession {
   /** What offloaded programs have returned so far; undefined when there never was one. */
   offloadCounters(): Promise<VerdictCounts | undefined> {
     return this.#offload.counters();
+  }
+
+  /** Bytes of the host's party that are taken, as its map backend has it; undefined where that does not say. */
+  get hostMemoryUsed(): number | undefined {
+    return this.#options.hostParty.mapBackend.memory?.().used;
   }
 
   /** What the host finds when it looks at the device. */

@@ -264,7 +264,7 @@ export const HostSection = Type.Object(
       maximum: 10_000,
       default: DEFAULT_COMMAND_MICROSECONDS,
       description:
-        'µs of the device’s thread that a control command takes, where commands take virtual time: while an attack measures what a neighbour waits',
+        'µs of the device’s thread that a control command of few bytes takes, where commands take virtual time: while an attack measures what a neighbour waits',
     }),
   },
   { ...closed, description: 'the host and how its parts are wired' },

@@ -1,5 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { featureSet, VIRTIO_F_RING_PACKED, VIRTIO_F_VERSION_1, VIRTIO_NET_F_CTRL_VQ } from '../index.js';
+import {
+  featureSet,
+  SPLIT_QUEUE,
+  VIRTIO_F_RING_PACKED,
+  VIRTIO_F_VERSION_1,
+  VIRTIO_NET_F_CTRL_VQ,
+  type QueueFormat,
+} from '../index.js';
 import { ControlLink } from './control-link.js';
 
 describe.each([
@@ -96,5 +103,21 @@ describe.each([
     expect(await impossible).toMatchObject([refused, refused]);
     finish(Uint8Array.of(30));
     expect(await last).toEqual(Uint8Array.of(30));
+  });
+
+  it('does not serve a device that wants to look at chains where the queue does not say where they lie', () => {
+    const format: QueueFormat = {
+      ...SPLIT_QUEUE,
+      name: 'silent',
+      openDevice: (...given) => {
+        const opened = SPLIT_QUEUE.openDevice(...given);
+        if (opened.ok) Object.defineProperty(opened.queue, 'readableParts', { value: undefined });
+        return opened;
+      },
+    };
+    const link = new ControlLink({ label: 'g', features: FEATURES, format });
+    expect(() => link.serveUnguarded(() => new Uint8Array())).toThrow(
+      'a silent queue does not say where chains lie',
+    );
   });
 });

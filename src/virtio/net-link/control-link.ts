@@ -111,8 +111,14 @@ export class ControlLink {
     return this.#serve(handler, false);
   }
 
-  /** As `serve`, for a device that reads commands out of the guest's memory itself, as often as it likes. */
+  /**
+   * As `serve`, for a device that reads commands out of the guest's memory itself, as often as it likes.
+   * @throws XdpbedError `host-unsupported` for a queue format whose device does not say where chains lie
+   */
   serveUnguarded(handler: UnguardedControlHandler): () => void {
+    if (this.#ends !== undefined && this.#ends.device.readableParts === undefined) {
+      throw new XdpbedError('host-unsupported', `a ${this.#format.name} queue does not say where chains lie`);
+    }
     return this.#serve(handler, true);
   }
 
@@ -221,11 +227,7 @@ export class ControlLink {
 
   /** The command that was popped last. */
   #unguardedChain({ device }: QueueEnds): UnguardedControlChain {
-    const parts = device.readableParts?.();
-    if (parts === undefined) {
-      throw new XdpbedError('host-unsupported', `a ${this.#format.name} queue does not say where chains lie`);
-    }
-    return new UnguardedControlChain(this.memory, parts);
+    return new UnguardedControlChain(this.memory, device.readableParts!());
   }
 
   #await(ends: QueueEnds, chain: DescriptorChain, answer: Promise<Uint8Array>): void {
