@@ -1,4 +1,4 @@
-import { EBUSY } from '../../bpf/errno.js';
+import { EBUSY, EINVAL } from '../../bpf/errno.js';
 import {
   CONTROL_ACK_BYTES,
   controlCommandName,
@@ -330,9 +330,9 @@ export class ControlEndpoint {
         ? this.#protocol.encodeRefusal(reply, room)
         : this.#protocol.encodeReply(request, reply, room);
     } catch {
-      // An errno out of range: the answer without one is still an answer.
+      // An errno out of range: the answer with another is still an answer.
     }
-    return this.#protocol.encodeRefusal({ kind: 'error' }, room);
+    return this.#protocol.encodeRefusal({ kind: 'error', errno: EINVAL }, room);
   }
 
   #count(name: string): void {
