@@ -585,6 +585,51 @@ describe('a batch', () => {
   );
 
   normative(
+    ['dev-batch-fewer', 'dev-batch-trie'],
+    'of a trie, which may be as deep as its keys are long, has fewer elements',
+    async () => {
+      const g = guest();
+      // 32 bits of prefix: 256 elements.
+      const trie = await g.map({ mapType: T.LPM_TRIE, keySize: 8, maxEntries: 512, mapFlags: 1 });
+      const keyOf = (index: number): number[] => [32, 0, 0, 0, 10, 0, index >> 8, index & 0xff];
+      const keys = (from: number, count: number): Uint8Array =>
+        Uint8Array.from(Array.from({ length: count }, (_, index) => keyOf(from + index)).flat());
+      const some = (from: number, count: number) =>
+        ({
+          kind: 'update-batch',
+          handle: trie,
+          keySize: 8,
+          valueSize: 8,
+          count,
+          keys: keys(from, count),
+          values: new Uint8Array(8 * count),
+          flags: 0n,
+        }) as const;
+      expect(await g.send(some(0, 257))).toMatchObject({ kind: 'error', errno: E2BIG, count: 0 });
+      for (const from of [0, 256]) await g.expect('count', some(from, 256));
+      const seen = new Set<string>();
+      let cursor: Uint8Array | undefined;
+      do {
+        const part = await g.expect('elements', all(trie, { keySize: 8, count: 4096, cursor }));
+        expect(part.count).toBeLessThanOrEqual(256);
+        for (let index = 0; index < part.count; index++)
+          seen.add(part.keys.slice(8 * index, 8 * index + 8).join('.'));
+        cursor = part.next;
+      } while (cursor !== undefined);
+      expect(seen.size).toBe(512);
+      const gone = {
+        kind: 'delete-batch',
+        handle: trie,
+        keySize: 8,
+        count: 257,
+        keys: keys(0, 257),
+      } as const;
+      expect(await g.send(gone)).toMatchObject({ kind: 'error', errno: E2BIG, count: 0 });
+      await g.expect('count', { ...gone, count: 256, keys: keys(0, 256) });
+    },
+  );
+
+  normative(
     'dev-freeze',
     'and every other change is refused once the map is frozen; what is read is not',
     async () => {

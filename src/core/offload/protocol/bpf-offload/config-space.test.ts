@@ -47,6 +47,14 @@ describe('configuration space', () => {
     expect(decodeBpfNetConfig(bytes)).toEqual({ net: NET, capabilities: CAPABILITIES });
   });
 
+  normative('dev-granted', 'a limit beyond its field is the most that the field holds', () => {
+    const granted = { maps: 2 ** 40, programs: Number.MAX_SAFE_INTEGER, mapMemory: 1n << 50n };
+    const bytes = encodeBpfNetConfig({ net: NET, capabilities: { ...CAPABILITIES, granted } });
+    expect([...bytes.subarray(256 + 32, 256 + 48)]).toEqual([
+      ...hex('ff ff ff ff | ff ff ff ff | 00 00 00 00 00 00 04 00'),
+    ]);
+  });
+
   normative('dev-config-zero', 'what lies between it and the fields of virtio is 0', () => {
     const between = encodeBpfNetConfig({ net: NET, capabilities: CAPABILITIES }).subarray(12, 256);
     expect(between.every((byte) => byte === 0)).toBe(true);
