@@ -1,4 +1,4 @@
-import { EBUSY, EINVAL } from '../../bpf/errno.js';
+import { EBUSY } from '../../bpf/errno.js';
 import {
   CONTROL_ACK_BYTES,
   controlCommandName,
@@ -329,10 +329,10 @@ export class ControlEndpoint {
       return request === undefined
         ? this.#protocol.encodeRefusal(reply, room)
         : this.#protocol.encodeReply(request, reply, room);
-    } catch {
+    } catch (error) {
       // An errno out of range: the answer with another is still an answer.
+      return this.#protocol.encodeRefusal({ kind: 'error', errno: internal(error).errno }, room);
     }
-    return this.#protocol.encodeRefusal({ kind: 'error', errno: EINVAL }, room);
   }
 
   #count(name: string): void {
