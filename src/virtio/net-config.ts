@@ -20,6 +20,12 @@ import {
 /** Bytes that are modelled. */
 export const VIRTIO_NET_CONFIG_BYTES = 12;
 
+/**
+ * Where what VIRTIO_NET_F_BPF_OFFLOAD adds begins, docs/spec/bpf-offload.md. virtio's own fields grow upwards from the start (28 bytes
+ * in 1.3); what is between is 0.
+ */
+export const VIRTIO_NET_CONFIG_BPF_OFFSET = 256;
+
 /** In `status`: the link is up. */
 export const VIRTIO_NET_S_LINK_UP = 1;
 /** In `status`: the driver is to announce itself and then to send VIRTIO_NET_CTRL_ANNOUNCE_ACK. */

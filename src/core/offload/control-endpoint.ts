@@ -414,10 +414,10 @@ export class ControlEndpoint {
       return request === undefined
         ? this.#protocol.encodeRefusal(reply, room)
         : this.#protocol.encodeReply(request, reply, room);
-    } catch {
-      // An errno out of range: the answer without one is still an answer.
+    } catch (error) {
+      // An errno out of range: the answer with another is still an answer.
+      return this.#protocol.encodeRefusal({ kind: 'error', errno: internal(error).errno }, room);
     }
-    return this.#protocol.encodeRefusal({ kind: 'error' }, room);
   }
 
   readonly #onRuling = (record: RulingRecord): void => {

@@ -51,6 +51,13 @@ const NOT_INNER: ReadonlySet<number> = new Set([
 ]);
 const RECORD_MAPS: ReadonlySet<number> = new Set([T.BPF_MAP_TYPE_RINGBUF, T.BPF_MAP_TYPE_PERF_EVENT_ARRAY]);
 const HANDLE_BYTES = 4;
+/**
+ * Bits of prefixes of an LPM_TRIE that one batch goes through at most. A trie may be as deep as its keys are long, and what is one
+ * step for other maps is up to 2048 there: 4096 elements would hold the host for seconds, these for 5 ms.
+ */
+const MAX_TRIE_BITS = 8192;
+/** Bytes of `struct bpf_lpm_trie_key_u8` in front of the prefix. */
+const TRIE_PREFIX_LENGTH_BYTES = 4;
 /** Bytes of BTF that one map may keep: making and reading them takes 1 to 2 ms at most. */
 const MAX_MAP_BTF_BYTES = 16 * 1024;
 /** Bytes of a record beside its data, on the wire. */
@@ -445,7 +452,8 @@ export class GuestMaps {
 
   #lookupBatch(object: MapObject, request: LookupBatch): Outcome {
     if (holdsObjects(object)) return unsupported('its elements are maps or programs');
-    const batch = object.map.lookupBatch(request.cursor ?? null, request.count);
+    const count = Math.min(request.count, mostInBatch(object));
+    const batch = object.map.lookupBatch(request.cursor ?? null, count);
     if (typeof batch === 'number') return mapErrno(batch);
     const { entries, next } = batch;
     const { keySize, valueSize } = request;
@@ -470,6 +478,7 @@ export class GuestMaps {
 
   #updateBatch(object: MapObject, request: UpdateBatch): Outcome {
     const { count, keySize, valueSize, keys, values, flags } = request;
+    if (count > mostInBatch(object)) return tooMany(object, count);
     for (let index = 0; index < count; index++) {
       const key = keys.subarray(index * keySize, (index + 1) * keySize);
       const bytes = values.subarray(index * valueSize, (index + 1) * valueSize);
@@ -480,6 +489,7 @@ export class GuestMaps {
   }
 
   #deleteBatch(object: MapObject, { count, keySize, keys }: DeleteBatch): Outcome {
+    if (count > mostInBatch(object)) return tooMany(object, count);
     for (let index = 0; index < count; index++) {
       const outcome = done(this.#delete(object, keys.subarray(index * keySize, (index + 1) * keySize)));
       if (!outcome.ok) return { ...outcome, count: index };
@@ -496,6 +506,17 @@ export function mixesFrags({ frags, attributes }: MapObject, ofProgram: boolean)
   if (attributes.type !== T.BPF_MAP_TYPE_PROG_ARRAY || frags === undefined || frags === ofProgram)
     return undefined;
   return malformed(`programs of this PROG_ARRAY are ${frags ? '' : 'not '}for frames in several buffers`);
+}
+
+/** Elements of one batch, where the type of the map limits them further than the device does. */
+function mostInBatch({ attributes: { type, keySize } }: MapObject): number {
+  if (type !== T.BPF_MAP_TYPE_LPM_TRIE) return Infinity;
+  return Math.max(1, Math.floor(MAX_TRIE_BITS / (8 * (keySize - TRIE_PREFIX_LENGTH_BYTES))));
+}
+
+function tooMany(object: MapObject, count: number): Refusal {
+  const problem = `a batch of ${count}, of this LPM_TRIE ${mostInBatch(object)} elements at most`;
+  return { ...failed(E2BIG, problem), count: 0 };
 }
 
 /** Whether the elements are other objects of the guest's. */

@@ -434,7 +434,7 @@ export const DEFAULT_REQUEST_LIMITS: RequestLimits = {
   maxValueBytes: 65536,
   // What is done in one go, while others wait: some hundred microseconds.
   maxBatch: 4096,
-  // What clang writes for a program is 1 to 10 KiB. The worst that fits takes 4 to 5 ms to parse.
+  // What clang writes for a program is 0.5 to 9 KiB. The worst that fits takes 4 to 5 ms to parse.
   maxBtfBytes: 64 * 1024,
 };
 

@@ -138,6 +138,16 @@ function payloadOf(request: BpfRequest): Uint8Array {
             ? request.flags
             : 0n,
       };
+      if (!isLookup) {
+        const { count, keySize, keys } = request;
+        const values = request.kind === 'update-batch' ? request.values.length : 0;
+        if (keys.length !== count * keySize || values !== count * header.value_size) {
+          throw new XdpbedError(
+            'virtio-violation',
+            `${keys.length} bytes of keys and ${values} of values for ${count} elements`,
+          );
+        }
+      }
       return behind(MAP_BATCH.encode(header), ...parts);
     }
     case 'freeze-map':
@@ -264,7 +274,10 @@ export function decodeReply(request: BpfRequest, _sent: Uint8Array, written: Uin
     if (errno > MAX_ERRNO) return refuse('errno-invalid', `errno ${errno}`);
     const text = new TextDecoder().decode(written.subarray(RESULT.size + dataLength));
     const isBatch = request.kind === 'update-batch' || request.kind === 'delete-batch';
-    const count = isBatch && data.length === COUNT.size ? COUNT.read(data).count : undefined;
+    if (data.length !== 0 && !(isBatch && data.length === COUNT.size)) {
+      return refuse('data-invalid', `${data.length} bytes of data with VIRTIO_NET_ERR`);
+    }
+    const count = data.length === 0 ? undefined : COUNT.read(data).count;
     if (count !== undefined && isBatch && count >= request.count)
       return refuse('data-invalid', `count ${count}`);
     return {
@@ -321,6 +334,7 @@ function replyOf(request: BpfRequest, data: Uint8Array): BpfReply | undefined {
       };
     }
     case 'records': {
+      if (data.length > dataBytes(request)) return undefined;
       const records: MapRecord[] = [];
       let at = 0;
       while (at < data.length) {

@@ -29,6 +29,7 @@ import {
 } from './wire.js';
 
 const MAX_ERRNO = 4095;
+const MAX_LE32 = 0xffff_ffff;
 const NOTHING = new Uint8Array();
 const UTF8 = new TextEncoder();
 
@@ -227,8 +228,9 @@ export function capabilityData(capabilities: DeviceCapabilities): Uint8Array {
     max_batch: capabilities.maxBatch,
     max_btf_size: capabilities.maxBtfBytes,
     cpus: capabilities.cpus,
-    granted_maps: capabilities.granted.maps,
-    granted_programs: capabilities.granted.programs,
+    // A limit that the field cannot hold is as good as the highest that it can.
+    granted_maps: Math.min(capabilities.granted.maps, MAX_LE32),
+    granted_programs: Math.min(capabilities.granted.programs, MAX_LE32),
     granted_map_memory: capabilities.granted.mapMemory,
     commands: capabilities.commands,
     map_types: capabilities.mapTypes,
