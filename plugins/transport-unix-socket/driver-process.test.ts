@@ -56,7 +56,7 @@ describe('a guest’s driver in another process', () => {
     expect(await first.line()).toBe('offloaded');
     frames.load(0, new Uint8Array(60));
     for (let i = 0; i < 3; i++) rig.place.program!.run(frames, 0);
-    first.child.stdin!.write('how many\n');
+    first.child.stdin.write('how many\n');
     expect(await first.line()).toBe('3 frames dropped');
     expect(rig.accounts.usageOf('guest0')).toMatchObject({ maps: 1, programs: 1 });
 
@@ -64,11 +64,11 @@ describe('a guest’s driver in another process', () => {
     // The next one waits until the device has noticed that the first is gone, and begins anew.
     const second = run();
     expect(await second.line()).toBe('offloaded');
-    second.child.stdin!.write('how many\n');
+    second.child.stdin.write('how many\n');
     expect(await second.line()).toBe('0 frames dropped');
     expect(rig.accounts.usageOf('guest0')).toMatchObject({ maps: 1, programs: 1 });
 
-    second.child.stdin!.end();
+    second.child.stdin.end();
     await new Promise((resolve) => second.child.once('close', resolve));
     while (rig.device.objectCount > 0) await new Promise((resolve) => setImmediate(resolve));
     expect(rig.accounts.totalUsage()).toEqual(NO_USAGE);
