@@ -1,4 +1,4 @@
-import { freshBytes } from '../core/fresh-bytes.js';
+import { freshViewable } from '../core/fresh-bytes.js';
 import { ChainWriter, type DescriptorChain } from './descriptor-chain.js';
 import { addressOf, DESCRIPTOR_BYTES } from './descriptor-format.js';
 import type { GuestMemory } from './guest-memory.js';
@@ -104,7 +104,7 @@ export class ChainCopy {
     }
 
     this.#readableCount = readableCount;
-    const readable = readableBytes === 0 ? NOTHING : freshBytes(readableBytes);
+    const readable = readableBytes === 0 ? NOTHING : freshViewable(readableBytes);
     for (let i = 0, to = 0; i < readableCount; i++) {
       const length = this.#length[i]!;
       memory.readInto(addressOf(this.#addressHigh[i]!, this.#addressLow[i]!), readable, to, length);

@@ -3,7 +3,7 @@
  * of it, and recycles the buffers.
  */
 
-import { freshBytes } from '../core/fresh-bytes.js';
+import { freshViewable } from '../core/fresh-bytes.js';
 import type { GuestAllocator, GuestMemory } from './guest-memory.js';
 import type { DeviceViolation } from './violation.js';
 import { StateReader } from './state-reader.js';
@@ -151,7 +151,7 @@ export class CopyingDriver {
     const used = this.#queue.getUsed();
     if (used.kind !== 'used') return used;
     const buffer = this.#held[used.token]!;
-    const response = freshBytes(used.written);
+    const response = freshViewable(used.written);
     let to = 0;
     for (const part of buffer.writable) {
       const count = Math.min(part.length, used.written - to);
@@ -188,7 +188,8 @@ export class CopyingDriver {
   }
 
   #free(readable: readonly BufferPart[], writable: readonly BufferPart[]): void {
-    for (const part of readable) this.#buffers.free(part.address);
-    for (const part of writable) this.#buffers.free(part.address);
+    // The last first: each then borders on what is free already, and the list of free ranges stays as short as it is.
+    for (let index = writable.length - 1; index >= 0; index--) this.#buffers.free(writable[index]!.address);
+    for (let index = readable.length - 1; index >= 0; index--) this.#buffers.free(readable[index]!.address);
   }
 }

@@ -8,6 +8,7 @@ import {
   VIRTIO_NET_OK,
 } from '../../../../virtio/control.js';
 import { XdpbedError } from '../../../diagnostic.js';
+import { freshViewable } from '../../../fresh-bytes.js';
 import {
   expectedReply,
   keySizeOf,
@@ -164,10 +165,10 @@ function notU32(field: string, value: number): string | undefined {
 
 /** Room for a command, with class and command filled in, and a view of its payload. */
 function command(number: number, payloadBytes: number): { bytes: Uint8Array; view: DataView } {
-  const bytes = new Uint8Array(CONTROL_HEADER_BYTES + payloadBytes);
+  const bytes = freshViewable(CONTROL_HEADER_BYTES + payloadBytes);
   bytes[0] = VIRTIO_NET_CTRL_EBPF;
   bytes[1] = number;
-  return { bytes, view: new DataView(bytes.buffer, CONTROL_HEADER_BYTES) };
+  return { bytes, view: new DataView(bytes.buffer, bytes.byteOffset + CONTROL_HEADER_BYTES, payloadBytes) };
 }
 
 function refuse(reason: EbpfResponseReason, detail: string): Result {

@@ -8,6 +8,7 @@ import {
   VIRTIO_NET_OK,
 } from '../../../../virtio/control.js';
 import { XdpbedError } from '../../../diagnostic.js';
+import { freshViewable } from '../../../fresh-bytes.js';
 import {
   expectedReply,
   keySizeOf,
@@ -25,7 +26,7 @@ import { EBPF_MAP_HEADER_BYTES, MAP_HEADER, MAX_ERRNO, replyBytes, writeMapHeade
  * @throws XdpbedError `virtio-violation` when the reply does not belong to the request or has a wrong size
  */
 export function encodeReply(request: Rfc2019Request, reply: BpfReply): Uint8Array {
-  const bytes = new Uint8Array(replyBytes(request));
+  const bytes = freshViewable(replyBytes(request));
   const ack = bytes.length - CONTROL_ACK_BYTES;
   if (reply.kind === 'error') {
     bytes[ack] = VIRTIO_NET_ERR;
@@ -33,14 +34,14 @@ export function encodeReply(request: Rfc2019Request, reply: BpfReply): Uint8Arra
     if (!Number.isInteger(reply.errno) || reply.errno < 1 || reply.errno > MAX_ERRNO) {
       throw mismatch(`errno ${reply.errno} is not from 1 to ${MAX_ERRNO}`);
     }
-    new DataView(bytes.buffer).setUint32(MAP_HEADER.flags, reply.errno, true);
+    viewOf(bytes).setUint32(MAP_HEADER.flags, reply.errno, true);
     return bytes;
   }
   if (expectedReply(request) !== reply.kind) throw mismatch(`${request.kind} cannot end in '${reply.kind}'`);
   bytes[ack] = VIRTIO_NET_OK;
   if (reply.kind === 'done') return bytes;
 
-  const view = new DataView(bytes.buffer);
+  const view = viewOf(bytes);
   writeMapHeader(view, request as MapRequest);
   if (reply.kind === 'handle') {
     if (!Number.isInteger(reply.handle) || reply.handle < 0 || reply.handle > 0xffff_ffff) {
@@ -70,8 +71,12 @@ export function encodeRefusal(readable: Uint8Array, room: number, errno: number)
   if (room < EBPF_MAP_HEADER_BYTES + CONTROL_ACK_BYTES) return undefined;
   if (!Number.isInteger(errno) || errno < 1 || errno > MAX_ERRNO) return undefined;
   const bytes = encodeErrorResponse(room);
-  new DataView(bytes.buffer).setUint32(MAP_HEADER.flags, errno, true);
+  viewOf(bytes).setUint32(MAP_HEADER.flags, errno, true);
   return bytes;
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
 function mismatch(message: string): XdpbedError {

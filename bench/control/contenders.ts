@@ -1,0 +1,163 @@
+import { Value } from '@sinclair/typebox/value';
+import { InterpreterExecutor } from '../../plugins/executor-interpreter/interpreter-executor.js';
+import { MemoryMapBackend } from '../../plugins/map-backend-memory/memory-map-backend.js';
+import { HelperAllowList } from '../../plugins/policy-helper-allow-list/helper-allow-list.js';
+import { Quota, QuotaConfig } from '../../plugins/policy-quota/quota.js';
+import { UnixSocketTransport } from '../../plugins/transport-unix-socket/unix-socket-transport.js';
+import { VirtioSerialTransport } from '../../plugins/transport-virtio-serial/virtio-serial-transport.js';
+import { PackedVirtqueueTransport } from '../../plugins/transport-virtqueue-packed/packed-virtqueue-transport.js';
+import { VirtqueueTransport } from '../../plugins/transport-virtqueue/virtqueue-transport.js';
+import { StructuralVerifier } from '../../plugins/verifier-structural/structural-verifier.js';
+import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
+import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
+import { mapSpec, OffloadRig, RIG_FEATURES, u32Key } from '../../src/conformance/offload/offload-rig.js';
+import type { Party } from '../../src/core/contract/party.js';
+import type { Transport } from '../../src/core/contract/transport.js';
+import { OffloadNetdev } from '../../src/core/offload/offload-netdev.js';
+import { RFC_2019 } from '../../src/core/offload/protocol/rfc-2019/rfc-2019.js';
+import { featureSet, VIRTIO_F_RING_PACKED } from '../../src/virtio/index.js';
+
+const HASH = { type: BPF_MAP_TYPE.BPF_MAP_TYPE_HASH, keySize: 4, valueSize: 8, maxEntries: 1024 };
+/** Lookups that are on their way at once where they are pipelined. */
+export const PIPELINE = 64;
+
+/** One way to look up elements of a map. */
+export interface Contender {
+  readonly name: string;
+  readonly round: (lookups: number) => Promise<void> | void;
+  readonly close?: () => Promise<void>;
+}
+
+interface TransportUnderTest {
+  readonly name: string;
+  readonly transport: Transport;
+  readonly features: bigint;
+}
+
+export const TRANSPORTS: readonly TransportUnderTest[] = [
+  { name: 'virtqueue', transport: new VirtqueueTransport(), features: RIG_FEATURES },
+  {
+    name: 'virtqueue-packed',
+    transport: new PackedVirtqueueTransport(),
+    features: RIG_FEATURES | featureSet(VIRTIO_F_RING_PACKED),
+  },
+  {
+    name: 'unix-socket',
+    transport: new UnixSocketTransport({ users: [], 'stall-seconds': 10 }),
+    features: RIG_FEATURES,
+  },
+  { name: 'virtio-serial', transport: new VirtioSerialTransport(), features: RIG_FEATURES },
+];
+
+function party(name: string): Party {
+  const runtime = new BpfRuntime({ memoryBytes: 8 << 20 });
+  return {
+    name,
+    cpus: 1,
+    mapBackend: new MemoryMapBackend(runtime),
+    executor: new InterpreterExecutor(runtime),
+    verifier: new StructuralVerifier(),
+  };
+}
+
+function rig(): OffloadRig {
+  const policies = [
+    new HelperAllowList({ base: 'default', allow: [], deny: [] }),
+    new Quota(Value.Parse(QuotaConfig, Value.Default(QuotaConfig, {}))),
+  ];
+  return new OffloadRig({ host: party('host of guest0'), guest: party('guest0'), policies });
+}
+
+const KEYS = Array.from({ length: HASH.maxEntries }, (_, index) => u32Key(index));
+const keyAt = (index: number): Uint8Array => KEYS[index & (HASH.maxEntries - 1)]!;
+
+/** What looks up one element of a map, with what it found: of a map of the guest's, an offloaded one or another. */
+interface LookedUp {
+  lookup(key: Uint8Array): Promise<{ readonly ok: boolean; readonly message?: string }>;
+}
+
+/** The next lookup is sent when the last is answered, as a guest's bpf(2) does. */
+function oneByOne(map: LookedUp): Contender['round'] {
+  return async (lookups) => {
+    for (let index = 0; index < lookups; index++) {
+      const found = await map.lookup(keyAt(index));
+      if (!found.ok) throw new Error(found.message);
+    }
+  };
+}
+
+/** Several are on their way, as of a guest with as many threads. */
+function pipelined(map: LookedUp): Contender['round'] {
+  return async (lookups) => {
+    let next = 0;
+    const thread = async (): Promise<void> => {
+      while (next < lookups) {
+        const found = await map.lookup(keyAt(next++));
+        if (!found.ok) throw new Error(found.message);
+      }
+    };
+    await Promise.all(Array.from({ length: PIPELINE }, thread));
+  };
+}
+
+/** A map of the device's with all its elements, on the guest's side of a control channel. */
+async function farMap(netdev: OffloadNetdev): Promise<LookedUp> {
+  const created = await netdev.createMap(mapSpec('flows', HASH));
+  if (!created.ok) throw new Error(created.message);
+  for (const key of KEYS) await created.value.update(key, new Uint8Array(8), 0n);
+  return created.value;
+}
+
+/** How much lies between whoever asks and the map, without a transport. */
+export async function direct(): Promise<Contender[]> {
+  const bare = party('host').mapBackend.create({ ...HASH, flags: 0 }, { name: 'bare' });
+  if (typeof bare === 'number') throw new Error(`map: ${bare}`);
+  for (const key of KEYS) bare.update(key, new Uint8Array(8), 0n);
+  const { device, netdev } = rig();
+  const created = await netdev.createMap(mapSpec('flows', HASH));
+  if (!created.ok) throw new Error(created.message);
+  const map = created.value;
+  for (const key of KEYS) await map.update(key, new Uint8Array(8), 0n);
+  const requestOf = (key: Uint8Array) =>
+    ({ kind: 'lookup-elem', handle: map.handle, key, valueSize: HASH.valueSize }) as const;
+  const requests = KEYS.map((key) => RFC_2019.encodeRequest(requestOf(key)));
+  const room = RFC_2019.replyBytes(requestOf(KEYS[0]!));
+  return [
+    {
+      name: 'the map alone',
+      round: (lookups) => {
+        for (let index = 0; index < lookups; index++) bare.lookup(keyAt(index));
+      },
+    },
+    {
+      name: 'endpoint, protocol, policies, map',
+      round: (lookups) => {
+        for (let index = 0; index < lookups; index++) {
+          if (!(device.handle(requests[index & (KEYS.length - 1)]!, room) instanceof Uint8Array))
+            throw new Error('waited');
+        }
+      },
+    },
+    { name: 'guest driver and endpoint, no transport', round: oneByOne(map) },
+  ];
+}
+
+/** The whole way over a transport: guest driver, channel, endpoint, protocol, policies, map. */
+export async function over({ name, transport, features }: TransportUnderTest): Promise<Contender[]> {
+  const { device, driverPlace } = rig();
+  const channel = await transport.open({ label: 'guest0.eth0', features });
+  await channel.server.serve((request, room) => device.handle(request, room));
+  const netdev = new OffloadNetdev({
+    guest: 'guest0',
+    nic: 'eth0',
+    control: await channel.connect(),
+    party: party('guest0'),
+    world: { trace: () => undefined },
+    hook: driverPlace,
+  });
+  const map = await farMap(netdev);
+  return [
+    { name, round: oneByOne(map) },
+    { name: `${name}, ${PIPELINE} at once`, round: pipelined(map), close: () => channel.close() },
+  ];
+}
