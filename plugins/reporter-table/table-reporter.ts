@@ -28,6 +28,7 @@ export class TableReporter implements Reporter {
       failures(outcomes),
       requests(result.runs),
       migrations(result.runs),
+      views(result.runs),
       ...attackTables(result, color),
       ...rateTables(result, color),
       ...exchangeTables(result, color),
@@ -48,6 +49,16 @@ function lines(section: readonly Line[], color: boolean): string {
     .flatMap((line) => wrap({ ...line, text: printable(line.text) }, MAX_WIDTH))
     .map((line) => paint(line, color))
     .join('\n');
+}
+
+/** What guests showed of their offload. */
+function views(runs: ResultDocument['runs']): Line[] {
+  return runs.flatMap(({ id, views: shown = [] }) =>
+    shown.flatMap(({ node, command, text }): Line[] => [
+      { text: `${id} ${node}$ ${command}`, tone: 'strong' },
+      ...text.split('\n').map((line) => ({ text: line.replaceAll('\t', '    ') })),
+    ]),
+  );
 }
 
 /** Who went to another host, and who was not let go. */

@@ -1,4 +1,4 @@
-import type { Placement, ProgramPlan, RequestTimes } from './plan.js';
+import type { Placement, ProgramPlan, RequestTimes, ViewName } from './plan.js';
 import type { VerdictCounts } from './result.js';
 
 /**
@@ -17,8 +17,17 @@ export interface GuestDriver {
   control(): Promise<ControlCounts>;
   /** Keeps asking the device for something. Absent where the guest cannot. Throws `host-unsupported` for what it cannot ask. */
   sendRequests?(requests: RequestsOrder): Promise<RequestsReport>;
+  /** What the guest's user sees of what is offloaded. Absent where it cannot be asked. */
+  show?(view: ViewName): Promise<GuestView>;
   /** Detaches and unloads everything. */
   close(): Promise<void>;
+}
+
+/** A view as people read it, and as JSON. */
+export interface GuestView {
+  readonly command: string;
+  readonly text: string;
+  readonly json: unknown;
 }
 
 export interface RequestsOrder extends RequestTimes {

@@ -190,6 +190,15 @@ export interface GuestPlan {
 
 export type Placement = 'guest' | 'host';
 
+/** What can be shown of a nic, and the command that shows it in a Linux guest. */
+export const VIEWS = {
+  link: 'ip -d link show',
+  prog: 'bpftool prog show',
+  map: 'bpftool map show',
+  dump: 'bpftool map dump',
+} as const;
+export type ViewName = keyof typeof VIEWS;
+
 export interface GuestNicPlan {
   readonly name: string;
   readonly ifindex: number;
@@ -207,6 +216,8 @@ export interface GuestNicPlan {
   readonly placement: Placement;
   /** The guest's kernel sends programs to the device as they are, without the checks of a well-behaved driver. */
   readonly hostile: boolean;
+  /** What of its offload the guest shows when the traffic is over; absent: nothing. */
+  readonly show?: readonly ViewName[] | undefined;
   /** What the guest keeps asking of the device, once all programs are attached and before there is traffic. */
   readonly requests: RequestsPlan | undefined;
 }

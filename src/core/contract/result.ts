@@ -497,6 +497,17 @@ export const AttackResult = Type.Object(
 );
 export type AttackResult = Static<typeof AttackResult>;
 
+export const ViewResult = Type.Object(
+  {
+    node: Type.String({ description: 'the nic, e.g. `guest0.eth0`' }),
+    command: Type.String({ description: 'what shows it in a Linux guest' }),
+    text: Type.String({ description: 'as people read it' }),
+    json: Type.Unknown({ description: 'the same as data, in the members that the command has' }),
+  },
+  { additionalProperties: false },
+);
+export type ViewResult = Static<typeof ViewResult>;
+
 export const MigrationResult = Type.Object(
   {
     node: Type.String({ description: 'the nic, e.g. `guest0.eth0`' }),
@@ -534,6 +545,11 @@ export const RunResult = Type.Object(
     maps: Type.Array(MapResult),
     control: Type.Array(ControlResult),
     links: Type.Array(LinkResult),
+    views: Type.Optional(
+      Type.Array(ViewResult, {
+        description: 'what guests showed of their offload when the traffic was over',
+      }),
+    ),
     requests: Type.Optional(Type.Array(RequestsResult)),
     verification: Type.Optional(VerificationResult),
     attacks: Type.Optional(

@@ -8,15 +8,18 @@ import type {
   ControlCounts,
   GuestDriver,
   GuestMapContent,
+  GuestView,
   InstallAnswer,
   InstallRequest,
   RequestsOrder,
   RequestsReport,
 } from '../contract/guest-driver.js';
 import type { Party } from '../contract/party.js';
+import type { ViewName } from '../contract/plan.js';
 import type { VerdictCounts } from '../contract/result.js';
 import { CountedPlace } from './counted-place.js';
 import { readGuestMap, type GuestMap } from './guest-map.js';
+import { guestView } from './guest-tool.js';
 import { OffloadNetdev } from './offload-netdev.js';
 import { protocolOf } from './protocol/protocol-of.js';
 import { objectProgram } from './object-program.js';
@@ -144,6 +147,10 @@ export class LocalGuestDriver implements GuestDriver {
       const value = await map.lookup(key.value);
       return value.ok ? undefined : value.message;
     };
+  }
+
+  show(view: ViewName): Promise<GuestView> {
+    return guestView(this.#netdev.tool, this.options.nic, view);
   }
 
   counters(): Promise<VerdictCounts | undefined> {

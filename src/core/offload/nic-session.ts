@@ -24,6 +24,7 @@ import type {
   ControlCounts,
   GuestDriver,
   GuestMapContent,
+  GuestView,
   InstallRequest,
 } from '../contract/guest-driver.js';
 import type { Party } from '../contract/party.js';
@@ -89,6 +90,8 @@ export interface NicOutcome {
   readonly maps: readonly GuestMapContent[];
   /** Undefined when the plan asks for none. */
   readonly requests: RequestsResult | undefined;
+  /** What the plan has the guest show. */
+  readonly views: readonly GuestView[];
   readonly control: ControlCounts;
   readonly link: LinkStatistics;
 }
@@ -383,12 +386,18 @@ export class NicSession {
   async outcome(): Promise<NicOutcome> {
     // Maps are read over the control channel too, so they come before its counters.
     const maps = await this.#driver.readMaps();
+    const views: GuestView[] = [];
+    for (const view of this.#options.plan.show ?? []) {
+      const shown = await this.#driver.show?.(view);
+      if (shown !== undefined) views.push(shown);
+    }
     return {
       guest: this.#options.guest,
       nic: this.#options.plan.name,
       attachment: this.#attachment,
       verdicts: { offload: await this.#offload.counters(), driver: await this.#driver.counters() },
       maps,
+      views,
       requests: this.#requests,
       control: await this.#driver.control(),
       link: await this.#options.places.statistics(),

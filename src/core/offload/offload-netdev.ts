@@ -28,6 +28,7 @@ import {
   type GuestMap,
   type GuestResult,
 } from './guest-map.js';
+import { GuestTool } from './guest-tool.js';
 import { loadObjectProgram, type ProgramRejection } from './load-program.js';
 import { messageOf } from '../diagnostic.js';
 import type { OffloadDriver, OffloadedProgram } from './offload-driver.js';
@@ -133,6 +134,11 @@ export class OffloadNetdev {
   /** `guest0.eth0` */
   get label(): string {
     return `${this.#options.guest}.${this.#options.nic}`;
+  }
+
+  /** What the guest's user asks the device with. */
+  get tool(): GuestTool {
+    return new GuestTool(this.#device);
   }
 
   /** Commands sent and acks received so far. */

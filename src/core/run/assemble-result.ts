@@ -52,6 +52,9 @@ export interface RunOutcomes {
 /** The result of a run, in the order of its plan whatever order things came in. */
 export function assembleResult(plan: RunPlan, outcomes: RunOutcomes): RunResult {
   const { traffic, nics, dropped } = outcomes;
+  const views = nics.flatMap(({ guest, nic, views: shown }) =>
+    shown.map(({ command, text, json }) => ({ node: `${guest}.${nic}`, command, text, json })),
+  );
   const requests = nics.flatMap((nic) => (nic.requests === undefined ? [] : [nic.requests]));
   return {
     id: plan.id,
@@ -70,6 +73,7 @@ export function assembleResult(plan: RunPlan, outcomes: RunOutcomes): RunResult 
       acks: { ...control.acks },
     })),
     links: nics.map(({ guest, nic, link }): LinkResult => ({ guest, nic, ...link })),
+    ...(views.length === 0 ? {} : { views }),
     ...(requests.length === 0 ? {} : { requests, verification: outcomes.verification }),
     ...(outcomes.attacks.length === 0 ? {} : { attacks: [...outcomes.attacks] }),
     ...(outcomes.migrations.length === 0 ? {} : { migrations: [...outcomes.migrations] }),

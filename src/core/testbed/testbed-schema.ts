@@ -7,6 +7,8 @@ import {
   GUEST_KINDS,
   HOOK_POINTS,
   RING_ACCESSES,
+  VIEWS,
+  type ViewName,
 } from '../contract/plan.js';
 import { CHAIN_MODES } from '../contract/policy.js';
 import { MAX_GUESTS } from './guest-copies.js';
@@ -345,6 +347,15 @@ export const GuestNicSection = Type.Object(
       description:
         'the guest sends its program to the host without verifying it or looking at its helpers first',
     }),
+    show: Type.Array(
+      Words(Object.keys(VIEWS) as ViewName[], { description: 'as `ip link` or `bpftool` would show it' }),
+      {
+        default: [],
+        uniqueItems: true,
+        description: 'what the guest shows of its offload when the traffic is over',
+        examples: [['link', 'prog', 'map', 'dump']],
+      },
+    ),
     requests: Type.Optional(RequestsSection),
     attack: Type.Optional(
       Use({
