@@ -1,14 +1,4 @@
-import {
-  E2BIG,
-  EBADF,
-  EBUSY,
-  EEXIST,
-  EMSGSIZE,
-  ENOENT,
-  EOPNOTSUPP,
-  EPERM,
-  errnoName,
-} from '../../bpf/errno.js';
+import { E2BIG, EBADF, EBUSY, EEXIST, EMSGSIZE, ENOENT, EOPNOTSUPP, errnoName } from '../../bpf/errno.js';
 import { Btf } from '../../bpf/btf/btf.js';
 import { MapBtfExtractor, type MapBtf } from '../../bpf/btf/map-btf.js';
 import { BPF_F_ZERO_SEED, BPF_MAP_TYPE, mapTypeName, type MapAttributes } from '../../bpf/map-spec.js';
@@ -405,7 +395,6 @@ export class GuestMaps {
     if (!holdsObjects(object)) return done(object.map.update(key, bytes, flags));
     if (flags !== 0n)
       return malformed(`update flags ${flags}: elements that are maps or programs take BPF_ANY`);
-    if (object.frozen) return failed(EPERM, 'the map is frozen');
     const handle = new DataView(bytes.buffer, bytes.byteOffset, HANDLE_BYTES).getUint32(0, true);
     const isPrograms = object.attributes.type === T.BPF_MAP_TYPE_PROG_ARRAY;
     const kind = isPrograms ? 'program' : 'map';

@@ -451,7 +451,7 @@ describe('a pin', () => {
     for (const name of ['b', 'a.x', 'B', 'a', '_'])
       await g.expect('done', { kind: 'pin', handle: map, name });
     const names: string[] = [];
-    for (let after = ''; ;) {
+    for (let after = ''; names.length < 6;) {
       const reply = await g.send({ kind: 'next-pinned', after });
       if (reply.kind !== 'name') {
         expect(reply).toMatchObject({ kind: 'error', errno: ENOENT });

@@ -197,6 +197,10 @@ describe('PROG_LOAD', () => {
       expect(await g.errno(put(jumps, 1, await g.program(PASS)))).toBe(EINVAL);
       expect(await g.errno(load(insns(TAIL_CALL, { j: jumps })))).toBe(EINVAL);
       expect(await g.program(insns(TAIL_CALL, { j: jumps }), { frags: true })).toBeGreaterThan(0);
+      // Also where the first program is one that uses the array.
+      const used = await g.map(PROG_ARRAY);
+      await g.program(insns(TAIL_CALL, { j: used }));
+      expect(await g.errno(put(used, 0, await g.program(PASS, { frags: true })))).toBe(EINVAL);
     },
   );
 
