@@ -3,19 +3,14 @@ import { InterpreterExecutor } from '../../plugins/executor-interpreter/interpre
 import { MemoryMapBackend } from '../../plugins/map-backend-memory/memory-map-backend.js';
 import { HelperAllowList } from '../../plugins/policy-helper-allow-list/helper-allow-list.js';
 import { Quota, QuotaConfig } from '../../plugins/policy-quota/quota.js';
-import { UnixSocketTransport } from '../../plugins/transport-unix-socket/unix-socket-transport.js';
-import { VirtioSerialTransport } from '../../plugins/transport-virtio-serial/virtio-serial-transport.js';
-import { PackedVirtqueueTransport } from '../../plugins/transport-virtqueue-packed/packed-virtqueue-transport.js';
-import { VirtqueueTransport } from '../../plugins/transport-virtqueue/virtqueue-transport.js';
 import { StructuralVerifier } from '../../plugins/verifier-structural/structural-verifier.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import { mapSpec, OffloadRig, RIG_FEATURES, u32Key } from '../../src/conformance/offload/offload-rig.js';
+import { mapSpec, OffloadRig, u32Key } from '../../src/conformance/offload/offload-rig.js';
 import type { Party } from '../../src/core/contract/party.js';
-import type { Transport } from '../../src/core/contract/transport.js';
 import { OffloadNetdev } from '../../src/core/offload/offload-netdev.js';
 import { RFC_2019 } from '../../src/core/offload/protocol/rfc-2019/rfc-2019.js';
-import { featureSet, VIRTIO_F_RING_PACKED } from '../../src/virtio/index.js';
+import type { TransportUnderTest } from './transports.js';
 
 const HASH = { type: BPF_MAP_TYPE.BPF_MAP_TYPE_HASH, keySize: 4, valueSize: 8, maxEntries: 1024 };
 /** Lookups that are on their way at once where they are pipelined. */
@@ -27,27 +22,6 @@ export interface Contender {
   readonly round: (lookups: number) => Promise<void> | void;
   readonly close?: () => Promise<void>;
 }
-
-interface TransportUnderTest {
-  readonly name: string;
-  readonly transport: Transport;
-  readonly features: bigint;
-}
-
-export const TRANSPORTS: readonly TransportUnderTest[] = [
-  { name: 'virtqueue', transport: new VirtqueueTransport(), features: RIG_FEATURES },
-  {
-    name: 'virtqueue-packed',
-    transport: new PackedVirtqueueTransport(),
-    features: RIG_FEATURES | featureSet(VIRTIO_F_RING_PACKED),
-  },
-  {
-    name: 'unix-socket',
-    transport: new UnixSocketTransport({ users: [], 'stall-seconds': 10 }),
-    features: RIG_FEATURES,
-  },
-  { name: 'virtio-serial', transport: new VirtioSerialTransport(), features: RIG_FEATURES },
-];
 
 function party(name: string): Party {
   const runtime = new BpfRuntime({ memoryBytes: 8 << 20 });

@@ -1,4 +1,5 @@
-import { direct, over, TRANSPORTS, type Contender } from './contenders.js';
+import { direct, over, type Contender } from './contenders.js';
+import { TRANSPORTS } from './transports.js';
 
 const ROUNDS = 7;
 const LOOKUPS = 20_000;

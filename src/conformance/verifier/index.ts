@@ -1,2 +1,3 @@
+export * from './random-programs.js';
 export * from './seeded-random.js';
 export * from './verifier-conformance.js';

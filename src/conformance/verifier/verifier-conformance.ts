@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { assemble } from '../../bpf/assembler.js';
-import { decodeInsns, type Insn } from '../../bpf/insn.js';
-import { BPF_MAP_TYPE } from '../../bpf/map-spec.js';
+import type { Insn } from '../../bpf/insn.js';
 import { BPF_PROG_TYPE_XDP, type Program } from '../../bpf/program.js';
 import type { Verification, Verifier, VerifierMap } from '../../core/contract/verifier.js';
+import { CONFORMANCE_MAP, CONFORMANCE_MAP_HANDLE, randomProgram, VALID_PROGRAMS } from './random-programs.js';
 import { SeededRandom } from './seeded-random.js';
 
 export interface VerifierConformanceOptions {
@@ -11,49 +11,7 @@ export interface VerifierConformanceOptions {
   readonly randomPrograms?: number | undefined;
 }
 
-/** The handle and the attributes of the one map that the suite's programs may use. */
-export const CONFORMANCE_MAP_HANDLE = 7;
-const MAP: VerifierMap = {
-  name: 'counters',
-  type: BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
-  keySize: 4,
-  valueSize: 8,
-  maxEntries: 1,
-  flags: 0,
-};
-const MAPS: ReadonlyMap<number, VerifierMap> = new Map([[CONFORMANCE_MAP_HANDLE, MAP]]);
-
-/** Programs that every verifier has to let pass: safe, and nothing in them is hard to see. */
-const VALID: Readonly<Record<string, string>> = {
-  'the shortest program': 'r0 = 2\nexit',
-  'a branch whose paths meet': 'r2 = *(u32 *)(r1 +12)\nr0 = 1\nif r2 > 5 goto out\nr0 = 2\nout:\nexit',
-  'a bounds-checked packet access': `
-    r2 = *(u32 *)(r1 +0)
-    r3 = *(u32 *)(r1 +4)
-    r4 = r2
-    r4 += 14
-    r0 = 1
-    if r4 > r3 goto out
-    r5 = *(u8 *)(r2 +12)
-    r0 = 2
-  out:
-    exit`,
-  'a checked map lookup': `
-    r1 = 0
-    *(u32 *)(r10 -4) = r1
-    r2 = r10
-    r2 += -4
-    r1 = map[counters]
-    call bpf_map_lookup_elem
-    if r0 == 0 goto out
-    r1 = *(u64 *)(r0 +0)
-    r1 += 1
-    *(u64 *)(r0 +0) = r1
-  out:
-    r0 = 2
-    exit`,
-  'a local call': 'call helper\nr0 = 2\nexit\nhelper:\nr0 = 0\nexit',
-};
+const MAPS: ReadonlyMap<number, VerifierMap> = new Map([[CONFORMANCE_MAP_HANDLE, CONFORMANCE_MAP]]);
 
 /** Programs that no verifier may let pass, as slots: the assembler would not make most of them. */
 const INVALID: Readonly<Record<string, readonly Insn[]>> = {
@@ -90,9 +48,9 @@ export function verifierConformance(
     const judge = (insns: readonly Insn[], gplCompatible = true): Promise<Verification> =>
       make().verify({ program: program(insns, gplCompatible), maps: MAPS });
 
-    for (const [what, text] of Object.entries(VALID)) {
+    for (const [what, text] of Object.entries(VALID_PROGRAMS)) {
       it(`accepts ${what}`, async () => {
-        const insns = assemble(text, { maps: new Map([[MAP.name, CONFORMANCE_MAP_HANDLE]]) });
+        const insns = assemble(text, { maps: new Map([[CONFORMANCE_MAP.name, CONFORMANCE_MAP_HANDLE]]) });
         const verification = await judge(insns);
         expect(verification.accepted, JSON.stringify(verification)).toBe(true);
         expect(verification.verifier).toBe(make().name);
@@ -146,27 +104,6 @@ export function verifierConformance(
       }
     });
   });
-}
-
-/** Random slots: bytes without sense, or a mutation of a program that makes some. */
-export function randomProgram(random: SeededRandom): Insn[] {
-  if (random.chance(30)) return decodeInsns(random.bytes(8 * (1 + random.below(24))));
-  const text = random.pick(Object.values(VALID));
-  const insns = assemble(text, { maps: new Map([[MAP.name, CONFORMANCE_MAP_HANDLE]]) });
-  for (let mutations = random.below(4); mutations > 0; mutations--) {
-    const index = random.below(insns.length);
-    const insn = insns[index]!;
-    const change = random.below(7);
-    if (change === 0) insns[index] = { ...insn, opcode: random.below(256) };
-    else if (change === 1) insns[index] = { ...insn, dst: random.below(16) };
-    else if (change === 2) insns[index] = { ...insn, src: random.below(16) };
-    else if (change === 3) insns[index] = { ...insn, off: random.below(65_536) - 32_768 };
-    else if (change === 4) insns[index] = { ...insn, imm: random.u32() | 0 };
-    else if (change === 5) insns.splice(index, 1);
-    else insns.splice(index, 0, random.pick(insns));
-    if (insns.length === 0) return insns;
-  }
-  return insns;
 }
 
 function outcome(verification: Verification): unknown {
