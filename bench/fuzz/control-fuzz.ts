@@ -11,6 +11,7 @@ import {
   type ControlCampaignReport,
 } from '../../src/conformance/offload/control-campaign.js';
 import type { MakeRequestGenerator } from '../../src/conformance/offload/request-generator.js';
+import { BpfOffloadRequests } from '../../src/conformance/offload/bpf-offload-requests.js';
 import { Rfc2019Requests } from '../../src/conformance/offload/rfc-2019-requests.js';
 import { featureSet, VIRTIO_F_INDIRECT_DESC, VIRTIO_NET_F_MQ } from '../../src/virtio/index.js';
 import type { TransportUnderTest } from '../control/transports.js';
@@ -18,6 +19,7 @@ import type { TransportUnderTest } from '../control/transports.js';
 /** What fuzzes a protocol, by its name. */
 export const GENERATORS: Readonly<Record<string, MakeRequestGenerator>> = {
   'rfc-2019': (random) => new Rfc2019Requests(random),
+  'bpf-offload': (random) => new BpfOffloadRequests(random),
 };
 
 /** As many maps as a guest may have: some of its requests have to be denied. */

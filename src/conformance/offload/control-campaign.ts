@@ -5,6 +5,7 @@ import type { Transport } from '../../core/contract/transport.js';
 import { messageOf } from '../../core/diagnostic.js';
 import { NO_USAGE } from '../../core/offload/quota-accounts.js';
 import { VIRTIO_NET_ERR, VIRTIO_NET_OK } from '../../virtio/control.js';
+import { featureSet } from '../../virtio/features.js';
 import { SeededRandom } from '../verifier/seeded-random.js';
 import { countedParty } from './counted-party.js';
 import { OffloadRig } from './offload-rig.js';
@@ -68,13 +69,19 @@ export async function runControlCampaign(options: ControlCampaignOptions): Promi
   const random = new SeededRandom(options.seed);
   const generator = options.generator(random);
   const { protocol } = generator;
+  const fillsRoom = !protocol.requests.has('load-program');
   const { party, live } = countedParty(options.host);
   const rig = new OffloadRig({
     host: party,
     guest: party,
     policies,
+    protocol,
     // Counted, not kept.
-    device: { features, queuePairs: 2, events: { ruling: () => {}, audit: () => {} } },
+    device: {
+      features: features | featureSet(protocol.feature),
+      queuePairs: 2,
+      events: { ruling: () => {}, audit: () => {} },
+    },
   });
   const { device, accounts } = rig;
   const problems: string[] = [];
@@ -126,9 +133,14 @@ export async function runControlCampaign(options: ControlCampaignOptions): Promi
       problem(`a command was not answered: ${messageOf(error)}`);
       return;
     }
-    if (answer.length !== room) return problem(`${answer.length} bytes came back into a room of ${room}`);
-    const ack = answer.at(-1);
-    if (room > 0 && ack !== VIRTIO_NET_OK && ack !== VIRTIO_NET_ERR) problem(`an ack of ${ack}`);
+    // RFC 2019's answers fill the room and have the ack last; the other protocol's begin with it and end where they end.
+    if (answer.length > room || (room > 0 && answer.length === 0) || (fillsRoom && answer.length !== room)) {
+      return problem(`${answer.length} bytes came back into a room of ${room}`);
+    }
+    const acks = fillsRoom ? [answer.at(-1)] : [answer[0], answer.at(-1)];
+    if (room > 0 && !acks.some((ack) => ack === VIRTIO_NET_OK || ack === VIRTIO_NET_ERR)) {
+      problem(`an ack of ${acks[0]}`);
+    }
     if (request === undefined) return;
     const decoded = protocol.decodeReply(request, bytes, answer);
     if (decoded.ok) generator.learn(request, decoded.reply);
