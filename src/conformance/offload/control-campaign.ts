@@ -55,8 +55,10 @@ const BURST = 8;
 const ANSWER_MS = 60_000;
 /** Problems after which it is of no use to go on. */
 const MOST_PROBLEMS = 10;
+/** Names of commands that a device may tell apart. */
+const MOST_NAMES = 300;
 /** By how many bytes memory may be more at the end than it was when all had been used once. */
-export const FLAT_BYTES = 3 << 20;
+const FLAT_BYTES = 2 << 20;
 
 /**
  * A guest that sends sense and nonsense over a transport to a device, for as many commands as it is told, and what must
@@ -230,6 +232,8 @@ export async function runControlCampaign(options: ControlCampaignOptions): Promi
 
   const { acks, refusals, commands: names } = device.statistics;
   const counted = Object.values(names).reduce((sum, times) => sum + times, 0);
+  const kinds = Object.keys(names).length;
+  if (kinds > MOST_NAMES) problem(`commands are counted under ${kinds} names, which the guest chose`);
   if (refusals.internal > 0) problem(`${refusals.internal} commands failed inside of the device`);
   if (acks.ok + acks.err !== counted) problem(`${acks.ok + acks.err} acks of ${counted} commands`);
   const grown = growth(memory);

@@ -13,13 +13,16 @@ import {
   featureSet,
   splitLayoutAt,
   VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_RING_PACKED,
   VIRTIO_F_VERSION_1,
   VIRTIO_NET_F_CTRL_MAC_ADDR,
   VIRTIO_NET_F_CTRL_VQ,
   VIRTIO_NET_F_MQ,
   VIRTIO_NET_F_XDP_OFFLOAD,
+  VIRTQ_DESC_F_AVAIL,
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
+  VIRTQ_DESC_F_USED,
   VIRTQ_DESC_F_WRITE,
 } from '../../virtio/index.js';
 import type { Party } from '../contract/party.js';
@@ -80,22 +83,89 @@ function setUp(): { rig: OffloadRig; host: TestParty; baseline: number; errAcks:
   };
 }
 
-describe('hostile descriptor chains', () => {
-  it(`${CHAINS} chains in ring memory: no throw, no hang, nothing left`, async () => {
+/** One descriptor of a chain, as bytes. */
+type Descriptor = Uint8Array;
+type MakeDescriptor = (
+  address: number,
+  length: number,
+  flags: number,
+  index: number,
+  last: boolean,
+) => Descriptor;
+
+/** How a hostile guest writes chains into the ring: in order as often as not. */
+interface RingWriter {
+  readonly descriptor: MakeDescriptor;
+  /** Makes the chain available; with a table, its descriptors lie there and the ring has one that refers to them. */
+  publish(descriptors: readonly Descriptor[], table: number | undefined): void;
+  /** The queue was reset. */
+  restart(): void;
+}
+
+function splitWriter({ memory, layout }: ControlLink, random: SeededRandom): RingWriter {
+  const at = splitLayoutAt(layout.queue, CONTROL_QUEUE_SIZE);
+  const [table, avail] = [Number(at.descriptorTable), Number(at.availRing)];
+  let published = 0;
+  return {
+    descriptor: (address, length, flags, index, last) =>
+      descriptor(address, length, flags | (last ? 0 : VIRTQ_DESC_F_NEXT), last ? 0 : index + 1),
+    publish: (descriptors, indirect) => {
+      descriptors.forEach((entry, index) => memory.write((indirect ?? table) + 16 * index, entry));
+      if (indirect !== undefined) {
+        memory.write(table, descriptor(indirect, 16 * descriptors.length, VIRTQ_DESC_F_INDIRECT, 0));
+      }
+      const head = random.chance(2) ? random.below(65_536) : 0;
+      memory.write(avail + 4 + 2 * (published % 64), u16(head));
+      published = (published + (random.chance(1) ? random.below(65_536) : 1)) & 0xffff;
+      memory.write(avail + 2, u16(published));
+    },
+    restart: () => (published = 0),
+  };
+}
+
+function packedWriter({ memory, layout }: ControlLink, random: SeededRandom): RingWriter {
+  let position = 0;
+  const available = (): number => (position < CONTROL_QUEUE_SIZE ? VIRTQ_DESC_F_AVAIL : VIRTQ_DESC_F_USED);
+  /** Adds to the flags whose descriptor it is, and writes it in its turn. */
+  const put = (entry: Descriptor): void => {
+    const view = new DataView(entry.buffer, entry.byteOffset, 16);
+    view.setUint16(14, view.getUint16(14, true) ^ available(), true);
+    memory.write(layout.queue + 16 * (position % CONTROL_QUEUE_SIZE), entry);
+    position = (position + 1) % (2 * CONTROL_QUEUE_SIZE);
+  };
+  return {
+    descriptor: (address, length, flags, _index, last) => {
+      const id = random.chance(2) ? random.below(65_536) : 0;
+      return descriptor(address, length, id, flags | (last ? 0 : VIRTQ_DESC_F_NEXT));
+    },
+    publish: (descriptors, indirect) => {
+      if (indirect === undefined) descriptors.forEach(put);
+      else {
+        descriptors.forEach((entry, index) => memory.write(indirect + 16 * index, entry));
+        put(descriptor(indirect, 16 * descriptors.length, 0, VIRTQ_DESC_F_INDIRECT));
+      }
+      // Now and then the flags of a descriptor that is somebody's.
+      if (random.chance(1)) {
+        memory.write(layout.queue + 16 * random.below(CONTROL_QUEUE_SIZE) + 14, u16(random.below(65_536)));
+      }
+    },
+    restart: () => (position = 0),
+  };
+}
+
+describe.each([
+  ['split', FEATURES, splitWriter],
+  ['packed', FEATURES | featureSet(VIRTIO_F_RING_PACKED), packedWriter],
+] as const)('hostile descriptor chains in a %s ring', (_format, features, makeWriter) => {
+  it(`${CHAINS} chains: no throw, no hang, nothing left`, async () => {
     const { rig, host, baseline } = setUp();
     const random = new SeededRandom(58);
     const sequence = new Rfc2019Requests(random);
     let broken = 0;
-    const link = new ControlLink({ label: 'guest0.eth0', features: FEATURES });
+    const link = new ControlLink({ label: 'guest0.eth0', features });
     link.status.onBroken(() => void broken++);
     link.serve((request, room) => rig.device.handle(request, room));
-    const { descriptorTable: table, availRing: avail } = splitLayoutAt(
-      link.layout.queue,
-      CONTROL_QUEUE_SIZE,
-    ) as {
-      descriptorTable: number;
-      availRing: number;
-    };
+    const writer = makeWriter(link, random);
     const area = link.layout.buffers;
     const idle = async (): Promise<void> => {
       link.kicked();
@@ -103,7 +173,7 @@ describe('hostile descriptor chains', () => {
       // The answers of what had to be waited for are written a little later.
       await new Promise((resolve) => setImmediate(resolve));
     };
-    let published = 0;
+    let heard = { commands: 0, at: 0 };
     for (let count = 0; count < CHAINS; count++) {
       const bytes = hostileBytes(random, sequence);
       link.memory.write(area, bytes);
@@ -115,16 +185,9 @@ describe('hostile descriptor chains', () => {
         { address: area + 65_536, length: writable, flags: VIRTQ_DESC_F_WRITE },
       ].filter((part) => part.length > 0);
       const indirect = random.chance(20);
-      const tableAt = indirect ? area + 131_072 : table;
-      const descriptors = parts.map((part, index) => {
-        const last = index === parts.length - 1;
-        return descriptor(
-          part.address,
-          part.length,
-          part.flags | (last ? 0 : VIRTQ_DESC_F_NEXT),
-          last ? 0 : index + 1,
-        );
-      });
+      const descriptors = parts.map(({ address, length, flags }, index) =>
+        writer.descriptor(address, length, flags, index, index === parts.length - 1),
+      );
       // One chain in five is bent.
       if (random.chance(20) && descriptors.length > 0) {
         const victim = random.pick(descriptors);
@@ -132,22 +195,17 @@ describe('hostile descriptor chains', () => {
           victim[random.below(16)] = random.chance(50) ? random.below(256) : 0xff;
         }
       }
-      descriptors.forEach((entry, index) => link.memory.write(tableAt + 16 * index, entry));
-      if (indirect) {
-        const length = 16 * descriptors.length;
-        link.memory.write(table, descriptor(tableAt, length, VIRTQ_DESC_F_INDIRECT, 0));
-      }
-      const head = random.chance(2) ? random.below(65_536) : 0;
-      link.memory.write(avail + 4 + 2 * (published % 64), Uint8Array.of(head & 0xff, head >> 8));
-      published = (published + (random.chance(1) ? random.below(65_536) : 1)) & 0xffff;
-      link.memory.write(avail + 2, Uint8Array.of(published & 0xff, published >> 8));
+      writer.publish(descriptors, indirect ? area + 131_072 : undefined);
       link.kicked();
       if (count % 8 === 0) await idle();
-      if (link.status.brokenReason !== undefined) {
-        // What a driver does next: it resets the device, which resets both.
+      const { commands } = link.statistics;
+      if (commands !== heard.commands) heard = { commands, at: count };
+      // What a driver does when the device is broken, or hears nothing any more: it resets the device, which resets both.
+      if (link.status.isDown || count - heard.at > 2 * CONTROL_QUEUE_SIZE) {
         link.reset();
         await rig.device.reset();
-        published = 0;
+        writer.restart();
+        heard.at = count;
       }
     }
     await idle();
@@ -157,6 +215,7 @@ describe('hostile descriptor chains', () => {
     expect(acks.ok).toBeGreaterThan(0);
     expect(refusals.internal).toBe(0);
     expect(link.statistics.commands).toBe(acks.ok + acks.err);
+    expect(link.statistics.commands).toBeGreaterThan(CHAINS / 4);
 
     link.close();
     await rig.device.unplug();
@@ -167,12 +226,15 @@ describe('hostile descriptor chains', () => {
   });
 });
 
-function descriptor(address: number, length: number, flags: number, next: number): Uint8Array {
+const u16 = (value: number): Uint8Array => Uint8Array.of(value & 0xff, value >> 8);
+
+/** `third` and `fourth`: flags and next of a split queue's descriptor, ID and flags of a packed one's. */
+function descriptor(address: number, length: number, third: number, fourth: number): Descriptor {
   const bytes = new Uint8Array(16);
   const view = new DataView(bytes.buffer);
   view.setBigUint64(0, BigInt(address), true);
   view.setUint32(8, length, true);
-  view.setUint16(12, flags, true);
-  view.setUint16(14, next, true);
+  view.setUint16(12, third, true);
+  view.setUint16(14, fourth, true);
   return bytes;
 }

@@ -45,6 +45,10 @@ export interface EndpointLimits extends RequestLimits, GuestBpfLimits {
 
 export const DEFAULT_MAX_PENDING_COMMANDS = 256;
 
+/** Names under which commands are counted, well above what there is in any protocol; all others are one. */
+const MOST_COMMAND_NAMES = 256;
+const OTHER_COMMANDS = 'other commands';
+
 export interface ControlEndpointOptions extends Omit<
   GuestBpfOptions,
   'limits' | 'onRuling' | 'onFailure' | 'capabilities' | 'answered'
@@ -71,7 +75,10 @@ export interface EndpointMove {
 
 /** What a device did, for results. */
 export interface DeviceStatistics {
-  /** Control commands by name; one that could not be decoded counts under its class and command. */
+  /**
+   * Control commands by name; one that could not be decoded counts under its class and command, or, when there are many
+   * such, as `other commands`.
+   */
   readonly commands: Readonly<Record<string, number>>;
   readonly acks: { readonly ok: number; readonly err: number };
   /** Why commands ended in VIRTIO_NET_ERR; the sum is `acks.err`. */
@@ -429,7 +436,10 @@ export class ControlEndpoint {
   };
 
   #count(name: string): void {
-    this.#commands.set(name, (this.#commands.get(name) ?? 0) + 1);
+    // A guest chooses class and command: it must not have the host remember all 65 536 of them.
+    const known = this.#commands.has(name) || this.#commands.size < MOST_COMMAND_NAMES;
+    const counted = known ? name : OTHER_COMMANDS;
+    this.#commands.set(counted, (this.#commands.get(counted) ?? 0) + 1);
   }
 
   #audit(
