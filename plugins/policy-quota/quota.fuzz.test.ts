@@ -10,6 +10,7 @@ import type { LoadedProgram } from '../../src/core/contract/executor.js';
 import type { Party } from '../../src/core/contract/party.js';
 import type { HostUsage } from '../../src/core/contract/policy.js';
 import type { CreateMap } from '../../src/core/offload/protocol/control-protocol.js';
+import { heldElementBytes } from '../../src/core/offload/guest-maps.js';
 import { NO_USAGE, QuotaAccounts } from '../../src/core/offload/quota-accounts.js';
 import { MemoryMapBackend, SUPPORTED_MAP_TYPES } from '../map-backend-memory/memory-map-backend.js';
 import { StructuralVerifier } from '../verifier-structural/structural-verifier.js';
@@ -90,7 +91,15 @@ function device(name: string, quota: Quota, accounts: QuotaAccounts, whenever: (
     name,
     rig,
     /** What is really there, by who makes it and not by who counts it. */
-    held: () => ({ mapMemory: runtime.space.bytesInUse - before, maps: runtime.maps.size, programs, insns }),
+    held: () => {
+      // Beside the maps' own memory, what the device keeps of elements that are objects: it has no other trace.
+      const elements = [...runtime.maps.values()].reduce(
+        (sum, { attributes }) => sum + heldElementBytes(attributes),
+        0,
+      );
+      const mapMemory = runtime.space.bytesInUse - before + elements;
+      return { mapMemory, maps: runtime.maps.size, programs, insns };
+    },
   };
 }
 

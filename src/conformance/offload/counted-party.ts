@@ -1,10 +1,11 @@
 import type { LoadedProgram } from '../../core/contract/executor.js';
 import type { Party } from '../../core/contract/party.js';
+import { heldElementBytes } from '../../core/offload/guest-maps.js';
 
 /** What a party holds, as it was made and closed: to be compared with what an account says. */
 export interface LiveObjects {
   readonly maps: number;
-  /** Bytes, as the map backend says what its maps cost. */
+  /** Bytes, as the map backend says what its maps cost, and the device what it keeps of elements that are objects. */
   readonly mapMemory: number;
   readonly programs: number;
 }
@@ -22,7 +23,7 @@ export function countedParty<P extends Party>(
   mapBackend.create = (attributes, options) => {
     const map = create(attributes, options);
     if (typeof map === 'number') return map;
-    const bytes = mapBackend.memoryCost(attributes);
+    const bytes = mapBackend.memoryCost(attributes) + heldElementBytes(attributes);
     maps++;
     mapMemory += bytes;
     let open = true;

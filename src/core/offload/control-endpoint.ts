@@ -101,7 +101,7 @@ export interface DeviceStatistics {
 export class ControlEndpoint {
   #options: ControlEndpointOptions;
   readonly #protocol: ControlProtocol;
-  readonly #limits: RequestLimits;
+  #limits: RequestLimits;
   readonly #maxPending: number;
   #bpf: GuestBpf;
   /** Policies that rule on commands before they are looked at. */
@@ -129,7 +129,7 @@ export class ControlEndpoint {
   constructor(options: ControlEndpointOptions) {
     this.#options = options;
     this.#protocol = options.protocol ?? protocolOf(options.features);
-    this.#limits = { ...this.#protocol.limits, ...options.limits };
+    this.#limits = this.#limitsOf(options);
     this.#maxPending = options.limits?.maxPendingCommands ?? DEFAULT_MAX_PENDING_COMMANDS;
     this.#admitting = options.policies.filter(isAdmitting);
     this.#bpf = this.#openBpf(options);
@@ -276,6 +276,7 @@ export class ControlEndpoint {
         if (!('ok' in report)) {
           this.#bpf = bpf;
           this.#options = options;
+          this.#limits = this.#limitsOf(options);
           this.#admitting = options.policies.filter(isAdmitting);
         }
         wait.over!();
@@ -286,6 +287,14 @@ export class ControlEndpoint {
         wait.over!();
       },
     };
+  }
+
+  /** What is decoded: a program that is longer than policies allow is not even looked at. */
+  #limitsOf({ limits, policies, guest }: ControlEndpointOptions): RequestLimits {
+    const whole = { ...this.#protocol.limits, ...limits };
+    // RFC 2019's guests are told of no limits: theirs is a policy's to deny, with the reason.
+    if (!this.#protocol.requests.has('get-capabilities')) return whole;
+    return { ...whole, maxInsns: Math.min(whole.maxInsns, grantsOf(policies, guest).insns ?? Infinity) };
   }
 
   #openBpf(options: ControlEndpointOptions): GuestBpf {

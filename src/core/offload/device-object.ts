@@ -20,6 +20,8 @@ export interface MapObject extends Identity {
   readonly attributes: MapAttributes;
   /** Bytes of the host's memory. */
   readonly memoryBytes: number;
+  /** The map whose like it holds, which lives as long as it does. */
+  readonly inner: MapObject | undefined;
   /** The guest froze it. */
   frozen: boolean;
   /** Types of key and value, ids in that object. */

@@ -200,6 +200,11 @@ export class GuestBpf {
     return this.#objects.get(handle);
   }
 
+  /** Settles when what is being done to the place is done; undefined: nothing is. */
+  get underWay(): Promise<unknown> | undefined {
+    return this.#place.underWay;
+  }
+
   /** See {@link HookPlace.replacesAtOnce}. */
   get replacesAtOnce(): boolean {
     return this.#place.replacesAtOnce;

@@ -33,6 +33,16 @@ import {
 /** What an operation on a map may end in without anything being wrong. */
 const ORDINARY_ERRNOS: ReadonlySet<number> = new Set([ENOENT, EEXIST, E2BIG]);
 const T = BPF_MAP_TYPE;
+/** Types whose elements are other objects of the guest's. */
+const HOLDS_OBJECTS: ReadonlySet<number> = new Set([
+  T.BPF_MAP_TYPE_PROG_ARRAY,
+  T.BPF_MAP_TYPE_ARRAY_OF_MAPS,
+  T.BPF_MAP_TYPE_HASH_OF_MAPS,
+]);
+/** Elements of such a map: as many as a device has objects; closing one lets go of all of them in one go. */
+const MAX_HELD_ELEMENTS = 4096;
+/** Bytes of the host's memory that such an element takes beside the map's own, measured: a key in hex, a reference. */
+const HELD_ELEMENT_BYTES = 256;
 /** Of these there are no kinds in kinds: kernel/bpf/map_in_map.c bpf_map_meta_alloc. */
 const NOT_INNER: ReadonlySet<number> = new Set([
   T.BPF_MAP_TYPE_ARRAY_OF_MAPS,
@@ -50,6 +60,8 @@ const MAX_TRIE_BITS = 8192;
 const TRIE_PREFIX_LENGTH_BYTES = 4;
 /** Bytes of BTF that one map may keep: making and reading them takes 1 to 2 ms at most. */
 const MAX_MAP_BTF_BYTES = 16 * 1024;
+/** Bytes of a record beside its data, in a ring buffer (BPF_RINGBUF_HDR_SZ). */
+const RING_HEADER_BYTES = 8;
 /** Bytes of a record beside its data, on the wire. */
 const RECORD_HEADER_BYTES = 12;
 
@@ -107,7 +119,14 @@ export class GuestMaps {
         ...(btf === undefined ? {} : { btf: btf.types }),
         ...(inner === undefined ? {} : { inner: inner.attributes }),
       };
-      const memoryBytes = party.mapBackend.memoryCost(attributes);
+      const holds = HOLDS_OBJECTS.has(attributes.type);
+      if (holds && attributes.maxEntries > MAX_HELD_ELEMENTS) {
+        return failed(
+          E2BIG,
+          `${attributes.maxEntries} entries of ${mapTypeName(attributes.type)}, the device has ${MAX_HELD_ELEMENTS} at most`,
+        );
+      }
+      const memoryBytes = party.mapBackend.memoryCost(attributes) + heldElementBytes(attributes);
       const denial = this.#scope.rule(id, { operation: 'map-create', map: attributes, memoryBytes });
       if (denial !== undefined) return denial;
       const btfMemory = btf?.types.bytes.length ?? 0;
@@ -143,6 +162,7 @@ export class GuestMaps {
           map: created,
           attributes,
           memoryBytes,
+          inner,
           frozen: false,
           btf: btf === undefined ? undefined : { object: btf.object, ...btf.ids },
           frags: undefined,
@@ -297,9 +317,18 @@ export class GuestMaps {
     return records;
   }
 
-  /** Records to be read before those that programs write. */
+  /** Records to be read before those that programs write, as many as the map itself can hold: the oldest are lost. */
   keepRecords(object: MapObject, records: MapRecord[]): void {
-    this.#kept.set(object, records);
+    let bytes = records.reduce((sum, { data }) => sum + RING_HEADER_BYTES + data.length, 0);
+    let first = 0;
+    let lost = 0;
+    while (bytes > object.attributes.maxEntries && first < records.length - 1) {
+      const record = records[first++]!;
+      bytes -= RING_HEADER_BYTES + record.data.length;
+      lost += 1 + record.lost;
+    }
+    const [oldest, ...others] = records.slice(first);
+    this.#kept.set(object, oldest === undefined ? [] : [{ ...oldest, lost: oldest.lost + lost }, ...others]);
   }
 
   #innerOf(request: CreateMap, uses: ObjectReference[]): MapObject | Refusal | undefined {
@@ -508,13 +537,14 @@ function tooMany(object: MapObject, count: number): Refusal {
   return { ...failed(E2BIG, problem), count: 0 };
 }
 
+/** Bytes of the host's memory that a map's elements take beside the map's own: of those that are objects. */
+export function heldElementBytes({ type, maxEntries }: MapAttributes): number {
+  return HOLDS_OBJECTS.has(type) ? HELD_ELEMENT_BYTES * maxEntries : 0;
+}
+
 /** Whether the elements are other objects of the guest's. */
 export function holdsObjects({ attributes: { type } }: MapObject): boolean {
-  return (
-    type === T.BPF_MAP_TYPE_PROG_ARRAY ||
-    type === T.BPF_MAP_TYPE_ARRAY_OF_MAPS ||
-    type === T.BPF_MAP_TYPE_HASH_OF_MAPS
-  );
+  return HOLDS_OBJECTS.has(type);
 }
 
 /**

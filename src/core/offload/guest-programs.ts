@@ -64,34 +64,36 @@ export async function loadGuestProgram(
     if (!objects.hasRoom) return scope.tableFull();
 
     let btf: BtfObject | undefined;
-    let debug: ProgramDebugInfo | undefined;
     if (bytes.debug !== undefined) {
       const held = objects.hold('btf', bytes.debug.btf);
       if (held === undefined) return unknownHandle(bytes.debug.btf, 'BTF');
       references.push(held);
       btf = held.object;
-      const info = debugInfo(btf, bytes.debug, translated.insns.length);
-      if ('ok' in info) return info;
-      debug = info;
     }
 
-    const program: Program = {
+    const undescribed: Program = {
       name: bytes.name === '' ? scope.label : bytes.name,
       type: BPF_PROG_TYPE_XDP,
       attachType: 'BPF_XDP',
       gplCompatible: bytes.gplCompatible,
       ...(bytes.frags ? { frags: true } : {}),
       insns: translated.insns,
-      ...(debug === undefined ? {} : { debug }),
     };
     for (const map of maps.values()) {
       const mixed = mixesFrags(map, bytes.frags);
       if (mixed !== undefined) return mixed;
     }
     const mapTypes = [...maps.values()].map((object) => object.attributes.type);
-    const summary = summarizeProgram(program.insns, program.gplCompatible, mapTypes);
+    const summary = summarizeProgram(undescribed.insns, undescribed.gplCompatible, mapTypes);
     const loadDenial = scope.rule(id, { operation: 'program-load', program: summary });
     if (loadDenial !== undefined) return loadDenial;
+    // Only now: it takes longer than all that came before.
+    const debug =
+      bytes.debug === undefined || btf === undefined
+        ? undefined
+        : debugInfo(btf, bytes.debug, translated.insns.length);
+    if (debug !== undefined && 'ok' in debug) return debug;
+    const program: Program = debug === undefined ? undescribed : { ...undescribed, debug };
     // Charged before the verifier is awaited: other guests' requests are ruled on meanwhile.
     charge = accounts.charge(guest, { programs: 1, insns: program.insns.length });
 

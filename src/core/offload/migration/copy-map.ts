@@ -1,3 +1,4 @@
+import { ENOENT } from '../../../bpf/errno.js';
 import { BPF_MAP_TYPE } from '../../../bpf/map-spec.js';
 import type { BpfMap } from '../../../bpf/runtime/bpf-map.js';
 
@@ -16,7 +17,8 @@ export interface CopiedContent {
  * are left alone, so that what was copied before costs a comparison. What a map keeps beside its elements does not come
  * along: in which order an LRU map would give them up.
  *
- * Returns a negative errno when an element cannot be written. Maps of maps and of programs, and those for records, are not
+ * Returns a negative errno when an element cannot be read or written (maps of BPF_F_RDONLY, BPF_F_WRONLY; queues that are
+ * frozen). Maps of maps and of programs, and those for records, are not
  * copied here.
  */
 export function copyMapContent(from: BpfMap, to: BpfMap): CopiedContent | number {
@@ -27,12 +29,15 @@ export function copyMapContent(from: BpfMap, to: BpfMap): CopiedContent | number
     const status = dropOthers(from, to);
     if (status !== 0) return status;
   }
+  const first = from.nextKey(null);
+  if (typeof first === 'number' && first !== -ENOENT) return first;
   let elements = 0;
   let bytes = 0;
   for (const key of keysOf(from)) {
     const value = from.lookup(key);
-    // It went meanwhile: programs of a kernel run beside this.
-    if (typeof value === 'number') continue;
+    // It may be gone where programs run beside this; anything else, a map that may not be read say, is no copy.
+    if (value === -ENOENT) continue;
+    if (typeof value === 'number') return value;
     const there = to.lookup(key);
     if (there instanceof Uint8Array && equal(there, value)) continue;
     const status = to.update(key, value, 0n);
@@ -46,7 +51,9 @@ export function copyMapContent(from: BpfMap, to: BpfMap): CopiedContent | number
 /** Elements of the copy whose keys the original does not have any more. */
 function dropOthers(from: BpfMap, to: BpfMap): number {
   for (const key of [...keysOf(to)]) {
-    if (from.lookup(key) instanceof Uint8Array) continue;
+    const there = from.lookup(key);
+    if (there instanceof Uint8Array) continue;
+    if (there !== -ENOENT) return there;
     const status = to.delete(key);
     if (status !== 0) return status;
   }
@@ -55,15 +62,10 @@ function dropOthers(from: BpfMap, to: BpfMap): number {
 
 /** There are no keys to go by: all are taken out, and put into both. */
 function copyQueue(from: BpfMap, to: BpfMap): CopiedContent | number {
-  while (to.lookupAndDelete(NO_KEY) instanceof Uint8Array);
-  const values: Uint8Array[] = [];
-  for (
-    let value = from.lookupAndDelete(NO_KEY);
-    value instanceof Uint8Array;
-    value = from.lookupAndDelete(NO_KEY)
-  ) {
-    values.push(value);
-  }
+  const old = drain(to);
+  const values = drain(from);
+  if (typeof old === 'number') return old;
+  if (typeof values === 'number') return values;
   // A stack gives back last what was pushed first.
   if (from.attributes.type === T.BPF_MAP_TYPE_STACK) values.reverse();
   let bytes = 0;
@@ -75,6 +77,17 @@ function copyQueue(from: BpfMap, to: BpfMap): CopiedContent | number {
     bytes += value.length;
   }
   return failed === 0 ? { elements: values.length, bytes } : failed;
+}
+
+/** All values, or why they cannot be taken out: one that is frozen, or not to be read by who is no program. */
+function drain(map: BpfMap): Uint8Array[] | number {
+  const values: Uint8Array[] = [];
+  for (;;) {
+    const value = map.lookupAndDelete(NO_KEY);
+    if (value === -ENOENT) return values;
+    if (typeof value === 'number') return value;
+    values.push(value);
+  }
 }
 
 function* keysOf(map: BpfMap): Generator<Uint8Array> {

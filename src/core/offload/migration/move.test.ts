@@ -16,7 +16,7 @@ import type { Party } from '../../contract/party.js';
 import type { Policy } from '../../contract/policy.js';
 import { ProgramHook } from '../program-hook.js';
 import { BPF_OFFLOAD } from '../protocol/bpf-offload/bpf-offload.js';
-import type { BpfRequest } from '../protocol/control-protocol.js';
+import type { BpfReply, BpfRequest } from '../protocol/control-protocol.js';
 import { NO_USAGE, QuotaAccounts } from '../quota-accounts.js';
 import { readGuestMap } from '../guest-map.js';
 import { RFC_2019 } from '../protocol/rfc-2019/rfc-2019.js';
@@ -342,3 +342,91 @@ function withoutFrames({ executor }: Party): Party['executor'] {
     },
   };
 }
+
+describe('what moves, whatever it is', () => {
+  async function handles(
+    ask: (request: BpfRequest) => Promise<BpfReply>,
+    request: BpfRequest,
+  ): Promise<number> {
+    const reply = await ask(request);
+    if (reply.kind !== 'handle') throw new Error(JSON.stringify(reply));
+    return reply.handle;
+  }
+  const map = { kind: 'create-map', keySize: 4, valueSize: 8, maxEntries: 2, mapFlags: 0 } as const;
+
+  it('is charged as before, and keeps its ids, with templates that are closed', async () => {
+    const { rig, ask } = setUp();
+    const inner = await handles(ask, { ...map, mapType: 2 });
+    const first = await handles(ask, { ...map, mapType: 12, valueSize: 4, inner });
+    await handles(ask, { ...map, mapType: 13, valueSize: 4, inner });
+    await ask({ kind: 'close', handle: inner });
+    const usage = rig.accounts.usageOf('guest0');
+    const to = there();
+    await moved(rig, to);
+    expect(to.accounts.usageOf('guest0')).toEqual(usage);
+    const ids: number[] = [];
+    for (let after = 0; ; after = ids.at(-1)!) {
+      const next = await ask({ kind: 'next-id', object: 'map', after });
+      if (next.kind !== 'id') break;
+      ids.push(next.id);
+    }
+    expect(ids).toEqual([1, 2, 3]);
+    expect(await ask({ kind: 'get-info', handle: first })).toMatchObject({ info: { id: 2, type: 12 } });
+    const opened = await handles(ask, { kind: 'open-by-id', object: 'map', id: 2 });
+    expect(await ask({ kind: 'get-info', handle: opened })).toMatchObject({ info: { id: 2, type: 12 } });
+    expect(await ask({ kind: 'get-info', handle: await handles(ask, { ...map, mapType: 2 }) })).toMatchObject(
+      {
+        info: { id: 4 },
+      },
+    );
+  });
+
+  it('stays frozen, of every type that can be', async () => {
+    const { rig, ask } = setUp();
+    const inner = await handles(ask, { ...map, mapType: 2 });
+    const frozen = [
+      inner,
+      await handles(ask, { ...map, mapType: 12, valueSize: 4, inner }),
+      await handles(ask, { ...map, mapType: 27, keySize: 0, valueSize: 0, maxEntries: 4096 }),
+    ];
+    for (const handle of frozen) expect(await ask({ kind: 'freeze-map', handle })).toEqual({ kind: 'done' });
+    await moved(rig);
+    for (const handle of frozen) {
+      expect(await ask({ kind: 'get-info', handle })).toMatchObject({ info: { frozen: true } });
+    }
+    const value = new Uint8Array(4);
+    new DataView(value.buffer).setUint32(0, inner, true);
+    const update = { kind: 'update-elem', handle: frozen[1]!, key: u32Key(0), value, flags: 0n } as const;
+    expect(await ask(update)).toMatchObject({ kind: 'error', errno: 1 });
+  });
+
+  it.each([
+    ['an array that only programs read', { mapType: 2, mapFlags: 16 }],
+    ['a hash that only programs read', { mapType: 1, mapFlags: 16 }],
+    ['a queue that is frozen', { mapType: 22, keySize: 0, frozen: true }],
+  ])(
+    'does not leave anything behind in silence: %s',
+    async (
+      _what,
+      { frozen = false, ...attributes }: Record<string, number | boolean> & { frozen?: boolean },
+    ) => {
+      const { rig, ask } = setUp();
+      const handle = await handles(ask, { ...map, ...(attributes as { mapType: number }) });
+      if (frozen) await ask({ kind: 'freeze-map', handle });
+      expect(await rig.device.prepareMove(there())).toMatchObject({
+        ok: false,
+        reason: /cannot be filled: EPERM/,
+      });
+      expect(await ask({ kind: 'get-info', handle })).toMatchObject({ info: { id: 1 } });
+    },
+  );
+
+  it('does not hold everybody up: maps beyond what is copied in one stretch stay, with their guest', async () => {
+    const { rig, ask } = setUp();
+    await handles(ask, { ...map, mapType: 2, maxEntries: 65_537 });
+    expect(await rig.device.prepareMove(there())).toMatchObject({
+      ok: false,
+      reason: /no more than 65536 are moved/,
+    });
+  });
+});

@@ -54,7 +54,7 @@ export class PreparedMove {
    * in which no frame is processed. What the place says to it comes with `finish`.
    */
   commit(): void {
-    const { from, to, replayed, context } = this;
+    const { from, replayed, context } = this;
     if (context.epoch.aborted) {
       this.#problem = STALE;
       return;
@@ -66,14 +66,11 @@ export class PreparedMove {
         return;
       }
       this.#bytesAtSwitch += copied.bytes;
-      if (source.frozen) {
-        copy.map.freeze();
-        copy.frozen = true;
-      }
     }
     for (const [source, copy] of replayed.counterparts) {
-      if (source.kind !== 'map' || source.attributes.type !== BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF) continue;
-      if (copy.kind === 'map') to.keepRecords(copy, from.takeRecords(source));
+      if (source.kind !== 'map' || copy.kind !== 'map' || !source.frozen || copy.frozen) continue;
+      copy.map.freeze();
+      copy.frozen = true;
     }
     this.#switching = from.switchTo(replayed.counterparts);
     // Told by `finish`.
@@ -100,12 +97,19 @@ export class PreparedMove {
       bytesBefore: replayed.bytes,
       bytesAtSwitch: this.#bytesAtSwitch,
     };
+    // What programs wrote here and nobody has read comes before what they write there.
+    for (const [source, copy] of replayed.counterparts) {
+      if (source.kind !== 'map' || source.attributes.type !== BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF) continue;
+      if (copy.kind === 'map') to.keepRecords(copy, [...from.takeRecords(source), ...to.takeRecords(copy)]);
+    }
     to.takeOver(from, replayed.counterparts);
     return report;
   }
 
-  /** Gives back what the other host has made. */
+  /** Gives back what the other host has made, once the place has let go of it. */
   async abort(): Promise<void> {
+    // A reset that came meanwhile takes away what is attached, which may be the other host's program already.
+    while (this.from.underWay !== undefined) await this.from.underWay;
     await this.to.reset();
   }
 }

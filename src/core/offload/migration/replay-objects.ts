@@ -1,7 +1,7 @@
 import { encodeInsns, isLddw, type Insn } from '../../../bpf/insn.js';
 import { BPF_F_RDONLY_PROG, BPF_MAP_TYPE, type MapAttributes } from '../../../bpf/map-spec.js';
 import { BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE } from '../../../bpf/opcodes.js';
-import { errnoName } from '../../../bpf/errno.js';
+import { E2BIG, errnoName } from '../../../bpf/errno.js';
 import type { CommandContext } from '../bpf-scope.js';
 import type { BtfObject, DeviceObject, MapObject, ProgramObject } from '../device-object.js';
 import type { GuestBpf } from '../guest-bpf.js';
@@ -77,13 +77,11 @@ class Replay implements ReplayedObjects {
   }
 
   async #map(object: MapObject): Promise<Refusal | undefined> {
-    const { attributes, name, btf, frozen } = object;
-    const template = attributes.inner === undefined ? undefined : await this.#do(createMap(attributes.inner));
-    if (typeof template === 'object') return template;
+    const { attributes, name, btf, frozen, inner } = object;
     const refusal = await this.#make(object, {
       ...createMap(attributes),
       name,
-      inner: template,
+      inner: inner === undefined ? undefined : this.#handles.get(inner)!,
       ...(btf === undefined
         ? {}
         : {
@@ -94,10 +92,18 @@ class Replay implements ReplayedObjects {
             },
           }),
     });
-    if (template !== undefined) await this.#do({ kind: 'close', handle: template });
     if (refusal !== undefined) return refusal;
     const copy = this.counterparts.get(object) as MapObject;
     if (holdsObjects(object) || attributes.type === BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF) return undefined;
+    const elements = elementsAtOnce(attributes);
+    if (attributes.maxEntries > elements) {
+      return failed(
+        E2BIG,
+        `map ${object.id} has ${attributes.maxEntries} entries, of its kind no more than ${elements} are moved`,
+      );
+    }
+    // Others have their turn between two maps.
+    await new Promise((resolve) => setImmediate(resolve));
     const copied = copyMapContent(object.map, copy.map);
     if (typeof copied === 'number')
       return failed(-copied, `map ${object.id} cannot be filled: ${errnoName(copied)}`);
@@ -175,3 +181,13 @@ function namesMap(insn: Insn, before: Insn | undefined): boolean {
   if (before !== undefined && isLddw(before)) return false;
   return isLddw(insn) && (insn.src === BPF_PSEUDO_MAP_FD || insn.src === BPF_PSEUDO_MAP_VALUE);
 }
+
+/**
+ * Entries of a map that are copied in one stretch, in which nobody else is served: some 0.1 s. Going through a trie takes as
+ * long as its keys are deep, for each of them.
+ */
+function elementsAtOnce({ type, keySize }: MapAttributes): number {
+  return type === BPF_MAP_TYPE.BPF_MAP_TYPE_LPM_TRIE ? Math.floor(MAX_MOVED / (8 * keySize)) : MAX_MOVED;
+}
+
+const MAX_MOVED = 65_536;

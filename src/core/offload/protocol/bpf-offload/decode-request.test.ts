@@ -236,10 +236,10 @@ describe('a command that is refused before anything is looked at', () => {
         'f0 0d | 01 10 00 00 | 00 00 00 00 | 00 00 04 00',
       ];
       for (const bytes of atLimit) expect(decode(hex(bytes)), bytes).toMatchObject({ ok: true });
-      // 1 MiB of elements in one batch.
+      // 512 KiB of elements in one batch: with its header and its answer it fits into a chain of 1 MiB.
       const wide = { ...DEFAULT_REQUEST_LIMITS, maxValueBytes: 1 << 20 };
       const batch = (count: string): Uint8Array =>
-        hex(`f0 07 | 01 10 00 00 | 00 00 00 00 | 00 00 08 00 | ${count} | 00 00 00 00 | ${zeros(8)}`);
+        hex(`f0 07 | 01 10 00 00 | 00 00 00 00 | 00 00 04 00 | ${count} | 00 00 00 00 | ${zeros(8)}`);
       expect(decode(batch('02 00 00 00'), 1 << 22, wide)).toMatchObject({ ok: true });
       expect(decode(batch('03 00 00 00'), 1 << 22, wide)).toMatchObject({ reason: 'over-limit' });
     },

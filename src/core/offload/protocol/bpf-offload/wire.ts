@@ -102,7 +102,7 @@ export const MAX_EXTACK_BYTES = 4096;
 /** Bytes of a batch's cursor, whatever the map's keys are. */
 export const MAX_CURSOR_BYTES = 512;
 /** Bytes of elements in one batch. */
-export const MAX_BATCH_BYTES = 1024 * 1024;
+export const MAX_BATCH_BYTES = 512 * 1024;
 
 /** In `virtio_net_bpf_prog_load.flags`. */
 export const PROG_FLAG = { GPL_COMPATIBLE: 1, HAS_FRAGS: 2 } as const;
