@@ -8,8 +8,12 @@ import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { mapSpec, OffloadRig, u32Key } from '../../src/conformance/offload/offload-rig.js';
 import type { Party } from '../../src/core/contract/party.js';
+import type { DeviceMap } from '../../src/core/offload/device-map.js';
 import { OffloadNetdev } from '../../src/core/offload/offload-netdev.js';
+import { BPF_OFFLOAD } from '../../src/core/offload/protocol/bpf-offload/bpf-offload.js';
+import type { ControlProtocol } from '../../src/core/offload/protocol/control-protocol.js';
 import { RFC_2019 } from '../../src/core/offload/protocol/rfc-2019/rfc-2019.js';
+import { featureSet } from '../../src/virtio/index.js';
 import type { TransportUnderTest } from './transports.js';
 
 const HASH = { type: BPF_MAP_TYPE.BPF_MAP_TYPE_HASH, keySize: 4, valueSize: 8, maxEntries: 1024 };
@@ -34,12 +38,12 @@ function party(name: string): Party {
   };
 }
 
-function rig(): OffloadRig {
+function rig(protocol: ControlProtocol = RFC_2019): OffloadRig {
   const policies = [
     new HelperAllowList({ base: 'default', allow: [], deny: [] }),
     new Quota(Value.Parse(QuotaConfig, Value.Default(QuotaConfig, {}))),
   ];
-  return new OffloadRig({ host: party('host of guest0'), guest: party('guest0'), policies });
+  return new OffloadRig({ host: party('host of guest0'), guest: party('guest0'), policies, protocol });
 }
 
 const KEYS = Array.from({ length: HASH.maxEntries }, (_, index) => u32Key(index));
@@ -133,5 +137,36 @@ export async function over({ name, transport, features }: TransportUnderTest): P
   return [
     { name, round: oneByOne(map) },
     { name: `${name}, ${PIPELINE} at once`, round: pipelined(map), close: () => channel.close() },
+  ];
+}
+
+/** Elements by the batch, over the protocol that has batches: the whole way over a transport. */
+export async function batches({ name, transport, features }: TransportUnderTest): Promise<Contender[]> {
+  const { device, driverPlace } = rig(BPF_OFFLOAD);
+  const all = features | featureSet(BPF_OFFLOAD.feature);
+  const channel = await transport.open({ label: 'guest0.eth0', features: all });
+  await channel.server.serve((request, room) => device.handle(request, room));
+  const netdev = new OffloadNetdev({
+    guest: 'guest0',
+    nic: 'eth0',
+    control: await channel.connect(),
+    protocol: BPF_OFFLOAD,
+    party: party('guest0'),
+    world: { trace: () => undefined },
+    hook: driverPlace,
+  });
+  const map = (await farMap(netdev)) as DeviceMap;
+  return [
+    {
+      name: `${name}, ${HASH.maxEntries} in a batch`,
+      round: async (lookups) => {
+        for (let read = 0; read < lookups;) {
+          const batch = await map.lookupBatch!(undefined, HASH.maxEntries);
+          if (!batch.ok) throw new Error(batch.message);
+          read += batch.value.entries.length;
+        }
+      },
+      close: () => channel.close(),
+    },
   ];
 }

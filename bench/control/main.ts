@@ -1,4 +1,4 @@
-import { direct, over, type Contender } from './contenders.js';
+import { batches, direct, over, type Contender } from './contenders.js';
 import { TRANSPORTS } from './transports.js';
 
 const ROUNDS = 7;
@@ -11,6 +11,7 @@ const LOOKUPS = 20_000;
  */
 const all: Contender[] = [...(await direct())];
 for (const transport of TRANSPORTS) all.push(...(await over(transport)));
+for (const transport of TRANSPORTS) all.push(...(await batches(transport)));
 
 interface Spent {
   /** Seconds. */

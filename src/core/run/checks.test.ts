@@ -432,6 +432,7 @@ describe('expect', () => {
       longestMs: 83,
       peakMemoryMiB: 97,
     },
+    migrations: [true, false, false].map((moved) => ({ node: 'g0.eth0', afterFrames: 9, moved })),
   });
 
   const expected: [string, number][] = [
@@ -455,6 +456,8 @@ describe('expect', () => {
     ['verification.out-of-time', 67],
     ['verification.out-of-memory', 3],
     ['verification.cancelled', 79],
+    ['migrations.moved', 1],
+    ['migrations.stayed', 2],
   ];
 
   it.each(expected)('%s is %i, and nothing else', (value, actual) => {
