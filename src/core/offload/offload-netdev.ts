@@ -100,7 +100,7 @@ export interface AttachOptions {
  * The guest's side of one nic, as far as XDP goes: a virtio-net netdevice that can run a program in its own
  * receive path (driver mode) or hand it to the host over the control virtqueue (offload mode), with the rules
  * of RFC 2019's driver for what may be attached when; those of the network core are in lower case here. What the device
- * is sent depends on what it understands ({@link OffloadDriver}).
+ * is sent depends on what it understands (`OffloadDriver`).
  *
  * Loading and attaching are two steps, as in the kernel: a program to be offloaded is loaded *for* a device, its
  * maps are created there first, and only that device takes it.
