@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 
 const root = new URL('../../', import.meta.url);
+const { version } = JSON.parse(readFileSync(new URL('package.json', root), 'utf8')) as { version: string };
 /** Where there is no run. */
 const state = join(tmpdir(), `xdpbed-no-runs-${process.pid}`);
 
@@ -84,6 +85,13 @@ describe('a command imports what it runs (of the built package: npm run build)',
     expect(modules).not.toContain('src/linux/index.js');
     expect(plugins(modules)).toEqual([]);
     expect(libraries(modules)).toEqual(['fastest-levenshtein']);
+  });
+
+  it('can be executed as it was built: npx sets the bit only where it makes its link', () => {
+    const command = new URL('dist/src/cli/main.js', root).pathname;
+    const { status, stdout, error } = spawnSync(command, ['--version'], { encoding: 'utf8' });
+    expect(error).toBeUndefined();
+    expect({ status, stdout: stdout.trim() }).toEqual({ status: 0, stdout: version });
   });
 
   it('doctor: libraries of many modules as one each', () => {
