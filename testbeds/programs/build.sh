@@ -12,13 +12,17 @@ clang=${CLANG:-clang}
 strip=${LLVM_STRIP:-llvm-strip}
 asm_include=${ASM_INCLUDE:-/usr/include/$(uname -m)-linux-gnu}
 
-for source in *.bpf.c ../unsafe/*.bpf.c; do
-  object=${source%.bpf.c}.o
-  # The prefix map and compilation dir keep this machine's paths out of BTF line info.
-  "$clang" -O2 -g -target bpf -mcpu=v3 -Wall -Werror \
-    -fdebug-compilation-dir=. -ffile-prefix-map="$PWD"=. \
-    -isystem "$asm_include" -c "$source" -o "$object"
-  # DWARF goes, BTF stays.
-  "$strip" -g "$object"
-  echo "$object"
+for folder in . ../unsafe; do
+  cd "$folder"
+  for source in *.bpf.c; do
+    object=${source%.bpf.c}.o
+    # The prefix map and compilation dir keep this machine's paths out of BTF line info. glibc's
+    # headers ask which ABI it is, and would take bpf alone for a 32-bit one.
+    "$clang" -O2 -g -target bpf -mcpu=v3 -Wall -Werror "-D__$(uname -m)__" \
+      -fdebug-compilation-dir=. -ffile-prefix-map="$PWD"=. \
+      -isystem "$asm_include" -c "$source" -o "$object"
+    # DWARF goes, BTF stays.
+    "$strip" -g "$object"
+    echo "$folder/$object"
+  done
 done
