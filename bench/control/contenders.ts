@@ -38,7 +38,7 @@ function party(name: string): Party {
   };
 }
 
-function rig(protocol: ControlProtocol = RFC_2019): OffloadRig {
+function rig(protocol: ControlProtocol = BPF_OFFLOAD): OffloadRig {
   const policies = [
     new HelperAllowList({ base: 'default', allow: [], deny: [] }),
     new Quota(Value.Parse(QuotaConfig, Value.Default(QuotaConfig, {}))),
@@ -98,8 +98,8 @@ export async function direct(): Promise<Contender[]> {
   for (const key of KEYS) await map.update(key, new Uint8Array(8), 0n);
   const requestOf = (key: Uint8Array) =>
     ({ kind: 'lookup-elem', handle: map.handle, key, valueSize: HASH.valueSize }) as const;
-  const requests = KEYS.map((key) => RFC_2019.encodeRequest(requestOf(key)));
-  const room = RFC_2019.replyBytes(requestOf(KEYS[0]!));
+  const requests = KEYS.map((key) => BPF_OFFLOAD.encodeRequest(requestOf(key)));
+  const room = BPF_OFFLOAD.replyBytes(requestOf(KEYS[0]!));
   return [
     {
       name: 'the map alone',
@@ -120,45 +120,49 @@ export async function direct(): Promise<Contender[]> {
   ];
 }
 
-/** The whole way over a transport: guest driver, channel, endpoint, protocol, policies, map. */
-export async function over({ name, transport, features }: TransportUnderTest): Promise<Contender[]> {
-  const { device, driverPlace } = rig();
-  const channel = await transport.open({ label: 'guest0.eth0', features });
+/** A map of a device's, with the whole way to it: guest driver, channel, endpoint, protocol, policies. */
+async function behind(
+  { transport, features }: TransportUnderTest,
+  protocol: ControlProtocol = BPF_OFFLOAD,
+): Promise<{ readonly map: LookedUp; readonly close: () => Promise<void> }> {
+  const { device, driverPlace } = rig(protocol);
+  const negotiated = features | featureSet(protocol.feature);
+  const channel = await transport.open({ label: 'guest0.eth0', features: negotiated });
   await channel.server.serve((request, room) => device.handle(request, room));
   const netdev = new OffloadNetdev({
     guest: 'guest0',
     nic: 'eth0',
     control: await channel.connect(),
+    protocol,
     party: party('guest0'),
     world: { trace: () => undefined },
     hook: driverPlace,
   });
-  const map = await farMap(netdev);
+  return { map: await farMap(netdev), close: () => channel.close() };
+}
+
+export async function over(transport: TransportUnderTest): Promise<Contender[]> {
+  const { name } = transport;
+  const { map, close } = await behind(transport);
   return [
     { name, round: oneByOne(map) },
-    { name: `${name}, ${PIPELINE} at once`, round: pipelined(map), close: () => channel.close() },
+    { name: `${name}, ${PIPELINE} at once`, round: pipelined(map), close },
   ];
 }
 
-/** Elements by the batch, over the protocol that has batches: the whole way over a transport. */
-export async function batches({ name, transport, features }: TransportUnderTest): Promise<Contender[]> {
-  const { device, driverPlace } = rig(BPF_OFFLOAD);
-  const all = features | featureSet(BPF_OFFLOAD.feature);
-  const channel = await transport.open({ label: 'guest0.eth0', features: all });
-  await channel.server.serve((request, room) => device.handle(request, room));
-  const netdev = new OffloadNetdev({
-    guest: 'guest0',
-    nic: 'eth0',
-    control: await channel.connect(),
-    protocol: BPF_OFFLOAD,
-    party: party('guest0'),
-    world: { trace: () => undefined },
-    hook: driverPlace,
-  });
-  const map = (await farMap(netdev)) as DeviceMap;
+/** As `over`, one after the other, with the protocol of RFC 2019. */
+export async function overRfc2019(transport: TransportUnderTest): Promise<Contender[]> {
+  const { map, close } = await behind(transport, RFC_2019);
+  return [{ name: `${transport.name}, RFC 2019’s protocol`, round: oneByOne(map), close }];
+}
+
+/** Elements by the batch. */
+export async function batches(transport: TransportUnderTest): Promise<Contender[]> {
+  const behindIt = await behind(transport);
+  const map = behindIt.map as DeviceMap;
   return [
     {
-      name: `${name}, ${HASH.maxEntries} in a batch`,
+      name: `${transport.name}, ${HASH.maxEntries} in a batch`,
       round: async (lookups) => {
         for (let read = 0; read < lookups;) {
           const batch = await map.lookupBatch!(undefined, HASH.maxEntries);
@@ -166,7 +170,7 @@ export async function batches({ name, transport, features }: TransportUnderTest)
           read += batch.value.entries.length;
         }
       },
-      close: () => channel.close(),
+      close: behindIt.close,
     },
   ];
 }

@@ -1,4 +1,4 @@
-import { batches, direct, over, type Contender } from './contenders.js';
+import { batches, direct, over, overRfc2019, type Contender } from './contenders.js';
 import { TRANSPORTS } from './transports.js';
 
 const ROUNDS = 7;
@@ -6,11 +6,12 @@ const LOOKUPS = 20_000;
 
 /**
  * Lookups a second of an element of a HASH with 1024 elements, by how much lies between the asker and the map, with the
- * policies of the main testbed; both ends of a channel are in this process. Rounds are interleaved, so that a machine that
+ * policies of the main testbed; both ends of a channel are in this process. Protocol 2, unless it is said otherwise. Rounds are interleaved, so that a machine that
  * slows down slows all of them down; of each, the median of both clocks.
  */
 const all: Contender[] = [...(await direct())];
 for (const transport of TRANSPORTS) all.push(...(await over(transport)));
+all.push(...(await overRfc2019(TRANSPORTS[0]!)));
 for (const transport of TRANSPORTS) all.push(...(await batches(transport)));
 
 interface Spent {

@@ -118,9 +118,8 @@ export function encodeControlCommand(command: ControlCommand): Uint8Array {
  * `readable`, which the device has already copied from the guest.
  */
 export function decodeControlCommand(readable: Uint8Array): ControlCommand | undefined {
-  const [controlClass, command] = readable;
-  if (controlClass === undefined || command === undefined) return undefined;
-  return { class: controlClass, command, payload: readable.subarray(CONTROL_HEADER_BYTES) };
+  if (readable.length < CONTROL_HEADER_BYTES) return undefined;
+  return { class: readable[0]!, command: readable[1]!, payload: readable.subarray(CONTROL_HEADER_BYTES) };
 }
 
 /**

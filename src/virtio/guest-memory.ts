@@ -5,6 +5,9 @@
 import { XdpbedError } from '../core/diagnostic.js';
 import { freshBytes } from '../core/fresh-bytes.js';
 
+/** So few are copied one by one sooner than a view of them is made: 48 bytes take as long either way. */
+const FEW_BYTES = 48;
+
 /**
  * One bounded region of guest-physical memory.
  *
@@ -93,7 +96,9 @@ export class GuestMemory {
   ): boolean {
     if (at < 0 || length > target.length - at || !this.contains(address, length)) return false;
     const offset = Number(address) - this.base;
-    target.set(this.#bytes.subarray(offset, offset + length), at);
+    const bytes = this.#bytes;
+    if (length <= FEW_BYTES) for (let i = 0; i < length; i++) target[at + i] = bytes[offset + i]!;
+    else target.set(bytes.subarray(offset, offset + length), at);
     this.afterRead?.(Number(address), length);
     return true;
   }
@@ -133,7 +138,13 @@ export class GuestAllocator {
   readonly #alignment: number;
   /** Free ranges in address order; no two of them touch. */
   readonly #free: { address: number; length: number }[];
-  readonly #allocated = new Map<number, number>();
+  /** The first address that can be handed out. */
+  readonly #start: number;
+  /**
+   * Units of the piece that begins at each unit; 0: none does. No map: one from which all is taken out again and again
+   * costs more than all else here.
+   */
+  readonly #pieces: Uint32Array;
   /** What was restored and nobody has claimed yet. */
   readonly #unclaimed = new Set<number>();
 
@@ -163,11 +174,17 @@ export class GuestAllocator {
     const start = roundUp(range.address, alignment);
     const length = Math.floor((range.address + range.length - start) / alignment) * alignment;
     this.#free = length > 0 ? [{ address: start, length }] : [];
+    this.#start = start;
+    this.#pieces = new Uint32Array(Math.max(0, length / alignment));
   }
 
   /** What is handed out, as `[address, bytes]`. */
   save(): readonly (readonly [address: number, bytes: number])[] {
-    return [...this.#allocated];
+    const saved: [address: number, bytes: number][] = [];
+    this.#pieces.forEach((units, index) => {
+      if (units > 0) saved.push([this.#start + index * this.#alignment, units * this.#alignment]);
+    });
+    return saved;
   }
 
   /**
@@ -191,7 +208,7 @@ export class GuestAllocator {
       range.length = address - range.address;
       const at = this.#free.indexOf(range);
       this.#free.splice(at, 1, ...[range, rest].filter(({ length }) => length > 0));
-      this.#allocated.set(address, bytes);
+      this.#pieces[this.#indexOf(address)] = bytes / this.#alignment;
       this.#unclaimed.add(address);
     }
   }
@@ -201,8 +218,7 @@ export class GuestAllocator {
    * is the caller's, to be freed once.
    */
   claim(address: number, length: number): boolean {
-    const bytes = this.#allocated.get(address);
-    return bytes !== undefined && length <= bytes && this.#unclaimed.delete(address);
+    return length <= this.#bytesAt(address) && this.#unclaimed.delete(address);
   }
 
   /** Pieces that were restored and that nobody holds. */
@@ -212,9 +228,7 @@ export class GuestAllocator {
 
   /** Bytes handed out and not yet freed, rounding included. */
   get allocatedBytes(): number {
-    let total = 0;
-    for (const length of this.#allocated.values()) total += length;
-    return total;
+    return this.#alignment * this.#pieces.reduce((total, units) => total + units, 0);
   }
 
   /** Bytes left, in however many pieces. */
@@ -236,7 +250,7 @@ export class GuestAllocator {
       range.address += wanted;
       range.length -= wanted;
     }
-    this.#allocated.set(address, wanted);
+    this.#pieces[this.#indexOf(address)] = wanted / this.#alignment;
     return address;
   }
 
@@ -245,11 +259,11 @@ export class GuestAllocator {
    * @throws XdpbedError `virtio-violation` when `address` is not one that was handed out and is still held
    */
   free(address: number): void {
-    const length = this.#allocated.get(address);
-    if (length === undefined) {
+    const length = this.#bytesAt(address);
+    if (length === 0) {
       throw new XdpbedError('virtio-violation', `no buffer is allocated at 0x${address.toString(16)}`);
     }
-    this.#allocated.delete(address);
+    this.#pieces[this.#indexOf(address)] = 0;
 
     let low = 0;
     let high = this.#free.length;
@@ -271,6 +285,16 @@ export class GuestAllocator {
     } else {
       this.#free.splice(low, 0, { address, length });
     }
+  }
+
+  /** Of the unit that begins there; no index of the array's for any other address. */
+  #indexOf(address: number): number {
+    return (address - this.#start) / this.#alignment;
+  }
+
+  /** Bytes of the piece that begins there; 0: none does. */
+  #bytesAt(address: number): number {
+    return this.#alignment * (this.#pieces[this.#indexOf(address)] ?? 0);
   }
 }
 

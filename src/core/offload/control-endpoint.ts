@@ -2,6 +2,7 @@ import { EAGAIN, EBUSY } from '../../bpf/errno.js';
 import { HELPER_NAMES } from '../../bpf/helper-ids.js';
 import {
   CONTROL_ACK_BYTES,
+  CONTROL_HEADER_BYTES,
   controlCommandName,
   decodeControlCommand,
   featureName,
@@ -101,6 +102,8 @@ export interface DeviceStatistics {
 export class ControlEndpoint {
   #options: ControlEndpointOptions;
   readonly #protocol: ControlProtocol;
+  /** Why the protocol's commands do not exist for this guest, if they do not. */
+  readonly #unnegotiated: string | undefined;
   #limits: RequestLimits;
   readonly #maxPending: number;
   #bpf: GuestBpf;
@@ -129,6 +132,7 @@ export class ControlEndpoint {
   constructor(options: ControlEndpointOptions) {
     this.#options = options;
     this.#protocol = options.protocol ?? protocolOf(options.features);
+    this.#unnegotiated = whyUnnegotiated(this.#protocol, options.features);
     this.#limits = this.#limitsOf(options);
     this.#maxPending = options.limits?.maxPendingCommands ?? DEFAULT_MAX_PENDING_COMMANDS;
     this.#admitting = options.policies.filter(isAdmitting);
@@ -341,8 +345,8 @@ export class ControlEndpoint {
   /** Refuses a command that was not decoded, and says why where the protocol has room for it. */
   #turnAway(command: Command, refusal: Refusal, readable: Uint8Array, room: number): Uint8Array {
     const response = this.#refuse(command, refusal, room);
-    const control = decodeControlCommand(readable);
-    if (control?.class !== this.#protocol.controlClass) return response;
+    if (readable.length < CONTROL_HEADER_BYTES || readable[0] !== this.#protocol.controlClass)
+      return response;
     try {
       const { errno, reason: message } = refusal;
       return this.#protocol.encodeRefusal({ kind: 'error', errno, message }, room, readable);
@@ -361,15 +365,16 @@ export class ControlEndpoint {
     try {
       command = { name: nameOf(readable), id };
       if (this.#unplugged || epoch.aborted) return this.#refuse(command, STALE, room);
-      const control = decodeControlCommand(readable);
-      if (control === undefined)
+      if (readable.length < CONTROL_HEADER_BYTES)
         return this.#refuse(command, malformed('class and command are missing'), room);
-      if (control.class !== this.#protocol.controlClass) {
+      if (readable[0] !== this.#protocol.controlClass) {
         const { features, queuePairs } = this.#options;
-        return this.#finish(command, standardCommand(control, features, queuePairs), room);
+        const outcome = standardCommand(decodeControlCommand(readable)!, features, queuePairs);
+        return this.#finish(command, outcome, room);
       }
-      const unnegotiated = this.#unnegotiated(command.name);
-      if (unnegotiated !== undefined) return this.#refuse(command, unnegotiated, room);
+      if (this.#unnegotiated !== undefined) {
+        return this.#refuse(command, unsupported(`${command.name}: ${this.#unnegotiated}`), room);
+      }
       const decoded = this.#protocol.decodeRequest(readable, room, this.#limits);
       if (!decoded.ok) {
         return this.#refuse(command, malformed(decoded.detail, decoded.errno), room);
@@ -385,20 +390,6 @@ export class ControlEndpoint {
     } catch (error) {
       return this.#refuse(command, internal(error), room);
     }
-  }
-
-  /** Why the protocol's commands do not exist for this guest, if they do not. */
-  #unnegotiated(name: string): Refusal | undefined {
-    const { features } = this.#options;
-    const { controlClass } = this.#protocol;
-    // With notification coalescing negotiated, class 6 is VIRTIO_NET_CTRL_NOTF_COAL (virtio 1.2).
-    const coalesces =
-      hasFeature(features, VIRTIO_NET_F_NOTF_COAL) || hasFeature(features, VIRTIO_NET_F_VQ_NOTF_COAL);
-    if (controlClass === VIRTIO_NET_CTRL_EBPF && coalesces) {
-      return unsupported(`${name}: class 6 is notification coalescing`);
-    }
-    if (hasFeature(features, this.#protocol.feature)) return undefined;
-    return unsupported(`${name}: ${featureName(this.#protocol.feature)} is not negotiated`);
   }
 
   /** Counts and records an outcome and makes the bytes of the answer. Must not throw. */
@@ -486,9 +477,20 @@ function mapTypesOf(protocol: ControlProtocol): readonly number[] {
 }
 
 function nameOf(readable: Uint8Array): string {
-  const control = decodeControlCommand(readable);
-  if (control?.class === VIRTIO_NET_CTRL_BPF) return commandName(control.command);
-  return control === undefined ? 'truncated' : controlCommandName(control.class, control.command);
+  if (readable.length < CONTROL_HEADER_BYTES) return 'truncated';
+  const controlClass = readable[0]!;
+  const command = readable[1]!;
+  return controlClass === VIRTIO_NET_CTRL_BPF
+    ? commandName(command)
+    : controlCommandName(controlClass, command);
+}
+
+function whyUnnegotiated({ controlClass, feature }: ControlProtocol, features: bigint): string | undefined {
+  // With notification coalescing negotiated, class 6 is VIRTIO_NET_CTRL_NOTF_COAL (virtio 1.2).
+  const coalesces =
+    hasFeature(features, VIRTIO_NET_F_NOTF_COAL) || hasFeature(features, VIRTIO_NET_F_VQ_NOTF_COAL);
+  if (controlClass === VIRTIO_NET_CTRL_EBPF && coalesces) return 'class 6 is notification coalescing';
+  return hasFeature(features, feature) ? undefined : `${featureName(feature)} is not negotiated`;
 }
 
 function okResponse(room: number): Uint8Array {

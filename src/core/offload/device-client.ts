@@ -10,7 +10,7 @@ import {
 import { XdpbedError } from '../diagnostic.js';
 import type { ControlCounts } from '../contract/guest-driver.js';
 import type { ControlClient } from '../contract/transport.js';
-import { failure, success, SUCCESS, type GuestResult } from './guest-map.js';
+import { failure, success, SUCCESS, type GuestFailure, type GuestResult } from './guest-map.js';
 import type { BpfReply, BpfRequest, ControlProtocol } from './protocol/control-protocol.js';
 
 /**
@@ -42,9 +42,13 @@ export class DeviceClient {
       if (error instanceof XdpbedError) return failure(EINVAL, error.message);
       throw error;
     }
-    const written = await this.#exchange(name, bytes, protocol.replyBytes(request));
-    if (!written.ok) return written;
-    const answer = protocol.decodeReply(request, bytes, written.value);
+    let written: Uint8Array;
+    try {
+      written = await this.#exchange(name, bytes, protocol.replyBytes(request));
+    } catch (error) {
+      return noAnswer(name, error);
+    }
+    const answer = protocol.decodeReply(request, bytes, written);
     if (!answer.ok) {
       this.#acks.err++;
       return failure(EFAULT, `${name}: the device's answer makes no sense: ${answer.detail}`);
@@ -64,23 +68,29 @@ export class DeviceClient {
   async standard(controlClass: number, command: number, payload: Uint8Array): Promise<GuestResult<void>> {
     const name = controlCommandName(controlClass, command);
     const bytes = encodeControlCommand({ class: controlClass, command, payload });
-    const written = await this.#exchange(name, bytes, CONTROL_ACK_BYTES);
-    if (!written.ok) return written;
-    const ok = splitResponse(written.value)?.ack === VIRTIO_NET_OK;
+    let written: Uint8Array;
+    try {
+      written = await this.#exchange(name, bytes, CONTROL_ACK_BYTES);
+    } catch (error) {
+      return noAnswer(name, error);
+    }
+    const ok = splitResponse(written)?.ack === VIRTIO_NET_OK;
     this.#acks[ok ? 'ok' : 'err']++;
     return ok ? SUCCESS : failure(EFAULT, `${name}: the device answered VIRTIO_NET_ERR`);
   }
 
-  async #exchange(name: string, bytes: Uint8Array, room: number): Promise<GuestResult<Uint8Array>> {
+  /** Not async: who calls waits for the channel, and a turn for each command in between would be felt. */
+  #exchange(name: string, bytes: Uint8Array, room: number): Promise<Uint8Array> {
     this.#commands.set(name, (this.#commands.get(name) ?? 0) + 1);
     // Class and command in a descriptor of their own, as Linux sends them.
     const header = bytes.subarray(0, CONTROL_HEADER_BYTES);
     const payload = bytes.subarray(CONTROL_HEADER_BYTES);
-    try {
-      return success(await this.control.send([header, payload], room));
-    } catch (error) {
-      if (error instanceof XdpbedError) return failure(ENODEV, `${name}: ${error.message}`);
-      throw error;
-    }
+    return this.control.send([header, payload], room);
   }
+}
+
+/** The channel is down. */
+function noAnswer(name: string, error: unknown): GuestFailure {
+  if (error instanceof XdpbedError) return failure(ENODEV, `${name}: ${error.message}`);
+  throw error;
 }

@@ -36,14 +36,14 @@ export class OffloadRecords {
 
   addRuling(record: RulingRecord): void {
     const guest = this.#guest(record.guest);
-    const asked = `${record.nic}\0${record.operation}\0${record.policy}`;
-    const last = guest.last.get(asked);
+    const { nic, operation, policy } = record;
+    const last = guest.last.get(nic)?.get(operation)?.get(policy);
     if (last !== undefined && isSameRuling(last, record)) {
       last.count += record.count;
       return;
     }
     const isFull = guest.rulings >= this.limit;
-    const whole = `${asked}\0${record.ruling}\0${record.dryRun ?? false}\0${record.reason}`;
+    const whole = `${nic}\0${operation}\0${policy}\0${record.ruling}\0${record.dryRun ?? false}\0${record.reason}`;
     const earlier = isFull ? guest.kept.get(whole) : undefined;
     if (earlier !== undefined) {
       earlier.count += record.count;
@@ -55,7 +55,7 @@ export class OffloadRecords {
     }
     guest.rulings++;
     const kept = { ...record };
-    guest.last.set(asked, kept);
+    within(within(guest.last, nic), operation).set(policy, kept);
     guest.kept.set(whole, kept);
     this.#rulings.push(kept);
   }
@@ -82,11 +82,20 @@ function isSameRuling(one: RulingRecord, other: RulingRecord): boolean {
   return one.ruling === other.ruling && one.reason === other.reason && one.dryRun === other.dryRun;
 }
 
+function within<V>(map: Map<string, Map<string, V>>, key: string): Map<string, V> {
+  let inner = map.get(key);
+  if (inner === undefined) map.set(key, (inner = new Map<string, V>()));
+  return inner;
+}
+
 interface GuestRecords {
   rulings: number;
   audit: number;
-  /** The last ruling that was kept, by nic, operation and policy. */
-  readonly last: Map<string, Mutable<RulingRecord>>;
+  /**
+   * The last ruling that was kept, by nic, operation and policy: in maps of maps, because a key made of the three would be
+   * made for each ruling, and hashed anew.
+   */
+  readonly last: Map<string, Map<string, Map<string, Mutable<RulingRecord>>>>;
   /** Of all that say the same of the same, the last that was kept. */
   readonly kept: Map<string, Mutable<RulingRecord>>;
 }

@@ -1,9 +1,5 @@
 import { ENOSPC, EOPNOTSUPP } from '../../../../bpf/errno.js';
-import {
-  CONTROL_HEADER_BYTES,
-  decodeControlCommand,
-  VIRTIO_NET_CTRL_BPF,
-} from '../../../../virtio/control.js';
+import { decodeControlCommand, VIRTIO_NET_CTRL_BPF } from '../../../../virtio/control.js';
 import {
   MAX_READ_BYTES,
   type BpfRequest,
@@ -12,6 +8,7 @@ import {
 } from '../control-protocol.js';
 import { OBJECT_KINDS } from '../object-info.js';
 import { refuse, type BpfDecoded, type Refused } from './decode-reasons.js';
+import { readLe32, readLe64 } from './little-endian.js';
 import { dataBytes } from './reply-size.js';
 import { decodeSyscall } from './syscall.js';
 import {
@@ -46,6 +43,7 @@ const BPF_EXIST = 2n;
 const INSN_BYTES = 8;
 const FUNC_INFO_BYTES = 8;
 const LINE_INFO_BYTES = 16;
+const ELEM = MAP_ELEM.offsets;
 
 /**
  * Decodes the device-readable bytes of a chain. Total: any bytes give a request or a reason; every length is compared
@@ -67,7 +65,7 @@ export function decodeRequest(
   if (control.class !== VIRTIO_NET_CTRL_BPF) {
     return refuse('class-unknown', `class ${control.class} is not ${VIRTIO_NET_CTRL_BPF}`);
   }
-  const decoded = decodePayload(control.command, readable.subarray(CONTROL_HEADER_BYTES), limits);
+  const decoded = decodePayload(control.command, control.payload, limits);
   if (!decoded.ok) return decoded;
   const needed = RESULT.size + dataBytes(decoded.request);
   if (room >= needed) return decoded;
@@ -227,7 +225,10 @@ function decodeMapCreate(payload: Uint8Array, limits: RequestLimits): BpfDecoded
 
 function decodeMapElem(command: number, payload: Uint8Array, limits: RequestLimits): BpfDecoded {
   if (payload.length < MAP_ELEM.size) return truncated(payload, MAP_ELEM);
-  const { map: handle, key_size: keySize, value_size: valueSize, flags } = MAP_ELEM.read(payload);
+  const handle = readLe32(payload, ELEM.map);
+  const keySize = readLe32(payload, ELEM.key_size);
+  const valueSize = readLe32(payload, ELEM.value_size);
+  const flags = readLe64(payload, ELEM.flags);
   const over =
     overLimit('key_size', keySize, limits.maxKeyBytes) ??
     overLimit('value_size', valueSize, limits.maxValueBytes);

@@ -6,13 +6,16 @@ import {
 } from '../../../../virtio/control.js';
 import type { MapRecord } from '../../../../bpf/runtime/bpf-map.js';
 import { XdpbedError } from '../../../diagnostic.js';
+import { freshViewable } from '../../../fresh-bytes.js';
 import type { VerdictCounts } from '../../../contract/result.js';
 import type { DeviceCapabilities } from '../capabilities.js';
 import { expectedReply, type BpfReply, type BpfRequest, type DecodedReply } from '../control-protocol.js';
 import { OBJECT_KINDS, type DeviceReport, type ObjectInfo } from '../object-info.js';
+import { readLe32, writeLe32, writeLe64 } from './little-endian.js';
 import { cursorRoom, dataBytes } from './reply-size.js';
 import {
   BATCH_REMOVE,
+  type BpfCommand,
   BTF_INFO,
   BTF_LOAD,
   BTF_READ,
@@ -55,21 +58,65 @@ const MAX_ERRNO = 4095;
 const INSN_BYTES = 8;
 /** Ids of maps that a driver has room for in the answer to INFO. */
 const MAP_IDS = 64;
+const AT = RESULT.offsets;
+const ELEM = MAP_ELEM.offsets;
+const NOTHING = new Uint8Array();
 
 /**
  * The device-readable bytes of a command, class and command included: the driver's side.
  * @throws XdpbedError `virtio-violation` for a request that the protocol has no command for, or whose fields do not fit
  */
 export function encodeRequest(request: BpfRequest): Uint8Array {
-  if (!(request.kind in COMMAND_OF)) {
+  const command = (COMMAND_OF as Partial<Record<BpfRequest['kind'], BpfCommand>>)[request.kind];
+  if (command === undefined) {
     throw new XdpbedError('virtio-violation', `${request.kind} is no request of this protocol`);
   }
-  const command = COMMAND_OF[request.kind as keyof typeof COMMAND_OF];
-  const payload = payloadOf(request);
-  const bytes = new Uint8Array(CONTROL_HEADER_BYTES + payload.length);
+  switch (request.kind) {
+    case 'lookup-elem':
+    case 'lookup-and-delete-elem':
+    case 'delete-elem':
+    case 'get-next':
+      return element(command, request.handle, request.key.length, request.valueSize, 0n, request.key);
+    case 'get-first':
+      return element(command, request.handle, request.keySize, request.valueSize, 0n);
+    case 'update-elem': {
+      const { handle, key, value, flags } = request;
+      return element(command, handle, key.length, value.length, flags, key, value);
+    }
+    default: {
+      const payload = payloadOf(request);
+      const bytes = room(command, payload.length);
+      bytes.set(payload, CONTROL_HEADER_BYTES);
+      return bytes;
+    }
+  }
+}
+
+/** Room for a command with so many bytes behind class and command; a driver makes views of it. */
+function room(command: BpfCommand, payloadBytes: number): Uint8Array {
+  const bytes = freshViewable(CONTROL_HEADER_BYTES + payloadBytes);
   bytes[0] = VIRTIO_NET_CTRL_BPF;
   bytes[1] = command;
-  bytes.set(payload, CONTROL_HEADER_BYTES);
+  return bytes;
+}
+
+/** A command about one element: what there are most of, so that it is written where it is sent from. */
+function element(
+  command: BpfCommand,
+  map: number,
+  keySize: number,
+  valueSize: number,
+  flags: bigint,
+  key: Uint8Array = NOTHING,
+  value: Uint8Array = NOTHING,
+): Uint8Array {
+  const bytes = room(command, MAP_ELEM.size + key.length + value.length);
+  writeLe32(bytes, CONTROL_HEADER_BYTES + ELEM.map, map, 'map');
+  writeLe32(bytes, CONTROL_HEADER_BYTES + ELEM.key_size, keySize, 'key_size');
+  writeLe32(bytes, CONTROL_HEADER_BYTES + ELEM.value_size, valueSize, 'value_size');
+  writeLe64(bytes, CONTROL_HEADER_BYTES + ELEM.flags, flags, 'flags');
+  bytes.set(key, CONTROL_HEADER_BYTES + MAP_ELEM.size);
+  if (value.length > 0) bytes.set(value, CONTROL_HEADER_BYTES + MAP_ELEM.size + key.length);
   return bytes;
 }
 
@@ -99,22 +146,6 @@ function payloadOf(request: BpfRequest): Uint8Array {
         btf_value_type_id: request.btf?.valueType ?? 0,
         name: nameField(request.name ?? '', OBJECT_NAME_BYTES, OBJECT_NAME),
       });
-    case 'lookup-elem':
-    case 'lookup-and-delete-elem':
-    case 'delete-elem':
-    case 'get-next':
-      return elem(request.handle, request.key.length, request.valueSize, 0n, request.key);
-    case 'get-first':
-      return elem(request.handle, request.keySize, request.valueSize, 0n);
-    case 'update-elem':
-      return elem(
-        request.handle,
-        request.key.length,
-        request.value.length,
-        request.flags,
-        request.key,
-        request.value,
-      );
     case 'lookup-batch':
     case 'update-batch':
     case 'delete-batch': {
@@ -212,16 +243,6 @@ function payloadOf(request: BpfRequest): Uint8Array {
   }
 }
 
-function elem(
-  map: number,
-  keySize: number,
-  valueSize: number,
-  flags: bigint,
-  ...parts: readonly Uint8Array[]
-): Uint8Array {
-  return behind(MAP_ELEM.encode({ map, key_size: keySize, value_size: valueSize, flags }), ...parts);
-}
-
 function behind(...parts: readonly Uint8Array[]): Uint8Array {
   if (parts.length === 1) return parts[0]!;
   const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
@@ -262,14 +283,18 @@ export function decodeReply(request: BpfRequest, _sent: Uint8Array, written: Uin
       `${written.length} of the ${RESULT.size} bytes of ${RESULT.name}`,
     );
   }
-  const { ack, errno, data_length: dataLength, extack_length: extackLength } = RESULT.read(written);
+  const ack = written[AT.ack]!;
+  const errno = readLe32(written, AT.errno);
+  const dataLength = readLe32(written, AT.data_length);
+  const extackLength = readLe32(written, AT.extack_length);
   if (written.length !== RESULT.size + dataLength + extackLength) {
     return refuse(
       'response-length-mismatch',
       `${written.length} bytes written, ${dataLength} of data and ${extackLength} of text were announced`,
     );
   }
-  const data = written.subarray(RESULT.size, RESULT.size + dataLength);
+  // Of its own, so that what is kept of an answer does not keep more than that.
+  const data = written.slice(RESULT.size, RESULT.size + dataLength);
   if (ack === VIRTIO_NET_ERR) {
     if (errno > MAX_ERRNO) return refuse('errno-invalid', `errno ${errno}`);
     const text = new TextDecoder().decode(written.subarray(RESULT.size + dataLength));
@@ -307,9 +332,9 @@ function replyOf(request: BpfRequest, data: Uint8Array): BpfReply | undefined {
     case 'id':
       return data.length === HANDLE.size ? { kind, id: HANDLE.read(data).handle } : undefined;
     case 'value':
-      return data.length === dataBytes(request) ? { kind, value: data.slice() } : undefined;
+      return data.length === dataBytes(request) ? { kind, value: data } : undefined;
     case 'key':
-      return data.length === dataBytes(request) ? { kind, key: data.slice() } : undefined;
+      return data.length === dataBytes(request) ? { kind, key: data } : undefined;
     case 'count': {
       const isBatch = request.kind === 'update-batch' || request.kind === 'delete-batch';
       if (!isBatch || data.length !== COUNT.size) return undefined;
@@ -329,8 +354,8 @@ function replyOf(request: BpfRequest, data: Uint8Array): BpfReply | undefined {
         kind,
         count,
         next: nextLength === 0 ? undefined : data.slice(ELEMENTS.size, next),
-        keys: data.slice(next, keys),
-        values: data.slice(keys),
+        keys: data.subarray(next, keys),
+        values: data.subarray(keys),
       };
     }
     case 'records': {
@@ -348,7 +373,7 @@ function replyOf(request: BpfRequest, data: Uint8Array): BpfReply | undefined {
       return { kind, records };
     }
     case 'bytes':
-      return data.length <= dataBytes(request) ? { kind, bytes: data.slice() } : undefined;
+      return data.length <= dataBytes(request) ? { kind, bytes: data } : undefined;
     case 'name': {
       const name = data.length === PIN_NAME.size ? decodeName(data, PIN_NAME_TEXT) : undefined;
       return name === undefined ? undefined : { kind, name };

@@ -4,6 +4,7 @@ import type { VerdictCounts } from '../../../contract/result.js';
 import type { DeviceCapabilities } from '../capabilities.js';
 import { expectedReply, type BpfReply, type BpfRequest, type ErrorReply } from '../control-protocol.js';
 import { OBJECT_KINDS, type DeviceReport, type ObjectInfo } from '../object-info.js';
+import { writeLe32 } from './little-endian.js';
 import { cursorRoom, dataBytes } from './reply-size.js';
 import {
   BTF_INFO,
@@ -31,6 +32,7 @@ import {
 const MAX_ERRNO = 4095;
 const MAX_LE32 = 0xffff_ffff;
 const NOTHING = new Uint8Array();
+const AT = RESULT.offsets;
 const UTF8 = new TextEncoder();
 
 /**
@@ -57,16 +59,13 @@ export function encodeRefusal(refusal: ErrorReply, room: number): Uint8Array {
 }
 
 function encode(ack: number, errno: number, data: Uint8Array, extack: Uint8Array): Uint8Array {
-  const header = {
-    ack,
-    reserved: new Uint8Array(3),
-    errno,
-    data_length: data.length,
-    extack_length: extack.length,
-  };
-  const bytes = RESULT.encode(header, data.length + extack.length);
+  const bytes = new Uint8Array(RESULT.size + data.length + extack.length);
+  bytes[AT.ack] = ack;
+  writeLe32(bytes, AT.errno, errno, 'errno');
+  writeLe32(bytes, AT.data_length, data.length, 'data_length');
+  writeLe32(bytes, AT.extack_length, extack.length, 'extack_length');
   bytes.set(data, RESULT.size);
-  bytes.set(extack, RESULT.size + data.length);
+  if (extack.length > 0) bytes.set(extack, RESULT.size + data.length);
   return bytes;
 }
 

@@ -1,4 +1,5 @@
 import { XdpbedError } from '../../../diagnostic.js';
+import { readLe32, readLe64, writeLe32, writeLe64 } from './little-endian.js';
 
 /** Of a field: an unsigned integer in little-endian, or so many bytes. */
 export type FieldType = 'u8' | 'le16' | 'le32' | 'le64' | `u8[${number}]`;
@@ -22,7 +23,7 @@ interface Field {
 }
 
 const INTEGER_BYTES = { u8: 1, le16: 2, le32: 4, le64: 8 } as const;
-const LIMITS = { u8: 0xff, le16: 0xffff, le32: 0xffff_ffff } as const;
+const LIMITS = { u8: 0xff, le16: 0xffff } as const;
 
 /**
  * A structure as it is on the wire: its fields in order, without padding. Both ends and the specification's listings
@@ -30,6 +31,8 @@ const LIMITS = { u8: 0xff, le16: 0xffff, le32: 0xffff_ffff } as const;
  */
 export class StructLayout<Fields extends Readonly<Record<string, FieldType>>> {
   readonly fields: readonly Field[];
+  /** Where each field begins, in bytes from the start, for who takes single ones. */
+  readonly offsets: { readonly [Name in keyof Fields]: number };
   /** Bytes. */
   readonly size: number;
 
@@ -48,19 +51,22 @@ export class StructLayout<Fields extends Readonly<Record<string, FieldType>>> {
       offset += size;
       return placed;
     });
+    this.offsets = Object.fromEntries(this.fields.map(({ name, offset }) => [name, offset])) as {
+      [Name in keyof Fields]: number;
+    };
     this.size = offset;
   }
 
   /** Of at least `size` bytes from `at` on; byte arrays are copied. */
   read(bytes: Uint8Array, at = 0): Values<Fields> {
-    const view = new DataView(bytes.buffer, bytes.byteOffset + at, this.size);
     const values: Record<string, number | bigint | Uint8Array> = {};
     for (const { name, type, offset, size } of this.fields) {
-      if (type === 'le32') values[name] = view.getUint32(offset, true);
-      else if (type === 'le64') values[name] = view.getBigUint64(offset, true);
-      else if (type === 'le16') values[name] = view.getUint16(offset, true);
-      else if (type === 'u8') values[name] = view.getUint8(offset);
-      else values[name] = bytes.slice(at + offset, at + offset + size);
+      const from = at + offset;
+      if (type === 'le32') values[name] = readLe32(bytes, from);
+      else if (type === 'le64') values[name] = readLe64(bytes, from);
+      else if (type === 'le16') values[name] = bytes[from]! | (bytes[from + 1]! << 8);
+      else if (type === 'u8') values[name] = bytes[from]!;
+      else values[name] = bytes.slice(from, from + size);
     }
     return values as Values<Fields>;
   }
@@ -70,23 +76,22 @@ export class StructLayout<Fields extends Readonly<Record<string, FieldType>>> {
    * @throws XdpbedError `virtio-violation` for a number that its field cannot hold, or more or fewer bytes than it has
    */
   write(values: Values<Fields>, bytes: Uint8Array, at = 0): void {
-    const view = new DataView(bytes.buffer, bytes.byteOffset + at, this.size);
     for (const { name, type, offset, size } of this.fields) {
       const value = (values as Record<string, number | bigint | Uint8Array>)[name]!;
       if (value instanceof Uint8Array) {
         if (value.length !== size) throw this.#invalid(name, `${value.length} bytes, not ${size}`);
         bytes.set(value, at + offset);
       } else if (typeof value === 'bigint') {
-        if (value < 0n || value >> 64n !== 0n) throw this.#invalid(name, `${value} is no le64`);
-        view.setBigUint64(offset, value, true);
+        writeLe64(bytes, at + offset, value, name);
+      } else if (type === 'le32') {
+        writeLe32(bytes, at + offset, value, name);
       } else {
         const limit = LIMITS[type as keyof typeof LIMITS];
         if (!Number.isInteger(value) || value < 0 || value > limit) {
           throw this.#invalid(name, `${value} is not an integer from 0 to ${limit}`);
         }
-        if (type === 'le32') view.setUint32(offset, value, true);
-        else if (type === 'le16') view.setUint16(offset, value, true);
-        else view.setUint8(offset, value);
+        bytes[at + offset] = value;
+        if (type === 'le16') bytes[at + offset + 1] = value >>> 8;
       }
     }
   }
