@@ -5,6 +5,7 @@ import { HelperAllowList } from '../../../../plugins/policy-helper-allow-list/he
 import { StructuralVerifier } from '../../../../plugins/verifier-structural/structural-verifier.js';
 import { assemble } from '../../../bpf/assembler.js';
 import { programFromText } from '../../../bpf/assembly-object.js';
+import { EINVAL } from '../../../bpf/errno.js';
 import { encodeInsns } from '../../../bpf/insn.js';
 import { BPF_MAP_TYPE } from '../../../bpf/map-spec.js';
 import { BpfRuntime } from '../../../bpf/runtime/bpf-runtime.js';
@@ -221,6 +222,24 @@ describe('a guest that moves to another host', () => {
     move.commit();
     await move.finish();
     await answer;
+  });
+
+  it('is held to what the other host grants, from then on', async () => {
+    const grants = (insns: number): Policy => ({
+      name: 'guard',
+      grants: () => ({ insns }),
+      rule: () => ({ ruling: 'allow', reason: 'fine' }),
+    });
+    const { rig, ask } = setUp({ policies: [grants(3)] });
+    const load = (count: number) => {
+      const insns = encodeInsns(assemble(`${'r0 = 2\n'.repeat(count - 1)}exit`));
+      return ask({ kind: 'load-program', name: '', insns, gplCompatible: true, frags: false });
+    };
+    expect(await load(3)).toMatchObject({ kind: 'handle' });
+    expect(await load(4)).toMatchObject({ kind: 'error', errno: EINVAL });
+    await moved(rig, there([grants(5)]));
+    expect(await load(5)).toMatchObject({ kind: 'handle' });
+    expect(await load(6)).toMatchObject({ kind: 'error', errno: EINVAL });
   });
 
   it('takes what RFC 2019’s commands made along, too', async () => {
