@@ -60,8 +60,9 @@ const MAX_TRIE_BITS = 8192;
 const TRIE_PREFIX_LENGTH_BYTES = 4;
 /** Bytes of BTF that one map may keep: making and reading them takes 1 to 2 ms at most. */
 const MAX_MAP_BTF_BYTES = 16 * 1024;
-/** Bytes of a record beside its data, in a ring buffer (BPF_RINGBUF_HDR_SZ). */
+/** Bytes of a record beside its data, in a ring buffer (BPF_RINGBUF_HDR_SZ), in which records begin at multiples of 8. */
 const RING_HEADER_BYTES = 8;
+const RING_ALIGNMENT = 8;
 /** Bytes of a record beside its data, on the wire. */
 const RECORD_HEADER_BYTES = 12;
 
@@ -319,12 +320,12 @@ export class GuestMaps {
 
   /** Records to be read before those that programs write, as many as the map itself can hold: the oldest are lost. */
   keepRecords(object: MapObject, records: MapRecord[]): void {
-    let bytes = records.reduce((sum, { data }) => sum + RING_HEADER_BYTES + data.length, 0);
+    let bytes = records.reduce((sum, record) => sum + bytesInRing(record), 0);
     let first = 0;
     let lost = 0;
     while (bytes > object.attributes.maxEntries && first < records.length - 1) {
       const record = records[first++]!;
-      bytes -= RING_HEADER_BYTES + record.data.length;
+      bytes -= bytesInRing(record);
       lost += 1 + record.lost;
     }
     const [oldest, ...others] = records.slice(first);
@@ -535,6 +536,11 @@ function mostInBatch({ attributes: { type, keySize } }: MapObject): number {
 function tooMany(object: MapObject, count: number): Refusal {
   const problem = `a batch of ${count}, of this LPM_TRIE ${mostInBatch(object)} elements at most`;
   return { ...failed(E2BIG, problem), count: 0 };
+}
+
+/** Bytes of a ring buffer that a record takes (kernel/bpf/ringbuf.c __bpf_ringbuf_reserve). */
+function bytesInRing({ data }: MapRecord): number {
+  return Math.ceil((RING_HEADER_BYTES + data.length) / RING_ALIGNMENT) * RING_ALIGNMENT;
 }
 
 /** Bytes of the host's memory that a map's elements take beside the map's own: of those that are objects. */

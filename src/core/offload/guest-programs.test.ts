@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { describe, expect } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
 import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
 import { AbstractVerifier } from '../../../plugins/verifier-abstract/abstract-verifier.js';
@@ -14,6 +14,7 @@ import { BpfOffloadGuest } from '../../conformance/offload/bpf-offload-guest.js'
 import { hex, normative } from '../../conformance/offload/normative.js';
 import { u32Key, type OffloadRigOptions } from '../../conformance/offload/offload-rig.js';
 import type { Party } from '../contract/party.js';
+import type { Policy } from '../contract/policy.js';
 import { ProgramHook } from './program-hook.js';
 import type { BpfRequest } from './protocol/control-protocol.js';
 import { NO_USAGE } from './quota-accounts.js';
@@ -85,6 +86,29 @@ describe('PROG_LOAD', () => {
     }
     expect(g.device.objectCount).toBe(0);
     expect(g.accounts.usageOf('guest0')).toEqual(NO_USAGE);
+  });
+
+  it('is not taken apart when it is longer than policies grant', async () => {
+    const asked: string[] = [];
+    const grants: Policy = {
+      name: 'guard',
+      grants: () => ({ insns: 4 }),
+      // Says nothing of lengths: what is refused is refused before it is asked.
+      rule: ({ operation }) => {
+        asked.push(operation);
+        return { ruling: 'allow', reason: 'fine' };
+      },
+    };
+    const g = guest({ policies: [grants] });
+    // What its insns name is found out when they are decoded, and is refused then (EBADF).
+    const naming = (more: string): BpfRequest => load(insns(`r1 = map[m]\n${more}r0 = 2\nexit`, { m: 4095 }));
+    expect(await g.errno(naming(''))).toBe(EBADF);
+    expect(await g.errno(naming('r0 = 2\n'))).toBe(EINVAL);
+    expect(g.audit.at(-1)!.reason).toContain('insn_count 5');
+    expect(await g.errno(load(insns('r0 = 2\n'.repeat(4) + 'exit')))).toBe(EINVAL);
+    expect(asked).toEqual([]);
+    expect(await g.errno(load(insns('r0 = 2\n'.repeat(3) + 'exit')))).toBeUndefined();
+    expect(asked).toEqual(['program-load', 'program-attach']);
   });
 
   normative(

@@ -3,12 +3,16 @@ import { InterpreterExecutor } from '../../../../plugins/executor-interpreter/in
 import { MemoryMapBackend } from '../../../../plugins/map-backend-memory/memory-map-backend.js';
 import { HelperAllowList } from '../../../../plugins/policy-helper-allow-list/helper-allow-list.js';
 import { StructuralVerifier } from '../../../../plugins/verifier-structural/structural-verifier.js';
+import { assemble } from '../../../bpf/assembler.js';
 import { programFromText } from '../../../bpf/assembly-object.js';
+import { EINVAL } from '../../../bpf/errno.js';
+import { encodeInsns } from '../../../bpf/insn.js';
 import { BPF_MAP_TYPE } from '../../../bpf/map-spec.js';
 import { BpfRuntime } from '../../../bpf/runtime/bpf-runtime.js';
 import {
   mapSpec,
   OffloadRig,
+  RecordingPlace,
   u32Key,
   type OffloadRigOptions,
 } from '../../../conformance/offload/offload-rig.js';
@@ -119,6 +123,15 @@ async function moved(rig: OffloadRig, to = there(), meanwhile = (): void => unde
   return move.finish();
 }
 
+async function handleOf(
+  ask: (request: BpfRequest) => Promise<BpfReply>,
+  request: BpfRequest,
+): Promise<number> {
+  const reply = await ask(request);
+  if (reply.kind !== 'handle') throw new Error(JSON.stringify(reply));
+  return reply.handle;
+}
+
 describe('a guest that moves to another host', () => {
   it('takes its programs, maps, tail calls and counters along, and no update is lost', async () => {
     const { rig, send, ask, here } = setUp();
@@ -152,18 +165,14 @@ describe('a guest that moves to another host', () => {
 
   it('is known by the same handles, ids and names', async () => {
     const { rig, ask } = setUp();
-    const handleOf = async (request: BpfRequest): Promise<number> => {
-      const reply = await ask(request);
-      if (reply.kind !== 'handle') throw new Error(JSON.stringify(reply));
-      return reply.handle;
-    };
+    const handle = (request: BpfRequest) => handleOf(ask, request);
     const map = { kind: 'create-map', keySize: 4, valueSize: 8, maxEntries: 2, mapFlags: 0 } as const;
     // A hole in handles and ids.
-    await ask({ kind: 'close', handle: await handleOf({ ...map, mapType: 2, name: 'gone' }) });
-    const array = await handleOf({ ...map, mapType: 2, name: 'array' });
-    const queue = await handleOf({ ...map, mapType: T.BPF_MAP_TYPE_QUEUE, keySize: 0, name: 'queue' });
-    const stack = await handleOf({ ...map, mapType: T.BPF_MAP_TYPE_STACK, keySize: 0, name: 'stack' });
-    const outer = await handleOf({
+    await ask({ kind: 'close', handle: await handle({ ...map, mapType: 2, name: 'gone' }) });
+    const array = await handle({ ...map, mapType: 2, name: 'array' });
+    const queue = await handle({ ...map, mapType: T.BPF_MAP_TYPE_QUEUE, keySize: 0, name: 'queue' });
+    const stack = await handle({ ...map, mapType: T.BPF_MAP_TYPE_STACK, keySize: 0, name: 'stack' });
+    const outer = await handle({
       ...map,
       mapType: T.BPF_MAP_TYPE_HASH_OF_MAPS,
       valueSize: 4,
@@ -180,7 +189,7 @@ describe('a guest that moves to another host', () => {
     await ask({ kind: 'update-elem', handle: outer, key: u32Key(3), value: inner, flags: 0n });
     await ask({ kind: 'pin', handle: array, name: 'kept' });
     await ask({ kind: 'close', handle: array });
-    const second = await handleOf({ kind: 'open-pinned', name: 'kept' });
+    const second = await handle({ kind: 'open-pinned', name: 'kept' });
     const info = async (handle: number) => {
       const reply = await ask({ kind: 'get-info', handle });
       return reply.kind === 'info' ? reply.info : reply;
@@ -197,7 +206,7 @@ describe('a guest that moves to another host', () => {
       value: Uint8Array.of(2, 0, 0, 0),
     });
     // Handles of objects to come are new, too: none names a second object.
-    const next = await handleOf({ ...map, mapType: 2 });
+    const next = await handle({ ...map, mapType: 2 });
     expect([array, second, queue, stack, outer]).not.toContain(next);
     expect(await ask({ kind: 'unpin', name: 'kept' })).toEqual({ kind: 'done' });
   });
@@ -213,6 +222,24 @@ describe('a guest that moves to another host', () => {
     move.commit();
     await move.finish();
     await answer;
+  });
+
+  it('is held to what the other host grants, from then on', async () => {
+    const grants = (insns: number): Policy => ({
+      name: 'guard',
+      grants: () => ({ insns }),
+      rule: () => ({ ruling: 'allow', reason: 'fine' }),
+    });
+    const { rig, ask } = setUp({ policies: [grants(3)] });
+    const load = (count: number) => {
+      const insns = encodeInsns(assemble(`${'r0 = 2\n'.repeat(count - 1)}exit`));
+      return ask({ kind: 'load-program', name: '', insns, gplCompatible: true, frags: false });
+    };
+    expect(await load(3)).toMatchObject({ kind: 'handle' });
+    expect(await load(4)).toMatchObject({ kind: 'error', errno: EINVAL });
+    await moved(rig, there([grants(5)]));
+    expect(await load(5)).toMatchObject({ kind: 'handle' });
+    expect(await load(6)).toMatchObject({ kind: 'error', errno: EINVAL });
   });
 
   it('takes what RFC 2019’s commands made along, too', async () => {
@@ -311,6 +338,45 @@ describe('a guest that is not let go', () => {
     expect(counters.ok && counters.value[1]!.value[0]).toBe(1);
   });
 
+  it('has its program closed only when a place that takes its time has let go of it', async () => {
+    const place = Object.assign(new RecordingPlace(), { replacesAtOnce: true });
+    const { rig } = setUp({ device: { place } });
+    expect(await rig.netdev.install(OBJECT, FIRST, 'offload')).toMatchObject({ ok: true });
+    const to = there();
+    const { executor } = to.party;
+    const load = executor.load.bind(executor);
+    const closed: { wasAttached: boolean }[] = [];
+    executor.load = async (program, environment) => {
+      const loaded = await load(program, environment);
+      const close = loaded.close.bind(loaded);
+      loaded.close = () => {
+        closed.push({ wasAttached: place.program === loaded });
+        close();
+      };
+      return loaded;
+    };
+    const move = await rig.device.prepareMove(to);
+    if ('ok' in move) throw new Error(move.reason);
+    const before = place.program;
+    move.commit();
+    const switched = place.program;
+    expect(switched).not.toBe(before);
+    let letGo = (): void => undefined;
+    place.onDetach = () => new Promise((resolve) => (letGo = resolve));
+    const reset = rig.device.reset();
+    const finished = move.finish();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(place.program).toBe(switched);
+    expect(closed).toEqual([]);
+    letGo();
+    expect(await finished).toMatchObject({ ok: false });
+    await reset;
+    expect(closed).toEqual([{ wasAttached: false }, { wasAttached: false }]);
+    expect(place.program).toBeUndefined();
+    expect(to.accounts.totalUsage()).toEqual(NO_USAGE);
+    expect(rig.accounts.totalUsage()).toEqual(NO_USAGE);
+  });
+
   it('stays nowhere when it is reset meanwhile', async () => {
     const { rig, send } = setUp();
     expect(await rig.netdev.install(OBJECT, FIRST, 'offload')).toMatchObject({ ok: true });
@@ -324,6 +390,114 @@ describe('a guest that is not let go', () => {
     expect(send()).toBe('XDP_PASS');
     expect(to.accounts.totalUsage()).toEqual(NO_USAGE);
     expect(rig.accounts.totalUsage()).toEqual(NO_USAGE);
+  });
+});
+
+describe('records of a ring buffer, in a move', () => {
+  /** Bytes of a ring, and of a record in it: 8 of header and 673 of data, rounded up to 8 (kernel/bpf/ringbuf.c). */
+  const RING_BYTES = 4096;
+  const RECORD_BYTES = 688;
+  const NUMBERED = `
+    r1 = 0
+    *(u32 *)(r10 -4) = r1
+    r2 = r10
+    r2 += -4
+    r1 = map[count]
+    call bpf_map_lookup_elem
+    if r0 == 0 goto full
+    r6 = r0
+    r1 = map[ring]
+    r2 = 673
+    r3 = 0
+    call bpf_ringbuf_reserve
+    if r0 == 0 goto full
+    r1 = *(u64 *)(r6 +0)
+    r1 += 1
+    *(u64 *)(r6 +0) = r1
+    *(u64 *)(r0 +0) = r1
+    r1 = r0
+    r2 = 0
+    call bpf_ringbuf_submit
+    r0 = 2
+    exit
+  full:
+    r0 = 1
+    exit`;
+
+  /** A guest whose program writes a record of each frame, with its number from 1, as long as there is room. */
+  async function recording() {
+    const { rig, ask, send } = setUp();
+    const map = { kind: 'create-map', mapFlags: 0 } as const;
+    const count = { ...map, mapType: T.BPF_MAP_TYPE_ARRAY, keySize: 4, valueSize: 8, maxEntries: 1 };
+    const ring = await handleOf(ask, {
+      ...map,
+      mapType: T.BPF_MAP_TYPE_RINGBUF,
+      keySize: 0,
+      valueSize: 0,
+      maxEntries: RING_BYTES,
+    });
+    const maps = new Map([
+      ['count', await handleOf(ask, count)],
+      ['ring', ring],
+    ]);
+    const insns = encodeInsns(assemble(NUMBERED, { maps }));
+    const load = { kind: 'load-program', name: '', insns, gplCompatible: true, frags: false } as const;
+    await handleOf(ask, { kind: 'create-link', program: await handleOf(ask, load), hook: 0 });
+    const read = async (bytes = 65_536): Promise<{ number: number; lost: number }[]> => {
+      const reply = await ask({ kind: 'read-records', handle: ring, bytes });
+      if (reply.kind !== 'records') throw new Error(JSON.stringify(reply));
+      return reply.records.map(({ data, lost }) => ({ number: data[0]!, lost }));
+    };
+    const fill = (): number => {
+      for (let written = 0; ; written++) if (send() !== 'XDP_PASS') return written;
+    };
+    return { rig, send, read, fill };
+  }
+  /** Room for one record in an answer: 12 bytes and the data. */
+  const ONE = 12 + 673;
+  const numbers = (...all: number[]) => all.map((number) => ({ number, lost: 0 }));
+
+  it('stay where they are when the guest does', async () => {
+    const { rig, send, read } = await recording();
+    for (let frame = 0; frame < 3; frame++) expect(send()).toBe('XDP_PASS');
+    expect(await read(ONE)).toEqual(numbers(1));
+    expect(send()).toBe('XDP_PASS');
+    const to = there();
+    const broken = { ...to, party: { ...to.party, executor: withoutFrames(to.party) } };
+    const move = await rig.device.prepareMove(broken);
+    if ('ok' in move) throw new Error(move.reason);
+    move.commit();
+    expect(await move.finish()).toMatchObject({ ok: false });
+    // What was taken out of the map and not read, then what is in the map.
+    expect(await read()).toEqual(numbers(2, 3));
+    expect(await read()).toEqual(numbers(4));
+    expect(send()).toBe('XDP_PASS');
+    expect(await read()).toEqual(numbers(5));
+  });
+
+  it('are those of both hosts in order, no more than a map can hold, and what is lost is counted', async () => {
+    const { rig, send, read, fill } = await recording();
+    let written = fill();
+    expect(await read(ONE)).toEqual(numbers(1));
+    // The rest is in the device now, and the map is empty.
+    written += fill();
+    const move = await rig.device.prepareMove(there());
+    if ('ok' in move) throw new Error(move.reason);
+    move.commit();
+    expect(send()).toBe('XDP_PASS');
+    written++;
+    expect(await move.finish()).toMatchObject({ maps: 2, programs: 1 });
+    const kept = Math.floor(RING_BYTES / RECORD_BYTES);
+    const oldest = written - kept + 1;
+    expect(oldest, 'the first of those that come after the map was full').toBeGreaterThan(kept + 1);
+    const expected = Array.from({ length: kept }, (_, index) => ({
+      number: oldest + index,
+      // All before it but the first, which was read; and the one that was written into the full map before that.
+      lost: index === 0 ? oldest - 2 + 1 : 0,
+    }));
+    expect(await read()).toEqual(expected);
+    expect(send()).toBe('XDP_PASS');
+    expect(await read()).toEqual(numbers(written + 1));
   });
 });
 
@@ -344,21 +518,13 @@ function withoutFrames({ executor }: Party): Party['executor'] {
 }
 
 describe('what moves, whatever it is', () => {
-  async function handles(
-    ask: (request: BpfRequest) => Promise<BpfReply>,
-    request: BpfRequest,
-  ): Promise<number> {
-    const reply = await ask(request);
-    if (reply.kind !== 'handle') throw new Error(JSON.stringify(reply));
-    return reply.handle;
-  }
   const map = { kind: 'create-map', keySize: 4, valueSize: 8, maxEntries: 2, mapFlags: 0 } as const;
 
   it('is charged as before, and keeps its ids, with templates that are closed', async () => {
     const { rig, ask } = setUp();
-    const inner = await handles(ask, { ...map, mapType: 2 });
-    const first = await handles(ask, { ...map, mapType: 12, valueSize: 4, inner });
-    await handles(ask, { ...map, mapType: 13, valueSize: 4, inner });
+    const inner = await handleOf(ask, { ...map, mapType: 2 });
+    const first = await handleOf(ask, { ...map, mapType: 12, valueSize: 4, inner });
+    await handleOf(ask, { ...map, mapType: 13, valueSize: 4, inner });
     await ask({ kind: 'close', handle: inner });
     const usage = rig.accounts.usageOf('guest0');
     const to = there();
@@ -372,22 +538,22 @@ describe('what moves, whatever it is', () => {
     }
     expect(ids).toEqual([1, 2, 3]);
     expect(await ask({ kind: 'get-info', handle: first })).toMatchObject({ info: { id: 2, type: 12 } });
-    const opened = await handles(ask, { kind: 'open-by-id', object: 'map', id: 2 });
+    const opened = await handleOf(ask, { kind: 'open-by-id', object: 'map', id: 2 });
     expect(await ask({ kind: 'get-info', handle: opened })).toMatchObject({ info: { id: 2, type: 12 } });
-    expect(await ask({ kind: 'get-info', handle: await handles(ask, { ...map, mapType: 2 }) })).toMatchObject(
-      {
-        info: { id: 4 },
-      },
-    );
+    expect(
+      await ask({ kind: 'get-info', handle: await handleOf(ask, { ...map, mapType: 2 }) }),
+    ).toMatchObject({
+      info: { id: 4 },
+    });
   });
 
   it('stays frozen, of every type that can be', async () => {
     const { rig, ask } = setUp();
-    const inner = await handles(ask, { ...map, mapType: 2 });
+    const inner = await handleOf(ask, { ...map, mapType: 2 });
     const frozen = [
       inner,
-      await handles(ask, { ...map, mapType: 12, valueSize: 4, inner }),
-      await handles(ask, { ...map, mapType: 27, keySize: 0, valueSize: 0, maxEntries: 4096 }),
+      await handleOf(ask, { ...map, mapType: 12, valueSize: 4, inner }),
+      await handleOf(ask, { ...map, mapType: 27, keySize: 0, valueSize: 0, maxEntries: 4096 }),
     ];
     for (const handle of frozen) expect(await ask({ kind: 'freeze-map', handle })).toEqual({ kind: 'done' });
     await moved(rig);
@@ -411,7 +577,7 @@ describe('what moves, whatever it is', () => {
       { frozen = false, ...attributes }: Record<string, number | boolean> & { frozen?: boolean },
     ) => {
       const { rig, ask } = setUp();
-      const handle = await handles(ask, { ...map, ...(attributes as { mapType: number }) });
+      const handle = await handleOf(ask, { ...map, ...(attributes as { mapType: number }) });
       if (frozen) await ask({ kind: 'freeze-map', handle });
       expect(await rig.device.prepareMove(there())).toMatchObject({
         ok: false,
@@ -423,7 +589,7 @@ describe('what moves, whatever it is', () => {
 
   it('does not hold everybody up: maps beyond what is copied in one stretch stay, with their guest', async () => {
     const { rig, ask } = setUp();
-    await handles(ask, { ...map, mapType: 2, maxEntries: 65_537 });
+    await handleOf(ask, { ...map, mapType: 2, maxEntries: 65_537 });
     expect(await rig.device.prepareMove(there())).toMatchObject({
       ok: false,
       reason: /no more than 65536 are moved/,
