@@ -4,24 +4,29 @@ import { MAX_METADATA_LENGTH } from '../../bpf/xdp.js';
 import type { MapSizes } from '../../bpf/map-sizes.js';
 import { buildFrame } from '../../packet/index.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
-import type { Party } from '../contract/party.js';
 import { selectProgram } from '../offload/select-program.js';
 import { ProblemList } from '../testbed/problem-list.js';
 import { SchemaValidator } from '../testbed/schema-validator.js';
 import { YamlSource } from '../testbed/yaml-source.js';
 import { CaseFileSchema, type CaseFile, type CaseSection, type PacketSection } from './case-schema.js';
+import { formatElement, hex } from './map-dump.js';
 import {
   cpuStride,
   findMap,
-  formatElement,
-  hex,
   isPerCpu,
   parseCpuValues,
-  parseElement,
+  parseKey,
   parseMapInput,
+  parseOneValue,
   type MapInput,
 } from './map-input.js';
-import { changedRanges, describeRedirect, ProgramSession, type PacketOutcome } from './program-session.js';
+import {
+  changedRanges,
+  describeRedirect,
+  ProgramSession,
+  type PacketOutcome,
+  type ProgramBench,
+} from './program-session.js';
 import { applyMapSizes } from './map-size-arguments.js';
 
 export interface CaseResult {
@@ -76,10 +81,7 @@ export async function loadCases(file: string): Promise<CaseFile> {
 }
 
 /** What one case runs on. */
-export interface CaseBench {
-  readonly party: Party;
-  /** Sets the number of the CPU that programs run on. */
-  runOn(cpu: number): void;
+export interface CaseBench extends ProgramBench {
   close(): Promise<void>;
 }
 
@@ -125,26 +127,23 @@ async function runCase(
   if ('problem' in selection) throw new XdpbedError('usage', selection.problem, { hint: selection.hint });
   const input: MapInput = { ...file.maps, ...section.maps };
   const initial = parseMapInput(object.maps, input, bench.party.cpus);
-  const session = await ProgramSession.open(bench.party, object, selection.program, initial);
+  const session = await ProgramSession.open(bench, object, selection.program, initial);
   if ('code' in session)
     return [`rejected by verifier ${session.verifier}: ${session.reason} [${session.code}]`];
   try {
     const packet = buildPacket(section.packet);
     const { context = {} } = section;
-    bench.runOn(context.cpu ?? 0);
     const dataMeta = parseHex(section.metadata ?? '');
     let outcome: PacketOutcome | undefined;
     for (let i = 0; i < section.repeat; i++) {
-      outcome = session.run(
-        packet,
-        {
-          ingressIfindex: context['ingress-ifindex'] ?? 0,
-          rxQueueIndex: context['rx-queue-index'] ?? 0,
-          egressIfindex: context['egress-ifindex'] ?? 0,
-          dataMeta,
-        },
-        BigInt(section.time ?? 0),
-      );
+      outcome = session.run(packet, {
+        ingressIfindex: context['ingress-ifindex'] ?? 0,
+        rxQueueIndex: context['rx-queue-index'] ?? 0,
+        egressIfindex: context['egress-ifindex'] ?? 0,
+        dataMeta,
+        cpu: context.cpu,
+        now: BigInt(section.time ?? 0),
+      });
     }
     return compare(section, packet, outcome!, session, bench.party.cpus);
   } finally {
@@ -231,10 +230,10 @@ function compareMap(
   if (map === undefined) return [`the program does not use map ${name}`];
   const entries: { key: unknown; value?: unknown; cpus?: unknown }[] = Array.isArray(content)
     ? (content as { key: unknown; value?: unknown; cpus?: unknown }[])
-    : [{ key: '0x00000000', value: content }];
+    : [{ key: new Uint8Array(spec.keySize), value: content }];
   return entries.flatMap((entry, index) => {
     const what = `${name}[${index}]`;
-    const key = parseElement(spec.keyType, spec.keySize, entry.key, `${what}.key`);
+    const key = parseKey(spec, { entry, what });
     const actual = map.lookup(key);
     const keyText = formatElement(spec.keyType, spec.keySize, key);
     if (entry.value === null) {
@@ -245,12 +244,7 @@ function compareMap(
       isPerCpu(spec) ? actual.subarray(cpu * cpuStride(spec)).subarray(0, spec.valueSize) : actual;
     const values =
       entry.cpus === undefined
-        ? [
-            [
-              ranOn,
-              parseElement(spec.valueType, spec.valueSize, entry.value, `${what}.value`, ofCpu(ranOn)),
-            ] as const,
-          ]
+        ? [[ranOn, parseOneValue(spec, entry.value, `${what}.value`, ofCpu(ranOn))] as const]
         : [...parseCpuValues(spec, entry.cpus, cpus, `${what}.cpus`, ofCpu)];
     const format = (bytes: Uint8Array): string => formatElement(spec.valueType, spec.valueSize, bytes);
     return values.flatMap(([cpu, expected]) => {
