@@ -63,6 +63,7 @@ async function runAndReport(
   // Who throws here must not look like a failure of whatever was under way: it is told of at the end.
   const failures: XdpbedError[] = [];
   const onEvent = (event: StreamEvent): void => {
+    if (event.event === 'run-interrupted') progress.say(`interrupted in run ${event.run}`);
     if (event.event === 'run-started') progress.say(`run ${event.index + 1} of ${event.of}: ${event.run}`);
     if (failures.length > 0) return;
     try {

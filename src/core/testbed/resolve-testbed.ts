@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve as resolvePath } from 'node:path';
+import { EventLoopTurns } from '../clock/event-loop-turns.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import type { Plugin, PolicySurroundings, Role } from '../contract/plugin.js';
 import {
@@ -196,8 +197,11 @@ class Resolver {
       );
       this.problems.throwIfAny();
     }
+    const turns = new EventLoopTurns();
     for (const combination of combinations) {
       if (this.problems.full) break;
+      const turn = turns.next();
+      if (turn !== undefined) await turn;
       const run = await this.#resolveVariant(shared, parts, fromCommandLine, combination, seed);
       if (run !== undefined) runs.push(run);
     }
