@@ -13,6 +13,7 @@ import { VERSION } from '../version.js';
 import { AuditFile } from './audit-file.js';
 import type { CliContext } from './cli-context.js';
 import { Progress } from './progress.js';
+import { RunProgressLine } from './run-progress.js';
 import { reportError } from './terminal.js';
 import { toResolveOptions, type TestbedOptions } from './testbed-options.js';
 
@@ -60,16 +61,20 @@ async function runAndReport(
   { bail }: RunOptions,
 ): Promise<{ result: ResultDocument; text: string }> {
   const progress = new Progress(terminal);
+  const runProgress = new RunProgressLine(progress);
   // Who throws here must not look like a failure of whatever was under way: it is told of at the end.
   const failures: XdpbedError[] = [];
   const onEvent = (event: StreamEvent): void => {
     if (event.event === 'run-interrupted') progress.say(`interrupted in run ${event.run}`);
-    if (event.event === 'run-started') progress.say(`run ${event.index + 1} of ${event.of}: ${event.run}`);
+    if (event.event === 'run-started')
+      runProgress.begin(`run ${event.index + 1} of ${event.of}: ${event.run}`);
     if (failures.length > 0) return;
     try {
       audit?.onEvent(event);
       const line = reporter.onEvent?.(event);
-      if (line !== undefined) terminal.out(`${line}\n`);
+      if (line === undefined) return;
+      progress.clear();
+      terminal.out(`${line}\n`);
     } catch (error) {
       failures.push(pluginFailure(name, 'onEvent', error));
     }
@@ -88,6 +93,7 @@ async function runAndReport(
       bail,
       onEvent,
       onFailure,
+      onProgress: terminal.interactive ? (report) => runProgress.show(report) : undefined,
     });
   } finally {
     progress.clear();

@@ -5,6 +5,7 @@ import type { FrameSlots } from '../../core/contract/executor.js';
 import type { CapturedPacket } from '../../packet/index.js';
 import type { CliContext } from '../cli-context.js';
 import { unlessInterrupted } from '../interrupted.js';
+import { Progress } from '../progress.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
 import { readFrames } from './capture-input.js';
@@ -38,6 +39,7 @@ export async function benchProgram(
   const batch = positive('--batch', options.batch);
   const signal = context.interruption();
   const turns = new EventLoopTurns(signal, 'the measurement');
+  const progress = new Progress(context.terminal);
   const workbenches: Workbench[] = [];
   const benches: Bench[] = [];
   const samples: number[][] = [];
@@ -63,6 +65,7 @@ export async function benchProgram(
     }
     for (let round = 0; round < rounds; round++) {
       const times: number[] = [];
+      progress.mention(`round ${round + 1} of ${rounds}`);
       for (const bench of benches) times.push(await bench.measure(SLICE_MS));
       samples.push(times);
     }
@@ -70,6 +73,7 @@ export async function benchProgram(
     if (!signal.aborted || !(error instanceof Error)) throw error;
     interruption = error;
   } finally {
+    progress.clear();
     for (const workbench of workbenches) await workbench.close();
   }
   if (samples.length > 0) context.terminal.out(render(benches, samples));

@@ -12,6 +12,8 @@ import type { MapSpec } from '../../bpf/map-spec.js';
 import { BPF_PROG_TYPE_XDP, type ProgramSpec } from '../../bpf/program.js';
 import type { CliContext } from '../cli-context.js';
 import { interrupted } from '../interrupted.js';
+import { ElapsedLine } from '../elapsed-line.js';
+import { Progress } from '../progress.js';
 import { openObject, openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
 import { choose } from './workbench.js';
@@ -35,6 +37,7 @@ export async function verifyProgram(
   const results: ProgramResult[] = [];
   const signal = context.interruption();
   let unfinished: string | undefined;
+  const elapsed = new ElapsedLine(new Progress(context.terminal));
   const lifecycle = new LifecycleManager();
   const instances = new PluginInstances(new Scope('verify'), lifecycle);
   try {
@@ -42,11 +45,12 @@ export async function verifyProgram(
     for (const name of options.verifier.split(',')) {
       verifiers.push(await instances.instantiate(await choose(context.registry, 'verifier', name), VERIFIER));
     }
-    for (const spec of programs) {
+    for (const [index, spec] of programs.entries()) {
       if (spec.unsupported !== undefined) {
         results.push({ program: spec.name, verifications: [], unsupported: spec.unsupported });
         continue;
       }
+      elapsed.begin(`program ${index + 1} of ${programs.length}: ${spec.name}`);
       const verifications = await verifyBy(verifiers, object, spec, options.log === true, signal);
       if (verifications === undefined) {
         unfinished = spec.name;
@@ -55,6 +59,7 @@ export async function verifyProgram(
       results.push({ program: spec.name, verifications });
     }
   } finally {
+    elapsed.end();
     await lifecycle.stop();
   }
   if (options.format === 'json') context.terminal.out(`${toJson(results, unfinished)}\n`);

@@ -18,6 +18,7 @@ import {
   wasInterrupted,
   type MissingRun,
 } from './run-failures.js';
+import type { RunProgress } from './run-progress.js';
 
 export interface RunOptions {
   /** Version of xdpbed, for the result. */
@@ -26,6 +27,8 @@ export interface RunOptions {
   readonly onEvent?: ((event: StreamEvent) => void) | undefined;
   /** Milliseconds a plugin may take to start or stop. */
   readonly phaseTimeoutMs?: number | undefined;
+  /** Told how far the run under way is. */
+  readonly onProgress?: ((progress: RunProgress) => void) | undefined;
   /** Start no run after one that failed. */
   readonly bail?: boolean | undefined;
   /** Told of each error of a run as it was thrown, too: the result holds no stack. */
@@ -81,6 +84,7 @@ export async function runTestbed(testbed: ResolvedTestbed, options: RunOptions):
       },
       signal: options.signal,
       emit,
+      onProgress: options.onProgress,
       phaseTimeoutMs: options.phaseTimeoutMs,
     });
     const { result } = end;
