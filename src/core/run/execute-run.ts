@@ -40,6 +40,7 @@ import {
 } from '../contract/workload.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import { LifecycleManager, PHASE_TIMEOUT_MS, withTimeLimit } from '../plugin/lifecycle.js';
+import { pluginFailure } from '../plugin/plugin-failure.js';
 import { Scope } from '../plugin/scope.js';
 import { choosePlugin, type PluginChoice, type PluginSource } from '../testbed/choose-plugin.js';
 import { SchemaValidator } from '../testbed/schema-validator.js';
@@ -50,13 +51,7 @@ import type { JudgeRecipe } from '../verification/judge-messages.js';
 import { assembleResult } from './assemble-result.js';
 import { EventStream } from './event-stream.js';
 import { Offloading, type Migration } from './offloading.js';
-import {
-  pluginFailure,
-  pluginName,
-  PluginInstances,
-  requireMethods,
-  type PartyChoices,
-} from './plugin-instances.js';
+import { pluginName, PluginInstances, requireMethods, type PartyChoices } from './plugin-instances.js';
 import { randomStream } from './random.js';
 import { loadObjects } from './run-objects.js';
 import { countedFrames, type RunProgress } from './run-progress.js';

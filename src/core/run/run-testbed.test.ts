@@ -9,12 +9,7 @@ import type { Program } from '../../bpf/program.js';
 import { EXECUTOR, type ExecutionEnvironment } from '../contract/executor.js';
 import { FABRIC, type Fabric, type NicPlaces } from '../contract/fabric.js';
 import type { MeasurePlan } from '../contract/plan.js';
-import {
-  emptyVerdictCounts,
-  isGuestHook,
-  ResultDocument,
-  type ExchangeResult,
-} from '../contract/result.js';
+import { emptyVerdictCounts, isGuestHook, ResultDocument, type ExchangeResult } from '../contract/result.js';
 import { EXIT, XdpbedError } from '../diagnostic.js';
 import type { HookPlace } from '../contract/hook-place.js';
 import { TRANSPORT } from '../contract/transport.js';
