@@ -46,6 +46,7 @@ export {
 export { carryOutRun, executeRun, type RunEnvironment, type RunEnd } from './core/run/execute-run.js';
 export { exitCodeOf } from './core/run/run-failures.js';
 export { decodeRunSpec, encodeRunSpec, hashRunSpec } from './core/run/run-spec-codec.js';
+export type { RunProgress } from './core/run/run-progress.js';
 export { runTestbed, type RunOptions } from './core/run/run-testbed.js';
 export { BUILT_IN_PLUGINS } from './presets.js';
 export { ControlEndpoint, type ControlEndpointOptions } from './core/offload/control-endpoint.js';

@@ -4,6 +4,7 @@ import {
   exampleResults,
   exampleRun,
   failedResult,
+  interruptedResult,
   refusedRun,
   reporterConformance,
 } from '../../src/conformance/reporter/index.js';
@@ -129,6 +130,14 @@ describe('csv', () => {
       'failure.hint': 'use the interpreter',
       axes: 'case=redirect program=xdp2 placement=host',
     });
+  });
+
+  it('has a row for the run that was interrupted', () => {
+    expect(records(interruptedResult()).map(({ run, state, maps }) => [run, state, maps === ''])).toEqual([
+      ['redirect/xdp1/host', 'finished', false],
+      ['redirect/xdp2/host', 'interrupted', true],
+      ['bridge/xdp1/host', 'not started', true],
+    ]);
   });
 
   it('has one row for each run, in their order', () => {

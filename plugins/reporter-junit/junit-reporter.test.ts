@@ -6,6 +6,7 @@ import {
   FAILED_CHECK,
   failedResult,
   HOSTILE_TEXT,
+  interruptedResult,
   PASSED_CHECK,
   refusedRun,
   RUN_FAILURE,
@@ -93,6 +94,16 @@ hint: use the interpreter</error>
       failures: [RUN_FAILURE, { ...RUN_FAILURE, message: 'stuck' }],
     };
     expect(new JunitReporter().render(both)).toContain('out of order (and 1 more)"');
+  });
+
+  it('has an error for the run that was interrupted, and skips those behind it', () => {
+    const text = new JunitReporter().render(interruptedResult());
+    expect(text).toContain('<testsuites name="xdpbed" tests="4" failures="1" errors="1">');
+    expect(text).toContain('errors="1" skipped="1">');
+    const cases = text.split('<testcase ').slice(1);
+    expect(cases[1]).toContain('name="redirect/xdp2/host"');
+    expect(cases[1]).toContain('<error type="interrupted" message="the run was interrupted">');
+    expect(cases[2]).toContain('<skipped message="a run before it was interrupted"/>');
   });
 
   it('says in a run what was not attached and what was refused', () => {

@@ -1,5 +1,5 @@
 import type { Reporter } from '../../src/core/contract/reporter.js';
-import type { CheckResult, ResultDocument, RunResult } from '../../src/core/contract/result.js';
+import type { CheckResult, ResultDocument, RunFailure, RunResult } from '../../src/core/contract/result.js';
 import { formatMapContent, formatMapEntry } from '../../src/report/map-entry.js';
 import { exchangeFigure } from '../../src/core/measurement/exchange-figures.js';
 import { exchangeName } from '../../src/report/measured-figures.js';
@@ -9,7 +9,7 @@ import { element } from '../../src/report/xml.js';
 /**
  * JUnit XML as CI systems read it: a suite for the testbed, in it a case for each check and for each run. The case of
  * a run that was brought to its end passes and carries its counters; that of one that failed, or was taken down badly,
- * has an error, and one that was not started is skipped. There are no times: a result has none of the machine's clock.
+ * has an error, so has that of one that was interrupted, and one that was not started is skipped. There are no times: a result has none of the machine's clock.
  */
 export class JunitReporter implements Reporter {
   readonly name = 'junit';
@@ -19,7 +19,7 @@ export class JunitReporter implements Reporter {
     const counts = {
       tests: String(result.checks.length + runs.length),
       failures: String(result.checks.filter((check) => !check.passed).length),
-      errors: String(runs.filter((run) => run.failures.length > 0).length),
+      errors: String(runs.filter((run) => errorsOf(run).length > 0).length),
     };
     const skipped = String(runs.filter((run) => run.state === 'not started').length);
     const suite = element('testsuite', { name: result.testbed, ...counts, skipped }, [
@@ -27,7 +27,7 @@ export class JunitReporter implements Reporter {
         element('property', { name: 'seed', value: result.seed }),
         element('property', { name: 'xdpbed', value: result.xdpbed }),
       ]),
-      ...runs.map((run) => runCase(result.testbed, run)),
+      ...runs.map((run) => runCase(result, run)),
       ...result.checks.map((check) => checkCase(result.testbed, check)),
     ]);
     const suites = element('testsuites', { name: 'xdpbed', ...counts }, [suite]);
@@ -35,8 +35,19 @@ export class JunitReporter implements Reporter {
   }
 }
 
-function runCase(testbed: string, { id, state, result, failures }: ReportedRun): string[] {
-  const [first, ...others] = failures;
+/** What a case has to tell as an error: the interruption first, where there was one. */
+function errorsOf({
+  state,
+  failures,
+}: ReportedRun): Pick<RunFailure, 'stage' | 'code' | 'message' | 'hint'>[] {
+  if (state !== 'interrupted') return [...failures];
+  return [{ stage: 'run', code: 'interrupted', message: 'the run was interrupted' }, ...failures];
+}
+
+function runCase({ testbed, interrupted }: ResultDocument, run: ReportedRun): string[] {
+  const { id, state, result } = run;
+  const errors = errorsOf(run);
+  const [first, ...others] = errors;
   const more = others.length === 0 ? '' : ` (and ${others.length} more)`;
   const content = [
     // A case has one error at most.
@@ -46,7 +57,7 @@ function runCase(testbed: string, { id, state, result, failures }: ReportedRun):
           element(
             'error',
             { type: first.code, message: first.message + more },
-            failures
+            errors
               .flatMap((failure) => [
                 formatFailure(failure),
                 ...(failure.hint === undefined ? [] : [`hint: ${failure.hint}`]),
@@ -54,7 +65,13 @@ function runCase(testbed: string, { id, state, result, failures }: ReportedRun):
               .join('\n'),
           ),
         ]),
-    ...(state === 'not started' ? [element('skipped', { message: 'a run before it failed' })] : []),
+    ...(state === 'not started'
+      ? [
+          element('skipped', {
+            message: `a run before it ${interrupted === undefined ? 'failed' : 'was interrupted'}`,
+          }),
+        ]
+      : []),
     ...(result === undefined ? [] : [element('system-out', {}, runLines(result).join('\n'))]),
   ];
   return element('testcase', { classname: `${testbed}.run`, name: id }, content);

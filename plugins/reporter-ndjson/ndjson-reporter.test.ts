@@ -6,6 +6,7 @@ import {
   exampleRun,
   FAILED_CHECK,
   failedResult,
+  interruptedResult,
   PASSED_CHECK,
   reporterConformance,
 } from '../../src/conformance/reporter/index.js';
@@ -52,6 +53,7 @@ describe('ndjson', () => {
     const partsOf = (event: string, part: string) =>
       records.filter((record) => record.event === event).map((record) => record[part]);
     expect(partsOf('run-failed', 'failure')).toEqual(result.failures ?? []);
+    expect(partsOf('run-interrupted', 'place')).toEqual(result.interrupted ? [result.interrupted] : []);
     expect(partsOf('run-not-started', 'place')).toEqual(result.notStarted ?? []);
     expect(resultsOf('check-finished')).toEqual(result.checks);
     expect(records.every((record) => record.schema === 'xdpbed.event/1')).toBe(true);
@@ -68,9 +70,20 @@ describe('ndjson', () => {
       passed: false,
       runs: 1,
       failedRuns: 0,
+      interrupted: false,
       runsNotStarted: 0,
       failures: 0,
       checks: { total: 3, passed: 1, failed: 2 },
+    });
+  });
+
+  it('says that it was interrupted', () => {
+    expect(stream(interruptedResult()).at(-1)).toMatchObject({
+      passed: false,
+      runs: 1,
+      failedRuns: 0,
+      interrupted: true,
+      runsNotStarted: 1,
     });
   });
 

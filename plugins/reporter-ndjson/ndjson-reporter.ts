@@ -26,6 +26,7 @@ export class NdjsonReporter implements Reporter {
       passed: result.passed,
       runs: result.runs.length,
       failedRuns: reportedRuns(result).filter((run) => run.state === 'failed').length,
+      interrupted: result.interrupted !== undefined,
       runsNotStarted: result.notStarted?.length ?? 0,
       failures: result.failures?.length ?? 0,
       checks: { total: result.checks.length, passed, failed: result.checks.length - passed },

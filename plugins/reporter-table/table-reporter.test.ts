@@ -5,6 +5,7 @@ import {
   exampleRun,
   FAILED_CHECK,
   failedResult,
+  interruptedResult,
   PASSED_CHECK,
   refusedRun,
   reporterConformance,
@@ -88,6 +89,13 @@ describe('table', () => {
     );
     expect(lastLine(text)).toBe('3 runs, 1 failed, 1 not started, 0 of 1 check passed');
     expect(render(exampleResult())).not.toContain('failed');
+  });
+
+  it('has a row for the run that was interrupted', () => {
+    const text = render(interruptedResult());
+    const row = text.split('\n').find((line) => line.includes('interrupted'))!;
+    expect(row.split('│').map((cell) => cell.trim())).toContain('interrupted');
+    expect(lastLine(text)).toBe('3 runs, 1 interrupted, 1 not started, 0 of 1 check passed');
   });
 
   it('says why something was refused, equal reasons once', () => {

@@ -141,7 +141,7 @@ function cells({ state, result }: ReportedRun, single: boolean): (readonly Line[
   if (result !== undefined) return COLUMNS.map((column) => column.cell(result, single));
   const lines = state
     .split(' ')
-    .map((text): Line => ({ text, tone: state === 'failed' ? 'bad' : undefined }));
+    .map((text): Line => ({ text, tone: state === 'not started' ? undefined : 'bad' }));
   return [lines, ...COLUMNS.slice(1).map(() => NOTHING)];
 }
 
@@ -205,7 +205,7 @@ function summary({ checks, passed }: ResultDocument, runs: readonly ReportedRun[
   const verdict = checks.length === 0 ? 'no checks' : `${good} of ${quantity(checks.length, 'check')} passed`;
   return [
     {
-      text: `${quantity(runs.length, 'run')}${of('failed')}${of('not started')}, ${verdict}`,
+      text: `${quantity(runs.length, 'run')}${of('failed')}${of('interrupted')}${of('not started')}, ${verdict}`,
       tone: passed ? 'good' : 'bad',
     },
   ];

@@ -68,6 +68,10 @@ export class Imix implements Workload {
 
   constructor(readonly config: ImixConfig) {}
 
+  get frameCount(): number {
+    return this.config.frames;
+  }
+
   *frames(context: WorkloadContext): Generator<WorkloadFrame> {
     const { targets } = context;
     if (targets.length === 0) throw new XdpbedError('testbed-invalid', 'imix has no guest to send to');

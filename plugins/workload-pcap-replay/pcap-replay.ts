@@ -54,12 +54,15 @@ const DEFAULT_GAP = 1_000_000;
 /** The frames of a capture in the order of the file. */
 export class PcapReplay implements Workload {
   readonly name = 'pcap-replay';
+  /** Once the capture was read. */
+  frameCount: number | undefined;
 
   constructor(readonly config: PcapReplayConfig) {}
 
   /** @throws XdpbedError `pcap-invalid`, naming the file */
   *frames(context: WorkloadContext): Generator<WorkloadFrame> {
     const packets = this.#read(context.file(this.config.file));
+    this.frameCount = packets.length * this.config.loop;
     if (this.config.rewrite === 'destination') readdress(packets, context.targets);
 
     const span = packets.at(-1)!.at;

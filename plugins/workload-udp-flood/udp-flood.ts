@@ -97,6 +97,10 @@ export class UdpFlood implements Workload {
 
   constructor(readonly config: UdpFloodConfig) {}
 
+  get frameCount(): number {
+    return this.config.frames;
+  }
+
   *frames(context: WorkloadContext): Generator<WorkloadFrame> {
     const { targets } = context;
     if (targets.length === 0) throw new XdpbedError('testbed-invalid', 'udp-flood has no guest to send to');

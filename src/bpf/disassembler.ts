@@ -114,21 +114,24 @@ function startsLddw(insns: readonly Insn[], index: number): boolean {
  * ```
  */
 export function disassemble(insns: readonly Insn[], options: ListingOptions = {}): string {
+  const out = [...listing(insns, options)];
+  return out.join('\n') + (out.length > 0 ? '\n' : '');
+}
+
+/** The lines of `disassemble` one by one, without line feeds: for who prints a long listing as it comes about. */
+export function* listing(insns: readonly Insn[], options: ListingOptions = {}): Generator<string> {
   const functions = new Map(options.functions?.map((info) => [info.insn, info.name]));
   const lines = new Map(options.lines?.map((info) => [info.insn, info]));
   const width = Math.max(4, String(Math.max(0, insns.length - 1)).length);
-  const out: string[] = [];
   for (let index = 0; index < insns.length; index++) {
     const label = functions.get(index);
-    if (label !== undefined) out.push(`${label}:`);
+    if (label !== undefined) yield `${label}:`;
     const line = lines.get(index);
-    if (line !== undefined)
-      out.push(`; ${line.text === '' ? '' : `${line.text} `}@ ${line.file}:${line.line}`);
+    if (line !== undefined) yield `; ${line.text === '' ? '' : `${line.text} `}@ ${line.file}:${line.line}`;
     const text = formatInsn(insns, index, options);
     if (text === '') continue;
-    out.push(options.indices === false ? `  ${text}` : `${String(index).padStart(width)}: ${text}`);
+    yield options.indices === false ? `  ${text}` : `${String(index).padStart(width)}: ${text}`;
   }
-  return out.join('\n') + (out.length > 0 ? '\n' : '');
 }
 
 function formatBody(

@@ -6,8 +6,9 @@ export interface CliContext {
   readonly terminal: Terminal;
   readonly registry: PluginRegistry;
   /**
-   * From the first call on, an interruption (SIGINT, SIGTERM) fires this instead of ending the process: for who has
-   * something to take down. Until then it ends the process at once, also in the middle of long work.
+   * From the first call on, an interruption (SIGINT, SIGTERM) fires this instead of ending the process with exit code 130:
+   * for who has something to take down, or to show. Who called it gives way to the event loop within 200 ms, looks at
+   * the signal then, and ends with 130.
    */
   readonly interruption: () => AbortSignal;
   /**
@@ -16,5 +17,22 @@ export interface CliContext {
    */
   verb<A extends unknown[]>(
     load: () => Promise<(context: CliContext, ...args: A) => Promise<number>>,
+    options?: VerbOptions,
   ): (...args: A) => Promise<void>;
+}
+
+export interface VerbOptions {
+  /**
+   * The verb does not give way to the event loop, so that it could not hear of a signal that is listened to: until it calls
+   * `interruption`, a signal ends the process by its default action.
+   */
+  readonly deaf?: boolean;
+}
+
+/** What is done about SIGINT and SIGTERM. */
+export interface Interruptions {
+  /** From now on they end the process with exit code 130, as soon as the event loop has its turn. */
+  listen(): void;
+  /** As `listen`, but the first of them fires this. */
+  signal(): AbortSignal;
 }

@@ -3,7 +3,7 @@ import { EXIT } from '../core/diagnostic.js';
 import { PluginRegistry } from '../core/plugin/plugin-registry.js';
 import { BUILT_IN_PLUGINS } from '../presets.js';
 import { VERSION } from '../version.js';
-import type { CliContext } from './cli-context.js';
+import type { CliContext, Interruptions } from './cli-context.js';
 import { reportError, type Terminal } from './terminal.js';
 import { addVerbs } from './verbs.js';
 
@@ -11,16 +11,17 @@ import { addVerbs } from './verbs.js';
 export async function runCommandLine(
   words: readonly string[],
   terminal: Terminal,
-  interruption: () => AbortSignal,
+  interruptions: Interruptions,
 ): Promise<number> {
   let exitCode: number = EXIT.OK;
   const context: CliContext = {
     terminal,
     registry: new PluginRegistry(BUILT_IN_PLUGINS),
-    interruption,
+    interruption: () => interruptions.signal(),
     verb:
-      (load) =>
+      (load, { deaf = false } = {}) =>
       async (...args) => {
+        if (!deaf) interruptions.listen();
         const work = await load();
         exitCode = await work(context, ...args);
       },

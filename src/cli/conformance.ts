@@ -1,7 +1,9 @@
+import { setImmediate } from 'node:timers/promises';
 import { runConformanceProgram } from '../conformance/executor/bpf-conformance.js';
 import { EXIT, type ExitCode } from '../core/diagnostic.js';
 import type { CliContext } from './cli-context.js';
 import { Workbench } from '../core/program-test/workbench.js';
+import { interrupted, unlessInterrupted } from './interrupted.js';
 
 /**
  * `xdpbed conformance`: the plugin protocol of the public bpf_conformance suite. The program comes as one line of
@@ -17,7 +19,8 @@ export async function conformance(
     terminal.err('programs in ELF format are not part of this protocol\n');
     return EXIT.BAD_INPUT;
   }
-  const text = await terminal.input();
+  const signal = context.interruption();
+  const text = await unlessInterrupted(signal, 'the program was awaited', terminal.input());
   const bench = await Workbench.open(context.registry, {
     executor: options.executor,
     verifiers: ['structural'],
@@ -25,6 +28,8 @@ export async function conformance(
   });
   try {
     const result = await runConformanceProgram(bench.party.executor, bench.runtime, text, memory);
+    await setImmediate();
+    if (signal.aborted) throw interrupted('the program was run');
     if ('error' in result) {
       terminal.err(`${result.error}\n`);
       return EXIT.CHECK_FAILED;

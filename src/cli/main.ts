@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { setFlagsFromString } from 'node:v8';
 import { EXIT } from '../core/diagnostic.js';
+import type { Interruptions } from './cli-context.js';
 import { runCommandLine } from './command-line.js';
 import { processTerminal } from './terminal.js';
 
@@ -9,18 +10,24 @@ import { processTerminal } from './terminal.js';
 setFlagsFromString('--no-parallel-scavenge');
 
 const interruption = new AbortController();
+/** Whether somebody has something to take down or to show before the process may end. */
+let isHeeded = false;
 const onSignal = (): void => {
   // The first one asks for a clean end; whoever sends a second does not want to wait for it.
-  if (interruption.signal.aborted) process.exit(130);
+  if (!isHeeded || interruption.signal.aborted) process.exit(EXIT.INTERRUPTED);
   interruption.abort();
 };
-/** Work that does not give way, reading a hostile file say, could not hear of a signal that is listened to. */
-const listen = (): AbortSignal => {
-  if (process.listenerCount('SIGINT', onSignal) === 0) {
+const interruptions: Interruptions = {
+  listen() {
+    if (process.listenerCount('SIGINT', onSignal) > 0) return;
     process.on('SIGINT', onSignal);
     process.on('SIGTERM', onSignal);
-  }
-  return interruption.signal;
+  },
+  signal() {
+    this.listen();
+    isHeeded = true;
+    return interruption.signal;
+  },
 };
 
 const terminal = processTerminal();
@@ -34,6 +41,8 @@ process.on('beforeExit', () => {
   interruption.abort();
 });
 
-const exitCode = await runCommandLine(process.argv.slice(2), terminal, listen);
+const exitCode = await runCommandLine(process.argv.slice(2), terminal, interruptions);
 finished = true;
 process.exitCode = stalled ? EXIT.CHECK_FAILED : exitCode;
+// A plugin may hold on to what keeps the process alive, a timer or stdin: that has no say after an interruption.
+if (interruption.signal.aborted) process.stdout.write('', () => process.exit());

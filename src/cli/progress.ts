@@ -7,7 +7,10 @@ export class Progress {
   constructor(readonly terminal: Terminal) {}
 
   say(line: string): void {
-    this.terminal.err(this.terminal.interactive ? `\r\u001b[K${line}` : `${line}\n`);
+    const { interactive, columns } = this.terminal;
+    // What is continued on the next line could not be overwritten. A terminal may not know its size: then it has 0.
+    const room = columns === undefined || columns === 0 ? 80 : columns;
+    this.terminal.err(interactive ? `\r\u001b[K${line.slice(0, room - 1)}` : `${line}\n`);
     this.#shown = true;
   }
 

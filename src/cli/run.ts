@@ -4,7 +4,8 @@ import { REPORTER, type Reporter } from '../core/contract/reporter.js';
 import type { ResultDocument, RunFailure } from '../core/contract/result.js';
 import { LifecycleManager, PHASE_TIMEOUT_MS } from '../core/plugin/lifecycle.js';
 import { Scope } from '../core/plugin/scope.js';
-import { pluginFailure, pluginName, PluginInstances } from '../core/run/plugin-instances.js';
+import { pluginFailure } from '../core/plugin/plugin-failure.js';
+import { pluginName, PluginInstances } from '../core/run/plugin-instances.js';
 import { exitCodeOf } from '../core/run/run-failures.js';
 import { runTestbed } from '../core/run/run-testbed.js';
 import { choosePlugin, type PluginChoice } from '../core/testbed/choose-plugin.js';
@@ -13,6 +14,7 @@ import { VERSION } from '../version.js';
 import { AuditFile } from './audit-file.js';
 import type { CliContext } from './cli-context.js';
 import { Progress } from './progress.js';
+import { RunProgressLine } from './run-progress.js';
 import { reportError } from './terminal.js';
 import { toResolveOptions, type TestbedOptions } from './testbed-options.js';
 
@@ -60,15 +62,20 @@ async function runAndReport(
   { bail }: RunOptions,
 ): Promise<{ result: ResultDocument; text: string }> {
   const progress = new Progress(terminal);
+  const runProgress = new RunProgressLine(progress);
   // Who throws here must not look like a failure of whatever was under way: it is told of at the end.
   const failures: XdpbedError[] = [];
   const onEvent = (event: StreamEvent): void => {
-    if (event.event === 'run-started') progress.say(`run ${event.index + 1} of ${event.of}: ${event.run}`);
+    if (event.event === 'run-interrupted') progress.say(`interrupted in run ${event.run}`);
+    if (event.event === 'run-started')
+      runProgress.begin(`run ${event.index + 1} of ${event.of}: ${event.run}`);
     if (failures.length > 0) return;
     try {
       audit?.onEvent(event);
       const line = reporter.onEvent?.(event);
-      if (line !== undefined) terminal.out(`${line}\n`);
+      if (line === undefined) return;
+      progress.clear();
+      terminal.out(`${line}\n`);
     } catch (error) {
       failures.push(pluginFailure(name, 'onEvent', error));
     }
@@ -87,6 +94,7 @@ async function runAndReport(
       bail,
       onEvent,
       onFailure,
+      onProgress: terminal.interactive ? (report) => runProgress.show(report) : undefined,
     });
   } finally {
     progress.clear();

@@ -19,6 +19,8 @@ export interface Terminal {
   readonly color: boolean;
   /** stderr is a terminal: progress may overwrite itself. */
   readonly interactive: boolean;
+  /** Characters of a line of that terminal. */
+  readonly columns?: number | undefined;
 }
 
 export function processTerminal(): Terminal {
@@ -34,6 +36,9 @@ export function processTerminal(): Terminal {
     input: () => readText(process.stdin),
     color: process.stdout.isTTY === true && process.env.NO_COLOR === undefined,
     interactive: process.stderr.isTTY === true,
+    get columns() {
+      return process.stderr.columns;
+    },
   };
 }
 

@@ -16,6 +16,9 @@ export async function runForTest(args: readonly string[], input = ''): Promise<C
     color: false,
     interactive: false,
   };
-  const exit = await runCommandLine(args, terminal, () => new AbortController().signal);
+  const exit = await runCommandLine(args, terminal, {
+    listen: () => undefined,
+    signal: () => new AbortController().signal,
+  });
   return { exit, out, err };
 }

@@ -4,21 +4,32 @@ import type { ResultDocument, RunFailure, RunResult } from '../core/contract/res
 export interface ReportedRun {
   readonly id: string;
   readonly axes: Readonly<Record<string, string>>;
-  /** `failed`: it has no result. */
-  readonly state: 'finished' | 'failed' | 'not started';
+  /** Only those that finished have a result. */
+  readonly state: 'finished' | 'failed' | 'interrupted' | 'not started';
   /** Of a run that finished. */
   readonly result?: RunResult | undefined;
   /** What went wrong with it; a run that finished may have been taken down badly. */
   readonly failures: readonly RunFailure[];
 }
 
-/** All runs of a testbed in their order: those that finished, those that failed, those that were not started. */
-export function reportedRuns({ runs, failures = [], notStarted = [] }: ResultDocument): ReportedRun[] {
+/** All runs of a testbed in their order, whatever became of each. */
+export function reportedRuns({
+  runs,
+  failures = [],
+  interrupted,
+  notStarted = [],
+}: ResultDocument): ReportedRun[] {
   const unfinished = new Map<number, ReportedRun>();
   for (const { run: id, index, axes } of failures) {
     if (runs.some((run) => run.id === id)) continue;
     const own = failures.filter((failure) => failure.index === index);
     unfinished.set(index, { id, axes, state: 'failed', failures: own });
+  }
+  if (interrupted !== undefined) {
+    const { run: id, index, axes } = interrupted;
+    // What was not taken down then, or what a plugin said that heard of it.
+    const own = failures.filter((failure) => failure.index === index);
+    unfinished.set(index, { id, axes, state: 'interrupted', failures: own });
   }
   for (const { run: id, index, axes } of notStarted)
     unfinished.set(index, { id, axes, state: 'not started', failures: [] });
@@ -41,6 +52,10 @@ export function reportedRuns({ runs, failures = [], notStarted = [] }: ResultDoc
 }
 
 /** `could not be set up [plugin-failed]`, with what it happened in when that was not the run itself. */
-export function formatFailure({ stage, code, message }: RunFailure): string {
+export function formatFailure({
+  stage,
+  code,
+  message,
+}: Pick<RunFailure, 'stage' | 'code' | 'message'>): string {
   return `${stage === 'clean-up' ? 'clean-up: ' : ''}${message} [${code}]`;
 }

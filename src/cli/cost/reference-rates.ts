@@ -67,6 +67,10 @@ export async function referenceOfFabric(
     onFailure: (_, error) => void errors.push(error),
   });
   progress.clear();
+  if (result.interrupted !== undefined) {
+    const { run } = result.interrupted;
+    errors.unshift(new XdpbedError('interrupted', `interrupted in run ${run} on ${fabric}`));
+  }
   if (errors.length > 0) throw errors.length === 1 ? errors[0] : new AggregateError(errors);
   for (const { passed, description, problems } of result.checks) {
     if (!passed)

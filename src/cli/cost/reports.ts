@@ -22,4 +22,6 @@ export interface SensitivityReport {
   /** How far each cost was moved, relative. */
   readonly by: number;
   readonly runs: readonly RunSensitivity[];
+  /** Id of the run that was under way when all was ended from outside. */
+  readonly interrupted?: string | undefined;
 }

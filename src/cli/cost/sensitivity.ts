@@ -17,7 +17,10 @@ interface SensitivityOptions extends TestbedOptions {
   readonly format: string;
 }
 
-/** `xdpbed sensitivity`: which cost, or which value of the testbed, moves the rate of each run most. */
+/**
+ * `xdpbed sensitivity`: which cost, or which value of the testbed, moves the rate of each run most.
+ * Interrupted, it prints what is known of the runs before the one that was under way.
+ */
 export async function sensitivity(
   context: CliContext,
   file: string,
@@ -49,9 +52,10 @@ export async function sensitivity(
     });
   }
   const progress = new Progress(context.terminal);
-  let runs: RunSensitivity[];
+  const runs: RunSensitivity[] = [];
+  let interruption: Error | undefined;
   try {
-    runs = await costSensitivity(rates, {
+    const inquiry = costSensitivity(rates, {
       by,
       costs: options.cost,
       variations,
@@ -60,6 +64,10 @@ export async function sensitivity(
         else progress.mention(detail);
       },
     });
+    for await (const run of inquiry) runs.push(run);
+  } catch (error) {
+    if (!signal.aborted || !(error instanceof Error)) throw error;
+    interruption = error;
   } finally {
     progress.clear();
   }
@@ -69,11 +77,13 @@ export async function sensitivity(
     calibration: rates.calibrationFile,
     by,
     runs,
+    ...(interruption === undefined ? {} : { interrupted: rates.testbed.runs[runs.length]!.plan.id }),
   };
   context.terminal.out(
     options.format === 'json'
       ? `${JSON.stringify(report, null, 2)}\n`
       : renderSensitivity(report, Number(options.top)),
   );
+  if (interruption !== undefined) throw interruption;
   return EXIT.OK;
 }

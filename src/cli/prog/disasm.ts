@@ -1,6 +1,7 @@
 import { EXIT, type ExitCode } from '../../core/diagnostic.js';
-import { disassemble } from '../../bpf/disassembler.js';
+import { listing } from '../../bpf/disassembler.js';
 import type { ProgramSpec } from '../../bpf/program.js';
+import { EventLoopTurns } from '../../core/clock/event-loop-turns.js';
 import type { CliContext } from '../cli-context.js';
 import { openObject, openProgram, type ProgramOptions } from './prog-object.js';
 
@@ -14,16 +15,30 @@ export async function disassembleProgram(
   const programs = one
     ? [(await openProgram(path, options)).spec]
     : (await openObject(path, options)).programs;
-  context.terminal.out(programs.map((program) => listing(program, options)).join('\n'));
+  // Printed as it comes about, so that an interruption leaves what there was.
+  const turns = new EventLoopTurns();
+  let text = '';
+  for (const [index, program] of programs.entries()) {
+    if (index > 0) text += '\n';
+    text += `${program.name} (section ${program.section}, ${program.insns.length} insns):\n`;
+    for (const line of listingOf(program, options)) {
+      text += `${line}\n`;
+      const turn = turns.next();
+      if (turn === undefined) continue;
+      context.terminal.out(text);
+      text = '';
+      await turn;
+    }
+  }
+  context.terminal.out(text);
   return EXIT.OK;
 }
 
-function listing(program: ProgramSpec, options: { source: boolean; opcodes?: boolean }): string {
-  const text = disassemble(program.insns, {
+function listingOf(program: ProgramSpec, options: { source: boolean; opcodes?: boolean }): Generator<string> {
+  return listing(program.insns, {
     opcodes: options.opcodes,
     references: program.references,
     functions: program.debug?.functions,
     lines: options.source ? program.debug?.lines : undefined,
   });
-  return `${program.name} (section ${program.section}, ${program.insns.length} insns):\n${text.trimEnd()}\n`;
 }

@@ -48,7 +48,7 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .option('--ifindex <number>', 'ifindex that frames come in by', '1')
     .option('--quiet', 'no line for each packet')
     .option('--format <format>', 'text or json', 'text')
-    .action(context.verb(async () => (await import('./run.js')).runProgram));
+    .action(context.verb(async () => (await import('./run.js')).runProgram, { deaf: true }));
   addProgramOptions(prog.command('trace'))
     .description('step through a program on one packet: registers, memory accesses, source lines')
     .requiredOption('--pcap <file>', 'capture that holds the packet')
@@ -68,7 +68,7 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .option('--map-backend <name>', 'memory or kernel; by default the one that goes with the executor')
     .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
     .option('--format <format>', 'text or junit', 'text')
-    .action(context.verb(async () => (await import('./test.js')).testProgram));
+    .action(context.verb(async () => (await import('./test.js')).testProgram, { deaf: true }));
   addProgramOptions(prog.command('bench'))
     .description('time a program on the packets of a capture, executors side by side')
     .requiredOption('--pcap <file>', 'capture whose packets are run over and over')

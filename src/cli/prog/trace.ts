@@ -4,7 +4,9 @@ import { ProgramSession } from '../../core/program-test/program-session.js';
 import { formatInsn } from '../../bpf/disassembler.js';
 import { formatSourceLine, sourceLineAt } from '../../bpf/program.js';
 import { xdpActionName } from '../../bpf/xdp.js';
+import { EventLoopTurns } from '../../core/clock/event-loop-turns.js';
 import type { CliContext } from '../cli-context.js';
+import { unlessInterrupted } from '../interrupted.js';
 import { readFrames } from './capture-input.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
@@ -33,19 +35,23 @@ export async function traceProgram(
       `--packet ${options.packet}: ${options.pcap} holds packets 1 to ${packets.length}`,
     );
   }
+  const signal = context.interruption();
   const bench = await Workbench.open(context.registry, {
     executor: options.executor,
     verifiers: options.verifier.split(','),
   });
   try {
-    const session = await ProgramSession.open(bench, object, spec);
+    const opening = ProgramSession.open(bench, object, spec);
+    const session = await unlessInterrupted(signal, `program ${spec.name} was verified`, opening);
     if ('code' in session) {
       context.terminal.err(renderVerification(session.programName, session, { complexity: false }));
       return EXIT.CHECK_FAILED;
     }
-    const faulted = traceRun(session, packet.data, packet.timestampNs, Number(options.limit), (line) =>
-      context.terminal.out(`${line}\n`),
-    );
+    const turns = new EventLoopTurns(signal, 'the trace');
+    const faulted = await traceRun(session, packet.data, packet.timestampNs, Number(options.limit), {
+      turns,
+      print: (line) => context.terminal.out(`${line}\n`),
+    });
     session.close();
     return faulted ? EXIT.CHECK_FAILED : EXIT.OK;
   } finally {
@@ -54,13 +60,13 @@ export async function traceProgram(
 }
 
 /** Prints each insn with what it changed; whether the run ended in a fault. */
-function traceRun(
+async function traceRun(
   session: ProgramSession,
   packet: Uint8Array,
   now: bigint,
   limit: number,
-  print: (line: string) => void,
-): boolean {
+  { turns, print }: { turns: EventLoopTurns; print: (line: string) => void },
+): Promise<boolean> {
   const accesses: AccessEvent[] = [];
   const stepper = session.loaded.loaded.debug?.({ onAccess: (_, access) => void accesses.push(access) });
   if (stepper === undefined) {
@@ -77,6 +83,8 @@ function traceRun(
       print(`… stopped after ${limit} insns; --limit raises it`);
       return false;
     }
+    const turn = turns.next();
+    if (turn !== undefined) await turn;
     const at: Location = state;
     const from = sourceLineAt(at.program.debug, at.insn);
     const source = from === undefined ? undefined : formatSourceLine(from);

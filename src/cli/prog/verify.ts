@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { EXIT, type ExitCode } from '../../core/diagnostic.js';
 import { linkProgram } from '../../bpf/link.js';
 import { requiredMaps } from '../../bpf/elf/object-closure.js';
@@ -10,11 +11,17 @@ import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import type { MapSpec } from '../../bpf/map-spec.js';
 import { BPF_PROG_TYPE_XDP, type ProgramSpec } from '../../bpf/program.js';
 import type { CliContext } from '../cli-context.js';
+import { interrupted } from '../interrupted.js';
+import { ElapsedLine } from '../elapsed-line.js';
+import { Progress } from '../progress.js';
 import { openObject, openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
 import { choose } from '../../core/program-test/workbench.js';
 
-/** `xdpbed prog verify`: what one or several verifiers say of a program, and where they differ. */
+/**
+ * `xdpbed prog verify`: what one or several verifiers say of a program, and where they differ. Interrupted, it prints what they
+ * said of the programs before the one that was under way.
+ */
 export async function verifyProgram(
   context: CliContext,
   path: string,
@@ -28,6 +35,9 @@ export async function verifyProgram(
   // Throws, and says what there is.
   if (programs.length === 0) await openProgram(path, options);
   const results: ProgramResult[] = [];
+  const signal = context.interruption();
+  let unfinished: string | undefined;
+  const elapsed = new ElapsedLine(new Progress(context.terminal));
   const lifecycle = new LifecycleManager();
   const instances = new PluginInstances(new Scope('verify'), lifecycle);
   try {
@@ -35,21 +45,26 @@ export async function verifyProgram(
     for (const name of options.verifier.split(',')) {
       verifiers.push(await instances.instantiate(await choose(context.registry, 'verifier', name), VERIFIER));
     }
-    for (const spec of programs) {
+    for (const [index, spec] of programs.entries()) {
       if (spec.unsupported !== undefined) {
         results.push({ program: spec.name, verifications: [], unsupported: spec.unsupported });
         continue;
       }
-      results.push({
-        program: spec.name,
-        verifications: await verifyBy(verifiers, object, spec, options.log === true),
-      });
+      elapsed.begin(`program ${index + 1} of ${programs.length}: ${spec.name}`);
+      const verifications = await verifyBy(verifiers, object, spec, options.log === true, signal);
+      if (verifications === undefined) {
+        unfinished = spec.name;
+        break;
+      }
+      results.push({ program: spec.name, verifications });
     }
   } finally {
+    elapsed.end();
     await lifecycle.stop();
   }
-  if (options.format === 'json') context.terminal.out(`${toJson(results)}\n`);
+  if (options.format === 'json') context.terminal.out(`${toJson(results, unfinished)}\n`);
   else context.terminal.out(results.map((result) => renderText(result, options)).join('\n'));
+  if (unfinished !== undefined) throw interrupted(`program ${unfinished} was verified`);
   const accepted = results.every(
     ({ verifications, unsupported }) =>
       unsupported === undefined && verifications.every((each) => each.accepted),
@@ -65,12 +80,14 @@ interface ProgramResult {
   readonly unsupported?: string | undefined;
 }
 
+/** Undefined when it was interrupted before all of them had judged. */
 async function verifyBy(
   verifiers: readonly Verifier[],
   object: ObjectSpec,
   spec: ProgramSpec,
   log: boolean,
-): Promise<Verification[]> {
+  signal: AbortSignal,
+): Promise<Verification[] | undefined> {
   const maps = requiredMaps(object, spec);
   // Any numbers will do as handles: nothing is created.
   const handles = new Map(maps.map((map, index) => [map.name, index + 1]));
@@ -78,12 +95,23 @@ async function verifyBy(
     program: linkProgram(spec, handles),
     maps: new Map(maps.map((map, index) => [index + 1, verifierMap(map)])),
     log,
+    signal,
   };
   const verifications: Verification[] = [];
   for (const verifier of verifiers) {
     const started = performance.now();
-    const verification = await verifier.verify(request);
+    let verification: Verification;
+    try {
+      verification = await verifier.verify(request);
+    } catch (error) {
+      // Whatever it throws then.
+      if (signal.aborted) return undefined;
+      throw error;
+    }
     const milliseconds = performance.now() - started;
+    // A verifier need not have given way, as the kernel does not.
+    await setImmediate();
+    if (signal.aborted) return undefined;
     verifications.push({ ...verification, statistics: { milliseconds, ...verification.statistics } });
   }
   return verifications;
@@ -128,7 +156,8 @@ function renderComparison(verifications: readonly Verification[]): string {
   return `the verifiers differ: ${accepting.join(', ')} accept; ${reasons.join('; ')}\n`;
 }
 
-function toJson(programs: readonly ProgramResult[]): string {
+/** @param unfinished the program that was under way when it was interrupted */
+function toJson(programs: readonly ProgramResult[], unfinished: string | undefined): string {
   const plain = (value: unknown): unknown => {
     if (typeof value === 'bigint') return value.toString();
     if (value instanceof Map)
@@ -137,7 +166,11 @@ function toJson(programs: readonly ProgramResult[]): string {
     return value;
   };
   return JSON.stringify(
-    { schema: 'xdpbed.verification/1', programs },
+    {
+      schema: 'xdpbed.verification/1',
+      programs,
+      ...(unfinished === undefined ? {} : { interrupted: unfinished }),
+    },
     (_, value: unknown) => plain(value),
     2,
   );

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Reporter } from '../../core/contract/reporter.js';
 import type { ResultDocument } from '../../core/contract/result.js';
-import { exampleEvents, exampleResults, failedResult } from './result-documents.js';
+import { exampleEvents, exampleResults, failedResult, interruptedResult } from './result-documents.js';
 
 /**
  * What every reporter must do, as tests: it renders whatever a run can yield, the same bytes each time, without
@@ -58,15 +58,22 @@ export function reporterConformance(name: string, make: () => Reporter): void {
       });
     }
 
+    const told = (result: ResultDocument): string => {
+      const reporter = make();
+      const lines = exampleEvents(result).map((event) => reporter.onEvent?.(event) ?? '');
+      return lines.join('\n') + reporter.render(result, { color: false });
+    };
+
     it('shows that a run failed', () => {
       const failed = failedResult();
       const { failures: _, notStarted: __, ...rest } = failed;
-      const told = (result: ResultDocument): string => {
-        const reporter = make();
-        const lines = exampleEvents(result).map((event) => reporter.onEvent?.(event) ?? '');
-        return lines.join('\n') + reporter.render(result, { color: false });
-      };
       expect(told(failed)).not.toBe(told(rest));
+    });
+
+    it('shows that a run was interrupted', () => {
+      const stopped = interruptedResult();
+      const { interrupted: _, ...rest } = stopped;
+      expect(told(stopped)).not.toBe(told(rest));
     });
 
     it('renders different results differently', () => {

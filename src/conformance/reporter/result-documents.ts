@@ -223,6 +223,21 @@ export function failedResult(): ResultDocument {
   };
 }
 
+/** Of three runs the first came to its end, and the second was interrupted. */
+export function interruptedResult(): ResultDocument {
+  const { axes } = exampleRun('bridge/xdp1/host');
+  const problems = [
+    'redirect/xdp2/host: the run was interrupted',
+    'bridge/xdp1/host: the run was not started',
+  ];
+  const { run, index, axes: axesOfSecond } = RUN_FAILURE;
+  return {
+    ...exampleResult([exampleRun()], [{ ...PASSED_CHECK, passed: false, problems }]),
+    interrupted: { run, index, axes: axesOfSecond },
+    notStarted: [{ run: 'bridge/xdp1/host', index: 2, axes }],
+  };
+}
+
 /** A whole result; `passed` follows from the checks. */
 export function exampleResult(
   runs: readonly RunResult[] = [exampleRun()],
@@ -260,6 +275,7 @@ export function exampleResults(): Readonly<Record<string, ResultDocument>> {
     'sixty-four runs of three guests': exampleResult(many),
     'failed checks': exampleResult([exampleRun()], [PASSED_CHECK, FAILED_CHECK]),
     'runs that failed or were not started': failedResult(),
+    'runs that were interrupted or not started': interruptedResult(),
     'no run but one that failed with hostile text': {
       ...exampleResult([], []),
       passed: false,
@@ -359,10 +375,11 @@ function measuredResult(): ResultDocument {
 
 /** The events of a run of `result`, as the core emits them. */
 export function exampleEvents(result: ResultDocument): StreamEvent[] {
-  const { failures = [], notStarted = [] } = result;
+  const { failures = [], interrupted, notStarted = [] } = result;
+  const ended = interrupted === undefined ? [] : [interrupted];
   const finished = new Set(result.runs.map((run) => run.id));
   const failed = failures.filter(({ run }) => !finished.has(run));
-  const count = finished.size + new Set(failed.map(({ run }) => run)).size + notStarted.length;
+  const count = finished.size + new Set(failed.map(({ run }) => run)).size + ended.length + notStarted.length;
   const events: (TestbedEvent | RunEvent)[] = [
     { event: 'testbed-started', testbed: result.testbed, runs: count, seed: result.seed },
     ...result.runs.flatMap((run, index): (TestbedEvent | RunEvent)[] => [
@@ -385,6 +402,10 @@ export function exampleEvents(result: ResultDocument): StreamEvent[] {
     ...failed.flatMap((failure): TestbedEvent[] => [
       { event: 'run-started', run: failure.run, index: failure.index, of: count },
       { event: 'run-failed', run: failure.run, failure },
+    ]),
+    ...ended.flatMap((place): TestbedEvent[] => [
+      { event: 'run-started', run: place.run, index: place.index, of: count },
+      { event: 'run-interrupted', run: place.run, place },
     ]),
     ...notStarted.map((place): TestbedEvent => ({ event: 'run-not-started', run: place.run, place })),
     ...result.checks.map((check): TestbedEvent => ({ event: 'check-finished', result: check })),

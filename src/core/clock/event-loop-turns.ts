@@ -10,16 +10,21 @@ const MS_PER_TURN = 20;
 export class EventLoopTurns {
   #last = performance.now();
 
-  constructor(readonly signal: AbortSignal) {}
+  /** @param what is interrupted, for the message: `the run` */
+  constructor(
+    readonly signal?: AbortSignal,
+    readonly what = 'the run',
+  ) {}
 
-  /** Undefined as long as it is not yet time; else what to await. Rejects with `interrupted` when the run was. */
+  /** Undefined as long as it is not yet time; else what to await. Rejects with `interrupted` once the signal has fired. */
   next(): Promise<void> | undefined {
     return performance.now() - this.#last < MS_PER_TURN ? undefined : this.#turn();
   }
 
   async #turn(): Promise<void> {
     await new Promise((resolve) => setImmediate(resolve));
-    if (this.signal.aborted) throw new XdpbedError('interrupted', 'interrupted while the run was under way');
+    if (this.signal?.aborted === true)
+      throw new XdpbedError('interrupted', `interrupted while ${this.what} was under way`);
     this.#last = performance.now();
   }
 }

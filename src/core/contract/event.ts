@@ -1,12 +1,5 @@
 import type { Picoseconds } from './clock.js';
-import type {
-  AuditRecord,
-  CheckResult,
-  RulingRecord,
-  RunFailure,
-  RunNotStarted,
-  RunResult,
-} from './result.js';
+import type { AuditRecord, CheckResult, RulingRecord, RunFailure, RunPlace, RunResult } from './result.js';
 import { token } from './injection.js';
 
 /** What happens in one run. */
@@ -43,7 +36,8 @@ export type TestbedEvent =
   | { readonly event: 'run-started'; readonly run: string; readonly index: number; readonly of: number }
   | { readonly event: 'run-finished'; readonly run: string; readonly result: RunResult }
   | { readonly event: 'run-failed'; readonly run: string; readonly failure: RunFailure }
-  | { readonly event: 'run-not-started'; readonly run: string; readonly place: RunNotStarted }
+  | { readonly event: 'run-interrupted'; readonly run: string; readonly place: RunPlace }
+  | { readonly event: 'run-not-started'; readonly run: string; readonly place: RunPlace }
   | { readonly event: 'check-finished'; readonly result: CheckResult }
   | { readonly event: 'testbed-finished'; readonly passed: boolean };
 

@@ -8,8 +8,8 @@ export interface Reporter {
   /** One line (without a line feed) per event while the run is under way; absent for reporters that print at the end only. */
   onEvent?(event: StreamEvent): string | undefined;
   /**
-   * The whole result. Ends with a newline unless it is empty. Runs that failed or were not started are no `runs`: they are
-   * under `failures` and `notStarted`, and have to be shown as well.
+   * The whole result. Ends with a newline unless it is empty. Runs that failed, were interrupted or were not started are no
+   * `runs`: they are under `failures`, `interrupted` and `notStarted`, and have to be shown as well.
    */
   render(result: ResultDocument, options: RenderOptions): string;
 }

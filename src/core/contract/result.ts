@@ -614,8 +614,9 @@ export const RunFailure = Type.Object(
 );
 export type RunFailure = Static<typeof RunFailure>;
 
-export const RunNotStarted = Type.Object(RUN_PLACE, { additionalProperties: false });
-export type RunNotStarted = Static<typeof RunNotStarted>;
+/** Where a run without a result stands among all of its testbed. */
+export const RunPlace = Type.Object(RUN_PLACE, { additionalProperties: false });
+export type RunPlace = Static<typeof RunPlace>;
 
 export const CheckResult = Type.Object(
   {
@@ -684,7 +685,9 @@ export const ResultDocument = Type.Object(
     xdpbed: Type.String({ description: 'version of xdpbed' }),
     testbed: Type.String({ description: 'name of the testbed' }),
     seed: Type.String({ description: 'seed of the run, decimal' }),
-    passed: Type.Boolean({ description: 'every run came to its end, and every check passed' }),
+    passed: Type.Boolean({
+      description: 'every run was started and came to its end, and every check passed',
+    }),
     runs: Type.Array(RunResult, { description: 'runs that came to their end' }),
     failures: Type.Optional(
       Type.Array(RunFailure, {
@@ -692,10 +695,18 @@ export const ResultDocument = Type.Object(
         description: 'what went wrong with runs, in their order; absent when nothing did',
       }),
     ),
+    interrupted: Type.Optional(
+      Type.Object(RUN_PLACE, {
+        additionalProperties: false,
+        description:
+          'the run that was under way, or about to begin, when all was ended from outside (SIGINT, SIGTERM): it has no result; absent when that did not happen',
+      }),
+    ),
     notStarted: Type.Optional(
-      Type.Array(RunNotStarted, {
+      Type.Array(RunPlace, {
         minItems: 1,
-        description: 'runs that were left out because one before them failed; absent when there are none',
+        description:
+          'runs that were left out because one before them failed or was interrupted; absent when there are none',
       }),
     ),
     comparison: Type.Optional(Comparison),

@@ -5,6 +5,8 @@ import { token } from './injection.js';
 export interface Workload {
   readonly name: string;
   frames(context: WorkloadContext): Iterable<WorkloadFrame>;
+  /** How many these are, as soon as that is known: for telling people how long it takes. */
+  readonly frameCount?: number | undefined;
 }
 
 export interface WorkloadContext {

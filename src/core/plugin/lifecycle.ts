@@ -1,5 +1,7 @@
+import { inspect } from 'node:util';
+import type { Lifecycle, ProbeResult } from '../contract/plugin.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
-import type { Lifecycle } from '../contract/plugin.js';
+import { pluginFailure } from './plugin-failure.js';
 
 /** Milliseconds a plugin may take to start, and to stop. */
 export const PHASE_TIMEOUT_MS = 30_000;
@@ -17,6 +19,26 @@ export async function withTimeLimit<T>(ms: number, work: Promise<T>, onTimeout: 
   }
 }
 
+/** What a probe gave, which is anything where a plugin was not checked by a compiler. */
+function checkProbe(name: string, given: unknown): ProbeResult {
+  const { status, reason, remedy } = Object(given) as Partial<
+    Record<'status' | 'reason' | 'remedy', unknown>
+  >;
+  const isText = (value: unknown): boolean => typeof value === 'string';
+  const isReasoned = status === 'unsupported' || status === 'inconclusive';
+  const isResult =
+    status === 'supported' || (isReasoned && isText(reason) && (remedy === undefined || isText(remedy)));
+  if (isResult) return given as ProbeResult;
+  throw new XdpbedError('plugin-invalid', `plugin ${name}: its probe() gave ${shown(given)}`, {
+    hint: "{ status: 'supported' }, { status: 'unsupported', reason: '…', remedy?: '…' } or { status: 'inconclusive', reason: '…' }",
+  });
+}
+
+/** A value as a message can hold it. */
+function shown(value: unknown): string {
+  return inspect(value, { depth: 1, breakLength: Infinity }).slice(0, 200);
+}
+
 /**
  * Starts instances in the order they are added and stops them in reverse: always all of them, whatever each
  * throws. tsyringe's own disposal does neither, so the container's is never used.
@@ -32,15 +54,17 @@ export class LifecycleManager {
   ) {}
 
   /**
-   * Probes and starts an instance. Throws `host-unsupported`, `plugin-failed` or `plugin-timeout`, all with the
-   * plugin's name. The instance is stopped later even when its start failed half-way.
+   * Probes and starts an instance. Throws `host-unsupported`, `plugin-failed`, `plugin-timeout`, or `plugin-invalid` for a
+   * probe that gave something else than a ProbeResult, all with the plugin's name. The instance is stopped later even when its start failed half-way.
    */
   async start(name: string, instance: Lifecycle): Promise<void> {
-    const probe = await this.#within(name, 'probe', async () => instance.probe?.());
-    if (probe?.status === 'unsupported') {
-      throw new XdpbedError('host-unsupported', `plugin ${name} cannot work here: ${probe.reason}`, {
-        hint: probe.remedy,
-      });
+    if (instance.probe !== undefined) {
+      const probe = checkProbe(name, await this.#within(name, 'probe', async () => instance.probe!()));
+      if (probe.status === 'unsupported') {
+        throw new XdpbedError('host-unsupported', `plugin ${name} cannot work here: ${probe.reason}`, {
+          hint: probe.remedy,
+        });
+      }
     }
     this.#started.push({ name, instance });
     const abort = new AbortController();
@@ -96,10 +120,7 @@ export class LifecycleManager {
     try {
       return await Promise.race([work(), limit]);
     } catch (error) {
-      if (error instanceof XdpbedError) throw error;
-      throw new XdpbedError('plugin-failed', `plugin ${name} failed in ${phase}: ${messageOf(error)}`, {
-        cause: error,
-      });
+      throw pluginFailure(name, phase, error);
     } finally {
       clearTimeout(timer);
       if (onAbort !== undefined) this.signal?.removeEventListener('abort', onAbort);

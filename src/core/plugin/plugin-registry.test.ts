@@ -37,15 +37,11 @@ describe('a name that leads nowhere', () => {
 
 describe('a module that is no plugin', () => {
   it.each([
-    ['throws.mjs', "throw new Error('out of order')", 'failed to load: out of order'],
+    ['throws.mjs', "throw new Error('out of order')", 'throws.mjs:1:7: out of order'],
     ['hangs.mjs', 'await new Promise(() => {})', 'did not load within 200 ms'],
-    ['imports.mjs', "import './gone.mjs'", 'failed to load: Cannot find module'],
+    ['imports.mjs', "import './gone.mjs'", 'imports.mjs:1:1: Cannot find module'],
     ['empty.mjs', '', 'its module has no default export'],
-    [
-      'getter.mjs',
-      "export default { get name() { throw new Error('no') } }",
-      'has a manifest that cannot be read: no',
-    ],
+    ['getter.mjs', "export default { get name() { throw new Error('no') } }", 'getter.mjs:1:37: no'],
     ['schemaless.mjs', `export default { ${MANIFEST}, register() {} }`, "it has no 'configSchema'"],
     [
       'null.mjs',

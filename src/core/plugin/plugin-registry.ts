@@ -1,10 +1,11 @@
 import { statSync } from 'node:fs';
 import { isAbsolute, resolve as resolvePath } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { XdpbedError, messageOf } from '../diagnostic.js';
+import { XdpbedError, formatLocation, messageOf } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 import { PLUGIN_API_VERSION, ROLES, type Plugin, type Role } from '../contract/plugin.js';
 import { PHASE_TIMEOUT_MS, withTimeLimit } from './lifecycle.js';
+import { placeOfImportError, rememberPluginCode } from './plugin-code.js';
 
 /** A plugin whose module has not been imported yet: what a list shows of it, and the way to it. */
 export interface PluginEntry {
@@ -92,20 +93,25 @@ export class PluginRegistry {
     if (location.kind === 'built-in') return location.entry.load();
     const fail = (reason: string, cause?: unknown): XdpbedError =>
       new XdpbedError('plugin-invalid', `the module of ${role} '${use}' ${reason}`, { cause });
+    const at = async (cause: unknown): Promise<string> => {
+      const place = await placeOfImportError(location.url, cause);
+      return place === undefined ? '' : `${formatLocation(place)}: `;
+    };
     let module: { default?: unknown };
+    rememberPluginCode(location.url);
     try {
       module = await withTimeLimit(this.importTimeoutMs, importModule(location.url), () =>
         fail(`did not load within ${this.importTimeoutMs} ms`),
       );
     } catch (cause) {
       if (cause instanceof XdpbedError) throw cause;
-      throw fail(`failed to load: ${messageOf(cause)}`, cause);
+      throw fail(`failed to load: ${await at(cause)}${messageOf(cause)}`, cause);
     }
     try {
       return await checkPlugin(module.default, role, use);
     } catch (cause) {
       if (cause instanceof XdpbedError) throw cause;
-      throw fail(`has a manifest that cannot be read: ${messageOf(cause)}`, cause);
+      throw fail(`has a manifest that cannot be read: ${await at(cause)}${messageOf(cause)}`, cause);
     }
   }
 

@@ -41,18 +41,16 @@ export interface SensitivityOptions {
   readonly onProgress: (text: string, detail?: string) => void;
 }
 
-/** Moves each cost of each run up and down, one at a time. Costs of 0 stay. */
-export async function costSensitivity(
+/** Moves each cost of each run up and down, one at a time: gives run by run what that does. Costs of 0 stay. */
+export async function* costSensitivity(
   rates: PredictedRates,
   options: SensitivityOptions,
-): Promise<RunSensitivity[]> {
+): AsyncGenerator<RunSensitivity> {
   const { runs } = rates.testbed;
-  const found: RunSensitivity[] = [];
   for (const [run, { plan }] of runs.entries()) {
     options.onProgress(`run ${run + 1} of ${runs.length}: ${plan.id}`);
-    found.push(await new RunInquiry(rates, run, options).ask());
+    yield await new RunInquiry(rates, run, options).ask();
   }
-  return found;
 }
 
 /** One run under inquiry. */

@@ -40,6 +40,7 @@ import {
 } from '../contract/workload.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import { LifecycleManager, PHASE_TIMEOUT_MS, withTimeLimit } from '../plugin/lifecycle.js';
+import { pluginFailure } from '../plugin/plugin-failure.js';
 import { Scope } from '../plugin/scope.js';
 import { choosePlugin, type PluginChoice, type PluginSource } from '../testbed/choose-plugin.js';
 import { SchemaValidator } from '../testbed/schema-validator.js';
@@ -50,15 +51,10 @@ import type { JudgeRecipe } from '../verification/judge-messages.js';
 import { assembleResult } from './assemble-result.js';
 import { EventStream } from './event-stream.js';
 import { Offloading, type Migration } from './offloading.js';
-import {
-  pluginFailure,
-  pluginName,
-  PluginInstances,
-  requireMethods,
-  type PartyChoices,
-} from './plugin-instances.js';
+import { pluginName, PluginInstances, requireMethods, type PartyChoices } from './plugin-instances.js';
 import { randomStream } from './random.js';
 import { loadObjects } from './run-objects.js';
+import { countedFrames, type RunProgress } from './run-progress.js';
 
 /** Milliseconds that deploying or attaching gets to end, once interrupted, before the run ends without it. */
 const INTERRUPTION_GRACE_MS = 5_000;
@@ -72,6 +68,8 @@ export interface RunEnvironment {
   readonly object: (hash: Sha256) => Uint8Array | Promise<Uint8Array>;
   readonly signal?: AbortSignal | undefined;
   readonly emit?: ((event: TimedEvent) => void) | undefined;
+  /** Told when a phase begins, and ten times a second in the midst of traffic. */
+  readonly onProgress?: ((progress: RunProgress) => void) | undefined;
   /** Milliseconds a plugin may take to start or stop. */
   readonly phaseTimeoutMs?: number | undefined;
 }
@@ -177,6 +175,7 @@ class RunExecution {
       const workload = await this.#instances.instantiate(workloadChoice, WORKLOAD);
       const fabric = await this.#instances.instantiate(fabricChoice, FABRIC);
 
+      this.#progress({ phase: 'bring-up' });
       const deploying = this.#deploy(name, fabric.deploy.bind(fabric));
       run = { name, deploying };
       const deployment = await this.#guard(name, 'deploy', deploying);
@@ -188,7 +187,7 @@ class RunExecution {
         drive: () => {
           const frames = (): Iterable<WorkloadFrame> =>
             this.#frames(workloadChoice, workload, bindings.random, bindings.objects);
-          return this.#drive(name, fabric.name, deployment, attachments, frames);
+          return this.#drive(name, fabric.name, deployment, attachments, workload, frames);
         },
         hold: (onUp) => this.#hold(name, deployment, attachments, onUp),
       });
@@ -206,20 +205,32 @@ class RunExecution {
     fabric: string,
     deployment: Deployment,
     offloading: Offloading,
+    workload: Workload,
     frames: () => Iterable<WorkloadFrame>,
   ): Promise<RunResult> {
+    this.#progress({ phase: 'requests' });
     await this.#guard(name, 'requests', offloading.requests(this.#signal));
+    this.#progress({ phase: 'attack' });
     await this.#guard(name, 'attack', offloading.attack());
     await this.#guard(name, 'migrate', offloading.prepareMoves());
-    const traffic = await this.#guard(name, 'traffic', startTraffic(deployment, offloading.moving(frames())));
+    this.#progress({ phase: 'traffic' });
+    const { onProgress } = this.#environment;
+    const sent =
+      onProgress === undefined ? frames() : countedFrames(frames(), () => workload.frameCount, onProgress);
+    const traffic = await this.#guard(name, 'traffic', startTraffic(deployment, offloading.moving(sent)));
     await this.#guard(name, 'migrate', offloading.finishMoves());
     check(name, 'a traffic report', TRAFFIC_REPORT, traffic);
     const outcomes = await this.#guard(name, 'traffic', offloading.outcomes());
+    if (this.#spec.plan.measure !== undefined) this.#progress({ phase: 'measure' });
     const measured = await this.#guard(name, 'measure', this.#measure(deployment, frames));
     if (measured !== undefined) check(name, 'a measurement', MEASUREMENTS, measured);
     const result = assembleResult(this.#spec.plan, { fabric, traffic, measured, ...outcomes });
     check(name, 'a result', RunResult, result);
     return result;
+  }
+
+  #progress(progress: RunProgress): void {
+    this.#environment.onProgress?.(progress);
   }
 
   async #hold(

@@ -1,4 +1,4 @@
-import { XdpbedError, messageOf } from '../diagnostic.js';
+import { XdpbedError } from '../diagnostic.js';
 import { BpfRuntime, type BpfRuntimeOptions } from '../../bpf/runtime/bpf-runtime.js';
 import { EXECUTOR, EXECUTOR_FACTORY } from '../contract/executor.js';
 import { PARTY_MEMORY, type Party, type PartyOptions } from '../contract/party.js';
@@ -7,6 +7,7 @@ import { BPF_RUNTIME, MAP_BACKEND } from '../contract/map-backend.js';
 import type { Lifecycle, Role } from '../contract/plugin.js';
 import { VERIFIER, type Verifier } from '../contract/verifier.js';
 import type { LifecycleManager } from '../plugin/lifecycle.js';
+import { pluginFailure } from '../plugin/plugin-failure.js';
 import type { Scope } from '../plugin/scope.js';
 import type { PluginChoice } from '../testbed/choose-plugin.js';
 import type { PanelRule } from '../contract/run-spec.js';
@@ -161,12 +162,4 @@ function namingFailures(
 
 export function pluginName(choice: PluginChoice): string {
   return `${choice.plugin.role} ${choice.plugin.name}`;
-}
-
-/** What a plugin threw, with its name; an XdpbedError says enough by itself. */
-export function pluginFailure(name: string, phase: string, error: unknown): XdpbedError {
-  if (error instanceof XdpbedError) return error;
-  return new XdpbedError('plugin-failed', `plugin ${name} failed in ${phase}: ${messageOf(error)}`, {
-    cause: error,
-  });
 }

@@ -1,4 +1,5 @@
 import { Type } from '@sinclair/typebox';
+import { Ajv } from 'ajv';
 import { describe, expect, it } from 'vitest';
 import { BUILT_IN_PLUGINS } from '../../presets.js';
 import type { StreamEvent } from '../contract/event.js';
@@ -8,12 +9,7 @@ import type { Program } from '../../bpf/program.js';
 import { EXECUTOR, type ExecutionEnvironment } from '../contract/executor.js';
 import { FABRIC, type Fabric, type NicPlaces } from '../contract/fabric.js';
 import type { MeasurePlan } from '../contract/plan.js';
-import {
-  emptyVerdictCounts,
-  isGuestHook,
-  type ExchangeResult,
-  type ResultDocument,
-} from '../contract/result.js';
+import { emptyVerdictCounts, isGuestHook, ResultDocument, type ExchangeResult } from '../contract/result.js';
 import { EXIT, XdpbedError } from '../diagnostic.js';
 import type { HookPlace } from '../contract/hook-place.js';
 import { TRANSPORT } from '../contract/transport.js';
@@ -631,13 +627,13 @@ describe('an interruption', () => {
         };
       },
     };
-    await expect(
-      run(
-        testbed('plugins: { fabric: { use: slow } }'),
-        [plugin('fabric', 'slow', slow)],
-        interruption.signal,
-      ),
-    ).rejects.toMatchObject({ code: 'interrupted' });
+    const result = await run(
+      testbed('plugins: { fabric: { use: slow } }'),
+      [plugin('fabric', 'slow', slow)],
+      interruption.signal,
+    );
+    expect(result).toMatchObject({ interrupted: { run: 'default', index: 0 }, runs: [], passed: false });
+    expect(result).not.toHaveProperty('failures');
     expect(events).toEqual(['down']);
   });
 
@@ -650,15 +646,13 @@ describe('an interruption', () => {
         return new Promise<never>(() => {});
       },
     };
-    const error = await run(
+    const { interrupted, failures } = await run(
       testbed('plugins: { fabric: { use: stuck } }'),
       [plugin('fabric', 'stuck', stuck)],
       interruption.signal,
-    ).then(
-      () => undefined,
-      (thrown: AggregateError) => thrown,
     );
-    expect(error!.errors).toMatchObject([{ code: 'interrupted' }, { code: 'plugin-timeout' }]);
+    expect(interrupted).toMatchObject({ run: 'default' });
+    expect(failures).toMatchObject([{ stage: 'clean-up', code: 'plugin-timeout' }]);
   });
 
   /** A fabric with one place for a program of the host's, which takes its time. */
@@ -708,7 +702,7 @@ describe('an interruption', () => {
       interruption,
       () => new Promise((resolve) => setTimeout(resolve, 50)),
     );
-    await expect(ended).rejects.toMatchObject({ code: 'interrupted' });
+    expect(await ended).toMatchObject({ interrupted: { run: 'default' } });
     expect(events).toEqual(['attached', 'detached', 'closed', 'down']);
   });
 
@@ -716,19 +710,17 @@ describe('an interruption', () => {
     const interruption = new AbortController();
     let finish = (): void => {};
     const { events, ended } = slowPlace(interruption, () => new Promise((resolve) => (finish = resolve)));
-    const error = await ended.then(
-      () => undefined,
-      (thrown: AggregateError) => thrown,
-    );
-    expect(error!.errors).toMatchObject([{ code: 'interrupted' }, { code: 'plugin-timeout' }]);
-    expect(error!.message).toContain('interrupted in attach');
+    const { interrupted, failures } = await ended;
+    expect(interrupted).toMatchObject({ run: 'default' });
+    expect(failures).toMatchObject([{ stage: 'clean-up', code: 'plugin-timeout' }]);
+    expect(failures![0]!.message).toContain('interrupted in attach');
     expect(events).toContain('down');
     finish();
     await new Promise((resolve) => setImmediate(resolve));
     expect(events).toContain('detached');
   });
 
-  it('ends the run with the code for it, and everything is stopped', async () => {
+  it('ends the run, and everything is stopped', async () => {
     const interruption = new AbortController();
     const stopped: string[] = [];
     const endless: Workload & Lifecycle = {
@@ -744,13 +736,13 @@ describe('an interruption', () => {
       },
       stop: () => void stopped.push('endless'),
     };
-    await expect(
-      run(
-        testbed('workload: { use: endless }'),
-        [plugin('workload', 'endless', endless)],
-        interruption.signal,
-      ),
-    ).rejects.toMatchObject({ code: 'interrupted', exitCode: 130 });
+    const result = await run(
+      testbed('workload: { use: endless }'),
+      [plugin('workload', 'endless', endless)],
+      interruption.signal,
+    );
+    expect(result.interrupted).toMatchObject({ run: 'default' });
+    expect(exitCodeOf(result)).toBe(130);
     expect(stopped).toEqual(['endless']);
   });
 });
@@ -884,24 +876,60 @@ workload: { use: torn, config: { frames: 1 } }
   it('ends everything when it was interrupted, also when a plugin heard of that first', async () => {
     for (const error of [noFrames, () => new XdpbedError('interrupted', 'the run was interrupted')]) {
       const interruption = new AbortController();
-      const started: string[] = [];
       const interrupt = (): unknown => {
         interruption.abort();
         return error();
       };
-      const ended = runTestbed(await resolved([torn([20], interrupt)]), {
+      const events: StreamEvent[] = [];
+      const checks = `[{ kind: conservation }, { kind: expect, value: frames-sent, equals: 10, where: { frames: a } },
+        { kind: expect, value: frames-sent, equals: 30, where: { frames: c } }]`;
+      const result = await runTestbed(await resolved([torn([20], interrupt)], checks), {
         version: '0',
         signal: interruption.signal,
-        onEvent: (event) => void (event.event === 'run-started' && started.push(event.run)),
+        onEvent: (event) => void events.push(event),
       });
-      const reason: unknown = await ended.then(
-        () => undefined,
-        (thrown: unknown) => thrown,
-      );
-      const first: unknown = reason instanceof AggregateError ? reason.errors[0] : reason;
-      expect(first).toMatchObject({ code: 'interrupted', exitCode: 130 });
-      expect(started).toEqual(['a', 'b']);
+      expect(result.runs.map(({ id }) => id)).toEqual(['a']);
+      expect(result.interrupted).toEqual({ run: 'b', index: 1, axes: { frames: 'b' } });
+      expect(result.notStarted).toEqual([{ run: 'c', index: 2, axes: { frames: 'c' } }]);
+      expect(result.passed).toBe(false);
+      expect(exitCodeOf(result)).toBe(130);
+      // Nothing went wrong but that it was interrupted.
+      expect(result).not.toHaveProperty('failures');
+      expect(result.checks.map(({ passed, problems }) => [passed, problems])).toEqual([
+        [false, ['b: the run was interrupted', 'c: the run was not started']],
+        [false, ['b: the run was interrupted', 'c: the run was not started']],
+        [true, []],
+        [false, ['c: the run was not started']],
+      ]);
+      const ends = events.filter(({ event }) => event === 'run-interrupted' || event === 'run-not-started');
+      expect(ends).toMatchObject([
+        { event: 'run-interrupted', run: 'b', place: { index: 1 } },
+        { event: 'run-not-started', run: 'c' },
+      ]);
+      const validate = new Ajv({ strict: false }).compile(ResultDocument);
+      expect(validate(result), JSON.stringify(validate.errors)).toBe(true);
     }
+  });
+
+  it('starts no run that it was interrupted before, and has all when the last was through', async () => {
+    const interrupted = await runTestbed(await resolved([torn([], noFrames)]), {
+      version: '0',
+      signal: AbortSignal.abort(),
+    });
+    expect(interrupted).toMatchObject({
+      runs: [],
+      interrupted: { run: 'a' },
+      notStarted: [{ run: 'b' }, { run: 'c' }],
+    });
+
+    const late = new AbortController();
+    const whole = await runTestbed(await resolved([torn([], noFrames)]), {
+      version: '0',
+      signal: late.signal,
+      onEvent: (event) => void (event.event === 'run-finished' && event.run === 'c' && late.abort()),
+    });
+    expect(whole.runs).toHaveLength(3);
+    expect(whole).not.toHaveProperty('interrupted');
   });
 });
 
@@ -927,6 +955,11 @@ describe('exit code', () => {
     ['a run found what an earlier one had left', { failures: [{ ...failure, code: 'leftovers' }] }, 4],
     ['the host can carry out no run', { failures: [unsupported] }, 3],
     ['the host can carry out some', { failures: [unsupported], runs: [exampleRun()] }, 5],
+    [
+      'it was interrupted, whatever failed',
+      { interrupted: { run: 'a', index: 0, axes: {} }, failures: [leftover] },
+      130,
+    ],
     ['a code of somebody else’s', { failures: [{ ...failure, code: 'toString' }] }, 5],
   ])('%s: %j', (_, parts, code) => {
     expect(of(parts as Partial<ResultDocument>)).toBe(code);

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve as resolvePath } from 'node:path';
-import { XdpbedError, messageOf } from '../diagnostic.js';
+import { EventLoopTurns } from '../clock/event-loop-turns.js';
+import { XdpbedError, formatLocation, messageOf } from '../diagnostic.js';
 import type { Plugin, PolicySurroundings, Role } from '../contract/plugin.js';
 import {
   RUN_SPEC_SCHEMA,
@@ -15,6 +16,7 @@ import {
 } from '../contract/run-spec.js';
 import type { RunPlan } from '../contract/plan.js';
 import type { Comparison } from '../contract/result.js';
+import { pluginFailure } from '../plugin/plugin-failure.js';
 import type { PluginRegistry } from '../plugin/plugin-registry.js';
 import { schemaOrigin, type PluginChoice, type PluginSource } from './choose-plugin.js';
 import {
@@ -196,8 +198,11 @@ class Resolver {
       );
       this.problems.throwIfAny();
     }
+    const turns = new EventLoopTurns();
     for (const combination of combinations) {
       if (this.problems.full) break;
+      const turn = turns.next();
+      if (turn !== undefined) await turn;
       const run = await this.#resolveVariant(shared, parts, fromCommandLine, combination, seed);
       if (run !== undefined) runs.push(run);
     }
@@ -478,10 +483,20 @@ class Resolver {
           this.problems.report([...at, ...within], message, hint, true);
         }
       } catch (error) {
-        if (!(error instanceof XdpbedError)) throw error;
-        this.problems.report(at, error.message, error.hint);
+        this.#reportThrown(plugin, 'checkTestbed', at, error);
       }
     }
+  }
+
+  /** What a plugin threw that was asked about its config. */
+  #reportThrown({ role, name }: Plugin, phase: string, path: YamlPath, error: unknown): void {
+    if (error instanceof TestbedError) {
+      this.problems.take(error.problems);
+      return;
+    }
+    const { at, message, hint } = pluginFailure(`${role} ${name}`, phase, error);
+    const isPlace = at !== undefined && !(error instanceof XdpbedError);
+    this.problems.report(path, isPlace ? `${formatLocation(at)}: ${message}` : message, hint);
   }
 
   /** What hostile guests do, with the files that it takes. */
@@ -527,7 +542,14 @@ class Resolver {
     const { plugin, config } = choice;
     const bytes = new Map<string, Uint8Array>();
     let isUnread = false;
-    for (const name of plugin.files?.(config) ?? []) {
+    let names: readonly string[];
+    try {
+      names = [...(plugin.files?.(config) ?? [])];
+    } catch (error) {
+      this.#reportThrown(plugin, 'files', path, error);
+      return;
+    }
+    for (const name of names) {
       const file = await this.#files.read(name);
       if (file instanceof XdpbedError) {
         isUnread = true;
@@ -543,9 +565,7 @@ class Resolver {
     try {
       await plugin.checkFiles?.(config, (name) => bytes.get(name)!);
     } catch (error) {
-      if (!(error instanceof XdpbedError)) throw error;
-      if (error instanceof TestbedError) this.problems.take(error.problems);
-      else this.problems.report(path, error.message, error.hint);
+      this.#reportThrown(plugin, 'checkFiles', path, error);
     }
   }
 }

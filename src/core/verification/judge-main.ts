@@ -5,6 +5,7 @@ import type { Plugin } from '../contract/plugin.js';
 import { VERIFIER, type Verifier } from '../contract/verifier.js';
 import { failureMessage } from '../failure-message.js';
 import { LifecycleManager } from '../plugin/lifecycle.js';
+import { rememberPluginCode } from '../plugin/plugin-code.js';
 import { Scope } from '../plugin/scope.js';
 import { PluginInstances } from '../run/plugin-instances.js';
 import { VerifierPanel } from '../run/verifier-panel.js';
@@ -41,6 +42,7 @@ async function makeVerifier(recipe: JudgeRecipe): Promise<Verifier> {
   const instances = new PluginInstances(new Scope("a judge's process"), new LifecycleManager());
   const members: Verifier[] = [];
   for (const { module, config } of recipe.verifiers) {
+    rememberPluginCode(module);
     const { default: plugin } = (await import(module)) as { default: Plugin };
     members.push(await instances.instantiate({ plugin, config }, VERIFIER));
   }
