@@ -25,6 +25,23 @@ describe('GuestMemory', () => {
     );
   });
 
+  it('copies exactly the bytes that are asked for, few or many, and only to where they are to go', () => {
+    const backing = Uint8Array.from({ length: 200 }, (_, index) => index + 1);
+    fc.assert(
+      fc.property(fc.nat(100), fc.nat(100), fc.nat(20), fc.nat(20), (from, length, at, behind) => {
+        const memory = new GuestMemory(backing.slice(), 1000);
+        const reads: [number, number][] = [];
+        memory.afterRead = (address, bytes) => reads.push([address, bytes]);
+        const target = new Uint8Array(at + length + behind);
+        expect(memory.readInto(1000 + from, target, at, length)).toBe(true);
+        const expected = [...backing.slice(from, from + length)];
+        expect([...target]).toEqual([...new Uint8Array(at), ...expected, ...new Uint8Array(behind)]);
+        expect(reads).toEqual([[1000 + from, length]]);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
   it.each([NaN, Infinity, -1, 1000.5, -0.5])('does not contain %s', (value) => {
     const memory = new GuestMemory(100, 1000);
     expect(memory.contains(value, 1)).toBe(false);
@@ -116,6 +133,15 @@ describe('GuestAllocator', () => {
     const address = allocator.allocate(10)!;
     allocator.free(address);
     expect(() => allocator.free(address)).toThrow('no buffer is allocated at 0x0');
+    const [first, second] = [allocator.allocate(100)!, allocator.allocate(10)!];
+    // Inside a piece, in its second unit, before and behind all that there is.
+    for (const other of [first + 1, first + 64, -64, 1024, second + 64]) {
+      expect(() => allocator.free(other)).toThrow('no buffer is allocated');
+    }
+    expect(allocator.save()).toEqual([
+      [first, 128],
+      [second, 64],
+    ]);
     expect(() => new GuestAllocator(new GuestMemory(10), { address: 0, length: 11 })).toThrow('not in guest');
     expect(() => new GuestAllocator(new GuestMemory(10), undefined, 24)).toThrow('power of two');
     expect(new GuestAllocator(new GuestMemory(10)).allocate(1)).toBeUndefined();
