@@ -544,7 +544,7 @@ function bytesInRing({ data }: MapRecord): number {
 }
 
 /** Bytes of the host's memory that a map's elements take beside the map's own: of those that are objects. */
-export function heldElementBytes({ type, maxEntries }: MapAttributes): number {
+function heldElementBytes({ type, maxEntries }: MapAttributes): number {
   return HOLDS_OBJECTS.has(type) ? HELD_ELEMENT_BYTES * maxEntries : 0;
 }
 
