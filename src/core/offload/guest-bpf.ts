@@ -168,9 +168,9 @@ export class GuestBpf {
    * again.
    */
   async reset(): Promise<void> {
-    // Names first: what is attached is held by its place, and a command that is under way must not find anything.
-    const taken = this.#place.take();
-    const refusal = await taken;
+    // The place first: a link whose last name goes takes away by itself what it attached, and nobody waits for that. What a
+    // command that is under way still finds is of no use to it: its epoch is over.
+    const refusal = await this.#place.take();
     this.#objects.freeAll();
     if (refusal !== undefined) this.#options.onFailure('reset', new Error(refusal.reason));
   }
