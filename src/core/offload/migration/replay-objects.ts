@@ -96,7 +96,7 @@ class Replay implements ReplayedObjects {
     const copy = this.counterparts.get(object) as MapObject;
     // A PROG_ARRAY keeps to what its first program said, also when that is gone.
     copy.frags = object.frags;
-    if (holdsObjects(object) || attributes.type === BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF) return undefined;
+    if (holdsObjects(attributes) || attributes.type === BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF) return undefined;
     const elements = elementsAtOnce(attributes);
     if (attributes.maxEntries > elements) {
       return failed(
