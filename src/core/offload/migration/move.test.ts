@@ -311,6 +311,14 @@ describe('a guest that is not let go', () => {
     expect(await refused(strict)).toContain('by picky: not here');
   });
 
+  it('stays when the other host fails', async () => {
+    const to = there();
+    to.party.mapBackend.create = () => {
+      throw new Error('out of order');
+    };
+    expect(await refused(to)).toContain('the other host failed: out of order');
+  });
+
   it('stays when its programs cannot be switched between two frames', async () => {
     const { rig } = setUp({ device: {} });
     // The rig's own place says nothing of it.
