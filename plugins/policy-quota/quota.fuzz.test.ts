@@ -4,13 +4,13 @@ import { assemble } from '../../src/bpf/assembler.js';
 import { encodeInsns } from '../../src/bpf/insn.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
+import { entryBytes } from '../../src/conformance/offload/counted-party.js';
 import { OffloadRig } from '../../src/conformance/offload/offload-rig.js';
 import { SeededRandom } from '../../src/conformance/verifier/index.js';
 import type { LoadedProgram } from '../../src/core/contract/executor.js';
 import type { Party } from '../../src/core/contract/party.js';
 import type { HostUsage } from '../../src/core/contract/policy.js';
 import type { CreateMap } from '../../src/core/offload/protocol/control-protocol.js';
-import { heldElementBytes } from '../../src/core/offload/guest-maps.js';
 import { NO_USAGE, QuotaAccounts } from '../../src/core/offload/quota-accounts.js';
 import { MemoryMapBackend, SUPPORTED_MAP_TYPES } from '../map-backend-memory/memory-map-backend.js';
 import { StructuralVerifier } from '../verifier-structural/structural-verifier.js';
@@ -94,7 +94,7 @@ function device(name: string, quota: Quota, accounts: QuotaAccounts, whenever: (
     held: () => {
       // Beside the maps' own memory, what the device keeps of elements that are objects: it has no other trace.
       const elements = [...runtime.maps.values()].reduce(
-        (sum, { attributes }) => sum + heldElementBytes(attributes),
+        (sum, { attributes }) => sum + entryBytes(attributes),
         0,
       );
       const mapMemory = runtime.space.bytesInUse - before + elements;

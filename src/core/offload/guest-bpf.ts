@@ -11,6 +11,7 @@ import type { BtfObject, DeviceObject, LinkObject, MapObject } from './device-ob
 import { DEFAULT_GUEST_BPF_LIMITS, type GuestBpfOptions } from './guest-bpf-options.js';
 import { GuestMaps } from './guest-maps.js';
 import { loadGuestProgram } from './guest-programs.js';
+import { WorkOfHosts } from './migration/work-of-hosts.js';
 import { ObjectTable, type Named } from './object-table.js';
 import { ProgramPlace } from './program-place.js';
 import type {
@@ -52,6 +53,8 @@ export class GuestBpf {
   readonly #maps: GuestMaps;
   #counted: CountedPlace;
   readonly #place: ProgramPlace;
+  /** Where the guest came from another host, on which its work was counted. */
+  #workOfHosts: WorkOfHosts | undefined;
 
   constructor(options: GuestBpfOptions) {
     this.#options = options;
@@ -78,7 +81,7 @@ export class GuestBpf {
 
   /** What the programs that were ever loaded have done, where that is counted. */
   get work(): ProgramWork | undefined {
-    return this.#scope.work;
+    return this.#workOfHosts ?? this.#scope.work;
   }
 
   /** What those objects are charged for, added up anew. */
@@ -168,9 +171,9 @@ export class GuestBpf {
    * again.
    */
   async reset(): Promise<void> {
-    // Names first: what is attached is held by its place, and a command that is under way must not find anything.
-    const taken = this.#place.take();
-    const refusal = await taken;
+    // The place first: a link whose last name goes takes away by itself what it attached, and nobody waits for that. What a
+    // command that is under way still finds is of no use to it: its epoch is over.
+    const refusal = await this.#place.take();
     this.#objects.freeAll();
     if (refusal !== undefined) this.#options.onFailure('reset', new Error(refusal.reason));
   }
@@ -241,6 +244,7 @@ export class GuestBpf {
       linkHere?.kind === 'link' ? linkHere : undefined,
     );
     this.#counted = from.#counted;
+    if (from.work !== undefined) this.#workOfHosts = new WorkOfHosts(from.work, () => this.#scope.work);
     this.#objects.takeNames(from.#objects, counterparts);
     from.#objects.freeAll();
   }

@@ -33,22 +33,10 @@ import {
 /** What an operation on a map may end in without anything being wrong. */
 const ORDINARY_ERRNOS: ReadonlySet<number> = new Set([ENOENT, EEXIST, E2BIG]);
 const T = BPF_MAP_TYPE;
-/** Types whose elements are other objects of the guest's. */
-const HOLDS_OBJECTS: ReadonlySet<number> = new Set([
-  T.BPF_MAP_TYPE_PROG_ARRAY,
-  T.BPF_MAP_TYPE_ARRAY_OF_MAPS,
-  T.BPF_MAP_TYPE_HASH_OF_MAPS,
-]);
-/** Elements of such a map: as many as a device has objects; closing one lets go of all of them in one go. */
+/** Elements of a map that are objects: as many as a device has of them; closing one lets go of all of them in one go. */
 const MAX_HELD_ELEMENTS = 4096;
-/** Bytes of the host's memory that such an element takes beside the map's own, measured: a key in hex, a reference. */
+/** Bytes of the host's memory that an element that is an object takes beside the map's own, measured: a key in hex, a reference. */
 const HELD_ELEMENT_BYTES = 256;
-/** Of these there are no kinds in kinds: kernel/bpf/map_in_map.c bpf_map_meta_alloc. */
-const NOT_INNER: ReadonlySet<number> = new Set([
-  T.BPF_MAP_TYPE_ARRAY_OF_MAPS,
-  T.BPF_MAP_TYPE_HASH_OF_MAPS,
-  T.BPF_MAP_TYPE_PROG_ARRAY,
-]);
 const RECORD_MAPS: ReadonlySet<number> = new Set([T.BPF_MAP_TYPE_RINGBUF, T.BPF_MAP_TYPE_PERF_EVENT_ARRAY]);
 const HANDLE_BYTES = 4;
 /**
@@ -120,8 +108,7 @@ export class GuestMaps {
         ...(btf === undefined ? {} : { btf: btf.types }),
         ...(inner === undefined ? {} : { inner: inner.attributes }),
       };
-      const holds = HOLDS_OBJECTS.has(attributes.type);
-      if (holds && attributes.maxEntries > MAX_HELD_ELEMENTS) {
+      if (holdsObjects(attributes) && attributes.maxEntries > MAX_HELD_ELEMENTS) {
         return failed(
           E2BIG,
           `${attributes.maxEntries} entries of ${mapTypeName(attributes.type)}, the device has ${MAX_HELD_ELEMENTS} at most`,
@@ -201,7 +188,7 @@ export class GuestMaps {
         );
       case 'lookup-and-delete-elem':
         return this.#withElement(request, 'map-delete', request.valueSize, context, (object) => {
-          if (holdsObjects(object))
+          if (holdsObjects(object.attributes))
             return unsupported('its elements are maps or programs: look up, then delete');
           return value(object.map.lookupAndDelete(request.key));
         });
@@ -344,8 +331,11 @@ export class GuestMaps {
     const inner = this.#scope.objects.hold('map', request.inner);
     if (inner === undefined) return unknownHandle(request.inner, 'map');
     uses.push(inner);
-    const { type } = inner.object.attributes;
-    return NOT_INNER.has(type) ? malformed(`${mapTypeName(type)} cannot be in another map`) : inner.object;
+    const { attributes } = inner.object;
+    // Of these there are no kinds in kinds: kernel/bpf/map_in_map.c bpf_map_meta_alloc.
+    return holdsObjects(attributes)
+      ? malformed(`${mapTypeName(attributes.type)} cannot be in another map`)
+      : inner.object;
   }
 
   #btfOf(
@@ -412,7 +402,7 @@ export class GuestMaps {
   }
 
   #lookup(object: MapObject, key: Uint8Array): Uint8Array | number {
-    if (!holdsObjects(object)) return object.map.lookup(key);
+    if (!holdsObjects(object.attributes)) return object.map.lookup(key);
     // Which object it is the guest sees by its id, as in the kernel.
     const element = object.elements.get(hex(key));
     return element === undefined ? -ENOENT : littleEndian(element.object.id);
@@ -422,7 +412,7 @@ export class GuestMaps {
     object: MapObject,
     { key, value: bytes, flags }: Pick<UpdateElem, 'key' | 'value' | 'flags'>,
   ): Outcome {
-    if (!holdsObjects(object)) return done(object.map.update(key, bytes, flags));
+    if (!holdsObjects(object.attributes)) return done(object.map.update(key, bytes, flags));
     if (flags !== 0n)
       return malformed(`update flags ${flags}: elements that are maps or programs take BPF_ANY`);
     const handle = new DataView(bytes.buffer, bytes.byteOffset, HANDLE_BYTES).getUint32(0, true);
@@ -460,7 +450,7 @@ export class GuestMaps {
 
   #delete(object: MapObject, key: Uint8Array): number {
     const status = object.map.delete(key);
-    if (status === 0 && holdsObjects(object)) {
+    if (status === 0 && holdsObjects(object.attributes)) {
       const name = hex(key);
       const element = object.elements.get(name);
       object.elements.delete(name);
@@ -470,7 +460,7 @@ export class GuestMaps {
   }
 
   #lookupBatch(object: MapObject, request: LookupBatch): Outcome {
-    if (holdsObjects(object)) return unsupported('its elements are maps or programs');
+    if (holdsObjects(object.attributes)) return unsupported('its elements are maps or programs');
     const count = Math.min(request.count, mostInBatch(object));
     const batch = object.map.lookupBatch(request.cursor ?? null, count);
     if (typeof batch === 'number') return mapErrno(batch);
@@ -544,13 +534,17 @@ function bytesInRing({ data }: MapRecord): number {
 }
 
 /** Bytes of the host's memory that a map's elements take beside the map's own: of those that are objects. */
-export function heldElementBytes({ type, maxEntries }: MapAttributes): number {
-  return HOLDS_OBJECTS.has(type) ? HELD_ELEMENT_BYTES * maxEntries : 0;
+function heldElementBytes(attributes: MapAttributes): number {
+  return holdsObjects(attributes) ? HELD_ELEMENT_BYTES * attributes.maxEntries : 0;
 }
 
 /** Whether the elements are other objects of the guest's. */
-export function holdsObjects({ attributes: { type } }: MapObject): boolean {
-  return HOLDS_OBJECTS.has(type);
+export function holdsObjects({ type }: Pick<MapAttributes, 'type'>): boolean {
+  return (
+    type === T.BPF_MAP_TYPE_PROG_ARRAY ||
+    type === T.BPF_MAP_TYPE_ARRAY_OF_MAPS ||
+    type === T.BPF_MAP_TYPE_HASH_OF_MAPS
+  );
 }
 
 /**

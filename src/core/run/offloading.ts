@@ -219,6 +219,7 @@ export class Offloading {
         const { node } = session;
         const party = await this.#options.parties.open(`other host for ${node}`, {
           ...this.#hostSide(),
+          ...(this.#meter.isWanted ? { countWork: true } : {}),
           memoryBytes: OFFLOAD_MEMORY_BYTES,
         });
         const verifier = verification.for(guest, party.verifier, () => undefined);

@@ -658,7 +658,8 @@ export const TestbedSchema = Type.Object(
         fabric: Use({ default: { use: 'model' }, description: 'builds guests, devices and links' }),
         transport: Use({
           default: { use: 'virtqueue' },
-          description: 'carries control commands and frames between driver and device',
+          description:
+            'carries control commands and their answers between driver and device; frames travel apart from it',
         }),
         device: Use({
           default: { use: 'guarded' },

@@ -36,14 +36,7 @@ export class PreparedMove {
    * not, and nothing of it is left there. The guest's programs go on meanwhile; commands must not.
    */
   static async prepare(from: MoveEnd, to: MoveEnd, context: CommandContext): Promise<PreparedMove | Refusal> {
-    const refusal = ruleOnMove(from, to, context);
-    if (refusal !== undefined) return refusal;
-    let replayed: ReplayedObjects | Refusal;
-    try {
-      replayed = await replayObjects(from.bpf, to.bpf, context);
-    } catch (error) {
-      replayed = failed(EBUSY, `the other host failed: ${messageOf(error)}`);
-    }
+    const replayed = ruleOnMove(from, to, context) ?? (await replayObjects(from.bpf, to.bpf, context));
     if (!('ok' in replayed)) return new PreparedMove(from.bpf, to.bpf, replayed, context);
     await to.bpf.reset();
     return replayed;
@@ -84,7 +77,7 @@ export class PreparedMove {
     } catch (error) {
       this.#problem = failed(EBUSY, `the program could not be replaced: ${messageOf(error)}`);
     }
-    if (this.#problem === undefined && this.context.epoch.aborted) this.#problem = STALE;
+    if (this.context.epoch.aborted) this.#problem ??= STALE;
     if (this.#problem !== undefined) {
       await this.abort();
       return this.#problem;

@@ -1,7 +1,8 @@
 import { encodeInsns, isLddw, type Insn } from '../../../bpf/insn.js';
 import { BPF_F_RDONLY_PROG, BPF_MAP_TYPE, type MapAttributes } from '../../../bpf/map-spec.js';
 import { BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE } from '../../../bpf/opcodes.js';
-import { E2BIG, errnoName } from '../../../bpf/errno.js';
+import { E2BIG, EBUSY, errnoName } from '../../../bpf/errno.js';
+import { messageOf } from '../../diagnostic.js';
 import type { CommandContext } from '../bpf-scope.js';
 import type { BtfObject, DeviceObject, MapObject, ProgramObject } from '../device-object.js';
 import type { GuestBpf } from '../guest-bpf.js';
@@ -24,7 +25,7 @@ export interface ReplayedObjects {
  * Has a device make for itself what another holds for the guest, by the same requests as a guest would make them: so all that
  * guards a host is asked, and its own verifier. What it holds then is named by handles that nobody knows yet.
  *
- * Returns the first refusal; what was made until then is the device's to give back.
+ * Returns the first refusal, or what the other host threw; what was made until then is the device's to give back.
  */
 export async function replayObjects(
   from: GuestBpf,
@@ -32,7 +33,11 @@ export async function replayObjects(
   context: CommandContext,
 ): Promise<ReplayedObjects | Refusal> {
   const replay = new Replay(to, context);
-  return (await replay.run(from)) ?? replay;
+  try {
+    return (await replay.run(from)) ?? replay;
+  } catch (error) {
+    return failed(EBUSY, `the other host failed: ${messageOf(error)}`);
+  }
 }
 
 class Replay implements ReplayedObjects {
@@ -94,7 +99,9 @@ class Replay implements ReplayedObjects {
     });
     if (refusal !== undefined) return refusal;
     const copy = this.counterparts.get(object) as MapObject;
-    if (holdsObjects(object) || attributes.type === BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF) return undefined;
+    // A PROG_ARRAY keeps to what its first program said, also when that is gone.
+    copy.frags = object.frags;
+    if (holdsObjects(attributes) || attributes.type === BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF) return undefined;
     const elements = elementsAtOnce(attributes);
     if (attributes.maxEntries > elements) {
       return failed(

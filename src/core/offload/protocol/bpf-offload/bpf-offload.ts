@@ -19,6 +19,7 @@ export const BPF_OFFLOAD: ControlProtocol = {
   encodeRefusal,
   encodeRequest,
   replyBytes,
-  decodeReply,
+  // Answers of this protocol repeat nothing of what was sent.
+  decodeReply: (request, _sent, written) => decodeReply(request, written),
   requestName: (request) => commandName(COMMAND_OF[request.kind as keyof typeof COMMAND_OF]),
 };

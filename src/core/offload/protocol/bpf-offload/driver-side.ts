@@ -272,10 +272,9 @@ export type BpfResponseReason = keyof typeof BPF_RESPONSE_REASONS;
 
 /**
  * Decodes the answer to a request: the driver's side. Total, and as distrustful as the device's.
- * @param _sent what `encodeRequest` made of the request; this protocol's answers repeat nothing of it
  * @param written the device-writable bytes that the device wrote (`used.len` of them)
  */
-export function decodeReply(request: BpfRequest, _sent: Uint8Array, written: Uint8Array): DecodedReply {
+export function decodeReply(request: BpfRequest, written: Uint8Array): DecodedReply {
   if (written.length === 1 && written[0] === VIRTIO_NET_ERR) return { ok: true, reply: { kind: 'error' } };
   if (written.length < RESULT.size) {
     return refuse(
