@@ -1,13 +1,13 @@
 import { EXIT, type ExitCode } from '../core/diagnostic.js';
 import type { PluginReference, RunSpec } from '../core/contract/run-spec.js';
-import { loadTestbed } from '../core/testbed/resolve-testbed.js';
 import { featureNames } from '../virtio/features.js';
 import type { CliContext } from './cli-context.js';
+import { openTestbed } from './open-testbed.js';
 import { toResolveOptions, type TestbedOptions } from './testbed-options.js';
 
 /** `xdpbed plan`: what each run will be, every default filled in, as JSON. As `validate`, runs no plugin's code unasked. */
 export async function plan(context: CliContext, file: string, options: TestbedOptions): Promise<ExitCode> {
-  const testbed = await loadTestbed(file, context.registry, {
+  const testbed = await openTestbed(context, file, {
     ...toResolveOptions(options),
     trust: options.trust === true,
   });

@@ -9,13 +9,14 @@ import { pluginName, PluginInstances } from '../core/run/plugin-instances.js';
 import { exitCodeOf } from '../core/run/run-failures.js';
 import { runTestbed } from '../core/run/run-testbed.js';
 import { choosePlugin, type PluginChoice } from '../core/testbed/choose-plugin.js';
-import { loadTestbed, type ResolvedTestbed } from '../core/testbed/resolve-testbed.js';
+import type { ResolvedTestbed } from '../core/testbed/resolve-testbed.js';
 import { VERSION } from '../version.js';
 import { AuditFile } from './audit-file.js';
 import type { CliContext } from './cli-context.js';
 import { Progress } from './progress.js';
 import { RunProgressLine } from './run-progress.js';
 import { reportError } from './terminal.js';
+import { openTestbed } from './open-testbed.js';
 import { toResolveOptions, type TestbedOptions } from './testbed-options.js';
 
 interface RunOptions extends TestbedOptions {
@@ -27,7 +28,7 @@ interface RunOptions extends TestbedOptions {
 
 /** `xdpbed run`: brings a testbed up, drives its traffic, checks it and reports. */
 export async function run(context: CliContext, file: string, options: RunOptions): Promise<ExitCode> {
-  const testbed = await loadTestbed(file, context.registry, toResolveOptions(options));
+  const testbed = await openTestbed(context, file, toResolveOptions(options));
   const choice: PluginChoice =
     options.format === undefined
       ? testbed.reporter

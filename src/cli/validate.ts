@@ -1,6 +1,6 @@
 import { EXIT, type ExitCode } from '../core/diagnostic.js';
-import { loadTestbed } from '../core/testbed/resolve-testbed.js';
 import type { CliContext } from './cli-context.js';
+import { openTestbed } from './open-testbed.js';
 import { toResolveOptions, type TestbedOptions } from './testbed-options.js';
 
 /**
@@ -8,14 +8,15 @@ import { toResolveOptions, type TestbedOptions } from './testbed-options.js';
  * in unless `--trust` says so: a testbed is looked at before it is trusted.
  */
 export async function validate(
-  { registry, terminal }: CliContext,
+  context: CliContext,
   file: string,
   options: TestbedOptions,
 ): Promise<ExitCode> {
-  const testbed = await loadTestbed(file, registry, {
+  const testbed = await openTestbed(context, file, {
     ...toResolveOptions(options),
     trust: options.trust === true,
   });
+  const { terminal } = context;
   const count = testbed.runs.length;
   for (const { role, use } of testbed.unread) {
     terminal.err(

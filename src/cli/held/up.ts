@@ -25,11 +25,11 @@ export async function up(context: CliContext, file: string, options: UpOptions):
   // It starts while the testbed is read, and what reads it is imported.
   const holder = new Holder();
   try {
-    const [{ loadTestbed }, { encodeRunSpec }] = await Promise.all([
-      import('../../core/testbed/resolve-testbed.js'),
+    const [{ openTestbed }, { encodeRunSpec }] = await Promise.all([
+      import('../open-testbed.js'),
       import('../../core/run/run-spec-codec.js'),
     ]);
-    const testbed = await loadTestbed(file, context.registry, toResolveOptions(options));
+    const testbed = await openTestbed(context, file, toResolveOptions(options));
     const { name, folder, objects } = testbed;
     const spec = encodeRunSpec(onlyRun(testbed));
     const state = await holder.hold({ testbed: name, folder, spec, objects }, interruption);

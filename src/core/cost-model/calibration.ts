@@ -100,7 +100,7 @@ export function readCalibration(file: string, bytes: Uint8Array): Calibration {
 }
 
 function parseCalibration(file: string, bytes: Uint8Array): Calibration {
-  const source = new YamlSource(file, new TextDecoder().decode(bytes));
+  const source = new YamlSource(file, bytes);
   const problems = new ProblemList(source);
   problems.throwIfAny();
   const data = structuredClone(source.value);

@@ -12,6 +12,7 @@ const MAX_PROBLEMS = 100;
  */
 export class ProblemList {
   readonly #problems = new Map<string, Problem>();
+  readonly #warnings = new Map<string, Problem>();
   #assignments: readonly Assignment[] = [];
   #originOfPath: (path: YamlPath) => YamlPath = (path) => path;
 
@@ -30,7 +31,12 @@ export class ProblemList {
 
   /** In the order of the file. */
   get problems(): Problem[] {
-    return [...this.#problems.values()].sort((a, b) => a.at.line - b.at.line || a.at.col - b.at.col);
+    return inOrder(this.#problems);
+  }
+
+  /** What ends nothing, in the order of the file. */
+  get warnings(): Problem[] {
+    return inOrder(this.#warnings);
   }
 
   /**
@@ -46,6 +52,13 @@ export class ProblemList {
   report(path: YamlPath, message: string, hint?: string, onKey = false): void {
     if (this.full) return;
     this.#add({ at: this.#locate(path, onKey), message, ...(hint === undefined ? {} : { hint }) });
+  }
+
+  /** As `report`, of what is allowed and still hardly what was meant. */
+  warn(path: YamlPath, message: string, hint?: string, onKey = false): void {
+    if (this.#warnings.size >= MAX_PROBLEMS) return;
+    const warning = { at: this.#locate(path, onKey), message, ...(hint === undefined ? {} : { hint }) };
+    this.#warnings.set(keyOf(warning), warning);
   }
 
   /** Problems of another file, which the testbed names. */
@@ -86,10 +99,15 @@ export class ProblemList {
   }
 
   #add(problem: Problem): void {
-    const key = `${formatLocation(problem.at)} ${problem.message}`;
+    const key = keyOf(problem);
     if (!this.full && !this.#problems.has(key)) this.#problems.set(key, problem);
   }
 }
+
+const keyOf = ({ at, message }: Problem): string => `${formatLocation(at)} ${message}`;
+
+const inOrder = (problems: ReadonlyMap<string, Problem>): Problem[] =>
+  [...problems.values()].sort((a, b) => a.at.line - b.at.line || a.at.col - b.at.col);
 
 /** All problems of a testbed file at once; `truncated`: there may be more than these. */
 export class TestbedError extends XdpbedError {

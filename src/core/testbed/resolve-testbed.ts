@@ -41,7 +41,7 @@ import { resolvePrograms } from './resolve-programs.js';
 import { buildHostPlan, buildGuestPlans, buildMeasurePlan } from './run-plan.js';
 import { TestbedFiles } from './testbed-files.js';
 import { checkFabric, checkTransport, checkWiring } from './wiring.js';
-import { YamlSource, type YamlPath } from './yaml-source.js';
+import { YamlSource, type Problem, type YamlPath } from './yaml-source.js';
 import { setOwn } from '../own-property.js';
 
 /** A plugin from elsewhere whose module was found and not run. */
@@ -89,6 +89,8 @@ export interface ResolvedTestbed {
   readonly narrowed: boolean;
   /** Plugins whose config was not checked, because `trust` is false. With any, the testbed cannot be run. */
   readonly unread: readonly UnreadPlugin[];
+  /** What is allowed, and still hardly what was meant. */
+  readonly warnings: readonly Problem[];
 }
 
 export interface ResolveOptions {
@@ -110,22 +112,22 @@ export async function loadTestbed(
   registry: PluginRegistry,
   options: ResolveOptions = {},
 ): Promise<ResolvedTestbed> {
-  let text: string;
+  let content: Uint8Array;
   try {
-    text = await readFile(file, 'utf8');
+    content = await readFile(file);
   } catch (cause) {
     throw new XdpbedError('file-unreadable', `cannot read ${file}: ${messageOf(cause)}`, { cause });
   }
-  return resolveTestbed(file, text, registry, options);
+  return resolveTestbed(file, content, registry, options);
 }
 
 export async function resolveTestbed(
   file: string,
-  text: string,
+  content: string | Uint8Array,
   registry: PluginRegistry,
   options: ResolveOptions = {},
 ): Promise<ResolvedTestbed> {
-  const source = new YamlSource(file, text);
+  const source = new YamlSource(file, content);
   const problems = new ProblemList(source);
   problems.throwIfAny();
   return new Resolver(source, problems, registry, options.trust !== false).resolve(options);
@@ -225,6 +227,7 @@ class Resolver {
       checks,
       comparison: parts.has('comparison') ? testbed.comparison : undefined,
       unread: [...this.#unread.values()],
+      warnings: this.problems.warnings,
       narrowed: combinations.length < combinationCount(matrix),
     };
   }
@@ -295,8 +298,10 @@ class Resolver {
 
     // Each of these looks for problems whatever the others found.
     if (parts.has('host') && parts.hasKeysOf('programs')) {
-      checkWiring(parts.withSoundNics(), (path, message, hint, onKey) =>
-        this.problems.report(path, message, hint, onKey),
+      checkWiring(
+        parts.withSoundNics(),
+        (path, message, hint, onKey) => this.problems.report(path, message, hint, onKey),
+        (path, message, hint, onKey) => this.problems.warn(path, message, hint, onKey),
       );
     }
     const fabric = await this.#chooseOf(parts, 'fabric', ['plugins', 'fabric']);

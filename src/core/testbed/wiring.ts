@@ -11,9 +11,10 @@ export type Report = (path: YamlPath, message: string, hint?: string, onKey?: bo
 
 /**
  * Checks what a schema cannot say: that every name refers to something, that nothing is wired twice or in a
- * circle, and that a program is attached where it can ever see a frame.
+ * circle, and that a program is attached where it can ever see a frame. `warn` is told of what is allowed and still hardly
+ * what was meant.
  */
-export function checkWiring(testbed: Testbed, report: Report): void {
+export function checkWiring(testbed: Testbed, report: Report, warn: Report): void {
   const { host, guests, programs } = testbed;
   const taps = host.taps;
   const programNames = Object.keys(programs);
@@ -50,6 +51,7 @@ export function checkWiring(testbed: Testbed, report: Report): void {
   }
   checkMeasuredNics(testbed, report);
   checkBridges(testbed, interfaces, report);
+  if (host.case === 'bridge') warnOfUnbridgedTaps(testbed, warn);
   if (host.case === 'bridge' && Object.keys(host.bridges ?? {}).length === 0) {
     report(['host', 'case'], 'case bridge needs a bridge', 'add host.bridges');
   }
@@ -288,6 +290,24 @@ function checkBridges(testbed: Testbed, interfaces: ReadonlyMap<string, string>,
       if (seen.includes(next)) break;
       seen.push(next);
     }
+  }
+}
+
+/** In case bridge frames come to a tap through its bridge alone. */
+function warnOfUnbridgedTaps({ host, guests }: Testbed, warn: Report): void {
+  const ports = new Set(Object.values(host.bridges ?? {}).flatMap(({ ports: own }) => own));
+  for (const tap of Object.keys(host.taps)) {
+    if (ports.has(tap)) continue;
+    const users = Object.entries(guests).flatMap(([guest, { nics }]) =>
+      Object.entries(nics).flatMap(([nic, plan]) => (plan.tap === tap ? [`${guest}.${nic}`] : [])),
+    );
+    const unreached = users.length === 0 ? '' : `, so no frame reaches ${users.join(', ')}`;
+    warn(
+      ['host', 'taps', tap],
+      `tap '${tap}' is a port of no bridge${unreached}`,
+      'put it into host.bridges.<name>.ports',
+      true,
+    );
   }
 }
 

@@ -124,3 +124,76 @@ describe('aliases', () => {
     expect(Object.getPrototypeOf(value)).toBe(Object.prototype);
   });
 });
+
+describe('merge keys', () => {
+  const merging = (section: string): YamlSource =>
+    new YamlSource(
+      't.yaml',
+      `base: &base { a: 1, b: { c: 2 } }\nmore: &more { a: 5, d: 6 }\nuse: ${section}\n`,
+    );
+  const used = (section: string): unknown => (merging(section).value as { use: unknown }).use;
+
+  it.each([
+    ['{ <<: *base }', { a: 1, b: { c: 2 } }],
+    // Keys of the map itself win, wherever they stand.
+    ['{ a: 9, <<: *base }', { a: 9, b: { c: 2 } }],
+    ['{ <<: *base, a: 9 }', { a: 9, b: { c: 2 } }],
+    // Of several the first.
+    ['{ <<: [*base, *more] }', { a: 1, b: { c: 2 }, d: 6 }],
+    ['{ <<: [*more, *base] }', { a: 5, b: { c: 2 }, d: 6 }],
+    ['{ <<: { x: 1 }, y: 2 }', { x: 1, y: 2 }],
+    ["{ '<<': 1 }", { '<<': 1 }],
+  ])('%s', (section, expected) => {
+    expect(used(section)).toEqual(expected);
+  });
+
+  it('copy, and lead to the place of what they stand for', () => {
+    const source = merging('{ <<: [*more, *base], e: 1 }');
+    const { base, use } = source.value as Record<'base' | 'use', { b: { c: number } }>;
+    use.b.c = 3;
+    expect(base.b.c).toBe(2);
+    expect(source.locate(['use', 'b', 'c'])).toMatchObject({ line: 1, col: 29 });
+    expect(source.locateKey(['use', 'd'])).toMatchObject({ line: 2, col: 21 });
+    expect(source.locateKey(['use', 'e'])).toMatchObject({ line: 3, col: 28 });
+  });
+
+  it.each(['{ <<: 1 }', '{ <<: [*base, 2] }', '{ <<: [[*base]] }'])('%s is a problem', (section) => {
+    const { problems } = merging(section);
+    expect(problems).toMatchObject([{ at: { line: 3, col: 8 } }]);
+    expect(problems[0]!.message).toContain("'<<' takes a map, or a list of maps");
+  });
+
+  it('are an attack as other aliases are', () => {
+    const levels = Array.from(
+      { length: 30 },
+      (_, i) => `l${i + 1}: &l${i + 1} { a${i}: *l${i}, <<: *l${i} }`,
+    );
+    const { problems } = new YamlSource('t.yaml', ['l0: &l0 { x: 1 }', ...levels].join('\n'));
+    expect(problems[0]!.message).toContain('excessive alias count');
+    const own = new YamlSource('t.yaml', 'a: &a { b: { <<: *a } }');
+    expect(own.problems[0]!.message).toContain('an alias stands within what it stands for');
+  });
+});
+
+describe('bytes', () => {
+  it('are read as UTF-8, with or without a byte order mark', () => {
+    const bytes = new TextEncoder().encode('\ufeffname: caf\u00e9 \ufffd\n');
+    expect(new YamlSource('t.yaml', bytes).value).toEqual({ name: 'caf\u00e9 \ufffd' });
+  });
+
+  it.each([
+    ['latin1', Buffer.from('a: 1\nname: caf\u00e9 x\n', 'latin1'), 2, 10, '0xe9'],
+    ['UTF-16', Buffer.from('\ufeffa: 1\n', 'utf16le'), 1, 1, '0xff'],
+    ['a character that was cut off', Buffer.from('a: \u00e9').subarray(0, -1), 1, 4, '0xc3'],
+  ])('%s is refused with its place', (_, bytes, line, col, byte) => {
+    const { problems, value } = new YamlSource('t.yaml', bytes);
+    expect(value).toBeUndefined();
+    expect(problems).toEqual([
+      {
+        at: { file: 't.yaml', line, col },
+        message: `the file is not UTF-8: byte ${byte}`,
+        hint: 'save it as UTF-8',
+      },
+    ]);
+  });
+});

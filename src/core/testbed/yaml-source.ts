@@ -48,8 +48,9 @@ const MAX_MESSAGE_LENGTH = 200;
 const TOO_DEEP = `lists and maps are nested deeper than the limit of ${MAX_DEPTH}`;
 
 /**
- * A YAML file that knows where each value stands. Reads YAML 1.2 core schema; duplicate keys, tags it does not
- * know and alias bombs are problems, not surprises. Whatever the text, the work is linear in it and bounded.
+ * A YAML file that knows where each value stands. Reads YAML 1.2 core schema, and the merge keys (`<<`) of YAML 1.1; duplicate
+ * keys, tags it does not know and alias bombs are problems, not surprises. Whatever the text, the work is linear in it and
+ * bounded.
  */
 export class YamlSource {
   readonly problems: Problem[] = [];
@@ -64,8 +65,10 @@ export class YamlSource {
 
   constructor(
     readonly file: string,
-    text: string,
+    content: string | Uint8Array,
   ) {
+    const text = typeof content === 'string' ? content : this.#decode(content);
+    if (text === undefined) return;
     if (text.length > MAX_FILE_SIZE) {
       this.#report(0, `${text.length} characters exceed the limit of ${MAX_FILE_SIZE}`);
       return;
@@ -104,6 +107,21 @@ export class YamlSource {
     return this.#at(keyOffset ?? valueOffset);
   }
 
+  /** Undefined after reporting the first byte that is no UTF-8. */
+  #decode(bytes: Uint8Array): string | undefined {
+    const text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes);
+    const again = new TextEncoder().encode(text);
+    const bad = bytes.findIndex((byte, index) => byte !== again[index]);
+    if (bad < 0) return text.replace(/^\ufeff/, '');
+    const before = new TextDecoder().decode(bytes.subarray(0, bad)).split('\n');
+    this.problems.push({
+      at: { file: this.file, line: before.length, col: before.at(-1)!.length + 1 },
+      message: `the file is not UTF-8: byte 0x${bytes[bad]!.toString(16).padStart(2, '0')}`,
+      hint: 'save it as UTF-8',
+    });
+    return undefined;
+  }
+
   #node(path: YamlPath): { keyOffset: number | undefined; valueOffset: number } {
     let node: unknown = this.#root;
     let keyOffset: number | undefined;
@@ -112,7 +130,7 @@ export class YamlSource {
       if (isAlias(node)) node = this.#targets.get(node);
       let next: unknown;
       if (isMap(node)) {
-        const pair = this.#pairs.get(node)?.get(String(step));
+        const pair = this.#pairOf(node, String(step), 0);
         if (pair === undefined) break;
         keyOffset = startOf(pair.key);
         next = pair.value;
@@ -128,6 +146,21 @@ export class YamlSource {
       node = next;
     }
     return { keyOffset, valueOffset };
+  }
+
+  /** The pair behind a key of a map: its own, else that of a map that is merged into it. */
+  #pairOf(map: YAMLMap, key: string, depth: number): Pair | undefined {
+    const pairs = this.#pairs.get(map);
+    const own = pairs?.get(key);
+    const merge = pairs?.get(MERGE_KEY);
+    if (own !== undefined || merge === undefined || !isMergeKey(merge.key) || depth > MAX_DEPTH) return own;
+    const target = (node: unknown): unknown => (isAlias(node) ? this.#targets.get(node) : node);
+    const merged = target(merge.value);
+    for (const source of isSeq(merged) ? merged.items.map(target) : [merged]) {
+      const found = isMap(source) ? this.#pairOf(source, key, depth + 1) : undefined;
+      if (found !== undefined) return found;
+    }
+    return undefined;
   }
 
   /**
@@ -266,9 +299,18 @@ class Expansion {
 
   #toRecord(items: readonly unknown[], depth: number): Record<string, unknown> {
     const record: Record<string, unknown> = {};
+    const merged: Record<string, unknown>[] = [];
     for (const pair of items) {
       if (!isPair(pair) || !isScalar(pair.key)) continue;
-      setOwn(record, String(pair.key.value), this.toPlain(pair.value, depth));
+      const value = this.toPlain(pair.value, depth);
+      if (isMergeKey(pair.key)) merged.push(...mergedMaps(value, pair.key));
+      else setOwn(record, String(pair.key.value), value);
+    }
+    // Wherever `<<` stands, keys of the map itself win, and of several maps the first that has one.
+    for (const source of merged) {
+      for (const [key, value] of Object.entries(source)) {
+        if (!Object.hasOwn(record, key)) setOwn(record, key, value);
+      }
     }
     return record;
   }
@@ -294,6 +336,22 @@ class Expansion {
 function exact({ value, source }: Scalar): unknown {
   if (typeof value !== 'number' || Number.isSafeInteger(value) || source === undefined) return value;
   return /^[-+]?(?:\d+|0x[0-9a-f]+)$/i.test(source) ? source.replace('+', '') : value;
+}
+
+const MERGE_KEY = '<<';
+
+/** Whether a key stands for the keys of another map, https://yaml.org/type/merge.html; in quotes it is a key as any. */
+function isMergeKey(key: unknown): boolean {
+  return isScalar(key) && key.value === MERGE_KEY && key.type === 'PLAIN';
+}
+
+/** The maps behind a merge key, already expanded. */
+function mergedMaps(value: unknown, key: unknown): Record<string, unknown>[] {
+  const isPlainMap = (each: unknown): each is Record<string, unknown> =>
+    typeof each === 'object' && each !== null && !Array.isArray(each);
+  const maps: unknown[] = Array.isArray(value) ? value : [value];
+  if (maps.every(isPlainMap)) return maps;
+  throw new ExpansionError(`'${MERGE_KEY}' takes a map, or a list of maps`, key, 'with an alias: <<: *name');
 }
 
 function startOf(node: unknown): number | undefined {
