@@ -96,6 +96,7 @@ export {
 } from './core/offload/offloadable-helpers.js';
 export { OffloadRecords } from './core/offload/offload-records.js';
 export type { BpfReply, BpfRequest, ControlProtocol } from './core/offload/protocol/control-protocol.js';
+export { BPF_OFFLOAD } from './core/offload/protocol/bpf-offload/bpf-offload.js';
 export { RFC_2019 } from './core/offload/protocol/rfc-2019/rfc-2019.js';
 export { QuotaAccounts } from './core/offload/quota-accounts.js';
 export { selectProgram } from './core/offload/select-program.js';

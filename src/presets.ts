@@ -47,7 +47,7 @@ export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
     role: 'device',
     name: 'rfc-2019-naive',
     description:
-      "RFC 2019's handler with its ten defects, in a pretend process: for seeing attacks succeed, never for use",
+      "RFC 2019's handler with its ten defects, and protocol 2 by the same hand, in a pretend process: for seeing attacks succeed, never for use",
     load: async () => (await import('../plugins/device-rfc-2019-naive/index.js')).default,
   },
   {
@@ -177,7 +177,7 @@ export const BUILT_IN_PLUGINS: readonly PluginEntry[] = [
     role: 'attack',
     name: 'rfc-2019',
     description:
-      'attacks over the control commands of RFC 2019: its ten defects and what else a guest can try',
+      'attacks over the control commands of RFC 2019, its ten defects and what else a guest can try, and over those of protocol 2',
     load: async () => (await import('../plugins/attack-rfc-2019/index.js')).default,
   },
   {

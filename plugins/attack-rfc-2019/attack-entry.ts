@@ -15,6 +15,11 @@ export interface AttackEntry {
    * and the same whichever the device. Those fail on every device; that they bite is shown in ring-attacks.test.ts.
    */
   readonly target?: 'device' | 'ring';
+  /**
+   * What both guests negotiate, and the attacker speaks. Default: RFC 2019's. `none`: the attacker negotiates neither, and its
+   * neighbour RFC 2019's.
+   */
+  readonly protocol?: 'rfc-2019' | 'bpf-offload' | 'none';
   readonly aims: readonly Invariant[];
   /** What stops it: files of this repository, from its root. */
   readonly stoppedBy: readonly string[];

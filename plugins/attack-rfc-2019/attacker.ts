@@ -3,7 +3,11 @@ import { encodeInsns } from '../../src/bpf/insn.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import type { HostileGuest } from '../../src/core/contract/attack.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
-import type { BpfReply, BpfRequest } from '../../src/core/offload/protocol/control-protocol.js';
+import type {
+  BpfReply,
+  BpfRequest,
+  ControlProtocol,
+} from '../../src/core/offload/protocol/control-protocol.js';
 import { RFC_2019 } from '../../src/core/offload/protocol/rfc-2019/rfc-2019.js';
 import { VIRTIO_NET_CTRL_EBPF, VIRTIO_NET_CTRL_EBPF_MAP, VIRTIO_NET_OK } from '../../src/virtio/index.js';
 import { RawRing } from './raw-ring.js';
@@ -36,11 +40,14 @@ export interface RawAnswer {
   readonly command: number;
 }
 
-/** A hostile guest that speaks the RFC's protocol, or nearly. */
+/** A hostile guest that speaks a protocol, or nearly. */
 export class Attacker {
   #raw: RawRing | undefined;
 
-  constructor(readonly guest: HostileGuest) {}
+  constructor(
+    readonly guest: HostileGuest,
+    readonly protocol: ControlProtocol = RFC_2019,
+  ) {}
 
   /** The control queue. Throws `host-unsupported` where it is not in this process. */
   get raw(): RawRing {
@@ -64,9 +71,10 @@ export class Attacker {
 
   /** Sends what a driver could send. An answer that makes no sense counts as an error. */
   async send(request: BpfRequest): Promise<BpfReply> {
-    const bytes = RFC_2019.encodeRequest(request);
-    const written = await this.sendBytes(bytes, RFC_2019.replyBytes(request));
-    const decoded = RFC_2019.decodeReply(request, bytes, written);
+    const { protocol } = this;
+    const bytes = protocol.encodeRequest(request);
+    const written = await this.sendBytes(bytes, protocol.replyBytes(request));
+    const decoded = protocol.decodeReply(request, bytes, written);
     return decoded.ok ? decoded.reply : { kind: 'error' };
   }
 
@@ -126,6 +134,19 @@ export class Attacker {
 
   lookup(handle: number, key: number): Promise<BpfReply> {
     return this.send({ kind: 'lookup-elem', handle, key: keyOf(key), valueSize: 8 });
+  }
+
+  /** The handle that a request ends in; undefined when it was refused. */
+  async handleOf(request: BpfRequest): Promise<number | undefined> {
+    const reply = await this.send(request);
+    return reply.kind === 'handle' ? reply.handle : undefined;
+  }
+
+  /** As `handleOf` of what a guest may ask for; throws when it is refused. */
+  async mustGet(request: BpfRequest, what: string): Promise<number> {
+    const handle = await this.handleOf(request);
+    this.mustWork(handle !== undefined, what);
+    return handle!;
   }
 
   /** SET_OFFLOAD of a program as text: whether it was taken. */

@@ -52,6 +52,7 @@ describe('the guarded device without policies', () => {
       'exhaust-memory',
       'programs-beyond-limits',
       'host-reading-helpers',
+      'exhaust-btf',
     ]);
     expect(document.passed).toBe(false);
   }, 60_000);

@@ -59,7 +59,11 @@ host:
 guests:
   alice:
     nics:
-      eth0: { tap: tap0, mac: 52:54:00:00:01:00, ipv4: 192.0.2.10 }
+      eth0:
+        tap: tap0
+        mac: 52:54:00:00:01:00
+        ipv4: 192.0.2.10
+        features: ALICE
   mallory:
     nics:
       eth0:
@@ -67,18 +71,38 @@ guests:
         mac: 52:54:00:00:01:01
         ipv4: 192.0.2.11
         queues: 2
-        features:
-          - VIRTIO_F_VERSION_1
-          - VIRTIO_F_INDIRECT_DESC
-          - VIRTIO_F_EVENT_IDX
-          - VIRTIO_NET_F_MAC
-          - VIRTIO_NET_F_CTRL_VQ
-          - VIRTIO_NET_F_MQ
-          - VIRTIO_NET_F_XDP_OFFLOAD
+        features: MALLORY
         attack: { use: rfc-2019, config: { name: NAME } }
 
 workload: { use: udp-flood, config: { frames: 200, flows: 16 } }
 `;
+
+/** What each guest negotiates for an attack. */
+function featuresFor({ protocol = 'rfc-2019' }: AttackEntry): { alice: string; mallory: string } {
+  const offload = {
+    'rfc-2019': ['VIRTIO_NET_F_XDP_OFFLOAD'],
+    'bpf-offload': ['VIRTIO_NET_F_BPF_OFFLOAD'],
+    none: [],
+  };
+  const common = [
+    'VIRTIO_F_VERSION_1',
+    'VIRTIO_F_INDIRECT_DESC',
+    'VIRTIO_F_EVENT_IDX',
+    'VIRTIO_NET_F_MAC',
+    'VIRTIO_NET_F_CTRL_VQ',
+  ];
+  const list = (names: readonly string[]): string => `[${names.join(', ')}]`;
+  return {
+    alice: list([...common, ...offload[protocol === 'none' ? 'rfc-2019' : protocol]]),
+    mallory: list([...common, 'VIRTIO_NET_F_MQ', ...offload[protocol]]),
+  };
+}
+
+/** The stage, as an attack finds it. */
+function stageFor(entry: AttackEntry): string {
+  const { alice, mallory } = featuresFor(entry);
+  return STAGE.replace('NAME', entry.name).replace('ALICE', alice).replace('MALLORY', mallory);
+}
 
 const DEVICES = `  device:
     guarded: { plugins.device.use: guarded }
@@ -106,7 +130,7 @@ description: >-
 ${folded(entry.mustHold, 2)}
 `;
   const does = folded(`The attack (${what(entry)}): ${entry.does}.`, 0).replaceAll(/^/gm, '# ');
-  return `${head}${STAGE.replace('NAME', entry.name)}
+  return `${head}${stageFor(entry)}
 ${does}
 matrix:
 ${DEVICES}
@@ -119,9 +143,17 @@ function testbedOfSeveral(
   entries: readonly AttackEntry[],
   checks: string,
 ): string {
-  const variants = entries.map(
-    (entry) => `    ${entry.name}: { guests.mallory.nics.eth0.attack.config.name: ${entry.name} }\n`,
-  );
+  const negotiated = featuresFor(entries[0]!);
+  const variants = entries.map((entry) => {
+    const name = `guests.mallory.nics.eth0.attack.config.name: ${entry.name}`;
+    const { alice, mallory } = featuresFor(entry);
+    const lines = [
+      ...(alice === negotiated.alice ? [] : [`guests.alice.nics.eth0.features: ${alice}`]),
+      ...(mallory === negotiated.mallory ? [] : [`guests.mallory.nics.eth0.features: ${mallory}`]),
+    ];
+    if (lines.length === 0) return `    ${entry.name}: { ${name} }\n`;
+    return `    ${entry.name}:\n${[name, ...lines].map((line) => `      ${line}\n`).join('')}`;
+  });
   return `# yaml-language-server: $schema=../../schemas/testbed.schema.json
 #
 ${GENERATED}
@@ -129,7 +161,7 @@ version: 1
 name: ${name}
 description: >-
 ${folded(description, 2)}
-${STAGE.replace('NAME', entries[0]!.name)}
+${stageFor(entries[0]!)}
 matrix:
   attack:
 ${variants.join('')}${DEVICES}
@@ -152,7 +184,8 @@ npx xdpbed run testbeds/attacks/all.testbed.yaml
 \`\`\`
 
 tries every attack on two devices: on \`guarded\`, the default, where it must fail, and on \`rfc-2019-naive\`, which has the defects of RFC
-2019's handler in a pretend process, where it must succeed. The run fails if one does not end as it is to. Attacks on the ring have a testbed
+2019's handler in a pretend process, where it must succeed. To guests that negotiate protocol 2 that device speaks it as carelessly
+(\`plugins/device-rfc-2019-naive/naive-protocol-2.ts\`). The run fails if one does not end as it is to. Attacks on the ring have a testbed
 of their own, \`rings.testbed.yaml\`: the ring is the transport's, so they must fail whichever device is behind it; that they bite is shown
 on a ring that believes everything (\`plugins/attack-rfc-2019/ring-attacks.test.ts\`).
 
@@ -160,19 +193,20 @@ on a ring that believes everything (\`plugins/attack-rfc-2019/ring-attacks.test.
 it. Before, while and after that a judge looks at the host's side: what the device has, what is charged for, how \`alice\` fares; what only
 the attacker can see, it reports. On \`guarded\` **everything** below must hold, whichever the attack; on the weak device an attack counts as
 successful only if something breaks that it **goes for**. The policies of these testbeds are part of what stops attacks: without any
-(\`--set 'policies=[]' --only device=guarded\`) four attacks succeed on \`guarded\` as well, and nothing limits what a guest holds but the 256 MiB that a
+(\`--set 'policies=[]' --only device=guarded\`) five attacks succeed on \`guarded\` as well, and nothing limits what a guest holds but the 256 MiB that a
 nic has in any case.
 
 | what must hold | |
 |---|---|
 ${invariants.join('\n')}
 
-Bounds of the judge: 16 MiB and 256 objects for one guest, 256 KiB of a device's own log, the records that are kept of one guest.
+Bounds of the judge: 16 MiB of maps, BTF and commands under way, 256 maps and programs, and 6144 handles and pins for one guest, 256 KiB of a device's own log, the records that are kept of one guest.
 
 ## The attacks
 
 A number is that of the defect: 1 \`map_fd\` as it comes, 2 results over the command, 3 \`buf_len\` read twice, 4 the sum wraps, 5 sizes
-unchecked, 6 DELETE_ELEM falls through, 7 byte order, 8 nothing is freed by a reset, 9 no limits, 10 the first queue only.
+unchecked, 6 DELETE_ELEM falls through, 7 byte order, 8 nothing is freed by a reset, 9 no limits, 10 the first queue only. Attacks over
+[protocol 2](spec/bpf-offload.md), and those without any protocol, name in words what a device must have done wrong.
 
 | attack | defect | what is done | goes for | stopped by | tests |
 |---|---|---|---|---|---|
@@ -197,8 +231,12 @@ more than twice what it waits alone: the bound holds for floods of commands as s
   those of the guest: \`src/core/offload/program-handles.ts\`, control-endpoint.attack.test.ts.
 - **Programs that the verifier must reject** cannot succeed on the weak device, which asks the same verifier, as QEMU asked the host's kernel.
   They are part of \`programs-beyond-limits\`, which the host's policies decide.
-- **Many loads**: by the RFC's protocol a nic has one program, so that what loads use up is the verifier's time: \`slow-verification\`.
-- **BTF**: the RFC's protocol carries none.
+- **Many loads**: what loads use up is the verifier's time (\`slow-verification\`), over either protocol; how many there may be in a second is
+  \`rate-limit\`'s, which these testbeds do not have.
+- **The size of a batch as a rate**: \`rate-limit\` takes a batch for one command. What one costs is bounded by \`max_batch\` and 512 KiB
+  (\`batch-overruns\`), and what it may put into a map by what the map is charged for when it is made.
+- **Tail calls under traffic** into a program that is replaced meanwhile: guests attack before there is traffic.
+  \`src/core/offload/offload-interleaving.fuzz.test.ts\`.
 `;
 }
 

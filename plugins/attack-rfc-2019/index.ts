@@ -9,7 +9,8 @@ export default definePlugin({
   version: '0.1.0',
   role: 'attack',
   api: '^2.1',
-  description: 'attacks over the control commands of RFC 2019: its ten defects and what else a guest can try',
+  description:
+    'attacks over the control commands of RFC 2019, its ten defects and what else a guest can try, and over those of protocol 2',
   configSchema: Type.Object(
     {
       name: Type.Unsafe<string>({

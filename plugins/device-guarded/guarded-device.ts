@@ -71,9 +71,9 @@ class GuardedNicDevice implements NicDevice {
   }
 
   inspect(): DeviceInspection {
-    const { maps, programs, mapMemory } = this.#endpoint.usage;
+    const { maps, programs, mapMemory, btfMemory } = this.#endpoint.usage;
     return {
-      held: { maps, programs, mapMemory },
+      held: { maps, programs, mapMemory, btfMemory, names: this.#endpoint.nameCount },
       peakCommandBytes: this.#peakCommandBytes,
       // A handle is looked up in the guest's own table: nothing of the host's has a name that a guest could send. And a
       // command is bytes of its own, whose bounds the language checks.

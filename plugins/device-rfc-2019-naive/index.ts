@@ -9,7 +9,7 @@ export default definePlugin({
   role: 'device',
   api: '^2.1',
   description:
-    "RFC 2019's handler with its ten defects, in a pretend process: for seeing attacks succeed, never for use",
+    "RFC 2019's handler with its ten defects, and protocol 2 by the same hand, in a pretend process: for seeing attacks succeed, never for use",
   configSchema: Type.Object({}, { additionalProperties: false }),
   register(scope) {
     scope.bindFactory(DEVICE, () => new NaiveDevice());

@@ -11,18 +11,21 @@ import type {
 import type { LoadedProgram } from '../../src/core/contract/executor.js';
 import type { Attachment } from '../../src/core/contract/hook-place.js';
 import type { UnguardedChain } from '../../src/core/contract/transport.js';
+import { BPF_OFFLOAD } from '../../src/core/offload/protocol/bpf-offload/bpf-offload.js';
 import { translateHandles } from '../../src/core/offload/program-handles.js';
 import { standardCommand } from '../../src/core/offload/standard-commands.js';
 import {
   CONTROL_HEADER_BYTES,
   decodeControlCommand,
   encodeErrorResponse,
+  hasFeature,
   VIRTIO_NET_CTRL_EBPF,
   VIRTIO_NET_CTRL_EBPF_MAP,
   VIRTIO_NET_CTRL_EBPF_PROG,
   VIRTIO_NET_OK,
 } from '../../src/virtio/index.js';
 import { firstQueueOnly } from './first-queue-only.js';
+import { NaiveNames, NaiveProtocol2 } from './naive-protocol-2.js';
 import { PretendProcess, type MapDescription } from './pretend-process.js';
 
 /** `struct virtio_net_ctrl_ebpf_map` and `_prog` without what follows, in bytes. */
@@ -53,14 +56,17 @@ export class NaiveDevice implements Device {
   readonly unguarded = true;
   readonly service = 'queue';
   readonly #process = new PretendProcess();
+  readonly #names = new NaiveNames();
 
   open(options: NicDeviceOptions): NicDevice {
-    return new NaiveNicDevice(options, this.#process);
+    return new NaiveNicDevice(options, this.#process, this.#names);
   }
 }
 
 class NaiveNicDevice implements NicDevice {
   readonly #owner: string;
+  /** Guests that have not negotiated it are served as well: nobody asks. */
+  readonly #protocol2: NaiveProtocol2;
   #attached: { readonly program: NaiveProgram; readonly attachment: Attachment } | undefined;
   #unplugged = false;
   #mapsMade = 0;
@@ -70,13 +76,18 @@ class NaiveNicDevice implements NicDevice {
   constructor(
     readonly options: NicDeviceOptions,
     readonly process: PretendProcess,
+    names: NaiveNames,
   ) {
     this.#owner = `${options.guest}.${options.nic}`;
     process.open({ kind: 'file', name: '/dev/net/tun', owner: `${this.#owner}’s tap` });
+    this.#protocol2 = new NaiveProtocol2(options, process, names, this.#owner);
   }
 
   handle(request: Uint8Array, room: number, chain?: UnguardedChain): Uint8Array | Promise<Uint8Array> {
     const answer = this.process.alone(() => {
+      // Its answers have their ack elsewhere, and its handler writes no log.
+      if (request[0] === BPF_OFFLOAD.controlClass && !this.#unplugged)
+        return this.#protocol2.handle(request, room);
       const done = this.#handle(request, room, chain);
       return done instanceof Promise ? done.then((bytes) => this.#logged(bytes)) : this.#logged(done);
     });
@@ -87,14 +98,17 @@ class NaiveNicDevice implements NicDevice {
     return answer;
   }
 
-  /** Defect 8: QEMU's reset knew of neither maps nor program. */
-  async reset(): Promise<void> {}
+  /** Defect 8: QEMU's reset knew of neither maps nor program. That of protocol 2 knows of some. */
+  async reset(): Promise<void> {
+    if (hasFeature(this.options.features, BPF_OFFLOAD.feature)) await this.#protocol2.reset();
+  }
 
   /** The guest's process ends, and the host's kernel takes back what it had. */
   async unplug(): Promise<void> {
     this.#unplugged = true;
     await this.idle();
     await this.#detach();
+    await this.#protocol2.unplug();
     this.process.closeAllOf(this.#owner);
   }
 
@@ -108,17 +122,13 @@ class NaiveNicDevice implements NicDevice {
   }
 
   inspect(): DeviceInspection {
-    const maps = this.process.mapsOf(this.#owner);
+    const { held } = this.#protocol2;
     return {
-      held: {
-        maps: maps.length,
-        programs: this.#attached === undefined ? 0 : 1,
-        mapMemory: maps.reduce((sum, { memoryBytes }) => sum + memoryBytes, 0),
-      },
+      held: { ...held, programs: held.programs + (this.#attached === undefined ? 0 : 1) },
       peakCommandBytes: this.process.heap.peak,
       belongings: this.process.belongings(this.#owner),
       logBytes: this.#logBytes,
-      strayAccesses: this.process.heap.strayAccesses,
+      strayAccesses: [...this.process.heap.strayAccesses, ...this.#protocol2.strayUses],
     };
   }
 

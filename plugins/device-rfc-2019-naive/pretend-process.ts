@@ -21,8 +21,22 @@ export type Description =
       readonly memoryBytes: number;
       /** Descriptors and programs that keep it alive. */
       references: number;
+    }
+  | {
+      /** What protocol 2 has besides maps. */
+      readonly kind: 'program' | 'link' | 'btf';
+      readonly name: string;
+      readonly owner: string;
+      /** Bytes that it takes of the host's memory, as far as anybody counts them. */
+      readonly memoryBytes: number;
+      references: number;
+      /** Called when nothing keeps it alive any more. */
+      readonly close: () => void;
     };
 export type MapDescription = Extract<Description, { kind: 'map' }>;
+export type FileDescription = Extract<Description, { kind: 'file' }>;
+/** What is counted by references. */
+export type ObjectDescription = Exclude<Description, FileDescription>;
 
 /** What a process that serves guests has open besides what they ask for. */
 const OWN_FILES = [
@@ -46,11 +60,15 @@ const OWN_FILES = [
 export class PretendProcess {
   readonly heap = new PretendHeap();
   readonly #descriptors = new Map<number, Description>();
+  /** No descriptor below it is free. */
+  #lowestFree = 0;
   /** Everything that was ever open, in order, and whether its owner closed it. */
-  readonly #opened: {
-    readonly description: Description;
-    state: 'open' | 'closed' | 'closed by its owner';
-  }[] = [];
+  readonly #opened = new Map<
+    Description,
+    { readonly id: number; state: 'open' | 'closed' | 'closed by its owner' }
+  >();
+  /** The same by number, from 1. */
+  readonly #byId: Description[] = [];
   /** Who is at work: the process has one thread for all of its guests. */
   #busy: Promise<unknown> | undefined;
 
@@ -59,10 +77,13 @@ export class PretendProcess {
   }
 
   open(description: Description): number {
-    let fd = 0;
+    let fd = this.#lowestFree;
     while (this.#descriptors.has(fd)) fd++;
+    this.#lowestFree = fd + 1;
     this.#descriptors.set(fd, description);
-    this.#opened.push({ description, state: 'open' });
+    if (!this.#opened.has(description)) {
+      this.#opened.set(description, { id: this.#byId.push(description), state: 'open' });
+    }
     return fd;
   }
 
@@ -71,10 +92,22 @@ export class PretendProcess {
     const description = this.#descriptors.get(fd);
     if (description === undefined) return -EBADF;
     this.#descriptors.delete(fd);
-    const record = this.#opened.find((each) => each.description === description);
-    if (record !== undefined) record.state = description.owner === by ? 'closed by its owner' : 'closed';
-    if (description.kind === 'map') this.release(description);
+    this.#lowestFree = Math.min(this.#lowestFree, fd);
+    const record = this.#opened.get(description);
+    if (record !== undefined && !this.#isOpen(description))
+      record.state = description.owner === by ? 'closed by its owner' : 'closed';
+    if (description.kind !== 'file') this.release(description);
     return 0;
+  }
+
+  #isOpen(description: Description): boolean {
+    for (const each of this.#descriptors.values()) if (each === description) return true;
+    return false;
+  }
+
+  /** What a descriptor is open on; undefined: nothing. */
+  description(fd: number): Description | undefined {
+    return this.#descriptors.get(fd);
   }
 
   /** The map behind a descriptor, as bpf(2) finds it, or -errno. */
@@ -84,17 +117,55 @@ export class PretendProcess {
     return description.kind === 'map' ? description : -EINVAL;
   }
 
-  release(description: MapDescription): void {
-    if (--description.references === 0) description.map.close();
+  release(description: ObjectDescription): void {
+    if (description.references > 0 && --description.references === 0) destroy(description);
+  }
+
+  /** Frees an object, whoever still uses it. */
+  free(description: ObjectDescription): void {
+    if (description.references === 0) return;
+    description.references = 0;
+    destroy(description);
+  }
+
+  /** Objects of a kind that are alive on behalf of a nic. */
+  objectsOf<K extends ObjectDescription['kind']>(owner: string, kind: K): ObjectDescription[] {
+    return this.#byId.flatMap((description) =>
+      description.kind === kind && description.owner === owner && description.references > 0
+        ? [description]
+        : [],
+    );
   }
 
   /** Maps that are alive on behalf of a nic. */
   mapsOf(owner: string): MapDescription[] {
-    return this.#opened.flatMap(({ description }) =>
-      description.kind === 'map' && description.owner === owner && description.references > 0
-        ? [description]
-        : [],
-    );
+    return this.objectsOf(owner, 'map') as MapDescription[];
+  }
+
+  /** Descriptors that are open on objects of a nic. */
+  descriptorsOf(owner: string): number {
+    let count = 0;
+    for (const each of this.#descriptors.values()) if (each.kind !== 'file' && each.owner === owner) count++;
+    return count;
+  }
+
+  /** The number of an object in the process, from 1, whoever it belongs to. */
+  idOf(description: Description): number {
+    return this.#opened.get(description)?.id ?? 0;
+  }
+
+  /** An object that is there, by its number. */
+  byId(kind: ObjectDescription['kind'], id: number): ObjectDescription | undefined {
+    const found = this.#byId[id - 1];
+    return found?.kind === kind && found.references > 0 ? found : undefined;
+  }
+
+  /** The lowest number above `after`. */
+  idAfter(kind: ObjectDescription['kind'], after: number): number | undefined {
+    for (let id = after + 1; id <= this.#byId.length; id++) {
+      if (this.byId(kind, id) !== undefined) return id;
+    }
+    return undefined;
   }
 
   /** Closes what is open on behalf of a nic, as the end of its guest's process would. */
@@ -107,9 +178,12 @@ export class PretendProcess {
   /** What is open that is not the nic's, by name, and in which state. */
   belongings(except: string): Map<string, string> {
     const states = new Map<string, string>();
-    for (const { description, state } of this.#opened) {
+    for (const [description, { state }] of this.#opened) {
       if (description.owner === except) continue;
-      const content = description.kind === 'map' && state === 'open' ? `, ${digest(description.map)}` : '';
+      const content =
+        description.kind === 'map' && description.references > 0 && state === 'open'
+          ? `, ${digest(description.map)}`
+          : '';
       states.set(`${description.name} of ${description.owner}`, `${state}${content}`);
     }
     return states;
@@ -133,6 +207,11 @@ export class PretendProcess {
     });
     return run;
   }
+}
+
+function destroy(description: ObjectDescription): void {
+  if (description.kind === 'map') description.map.close();
+  else description.close();
 }
 
 function digest(map: BpfMap): string {

@@ -213,13 +213,15 @@ export function deviceConformance(
       const opened = await open();
       const handle = await createMap(opened);
       const { maps, programs, mapMemory } = opened.accounts.usageOf('guest0');
-      expect(opened.nic.inspect().held).toEqual({ maps, programs, mapMemory });
+      expect(opened.nic.inspect().held).toMatchObject({ maps, programs, mapMemory });
       expect(mapMemory).toBeGreaterThan(0);
       const insns = encodeInsns(assemble('r0 = 2\nexit'));
       await send(opened, { kind: 'set-offload', insns, gplCompatible: true });
       await opened.nic.reset();
       expect(opened.place.program).toBeUndefined();
-      expect(opened.nic.inspect().held).toEqual({ maps: 0, programs: 0, mapMemory: 0 });
+      const { held } = opened.nic.inspect();
+      expect(held).toMatchObject({ maps: 0, programs: 0, mapMemory: 0 });
+      expect([held.names ?? 0, held.btfMemory ?? 0]).toEqual([0, 0]);
       expect(opened.accounts.totalUsage()).toEqual(NO_USAGE);
       expect(await send(opened, { kind: 'free-map', handle })).toMatchObject({ kind: 'error' });
       expect(await createMap(opened)).not.toBe(handle);

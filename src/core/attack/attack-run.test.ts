@@ -2,13 +2,20 @@ import { Type } from '@sinclair/typebox';
 import { describe, expect, it } from 'vitest';
 import { BUILT_IN_PLUGINS } from '../../presets.js';
 import { ATTACK, type Attack, type HostileGuest, type Invariant } from '../contract/attack.js';
-import { DEVICE, type Device, type NicDevice, type NicDeviceOptions } from '../contract/device.js';
+import {
+  DEVICE,
+  type Device,
+  type DeviceInspection,
+  type NicDevice,
+  type NicDeviceOptions,
+} from '../contract/device.js';
 import { definePlugin } from '../contract/plugin.js';
 import type { ResultDocument } from '../contract/result.js';
 import { BPF_MAP_TYPE } from '../../bpf/map-spec.js';
 import { ControlEndpoint } from '../offload/control-endpoint.js';
 import { RFC_2019 } from '../offload/protocol/rfc-2019/rfc-2019.js';
 import { PluginRegistry } from '../plugin/plugin-registry.js';
+import { MEMORY_BOUND, NAME_BOUND } from './attack-run.js';
 import { resolveTestbed } from '../testbed/resolve-testbed.js';
 import { runTestbed } from '../run/run-testbed.js';
 
@@ -45,6 +52,31 @@ class LeakyDevice implements Device {
   }
 }
 
+/** Guarded, but that the host finds other things in it than it has taken note of. */
+class HoardingDevice implements Device {
+  readonly name = 'hoarding';
+
+  constructor(readonly found: Partial<DeviceInspection['held']>) {}
+
+  open(options: NicDeviceOptions): NicDevice {
+    const endpoint = new ControlEndpoint(options);
+    return {
+      handle: (request, room) => endpoint.handle(request, room),
+      reset: () => endpoint.reset(),
+      unplug: () => endpoint.unplug(),
+      idle: () => endpoint.idle(),
+      transportBroken: (reason) => endpoint.transportBroken(reason),
+      inspect: () => ({
+        held: { ...endpoint.usage, ...this.found },
+        peakCommandBytes: 0,
+        belongings: new Map(),
+        logBytes: 0,
+        strayAccesses: [],
+      }),
+    };
+  }
+}
+
 /** Runs one attack against one device, with a check of how it is to end. */
 async function attacked(
   run: Attack['run'],
@@ -52,7 +84,13 @@ async function attacked(
     device = 'guarded',
     aims = ['no-leak'],
     expected = 'fail',
-  }: { device?: string; aims?: Invariant[]; expected?: 'fail' | 'succeed' } = {},
+    found = {},
+  }: {
+    device?: string;
+    aims?: Invariant[];
+    expected?: 'fail' | 'succeed';
+    found?: Partial<DeviceInspection['held']>;
+  } = {},
 ): Promise<ResultDocument> {
   const plugin = definePlugin({
     name: 'given',
@@ -87,7 +125,14 @@ checks: [{ kind: attacks, expect: ${expected} }]
     configSchema: Type.Object({}),
     register: (scope) => scope.bindValue(DEVICE, new LeakyDevice()),
   });
-  const registry = new PluginRegistry([...BUILT_IN_PLUGINS, plugin, leaky]);
+  const hoarding = definePlugin({
+    ...leaky,
+    name: 'hoarding',
+    description: 'guarded, but that the host finds other things in it',
+    configSchema: Type.Object({}),
+    register: (scope) => scope.bindValue(DEVICE, new HoardingDevice(found)),
+  });
+  const registry = new PluginRegistry([...BUILT_IN_PLUGINS, plugin, leaky, hoarding]);
   return runTestbed(await resolveTestbed('/given.testbed.yaml', text, registry), { version: '0' });
 }
 
@@ -140,6 +185,16 @@ describe('the judge', () => {
     expect(document.runs[0]!.attacks![0]!.broken[0]!.what).toMatch(
       /^after a reset \d+ bytes of the host's memory are still taken$/,
     );
+  });
+
+  it('bounds names, and BTF together with maps, and wants BTF to be charged for', async () => {
+    const found = async (held: Partial<DeviceInspection['held']>): Promise<string[] | undefined> =>
+      brokenBy(await attacked(honest(), { device: 'hoarding', found: held }));
+    expect(await found({})).toEqual([]);
+    expect(await found({ names: NAME_BOUND })).toEqual([]);
+    expect(await found({ names: NAME_BOUND + 1 })).toEqual(['memory-bounded']);
+    expect(await found({ btfMemory: 1 })).toEqual(['accounts-exact']);
+    expect(await found({ btfMemory: MEMORY_BOUND + 1 })).toEqual(['memory-bounded', 'accounts-exact']);
   });
 
   it('takes the guest’s word for what only the guest can see', async () => {

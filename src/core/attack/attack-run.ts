@@ -11,6 +11,8 @@ import { NeighbourProbe } from './neighbour-probe.js';
 export const MEMORY_BOUND = 16 * 1024 * 1024;
 /** Maps and programs that it may hold for one guest. */
 export const OBJECT_BOUND = 256;
+/** Handles and pins that it may have: what a device has room for, 4096 and 1024, and some. */
+export const NAME_BOUND = 6144;
 /** Bytes of a log that one guest may have a device write. */
 export const LOG_BOUND = 256 * 1024;
 /** How many times its p99 alone a neighbour's may be; less than. */
@@ -52,8 +54,15 @@ export class AttackRun {
   constructor(options: AttackRunOptions) {
     this.#options = options;
     const { neighbour, turns, clock } = options;
-    const { control } = neighbour.localDriver;
-    this.#neighbour = new NeighbourProbe({ node: neighbour.node, control, turns, clock, turn });
+    const { node, protocol, localDriver } = neighbour;
+    this.#neighbour = new NeighbourProbe({
+      node,
+      protocol,
+      control: localDriver.control,
+      turns,
+      clock,
+      turn,
+    });
   }
 
   /** Before there is traffic. */
@@ -135,18 +144,28 @@ export class AttackRun {
     }
     const strays = after.strayAccesses.slice(before.strayAccesses.length);
     for (const stray of strays) this.#break('no-stray-access', stray);
-    const bytes = after.held.mapMemory + Math.max(0, after.peakCommandBytes);
+    const { btfMemory = 0, names = 0 } = after.held;
+    const bytes = after.held.mapMemory + btfMemory + Math.max(0, after.peakCommandBytes);
     if (bytes > MEMORY_BOUND) this.#break('memory-bounded', `${bytes} bytes, the bound is ${MEMORY_BOUND}`);
     const objects = after.held.maps + after.held.programs;
     if (objects > OBJECT_BOUND) {
       this.#break('memory-bounded', `${objects} maps and programs, the bound is ${OBJECT_BOUND}`);
     }
+    if (names > NAME_BOUND) {
+      this.#break('memory-bounded', `${names} handles and pins, the bound is ${NAME_BOUND}`);
+    }
     const logged = after.logBytes - before.logBytes;
     if (logged > LOG_BOUND) this.#break('log-bounded', `${logged} bytes of log, the bound is ${LOG_BOUND}`);
     const records = recordsOf(attacker.guest);
     if (records > recordLimit) this.#break('log-bounded', `${records} records, the bound is ${recordLimit}`);
-    const { maps, programs, mapMemory } = accounts.usageOf(attacker.guest);
-    if (maps !== after.held.maps || programs !== after.held.programs || mapMemory !== after.held.mapMemory) {
+    const charged = accounts.usageOf(attacker.guest);
+    const { maps, programs } = charged;
+    if (
+      maps !== after.held.maps ||
+      programs !== after.held.programs ||
+      charged.mapMemory !== after.held.mapMemory ||
+      charged.btfMemory !== btfMemory
+    ) {
       this.#break(
         'accounts-exact',
         `${things(after.held)} are held, ${things({ maps, programs })} charged for`,

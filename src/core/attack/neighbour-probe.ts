@@ -4,17 +4,20 @@ import { PS_PER_NS, type Picoseconds, type SteeredClock } from '../contract/cloc
 import type { ControlClient } from '../contract/transport.js';
 import { XdpbedError } from '../diagnostic.js';
 import type { CommandTurns } from '../offload/command-turns.js';
-import type { BpfReply, BpfRequest } from '../offload/protocol/control-protocol.js';
-import { RFC_2019 } from '../offload/protocol/rfc-2019/rfc-2019.js';
+import type { BpfReply, BpfRequest, ControlProtocol } from '../offload/protocol/control-protocol.js';
 
 const ENTRIES = 16;
 const VALUE_SIZE = 8;
+/** What its map is pinned as, where there are pins. */
+const PIN_NAME = 'neighbour';
 /** A multiple of nothing, so that asking does not keep step with the attacker. */
 const ASKING_PERIOD: Picoseconds = 97_300 * PS_PER_NS;
 
 export interface NeighbourProbeOptions {
   /** `alice.eth0` */
   readonly node: string;
+  /** What it speaks. */
+  readonly protocol: ControlProtocol;
   readonly control: ControlClient;
   readonly turns: CommandTurns;
   /** Undefined where the run's time is the machine's. */
@@ -22,7 +25,7 @@ export interface NeighbourProbeOptions {
   readonly turn: () => Promise<void>;
 }
 
-/** The honest guest beside an attacker: keeps an array on the device, reads it, and notices when something is wrong. */
+/** The honest guest beside an attacker: keeps an array on the device, pinned where that is possible, reads it, and notices when something is wrong. */
 export class NeighbourProbe implements Neighbour {
   readonly #options: NeighbourProbeOptions;
   #handle = 0;
@@ -55,6 +58,9 @@ export class NeighbourProbe implements Neighbour {
       const done = await this.#send({ ...request, key: keyOf(index), value: valueOf(index) });
       if (done.kind !== 'done') throw this.#refused('an element');
     }
+    if (!this.#options.protocol.requests.has('pin')) return;
+    const pinned = await this.#send({ kind: 'pin', handle: this.#handle, name: PIN_NAME });
+    if (pinned.kind !== 'done') throw this.#refused('a pin');
   }
 
   async ask(before?: Promise<unknown>): Promise<void> {
@@ -118,9 +124,10 @@ export class NeighbourProbe implements Neighbour {
   }
 
   async #send(request: BpfRequest): Promise<BpfReply> {
-    const bytes = RFC_2019.encodeRequest(request);
-    const written = await this.#options.control.send([bytes], RFC_2019.replyBytes(request));
-    const decoded = RFC_2019.decodeReply(request, bytes, written);
+    const { protocol, control } = this.#options;
+    const bytes = protocol.encodeRequest(request);
+    const written = await control.send([bytes], protocol.replyBytes(request));
+    const decoded = protocol.decodeReply(request, bytes, written);
     return decoded.ok ? decoded.reply : { kind: 'error' };
   }
 

@@ -133,7 +133,12 @@ export interface HeldObjects {
 /** What the host finds of one nic's device. */
 export interface DeviceInspection {
   /** Maps and programs that the host holds for the guest, those included that the guest can no longer name. */
-  readonly held: Pick<HostUsage, 'maps' | 'programs' | 'mapMemory'>;
+  readonly held: Pick<HostUsage, 'maps' | 'programs' | 'mapMemory'> & {
+    /** Bytes of BTF. Default: none, as where the protocol has none. */
+    readonly btfMemory?: number | undefined;
+    /** Handles and names of pins, each of which takes its place in a table. Default: as many as there are maps and programs. */
+    readonly names?: number | undefined;
+  };
   /** Bytes that commands of the guest had the device allocate at the same time, maps not included; the most so far. */
   readonly peakCommandBytes: number;
   /**

@@ -175,6 +175,11 @@ export class ControlEndpoint {
     return this.#bpf.objectCount;
   }
 
+  /** Handles and names of pins that the guest has. */
+  get nameCount(): number {
+    return this.#bpf.nameCount;
+  }
+
   /** What the host holds for this guest, in the order in which it came. */
   get objects(): readonly DeviceObject[] {
     return this.#bpf.objects;

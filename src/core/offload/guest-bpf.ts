@@ -79,6 +79,11 @@ export class GuestBpf {
     return this.#objects.size;
   }
 
+  /** Handles and names of pins that the guest has. */
+  get nameCount(): number {
+    return this.#objects.nameCount;
+  }
+
   /** What the programs that were ever loaded have done, where that is counted. */
   get work(): ProgramWork | undefined {
     return this.#workOfHosts ?? this.#scope.work;

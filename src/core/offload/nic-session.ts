@@ -43,6 +43,8 @@ import type { Closer, ControlServer } from '../contract/transport.js';
 import { CountedPlace } from './counted-place.js';
 import type { CommandTurns } from './command-turns.js';
 import { LocalGuestDriver } from './local-guest-driver.js';
+import type { ControlProtocol } from './protocol/control-protocol.js';
+import { protocolOf } from './protocol/protocol-of.js';
 import type { QuotaAccounts } from './quota-accounts.js';
 import {
   capabilityNames,
@@ -246,6 +248,11 @@ export class NicSession {
 
   get guest(): string {
     return this.#options.guest;
+  }
+
+  /** What its driver and its device speak. */
+  get protocol(): ControlProtocol {
+    return protocolOf(negotiatedFeatures(this.#options.plan));
   }
 
   get queuePairs(): number {

@@ -143,6 +143,23 @@ describe('object table', () => {
     expect(closed).toEqual(['-m', 'm']);
   });
 
+  it('counts handles and pins as names, whatever they name', () => {
+    const { table, addMap, addBtf } = setUp();
+    expect(table.nameCount).toBe(0);
+    const { handle, object } = addMap('m')!;
+    addBtf();
+    table.pin('a', object);
+    table.pin('b', object);
+    const again = table.open(object)!;
+    expect(table.nameCount).toBe(5);
+    table.free(handle);
+    table.unpin('a');
+    expect(table.nameCount).toBe(3);
+    table.free(again);
+    table.freeAll();
+    expect(table.nameCount).toBe(0);
+  });
+
   it('says each time that an object has lost its last name', () => {
     const { table, addMap, closed } = setUp();
     const { handle, object } = addMap('m')!;

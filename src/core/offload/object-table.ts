@@ -182,6 +182,13 @@ export class ObjectTable {
     return this.#pins.size;
   }
 
+  /** Handles and pins. */
+  get nameCount(): number {
+    let handles = 0;
+    for (const entry of this.#slots) if (entry !== undefined) handles++;
+    return handles + this.#pins.size;
+  }
+
   pinned(name: string): DeviceObject | undefined {
     return this.#pins.get(name)?.object;
   }
