@@ -40,6 +40,10 @@ class GuardedNicDevice implements NicDevice {
     return answer;
   }
 
+  get configuration(): Uint8Array | undefined {
+    return this.#endpoint.configuration;
+  }
+
   get work(): ProgramWork | undefined {
     return this.#endpoint.work;
   }

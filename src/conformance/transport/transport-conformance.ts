@@ -134,6 +134,24 @@ export function transportConformance(
         await stopUnguarded();
       });
 
+      it('shows the driver configuration space, if it has any, as far as that goes, and keeps it', async () => {
+        const { channel, client } = await open(() => Uint8Array.of(0));
+        expect(client.readConfig === undefined).toBe(channel.server.configure === undefined);
+        if (channel.server.configure === undefined) return;
+        expect(client.readConfig!(0, 4)).toHaveLength(0);
+        const space = bytes(20, 5);
+        channel.server.configure(space);
+        // Neither side has hold of the other's bytes.
+        const said = space.slice();
+        space.fill(0);
+        client.readConfig!(0, 20).fill(0);
+        expect(client.readConfig!(0, 20)).toEqual(said);
+        expect(client.readConfig!(18, 4)).toEqual(said.subarray(18));
+        expect(client.readConfig!(20, 1)).toHaveLength(0);
+        channel.reset();
+        expect(client.readConfig!(6, 2)).toEqual(said.subarray(6, 8));
+      });
+
       it('lets the device write less than there is room for', async () => {
         const { client } = await open(() => Uint8Array.of(1, 2));
         expect(await client.send([Uint8Array.of(0, 0)], 10)).toEqual(Uint8Array.of(1, 2));

@@ -62,6 +62,11 @@ export interface DeviceEvents {
 /** The device of one guest nic. */
 export interface NicDevice {
   /**
+   * What the driver finds in configuration space behind the fields of virtio, at VIRTIO_NET_CONFIG_BPF_OFFSET, if anything
+   * (docs/spec/bpf-offload.md, "Device configuration"). Read once, before the driver comes up.
+   */
+  readonly configuration?: Uint8Array | undefined;
+  /**
    * Carries out one command of the control queue; never throws or rejects. Commands of one nic come in order; what is
    * answered at once saves a turn of the event loop.
    *

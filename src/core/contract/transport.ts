@@ -66,6 +66,11 @@ export interface ControlServer {
    * to be weak (`Device.unguarded`); absent where the guest's memory is not in this process.
    */
   serveUnguarded?(handler: UnguardedHandler): Promise<Closer>;
+  /**
+   * Sets what the driver reads in device-specific configuration space (virtio 1.3, 2.5); before the driver comes up, and not
+   * changed for as long as it uses the device. Absent in a channel that has no such space: a stream of bytes.
+   */
+  configure?(space: Uint8Array): void;
 }
 
 /** As ControlHandler, with the chain in the guest's memory. */
@@ -109,6 +114,11 @@ export interface ControlClient {
    * the channel is down or goes down meanwhile; commands sent side by side are carried out in the order of the calls.
    */
   send(parts: readonly Uint8Array[], room: number): Promise<Uint8Array>;
+  /**
+   * What is in device-specific configuration space: as many of `length` bytes from `offset` on as the device has. Absent in a
+   * channel that has no such space.
+   */
+  readConfig?(offset: number, length: number): Uint8Array;
 }
 
 export interface ControlChannelStatistics {

@@ -12,6 +12,7 @@ import type { DeviceClient } from './device-client.js';
 import { DeviceMap } from './device-map.js';
 import { failure, success, SUCCESS, type GuestFailure, type GuestResult } from './guest-map.js';
 import type { OffloadDriver, OffloadedProgram } from './offload-driver.js';
+import { readCapabilities } from './protocol/bpf-offload/config-space.js';
 import { objectName } from './protocol/bpf-offload/wire.js';
 import { PROGRAM_FEATURE, type DeviceCapabilities } from './protocol/capabilities.js';
 import type { BpfRequest, BtfReference, ProgramDebug } from './protocol/control-protocol.js';
@@ -45,6 +46,9 @@ export class BpfOffloadDriver implements OffloadDriver {
 
   /** Asked for once: what a device is able to do does not change. */
   async capabilities(): Promise<GuestResult<DeviceCapabilities>> {
+    if (this.#capabilities !== undefined) return success(this.#capabilities);
+    // Configuration space costs no command; where there is none, or nothing that makes sense, there is the command.
+    this.#capabilities = readCapabilities(this.#device.control);
     if (this.#capabilities !== undefined) return success(this.#capabilities);
     const sent = await this.#device.request({ kind: 'get-capabilities' });
     if (!sent.ok) return sent;

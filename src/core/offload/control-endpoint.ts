@@ -149,6 +149,13 @@ export class ControlEndpoint {
     return this.#capabilitiesOf(this.#options);
   }
 
+  /** See `NicDevice.configuration`. */
+  get configuration(): Uint8Array | undefined {
+    return this.#unnegotiated === undefined
+      ? this.#protocol.encodeConfiguration?.(this.capabilities)
+      : undefined;
+  }
+
   #capabilitiesOf({ party, limits, policies, guest }: ControlEndpointOptions): DeviceCapabilities {
     const grants = grantsOf(policies, guest);
     const mapTypes = limits?.mapTypes ?? mapTypesOf(this.#protocol);

@@ -12,6 +12,7 @@ import { hex, normative } from '../../conformance/offload/normative.js';
 import { u32Key, type OffloadRigOptions } from '../../conformance/offload/offload-rig.js';
 import { featureSet, VIRTIO_F_VERSION_1, VIRTIO_NET_F_CTRL_VQ } from '../../virtio/index.js';
 import type { Party } from '../contract/party.js';
+import { encodeConfigSpace, readCapabilities } from './protocol/bpf-offload/config-space.js';
 import type { BpfRequest } from './protocol/control-protocol.js';
 import { NO_USAGE, QuotaAccounts } from './quota-accounts.js';
 
@@ -156,6 +157,12 @@ describe('an answer', () => {
     for (const key of Object.keys(capabilities) as (keyof typeof capabilities)[]) {
       expect(said[key], key).toEqual(capabilities[key]);
     }
+    const space = encodeConfigSpace(
+      { mac: new Uint8Array(6), status: 1, maxVirtqueuePairs: 1, mtu: 1500 },
+      g.device.configuration,
+    );
+    const readConfig = (offset: number, length: number) => space.slice(offset, offset + length);
+    expect(readCapabilities({ readConfig })).toEqual(capabilities);
     expect(capabilities).toMatchObject({ cpus: 2, maxKeyBytes: 512, hookPoints: 1n });
     // HASH and ARRAY, and not DEVMAP (14).
     expect(capabilities.mapTypes & 0b110n).toBe(0b110n);

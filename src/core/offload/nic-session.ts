@@ -8,6 +8,8 @@ import {
   VIRTIO_NET_F_BPF_OFFLOAD,
   VIRTIO_NET_F_XDP_OFFLOAD,
 } from '../../virtio/features.js';
+import { VIRTIO_NET_S_LINK_UP, type NetConfig } from '../../virtio/net-config.js';
+import { parseMac } from '../../packet/index.js';
 import type { Clock } from '../contract/clock.js';
 import type {
   Device,
@@ -43,6 +45,7 @@ import type { Closer, ControlServer } from '../contract/transport.js';
 import { CountedPlace } from './counted-place.js';
 import type { CommandTurns } from './command-turns.js';
 import { LocalGuestDriver } from './local-guest-driver.js';
+import { encodeConfigSpace } from './protocol/bpf-offload/config-space.js';
 import type { ControlProtocol } from './protocol/control-protocol.js';
 import { protocolOf } from './protocol/protocol-of.js';
 import type { QuotaAccounts } from './quota-accounts.js';
@@ -113,6 +116,13 @@ export interface ProgramInPlace {
 /** The feature bits that driver and device agree on: a driver of ours takes all it knows and that go together. */
 export function negotiatedFeatures({ features }: GuestNicPlan): bigint {
   return negotiateFeatures(features, featureSet(...Object.values(FEATURE_BITS)));
+}
+
+/** Frames of Ethernet, as long as they are by default: no testbed says otherwise to a guest. */
+const MTU = 1500;
+
+function netConfig({ mac, queues }: GuestNicPlan): NetConfig {
+  return { mac: parseMac(mac), status: VIRTIO_NET_S_LINK_UP, maxVirtqueuePairs: queues, mtu: MTU };
 }
 
 /** Only a device that says it is unguarded is shown the guest's memory. */
@@ -196,6 +206,7 @@ export class NicSession {
       features: negotiatedFeatures(plan),
       queuePairs: plan.queues,
     });
+    places.control.configure?.(encodeConfigSpace(netConfig(plan), device.configuration));
     const { driver } = places;
     // Before the device is served: a guest that there cannot be must not leave it behind.
     const guestParty = driver.kind === 'remote' ? undefined : await options.guestParty();

@@ -13,7 +13,10 @@ export class ControlLinkChannel {
   readonly server: {
     serve(handler: ControlHandler): Promise<() => Promise<void>>;
     serveUnguarded(handler: UnguardedControlHandler): Promise<() => Promise<void>>;
+    configure(space: Uint8Array): void;
   };
+  /** Device-specific configuration space: read-only to the driver, and kept by a reset. */
+  #config = new Uint8Array(0);
 
   /**
    * @param format what the control queue has to be: all queues of a device are of the one that was negotiated
@@ -39,11 +42,18 @@ export class ControlLinkChannel {
         const stop = link.serveUnguarded(handler);
         return async () => stop();
       },
+      configure: (space) => void (this.#config = space.slice()),
     };
   }
 
-  async connect(): Promise<{ send(parts: readonly Uint8Array[], room: number): Promise<Uint8Array> }> {
-    return { send: (parts, room) => this.link.send(parts, room) };
+  async connect(): Promise<{
+    send(parts: readonly Uint8Array[], room: number): Promise<Uint8Array>;
+    readConfig(offset: number, length: number): Uint8Array;
+  }> {
+    return {
+      send: (parts, room) => this.link.send(parts, room),
+      readConfig: (offset, length) => this.#config.slice(offset, offset + length),
+    };
   }
 
   /** A split queue as a guest has it that keeps to no rule; undefined for a packed one. */

@@ -490,6 +490,8 @@ export interface ControlProtocol {
    * @param written the device-writable bytes that the device wrote (`used.len` of them)
    */
   decodeReply(request: BpfRequest, sent: Uint8Array, written: Uint8Array): DecodedReply;
+  /** What the device has in configuration space from VIRTIO_NET_CONFIG_BPF_OFFSET on; absent: nothing. */
+  encodeConfiguration?(capabilities: DeviceCapabilities): Uint8Array;
   /** What results call a request. */
   requestName(request: BpfRequest): string;
 }

@@ -3,7 +3,7 @@ import { VIRTIO_NET_F_BPF_OFFLOAD } from '../../../../virtio/features.js';
 import { DEFAULT_REQUEST_LIMITS, type BpfRequest, type ControlProtocol } from '../control-protocol.js';
 import { decodeRequest } from './decode-request.js';
 import { decodeReply, encodeRequest, replyBytes } from './driver-side.js';
-import { encodeRefusal, encodeReply } from './encode-reply.js';
+import { capabilityData, encodeRefusal, encodeReply } from './encode-reply.js';
 import { COMMAND_OF, commandName } from './wire.js';
 
 /** The commands of class VIRTIO_NET_CTRL_BPF; their layout is in wire.ts, what they mean in docs/spec/bpf-offload.md. */
@@ -16,6 +16,7 @@ export const BPF_OFFLOAD: ControlProtocol = {
   requests: new Set(Object.keys(COMMAND_OF) as BpfRequest['kind'][]),
   decodeRequest,
   encodeReply,
+  encodeConfiguration: capabilityData,
   encodeRefusal,
   encodeRequest,
   replyBytes,

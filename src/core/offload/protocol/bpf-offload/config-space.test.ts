@@ -1,4 +1,4 @@
-import { describe, expect } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { hex, normative } from '../../../../conformance/offload/normative.js';
 import {
   checkAcceptedFeatures,
@@ -12,7 +12,8 @@ import {
   VIRTIO_NET_F_XDP_OFFLOAD,
 } from '../../../../virtio/features.js';
 import type { DeviceCapabilities } from '../capabilities.js';
-import { decodeBpfNetConfig, encodeBpfNetConfig } from './config-space.js';
+import { BPF_OFFLOAD } from './bpf-offload.js';
+import { encodeConfigSpace, readCapabilities } from './config-space.js';
 
 const CAPABILITIES: DeviceCapabilities = {
   maxInsns: 0x1_0000,
@@ -38,25 +39,35 @@ const STRUCTURE = hex(`
   02 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 08 00 00 00 00 00`);
 const NET = { mac: Uint8Array.of(2, 0, 0, 0, 0, 1), status: 1, maxVirtqueuePairs: 1, mtu: 1500 };
 
+/** Configuration space of a device that is able to do this. */
+function space(capabilities: DeviceCapabilities): Uint8Array {
+  return encodeConfigSpace(NET, BPF_OFFLOAD.encodeConfiguration!(capabilities));
+}
+
+/** What a driver makes of configuration space. */
+function read(bytes: Uint8Array): DeviceCapabilities | undefined {
+  return readCapabilities({ readConfig: (offset, length) => bytes.slice(offset, offset + length) });
+}
+
 describe('configuration space', () => {
   normative('dev-config-offset', 'the structure is at byte 256', () => {
-    const bytes = encodeBpfNetConfig({ net: NET, capabilities: CAPABILITIES });
+    const bytes = space(CAPABILITIES);
     expect(bytes).toHaveLength(256 + 112);
     expect([...bytes.subarray(256)]).toEqual([...STRUCTURE]);
     expect([...bytes.subarray(0, 12)]).toEqual([2, 0, 0, 0, 0, 1, 1, 0, 1, 0, 0xdc, 5]);
-    expect(decodeBpfNetConfig(bytes)).toEqual({ net: NET, capabilities: CAPABILITIES });
+    expect(read(bytes)).toEqual(CAPABILITIES);
   });
 
   normative('dev-granted', 'a limit beyond its field is the most that the field holds', () => {
     const granted = { maps: 2 ** 40, programs: Number.MAX_SAFE_INTEGER, mapMemory: 1n << 50n };
-    const bytes = encodeBpfNetConfig({ net: NET, capabilities: { ...CAPABILITIES, granted } });
+    const bytes = space({ ...CAPABILITIES, granted });
     expect([...bytes.subarray(256 + 32, 256 + 48)]).toEqual([
       ...hex('ff ff ff ff | ff ff ff ff | 00 00 00 00 00 00 04 00'),
     ]);
   });
 
   normative('dev-config-zero', 'what lies between it and the fields of virtio is 0', () => {
-    const between = encodeBpfNetConfig({ net: NET, capabilities: CAPABILITIES }).subarray(12, 256);
+    const between = space(CAPABILITIES).subarray(12, 256);
     expect(between.every((byte) => byte === 0)).toBe(true);
   });
 
@@ -64,23 +75,23 @@ describe('configuration space', () => {
     'drv-config-length',
     'a longer structure is read as far as it is known, a shorter one not at all',
     () => {
-      const longer = Uint8Array.from([
-        ...encodeBpfNetConfig({ net: NET, capabilities: CAPABILITIES }),
-        9,
-        9,
-        9,
-        9,
-      ]);
+      const longer = Uint8Array.from([...space(CAPABILITIES), 9, 9, 9, 9]);
       longer[256] = 116;
-      expect(decodeBpfNetConfig(longer)?.capabilities).toEqual(CAPABILITIES);
+      expect(read(longer)).toEqual(CAPABILITIES);
       const shorter = longer.slice(0, 256 + 112);
       shorter[256] = 111;
-      expect(decodeBpfNetConfig(shorter)).toBeUndefined();
+      expect(read(shorter)).toBeUndefined();
       shorter[256] = 112;
-      expect(decodeBpfNetConfig(shorter)).toBeDefined();
-      expect(decodeBpfNetConfig(shorter.subarray(0, 256 + 111))).toBeUndefined();
+      expect(read(shorter)).toBeDefined();
+      expect(read(shorter.subarray(0, 256 + 111))).toBeUndefined();
     },
   );
+
+  it('is virtio’s own where a device adds nothing, and drivers behind a stream of bytes have none', () => {
+    expect(encodeConfigSpace(NET, undefined)).toHaveLength(12);
+    expect(read(encodeConfigSpace(NET, undefined))).toBeUndefined();
+    expect(readCapabilities({})).toBeUndefined();
+  });
 });
 
 describe('the feature bit', () => {
