@@ -51,6 +51,13 @@ beforeAll(() => {
   // 180 000 rounds: as many lines of a trace, and some.
   writeFileSync(path('loop.s'), 'r6 = 0\nr6 += 1\nif r6 < 180000 goto -2\nr0 = 2\nexit\n');
   writeFileSync(
+    path('many.cases.yaml'),
+    `program: quick
+cases:
+  - { name: once, packet: { hex: '${'00'.repeat(14)}' }, expect: { verdict: XDP_PASS } }
+${Array.from({ length: 100 }, (_, i) => `  - { name: often ${i}, packet: { hex: '${'00'.repeat(14)}' }, repeat: 1000000, expect: { verdict: XDP_PASS } }\n`).join('')}`,
+  );
+  writeFileSync(
     path('long.testbed.yaml'),
     `version: 1
 name: long
@@ -141,6 +148,12 @@ const LONG: Readonly<
     when: /r6 \+= 1/,
     err: /\[interrupted\]/,
   },
+  'prog test': {
+    args: () => [path('slow.s'), path('many.cases.yaml')],
+    when: 2 * AT_WORK_MS,
+    out: /✓ once[^]* passed, 0 failed/,
+    err: /interrupted while the test was under way/,
+  },
   'prog bench': {
     args: () => [join(root, 'testbeds/programs/xdp1.o'), '--pcap', pcap, '--rounds', '1000'],
     when: 2 * AT_WORK_MS,
@@ -154,7 +167,6 @@ const LONG: Readonly<
 /** Why a verb is not among them. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
   'prog run': 'not listened to: VerbOptions.deaf',
-  'prog test': 'not listened to: VerbOptions.deaf',
   'prog info': 'is through with the longest object in a fraction of a second',
   'plugins list': 'is through at once',
   'plugins show': 'is through at once',

@@ -8,7 +8,7 @@ import { unlessInterrupted } from '../interrupted.js';
 import { Progress } from '../progress.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
-import { readFrames } from './capture-input.js';
+import { readFrames } from '../../core/program-test/capture-input.js';
 import { Workbench } from '../../core/program-test/workbench.js';
 
 interface BenchOptions extends ProgramOptions {

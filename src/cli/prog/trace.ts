@@ -7,7 +7,7 @@ import { xdpActionName } from '../../bpf/xdp.js';
 import { EventLoopTurns } from '../../core/clock/event-loop-turns.js';
 import type { CliContext } from '../cli-context.js';
 import { unlessInterrupted } from '../interrupted.js';
-import { readFrames } from './capture-input.js';
+import { readFrames } from '../../core/program-test/capture-input.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
 import { Workbench } from '../../core/program-test/workbench.js';
