@@ -1,7 +1,7 @@
 /**
  * The public API: everything a plugin or an embedding program needs. The pure libraries have entry points of
- * their own (`xdpbed/bpf`, `xdpbed/virtio`, `xdpbed/packet`, `xdpbed/linux`), and so have the conformance suites
- * (`xdpbed/conformance`).
+ * their own (`xdpbed/bpf`, `xdpbed/virtio`, `xdpbed/packet`, `xdpbed/linux`), and so have unit tests of programs and testbeds
+ * (`xdpbed/test`, which is here as well) and the conformance suites (`xdpbed/conformance`).
  */
 export * from './core/diagnostic.js';
 export * from './core/fresh-bytes.js';
@@ -48,6 +48,7 @@ export { exitCodeOf } from './core/run/run-failures.js';
 export { decodeRunSpec, encodeRunSpec, hashRunSpec } from './core/run/run-spec-codec.js';
 export { runTestbed, type RunOptions } from './core/run/run-testbed.js';
 export { BUILT_IN_PLUGINS } from './presets.js';
+export * from './unit-test/index.js';
 export { ControlEndpoint, type ControlEndpointOptions } from './core/offload/control-endpoint.js';
 export { ControlSocketChannel, type ControlSocketOptions } from './core/offload/control-socket-channel.js';
 export {

@@ -11,6 +11,7 @@ describe('plugins in packages of their own, against the packed tarball', () => {
   let installed: InstalledPackage;
   beforeAll(() => {
     installed = new InstalledPackage([
+      'blocklist-tests',
       'xdpbed-plugin-fabric-vepa',
       'xdpbed-plugin-reporter-totals',
       'xdpbed-plugin-verifier-prog-load',

@@ -2,7 +2,7 @@ import { EXIT, type ExitCode, XdpbedError } from '../../core/diagnostic.js';
 import { loadObjectProgram } from '../../core/offload/load-program.js';
 import type { CliContext } from '../cli-context.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
-import { renderVerification } from './render-verification.js';
+import { renderVerification } from '../../core/program-test/render-verification.js';
 import { readFrames } from './capture-input.js';
 import { Workbench } from '../../core/program-test/workbench.js';
 

@@ -7,7 +7,7 @@ import { xdpActionName } from '../../bpf/xdp.js';
 import type { CliContext } from '../cli-context.js';
 import { readFrames } from './capture-input.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
-import { renderVerification } from './render-verification.js';
+import { renderVerification } from '../../core/program-test/render-verification.js';
 import { Workbench } from '../../core/program-test/workbench.js';
 
 interface TraceOptions extends ProgramOptions {
