@@ -35,6 +35,7 @@ export { VirtualClock } from './core/clock/virtual-clock.js';
 export { LifecycleManager } from './core/plugin/lifecycle.js';
 export { PluginRegistry, type PluginEntry, type PluginLocation } from './core/plugin/plugin-registry.js';
 export { Scope } from './core/plugin/scope.js';
+export { Workbench, type WorkbenchOptions } from './core/program-test/workbench.js';
 export { choosePlugin, type PluginChoice } from './core/testbed/choose-plugin.js';
 export { formatProblem, TestbedError } from './core/testbed/problem-list.js';
 export {
