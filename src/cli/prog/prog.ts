@@ -1,6 +1,9 @@
 import { Option, type Command } from 'commander';
 import type { CliContext } from '../cli-context.js';
 
+/** As test-report.ts has them, which is not imported before it is used. */
+const TEST_FORMATS = ['text', 'junit', 'tap', 'json'];
+
 /**
  * `xdpbed prog …`: the engine alone, on one object; no root, no kernel, no clang. Only the command lines are
  * declared here; what a verb does is imported when it runs.
@@ -59,15 +62,25 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .action(context.verb(async () => (await import('./trace.js')).traceProgram));
   prog
     .command('test')
-    .description('unit-test a program: given a packet and maps, expect a verdict, a packet and maps')
-    .argument('<object>', 'ELF object')
-    .argument('<cases>', 'YAML file of cases')
+    .description('unit-test programs: given packets and maps, expect verdicts, packets, maps and events')
+    .argument(
+      '<files...>',
+      'YAML files of cases, folders with *.cases.yaml, or patterns; a file that is no YAML in front of them is the object',
+    )
+    .option('--object <file>', 'object in place of the one that cases name')
     .addOption(typeOption())
     .addOption(mapOption())
     .option('--executor <name>', 'interpreter, wasm, differential or kernel (root)', 'interpreter')
     .option('--map-backend <name>', 'memory or kernel; by default the one that goes with the executor')
     .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
-    .option('--format <format>', 'text or junit', 'text')
+    .option('--filter <text>', 'only cases with this text in their names')
+    .option('--bail', 'stop after the first case that fails')
+    .option('--update', 'write the captures and snapshots that cases expect as they are now')
+    .option('--watch', 'test again whenever a file changes')
+    .option('--build <command>', 'with --watch: run this before, and when a source changes')
+    .addOption(
+      new Option('--format <format>', 'how results are printed').choices(TEST_FORMATS).default('text'),
+    )
     .action(context.verb(async () => (await import('./test.js')).testProgram));
   addProgramOptions(prog.command('bench'))
     .description('time a program on the packets of a capture, executors side by side')

@@ -17,7 +17,7 @@ import { MAX_FRAME_LENGTH, MAX_SKB_FRAGS } from '../../bpf/runtime/xdp-frame.js'
 import type { CliContext } from '../cli-context.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from '../../core/program-test/render-verification.js';
-import { readWholeFrames } from './capture-input.js';
+import { readWholeFrames } from '../../core/program-test/capture-input.js';
 import { Workbench } from '../../core/program-test/workbench.js';
 
 export interface RunOptions extends ProgramOptions {
