@@ -313,7 +313,9 @@ describe('loading', () => {
   it('names the maps that there are', async () => {
     const program = await load(`${PROGRAMS}/blocklist.o`);
     expect(() => program.map('blockd')).toThrow(expect.objectContaining({ hint: "did you mean 'blocked'?" }));
-    expect(() => program.run(udp(), { cpu: 1 })).toThrow('there is no CPU 1');
+    for (const cpu of [1, -1, 0.5, NaN]) {
+      expect(() => program.run(udp(), { cpu })).toThrow(`there is no CPU ${cpu}`);
+    }
   });
 
   it('is over with close, once or twice, and with await using', async () => {

@@ -1,5 +1,4 @@
-import type { BtfSectionVariable } from '../bpf/btf/btf-type.js';
-import type { Btf } from '../bpf/btf/btf.js';
+import type { BtfTypeRef } from '../bpf/btf/btf-type-ref.js';
 import { parseValue } from '../bpf/btf/parse-value.js';
 import { readValue } from '../bpf/btf/read-value.js';
 import { errnoName } from '../bpf/errno.js';
@@ -13,8 +12,10 @@ import { setOwn } from '../core/own-property.js';
 /** A global variable: the map of its section (`.data`, `.rodata`, `.bss` …), and where it lies in that. */
 interface GlobalVariable {
   readonly map: MapSpec;
-  readonly btf: Btf;
-  readonly variable: BtfSectionVariable;
+  readonly type: BtfTypeRef;
+  /** Bytes from the start of the section. */
+  readonly offset: number;
+  readonly size: number;
 }
 
 /** By name; of several with one name, that of the first section. */
@@ -25,9 +26,12 @@ export function globalVariables(maps: readonly MapSpec[]): ReadonlyMap<string, G
     const { btf, id } = map.valueType;
     const type = btf.type(id);
     if (type.kind !== 'DATASEC') continue;
-    for (const variable of type.variables) {
-      const { name } = btf.type(variable.type);
-      if (!found.has(name)) found.set(name, { map, btf, variable });
+    for (const { type: id, offset } of type.variables) {
+      const { name } = btf.type(id);
+      const size = btf.sizeOf(id);
+      // Hostile BTF can have it anywhere.
+      if (found.has(name) || size === undefined || offset + size > map.valueSize) continue;
+      found.set(name, { map, type: { btf, id }, offset, size });
     }
   }
   return found;
@@ -66,7 +70,7 @@ export function programGlobals(
   current: (name: string) => BpfMap | undefined,
 ): Record<string, unknown> {
   const globals = Object.create(null) as Record<string, unknown>;
-  for (const [name, { map: spec, btf, variable }] of globalVariables(maps)) {
+  for (const [name, { map: spec, type, offset, size }] of globalVariables(maps)) {
     const map = (): BpfMap => {
       const found = current(spec.name);
       if (found !== undefined) return found;
@@ -79,11 +83,7 @@ export function programGlobals(
     };
     Object.defineProperty(globals, name, {
       enumerable: current(spec.name) !== undefined,
-      get: () =>
-        readValue(
-          { btf, id: variable.type },
-          bytes().subarray(variable.offset, variable.offset + variable.size),
-        ),
+      get: () => readValue(type, bytes().subarray(offset, offset + size)),
       set: (input: unknown) => {
         if (spec.frozen === true) {
           throw new XdpbedError('map-invalid', `variable ${name} is constant once the program is loaded`, {
@@ -92,8 +92,8 @@ export function programGlobals(
         }
         const all = bytes();
         all.set(
-          written(() => parseValue({ btf, id: variable.type }, input, { what: name })),
-          variable.offset,
+          written(() => parseValue(type, input, { what: name })),
+          offset,
         );
         const status = map().update(new Uint8Array(spec.keySize), all, 0n);
         if (status === 0) return;
