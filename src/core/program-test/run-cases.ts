@@ -161,9 +161,9 @@ class CaseRun {
     for (const step of testCase.steps) {
       const outcome = this.#step(step, session);
       outcomes.push(outcome);
-      if (step.expect === undefined) continue;
-      const found = await this.#compare(step.expect, outcome, session);
       const { label } = step;
+      const found: CaseProblem[] = outcome.refused.map((message) => ({ path: testCase.path, message }));
+      if (step.expect !== undefined) found.push(...(await this.#compare(step.expect, outcome, session)));
       problems.push(
         ...found.map(({ path, message }) => ({ path, message: label ? `${label}: ${message}` : message })),
       );
@@ -176,12 +176,22 @@ class CaseRun {
   #step(step: TestStep, session: ProgramSession): StepOutcome {
     for (const [name, elements] of step.elements) session.place(name, elements);
     const tracesBefore = session.traces.length;
-    const packets = step.packets.map((sent) => {
+    const packets: { sent: TestPacket; outcome: PacketOutcome }[] = [];
+    const refused: string[] = [];
+    step.packets.forEach((sent, index) => {
       this.#noteCut(sent);
       let outcome: PacketOutcome | undefined;
-      for (let i = 0; i < step.repeat; i++)
-        outcome = session.run(sent.bytes, { ...step.input, now: step.input.now ?? sent.now });
-      return { sent, outcome: outcome! };
+      try {
+        for (let i = 0; i < step.repeat; i++)
+          outcome = session.run(sent.bytes, { ...step.input, now: step.input.now ?? sent.now });
+      } catch (error) {
+        // One that is too long, say; the others run.
+        if (!(error instanceof XdpbedError) || error.code !== 'packet-invalid') throw error;
+        const hint = error.hint === undefined ? '' : ` (${error.hint})`;
+        refused.push(`packet ${sent.number ?? index + 1} is not run: ${error.message}${hint}`);
+        return;
+      }
+      packets.push({ sent, outcome: outcome! });
     });
     const events = new Map<string, Uint8Array[]>();
     for (const name of session.maps.keys()) {
@@ -192,7 +202,13 @@ class CaseRun {
           records.map(({ data }) => data),
         );
     }
-    return { packets, events, traces: session.traces.slice(tracesBefore), cpu: step.input.cpu ?? 0 };
+    return {
+      packets,
+      refused,
+      events,
+      traces: session.traces.slice(tracesBefore),
+      cpu: step.input.cpu ?? 0,
+    };
   }
 
   #noteCut({ number, bytes, originalLength }: TestPacket): void {
@@ -282,6 +298,7 @@ function together(outcomes: readonly StepOutcome[]): StepOutcome {
     for (const [name, records] of outcome.events) events.set(name, [...(events.get(name) ?? []), ...records]);
   return {
     packets: outcomes.flatMap(({ packets }) => packets),
+    refused: [],
     events,
     traces: outcomes.flatMap(({ traces }) => traces),
     cpu: outcomes.at(-1)?.cpu ?? 0,
