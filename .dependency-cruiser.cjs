@@ -99,6 +99,12 @@ module.exports = {
       to: { path: '^src/cli/' },
     },
     {
+      name: 'unit-tests-see-the-core-not-plugins',
+      severity: 'error',
+      from: { path: '^src/unit-test/', pathNot: '\\.test\\.ts$' },
+      to: { path: '^(src|plugins)/', pathNot: `^src/(unit-test/|core/|(presets|version)\\.ts$)|${PURE}` },
+    },
+    {
       name: 'only-core-plugin-uses-the-container',
       comment: 'tsyringe silently replaces bindings and does not order disposal; core/plugin does both',
       severity: 'error',

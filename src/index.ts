@@ -1,7 +1,7 @@
 /**
  * The public API: everything a plugin or an embedding program needs. The pure libraries have entry points of
- * their own (`xdpbed/bpf`, `xdpbed/virtio`, `xdpbed/packet`, `xdpbed/linux`), and so have the conformance suites
- * (`xdpbed/conformance`).
+ * their own (`xdpbed/bpf`, `xdpbed/virtio`, `xdpbed/packet`, `xdpbed/linux`), and so have unit tests of programs and testbeds
+ * (`xdpbed/test`, which is here as well) and the conformance suites (`xdpbed/conformance`).
  */
 export * from './core/diagnostic.js';
 export * from './core/fresh-bytes.js';
@@ -35,6 +35,7 @@ export { VirtualClock } from './core/clock/virtual-clock.js';
 export { LifecycleManager } from './core/plugin/lifecycle.js';
 export { PluginRegistry, type PluginEntry, type PluginLocation } from './core/plugin/plugin-registry.js';
 export { Scope } from './core/plugin/scope.js';
+export { Workbench, type WorkbenchOptions } from './core/program-test/workbench.js';
 export { choosePlugin, type PluginChoice } from './core/testbed/choose-plugin.js';
 export { formatProblem, TestbedError } from './core/testbed/problem-list.js';
 export {
@@ -49,6 +50,7 @@ export { decodeRunSpec, encodeRunSpec, hashRunSpec } from './core/run/run-spec-c
 export type { RunProgress } from './core/run/run-progress.js';
 export { runTestbed, type RunOptions } from './core/run/run-testbed.js';
 export { BUILT_IN_PLUGINS } from './presets.js';
+export * from './unit-test/index.js';
 export { ControlEndpoint, type ControlEndpointOptions } from './core/offload/control-endpoint.js';
 export { ControlSocketChannel, type ControlSocketOptions } from './core/offload/control-socket-channel.js';
 export {

@@ -14,10 +14,15 @@ import { join } from 'node:path';
 
 const root = new URL('..', import.meta.url).pathname;
 
-/** Of vitest's JSON report: how many tests there are, and how many of them were run and passed. */
+/** Of vitest's JSON report. */
 export interface TestReport {
   readonly numTotalTests: number;
   readonly numPassedTests: number;
+  readonly testResults: readonly {
+    /** Path of the file. */
+    readonly name: string;
+    readonly assertionResults: readonly { readonly status: string; readonly fullName: string }[];
+  }[];
 }
 
 /**
@@ -56,6 +61,20 @@ export class InstalledPackage {
       symlinkSync(place, join(modules, name));
     }
     writeFileSync(join(this.folder, 'package.json'), '{ "type": "module", "private": true }');
+  }
+
+  /**
+   * Writes the examples of a page into a package of their own: every block whose fence names a file, as one that begins with `ts index.ts` does.
+   * Throws a RangeError for a page without any.
+   *
+   * @param page path from the root of the repository
+   */
+  addExamplesOf(page: string): void {
+    const place = join(this.folder, 'packages', page.replace(/\.md$/, '').replaceAll('/', '-'));
+    const blocks = [...readFileSync(join(root, page), 'utf8').matchAll(/^```ts (\S+)\n([^]*?)^```$/gm)];
+    if (blocks.length === 0) throw new RangeError(`${page} has no example with the name of a file`);
+    mkdirSync(place);
+    for (const [, name, text] of blocks) writeFileSync(join(place, name!), text!);
   }
 
   /** Type-checks and compiles the plugins and their tests in place, as their authors would. Throws what tsc says. */

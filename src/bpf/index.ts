@@ -11,6 +11,7 @@ export * from './btf/btf-type.js';
 export * from './btf/format-value.js';
 export * from './btf/map-btf.js';
 export * from './btf/parse-value.js';
+export * from './btf/read-value.js';
 export * from './disassembler.js';
 export * from './elf/elf-file.js';
 export * from './elf/object-closure.js';

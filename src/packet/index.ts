@@ -13,6 +13,7 @@ export * from './ipv6.js';
 export * from './mac-address.js';
 export * from './pcap.js';
 export * from './pcapng.js';
+export * from './plain-frames.js';
 export * from './tcp.js';
 export * from './udp.js';
 export * from './vlan.js';

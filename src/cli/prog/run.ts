@@ -16,7 +16,7 @@ import { writePcap, type CapturedPacket, type PacketToWrite } from '../../packet
 import { MAX_FRAME_LENGTH, MAX_SKB_FRAGS } from '../../bpf/runtime/xdp-frame.js';
 import type { CliContext } from '../cli-context.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
-import { renderVerification } from './render-verification.js';
+import { renderVerification } from '../../core/program-test/render-verification.js';
 import { readWholeFrames } from '../../core/program-test/capture-input.js';
 import { Workbench } from '../../core/program-test/workbench.js';
 

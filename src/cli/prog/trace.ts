@@ -9,7 +9,7 @@ import type { CliContext } from '../cli-context.js';
 import { unlessInterrupted } from '../interrupted.js';
 import { readFrames } from '../../core/program-test/capture-input.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
-import { renderVerification } from './render-verification.js';
+import { renderVerification } from '../../core/program-test/render-verification.js';
 import { Workbench } from '../../core/program-test/workbench.js';
 
 interface TraceOptions extends ProgramOptions {

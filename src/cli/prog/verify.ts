@@ -15,7 +15,7 @@ import { interrupted } from '../interrupted.js';
 import { ElapsedLine } from '../elapsed-line.js';
 import { Progress } from '../progress.js';
 import { openObject, openProgram, type ProgramOptions } from './prog-object.js';
-import { renderVerification } from './render-verification.js';
+import { renderVerification } from '../../core/program-test/render-verification.js';
 import { choose } from '../../core/program-test/workbench.js';
 
 /**

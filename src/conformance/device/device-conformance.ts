@@ -17,7 +17,7 @@ import { SeededRandom } from '../verifier/seeded-random.js';
 
 export interface DeviceConformanceOptions {
   /** A new party of the host's: no other shares its memory. */
-  readonly party: (name: string) => Party;
+  readonly party: (name: string) => Party | Promise<Party>;
   /**
    * Also demands what a device that a host would use must do whatever it is sent: resets free everything, what is held is
    * charged for, one guest's handles mean nothing to another. Default true; a device that is meant to be weak says no.
@@ -44,7 +44,7 @@ export function deviceConformance(
     const options: NicDeviceOptions = {
       guest,
       nic: 'eth0',
-      party: party(`host for ${guest}.eth0`),
+      party: await party(`host for ${guest}.eth0`),
       policies: [],
       accounts,
       place,
@@ -175,7 +175,7 @@ export function deviceConformance(
       const nic = await device.open({
         guest: 'guest0',
         nic: 'eth0',
-        party: party('host'),
+        party: await party('host'),
         policies: [],
         accounts: new QuotaAccounts(),
         place: new RecordingPlace(),

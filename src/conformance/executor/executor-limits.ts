@@ -1,3 +1,4 @@
+import { XdpbedError } from '../../core/diagnostic.js';
 import type { XdpCase } from './executor-case.js';
 
 /** What a case asks of an executor besides running the program on the frame. */
@@ -38,6 +39,11 @@ export interface ExecutorLimits {
    * it must refuse them, with a message that matches.
    */
   readonly refuses?: Readonly<Record<string, RegExp>>;
+  /**
+   * What it has not at all, in words, with what it says then: a case whose program it refuses to load
+   * (`executor-unsupported`) with such a message is left out. Each must be there for something.
+   */
+  readonly unsupported?: Readonly<Record<string, RegExp>>;
 }
 
 /** What a case needs that not every executor has, in the order in which it is told. */
@@ -61,6 +67,7 @@ export function needsOf(one: XdpCase): ExecutorNeed[] {
 export class CaseSelection {
   readonly #limits: ExecutorLimits;
   readonly #seen = new Set<string>();
+  readonly #unsupportedSeen = new Set<string>();
 
   constructor(limits: ExecutorLimits = {}) {
     this.#limits = limits;
@@ -81,6 +88,20 @@ export class CaseSelection {
 
   lacks(need: ExecutorNeed): string | undefined {
     return this.#limits.lacks?.[need];
+  }
+
+  /** Why a case is left out that ended in this error; undefined: it failed. */
+  unsupported(error: unknown): string | undefined {
+    if (!(error instanceof XdpbedError) || error.code !== 'executor-unsupported') return undefined;
+    const { unsupported = {} } = this.#limits;
+    const found = Object.entries(unsupported).find(([, pattern]) => pattern.test(error.message))?.[0];
+    if (found !== undefined) this.#unsupportedSeen.add(found);
+    return found;
+  }
+
+  /** Of `unsupported`, what no case so far was left out for. */
+  unused(): string[] {
+    return Object.keys(this.#limits.unsupported ?? {}).filter((what) => !this.#unsupportedSeen.has(what));
   }
 
   /** Names among the limits that no case has. */

@@ -215,7 +215,7 @@ export class ProgramSession {
 
   #prepare({ cpu = 0, now = 0n, random }: PacketInput): void {
     const { party, runtime } = this.bench;
-    if (cpu >= party.cpus) {
+    if (!Number.isInteger(cpu) || cpu < 0 || cpu >= party.cpus) {
       throw new XdpbedError('usage', `there is no CPU ${cpu}: there are 0 to ${party.cpus - 1}`);
     }
     this.clock.now = now;

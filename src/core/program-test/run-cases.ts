@@ -160,9 +160,9 @@ class CaseRun {
     for (const step of testCase.steps) {
       const outcome = await this.#step(step, session);
       outcomes.push(outcome);
-      if (step.expect === undefined) continue;
-      const found = await this.#compare(step.expect, outcome, session);
       const { label } = step;
+      const found: CaseProblem[] = outcome.refused.map((message) => ({ path: testCase.path, message }));
+      if (step.expect !== undefined) found.push(...(await this.#compare(step.expect, outcome, session)));
       problems.push(
         ...found.map(({ path, message }) => ({ path, message: label ? `${label}: ${message}` : message })),
       );
@@ -176,13 +176,22 @@ class CaseRun {
     for (const [name, elements] of step.elements) session.place(name, elements);
     const tracesBefore = session.traces.length;
     const packets: StepOutcome['packets'][number][] = [];
-    for (const sent of step.packets) {
+    const refused: string[] = [];
+    for (const [index, sent] of step.packets.entries()) {
       this.#noteCut(sent);
       let outcome: PacketOutcome | undefined;
-      for (let i = 0; i < step.repeat; i++) {
-        const turn = this.turns.next();
-        if (turn !== undefined) await turn;
-        outcome = session.run(sent.bytes, { ...step.input, now: step.input.now ?? sent.now });
+      try {
+        for (let i = 0; i < step.repeat; i++) {
+          const turn = this.turns.next();
+          if (turn !== undefined) await turn;
+          outcome = session.run(sent.bytes, { ...step.input, now: step.input.now ?? sent.now });
+        }
+      } catch (error) {
+        // One that is too long, say; the others run.
+        if (!(error instanceof XdpbedError) || error.code !== 'packet-invalid') throw error;
+        const hint = error.hint === undefined ? '' : ` (${error.hint})`;
+        refused.push(`packet ${sent.number ?? index + 1} is not run: ${error.message}${hint}`);
+        continue;
       }
       packets.push({ sent, outcome: outcome! });
     }
@@ -195,7 +204,13 @@ class CaseRun {
           records.map(({ data }) => data),
         );
     }
-    return { packets, events, traces: session.traces.slice(tracesBefore), cpu: step.input.cpu ?? 0 };
+    return {
+      packets,
+      refused,
+      events,
+      traces: session.traces.slice(tracesBefore),
+      cpu: step.input.cpu ?? 0,
+    };
   }
 
   #noteCut({ number, bytes, originalLength }: TestPacket): void {
@@ -285,6 +300,7 @@ function together(outcomes: readonly StepOutcome[]): StepOutcome {
     for (const [name, records] of outcome.events) events.set(name, [...(events.get(name) ?? []), ...records]);
   return {
     packets: outcomes.flatMap(({ packets }) => packets),
+    refused: [],
     events,
     traces: outcomes.flatMap(({ traces }) => traces),
     cpu: outcomes.at(-1)?.cpu ?? 0,

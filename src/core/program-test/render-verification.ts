@@ -1,6 +1,6 @@
 import type { LineInfo } from '../../bpf/btf/btf-ext.js';
 import { formatSourceLine } from '../../bpf/program.js';
-import type { Rejection, Verification, VerifierStatistics } from '../../core/contract/verifier.js';
+import type { Rejection, Verification, VerifierStatistics } from '../contract/verifier.js';
 
 /** Limits of the Linux verifier that the complexity report measures against (kernel/bpf/verifier.c). */
 const KERNEL_INSN_LIMIT = 1_000_000;
