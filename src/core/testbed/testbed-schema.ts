@@ -347,6 +347,13 @@ export const GuestNicSection = Type.Object(
       description:
         'the guest sends its program to the host without verifying it or looking at its helpers first',
     }),
+    'driver-helpers': Type.Array(Type.String({ description: '`default`, `any`, or a helper: bpf_…' }), {
+      default: ['default'],
+      uniqueItems: true,
+      description:
+        'helpers that the guest’s driver lets an offloaded program call, before the host is asked: `default` stands for those that say nothing about the host, `any` for all. With RFC 2019’s protocol only: a device of the other is asked itself',
+      examples: [['default', 'bpf_ktime_get_ns'], ['any']],
+    }),
     show: Type.Array(
       Words(Object.keys(VIEWS) as ViewName[], { description: 'as `ip link` or `bpftool` would show it' }),
       {
