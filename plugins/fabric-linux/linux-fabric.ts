@@ -165,9 +165,17 @@ class DeploymentBuilder {
     const { running } = booted;
     const opened: QemuNic[] = [];
     for (const [index, { nic, channel }] of nics.entries()) {
-      const { name, ifindex, queues, hostile } = nic;
+      const { name, ifindex, queues, hostile, driverHelpers } = nic;
       const features = negotiatedFeatures(nic);
-      const driver = await running.openNic({ index, name, ifindex, queues, hostile, features });
+      const driver = await running.openNic({
+        index,
+        name,
+        ifindex,
+        queues,
+        hostile,
+        driverHelpers,
+        features,
+      });
       const readLink = async (): Promise<LinkCounters> =>
         (await readLinkCounters(topology.host.name)).get(nic.tap) ?? NO_FRAMES;
       opened.push(

@@ -96,6 +96,13 @@ hint: use the interpreter</error>
     expect(new JunitReporter().render(both)).toContain('out of order (and 1 more)"');
   });
 
+  it('says why a check must hold, when it does not', () => {
+    const text = new JunitReporter().render(
+      exampleResult([exampleRun()], [{ ...FAILED_CHECK, why: 'alice pays for two' }]),
+    );
+    expect(text).toMatch(/<failure [^>]*>[^<]*\nwhy: alice pays for two<\/failure>/);
+  });
+
   it('has an error for the run that was interrupted, and skips those behind it', () => {
     const text = new JunitReporter().render(interruptedResult());
     expect(text).toContain('<testsuites name="xdpbed" tests="4" failures="1" errors="1">');

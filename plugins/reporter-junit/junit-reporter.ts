@@ -112,6 +112,10 @@ function checkCase(testbed: string, check: CheckResult): string[] {
   const message = check.problems[0] ?? 'the check failed';
   const more = check.problems.length > 1 ? ` (and ${check.problems.length - 1} more)` : '';
   return element('testcase', attributes, [
-    element('failure', { type: check.check, message: message + more }, check.problems.join('\n')),
+    element(
+      'failure',
+      { type: check.check, message: message + more },
+      [...check.problems, ...(check.why === undefined ? [] : [`why: ${check.why}`])].join('\n'),
+    ),
   ]);
 }

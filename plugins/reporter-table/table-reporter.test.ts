@@ -91,6 +91,14 @@ describe('table', () => {
     expect(render(exampleResult())).not.toContain('failed');
   });
 
+  it('says why a check must hold, when it does not', () => {
+    const check = { ...FAILED_CHECK, why: 'alice pays for two' };
+    expect(render(exampleResult([exampleRun()], [check]))).toContain('\n    why: alice pays for two\n');
+    expect(render(exampleResult([exampleRun()], [{ ...PASSED_CHECK, why: 'of course' }]))).not.toContain(
+      'of course',
+    );
+  });
+
   it('has a row for the run that was interrupted', () => {
     const text = render(interruptedResult());
     const row = text.split('\n').find((line) => line.includes('interrupted'))!;

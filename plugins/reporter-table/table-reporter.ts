@@ -184,6 +184,7 @@ function checkLines(check: CheckResult): Line[] {
       text: `${check.passed ? '✓' : '✗'} ${check.description} (${of})`,
       tone: check.passed ? 'good' : 'bad',
     },
+    ...(check.passed || check.why === undefined ? [] : [{ text: `    why: ${check.why}` }]),
     ...cut(
       check.problems.map((problem): Line => ({ text: `    ${problem}` })),
       MAX_LISTED,

@@ -175,7 +175,8 @@ describe("a guest's agent, asked by the host", () => {
     const answer = await driver.install({ program, object: text, placement: 'host' });
     expect(answer).toEqual({
       attached: false,
-      reason: 'insn 0: helper bpf_ktime_get_ns cannot be offloaded',
+      reason:
+        "insn 0: helper bpf_ktime_get_ns cannot be offloaded: the guest's driver refused it, and did not ask the host (driver-helpers)",
     });
   });
 

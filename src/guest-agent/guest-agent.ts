@@ -149,6 +149,7 @@ export class GuestAgent {
       // Helpers see the guest as it is: its kernel runs them.
       world: { trace: () => {} },
       hostile: nic.hostile,
+      driverHelpers: nic.driverHelpers,
       features: BigInt(nic.features),
     });
     this.#nics.set(nic.index, driver);

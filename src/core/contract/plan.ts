@@ -216,6 +216,11 @@ export interface GuestNicPlan {
   readonly placement: Placement;
   /** The guest's kernel sends programs to the device as they are, without the checks of a well-behaved driver. */
   readonly hostile: boolean;
+  /**
+   * Helpers that the guest's driver lets an offloaded program call before it sends anything, by name; `default` stands for
+   * OFFLOADABLE_HELPERS, `any` for all. Absent: `default`. What the host allows is its policies' business.
+   */
+  readonly driverHelpers?: readonly string[] | undefined;
   /** What of its offload the guest shows when the traffic is over; absent: nothing. */
   readonly show?: readonly ViewName[] | undefined;
   /** What the guest keeps asking of the device, once all programs are attached and before there is traffic. */

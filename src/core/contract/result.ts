@@ -622,6 +622,7 @@ export const CheckResult = Type.Object(
   {
     check: Type.String({ description: 'kind of the check' }),
     description: Type.String({ description: 'what it demands, in words' }),
+    why: Type.Optional(Type.String({ description: 'why it must hold, as the testbed says' })),
     runs: Type.Array(Type.String(), { description: 'ids of the runs it looked at' }),
     passed: Type.Boolean(),
     problems: Type.Array(Type.String(), {

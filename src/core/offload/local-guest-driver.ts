@@ -1,5 +1,4 @@
 import { parseObjectFile } from '../../bpf/object-file.js';
-import { HELPER_NAMES } from '../../bpf/helper-ids.js';
 import type { MapRecord } from '../../bpf/runtime/bpf-map.js';
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import { XdpbedError } from '../diagnostic.js';
@@ -20,6 +19,7 @@ import type { VerdictCounts } from '../contract/result.js';
 import { CountedPlace } from './counted-place.js';
 import { readGuestMap, type GuestMap } from './guest-map.js';
 import { guestView } from './guest-tool.js';
+import { driverHelpers } from './driver-helpers.js';
 import { OffloadNetdev } from './offload-netdev.js';
 import { protocolOf } from './protocol/protocol-of.js';
 import { objectProgram } from './object-program.js';
@@ -42,11 +42,11 @@ export interface LocalGuestDriverOptions {
   readonly features: bigint;
   /** Sends programs and maps to the device as they are, without the checks of a well-behaved driver. */
   readonly hostile: boolean;
+  /** As GuestNicPlan.driverHelpers. */
+  readonly driverHelpers?: readonly string[] | undefined;
   /** Called for each key of a map that is read; what it returns is awaited. */
   readonly giveWay?: (() => Promise<void> | undefined) | undefined;
 }
-
-const EVERY_HELPER: ReadonlySet<number> = new Set(HELPER_NAMES.keys());
 
 /** A guest in this process: its kernel is a party, its netdevice the core's own. */
 export class LocalGuestDriver implements GuestDriver {
@@ -55,6 +55,7 @@ export class LocalGuestDriver implements GuestDriver {
 
   constructor(readonly options: LocalGuestDriverOptions) {
     const { guest, nic, driver, party, world, hostile, features } = options;
+    const helpers = driverHelpers(hostile ? ['any'] : options.driverHelpers);
     this.#place = new CountedPlace(driver.hook);
     this.#netdev = new OffloadNetdev({
       guest,
@@ -64,13 +65,8 @@ export class LocalGuestDriver implements GuestDriver {
       party,
       world,
       hook: this.#place,
-      ...(hostile
-        ? {
-            verifyBeforeOffload: false,
-            offloadableHelpers: EVERY_HELPER,
-            offloadableMapTypes: 'any' as const,
-          }
-        : {}),
+      offloadableHelpers: helpers,
+      ...(hostile ? { verifyBeforeOffload: false, offloadableMapTypes: 'any' as const } : {}),
     });
   }
 

@@ -225,6 +225,7 @@ export class NicSession {
       party: guestParty!,
       world,
       hostile: plan.hostile || options.attacks === true,
+      driverHelpers: plan.driverHelpers,
       features: negotiatedFeatures(plan),
       giveWay: options.giveWay,
     });

@@ -167,7 +167,8 @@ describe('a program offloaded by the guest driver', () => {
     expect(await r.netdev.loadOffload(OBJECT, fib)).toMatchObject({
       ok: false,
       errno: EINVAL,
-      message: 'insn 0: helper bpf_fib_lookup cannot be offloaded',
+      message:
+        "insn 0: helper bpf_fib_lookup cannot be offloaded: the guest's driver refused it, and did not ask the host (driver-helpers)",
     });
     const lru = mapSpec('lru', { type: BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH });
     const usesLru = programFromText('lru', 'r1 = map[lru]\nr0 = 2\nexit', [lru]);

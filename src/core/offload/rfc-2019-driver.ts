@@ -47,7 +47,10 @@ export class Rfc2019Driver implements OffloadDriver {
         return failure(EINVAL, 'a program for frames in several buffers (xdp.frags) cannot be offloaded');
       for (const { insn, helper } of helperCalls(spec.insns)) {
         if (!allowed.has(helper)) {
-          return failure(EINVAL, `insn ${insn}: helper ${helperName(helper)} cannot be offloaded`);
+          return failure(
+            EINVAL,
+            `insn ${insn}: helper ${helperName(helper)} cannot be offloaded: the guest's driver refused it, and did not ask the host (driver-helpers)`,
+          );
         }
       }
     }

@@ -57,7 +57,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-async function offload(program: keyof typeof PROGRAMS, hostile: boolean) {
+async function offload(program: keyof typeof PROGRAMS, hostile: boolean, more = '', policy = 'quota') {
   const text = `version: 1
 name: driver
 programs: { it: { object: ${program}.s } }
@@ -69,8 +69,8 @@ host:
 guests:
   g0:
     nics:
-      eth0: { tap: tap0, mac: 52:54:00:00:00:02, program: it, placement: host, hostile: ${hostile} }
-policies: [{ use: quota }]
+      eth0: { tap: tap0, mac: 52:54:00:00:00:02, program: it, placement: host, hostile: ${hostile}${more} }
+policies: [{ use: ${policy} }]
 workload: { use: udp-flood, config: { frames: 10 } }
 `;
   const file = join(folder, 'driver.testbed.yaml');
@@ -78,6 +78,43 @@ workload: { use: udp-flood, config: { frames: 10 } }
   const { runs } = await runTestbed(resolved, { version: '0' });
   return runs[0]!;
 }
+
+describe('the helpers of the driver', () => {
+  it.each([
+    ['[default, bpf_ktime_get_ns]', 'quota', undefined],
+    ['[any]', 'quota', undefined],
+    ['[bpf_map_lookup_elem, bpf_ktime_get_ns]', 'quota', undefined],
+    [
+      '[default]',
+      'quota',
+      "helper bpf_ktime_get_ns cannot be offloaded: the guest's driver refused it, and did not ask the host (driver-helpers)",
+    ],
+    [
+      '[bpf_ktime_get_ns]',
+      'quota',
+      "helper bpf_map_lookup_elem cannot be offloaded: the guest's driver refused it",
+    ],
+    // The host has the last word, and is the one that is told to have refused.
+    ['[any]', 'helper-allow-list', 'the device answered'],
+  ])('%s, and policy %s', async (helpers, policy, refused) => {
+    const { attachments, rulings } = await offload(
+      'odd_helper',
+      false,
+      `, driver-helpers: ${helpers}`,
+      policy,
+    );
+    expect(attachments[0]!.attached).toBe(refused === undefined);
+    if (refused !== undefined) expect(attachments[0]!.reason).toContain(refused);
+    const denials = rulings.filter(({ ruling }) => ruling === 'deny').map((ruling) => ruling.policy);
+    expect(denials).toEqual(policy === 'quota' ? [] : ['helper-allow-list']);
+  });
+
+  it('have to be helpers', async () => {
+    await expect(offload('fine', false, ', driver-helpers: [bpf_ktime_get]')).rejects.toThrow(
+      "'bpf_ktime_get' is not a helper",
+    );
+  });
+});
 
 describe('a well-behaved guest', () => {
   it.each([

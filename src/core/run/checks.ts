@@ -9,6 +9,7 @@ import {
   type VerdictCounts,
 } from '../contract/result.js';
 import type { CheckSection } from '../testbed/testbed-schema.js';
+import { countedWords, demandWords, meetsDemand, withinScope } from './expected-counter.js';
 import { nearChange, nearReference, outpaces } from './rate-checks.js';
 import type { MissingRun } from './run-failures.js';
 
@@ -103,6 +104,7 @@ function evaluateOver(
     return {
       check: check.kind,
       description,
+      ...(check.why === undefined ? {} : { why: check.why }),
       runs: looked.map((run) => run.id),
       passed: all.length === 0,
       problems: all,
@@ -168,14 +170,18 @@ function evaluateOver(
       const chosen = runs.filter((run) => isWhere(check, run));
       const scope = whereWords(check.where);
       return conclude(
-        `${check.value} is ${check.equals}${scope}`,
+        `${countedWords(check)} is ${demandWords(check)}${scope}`,
         chosen,
         chosen.flatMap((run) => {
-          const actual = counter(run, check.value);
+          const { policy } = check;
+          // What nobody of that name ruled is no proof that it would have.
+          if (policy !== undefined && !run.rulings.some((ruling) => ruling.policy === policy))
+            return [`${run.id}: no policy '${policy}' ruled on anything in this run`];
+          const actual = counter(withinScope(run, check), check.value);
           if (actual === undefined) return [`${run.id}: '${check.value}' is not a counter of this run`];
-          return actual === check.equals
+          return meetsDemand(check, actual)
             ? []
-            : [`${run.id}: ${check.value} is ${actual}, not ${check.equals}`];
+            : [`${run.id}: ${countedWords(check)} is ${actual}, not ${demandWords(check)}`];
         }),
       );
     }

@@ -65,8 +65,11 @@ export function resolveChecks(
         if (parts.has('comparison') && parts.testbed.comparison?.reference?.exchanges === undefined)
           problems.report(path, 'there is nothing to be near to: comparison.reference.exchanges is not set');
         break;
-      case 'attacks':
       case 'expect':
+        checkWhere(check.where);
+        checkExpectation(check, parts, problems, path);
+        break;
+      case 'attacks':
         checkWhere(check.where);
         break;
       case 'conservation':
@@ -75,6 +78,53 @@ export function resolveChecks(
     }
     return [check];
   });
+}
+
+const DEMANDS = ['equals', 'at-least', 'at-most', 'between'] as const;
+
+/** Counters that are nobody's in particular. */
+const OF_THE_RUN = /^(frames-sent$|verification\.)/;
+
+/** What an expectation's schema cannot say. */
+function checkExpectation(
+  check: Extract<CheckSection, { kind: 'expect' }>,
+  parts: SoundParts,
+  problems: ProblemList,
+  path: YamlPath,
+): void {
+  const { value, guest, nic, between } = check;
+  if (DEMANDS.filter((demand) => check[demand] !== undefined).length !== 1)
+    problems.report(path, `exactly one of ${DEMANDS.join(', ')} must be there`);
+  if (between !== undefined && between[0]! > between[1]!)
+    problems.report(
+      [...path, 'between'],
+      `${between[0]} is more than ${between[1]}`,
+      'the lower one comes first',
+    );
+  for (const key of ['policy', 'operation'] as const) {
+    if (check[key] !== undefined && !value.startsWith('rulings.'))
+      problems.report([...path, key], `'${value}' is no ruling of a policy`, undefined, true);
+  }
+  for (const key of ['guest', 'nic'] as const) {
+    if (check[key] !== undefined && OF_THE_RUN.test(value))
+      problems.report([...path, key], `'${value}' is of the whole run`, undefined, true);
+  }
+  if (!parts.has('guests')) return;
+  const guests = Object.entries(parts.testbed.guests);
+  const isNamed = ([name, { count }]: (typeof guests)[number]): boolean =>
+    guest === undefined ||
+    (count === undefined
+      ? name === guest
+      : guest.startsWith(name) && /^\d{1,3}$/.test(guest.slice(name.length)));
+  const named = guests.filter(isNamed);
+  if (named.length === 0) {
+    const names = guests.map(([name]) => name);
+    problems.report([...path, 'guest'], `there is no guest '${guest}'`, suggest(guest!, names, 'guests'));
+    return;
+  }
+  const nics = [...new Set(named.flatMap(([, { nics: own }]) => Object.keys(own)))];
+  if (nic !== undefined && !nics.includes(nic))
+    problems.report([...path, 'nic'], `there is no nic '${nic}'`, suggest(nic, nics, 'nics'));
 }
 
 /** The nic that a check names is there; whether it asks for anything a run may decide. */

@@ -94,6 +94,7 @@ export function buildGuestPlans(testbed: Testbed, fabric: Pick<Plugin, 'guests'>
       program: nic.program,
       placement: nic.placement,
       hostile: nic.hostile,
+      driverHelpers: nic['driver-helpers'],
       ...(nic.show.length === 0 ? {} : { show: nic.show }),
       requests: requestsPlan(nic.requests),
     })),

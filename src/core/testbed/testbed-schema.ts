@@ -347,6 +347,13 @@ export const GuestNicSection = Type.Object(
       description:
         'the guest sends its program to the host without verifying it or looking at its helpers first',
     }),
+    'driver-helpers': Type.Array(Type.String({ description: '`default`, `any`, or a helper: bpf_…' }), {
+      default: ['default'],
+      uniqueItems: true,
+      description:
+        'helpers that the guest’s driver lets an offloaded program call, before the host is asked: `default` stands for those that say nothing about the host, `any` for all. With RFC 2019’s protocol only: a device of the other is asked itself',
+      examples: [['default', 'bpf_ktime_get_ns'], ['any']],
+    }),
     show: Type.Array(
       Words(Object.keys(VIEWS) as ViewName[], { description: 'as `ip link` or `bpftool` would show it' }),
       {
@@ -515,10 +522,18 @@ export const COUNTERS: readonly string[] = [
   'migrations.stayed',
 ];
 
+const WHY = Type.Optional(
+  Type.String({
+    minLength: 1,
+    maxLength: 500,
+    description: 'printed when the check fails: why it must hold',
+  }),
+);
+
 /** Checks by kind. Each demands something of the finished runs. */
 export const CHECKS = {
   conservation: Type.Object(
-    { kind: Type.Literal('conservation') },
+    { kind: Type.Literal('conservation'), why: WHY },
     {
       ...closed,
       description: 'every frame sent, and every copy made by flooding, ended in exactly one place',
@@ -527,6 +542,7 @@ export const CHECKS = {
   'same-across': Type.Object(
     {
       kind: Type.Literal('same-across'),
+      why: WHY,
       axis: Type.String({ description: 'axis of the matrix along which results are compared' }),
       compare: Type.Array(Words(['verdicts', 'maps']), {
         default: ['verdicts', 'maps'],
@@ -538,7 +554,7 @@ export const CHECKS = {
     { ...closed, description: 'runs that differ only on this axis give the same verdicts and map content' },
   ),
   'offload-shields-guest': Type.Object(
-    { kind: Type.Literal('offload-shields-guest') },
+    { kind: Type.Literal('offload-shields-guest'), why: WHY },
     {
       ...closed,
       description: 'frames that an offloaded program did not pass never reach the guest’s virtqueue',
@@ -547,6 +563,7 @@ export const CHECKS = {
   expect: Type.Object(
     {
       kind: Type.Literal('expect'),
+      why: WHY,
       where: Type.Optional(
         Type.Record(Type.String(), Type.String(), { description: 'only runs with these variants, by axis' }),
       ),
@@ -555,13 +572,41 @@ export const CHECKS = {
           'what is looked at: `ends.<fate>`, `verdicts.<site>.<XDP_…>`, `control.ok`, `control.err`, `rulings.allow`, `rulings.deny`, `rulings.would-deny` (in a dry run), `audit`, `attachments.refused`, `frames-sent`; `verification.<…>` of runs with requests',
         examples: ['ends.transmitted', 'verdicts.offload.XDP_TX', 'control.err'],
       }),
-      equals: Type.Integer({ minimum: 0, description: 'the value it must have in each of those runs' }),
+      guest: Type.Optional(Name('only what this guest did, or was done to it')),
+      nic: Type.Optional(Name('only what was with this nic, of all guests or of `guest`')),
+      policy: Type.Optional(
+        Type.String({ description: 'with `rulings.…`: only those of this policy', examples: ['quota'] }),
+      ),
+      operation: Type.Optional(
+        Type.String({
+          description: 'with `rulings.…`: only those on this operation',
+          examples: ['map-create', 'program-load'],
+        }),
+      ),
+      equals: Type.Optional(
+        Type.Integer({ minimum: 0, description: 'the value it must have in each of those runs' }),
+      ),
+      'at-least': Type.Optional(Type.Integer({ minimum: 0, description: 'it must be no less' })),
+      'at-most': Type.Optional(Type.Integer({ minimum: 0, description: 'it must be no more' })),
+      between: Type.Optional(
+        Type.Array(Type.Integer({ minimum: 0 }), {
+          minItems: 2,
+          maxItems: 2,
+          description: 'it must be one of these two, or between them',
+          examples: [[90, 110]],
+        }),
+      ),
     },
-    { ...closed, description: 'a counter has this value' },
+    {
+      ...closed,
+      description:
+        'a counter has this value; exactly one of `equals`, `at-least`, `at-most` and `between` says which',
+    },
   ),
   'near-reference': Type.Object(
     {
       kind: Type.Literal('near-reference'),
+      why: WHY,
       within: Type.Number({ exclusiveMinimum: 0, default: 5, description: 'per cent of each figure' }),
       ordered: Type.Boolean({
         default: true,
@@ -577,6 +622,7 @@ export const CHECKS = {
   'near-change': Type.Object(
     {
       kind: Type.Literal('near-change'),
+      why: WHY,
       axis: Type.String({ description: 'axis of the matrix along which exchanges change' }),
       baseline: Type.String({ description: 'the variant that the others are compared with' }),
       within: Type.Number({
@@ -595,6 +641,7 @@ export const CHECKS = {
   outpaces: Type.Object(
     {
       kind: Type.Literal('outpaces'),
+      why: WHY,
       axis: Type.String({ description: 'axis of the matrix on which runs are compared' }),
       variant: Type.String({ description: 'the variant that has to be faster' }),
       baseline: Type.String({ description: 'than this one' }),
@@ -608,6 +655,7 @@ export const CHECKS = {
   'requests-undisturbed': Type.Object(
     {
       kind: Type.Literal('requests-undisturbed'),
+      why: WHY,
       node: Type.String({ description: 'the nic that asks, e.g. `guest0.eth0`' }),
       axis: Type.String({ description: 'axis of the matrix on which others disturb it' }),
       baseline: Type.String({ description: 'variant of the axis in which nobody does' }),
@@ -626,6 +674,7 @@ export const CHECKS = {
   attacks: Type.Object(
     {
       kind: Type.Literal('attacks'),
+      why: WHY,
       where: Type.Optional(
         Type.Record(Type.String(), Type.String(), { description: 'only runs with these variants, by axis' }),
       ),

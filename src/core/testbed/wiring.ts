@@ -1,3 +1,4 @@
+import { HELPER_NAMES, helperId } from '../../bpf/helper-ids.js';
 import { nearest } from '../nearest.js';
 import { checkFeatures, parseFeatureNames, FEATURE_BITS } from '../../virtio/features.js';
 import { MAX_UDP_PAYLOAD } from '../contract/plan.js';
@@ -6,6 +7,9 @@ import type { Testbed } from './testbed-schema.js';
 import type { YamlPath } from './yaml-source.js';
 
 type GuestNic = Testbed['guests'][string]['nics'][string];
+
+/** What may stand among a driver's helpers beside their names. */
+const DRIVER_HELPER_WORDS: readonly string[] = ['default', 'any'];
 
 export type Report = (path: YamlPath, message: string, hint?: string, onKey?: boolean) => void;
 
@@ -88,6 +92,11 @@ export function checkWiring(testbed: Testbed, report: Report, warn: Report): voi
         );
       }
       checkFeatureNames(at, nic, report);
+      for (const [index, helper] of nic['driver-helpers'].entries()) {
+        if (DRIVER_HELPER_WORDS.includes(helper) || helperId(helper) !== undefined) continue;
+        const known = [...DRIVER_HELPER_WORDS, ...HELPER_NAMES.values()];
+        report([...at, 'driver-helpers', index], `'${helper}' is not a helper`, suggest(helper, known));
+      }
       if (nic.program !== undefined && nic.placement === 'host') {
         if (host.hook === 'tun_xdp_xmit' && host.case === 'bridge') {
           report(

@@ -54,6 +54,8 @@ export interface NicSettings {
   readonly queues: number | undefined;
   /** Sends to the device what a well-behaved driver would refuse. */
   readonly hostile: boolean;
+  /** As GuestNicPlan.driverHelpers. */
+  readonly driverHelpers?: readonly string[] | undefined;
   /** Negotiated feature bits of the control channel as a decimal number: what the device understands. */
   readonly features: string;
 }

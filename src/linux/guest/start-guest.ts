@@ -59,6 +59,8 @@ export interface OpenNicOptions {
   /** Queue pairs to use; default: what the driver takes. */
   readonly queues?: number | undefined;
   readonly hostile?: boolean | undefined;
+  /** As GuestNicPlan.driverHelpers. */
+  readonly driverHelpers?: readonly string[] | undefined;
   /** Negotiated feature bits of the control channel: what the device understands. */
   readonly features?: bigint | undefined;
 }
@@ -276,6 +278,7 @@ class QemuGuest implements RunningGuest {
     ifindex,
     queues,
     hostile = false,
+    driverHelpers,
     features = 0n,
   }: OpenNicOptions): Promise<RemoteNicDriver> {
     const nic = this.#options.nics[index];
@@ -289,6 +292,7 @@ class QemuGuest implements RunningGuest {
       ifindex,
       queues,
       hostile,
+      driverHelpers,
       features: features.toString(),
     });
   }
