@@ -401,6 +401,7 @@ describe('what is wrong in a cases file', () => {
     [one('context: { cpu: 1 }\n    expect: { verdict: XDP_PASS }'), /^5:\d+: there is no CPU 1: cpus is 1/],
     [one('pcap: x.pcap\n    expect: { verdict: XDP_PASS }'), /^5:5: there is a 'packet' already/],
     [one(''), /^3:5: 'expect' is missing/],
+    [one('steps: [{ name: b }]'), /^3:5: 'expect' is missing/],
     [
       `${one('expect: { verdict: XDP_PASS }')}  - name: a\n    packet: { ${UDP} }\n    expect: { verdict: XDP_PASS }\n`,
       /^6:11: there is a case 'a' already, in line 3/,

@@ -23,7 +23,7 @@ export interface TestOptions extends ObjectOptions {
   readonly build?: string;
 }
 
-/** `xdpbed prog test`: unit tests of XDP programs, without root. */
+/** `xdpbed prog test`: unit tests of XDP programs, without root. Interrupted, it prints what it has so far. */
 export async function testProgram(
   context: CliContext,
   args: readonly string[],
@@ -41,6 +41,7 @@ export async function testProgram(
     testFiles(context, patterns, { ...options, ...(object && { object }) });
   if (options.watch === true) return watchTests(context, options.build, test);
   const { exit, errors } = await test();
+  if (exit === EXIT.INTERRUPTED) return exit;
   if (errors.length === 1) throw errors[0]!;
   if (errors.length > 1) throw new AggregateError(errors, errors.map(messageOf).join('; '));
   return exit;
@@ -52,6 +53,7 @@ async function testFiles(
   options: TestOptions,
 ): Promise<TestedFiles> {
   const started = performance.now();
+  const signal = context.interruption();
   const files = await findCaseFiles(patterns);
   const sizes = parseMapSizes(options.map ?? []);
   const errors: XdpbedError[] = [];
@@ -66,8 +68,6 @@ async function testFiles(
   }
   const { filter } = options;
   const reports: FileReport[] = [];
-  const signal = context.interruption();
-  let interruption: XdpbedError | undefined;
   for (const file of loaded) {
     const results: CaseResult[] = [];
     const open = (cpus: number): Promise<Workbench> =>
@@ -84,25 +84,24 @@ async function testFiles(
       bail: options.bail,
       signal,
     });
-    try {
-      for await (const result of running) results.push(result);
-    } catch (error) {
-      if (!(error instanceof XdpbedError) || error.code !== 'interrupted') throw error;
-      interruption = error;
-    }
+    for await (const result of running) results.push(result);
     reports.push({ file: file.file, object: file.objectFile, results });
-    if (interruption !== undefined) break;
-    if (options.bail === true && results.some(({ passed }) => !passed)) break;
+    if (signal.aborted || (options.bail === true && results.some(({ passed }) => !passed))) break;
   }
-  const isEmpty = reports.every(({ results }) => results.length === 0);
+  const isEmpty = !signal.aborted && reports.every(({ results }) => results.length === 0);
   if (filter !== undefined && isEmpty && loaded.length > 0)
     errors.push(new XdpbedError('usage', `no case has '${filter}' in its name`));
   if (loaded.length > 0)
     context.terminal.out(renderTests(options.format, reports, performance.now() - started));
-  if (interruption !== undefined) throw interruption;
   const failed = reports.some(({ results }) => results.some(({ passed }) => !passed));
   return {
-    exit: errors.length > 0 ? EXIT.BAD_INPUT : failed ? EXIT.CHECK_FAILED : EXIT.OK,
+    exit: signal.aborted
+      ? EXIT.INTERRUPTED
+      : errors.length > 0
+        ? EXIT.BAD_INPUT
+        : failed
+          ? EXIT.CHECK_FAILED
+          : EXIT.OK,
     errors,
     reads: [...files, ...loaded.flatMap(({ reads }) => reads)],
   };

@@ -197,9 +197,10 @@ class CaseLoader {
       elements.delete(name);
     }
     const steps: TestStep[] = [];
+    // What expects nothing cannot fail.
+    if ([section, ...(section.steps ?? [])].every(({ expect }) => expect === undefined))
+      problems.report(path, "'expect' is missing", 'what has to come of it', true);
     if (section.steps === undefined) {
-      if (section.expect === undefined)
-        problems.report(path, "'expect' is missing", 'what has to come of it', true);
       steps.push(await this.#step(object, section, path, undefined));
     } else {
       for (const [index, step] of section.steps.entries())

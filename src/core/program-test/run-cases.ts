@@ -1,4 +1,3 @@
-import { EventLoopTurns } from '../clock/event-loop-turns.js';
 import { readFile, writeFile } from 'node:fs/promises';
 import { writePcap } from '../../packet/index.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
@@ -39,12 +38,35 @@ export interface RunCasesOptions {
   readonly update?: boolean | undefined;
   /** After the first case that fails no other is run. */
   readonly bail?: boolean | undefined;
-  /** Fires: nothing more is run, and `interrupted` is thrown. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /** Programs that are kept loaded at once: the cases of one file seldom need more than one. */
 const MAX_LOADED = 8;
+/** Milliseconds after which others get their turn. */
+const TURN_MS = 50;
+/** Runs of one packet between two looks at the time. */
+const RUNS_OF_TURN = 256;
+
+/** Gives way to the event loop now and then, and says whether to go on. */
+class Turns {
+  #started = performance.now();
+
+  constructor(readonly signal: AbortSignal | undefined) {}
+
+  get isOver(): boolean {
+    return performance.now() - this.#started > TURN_MS;
+  }
+
+  async giveWay(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    this.#started = performance.now();
+  }
+
+  get isInterrupted(): boolean {
+    return this.signal?.aborted === true;
+  }
+}
 
 /**
  * Runs the cases of a file one after the other. A program is loaded once for all cases that load it alike and taken back
@@ -52,13 +74,15 @@ const MAX_LOADED = 8;
  */
 export async function* runCases(file: TestFile, options: RunCasesOptions): AsyncGenerator<CaseResult> {
   const programs = new LoadedPrograms(file, options.open);
-  const turns = new EventLoopTurns(options.signal, 'the test');
+  const turns = new Turns(options.signal);
   try {
     for (const testCase of file.cases) {
       if (options.filter?.(testCase.name) === false) continue;
-      const turn = turns.next();
-      if (turn !== undefined) await turn;
+      if (turns.isOver) await turns.giveWay();
+      if (turns.isInterrupted) return;
       const result = await runOne(file, testCase, programs, turns, options.update === true);
+      // What was broken off says nothing.
+      if (turns.isInterrupted) return;
       yield result;
       if (!result.passed && options.bail === true) return;
     }
@@ -71,7 +95,7 @@ async function runOne(
   file: TestFile,
   testCase: TestCase,
   programs: LoadedPrograms,
-  turns: EventLoopTurns,
+  turns: Turns,
   update: boolean,
 ): Promise<CaseResult> {
   const started = performance.now();
@@ -81,7 +105,7 @@ async function runOne(
     problems = await new CaseRun(testCase, notes, turns, update).run(programs);
   } catch (error) {
     // A case that cannot be run is a failed case; the others say what they have to say.
-    if (!(error instanceof XdpbedError) || error.code === 'interrupted') throw error;
+    if (!(error instanceof XdpbedError)) throw error;
     const hint = error.hint === undefined ? '' : ` (${error.hint})`;
     problems = [{ path: testCase.path, message: `${error.message}${hint}` }];
   }
@@ -146,7 +170,7 @@ class CaseRun {
   constructor(
     readonly testCase: TestCase,
     readonly notes: string[],
-    readonly turns: EventLoopTurns,
+    readonly turns: Turns,
     readonly update: boolean,
   ) {}
 
@@ -159,6 +183,7 @@ class CaseRun {
     const outcomes: StepOutcome[] = [];
     for (const step of testCase.steps) {
       const outcome = await this.#step(step, session);
+      if (this.turns.isInterrupted) return [];
       outcomes.push(outcome);
       const { label } = step;
       const found: CaseProblem[] = outcome.refused.map((message) => ({ path: testCase.path, message }));
@@ -175,25 +200,20 @@ class CaseRun {
   async #step(step: TestStep, session: ProgramSession): Promise<StepOutcome> {
     for (const [name, elements] of step.elements) session.place(name, elements);
     const tracesBefore = session.traces.length;
-    const packets: StepOutcome['packets'][number][] = [];
+    const packets: { sent: TestPacket; outcome: PacketOutcome }[] = [];
     const refused: string[] = [];
     for (const [index, sent] of step.packets.entries()) {
       this.#noteCut(sent);
-      let outcome: PacketOutcome | undefined;
       try {
-        for (let i = 0; i < step.repeat; i++) {
-          const turn = this.turns.next();
-          if (turn !== undefined) await turn;
-          outcome = session.run(sent.bytes, { ...step.input, now: step.input.now ?? sent.now });
-        }
+        const outcome = await this.#runPacket(step, sent, session);
+        packets.push({ sent, outcome });
       } catch (error) {
         // One that is too long, say; the others run.
         if (!(error instanceof XdpbedError) || error.code !== 'packet-invalid') throw error;
         const hint = error.hint === undefined ? '' : ` (${error.hint})`;
         refused.push(`packet ${sent.number ?? index + 1} is not run: ${error.message}${hint}`);
-        continue;
       }
-      packets.push({ sent, outcome: outcome! });
+      if (this.turns.isInterrupted) break;
     }
     const events = new Map<string, Uint8Array[]>();
     for (const name of session.maps.keys()) {
@@ -211,6 +231,20 @@ class CaseRun {
       traces: session.traces.slice(tracesBefore),
       cpu: step.input.cpu ?? 0,
     };
+  }
+
+  /** As often as the step says, or until the interruption; what came of it last. */
+  async #runPacket(step: TestStep, sent: TestPacket, session: ProgramSession): Promise<PacketOutcome> {
+    const { turns } = this;
+    const input = { ...step.input, now: step.input.now ?? sent.now };
+    let outcome = session.run(sent.bytes, input);
+    for (let count = 1; count < step.repeat; count++) {
+      if (count % RUNS_OF_TURN === 0 && turns.isOver) await turns.giveWay();
+      if (turns.isInterrupted) break;
+      outcome = session.run(sent.bytes, input);
+    }
+    if (turns.isOver) await turns.giveWay();
+    return outcome;
   }
 
   #noteCut({ number, bytes, originalLength }: TestPacket): void {
