@@ -325,6 +325,34 @@ describe('a guest that is not let go', () => {
     expect(to.accounts.totalUsage()).toEqual(NO_USAGE);
     expect(rig.accounts.totalUsage()).toEqual(NO_USAGE);
   });
+
+  const gaps = Array.from({ length: 41 }, (_, gap) => gap);
+  it.each(['reset', 'unplug'] as const)(
+    'is nowhere after %s, however far the end of the move has come',
+    async (operation) => {
+      const reports = new Set<string>();
+      for (const gap of gaps) {
+        const { rig, place, send, ask } = setUp();
+        expect(await rig.netdev.install(OBJECT, FIRST, 'offload')).toMatchObject({ ok: true });
+        const array = await rig.createArray();
+        const to = there();
+        const move = await rig.device.prepareMove(to);
+        if ('ok' in move) throw new Error(move.reason);
+        move.commit();
+        const finished = move.finish();
+        for (let turn = 0; turn < gap; turn++) await Promise.resolve();
+        await rig.device[operation]();
+        reports.add('ok' in (await finished) ? 'stayed' : 'moved');
+        await rig.device.idle();
+        expect(await ask({ kind: 'get-info', handle: array }), `gap ${gap}`).toMatchObject({ kind: 'error' });
+        expect([place.isEmpty, rig.device.objectCount], `gap ${gap}`).toEqual([true, 0]);
+        expect(send(), `gap ${gap}`).toBe('XDP_PASS');
+        expect([...to.accounts.guests, ...rig.accounts.guests], `gap ${gap}`).toEqual([]);
+      }
+      // On both sides of the switch.
+      expect(reports).toEqual(new Set(['stayed', 'moved']));
+    },
+  );
 });
 
 /** Programs that load and then have no room for frames. */

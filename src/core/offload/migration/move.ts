@@ -77,8 +77,12 @@ export class PreparedMove {
     this.#switching.catch(() => undefined);
   }
 
-  /** From here on the other host answers the guest; or it does not, and this one goes on. Called once, after `commit`. */
-  async finish(): Promise<MoveReport | Refusal> {
+  /**
+   * From here on the other host answers the guest; or it does not, and this one goes on. Called once, after `commit`.
+   * @param arrive called in the same stretch in which the other host takes everything over: has `to` answer the guest. A
+   * reset that comes later finds all that there is there, one that came earlier has the guest stay.
+   */
+  async finish(arrive: () => void): Promise<MoveReport | Refusal> {
     try {
       await this.#switching;
     } catch (error) {
@@ -103,6 +107,7 @@ export class PreparedMove {
       if (copy.kind === 'map') to.keepRecords(copy, [...from.takeRecords(source), ...to.takeRecords(copy)]);
     }
     to.takeOver(from, replayed.counterparts);
+    arrive();
     return report;
   }
 
