@@ -1,13 +1,12 @@
 import { EBUSY, EEXIST, ENOENT, ENOLINK, ENOSPC, EPERM } from '../../bpf/errno.js';
 import { Btf } from '../../bpf/btf/btf.js';
-import type { MapRecord } from '../../bpf/runtime/bpf-map.js';
 import { messageOf, XdpbedError } from '../diagnostic.js';
 import type { LoadedProgram, ProgramWork } from '../contract/executor.js';
 import type { HostUsage } from '../contract/policy.js';
 import { addVerdicts, emptyVerdictCounts, type VerdictCounts } from '../contract/result.js';
 import { BpfScope, type CommandContext, type RequestDetails } from './bpf-scope.js';
 import { CountedPlace } from './counted-place.js';
-import type { BtfObject, DeviceObject, LinkObject, MapObject } from './device-object.js';
+import type { BtfObject, DeviceObject, LinkObject } from './device-object.js';
 import { DEFAULT_GUEST_BPF_LIMITS, type GuestBpfOptions } from './guest-bpf-options.js';
 import { GuestMaps } from './guest-maps.js';
 import { loadGuestProgram } from './guest-programs.js';
@@ -212,14 +211,6 @@ export class GuestBpf {
 
   rule(id: number, request: RequestDetails): Refusal | undefined {
     return this.#scope.rule(id, request);
-  }
-
-  takeRecords(object: MapObject): MapRecord[] {
-    return this.#maps.takeRecords(object);
-  }
-
-  keepRecords(object: MapObject, records: MapRecord[]): void {
-    this.#maps.keepRecords(object, records);
   }
 
   /** Has the counterpart of what is attached run in its place: at once, where the place is able to. */

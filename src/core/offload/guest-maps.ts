@@ -2,7 +2,7 @@ import { E2BIG, EBADF, EBUSY, EEXIST, EMSGSIZE, ENOENT, EOPNOTSUPP, errnoName } 
 import { Btf } from '../../bpf/btf/btf.js';
 import { MapBtfExtractor, type MapBtf } from '../../bpf/btf/map-btf.js';
 import { BPF_F_ZERO_SEED, BPF_MAP_TYPE, mapTypeName, type MapAttributes } from '../../bpf/map-spec.js';
-import type { BpfMap, MapRecord } from '../../bpf/runtime/bpf-map.js';
+import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
 import { messageOf, XdpbedError } from '../diagnostic.js';
 import type { BpfScope, CommandContext } from './bpf-scope.js';
 import { MAX_READ_BYTES } from './protocol/control-protocol.js';
@@ -60,8 +60,8 @@ const MAX_TRIE_BITS = 8192;
 const TRIE_PREFIX_LENGTH_BYTES = 4;
 /** Bytes of BTF that one map may keep: making and reading them takes 1 to 2 ms at most. */
 const MAX_MAP_BTF_BYTES = 16 * 1024;
-/** Bytes of a record beside its data, in a ring buffer (BPF_RINGBUF_HDR_SZ). */
-const RING_HEADER_BYTES = 8;
+/** Records of one answer: making it takes 1 to 2 ms at most. */
+const MAX_RECORDS = 4096;
 /** Bytes of a record beside its data, on the wire. */
 const RECORD_HEADER_BYTES = 12;
 
@@ -78,8 +78,6 @@ type MapOperation =
 export class GuestMaps {
   readonly #scope: BpfScope;
   #mapsMade = 0;
-  /** Records that were taken out of a map and did not fit into an answer. */
-  readonly #kept = new WeakMap<MapObject, MapRecord[]>();
 
   constructor(scope: BpfScope) {
     this.#scope = scope;
@@ -275,31 +273,29 @@ export class GuestMaps {
       request.handle,
       'map-read-records',
       context,
-      (object) => {
-        // The map is asked only when nothing is left of the last time: what is kept is never more than a map can hold.
-        const kept = this.#kept.get(object) ?? [];
-        const waiting = kept.length > 0 ? kept : object.map.drainRecords!();
-        let room = request.bytes;
-        const fits = ({ data }: MapRecord): boolean => (room -= RECORD_HEADER_BYTES + data.length) >= 0;
-        const end = waiting.findIndex((record) => !fits(record));
-        const records = end < 0 ? waiting : waiting.slice(0, end);
-        this.#kept.set(object, waiting.slice(records.length));
-        const next = waiting[records.length];
-        if (records.length > 0 || next === undefined)
+      ({ map }) => {
+        const { bytes } = request;
+        const next = map.nextRecordBytes!();
+        const needed = next === undefined ? 0 : RECORD_HEADER_BYTES + next;
+        if (needed <= bytes) {
+          const records = map.drainRecords!({
+            bytes,
+            records: MAX_RECORDS,
+            recordBytes: RECORD_HEADER_BYTES,
+          });
           return { ok: true, reply: { kind: 'records', records } };
-        const needed = RECORD_HEADER_BYTES + next.data.length;
-        const problem = `${request.bytes} bytes do not hold the next record, which takes ${needed}`;
+        }
+        const problem = `${bytes} bytes do not hold the next record, which takes ${needed}`;
         if (needed <= MAX_READ_BYTES) return failed(EMSGSIZE, problem);
         // No command can ever return it: it is lost, so that it does not bar the way of those behind it.
-        const [, behind, ...others] = waiting;
-        this.#kept.set(
-          object,
-          behind === undefined ? [] : [{ ...behind, lost: behind.lost + next.lost + 1 }, ...others],
-        );
+        map.skipRecord!();
         return failed(EMSGSIZE, `${problem}, more than any answer: it is lost`);
       },
       ({ attributes, map }) =>
-        RECORD_MAPS.has(attributes.type) && map.drainRecords !== undefined
+        RECORD_MAPS.has(attributes.type) &&
+        map.drainRecords !== undefined &&
+        map.nextRecordBytes !== undefined &&
+        map.skipRecord !== undefined
           ? undefined
           : unsupported(`${mapTypeName(attributes.type)} has no records`),
     );
@@ -308,27 +304,6 @@ export class GuestMaps {
   /** Bytes of a value that a command carries. */
   get #maxValueBytes(): number {
     return this.#scope.options.capabilities?.().maxValueBytes ?? Infinity;
-  }
-
-  /** What programs have written into a map for records and nobody has read; it is not there any more. */
-  takeRecords(object: MapObject): MapRecord[] {
-    const records = [...(this.#kept.get(object) ?? []), ...(object.map.drainRecords?.() ?? [])];
-    this.#kept.delete(object);
-    return records;
-  }
-
-  /** Records to be read before those that programs write, as many as the map itself can hold: the oldest are lost. */
-  keepRecords(object: MapObject, records: MapRecord[]): void {
-    let bytes = records.reduce((sum, { data }) => sum + RING_HEADER_BYTES + data.length, 0);
-    let first = 0;
-    let lost = 0;
-    while (bytes > object.attributes.maxEntries && first < records.length - 1) {
-      const record = records[first++]!;
-      bytes -= RING_HEADER_BYTES + record.data.length;
-      lost += 1 + record.lost;
-    }
-    const [oldest, ...others] = records.slice(first);
-    this.#kept.set(object, oldest === undefined ? [] : [{ ...oldest, lost: oldest.lost + lost }, ...others]);
   }
 
   #innerOf(request: CreateMap, uses: ObjectReference[]): MapObject | Refusal | undefined {

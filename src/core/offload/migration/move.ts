@@ -1,5 +1,4 @@
 import { EBUSY, EOPNOTSUPP, errnoName } from '../../../bpf/errno.js';
-import { BPF_MAP_TYPE } from '../../../bpf/map-spec.js';
 import type { MoveReport } from '../../contract/device.js';
 import { messageOf } from '../../diagnostic.js';
 import type { CommandContext } from '../bpf-scope.js';
@@ -101,11 +100,6 @@ export class PreparedMove {
       bytesBefore: replayed.bytes,
       bytesAtSwitch: this.#bytesAtSwitch,
     };
-    // What programs wrote here and nobody has read comes before what they write there.
-    for (const [source, copy] of replayed.counterparts) {
-      if (source.kind !== 'map' || source.attributes.type !== BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF) continue;
-      if (copy.kind === 'map') to.keepRecords(copy, [...from.takeRecords(source), ...to.takeRecords(copy)]);
-    }
     to.takeOver(from, replayed.counterparts);
     arrive();
     return report;

@@ -94,7 +94,7 @@ class Replay implements ReplayedObjects {
     });
     if (refusal !== undefined) return refusal;
     const copy = this.counterparts.get(object) as MapObject;
-    if (holdsObjects(object) || attributes.type === BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF) return undefined;
+    if (holdsObjects(object)) return undefined;
     const elements = elementsAtOnce(attributes);
     if (attributes.maxEntries > elements) {
       return failed(
@@ -187,6 +187,8 @@ function namesMap(insn: Insn, before: Insn | undefined): boolean {
  * long as its keys are deep, for each of them.
  */
 function elementsAtOnce({ type, keySize }: MapAttributes): number {
+  // Entries are bytes, which are copied as they are.
+  if (type === BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF) return Infinity;
   return type === BPF_MAP_TYPE.BPF_MAP_TYPE_LPM_TRIE ? Math.floor(MAX_MOVED / (8 * keySize)) : MAX_MOVED;
 }
 
