@@ -53,7 +53,7 @@ const RECORD_MAPS: ReadonlySet<number> = new Set([T.BPF_MAP_TYPE_RINGBUF, T.BPF_
 const HANDLE_BYTES = 4;
 /**
  * Bits of prefixes of an LPM_TRIE that one batch goes through at most. A trie may be as deep as its keys are long, and what is one
- * step for other maps is up to 2048 there: 4096 elements would hold the host for seconds, these for 5 ms.
+ * step for other maps is up to 2048 there: 4096 elements would hold the host for half a second, these for 1 ms.
  */
 const MAX_TRIE_BITS = 8192;
 /** Bytes of `struct bpf_lpm_trie_key_u8` in front of the prefix. */
