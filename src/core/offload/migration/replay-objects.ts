@@ -94,6 +94,8 @@ class Replay implements ReplayedObjects {
     });
     if (refusal !== undefined) return refusal;
     const copy = this.counterparts.get(object) as MapObject;
+    // Also of a PROG_ARRAY that has no program any more.
+    copy.frags = object.frags;
     if (holdsObjects(object)) return undefined;
     const elements = elementsAtOnce(attributes);
     if (attributes.maxEntries > elements) {
