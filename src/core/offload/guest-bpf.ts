@@ -1,5 +1,4 @@
 import { EBUSY, EEXIST, ENOENT, ENOLINK, ENOSPC, EPERM } from '../../bpf/errno.js';
-import { Btf } from '../../bpf/btf/btf.js';
 import { messageOf, XdpbedError } from '../diagnostic.js';
 import type { LoadedProgram, ProgramWork } from '../contract/executor.js';
 import type { HostUsage } from '../contract/policy.js';
@@ -171,6 +170,7 @@ export class GuestBpf {
     const taken = this.#place.take();
     const refusal = await taken;
     this.#objects.freeAll();
+    this.#scope.forget();
     if (refusal !== undefined) this.#options.onFailure('reset', new Error(refusal.reason));
   }
 
@@ -234,6 +234,7 @@ export class GuestBpf {
     this.#counted = from.#counted;
     this.#objects.takeNames(from.#objects, counterparts);
     from.#objects.freeAll();
+    from.#scope.forget();
   }
 
   /** Loads, attaches in place of what is attached, then lets that go. */
@@ -297,7 +298,7 @@ export class GuestBpf {
     const denial = this.#scope.rule(id, { operation: 'btf-load', bytes: bytes.length });
     if (denial !== undefined) return denial;
     try {
-      new Btf(bytes);
+      this.#scope.btfOf(bytes);
     } catch (error) {
       if (error instanceof XdpbedError) return malformed(messageOf(error));
       throw error;

@@ -1,5 +1,4 @@
 import { E2BIG, EBADF, EBUSY, EEXIST, EMSGSIZE, ENOENT, EOPNOTSUPP, errnoName } from '../../bpf/errno.js';
-import { Btf } from '../../bpf/btf/btf.js';
 import { MapBtfExtractor, type MapBtf } from '../../bpf/btf/map-btf.js';
 import { BPF_F_ZERO_SEED, BPF_MAP_TYPE, mapTypeName, type MapAttributes } from '../../bpf/map-spec.js';
 import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
@@ -339,7 +338,7 @@ export class GuestMaps {
     if (held === undefined) return unknownHandle(handle, 'BTF');
     uses.push(held);
     try {
-      const btf = new Btf(held.object.bytes);
+      const btf = this.#scope.btfOf(held.object.bytes);
       const keySize = keyType === 0 ? request.keySize : btf.sizeOf(keyType);
       const valueSize = btf.sizeOf(valueType);
       // kernel/bpf/syscall.c map_check_btf

@@ -1,5 +1,4 @@
 import { EBADF, EOPNOTSUPP } from '../../bpf/errno.js';
-import { Btf } from '../../bpf/btf/btf.js';
 import { BPF_FUNC } from '../../bpf/helper-ids.js';
 import { decodeInsns } from '../../bpf/insn.js';
 import { BPF_F_RDONLY_PROG, BPF_MAP_TYPE } from '../../bpf/map-spec.js';
@@ -91,7 +90,7 @@ export async function loadGuestProgram(
     const debug =
       bytes.debug === undefined || btf === undefined
         ? undefined
-        : debugInfo(btf, bytes.debug, translated.insns.length);
+        : debugInfo(scope, btf, bytes.debug, translated.insns.length);
     if (debug !== undefined && 'ok' in debug) return debug;
     const program: Program = debug === undefined ? undescribed : { ...undescribed, debug };
     // Charged before the verifier is awaited: other guests' requests are ruled on meanwhile.
@@ -188,12 +187,13 @@ function verifierMap({ attributes, id, name, frozen, map }: MapObject): Verifier
 
 /** Functions and lines by the guest's own BTF: for messages, and for what programs call back. */
 function debugInfo(
+  scope: BpfScope,
   object: BtfObject,
   { functions, lines }: ProgramDebug,
   insnCount: number,
 ): ProgramDebugInfo | Refusal {
   try {
-    const btf = new Btf(object.bytes);
+    const btf = scope.btfOf(object.bytes);
     const functionView = new DataView(functions.buffer, functions.byteOffset, functions.length);
     const lineView = new DataView(lines.buffer, lines.byteOffset, lines.length);
     const info = {
