@@ -28,11 +28,14 @@ export interface ProgramBytes {
   readonly debug?: ProgramDebug | undefined;
 }
 
+/** Insns from which on others have their turn between two steps of loading: up to here they take a few milliseconds together. */
+const LONG_PROGRAM = 1024;
 const FUNC_INFO_BYTES = 8;
 const LINE_INFO_BYTES = 16;
 
 /**
- * Translates, rules, verifies, rules, loads; then the program is in the table, attached nowhere.
+ * Translates, rules, verifies, rules, loads; then the program is in the table, attached nowhere. What is ruled on is charged
+ * for, or made, before anybody else has a turn.
  */
 export async function loadGuestProgram(
   scope: BpfScope,
@@ -60,6 +63,9 @@ export async function loadGuestProgram(
       return number;
     });
     if (!translated.ok) return malformed(`insn ${translated.insn}: ${translated.reason}`, EBADF);
+    const isLong = translated.insns.length > LONG_PROGRAM;
+    if (isLong) await turn();
+    if (epoch.aborted) return STALE;
     if (!objects.hasRoom) return scope.tableFull();
 
     let btf: BtfObject | undefined;
@@ -113,6 +119,8 @@ export async function loadGuestProgram(
     );
     if (attachDenial !== undefined) return attachDenial;
 
+    if (isLong) await turn();
+    if (epoch.aborted) return STALE;
     try {
       loaded = await party.executor.load(program, {
         maps: new Map([...maps].map(([number, object]) => [number, object.map])),
@@ -126,6 +134,7 @@ export async function loadGuestProgram(
       return failed(EOPNOTSUPP, `the program cannot be loaded: ${messageOf(error)}`);
     }
     scope.work = loaded.work ?? scope.work;
+    if (isLong) await turn();
     if (epoch.aborted) return STALE;
     const whole = { program: loaded, charge };
     const added = objects.add<ProgramObject>('program', {
@@ -168,6 +177,11 @@ export async function loadGuestProgram(
     charge?.release();
     for (const reference of references) reference.release();
   }
+}
+
+/** Lets others have their turn of the event loop. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 /** What a verifier may rely on: a frozen map that programs cannot write either has the value that it has now for ever. */
