@@ -92,3 +92,46 @@ describe('LPM_TRIE against a list of prefixes', () => {
     );
   });
 });
+
+describe('LPM_TRIE as deep as a key can make it', () => {
+  it('compares each byte of a key once on the way down', () => {
+    const bits = 512;
+    const runtime = new BpfRuntime({ memoryBytes: 4 << 20 });
+    const { space } = runtime;
+    let reads = 0;
+    const u8 = new Proxy(space.u8, {
+      get(target, property) {
+        reads++;
+        const value: unknown = Reflect.get(target, property);
+        return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+      },
+      set: (target, property, value) => Reflect.set(target, property, value),
+    });
+    Object.assign(space, { u8 });
+    const attributes = {
+      type: BPF_MAP_TYPE.BPF_MAP_TYPE_LPM_TRIE,
+      keySize: 4 + bits / 8,
+      valueSize: 1,
+      maxEntries: bits + 1,
+      flags: BPF_F_NO_PREALLOC,
+    };
+    const map = new MemoryMapBackend(runtime).create(attributes, { name: 'm' }) as ResidentMap;
+    const keyOf = (length: number): Uint8Array =>
+      Uint8Array.of(...u32(length), ...new Uint8Array(bits / 8).fill(0xff));
+    for (let length = 0; length <= bits; length++) {
+      expect(map.update(keyOf(length), Uint8Array.of(length & 0xff), 0n)).toBe(0);
+    }
+    // Each level has a byte that ends in it or goes on, and one bit that says which way.
+    const walk = 3 * (bits + 1);
+    reads = 0;
+    expect(map.lookup(keyOf(bits))).toEqual(Uint8Array.of(bits & 0xff));
+    expect(reads).toBeLessThanOrEqual(walk);
+    reads = 0;
+    const batch = map.lookupBatch(null, 4);
+    expect(typeof batch === 'number' || batch.entries.map(({ key }) => key)).toEqual(
+      [0, 1, 2, 3].map((less) => keyOf(bits - less)),
+    );
+    // To the key before, to the one behind it, and to its value.
+    expect(reads).toBeLessThanOrEqual(5 * 3 * walk);
+  });
+});

@@ -198,11 +198,13 @@ export class LpmTrie extends MemoryMap {
     if (length > this.#maxPrefix) return 0;
     const i32 = this.#i32;
     let found = 0;
+    let known = 0;
     let node = this.#nodeIn(this.header + ROOT, -1);
     while (node !== 0) {
       const word = node >>> 2;
       const nodeLength = i32[word + PREFIX_LENGTH]!;
-      if (this.#commonBits(node, bytes, at, length) < nodeLength) break;
+      if (this.#commonBits(node, bytes, at, length, known) < nodeLength) break;
+      known = nodeLength;
       if (this.#isEntry(node)) found = node;
       if (nodeLength >= length) break;
       node = this.#nodeIn(word + CHILD + bitAt(bytes, at, nodeLength), nodeLength);
@@ -299,7 +301,7 @@ export class LpmTrie extends MemoryMap {
       if (position.node === 0) return;
       const word = position.node >>> 2;
       nodeLength = i32[word + PREFIX_LENGTH]!;
-      position.matched = this.#commonBits(position.node, bytes, at, length);
+      position.matched = this.#commonBits(position.node, bytes, at, length, position.matched);
       if (position.matched < nodeLength || nodeLength === length) return;
       position.parentLink = position.link;
       position.link = word + CHILD + bitAt(bytes, at, nodeLength);
@@ -311,12 +313,14 @@ export class LpmTrie extends MemoryMap {
     const i32 = this.#i32;
     const length = indexOf(key);
     const path: number[] = [];
+    let known = 0;
     let node = length > this.#maxPrefix ? 0 : this.#nodeIn(this.header + ROOT, -1);
     while (node !== 0) {
       const word = node >>> 2;
       const nodeLength = i32[word + PREFIX_LENGTH]!;
       path.push(node);
-      if (this.#commonBits(node, key, U32_SIZE, length) < nodeLength) return [];
+      if (this.#commonBits(node, key, U32_SIZE, length, known) < nodeLength) return [];
+      known = nodeLength;
       if (nodeLength === length) return this.#isEntry(node) ? path : [];
       node = this.#nodeIn(word + CHILD + bitAt(key, U32_SIZE, nodeLength), nodeLength);
     }
@@ -358,15 +362,13 @@ export class LpmTrie extends MemoryMap {
     return (node - this.#forks) >>> 0 <= this.#lastFork;
   }
 
-  /** How many leading bits a node's prefix and the first `length` bits of a key have in common. */
-  #commonBits(node: number, bytes: Uint8Array, at: number, length: number): number {
+  /**
+   * How many leading bits a node's prefix and the first `length` bits of a key have in common. The first `known` are those
+   * of the node above, which has them in common with both: a walk down compares each byte once.
+   */
+  #commonBits(node: number, bytes: Uint8Array, at: number, length: number, known: number): number {
     const limit = Math.min(this.#i32[(node >>> 2) + PREFIX_LENGTH]!, length);
-    const u8 = this.#u8;
-    for (let byte = 0; byte * 8 < limit; byte++) {
-      const difference = u8[node + DATA + byte]! ^ bytes[at + byte]!;
-      if (difference !== 0) return Math.min(limit, byte * 8 + Math.clz32(difference) - 24);
-    }
-    return limit;
+    return commonBits(this.#u8, node + DATA, bytes, at, limit, known);
   }
 
   /**
@@ -409,11 +411,26 @@ export class LpmTrie extends MemoryMap {
 /** Whether a key comes before another in post-order: longer prefixes first, then the next bit 0 before 1. */
 function comesBefore(key: Uint8Array, other: Uint8Array): boolean {
   const [length, otherLength] = [indexOf(key), indexOf(other)];
-  for (let n = 0; n < length && n < otherLength; n++) {
-    const difference = bitAt(other, U32_SIZE, n) - bitAt(key, U32_SIZE, n);
-    if (difference !== 0) return difference > 0;
-  }
+  const limit = Math.min(length, otherLength);
+  const common = commonBits(key, U32_SIZE, other, U32_SIZE, limit, 0);
+  if (common < limit) return bitAt(key, U32_SIZE, common) === 0;
   return length > otherLength;
+}
+
+/** How many of the first `limit` bits of two keys' data are the same; the first `known` are. */
+function commonBits(
+  a: Uint8Array,
+  atA: number,
+  b: Uint8Array,
+  atB: number,
+  limit: number,
+  known: number,
+): number {
+  for (let byte = known >>> 3; byte * 8 < limit; byte++) {
+    const difference = a[atA + byte]! ^ b[atB + byte]!;
+    if (difference !== 0) return Math.min(limit, byte * 8 + Math.clz32(difference) - 24);
+  }
+  return limit;
 }
 
 /** Bit `n` of a key's data, the most significant bit of the first byte being bit 0. */

@@ -1,7 +1,7 @@
 import { E2BIG, EBADF, EINVAL, ENOENT, ENOSPC, ENOTSUPP, EOPNOTSUPP } from '../../src/bpf/errno.js';
 import type { MapAttributes } from '../../src/bpf/map-spec.js';
 import { roundUp } from '../../src/bpf/runtime/address-space.js';
-import type { MapRecord } from '../../src/bpf/runtime/bpf-map.js';
+import type { MapRecord, RecordRoom } from '../../src/bpf/runtime/bpf-map.js';
 import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
 import {
   BPF_F_PRESERVE_ELEMS,
@@ -100,21 +100,44 @@ export class PerfEventArray extends MemoryMap {
     return 0;
   }
 
-  drainRecords(): MapRecord[] {
-    const records: (MapRecord & { sequence: number })[] = [];
-    for (let cpu = 0; cpu < this.#bufferCount; cpu++) {
+  drainRecords(room?: RecordRoom): MapRecord[] {
+    const records: MapRecord[] = [];
+    let left = room?.bytes ?? Infinity;
+    const beside = room?.recordBytes ?? 0;
+    const fronts = this.#fronts();
+    for (let cpu = oldestOf(fronts); cpu >= 0; cpu = oldestOf(fronts)) {
+      const { size, lost, total, oldest } = fronts[cpu]!;
+      left -= beside + size;
+      if (left < 0 || records.length === room?.records) break;
       const buffer = this.#bufferWord(cpu);
-      for (
-        let next = this.#takeRecord(buffer, cpu);
-        next !== undefined;
-        next = this.#takeRecord(buffer, cpu)
-      ) {
-        records.push(next);
-      }
+      records.push({ cpu, data: this.#load(buffer, oldest + RECORD_HEADER_SIZE, size), lost });
+      this.#drop(buffer, total);
+      fronts[cpu] = this.#front(buffer);
     }
-    // Sequence numbers wrap at 2^32; there are never that many records at a time.
-    records.sort((a, b) => (a.sequence - b.sequence) | 0);
-    return records.map(({ cpu, data, lost }) => ({ cpu, data, lost }));
+    return records;
+  }
+
+  nextRecordBytes(): number | undefined {
+    const fronts = this.#fronts();
+    return fronts[oldestOf(fronts)]?.size;
+  }
+
+  skipRecord(): void {
+    const fronts = this.#fronts();
+    const cpu = oldestOf(fronts);
+    const front = fronts[cpu];
+    if (front === undefined) return;
+    const { i32 } = this.space;
+    const buffer = this.#bufferWord(cpu);
+    const lost = front.lost + 1;
+    this.#drop(buffer, front.total);
+    const next = this.#front(buffer);
+    if (next === undefined) {
+      i32[buffer + LOST] = (i32[buffer + LOST]! >>> 0) + lost;
+      return;
+    }
+    const count = Uint32Array.of(next.lost + lost);
+    this.#store(buffer, next.oldest + Uint32Array.BYTES_PER_ELEMENT, new Uint8Array(count.buffer));
   }
 
   lookupElem(): number {
@@ -164,7 +187,13 @@ export class PerfEventArray extends MemoryMap {
     return (this.#buffers + cpu * (BUFFER_HEADER_SIZE + this.#bufferBytes)) >>> 2;
   }
 
-  #takeRecord(buffer: number, cpu: number): (MapRecord & { sequence: number }) | undefined {
+  /** The oldest record of each CPU. */
+  #fronts(): (Front | undefined)[] {
+    return Array.from({ length: this.#bufferCount }, (_, cpu) => this.#front(this.#bufferWord(cpu)));
+  }
+
+  /** The oldest record of a CPU's buffer, which is emptied when it cannot be true. */
+  #front(buffer: number): Front | undefined {
     const { i32 } = this.space;
     const used = this.#used(buffer);
     if (used === 0) return undefined;
@@ -172,14 +201,16 @@ export class PerfEventArray extends MemoryMap {
     const header = new Uint32Array(this.#load(buffer, oldest, RECORD_HEADER_SIZE).buffer);
     const [size, lost, sequence] = [header[0]!, header[1]!, header[2]!];
     const total = roundUp(RECORD_HEADER_SIZE + size, 8);
-    if (total > used) {
-      i32[buffer + USED] = 0;
-      return undefined;
-    }
-    const data = this.#load(buffer, oldest + RECORD_HEADER_SIZE, size);
-    i32[buffer + OLDEST] = (oldest + total) % this.#bufferBytes;
-    i32[buffer + USED] = used - total;
-    return { cpu, data, lost, sequence };
+    if (total <= used) return { size, lost, sequence, total, oldest };
+    i32[buffer + USED] = 0;
+    return undefined;
+  }
+
+  /** Takes away the `total` bytes of the oldest record. */
+  #drop(buffer: number, total: number): void {
+    const { i32 } = this.space;
+    i32[buffer + OLDEST] = (i32[buffer + OLDEST]! + total) % this.#bufferBytes;
+    i32[buffer + USED]! -= total;
   }
 
   /** Bytes in use of a CPU's buffer, which is emptied when its words cannot be true. */
@@ -211,4 +242,27 @@ export class PerfEventArray extends MemoryMap {
     bytes.set(this.space.u8.subarray(base, base + size - head), head);
     return bytes;
   }
+}
+
+/** A record as it lies in a CPU's buffer. */
+interface Front {
+  /** Bytes of its data. */
+  readonly size: number;
+  readonly lost: number;
+  readonly sequence: number;
+  /** Bytes that it takes. */
+  readonly total: number;
+  /** Where it begins. */
+  readonly oldest: number;
+}
+
+/** The CPU whose record came first; -1: there is none. */
+function oldestOf(fronts: readonly (Front | undefined)[]): number {
+  let oldest = -1;
+  fronts.forEach((front, cpu) => {
+    if (front === undefined) return;
+    // Sequence numbers wrap at 2^32; there are never that many records at a time.
+    if (oldest < 0 || ((front.sequence - fronts[oldest]!.sequence) | 0) < 0) oldest = cpu;
+  });
+  return oldest;
 }

@@ -1,7 +1,6 @@
-import { EINVAL, ENOTSUPP } from '../../src/bpf/errno.js';
+import { EINVAL, ENOTSUPP, EOPNOTSUPP } from '../../src/bpf/errno.js';
 import { BPF_F_NUMA_NODE } from '../../src/bpf/map-spec.js';
-import { roundUp } from '../../src/bpf/runtime/address-space.js';
-import type { MapRecord } from '../../src/bpf/runtime/bpf-map.js';
+import type { BpfMap, MapRecord, RecordRoom } from '../../src/bpf/runtime/bpf-map.js';
 import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
 import { PAGE_SIZE, onlyFlags } from './kernel-limits.js';
 import { HEADER_WORD, type MapKind } from './map-plan.js';
@@ -66,7 +65,7 @@ export class RingBuffer extends MemoryMap {
 
   ringReserve(size: number): number {
     const { i32 } = this.space;
-    const total = roundUp(size + RINGBUF_HEADER_SIZE, 8);
+    const total = totalBytes(size);
     // One byte short of the size at most, as in the kernel: equal positions mean empty.
     if (size < 0 || size > MAX_RECORD_SIZE || this.#used() + total > this.#size - 1) {
       const lost = i32[this.header + LOST]!;
@@ -107,30 +106,86 @@ export class RingBuffer extends MemoryMap {
   }
 
   /** Takes what was submitted, up to the first record that is still being written. */
-  drainRecords(): MapRecord[] {
-    const { i32 } = this.space;
+  drainRecords(room?: RecordRoom): MapRecord[] {
+    const { i32, u8 } = this.space;
     const records: MapRecord[] = [];
-    if (this.#used() > this.#size) this.#advance(CONSUMER, this.#used());
-    for (let used = this.#used(); used > 0; used = this.#used()) {
+    let left = room?.bytes ?? Infinity;
+    const beside = room?.recordBytes ?? 0;
+    // One buffer for all: of their own they would take most of the time.
+    let data: Uint8Array | undefined;
+    let end = 0;
+    for (let length = this.nextRecordBytes(); length !== undefined; length = this.nextRecordBytes()) {
+      left -= beside + length;
+      if (left < 0 || records.length === room?.records) break;
+      data ??= new Uint8Array(Math.min(this.#used(), room?.bytes ?? Infinity));
       const record = this.#recordAt(CONSUMER);
-      const header = i32[record >>> 2]! >>> 0;
-      if (header >= BPF_RINGBUF_BUSY_BIT) break;
-      const length = header & LENGTH_MASK;
-      const total = roundUp(length + RINGBUF_HEADER_SIZE, 8);
-      if (total > used) {
-        // Only a program that wrote beyond its record can bring this about; what follows cannot be told apart.
-        this.#advance(CONSUMER, used);
-        break;
-      }
-      if ((header & BPF_RINGBUF_DISCARD_BIT) === 0) {
-        const origin = i32[(record >>> 2) + 1]!;
-        const data = this.space.read(record + RINGBUF_HEADER_SIZE, length);
-        const cpu = origin & 0xffff;
-        records.push({ cpu: cpu < this.runtime.cpus ? cpu : 0, data, lost: origin >>> 16 });
-      }
-      this.#advance(CONSUMER, total);
+      const origin = i32[(record >>> 2) + 1]!;
+      const cpu = origin & 0xffff;
+      const start = record + RINGBUF_HEADER_SIZE;
+      data.set(u8.subarray(start, start + length), end);
+      records.push({
+        cpu: cpu < this.runtime.cpus ? cpu : 0,
+        data: data.subarray(end, end + length),
+        lost: origin >>> 16,
+      });
+      end += length;
+      this.#advance(CONSUMER, totalBytes(length));
     }
     return records;
+  }
+
+  /** Drops what was discarded in front of it. */
+  nextRecordBytes(): number | undefined {
+    const { i32 } = this.space;
+    // A program may have discarded as many as the ring can hold: each takes a few nanoseconds.
+    const consumer = i32[this.header + CONSUMER]!;
+    const there = this.#used();
+    const data = this.#data;
+    const mask = this.#size - 8;
+    let used = there > this.#size ? 0 : there;
+    let lost = 0;
+    let next: number | undefined;
+    while (used > 0) {
+      const record = (data + ((consumer + there - used) & mask)) >>> 2;
+      const header = i32[record]! >>> 0;
+      if (header >= BPF_RINGBUF_BUSY_BIT) break;
+      const length = header & LENGTH_MASK;
+      const total = totalBytes(length);
+      if (total > used) {
+        // Only a program that wrote beyond its record can bring this about; what follows cannot be told apart.
+        used = 0;
+      } else if ((header & BPF_RINGBUF_DISCARD_BIT) === 0) {
+        next = length;
+        break;
+      } else {
+        used -= total;
+        lost += i32[record + 1]! >>> 16;
+      }
+    }
+    if (used !== there) this.#pass(there - used, lost);
+    return next;
+  }
+
+  skipRecord(): void {
+    const length = this.nextRecordBytes();
+    if (length === undefined) return;
+    const before = this.space.i32[(this.#recordAt(CONSUMER) >>> 2) + 1]! >>> 16;
+    this.#pass(totalBytes(length), before + 1);
+  }
+
+  copyRecords(from: BpfMap): number {
+    if (!(from instanceof RingBuffer) || from.#size !== this.#size) return -EOPNOTSUPP;
+    for (const word of [PRODUCER, PRODUCER + 1, CONSUMER, CONSUMER + 1, LOST]) {
+      this.space.i32[this.header + word] = from.space.i32[from.header + word]!;
+    }
+    const used = this.#used();
+    // As if it were empty: see `nextRecordBytes`.
+    if (used > this.#size) return 0;
+    const start = this.#recordAt(CONSUMER) - this.#data;
+    this.#copy(from, start, start + used);
+    // What begins at the end runs on behind it, and the next record begins at the start all the same.
+    if (start + used > this.#size) this.#copy(from, 0, start + used - this.#size);
+    return used;
   }
 
   lookupElem(): number {
@@ -159,6 +214,23 @@ export class RingBuffer extends MemoryMap {
 
   protected keyAfter(): number {
     return -ENOTSUPP;
+  }
+
+  /** Goes on by so many bytes; what was lost up to there is told with what comes next. */
+  #pass(bytes: number, lost: number): void {
+    const { i32 } = this.space;
+    this.#advance(CONSUMER, bytes);
+    if (lost === 0) return;
+    if (this.#used() === 0) {
+      i32[this.header + LOST] = Math.min((i32[this.header + LOST]! >>> 0) + lost, MAX_LOST);
+      return;
+    }
+    const origin = (this.#recordAt(CONSUMER) >>> 2) + 1;
+    i32[origin] = (i32[origin]! & 0xffff) | (Math.min((i32[origin]! >>> 16) + lost, MAX_LOST) << 16);
+  }
+
+  #copy(from: RingBuffer, start: number, end: number): void {
+    this.space.write(this.#data + start, from.space.u8.subarray(from.#data + start, from.#data + end));
   }
 
   #commit(recordAddress: number, discard: number): void {
@@ -190,4 +262,9 @@ export class RingBuffer extends MemoryMap {
     const high = BigInt(i32[this.header + position + 1]! >>> 0);
     return (high << 32n) | BigInt(i32[this.header + position]! >>> 0);
   }
+}
+
+/** Bytes that a record of that length takes of the ring. */
+function totalBytes(length: number): number {
+  return (length + RINGBUF_HEADER_SIZE + 7) & ~7;
 }

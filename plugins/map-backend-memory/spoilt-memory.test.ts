@@ -171,7 +171,11 @@ function systemCalls(bench: Bench, random: SeededRandom): void {
       else expect(batch.entries.length).toBeLessThanOrEqual(maxEntries);
     },
     () => {
-      const records: MapRecord[] = map.drainRecords?.() ?? [];
+      const room = { bytes: random.below(5000), records: 1 + random.below(9), recordBytes: 12 };
+      const next = map.nextRecordBytes?.() ?? 0;
+      expect(next).toBeLessThanOrEqual(4096);
+      if (random.chance(20)) map.skipRecord?.();
+      const records: MapRecord[] = map.drainRecords?.(random.chance(50) ? room : undefined) ?? [];
       const bytes = records.reduce((sum, { data }) => sum + data.length, 0);
       expect(bytes).toBeLessThanOrEqual(4096 * CPUS);
       for (const { cpu } of records) expect(cpu).toBeLessThan(CPUS);

@@ -134,7 +134,12 @@ function walkFunction(insns: readonly Insn[], walk: FunctionWalk): Problem | und
   const path = [start];
   reached[start] = ON_PATH;
   while (path.length > 0) {
-    const index = path.at(-1)!;
+    const index = path[path.length - 1]!;
+    if (taken[index] === 2) {
+      reached[index] = DONE;
+      path.pop();
+      continue;
+    }
     const flow = flowOf(insns, index);
     let successor: number | undefined;
     if (taken[index] === 0) {

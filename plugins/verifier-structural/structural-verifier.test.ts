@@ -134,6 +134,21 @@ describe('structural acceptance', () => {
     expect(performance.now() - started).toBeLessThan(5000);
   });
 
+  it('lets others have their turn between its passes over a long program', async () => {
+    const insns = Array.from({ length: 4097 }, () => RETURN_0);
+    insns[insns.length - 1] = EXIT;
+    let turns = 0;
+    let isDone = false;
+    const count = (): void => {
+      turns++;
+      if (!isDone) setImmediate(count);
+    };
+    setImmediate(count);
+    const accepted = (await verify(insns)).accepted;
+    isDone = true;
+    expect([accepted, turns]).toEqual([true, 2]);
+  });
+
   it('writes a log when asked', async () => {
     const result = await new StructuralVerifier().verify({
       program: { name: 'p', type: 6, attachType: 'BPF_XDP', gplCompatible: true, insns: [RETURN_0, EXIT] },

@@ -44,12 +44,16 @@ export const StructuralConfig = Type.Object(
 );
 export type StructuralConfig = Static<typeof StructuralConfig>;
 
+/** Insns from which on a pass over them takes so long that others have their turn behind it. */
+const LONG_PROGRAM = 1024;
+
 /**
  * Judges a program by its form alone. It simulates nothing, so it knows nothing of values: pointers, packet
  * bounds, uninitialised registers and what helpers are passed are not looked at. What it lets pass may still
  * fault when it runs, and an executor that relies on a verifier must be given one that proves more.
  *
- * Total: whatever the insns are, there is an answer, and it takes time linear in their number.
+ * Total: whatever the insns are, there is an answer, and it takes time linear in their number. Others have their turn of
+ * the event loop between its passes over a long program.
  */
 export class StructuralVerifier implements Verifier {
   readonly name = 'structural';
@@ -60,7 +64,12 @@ export class StructuralVerifier implements Verifier {
     const { insns } = request.program;
     const statistics: VerifierStatistics = { processedInsns: insns.length, peakStates: 0, totalStates: 0 };
     const log = request.log === true ? { log: disassemble(insns, { mapName: namesOf(request) }) } : {};
-    const problem = this.#check(request);
+    const passes = this.#check(request);
+    let pass = passes.next();
+    for (; pass.done !== true; pass = passes.next()) {
+      if (insns.length > LONG_PROGRAM) await new Promise((resolve) => setImmediate(resolve));
+    }
+    const problem = pass.value;
     if (problem === undefined) return { accepted: true, verifier: this.name, statistics, ...log };
     const { code, reason, insn } = problem;
     const rejection: Rejection = {
@@ -81,7 +90,8 @@ export class StructuralVerifier implements Verifier {
     };
   }
 
-  #check({ program, maps }: VerifyRequest): Problem | undefined {
+  /** In passes over the program, all of which take about as long. */
+  *#check({ program, maps }: VerifyRequest): Generator<void, Problem | undefined> {
     const { insns, gplCompatible } = program;
     if (insns.length === 0) return { code: 'empty-program', reason: 'the program has no insns' };
     const limit = this.config['max-insns'];
@@ -90,6 +100,7 @@ export class StructuralVerifier implements Verifier {
     }
     const invalid = findInvalidInsn(insns);
     if (invalid !== undefined) return { code: 'insn-invalid', ...invalid };
+    yield;
     for (let index = 0; index < insns.length; index++) {
       const insn = insns[index]!;
       const problem = isLddw(insn)
@@ -98,6 +109,7 @@ export class StructuralVerifier implements Verifier {
       if (problem !== undefined) return { ...problem, insn: index };
       if (isLddw(insn)) index++;
     }
+    yield;
     return checkControlFlow(insns, this.config.loops === 'allow');
   }
 }

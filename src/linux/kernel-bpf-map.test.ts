@@ -242,6 +242,14 @@ describe.skipIf(skipped !== '')(`a map of the kernel's as a BpfMap${skipped}`, (
         [20, round + 1000],
       ]);
     }
+    for (const mark of [1, 2, 3]) send(mark);
+    expect(ring.drainRecords!({ bytes: 63, records: 9, recordBytes: 12 })).toHaveLength(1);
+    expect(ring.drainRecords!({ bytes: 99, records: 0, recordBytes: 12 })).toEqual([]);
+    expect(ring.nextRecordBytes!()).toBe(20);
+    ring.skipRecord!();
+    expect(ring.drainRecords!()).toMatchObject([{ lost: 1, data: { 0: 3 } }]);
+    expect(ring.nextRecordBytes!()).toBeUndefined();
+    ring.skipRecord!();
     // 32 bytes a record, 16 one that is discarded: what finds no room is lost.
     for (let mark = 0; mark < 200; mark++) send(mark);
     expect(ring.drainRecords!().length).toBeLessThanOrEqual(4096 / 48 + 1);
@@ -282,6 +290,12 @@ describe.skipIf(skipped !== '')(`a map of the kernel's as a BpfMap${skipped}`, (
         [0, 0, 28, data],
       ]);
     }
+    for (let record = 0; record < 3; record++) send();
+    expect(events.drainRecords!({ bytes: 79, records: 9, recordBytes: 12 })).toHaveLength(1);
+    expect(events.nextRecordBytes!()).toBe(28);
+    events.skipRecord!();
+    expect(events.drainRecords!()).toMatchObject([{ lost: 1 }]);
+    expect(events.nextRecordBytes!()).toBeUndefined();
     // 40 bytes a record: some find no room, which the next that does tells.
     const results = Array.from({ length: 150 }, () => send() as { retval: number });
     const kept = results.filter(({ retval }) => retval === 0).length;

@@ -1,6 +1,6 @@
 import { EBADF, EINVAL } from '../bpf/errno.js';
 import { BPF_MAP_TYPE as T, type MapAttributes } from '../bpf/map-spec.js';
-import type { BpfMap, MapBatch, MapRecord } from '../bpf/runtime/bpf-map.js';
+import type { BpfMap, MapBatch, MapRecord, RecordRoom } from '../bpf/runtime/bpf-map.js';
 import {
   closeFd,
   mapDelete,
@@ -16,6 +16,9 @@ import { KernelPerfBuffer } from './kernel-perf-buffer.js';
 import { KernelRingBuffer } from './kernel-ring-buffer.js';
 import type { NetworkNamespace } from './network-namespace.js';
 import { programFd } from './program-registry.js';
+
+/** Of a record's header, in either kind of buffer. */
+const RECORD_HEADER_BYTES = 8;
 
 export interface KernelBpfMapOptions {
   /** Where the devices are that entries of a DEVMAP name; default: where the calling thread is. */
@@ -66,7 +69,9 @@ const UNKNOWN_FD = 0x7fff_ffff;
  */
 export class KernelBpfMap implements BpfMap {
   readonly syscallValueSize: number;
-  readonly drainRecords?: () => MapRecord[];
+  readonly drainRecords?: (room?: RecordRoom) => MapRecord[];
+  readonly nextRecordBytes?: () => number | undefined;
+  readonly skipRecord?: () => void;
   readonly #namespace: NetworkNamespace | undefined;
   readonly #onClose: (() => void) | undefined;
   readonly #onRelease: (() => void) | undefined;
@@ -92,8 +97,12 @@ export class KernelBpfMap implements BpfMap {
     this.#namespace = NAMESPACE_TYPES.has(attributes.type) ? options.namespace : undefined;
     this.syscallValueSize = kernelValueSize(attributes);
     this.#perfBufferBytes = options.perfBufferBytes ?? DEFAULT_PERF_BUFFER_BYTES;
-    if (attributes.type === T.BPF_MAP_TYPE_RINGBUF) this.drainRecords = () => this.#drainRing();
-    if (attributes.type === T.BPF_MAP_TYPE_PERF_EVENT_ARRAY) this.drainRecords = () => this.#drainEvents();
+    const { type } = attributes;
+    if (type === T.BPF_MAP_TYPE_RINGBUF || type === T.BPF_MAP_TYPE_PERF_EVENT_ARRAY) {
+      this.drainRecords = (room) => this.#drainRecords(room);
+      this.nextRecordBytes = () => this.#recordsWithNext()?.next;
+      this.skipRecord = () => this.#recordsWithNext()?.skip();
+    }
   }
 
   /** -1 once it is closed. */
@@ -239,17 +248,45 @@ export class KernelBpfMap implements BpfMap {
     return own;
   }
 
-  /** The kernel tells neither the CPU that a record came from nor how many found no room: both are 0. */
-  #drainRing(): MapRecord[] {
-    if (this.#fd < 0) return [];
-    this.#ring ??= new KernelRingBuffer(this.#fd, this.attributes.maxEntries, PAGE_SIZE);
-    return this.#ring.drain().map((data) => ({ cpu: 0, data, lost: 0 }));
+  #drainRecords(room?: RecordRoom): MapRecord[] {
+    const records: MapRecord[] = [];
+    let left = room?.bytes ?? Infinity;
+    const beside = room?.recordBytes ?? 0;
+    for (const buffer of this.#recordBuffers()) {
+      // No more than there can be at once: programs go on meanwhile.
+      let most = buffer.size;
+      for (let bytes = buffer.next; bytes !== undefined && most > 0; bytes = buffer.next) {
+        left -= beside + bytes;
+        if (left < 0 || records.length === room?.records) return records;
+        records.push(buffer.take());
+        most -= RECORD_HEADER_BYTES + bytes;
+      }
+    }
+    return records;
   }
 
-  /** Those of one CPU after those of another: the kernel tells no order between them. */
-  #drainEvents(): MapRecord[] {
-    return [...this.#events.values()].flatMap((event) => event.drain());
+  #recordsWithNext(): KernelRecords | undefined {
+    return this.#recordBuffers().find(({ next }) => next !== undefined);
   }
+
+  /** Of a PERF_EVENT_ARRAY one for each CPU: the kernel tells no order between their records. */
+  #recordBuffers(): KernelRecords[] {
+    if (this.attributes.type !== T.BPF_MAP_TYPE_RINGBUF) return [...this.#events.values()];
+    if (this.#fd < 0) return [];
+    return [(this.#ring ??= new KernelRingBuffer(this.#fd, this.attributes.maxEntries, PAGE_SIZE))];
+  }
+}
+
+/** The reading side of a buffer of records. */
+interface KernelRecords {
+  /** Bytes of records, with their headers, that it can hold. */
+  readonly size: number;
+  /** Bytes of data of the oldest record; undefined when there is none. */
+  readonly next: number | undefined;
+  /** Takes it out; there is one. */
+  take(): MapRecord;
+  /** Drops it, if there is one: it counts as lost. */
+  skip(): void;
 }
 
 export function isKernelMap(map: BpfMap): map is KernelBpfMap {

@@ -16,6 +16,8 @@ const DATA_TAIL = 1032;
 
 /** `struct perf_event_header`: type u32, misc u16, size u16, the header included. */
 const HEADER = 8;
+/** Bytes of a sample's length, in front of its data. */
+const DATA_LENGTH = 4;
 const PERF_RECORD_LOST = 2;
 const PERF_RECORD_SAMPLE = 9;
 
@@ -49,6 +51,11 @@ export class KernelPerfBuffer {
     return new KernelPerfBuffer(cpu, fd, memory, pageSize);
   }
 
+  /** Bytes of records, with their headers. */
+  get size(): number {
+    return this.#data.length;
+  }
+
   private constructor(
     readonly cpu: number,
     readonly fd: number,
@@ -63,39 +70,60 @@ export class KernelPerfBuffer {
   }
 
   /**
-   * Records that are there now, oldest first. With its length of 4 bytes each is a multiple of 8 long: up to 7 bytes at
-   * its end are no data, and mean nothing.
+   * Bytes of data of the oldest record; undefined when there is none. With its length of 4 bytes each is a multiple of 8
+   * long: up to 7 bytes at its end are no data, and mean nothing.
    */
-  drain(): MapRecord[] {
-    const records: MapRecord[] = [];
+  get next(): number | undefined {
     const head = Atomics.load(this.#head, 0);
-    let tail = Atomics.load(this.#tail, 0);
-    while (tail < head) {
-      const header = new DataView(this.#read(tail, HEADER).buffer);
-      const size = header.getUint16(6, true);
+    for (;;) {
+      const tail = Atomics.load(this.#tail, 0);
+      if (tail >= head) return undefined;
+      const { type, size } = this.#header(tail);
       // Nobody but the kernel writes here; a length that is none would never end.
-      if (size < HEADER) break;
-      const body = this.#read(tail + BigInt(HEADER), size - HEADER);
-      const view = new DataView(body.buffer);
-      switch (header.getUint32(0, true)) {
-        case PERF_RECORD_SAMPLE:
-          records.push({ cpu: this.cpu, data: body.slice(4, 4 + view.getUint32(0, true)), lost: this.#lost });
-          this.#lost = 0;
-          break;
-        case PERF_RECORD_LOST:
-          this.#lost += Number(view.getBigUint64(8, true));
-          break;
-        default:
+      if (size < HEADER) return undefined;
+      if (type === PERF_RECORD_SAMPLE) return this.#u32(tail + BigInt(HEADER));
+      if (type === PERF_RECORD_LOST) {
+        const body = this.#read(tail + BigInt(HEADER), size - HEADER);
+        this.#lost += Number(new DataView(body.buffer).getBigUint64(8, true));
       }
-      tail += BigInt(size);
+      this.#pass(tail);
     }
-    Atomics.store(this.#tail, 0, tail);
-    return records;
+  }
+
+  /** Takes out the oldest record; there is one. */
+  take(): MapRecord {
+    const bytes = this.next!;
+    const tail = Atomics.load(this.#tail, 0);
+    const data = this.#read(tail + BigInt(HEADER + DATA_LENGTH), bytes);
+    const record = { cpu: this.cpu, data, lost: this.#lost };
+    this.#lost = 0;
+    this.#pass(tail);
+    return record;
+  }
+
+  /** Drops the oldest record, if there is one: it counts as lost. */
+  skip(): void {
+    if (this.next === undefined) return;
+    this.#lost++;
+    this.#pass(Atomics.load(this.#tail, 0));
   }
 
   close(): void {
     libc().munmap(this.#memory);
     closeFd(this.fd);
+  }
+
+  #header(tail: bigint): { readonly type: number; readonly size: number } {
+    const view = new DataView(this.#read(tail, HEADER).buffer);
+    return { type: view.getUint32(0, true), size: view.getUint16(6, true) };
+  }
+
+  #u32(position: bigint): number {
+    return new DataView(this.#read(position, 4).buffer).getUint32(0, true);
+  }
+
+  #pass(tail: bigint): void {
+    Atomics.store(this.#tail, 0, tail + BigInt(this.#header(tail).size));
   }
 
   /** A copy of what may run over the end. */

@@ -1,4 +1,5 @@
 import { errnoName } from '../bpf/errno.js';
+import type { MapRecord } from '../bpf/runtime/bpf-map.js';
 import { XdpbedError } from '../core/diagnostic.js';
 import { libc, type MappedMemory } from './libc.js';
 
@@ -26,11 +27,14 @@ export class KernelRingBuffer {
   readonly #producerPosition: BigInt64Array;
   readonly #lengths: Int32Array;
   readonly #data: Uint8Array;
-  readonly #size: number;
+  #lost = 0;
 
   /** `size` is the map's max_entries. Throws `host-unsupported` where it cannot be mapped. */
-  constructor(fd: number, size: number, pageSize: number) {
-    this.#size = size;
+  constructor(
+    fd: number,
+    readonly size: number,
+    pageSize: number,
+  ) {
     this.#consumer = map(fd, 0, pageSize, PROT_READ | PROT_WRITE);
     try {
       this.#producer = map(fd, pageSize, pageSize + 2 * size, PROT_READ);
@@ -45,28 +49,66 @@ export class KernelRingBuffer {
     this.#data = new Uint8Array(buffer, pageSize);
   }
 
-  /** Records that are there now, oldest first, up to one that is still being written. */
-  drain(): Uint8Array[] {
-    const records: Uint8Array[] = [];
-    let consumer = Atomics.load(this.#consumerPosition, 0);
-    const producer = Atomics.load(this.#producerPosition, 0);
+  /** Bytes of data of the oldest record; undefined when there is none, or it is still being written. Drops what was discarded. */
+  get next(): number | undefined {
+    // Numbers do: no ring takes 2^53 bytes in its life.
+    const producer = Number(Atomics.load(this.#producerPosition, 0));
+    const start = this.#consumed;
+    let consumer = start;
+    let next: number | undefined;
     while (consumer < producer) {
-      const at = Number(consumer & BigInt(this.#size - 1));
-      const length = Atomics.load(this.#lengths, at >> 2);
+      const length = Atomics.load(this.#lengths, (consumer % this.size) >> 2);
       if ((length & BUSY) !== 0) break;
       const bytes = length & ~DISCARDED;
-      const start = at + HEADER;
-      if ((length & DISCARDED) === 0) records.push(this.#data.slice(start, start + bytes));
-      consumer += BigInt(HEADER + bytes + 7) & ~7n;
-      Atomics.store(this.#consumerPosition, 0, consumer);
+      if ((length & DISCARDED) === 0) {
+        next = bytes;
+        break;
+      }
+      consumer += totalBytes(bytes);
     }
-    return records;
+    if (consumer !== start) this.#consumed = consumer;
+    return next;
+  }
+
+  /**
+   * Takes out the oldest record; there is one. The kernel tells neither the CPU that it came from nor how many found no
+   * room: 0, and those that were dropped here.
+   */
+  take(): MapRecord {
+    const bytes = this.next!;
+    const start = (this.#consumed % this.size) + HEADER;
+    const record = { cpu: 0, data: this.#data.slice(start, start + bytes), lost: this.#lost };
+    this.#lost = 0;
+    this.#consumed += totalBytes(bytes);
+    return record;
+  }
+
+  /** Drops the oldest record, if there is one: it counts as lost. */
+  skip(): void {
+    const bytes = this.next;
+    if (bytes === undefined) return;
+    this.#lost++;
+    this.#consumed += totalBytes(bytes);
   }
 
   close(): void {
     libc().munmap(this.#consumer);
     libc().munmap(this.#producer);
   }
+
+  /** Position up to which records were taken out. */
+  get #consumed(): number {
+    return Number(Atomics.load(this.#consumerPosition, 0));
+  }
+
+  set #consumed(position: number) {
+    Atomics.store(this.#consumerPosition, 0, BigInt(position));
+  }
+}
+
+/** Bytes that a record of so many takes of the ring. */
+function totalBytes(bytes: number): number {
+  return Math.ceil((HEADER + bytes) / 8) * 8;
 }
 
 function map(fd: number, at: number, length: number, protection: number): MappedMemory {

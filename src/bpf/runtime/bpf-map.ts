@@ -26,8 +26,20 @@ export interface BpfMap {
   setProgram?(index: number, programId: number): number;
   /** ARRAY_OF_MAPS, HASH_OF_MAPS: puts a map of the same backend under a key: 0 or -errno. */
   setInnerMap?(key: Uint8Array, inner: BpfMap): number;
-  /** PERF_EVENT_ARRAY and RINGBUF: what programs sent since the last call, oldest first. */
-  drainRecords?(): MapRecord[];
+  /**
+   * PERF_EVENT_ARRAY and RINGBUF: takes out what programs sent, oldest first. With `room`, the first for which there is
+   * none and all behind it stay, and neither time nor memory is spent on them.
+   */
+  drainRecords?(room?: RecordRoom): MapRecord[];
+  /** Likewise: bytes of data of the record that `drainRecords` takes out next; undefined when there is none. */
+  nextRecordBytes?(): number | undefined;
+  /** Likewise: drops that record. With what was lost before it, it counts as lost before the one behind it. */
+  skipRecord?(): void;
+  /**
+   * RINGBUF: makes what is in this map, positions and losses included, what is in `from`, of the same size, which keeps
+   * it. Bytes that were copied, or -EOPNOTSUPP for a map of another backend.
+   */
+  copyRecords?(from: BpfMap): number;
   /** Gives the memory back. Programs that use the map must be gone. */
   close(): void;
 }
@@ -91,9 +103,19 @@ export interface ResidentMap extends BpfMap {
 
 export interface MapRecord {
   readonly cpu: number;
+  /** May be part of a buffer that it shares with others. */
   readonly data: Uint8Array;
   /** Records lost before this one because the buffer was full. */
   readonly lost: number;
+}
+
+/** Where records go. */
+export interface RecordRoom {
+  readonly bytes: number;
+  /** How many at most. */
+  readonly records: number;
+  /** Bytes that a record takes there beside its data; above 0. */
+  readonly recordBytes: number;
 }
 
 export function isResidentMap(map: BpfMap): map is ResidentMap {

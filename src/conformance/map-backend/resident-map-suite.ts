@@ -623,6 +623,67 @@ export function residentMapConformance(
         );
         expect([available, size, consumed, produced, unknown]).toEqual([0n, 4096n, total, total, 0n]);
       });
+
+      const waiting = (map: ResidentMap): bigint => map.ringQuery!(0);
+
+      it('hands over as many as there is room for, and leaves the others in the ring', () => {
+        const map = createPlain(typeName);
+        expect(map.nextRecordBytes!()).toBeUndefined();
+        for (const data of ['', 'four', 'eight...', 'no']) output(map, data);
+        expect(map.nextRecordBytes!()).toBe(0);
+        const room = { records: 99, recordBytes: 12 };
+        expect(map.drainRecords!({ ...room, bytes: 11 })).toEqual([]);
+        expect(text(map.drainRecords!({ ...room, bytes: 12 + 16 + 19 }))).toEqual(['', 'four']);
+        expect([map.nextRecordBytes!(), waiting(map)]).toEqual([8, 16n + 16n]);
+        expect(text(map.drainRecords!({ records: 1, recordBytes: 12, bytes: 4096 }))).toEqual(['eight...']);
+        expect(text(map.drainRecords!())).toEqual(['no']);
+        expect(waiting(map)).toBe(0n);
+      });
+
+      it('counts what is skipped as lost, and forgets no loss with what was discarded', () => {
+        const map = createPlain(typeName);
+        map.skipRecord!();
+        output(map, 'a');
+        output(map, 'b');
+        map.skipRecord!();
+        expect(map.nextRecordBytes!()).toBe(1);
+        expect(map.drainRecords!()).toMatchObject([{ lost: 1, data: Uint8Array.of(0x62) }]);
+        for (let lost = 0; lost < 3; lost++) map.ringReserve!(4096);
+        map.ringDiscard!(map.ringReserve!(8), 0);
+        output(map, 'c');
+        map.skipRecord!();
+        map.skipRecord!();
+        output(map, 'd');
+        expect(map.drainRecords!()).toMatchObject([{ lost: 4, data: Uint8Array.of(0x64) }]);
+        for (let lost = 0; lost < 2; lost++) map.ringReserve!(4096);
+        map.ringDiscard!(map.ringReserve!(8), 0);
+        output(map, 'e');
+        expect(map.drainRecords!()).toMatchObject([{ lost: 2, data: Uint8Array.of(0x65) }]);
+      });
+
+      it('copies what nobody has read and how much was lost, wherever in the ring that is', () => {
+        const [map, copy] = [createPlain(typeName), createPlain(typeName)];
+        for (let round = 0; round < 20; round++) {
+          const sent = Array.from({ length: 3 }, (_, i) =>
+            String.fromCharCode(97 + i).repeat(900 + 17 * round),
+          );
+          for (const data of sent) expect(output(map, data)).not.toBe(0);
+          for (let lost = 0; lost < round; lost++) expect(map.ringReserve!(4000)).toBe(0);
+          output(copy, 'is gone');
+          expect(copy.copyRecords!(map)).toBe(Number(waiting(map)));
+          expect([1, 2, 3].map((flag) => copy.ringQuery!(flag))).toEqual(
+            [1, 2, 3].map((flag) => map.ringQuery!(flag)),
+          );
+          expect(output(copy, 'x')).not.toBe(0);
+          const got = copy.drainRecords!();
+          expect(text(got)).toEqual([...sent, 'x']);
+          expect(got[3]!.lost).toBe(round);
+          expect(text(map.drainRecords!())).toEqual(sent);
+          output(map, 'y');
+          map.drainRecords!();
+        }
+        expect(copy.copyRecords!(createPlain(typeName, { maxEntries: 8192 }))).toBe(-EOPNOTSUPP);
+      });
     });
 
     describeTypes(['BPF_MAP_TYPE_PERF_EVENT_ARRAY'], (typeName) => {
@@ -667,6 +728,26 @@ export function residentMapConformance(
           lost = 1;
         }
         expect(map.outputRecord!(0, new Uint8Array(1 << 24))).toBe(-ENOSPC);
+      });
+
+      it('hands over as many as there is room for, the oldest of all CPUs first', () => {
+        const map = createPlain(typeName);
+        for (const cpu of [0, 1]) map.update(u32(cpu), u32(3), 0n);
+        for (const cpu of [1, 0, 0, 1]) {
+          runtime.state.cpu = cpu;
+          map.outputRecord!(cpu, data);
+        }
+        runtime.state.cpu = 0;
+        const room = { records: 99, recordBytes: 12 };
+        expect(map.drainRecords!({ ...room, bytes: 44 })).toEqual(
+          [1, 0].map((cpu) => ({ cpu, data, lost: 0 })),
+        );
+        expect(map.nextRecordBytes!()).toBe(3);
+        map.skipRecord!();
+        map.outputRecord!(0, data);
+        expect(map.drainRecords!({ ...room, records: 1, bytes: 99 })).toEqual([{ cpu: 1, data, lost: 0 }]);
+        expect(map.drainRecords!()).toEqual([{ cpu: 0, data, lost: 1 }]);
+        expect(map.nextRecordBytes!()).toBeUndefined();
       });
 
       it('has its records in a snapshot', () => {

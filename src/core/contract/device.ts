@@ -121,7 +121,7 @@ export interface DeviceMove {
 export interface MoveReport {
   readonly maps: number;
   readonly programs: number;
-  /** Of keys and values, copied while the guest's programs ran on the host that it leaves. */
+  /** Of keys, values and records, copied while the guest's programs ran on the host that it leaves. */
   readonly bytesBefore: number;
   /** Of what had changed since, copied while no frame met a program. */
   readonly bytesAtSwitch: number;

@@ -1,4 +1,4 @@
-import { EFAULT, EINVAL } from '../../bpf/errno.js';
+import { E2BIG, EFAULT, EINVAL } from '../../bpf/errno.js';
 import { encodeProgramBtf } from '../../bpf/btf/program-btf.js';
 import { ObjectClosure, type LoadableObject } from '../../bpf/elf/object-closure.js';
 import { helperCalls } from '../../bpf/helper-calls.js';
@@ -9,7 +9,7 @@ import { BPF_F_MMAPABLE, mapTypeName, type MapInitialEntry, type MapSpec } from 
 import type { ProgramSpec } from '../../bpf/program.js';
 import { roundUp } from '../../bpf/runtime/address-space.js';
 import type { DeviceClient } from './device-client.js';
-import { DeviceMap } from './device-map.js';
+import { DeviceMap, valueBytesOf } from './device-map.js';
 import { failure, success, SUCCESS, type GuestFailure, type GuestResult } from './guest-map.js';
 import type { OffloadDriver, OffloadedProgram } from './offload-driver.js';
 import { readCapabilities } from './protocol/bpf-offload/config-space.js';
@@ -92,6 +92,14 @@ export class BpfOffloadDriver implements OffloadDriver {
   async createMap(spec: MapSpec): Promise<GuestResult<DeviceMap>> {
     const asked = await this.capabilities();
     if (!asked.ok) return asked;
+    const { cpus, maxBatch } = asked.value;
+    const valueBytes = valueBytesOf(spec, cpus);
+    const { maxValueBytes } = this.#device.protocol.limits;
+    // How many CPUs there are only the device says: no room is made for as many as it likes.
+    if (valueBytes > spec.valueSize && valueBytes > maxValueBytes) {
+      const most = `a command carries ${maxValueBytes} at most`;
+      return failure(E2BIG, `map ${spec.name}: a value of ${cpus} CPUs takes ${valueBytes} bytes, ${most}`);
+    }
     const held: number[] = [];
     try {
       let inner: DeviceMap | undefined;
@@ -116,7 +124,6 @@ export class BpfOffloadDriver implements OffloadDriver {
         btf,
       });
       if (!created.ok) return { ...created, message: `map ${spec.name}: ${created.message}` };
-      const { cpus, maxBatch } = asked.value;
       return success(new DeviceMap(spec, created.value, this.#device, cpus, maxBatch));
     } finally {
       // The map keeps what it needs of them.

@@ -1,4 +1,5 @@
 import { ENOSPC } from '../../bpf/errno.js';
+import { Btf } from '../../bpf/btf/btf.js';
 import type { PolicyRequest } from '../contract/policy.js';
 import type { GuestBpfLimits, GuestBpfOptions } from './guest-bpf-options.js';
 import type { ObjectTable } from './object-table.js';
@@ -26,6 +27,8 @@ export type RequestDetails = DistributiveOmit<
 export class BpfScope {
   /** What the programs that were ever loaded have done, where that is counted. */
   work: ProgramWork | undefined;
+  /** The BTF that was parsed last: it takes ten times the memory of its bytes, so there is one. */
+  #parsed: { readonly bytes: Uint8Array; readonly btf: Btf } | undefined;
 
   constructor(
     readonly options: GuestBpfOptions,
@@ -36,6 +39,21 @@ export class BpfScope {
   /** `guest0.eth0` */
   get label(): string {
     return `${this.options.guest}.${this.options.nic}`;
+  }
+
+  /**
+   * The types in a section, which nobody writes to. A guest that makes several maps and programs with the same BTF has it
+   * parsed once.
+   * @throws XdpbedError `btf-invalid`
+   */
+  btfOf(bytes: Uint8Array): Btf {
+    if (this.#parsed?.bytes !== bytes) this.#parsed = { bytes, btf: new Btf(bytes) };
+    return this.#parsed.btf;
+  }
+
+  /** Nothing is left of the guest's objects. */
+  forget(): void {
+    this.#parsed = undefined;
   }
 
   /** Asks the policies; `except` is not counted against the request. */

@@ -288,13 +288,12 @@ export class ControlEndpoint {
     return {
       commit: () => move.commit(),
       finish: async () => {
-        const report = await move.finish();
-        if (!('ok' in report)) {
+        const report = await move.finish(() => {
           this.#bpf = bpf;
           this.#options = options;
           this.#limits = this.#limitsOf(options);
           this.#admitting = options.policies.filter(isAdmitting);
-        }
+        });
         wait.over!();
         return report;
       },

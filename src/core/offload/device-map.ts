@@ -52,7 +52,7 @@ export class DeviceMap implements GuestMap {
     /** Elements of a batch at most. */
     private readonly maxBatch = 1,
   ) {
-    this.valueSize = PER_CPU.has(spec.type) ? roundUp(spec.valueSize, 8) * cpus : spec.valueSize;
+    this.valueSize = valueBytesOf(spec, cpus);
     const { requests } = device.protocol;
     if (requests.has('lookup-batch') && BATCHED.has(spec.type)) {
       this.lookupBatch = (cursor, count) => this.#lookupBatch(cursor, count);
@@ -137,6 +137,11 @@ export class DeviceMap implements GuestMap {
     if (!sent.ok) return sent;
     return sent.value.kind === 'records' ? success(sent.value.records) : NO_BYTES;
   }
+}
+
+/** Bytes of a value as a command carries it: of all CPUs, where each has its own. */
+export function valueBytesOf({ type, valueSize }: MapSpec, cpus: number): number {
+  return PER_CPU.has(type) ? roundUp(valueSize, 8) * cpus : valueSize;
 }
 
 const NO_BYTES = failure(EFAULT, 'the device answered without what was asked for');

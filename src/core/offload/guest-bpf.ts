@@ -1,13 +1,11 @@
 import { EBUSY, EEXIST, ENOENT, ENOLINK, ENOSPC, EPERM } from '../../bpf/errno.js';
-import { Btf } from '../../bpf/btf/btf.js';
-import type { MapRecord } from '../../bpf/runtime/bpf-map.js';
 import { messageOf, XdpbedError } from '../diagnostic.js';
 import type { LoadedProgram, ProgramWork } from '../contract/executor.js';
 import type { HostUsage } from '../contract/policy.js';
 import { addVerdicts, emptyVerdictCounts, type VerdictCounts } from '../contract/result.js';
 import { BpfScope, type CommandContext, type RequestDetails } from './bpf-scope.js';
 import { CountedPlace } from './counted-place.js';
-import type { BtfObject, DeviceObject, LinkObject, MapObject } from './device-object.js';
+import type { BtfObject, DeviceObject, LinkObject } from './device-object.js';
 import { DEFAULT_GUEST_BPF_LIMITS, type GuestBpfOptions } from './guest-bpf-options.js';
 import { GuestMaps } from './guest-maps.js';
 import { loadGuestProgram } from './guest-programs.js';
@@ -180,6 +178,7 @@ export class GuestBpf {
     // command that is under way still finds is of no use to it: its epoch is over.
     const refusal = await this.#place.take();
     this.#objects.freeAll();
+    this.#scope.forget();
     if (refusal !== undefined) this.#options.onFailure('reset', new Error(refusal.reason));
   }
 
@@ -222,14 +221,6 @@ export class GuestBpf {
     return this.#scope.rule(id, request);
   }
 
-  takeRecords(object: MapObject): MapRecord[] {
-    return this.#maps.takeRecords(object);
-  }
-
-  keepRecords(object: MapObject, records: MapRecord[]): void {
-    this.#maps.keepRecords(object, records);
-  }
-
   /** Has the counterpart of what is attached run in its place: at once, where the place is able to. */
   async switchTo(counterparts: ReadonlyMap<DeviceObject, DeviceObject>): Promise<void> {
     const { program } = this.#place;
@@ -252,6 +243,7 @@ export class GuestBpf {
     if (from.work !== undefined) this.#workOfHosts = new WorkOfHosts(from.work, () => this.#scope.work);
     this.#objects.takeNames(from.#objects, counterparts);
     from.#objects.freeAll();
+    from.#scope.forget();
   }
 
   /** Loads, attaches in place of what is attached, then lets that go. */
@@ -315,7 +307,7 @@ export class GuestBpf {
     const denial = this.#scope.rule(id, { operation: 'btf-load', bytes: bytes.length });
     if (denial !== undefined) return denial;
     try {
-      new Btf(bytes);
+      this.#scope.btfOf(bytes);
     } catch (error) {
       if (error instanceof XdpbedError) return malformed(messageOf(error));
       throw error;

@@ -1,8 +1,7 @@
 import { E2BIG, EBADF, EBUSY, EEXIST, EMSGSIZE, ENOENT, EOPNOTSUPP, errnoName } from '../../bpf/errno.js';
-import { Btf } from '../../bpf/btf/btf.js';
 import { MapBtfExtractor, type MapBtf } from '../../bpf/btf/map-btf.js';
 import { BPF_F_ZERO_SEED, BPF_MAP_TYPE, mapTypeName, type MapAttributes } from '../../bpf/map-spec.js';
-import type { BpfMap, MapRecord } from '../../bpf/runtime/bpf-map.js';
+import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
 import { messageOf, XdpbedError } from '../diagnostic.js';
 import type { BpfScope, CommandContext } from './bpf-scope.js';
 import { MAX_READ_BYTES } from './protocol/control-protocol.js';
@@ -41,16 +40,15 @@ const RECORD_MAPS: ReadonlySet<number> = new Set([T.BPF_MAP_TYPE_RINGBUF, T.BPF_
 const HANDLE_BYTES = 4;
 /**
  * Bits of prefixes of an LPM_TRIE that one batch goes through at most. A trie may be as deep as its keys are long, and what is one
- * step for other maps is up to 2048 there: 4096 elements would hold the host for seconds, these for 5 ms.
+ * step for other maps is up to 2048 there: 4096 elements would hold the host for half a second, these for 1 ms.
  */
 const MAX_TRIE_BITS = 8192;
 /** Bytes of `struct bpf_lpm_trie_key_u8` in front of the prefix. */
 const TRIE_PREFIX_LENGTH_BYTES = 4;
 /** Bytes of BTF that one map may keep: making and reading them takes 1 to 2 ms at most. */
 const MAX_MAP_BTF_BYTES = 16 * 1024;
-/** Bytes of a record beside its data, in a ring buffer (BPF_RINGBUF_HDR_SZ), in which records begin at multiples of 8. */
-const RING_HEADER_BYTES = 8;
-const RING_ALIGNMENT = 8;
+/** Records of one answer: making it takes 1 to 2 ms at most. */
+const MAX_RECORDS = 4096;
 /** Bytes of a record beside its data, on the wire. */
 const RECORD_HEADER_BYTES = 12;
 
@@ -67,8 +65,6 @@ type MapOperation =
 export class GuestMaps {
   readonly #scope: BpfScope;
   #mapsMade = 0;
-  /** Records that were taken out of a map and did not fit into an answer. */
-  readonly #kept = new WeakMap<MapObject, MapRecord[]>();
 
   constructor(scope: BpfScope) {
     this.#scope = scope;
@@ -263,31 +259,29 @@ export class GuestMaps {
       request.handle,
       'map-read-records',
       context,
-      (object) => {
-        // The map is asked only when nothing is left of the last time: what is kept is never more than a map can hold.
-        const kept = this.#kept.get(object) ?? [];
-        const waiting = kept.length > 0 ? kept : object.map.drainRecords!();
-        let room = request.bytes;
-        const fits = ({ data }: MapRecord): boolean => (room -= RECORD_HEADER_BYTES + data.length) >= 0;
-        const end = waiting.findIndex((record) => !fits(record));
-        const records = end < 0 ? waiting : waiting.slice(0, end);
-        this.#kept.set(object, waiting.slice(records.length));
-        const next = waiting[records.length];
-        if (records.length > 0 || next === undefined)
+      ({ map }) => {
+        const { bytes } = request;
+        const next = map.nextRecordBytes!();
+        const needed = next === undefined ? 0 : RECORD_HEADER_BYTES + next;
+        if (needed <= bytes) {
+          const records = map.drainRecords!({
+            bytes,
+            records: MAX_RECORDS,
+            recordBytes: RECORD_HEADER_BYTES,
+          });
           return { ok: true, reply: { kind: 'records', records } };
-        const needed = RECORD_HEADER_BYTES + next.data.length;
-        const problem = `${request.bytes} bytes do not hold the next record, which takes ${needed}`;
+        }
+        const problem = `${bytes} bytes do not hold the next record, which takes ${needed}`;
         if (needed <= MAX_READ_BYTES) return failed(EMSGSIZE, problem);
         // No command can ever return it: it is lost, so that it does not bar the way of those behind it.
-        const [, behind, ...others] = waiting;
-        this.#kept.set(
-          object,
-          behind === undefined ? [] : [{ ...behind, lost: behind.lost + next.lost + 1 }, ...others],
-        );
+        map.skipRecord!();
         return failed(EMSGSIZE, `${problem}, more than any answer: it is lost`);
       },
       ({ attributes, map }) =>
-        RECORD_MAPS.has(attributes.type) && map.drainRecords !== undefined
+        RECORD_MAPS.has(attributes.type) &&
+        map.drainRecords !== undefined &&
+        map.nextRecordBytes !== undefined &&
+        map.skipRecord !== undefined
           ? undefined
           : unsupported(`${mapTypeName(attributes.type)} has no records`),
     );
@@ -296,27 +290,6 @@ export class GuestMaps {
   /** Bytes of a value that a command carries. */
   get #maxValueBytes(): number {
     return this.#scope.options.capabilities?.().maxValueBytes ?? Infinity;
-  }
-
-  /** What programs have written into a map for records and nobody has read; it is not there any more. */
-  takeRecords(object: MapObject): MapRecord[] {
-    const records = [...(this.#kept.get(object) ?? []), ...(object.map.drainRecords?.() ?? [])];
-    this.#kept.delete(object);
-    return records;
-  }
-
-  /** Records to be read before those that programs write, as many as the map itself can hold: the oldest are lost. */
-  keepRecords(object: MapObject, records: MapRecord[]): void {
-    let bytes = records.reduce((sum, record) => sum + bytesInRing(record), 0);
-    let first = 0;
-    let lost = 0;
-    while (bytes > object.attributes.maxEntries && first < records.length - 1) {
-      const record = records[first++]!;
-      bytes -= bytesInRing(record);
-      lost += 1 + record.lost;
-    }
-    const [oldest, ...others] = records.slice(first);
-    this.#kept.set(object, oldest === undefined ? [] : [{ ...oldest, lost: oldest.lost + lost }, ...others]);
   }
 
   #innerOf(request: CreateMap, uses: ObjectReference[]): MapObject | Refusal | undefined {
@@ -355,7 +328,7 @@ export class GuestMaps {
     if (held === undefined) return unknownHandle(handle, 'BTF');
     uses.push(held);
     try {
-      const btf = new Btf(held.object.bytes);
+      const btf = this.#scope.btfOf(held.object.bytes);
       const keySize = keyType === 0 ? request.keySize : btf.sizeOf(keyType);
       const valueSize = btf.sizeOf(valueType);
       // kernel/bpf/syscall.c map_check_btf
@@ -526,11 +499,6 @@ function mostInBatch({ attributes: { type, keySize } }: MapObject): number {
 function tooMany(object: MapObject, count: number): Refusal {
   const problem = `a batch of ${count}, of this LPM_TRIE ${mostInBatch(object)} elements at most`;
   return { ...failed(E2BIG, problem), count: 0 };
-}
-
-/** Bytes of a ring buffer that a record takes (kernel/bpf/ringbuf.c __bpf_ringbuf_reserve). */
-function bytesInRing({ data }: MapRecord): number {
-  return Math.ceil((RING_HEADER_BYTES + data.length) / RING_ALIGNMENT) * RING_ALIGNMENT;
 }
 
 /** Bytes of the host's memory that a map's elements take beside the map's own: of those that are objects. */

@@ -1,5 +1,4 @@
 import { EBADF, EOPNOTSUPP } from '../../bpf/errno.js';
-import { Btf } from '../../bpf/btf/btf.js';
 import { BPF_FUNC } from '../../bpf/helper-ids.js';
 import { decodeInsns } from '../../bpf/insn.js';
 import { BPF_F_RDONLY_PROG, BPF_MAP_TYPE } from '../../bpf/map-spec.js';
@@ -29,11 +28,14 @@ export interface ProgramBytes {
   readonly debug?: ProgramDebug | undefined;
 }
 
+/** Insns from which on others have their turn between two steps of loading: up to here they take a few milliseconds together. */
+const LONG_PROGRAM = 1024;
 const FUNC_INFO_BYTES = 8;
 const LINE_INFO_BYTES = 16;
 
 /**
- * Translates, rules, verifies, rules, loads; then the program is in the table, attached nowhere.
+ * Translates, rules, verifies, rules, loads; then the program is in the table, attached nowhere. What is ruled on is charged
+ * for, or made, before anybody else has a turn.
  */
 export async function loadGuestProgram(
   scope: BpfScope,
@@ -61,6 +63,9 @@ export async function loadGuestProgram(
       return number;
     });
     if (!translated.ok) return malformed(`insn ${translated.insn}: ${translated.reason}`, EBADF);
+    const isLong = translated.insns.length > LONG_PROGRAM;
+    if (isLong) await turn();
+    if (epoch.aborted) return STALE;
     if (!objects.hasRoom) return scope.tableFull();
 
     let btf: BtfObject | undefined;
@@ -91,7 +96,7 @@ export async function loadGuestProgram(
     const debug =
       bytes.debug === undefined || btf === undefined
         ? undefined
-        : debugInfo(btf, bytes.debug, translated.insns.length);
+        : debugInfo(scope, btf, bytes.debug, translated.insns.length);
     if (debug !== undefined && 'ok' in debug) return debug;
     const program: Program = debug === undefined ? undescribed : { ...undescribed, debug };
     // Charged before the verifier is awaited: other guests' requests are ruled on meanwhile.
@@ -114,6 +119,8 @@ export async function loadGuestProgram(
     );
     if (attachDenial !== undefined) return attachDenial;
 
+    if (isLong) await turn();
+    if (epoch.aborted) return STALE;
     try {
       loaded = await party.executor.load(program, {
         maps: new Map([...maps].map(([number, object]) => [number, object.map])),
@@ -127,6 +134,7 @@ export async function loadGuestProgram(
       return failed(EOPNOTSUPP, `the program cannot be loaded: ${messageOf(error)}`);
     }
     scope.work = loaded.work ?? scope.work;
+    if (isLong) await turn();
     if (epoch.aborted) return STALE;
     const whole = { program: loaded, charge };
     const added = objects.add<ProgramObject>('program', {
@@ -171,6 +179,11 @@ export async function loadGuestProgram(
   }
 }
 
+/** Lets others have their turn of the event loop. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
 /** What a verifier may rely on: a frozen map that programs cannot write either has the value that it has now for ever. */
 function verifierMap({ attributes, id, name, frozen, map }: MapObject): VerifierMap {
   const isConstant =
@@ -188,12 +201,13 @@ function verifierMap({ attributes, id, name, frozen, map }: MapObject): Verifier
 
 /** Functions and lines by the guest's own BTF: for messages, and for what programs call back. */
 function debugInfo(
+  scope: BpfScope,
   object: BtfObject,
   { functions, lines }: ProgramDebug,
   insnCount: number,
 ): ProgramDebugInfo | Refusal {
   try {
-    const btf = new Btf(object.bytes);
+    const btf = scope.btfOf(object.bytes);
     const functionView = new DataView(functions.buffer, functions.byteOffset, functions.length);
     const lineView = new DataView(lines.buffer, lines.byteOffset, lines.length);
     const info = {

@@ -1,4 +1,4 @@
-import { ENOENT, EOPNOTSUPP } from '../../bpf/errno.js';
+import { E2BIG, ENOENT, EOPNOTSUPP } from '../../bpf/errno.js';
 import { Btf } from '../../bpf/btf/btf.js';
 import { untypedToJson, valueToJson, type BtfJson } from '../../bpf/btf/format-value.js';
 import { mapTypeName } from '../../bpf/map-spec.js';
@@ -20,8 +20,10 @@ import type {
 
 /** Bytes of BTF that are read at once. */
 const BTF_BYTES = 64 * 1024;
-/** Elements that a dump has at most. */
+/** Elements that a dump has at most, of all maps together. */
 const MAX_DUMPED = 4096;
+/** Characters of JSON that they take at most, and bytes of BTF that is read for it. */
+const MAX_DUMPED_TEXT = 4 * 1024 * 1024;
 /** Objects of a kind that are listed at most: as many as a device holds. */
 const MAX_LISTED = 4096;
 
@@ -35,6 +37,8 @@ export interface DumpedElement {
  * What a guest's user asks with `ip link` and `bpftool`: which program the host runs for the nic, what is loaded, what is in
  * the maps. It knows nothing but what the device says: objects are listed by id, opened, and described by the BTF that the
  * device holds for them. For devices that understand class VIRTIO_NET_CTRL_BPF.
+ *
+ * Nor does it believe what the device says: what it asks for and keeps is bounded, whatever sizes and counts it is told.
  */
 export class GuestTool {
   readonly #device: DeviceClient;
@@ -63,22 +67,36 @@ export class GuestTool {
     return this.#list('map');
   }
 
-  /** `bpftool map dump id`: keys and values as their types print them, where the device has BTF of them. */
-  dump(id: number): Promise<GuestResult<DumpedElement[]>> {
+  /**
+   * `bpftool map dump id`: keys and values as their types print them, where the device has BTF of them.
+   * @param room what there is left for it, and afterwards for others; what exceeds it is left out
+   */
+  dump(id: number, room = new DumpRoom()): Promise<GuestResult<DumpedElement[]>> {
     return this.#with('map', id, async (handle) => {
       const described = await this.#info<MapInfo>(handle);
       if (!described.ok) return described;
       const { keySize, valueSize, btf: btfId, keyType, valueType, maxEntries } = described.value;
-      const btf = btfId === 0 ? undefined : await this.#btf(btfId);
+      const { maxKeyBytes, maxValueBytes } = this.#device.protocol.limits;
+      if (keySize > maxKeyBytes || valueSize > maxValueBytes) {
+        const most = `${maxKeyBytes} and ${maxValueBytes}`;
+        return failure(
+          E2BIG,
+          `keys of ${keySize} and values of ${valueSize} bytes, no more than ${most} are read`,
+        );
+      }
+      const btf = btfId === 0 ? undefined : await this.#btf(btfId, room);
       const print = (type: number, bytes: Uint8Array): BtfJson =>
         btf === undefined || type === 0 ? untypedToJson(bytes) : valueToJson({ btf, id: type }, bytes);
       const elements: DumpedElement[] = [];
       let key = await this.#ask({ kind: 'get-first', handle, keySize, valueSize });
-      while (key.ok && key.value.kind === 'key' && elements.length < Math.min(maxEntries, MAX_DUMPED)) {
+      for (let steps = Math.min(maxEntries, MAX_DUMPED); steps > 0 && room.isLeft; steps--) {
+        if (!key.ok || key.value.kind !== 'key') break;
         const bytes = key.value.key;
         const value = await this.#ask({ kind: 'lookup-elem', handle, key: bytes, valueSize });
         if (value.ok && value.value.kind === 'value') {
-          elements.push({ key: print(keyType, bytes), value: print(valueType, value.value.value) });
+          const element = { key: print(keyType, bytes), value: print(valueType, value.value.value) };
+          room.take(element);
+          elements.push(element);
         } else if (!value.ok && value.errno !== ENOENT) {
           return value;
         }
@@ -124,11 +142,16 @@ export class GuestTool {
   }
 
   /** Undefined when it cannot be had or makes no sense: bytes are then printed as they are. */
-  async #btf(id: number): Promise<Btf | undefined> {
+  async #btf(id: number, room: DumpRoom): Promise<Btf | undefined> {
     const read = await this.#with('btf', id, async (handle) => {
       const info = await this.#info<BtfInfo>(handle);
       if (!info.ok) return info;
-      const bytes = new Uint8Array(info.value.size);
+      const { size } = info.value;
+      const { maxBtfBytes } = this.#device.protocol.limits;
+      if (size > maxBtfBytes)
+        return failure(E2BIG, `${size} bytes of BTF, no more than ${maxBtfBytes} are read`);
+      if (!room.takeText(size)) return failure(E2BIG, 'there is no room for more BTF');
+      const bytes = new Uint8Array(size);
       for (let offset = 0; offset < bytes.length; offset += BTF_BYTES) {
         const length = Math.min(BTF_BYTES, bytes.length - offset);
         const part = await this.#ask({ kind: 'read-btf', handle, offset, length });
@@ -167,6 +190,28 @@ export class GuestTool {
       return failure(EOPNOTSUPP, `protocol ${this.#device.protocol.name} has no request ${request.kind}`);
     }
     return this.#device.request(request);
+  }
+}
+
+/** How much of maps is kept and shown: a device has as much to say as it likes. */
+export class DumpRoom {
+  #elements = MAX_DUMPED;
+  #text = MAX_DUMPED_TEXT;
+
+  get isLeft(): boolean {
+    return this.#elements > 0 && this.#text > 0;
+  }
+
+  take(element: DumpedElement): void {
+    this.#elements--;
+    this.#text -= JSON.stringify(element).length;
+  }
+
+  /** For what is kept only when there is room for all of it: whether there was. */
+  takeText(length: number): boolean {
+    if (length > this.#text) return false;
+    this.#text -= length;
+    return true;
   }
 }
 
@@ -265,8 +310,11 @@ const VIEWERS: Readonly<Record<ViewName, (tool: GuestTool, netdev: string) => Pr
   },
   dump: async (tool) => {
     const shown: { id: number; name: string; elements: DumpedElement[]; problem?: string }[] = [];
+    const room = new DumpRoom();
     for (const { id, name } of valueOf(await tool.maps())) {
-      const elements = await tool.dump(id);
+      const elements = room.isLeft
+        ? await tool.dump(id, room)
+        : failure(E2BIG, 'left out, there is too much');
       shown.push(
         elements.ok
           ? { id, name, elements: elements.value }

@@ -1,4 +1,4 @@
-import { ENOENT } from '../../../bpf/errno.js';
+import { ENOENT, EOPNOTSUPP } from '../../../bpf/errno.js';
 import { BPF_MAP_TYPE } from '../../../bpf/map-spec.js';
 import type { BpfMap } from '../../../bpf/runtime/bpf-map.js';
 
@@ -8,7 +8,7 @@ const NO_KEY = new Uint8Array();
 /** What was written to make one map like another. */
 export interface CopiedContent {
   readonly elements: number;
-  /** Of keys and values. */
+  /** Of keys and values, or of records. */
   readonly bytes: number;
 }
 
@@ -18,12 +18,12 @@ export interface CopiedContent {
  * along: in which order an LRU map would give them up.
  *
  * Returns a negative errno when an element cannot be read or written (maps of BPF_F_RDONLY, BPF_F_WRONLY; queues that are
- * frozen). Maps of maps and of programs, and those for records, are not
- * copied here.
+ * frozen), or a backend cannot copy records. Maps of maps and of programs are not copied here.
  */
 export function copyMapContent(from: BpfMap, to: BpfMap): CopiedContent | number {
   const { type } = from.attributes;
   if (type === T.BPF_MAP_TYPE_QUEUE || type === T.BPF_MAP_TYPE_STACK) return copyQueue(from, to);
+  if (type === T.BPF_MAP_TYPE_RINGBUF) return copyRecords(from, to);
   const isArray = type === T.BPF_MAP_TYPE_ARRAY || type === T.BPF_MAP_TYPE_PERCPU_ARRAY;
   if (!isArray) {
     const status = dropOthers(from, to);
@@ -77,6 +77,12 @@ function copyQueue(from: BpfMap, to: BpfMap): CopiedContent | number {
     bytes += value.length;
   }
   return failed === 0 ? { elements: values.length, bytes } : failed;
+}
+
+/** With what nobody has read, and how much was lost: programs go on in the copy as if it were the original. */
+function copyRecords(from: BpfMap, to: BpfMap): CopiedContent | number {
+  const bytes = to.copyRecords?.(from) ?? -EOPNOTSUPP;
+  return bytes < 0 ? bytes : { elements: 0, bytes };
 }
 
 /** All values, or why they cannot be taken out: one that is frozen, or not to be read by who is no program. */

@@ -1,5 +1,4 @@
 import { EBUSY, EOPNOTSUPP, errnoName } from '../../../bpf/errno.js';
-import { BPF_MAP_TYPE } from '../../../bpf/map-spec.js';
 import type { MoveReport } from '../../contract/device.js';
 import { messageOf } from '../../diagnostic.js';
 import type { CommandContext } from '../bpf-scope.js';
@@ -70,8 +69,12 @@ export class PreparedMove {
     this.#switching.catch(() => undefined);
   }
 
-  /** From here on the other host answers the guest; or it does not, and this one goes on. Called once, after `commit`. */
-  async finish(): Promise<MoveReport | Refusal> {
+  /**
+   * From here on the other host answers the guest; or it does not, and this one goes on. Called once, after `commit`.
+   * @param arrive called in the same stretch in which the other host takes everything over: has `to` answer the guest. A
+   * reset that comes later finds all that there is there, one that came earlier has the guest stay.
+   */
+  async finish(arrive: () => void): Promise<MoveReport | Refusal> {
     try {
       await this.#switching;
     } catch (error) {
@@ -90,12 +93,8 @@ export class PreparedMove {
       bytesBefore: replayed.bytes,
       bytesAtSwitch: this.#bytesAtSwitch,
     };
-    // What programs wrote here and nobody has read comes before what they write there.
-    for (const [source, copy] of replayed.counterparts) {
-      if (source.kind !== 'map' || source.attributes.type !== BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF) continue;
-      if (copy.kind === 'map') to.keepRecords(copy, [...from.takeRecords(source), ...to.takeRecords(copy)]);
-    }
     to.takeOver(from, replayed.counterparts);
+    arrive();
     return report;
   }
 

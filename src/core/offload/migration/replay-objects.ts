@@ -99,9 +99,9 @@ class Replay implements ReplayedObjects {
     });
     if (refusal !== undefined) return refusal;
     const copy = this.counterparts.get(object) as MapObject;
-    // A PROG_ARRAY keeps to what its first program said, also when that is gone.
+    // Also of a PROG_ARRAY that has no program any more.
     copy.frags = object.frags;
-    if (holdsObjects(attributes) || attributes.type === BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF) return undefined;
+    if (holdsObjects(attributes)) return undefined;
     const elements = elementsAtOnce(attributes);
     if (attributes.maxEntries > elements) {
       return failed(
@@ -194,6 +194,8 @@ function namesMap(insn: Insn, before: Insn | undefined): boolean {
  * long as its keys are deep, for each of them.
  */
 function elementsAtOnce({ type, keySize }: MapAttributes): number {
+  // Entries are bytes, which are copied as they are.
+  if (type === BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF) return Infinity;
   return type === BPF_MAP_TYPE.BPF_MAP_TYPE_LPM_TRIE ? Math.floor(MAX_MOVED / (8 * keySize)) : MAX_MOVED;
 }
 
