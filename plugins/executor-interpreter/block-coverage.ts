@@ -1,0 +1,91 @@
+import type { InsnCounts } from '../../src/core/contract/insn-coverage.js';
+import { isLddw, type Insn } from '../../src/bpf/insn.js';
+import {
+  BPF_CALL,
+  BPF_CLASS_MASK,
+  BPF_EXIT,
+  BPF_JA,
+  BPF_JMP,
+  BPF_JMP32,
+  BPF_OP_MASK,
+  BPF_PSEUDO_CALL,
+  BPF_PSEUDO_FUNC,
+} from '../../src/bpf/opcodes.js';
+import { Op } from './op.js';
+
+/**
+ * Counts the blocks of a program as they are entered. A block is entered at its first insn and left behind its last,
+ * and ends at whatever may lead elsewhere: jumps, EXIT and calls of every kind. `code` pauses at the first insn of each;
+ * a jump back is a block of its own, so that a loop is seen each time round. (Of an insn that jumps to itself only the
+ * first round counts; no verifier that follows loops accepts it.)
+ */
+export class BlockCoverage {
+  /** As DecodedProgram.code, with PAUSE where a block begins. */
+  readonly code: Int32Array;
+  /** One past the last slot of the block that begins in a slot; 0 where none does. */
+  readonly #ends: Int32Array;
+  /** Slot that the conditional jump at a block's end leads to, by the jump's slot; -1 elsewhere. */
+  readonly #targets: Int32Array;
+
+  constructor(
+    insns: readonly Insn[],
+    code: Int32Array,
+    readonly counts: InsnCounts,
+  ) {
+    const slots = insns.length;
+    const starts = new Uint8Array(slots + 1);
+    this.#targets = new Int32Array(slots).fill(-1);
+    starts[0] = 1;
+    const begin = (slot: number): void => {
+      if (slot >= 0 && slot < slots) starts[slot] = 1;
+    };
+    for (let slot = 0; slot < slots; slot++) {
+      const insn = insns[slot]!;
+      if (isLddw(insn)) {
+        if (insn.src === BPF_PSEUDO_FUNC) begin(slot + 1 + insn.imm);
+        slot++;
+        continue;
+      }
+      const kind = insn.opcode & BPF_CLASS_MASK;
+      if (kind !== BPF_JMP && kind !== BPF_JMP32) continue;
+      begin(slot + 1);
+      const operation = insn.opcode & BPF_OP_MASK;
+      if (operation === BPF_EXIT) continue;
+      if (operation === BPF_CALL) {
+        if (insn.src === BPF_PSEUDO_CALL) begin(slot + 1 + insn.imm);
+        continue;
+      }
+      const isGotol = operation === BPF_JA && kind === BPF_JMP32;
+      const target = slot + 1 + (isGotol ? insn.imm : insn.off);
+      begin(target);
+      if (operation !== BPF_JA) this.#targets[slot] = target;
+      // Control may come back to the first insn of this block, and that has to be a pause again by then.
+      if (target <= slot) begin(slot);
+    }
+    this.#ends = new Int32Array(slots);
+    this.code = code.slice();
+    for (let slot = 0; slot < slots; slot++) {
+      if (starts[slot] === 0) continue;
+      const next = starts.indexOf(1, slot + 1);
+      this.#ends[slot] = next < 0 ? slots : next;
+      this.code[2 * slot] = (code[2 * slot]! & ~0xff) | Op.PAUSE;
+    }
+  }
+
+  /** Counts the block that begins in `slot`, to which control came from the one that began in `from`, if there is one. */
+  enter(slot: number, from: number): void {
+    const { executed, taken } = this.counts;
+    const end = this.#ends[slot]!;
+    for (let at = slot; at < end; at++) executed[at]!++;
+    if (from < 0) return;
+    const last = this.#ends[from]! - 1;
+    if (this.#targets[last] === slot && slot !== last + 1) taken[last]!++;
+  }
+
+  /** The block that began in `slot` ended in a fault at the insn in slot `fault`, if that is one of its own. */
+  cutOff(slot: number, fault: number): void {
+    const end = this.#ends[slot]!;
+    if (fault < slot || fault >= end) return;
+    for (let at = fault + 1; at < end; at++) this.counts.executed[at]!--;
+  }
+}
