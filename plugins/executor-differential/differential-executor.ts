@@ -199,7 +199,10 @@ export class DifferentialProgram implements LoadedProgram {
     for (const text of traces) this.environment.world.trace(text);
   }
 
+  /** The clock is asked once, so that all see the same time. */
   #compare<Outcome>(action: Action<Outcome>): Comparison<Outcome> {
+    const now = this.environment.world.now?.();
+    if (now !== undefined) this.runtime.state.now = now;
     return compare(this.members, action, this.#before, this.#after);
   }
 

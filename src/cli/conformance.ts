@@ -1,7 +1,7 @@
 import { runConformanceProgram } from '../conformance/executor/bpf-conformance.js';
 import { EXIT, type ExitCode } from '../core/diagnostic.js';
 import type { CliContext } from './cli-context.js';
-import { Workbench } from './prog/workbench.js';
+import { Workbench } from '../core/program-test/workbench.js';
 
 /**
  * `xdpbed conformance`: the plugin protocol of the public bpf_conformance suite. The program comes as one line of

@@ -119,6 +119,23 @@ describe('AddressSpace', () => {
     space.restore(snapshot);
     expect(space.read(a.start, 4)).toEqual(Uint8Array.of(1, 2, 3, 4));
   });
+
+  it('puts back a big object by its pages, what was zero and what was not, more than once', () => {
+    const space = new AddressSpace();
+    const size = 3 * WASM_PAGE + 5;
+    const big = space.allocate(size, scratch);
+    const [first, last] = [big.start, big.start + size - 1];
+    space.u8[last] = 7;
+    const snapshot = space.snapshot();
+    for (let round = 0; round < 2; round++) {
+      for (const at of [first, first + WASM_PAGE, last]) space.u8[at] = 9;
+      space.restore(snapshot);
+      const left = space.read(first, size);
+      expect([left.lastIndexOf(7), left.filter((byte) => byte !== 0).length]).toEqual([size - 1, 1]);
+    }
+    // Three pages of zeros are one.
+    expect(new Set(snapshot.map(({ bytes }) => bytes.buffer)).size).toBe(2);
+  });
 });
 
 describe('accessFault', () => {

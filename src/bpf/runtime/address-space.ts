@@ -140,15 +140,32 @@ export class AddressSpace {
   }
 
   /**
-   * A copy of all live objects' bytes, to be put back by `restore`: how two executors are run from the same
-   * state. Only valid while no object is added or removed.
+   * A copy of all live objects' bytes, to be put back by `restore` any number of times: how two executors are run from
+   * the same state, and packets from that in which a program was loaded. Pages of zeros take no room in it. Only valid
+   * while no object is added or removed.
    */
   snapshot(): SpaceSnapshot {
-    return this.#regions.map((region) => ({ region, bytes: this.read(region.start, region.size) }));
+    const pages: { start: number; bytes: Buffer }[] = [];
+    for (const region of this.#regions) {
+      const end = region.start + region.size;
+      for (let at = region.start; at < end; at += WASM_PAGE) {
+        const to = Math.min(at + WASM_PAGE, end);
+        const isZero = this.#bytes.compare(ZEROS, 0, to - at, at, to) === 0;
+        pages.push({
+          start: at,
+          bytes: isZero ? ZEROS.subarray(0, to - at) : Buffer.from(this.#bytes.subarray(at, to)),
+        });
+      }
+    }
+    return pages;
   }
 
+  /** Writes only to pages that changed, so that a big map that is hardly used costs little. */
   restore(snapshot: SpaceSnapshot): void {
-    for (const { region, bytes } of snapshot) this.write(region.start, bytes);
+    for (const { start, bytes } of snapshot) {
+      const { length } = bytes;
+      if (this.#bytes.compare(bytes, 0, length, start, start + length) !== 0) this.write(start, bytes);
+    }
   }
 
   /** What a released object left behind, page by page: what it did not write to stays without physical memory. */
@@ -187,7 +204,7 @@ export class AddressSpace {
 export const WASM_PAGE = 65_536;
 /** Half of what 32-bit addresses reach: an address has the same value whether it is taken for signed or not. */
 export const MAX_ADDRESS_SPACE = 2 ** 31;
-const ZEROS = new Uint8Array(WASM_PAGE);
+const ZEROS = Buffer.alloc(WASM_PAGE);
 
 /** As many bytes as were asked for, or half, a quarter … of that when the machine does not let a process have more. */
 function reserve(byteLength: number): WebAssembly.Memory {
@@ -233,7 +250,8 @@ export interface Region extends RegionDescription {
   readonly size: number;
 }
 
-export type SpaceSnapshot = readonly { readonly region: Region; readonly bytes: Uint8Array }[];
+/** Bytes by where they lie, a page each at most. */
+export type SpaceSnapshot = readonly { readonly start: number; readonly bytes: Uint8Array }[];
 
 /** Bytes that `allocate(size, …)` takes of the space. */
 export function allocationSize(size: number): number {

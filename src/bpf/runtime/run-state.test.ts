@@ -58,6 +58,19 @@ describe('RunState', () => {
     }
   });
 
+  it.each([0, 1, 7, 0x80000000, 0xffffffff])(
+    'returns the random number %i when it is told to, and goes on from it',
+    (number) => {
+      const state = new RunState(new AddressSpace());
+      state.setNextRandom(number);
+      expect(state.nextRandom()).toBe(number);
+      const after = state.nextRandom();
+      state.setNextRandom(number);
+      state.nextRandom();
+      expect(state.nextRandom()).toBe(after);
+    },
+  );
+
   it('has its generator in a snapshot', () => {
     const { space, state } = setUp();
     const snapshot = space.snapshot();

@@ -136,7 +136,16 @@ export class RunState {
     this.#view.setBigUint64(at, next, true);
     return Number(next >> 32n);
   }
+
+  /** Has the next `nextRandom` return this number; those after it follow from it. */
+  setNextRandom(number: number): void {
+    const next = BigInt.asUintN(32, BigInt(number)) << 32n;
+    const state = BigInt.asUintN(64, (next - PRNG_INCREMENT) * PRNG_INVERSE);
+    this.#view.setBigUint64(this.region.start + RUN_STATE.prng, state, true);
+  }
 }
 
 export const PRNG_MULTIPLIER = 6364136223846793005n;
 export const PRNG_INCREMENT = 1442695040888963407n;
+/** PRNG_MULTIPLIER times this is 1 modulo 2^64: the way from a state to the one before it. */
+const PRNG_INVERSE = 13877824140714322085n;

@@ -4,7 +4,7 @@ import type { CliContext } from '../cli-context.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
 import { readFrames } from './capture-input.js';
-import { Workbench } from './workbench.js';
+import { Workbench } from '../../core/program-test/workbench.js';
 
 interface BenchOptions extends ProgramOptions {
   readonly pcap: string;

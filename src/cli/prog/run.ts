@@ -16,7 +16,7 @@ import type { CliContext } from '../cli-context.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
 import { readWholeFrames } from './capture-input.js';
-import { Workbench } from './workbench.js';
+import { Workbench } from '../../core/program-test/workbench.js';
 
 export interface RunOptions extends ProgramOptions {
   readonly pcap: readonly string[];
@@ -48,7 +48,7 @@ export async function runProgram(context: CliContext, path: string, options: Run
     verifiers: options.verifier.split(','),
   });
   try {
-    const session = await ProgramSession.open(bench.party, object, spec, initial);
+    const session = await ProgramSession.open(bench, object, spec, initial);
     if ('code' in session) {
       context.terminal.err(renderVerification(session.programName, session, { complexity: false }));
       return EXIT.CHECK_FAILED;
@@ -123,7 +123,7 @@ function runCapture(
       lines.push({ before, refused: tooLong(longestFrame) });
       continue;
     }
-    const outcome = session.run(data, { ingressIfindex: ifindex }, timestampNs);
+    const outcome = session.run(data, { ingressIfindex: ifindex, now: timestampNs });
     lines.push({ before, outcome });
     const goesOn =
       outcome.verdict === 'XDP_PASS' || outcome.verdict === 'XDP_TX' || outcome.verdict === 'XDP_REDIRECT';

@@ -4,7 +4,7 @@ import { loadCases, runCases, type CaseResult } from '../../core/program-test/ru
 import { element } from '../../report/xml.js';
 import { openObject, type ObjectOptions } from './prog-object.js';
 import type { CliContext } from '../cli-context.js';
-import { Workbench } from './workbench.js';
+import { Workbench } from '../../core/program-test/workbench.js';
 
 /** `xdpbed prog test`: unit tests of an XDP program, without root. */
 export async function testProgram(
@@ -18,22 +18,13 @@ export async function testProgram(
   const results = await runCases(
     object,
     file,
-    async (cpus) => {
-      const bench = await Workbench.open(context.registry, {
+    (cpus) =>
+      Workbench.open(context.registry, {
         executor: options.executor,
         mapBackend: options.mapBackend,
         verifiers: options.verifier.split(','),
         runtime: { cpus },
-      });
-      return {
-        party: bench.party,
-        runOn: (cpu) => {
-          bench.runtime.state.cpu = cpu;
-          bench.party.executor.runOn?.(cpu);
-        },
-        close: () => bench.close(),
-      };
-    },
+      }),
     parseMapSizes(options.map ?? []),
   );
   context.terminal.out(options.format === 'junit' ? renderJunit(objectPath, results) : renderText(results));

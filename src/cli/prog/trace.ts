@@ -8,7 +8,7 @@ import type { CliContext } from '../cli-context.js';
 import { readFrames } from './capture-input.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
-import { Workbench } from './workbench.js';
+import { Workbench } from '../../core/program-test/workbench.js';
 
 interface TraceOptions extends ProgramOptions {
   readonly pcap: string;
@@ -38,7 +38,7 @@ export async function traceProgram(
     verifiers: options.verifier.split(','),
   });
   try {
-    const session = await ProgramSession.open(bench.party, object, spec);
+    const session = await ProgramSession.open(bench, object, spec);
     if ('code' in session) {
       context.terminal.err(renderVerification(session.programName, session, { complexity: false }));
       return EXIT.CHECK_FAILED;

@@ -12,7 +12,7 @@ import { BPF_PROG_TYPE_XDP, type ProgramSpec } from '../../bpf/program.js';
 import type { CliContext } from '../cli-context.js';
 import { openObject, openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
-import { choose } from './workbench.js';
+import { choose } from '../../core/program-test/workbench.js';
 
 /** `xdpbed prog verify`: what one or several verifiers say of a program, and where they differ. */
 export async function verifyProgram(

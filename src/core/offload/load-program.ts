@@ -184,10 +184,11 @@ class ObjectLoading {
     this.#maps.set(spec.name, map);
     for (const entry of this.#closure.initialEntries(spec)) {
       if ('programName' in entry) continue;
-      const status =
-        'value' in entry
-          ? map.update(entry.key, valueForAllCpus(map, entry.value), 0n)
-          : this.#setInnerMap(map, entry.key, entry.mapName);
+      if ('value' in entry) {
+        setElement(map, spec.name, entry.key, entry.value);
+        continue;
+      }
+      const status = this.#setInnerMap(map, entry.key, entry.mapName);
       if (status !== 0) throw elementProblem(spec.name, entry.key, status);
     }
     if (spec.type === BPF_MAP_TYPE.BPF_MAP_TYPE_PERF_EVENT_ARRAY) this.#openPerfEvents(map);
@@ -281,6 +282,12 @@ class ObjectLoading {
       ...(value instanceof Uint8Array ? { frozenValue: value } : {}),
     };
   }
+}
+
+/** Sets one element; a value that is given once stands for every CPU. Throws `map-invalid` when it cannot be set. */
+export function setElement(map: BpfMap, name: string, key: Uint8Array, value: Uint8Array): void {
+  const status = map.update(key, valueForAllCpus(map, value), 0n);
+  if (status !== 0) throw elementProblem(name, key, status);
 }
 
 /** A value as the system call wants it: one that was given once stands for every CPU. */

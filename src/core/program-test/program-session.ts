@@ -1,14 +1,20 @@
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import { BPF_MAP_TYPE, type MapInitialEntry } from '../../bpf/map-spec.js';
 import type { ProgramSpec } from '../../bpf/program.js';
-import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
+import type { SpaceSnapshot } from '../../bpf/runtime/address-space.js';
+import { isResidentMap, type BpfMap, type MapRecord } from '../../bpf/runtime/bpf-map.js';
+import type { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
+import { FrameRing } from '../../bpf/runtime/frame-ring.js';
 import { BPF_F_BROADCAST } from '../../bpf/runtime/helpers/redirect-helpers.js';
 import { MAX_FRAGS_FRAME_LENGTH } from '../../bpf/runtime/xdp-frame.js';
 import { xdpActionName, type XdpActionName } from '../../bpf/xdp.js';
 import type { FrameMetadata, FrameSlots, ProgramFault } from '../contract/executor.js';
 import type { Party } from '../contract/party.js';
+import { XdpbedError } from '../diagnostic.js';
 import {
   loadObjectProgram,
+  requireAccepted,
+  setElement,
   type LoadedObjectProgram,
   type ProgramRejection,
 } from '../offload/load-program.js';
@@ -40,22 +46,77 @@ export interface PacketOutcome {
   readonly fault?: ProgramFault | undefined;
 }
 
-/** A program that is loaded in a party and is given packets one by one: the engine without a testbed. */
+/** What a packet comes with besides its bytes, and what the program finds when it runs on it. */
+export interface PacketInput extends FrameMetadata {
+  /** Number of the CPU. Default 0. */
+  readonly cpu?: number | undefined;
+  /** Nanoseconds of the clock (bpf_ktime_get_ns). Default 0. */
+  readonly now?: bigint | undefined;
+  /**
+   * What bpf_get_prandom_u32 returns first, 32 bits; what it returns then follows from that. Default: the series goes
+   * on, which is the same one after each `reset`.
+   */
+  readonly random?: number | undefined;
+}
+
+/** Where a program is loaded: {@link Workbench}, or another party with its runtime. */
+export interface ProgramBench {
+  readonly party: Party;
+  /** Where its maps and programs lie, if they are the in-process engine's. */
+  readonly runtime: BpfRuntime;
+}
+
+/**
+ * A program that is loaded once and given packets one by one, without a testbed around it. `reset` takes it back to where
+ * it was after it was loaded: maps, buffers of records, random numbers and CPU.
+ *
+ * ```ts
+ * const bench = await Workbench.open(registry, { executor: 'wasm', verifiers: ['abstract'] });
+ * const session = await ProgramSession.open(bench, object, program);
+ * if ('code' in session) throw new Error(session.reason); // the verifier's no
+ * session.place('blocked', [{ key, value }]);
+ * const { verdict, packet } = session.run(frame, { ingressIfindex: 3, now: 1_000n });
+ * const records = session.drain('events');
+ * await session.reset(); // and on with the next
+ * session.close();
+ * await bench.close();
+ * ```
+ */
 export class ProgramSession {
-  readonly frames: FrameSlots;
+  #loaded: LoadedObjectProgram;
+  #frames: FrameSlots;
+  /** The state to go back to; undefined where something of it lies elsewhere, so that going back is loading again. */
+  readonly #start: SpaceSnapshot | undefined;
+  readonly #traces: string[];
 
   private constructor(
+    readonly bench: ProgramBench,
     readonly object: ObjectSpec,
-    readonly loaded: LoadedObjectProgram,
-    readonly traces: string[],
+    private readonly load: () => Promise<LoadedObjectProgram | ProgramRejection>,
+    loaded: LoadedObjectProgram,
+    traces: string[],
     readonly clock: { now: bigint },
   ) {
-    this.frames = loaded.loaded.openFrames(1, MAX_FRAGS_FRAME_LENGTH);
+    this.#loaded = loaded;
+    this.#traces = traces;
+    this.#frames = loaded.loaded.openFrames(1, MAX_FRAGS_FRAME_LENGTH);
+    const { space } = bench.runtime;
+    const frames = this.#frames;
+    const isHere =
+      frames instanceof FrameRing &&
+      frames.space === space &&
+      [...loaded.maps.values()].every((map) => isResidentMap(map) && map.space === space);
+    if (isHere) this.#start = space.snapshot();
   }
 
-  /** Verifies and loads; a rejection is a value. */
+  /**
+   * Verifies and loads; a rejection is a value. Throws what `loadObjectProgram` throws.
+   *
+   * @param initial elements to place before the verifier looks: those of `.rodata`, which it takes for constants, have
+   * to be given here
+   */
   static async open(
-    party: Party,
+    bench: ProgramBench,
     object: ObjectSpec,
     spec: ProgramSpec,
     initial?: ReadonlyMap<string, readonly MapInitialEntry[]>,
@@ -63,40 +124,113 @@ export class ProgramSession {
     const traces: string[] = [];
     const clock = { now: 0n };
     const world = { trace: (text: string) => void traces.push(text), now: () => clock.now };
-    const loaded = await loadObjectProgram(party, object, spec, { world, initial });
-    return loaded.accepted ? new ProgramSession(object, loaded, traces, clock) : loaded;
+    const load = (): Promise<LoadedObjectProgram | ProgramRejection> =>
+      loadObjectProgram(bench.party, object, spec, { world, initial });
+    const loaded = await load();
+    if (!loaded.accepted) return loaded;
+    return new ProgramSession(bench, object, load, loaded, traces, clock);
   }
 
-  run(packet: Uint8Array, metadata: FrameMetadata = {}, now = 0n): PacketOutcome {
-    this.frames.load(0, packet, metadata);
-    this.clock.now = now;
-    const { verdict, fault } = this.loaded.loaded.run(this.frames, 0);
+  /** What is loaded now: another after a `reset` that had to load again. */
+  get loaded(): LoadedObjectProgram {
+    return this.#loaded;
+  }
+
+  get frames(): FrameSlots {
+    return this.#frames;
+  }
+
+  /** Lines of bpf_trace_printk since the last `reset`. */
+  get traces(): readonly string[] {
+    return this.#traces;
+  }
+
+  /** The maps that the program uses, by name. */
+  get maps(): ReadonlyMap<string, BpfMap> {
+    return this.#loaded.maps;
+  }
+
+  /** Throws `packet-invalid` for a frame that is too long, and `usage` for a CPU that there is not. */
+  run(packet: Uint8Array, input: PacketInput = {}): PacketOutcome {
+    this.#prepare(input);
+    const frames = this.#frames;
+    frames.load(0, packet, input);
+    const { verdict, fault } = this.#loaded.loaded.run(frames, 0);
     const action = xdpActionName(verdict);
     return {
       verdict: action,
       returned: verdict,
-      packet: this.frames.packet(0),
-      metadata: this.frames.metadata(0),
+      packet: frames.packet(0),
+      metadata: frames.metadata(0),
       redirect: action === 'XDP_REDIRECT' ? this.#redirect() : undefined,
       fault,
     };
   }
 
+  /**
+   * Sets elements of a map that the program uses; a value of a per-CPU map that is given once stands for every CPU.
+   * Throws `map-invalid` for an element that cannot be set; nothing is done for a map that the program does not use.
+   */
+  place(name: string, entries: readonly { readonly key: Uint8Array; readonly value: Uint8Array }[]): void {
+    const map = this.maps.get(name);
+    if (map === undefined) return;
+    for (const { key, value } of entries) setElement(map, name, key, value);
+  }
+
+  /** Records that the program sent through a ring buffer or an array of perf events since the last call, oldest first. */
+  drain(name: string): readonly MapRecord[] {
+    return this.maps.get(name)?.drainRecords?.() ?? [];
+  }
+
+  /** Back to where the program was after it was loaded. Throws `program-rejected` where loading again fails. */
+  async reset(): Promise<void> {
+    this.#traces.length = 0;
+    this.clock.now = 0n;
+    const { runtime } = this.bench;
+    if (this.#start !== undefined) {
+      runtime.space.restore(this.#start);
+      runtime.reservations.clear();
+      runtime.takeOwedInsns();
+      return;
+    }
+    this.close();
+    this.#loaded = requireAccepted(await this.load());
+    this.#frames = this.#loaded.loaded.openFrames(1, MAX_FRAGS_FRAME_LENGTH);
+  }
+
   /** Content of every map that the program uses. */
   dumpMaps(): MapDump[] {
-    return [...this.loaded.maps].flatMap(([name, map]) => {
+    return [...this.maps].flatMap(([name, map]) => {
       const spec = this.object.maps.find((candidate) => candidate.name === name);
       return spec === undefined ? [] : [dumpMap(spec, map)];
     });
   }
 
   close(): void {
-    this.loaded.close();
-    this.frames.close();
+    this.#loaded.close();
+    this.#frames.close();
+  }
+
+  #prepare({ cpu = 0, now = 0n, random }: PacketInput): void {
+    const { party, runtime } = this.bench;
+    if (cpu >= party.cpus) {
+      throw new XdpbedError('usage', `there is no CPU ${cpu}: there are 0 to ${party.cpus - 1}`);
+    }
+    this.clock.now = now;
+    runtime.state.cpu = cpu;
+    party.executor.runOn?.(cpu);
+    if (random === undefined) return;
+    if (this.#start === undefined) {
+      throw new XdpbedError(
+        'executor-unsupported',
+        `executor ${party.executor.name} has random numbers of its own`,
+      );
+    }
+    runtime.state.setNextRandom(random);
   }
 
   #redirect(): PacketRedirect | undefined {
-    const redirect = this.frames.redirect(0);
+    const redirect = this.#frames.redirect(0);
     switch (redirect.kind) {
       case 'ifindex':
         return { ifindex: redirect.ifindex };

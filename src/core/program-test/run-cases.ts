@@ -4,7 +4,6 @@ import { MAX_METADATA_LENGTH } from '../../bpf/xdp.js';
 import type { MapSizes } from '../../bpf/map-sizes.js';
 import { buildFrame } from '../../packet/index.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
-import type { Party } from '../contract/party.js';
 import { selectProgram } from '../offload/select-program.js';
 import { ProblemList } from '../testbed/problem-list.js';
 import { SchemaValidator } from '../testbed/schema-validator.js';
@@ -21,7 +20,13 @@ import {
   parseMapInput,
   type MapInput,
 } from './map-input.js';
-import { changedRanges, describeRedirect, ProgramSession, type PacketOutcome } from './program-session.js';
+import {
+  changedRanges,
+  describeRedirect,
+  ProgramSession,
+  type PacketOutcome,
+  type ProgramBench,
+} from './program-session.js';
 import { applyMapSizes } from './map-size-arguments.js';
 
 export interface CaseResult {
@@ -76,10 +81,7 @@ export async function loadCases(file: string): Promise<CaseFile> {
 }
 
 /** What one case runs on. */
-export interface CaseBench {
-  readonly party: Party;
-  /** Sets the number of the CPU that programs run on. */
-  runOn(cpu: number): void;
+export interface CaseBench extends ProgramBench {
   close(): Promise<void>;
 }
 
@@ -125,26 +127,23 @@ async function runCase(
   if ('problem' in selection) throw new XdpbedError('usage', selection.problem, { hint: selection.hint });
   const input: MapInput = { ...file.maps, ...section.maps };
   const initial = parseMapInput(object.maps, input, bench.party.cpus);
-  const session = await ProgramSession.open(bench.party, object, selection.program, initial);
+  const session = await ProgramSession.open(bench, object, selection.program, initial);
   if ('code' in session)
     return [`rejected by verifier ${session.verifier}: ${session.reason} [${session.code}]`];
   try {
     const packet = buildPacket(section.packet);
     const { context = {} } = section;
-    bench.runOn(context.cpu ?? 0);
     const dataMeta = parseHex(section.metadata ?? '');
     let outcome: PacketOutcome | undefined;
     for (let i = 0; i < section.repeat; i++) {
-      outcome = session.run(
-        packet,
-        {
-          ingressIfindex: context['ingress-ifindex'] ?? 0,
-          rxQueueIndex: context['rx-queue-index'] ?? 0,
-          egressIfindex: context['egress-ifindex'] ?? 0,
-          dataMeta,
-        },
-        BigInt(section.time ?? 0),
-      );
+      outcome = session.run(packet, {
+        ingressIfindex: context['ingress-ifindex'] ?? 0,
+        rxQueueIndex: context['rx-queue-index'] ?? 0,
+        egressIfindex: context['egress-ifindex'] ?? 0,
+        dataMeta,
+        cpu: context.cpu,
+        now: BigInt(section.time ?? 0),
+      });
     }
     return compare(section, packet, outcome!, session, bench.party.cpus);
   } finally {

@@ -1,10 +1,10 @@
-import type { Party } from '../../core/contract/party.js';
-import type { Role } from '../../core/contract/plugin.js';
-import { LifecycleManager } from '../../core/plugin/lifecycle.js';
-import type { PluginRegistry } from '../../core/plugin/plugin-registry.js';
-import { Scope } from '../../core/plugin/scope.js';
-import { PluginInstances } from '../../core/run/plugin-instances.js';
-import { choosePlugin, type PluginChoice } from '../../core/testbed/choose-plugin.js';
+import type { Party } from '../contract/party.js';
+import type { Role } from '../contract/plugin.js';
+import { LifecycleManager } from '../plugin/lifecycle.js';
+import type { PluginRegistry } from '../plugin/plugin-registry.js';
+import { Scope } from '../plugin/scope.js';
+import { PluginInstances } from '../run/plugin-instances.js';
+import { choosePlugin, type PluginChoice } from '../testbed/choose-plugin.js';
 import { MAX_ADDRESS_SPACE } from '../../bpf/runtime/address-space.js';
 import { BpfRuntime, type BpfRuntimeOptions } from '../../bpf/runtime/bpf-runtime.js';
 
@@ -19,7 +19,8 @@ export interface WorkbenchOptions {
 }
 
 /**
- * One party without a testbed around it: what the `prog` verbs work with. `close` stops its plugins.
+ * One party without a testbed around it: what programs are loaded in that are run by themselves. `close` stops its
+ * plugins.
  */
 export class Workbench {
   private constructor(
