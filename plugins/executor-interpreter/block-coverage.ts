@@ -1,10 +1,10 @@
 import type { InsnCounts } from '../../src/core/contract/insn-coverage.js';
+import { isConditionalJump, jumpTarget } from '../../src/bpf/jumps.js';
 import { isLddw, type Insn } from '../../src/bpf/insn.js';
 import {
   BPF_CALL,
   BPF_CLASS_MASK,
   BPF_EXIT,
-  BPF_JA,
   BPF_JMP,
   BPF_JMP32,
   BPF_OP_MASK,
@@ -55,10 +55,9 @@ export class BlockCoverage {
         if (insn.src === BPF_PSEUDO_CALL) begin(slot + 1 + insn.imm);
         continue;
       }
-      const isGotol = operation === BPF_JA && kind === BPF_JMP32;
-      const target = slot + 1 + (isGotol ? insn.imm : insn.off);
+      const target = jumpTarget(slot, insn);
       begin(target);
-      if (operation !== BPF_JA) this.#targets[slot] = target;
+      if (isConditionalJump(insn)) this.#targets[slot] = target;
       // Control may come back to the first insn of this block, and that has to be a pause again by then.
       if (target <= slot) begin(slot);
     }

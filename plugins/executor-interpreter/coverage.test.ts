@@ -202,7 +202,7 @@ async function runCovered(seed: number): Promise<CountsByProgram> {
   for (const { name, insns } of generated.programs) {
     const { executed, taken } = counted.get(name)!;
     insns.forEach((insn, slot) => {
-      if (slot > 0 && isLddw(insns[slot - 1]!) && insn.opcode === 0) return;
+      if (slot > 0 && isLddw(insns[slot - 1]) && insn.opcode === 0) return;
       counts.get(name)!.executed[slot] = executed[slot]!;
       counts.get(name)!.taken[slot] = taken[slot]!;
     });

@@ -68,6 +68,11 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .option('--map-backend <name>', 'memory or kernel; by default the one that goes with the executor')
     .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
     .option('--format <format>', 'text or junit', 'text')
+    .option(
+      '--coverage [format]',
+      'count the C lines and branches that the cases take: text (an annotated listing, the default) or lcov; counted in the interpreter',
+    )
+    .option('--coverage-out <file>', 'write the coverage there; lcov goes to lcov.info by default')
     .action(context.verb(async () => (await import('./test.js')).testProgram));
   addProgramOptions(prog.command('bench'))
     .description('time a program on the packets of a capture, executors side by side')

@@ -1,6 +1,7 @@
 import { EXIT, type ExitCode } from '../../core/diagnostic.js';
 import { parseMapSizes } from '../../core/program-test/map-size-arguments.js';
 import { loadCases, runCases, type CaseResult } from '../../core/program-test/run-cases.js';
+import { COVERAGE_EXECUTOR, CoverageReport, type CoverageOptions } from './coverage.js';
 import { element } from '../../report/xml.js';
 import { openObject, type ObjectOptions } from './prog-object.js';
 import type { CliContext } from '../cli-context.js';
@@ -11,16 +12,19 @@ export async function testProgram(
   context: CliContext,
   objectPath: string,
   casesPath: string,
-  options: ObjectOptions & { executor: string; mapBackend?: string; verifier: string; format: string },
+  options: ObjectOptions &
+    CoverageOptions & { executor: string; mapBackend?: string; verifier: string; format: string },
 ): Promise<ExitCode> {
   const object = await openObject(objectPath, options);
   const file = await loadCases(casesPath);
+  const report = CoverageReport.wanted(context.terminal, options);
   const results = await runCases(
     object,
     file,
     (cpus) =>
       Workbench.open(context.registry, {
-        executor: options.executor,
+        executor: report === undefined ? options.executor : COVERAGE_EXECUTOR,
+        coverage: report?.collectorFor(objectPath, object),
         mapBackend: options.mapBackend,
         verifiers: options.verifier.split(','),
         runtime: { cpus },
@@ -28,6 +32,9 @@ export async function testProgram(
     parseMapSizes(options.map ?? []),
   );
   context.terminal.out(options.format === 'junit' ? renderJunit(objectPath, results) : renderText(results));
+  await report?.write(context.terminal, (text) =>
+    options.format === 'text' ? context.terminal.out(text) : context.terminal.err(text),
+  );
   return results.every((result) => result.passed) ? EXIT.OK : EXIT.CHECK_FAILED;
 }
 
