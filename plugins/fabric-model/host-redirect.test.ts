@@ -84,7 +84,7 @@ describe('a program of the host’s NIC that redirects', () => {
 
   it('to a CPU leaves frames to the host’s stack', async () => {
     // A value of 192 is a queue of so many frames and no program. Without it the program asks for XDP_PASS.
-    const result = await run(kind('to_cpu', 'cpus: [{ key: 0, value: 192 }]'));
+    const result = await run(kind('to_cpu', 'cpus: [{ key: 0, value: { qsize: 192 } }]'));
     expect(result.ends).toEqual([['host.eth0', 'host-stack', FRAMES]]);
     expect(result.verdicts.XDP_REDIRECT).toBe(FRAMES);
     expect((await run(kind('to_cpu'))).verdicts.XDP_PASS).toBe(FRAMES);

@@ -1,47 +1,90 @@
+import { formatIpv4Address } from '../../packet/ipv4.js';
+import { formatIpv6Address } from '../../packet/ipv6.js';
+import { formatMac } from '../../packet/mac-address.js';
 import type { BtfMember } from './btf-type.js';
 import type { BtfTypeRef } from './btf-type-ref.js';
 import type { Btf } from './btf.js';
+import { parseValue } from './parse-value.js';
+import { isCharacter, valueForm } from './value-types.js';
 
 /** Values as JSON knows them; integers past 2^53 are decimal strings. */
 export type BtfJson =
   number | string | boolean | null | readonly BtfJson[] | { readonly [member: string]: BtfJson };
 
-export interface FormatOptions {
-  /** Elements of one array that are printed; the rest is counted. */
-  readonly maxElements?: number | undefined;
+/**
+ * Writes the bytes of a value by its type, on one line of YAML: `{ rx_packets: 3, mac: "02:00:00:00:00:01", source: 10.0.0.1,
+ * action: XDP_DROP, name: eth0 }`. It is {@link valueToJson} in YAML's notation, so that parseValue reads it back.
+ */
+export function formatValue(type: BtfTypeRef, bytes: Uint8Array): string {
+  return formatJson(valueToJson(type, bytes));
 }
 
 /**
- * Prints the bytes of a value by its type, on one line:
- * `{ .rx_packets = 3, .mac = [2, 0, 0, 0, 0, 1], .action = XDP_DROP, .name = "eth0" }`.
- * Enums go by name, `char` arrays as strings, pointers in hex, bit-fields as numbers; of a union the widest member
- * is shown. Where there are fewer bytes than the type needs, `<cut off>` stands in.
+ * A value as a structure, in the way in which parseValue has it written: enums go by name, `char` arrays as strings,
+ * addresses as text, bit-fields as numbers; of a union there is the widest member; of a long array, zeros at its end are
+ * left out. What would not become the same bytes again (padding that is not zero, a bool that is neither 0 nor 1) is
+ * `{ bytes: "…" }` as a whole. Where there are fewer bytes than the type needs, null stands in.
  */
-export function formatValue(type: BtfTypeRef, bytes: Uint8Array, options: FormatOptions = {}): string {
-  return toText(new ValueReader(type.btf, bytes).read(type.id, 0, 0), options.maxElements ?? 64);
-}
-
-/** The same as a structure; parseValue reads it back. */
 export function valueToJson(type: BtfTypeRef, bytes: Uint8Array): BtfJson {
-  return toJson(new ValueReader(type.btf, bytes).read(type.id, 0, 0));
+  const json = new ValueReader(type.btf, bytes).read(type.id, 0, 0);
+  if (type.btf.sizeOf(type.id) !== bytes.length) return json;
+  return isReadBack(type, json, bytes) ? json : bytesJson(bytes);
 }
 
-/** Bytes without a type: a number for 1, 2, 4 and 8 of them as BPF programs read them, else hex. */
-export function formatBytes(bytes: Uint8Array): string {
+/** As `valueToJson` by the type, however many bytes of it would not become the same again: for people to look at. */
+export function describeValue(type: BtfTypeRef, bytes: Uint8Array): string {
+  return formatJson(new ValueReader(type.btf, bytes).read(type.id, 0, 0));
+}
+
+/** Bytes without a type: a number for 1, 2, 4 and 8 of them as BPF programs read them, else `{ bytes: "…" }`. */
+export function untypedToJson(bytes: Uint8Array): BtfJson {
   if (bytes.length === 1 || bytes.length === 2 || bytes.length === 4 || bytes.length === 8) {
-    return littleEndian(bytes).toString();
+    return integer(littleEndian(bytes));
   }
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
+  return bytesJson(bytes);
 }
 
-type Node =
-  | { readonly kind: 'scalar'; readonly text: string; readonly json: BtfJson }
-  | { readonly kind: 'list'; readonly items: readonly Node[]; readonly more: number }
-  | { readonly kind: 'struct'; readonly members: readonly { readonly name: string; readonly node: Node }[] };
+/** `untypedToJson` on one line of YAML. */
+export function formatBytes(bytes: Uint8Array): string {
+  return formatJson(untypedToJson(bytes));
+}
+
+/** JSON on one line, in YAML's flow notation without quotes where they are not needed. */
+export function formatJson(json: BtfJson): string {
+  if (json === null) return 'null';
+  if (typeof json === 'string') return PLAIN.test(json) && !KEYWORDS.test(json) ? json : JSON.stringify(json);
+  if (typeof json !== 'object') return String(json);
+  if (isList(json)) return `[${json.map(formatJson).join(', ')}]`;
+  const members = Object.entries(json).map(([name, value]) => `${formatJson(name)}: ${formatJson(value)}`);
+  return members.length === 0 ? '{}' : `{ ${members.join(', ')} }`;
+}
+
+function isList(json: BtfJson): json is readonly BtfJson[] {
+  return Array.isArray(json);
+}
+
+/** Words, IPv4 addresses and exact numbers in hex: what YAML takes for what it is without quotes, wherever it stands. */
+const PLAIN = /^(?:[a-z_.][\w.]*|\d+\.\d+\.\d+\.\d+|0x[0-9a-f]{1,13})$/i;
+/** YAML 1.2 core schema, and what YAML 1.1 takes for something else. */
+const KEYWORDS = /^(?:true|false|null|yes|no|on|off|y|n|\.inf|\.nan|\.[\d.]*e?\d*)$/i;
+
+function bytesJson(bytes: Uint8Array): BtfJson {
+  return { bytes: [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(' ') };
+}
+
+function isReadBack(type: BtfTypeRef, json: BtfJson, bytes: Uint8Array): boolean {
+  try {
+    return Buffer.compare(parseValue(type, json), bytes) === 0;
+  } catch {
+    return false;
+  }
+}
 
 /** Values in one print-out; types of hostile BTF can nest and repeat far beyond what their bytes warrant. */
 const MAX_NODES = 100_000;
 const MAX_DEPTH = 32;
+/** Elements of an array that is shown whole. */
+const SHORT_ARRAY = 16;
 
 class ValueReader {
   readonly #view: DataView;
@@ -55,117 +98,135 @@ class ValueReader {
   }
 
   /** `offset` is in bytes from the start of the value. */
-  read(typeId: number, offset: number, depth: number): Node {
+  read(typeId: number, offset: number, depth: number): BtfJson {
     this.#nodes++;
-    if (depth > MAX_DEPTH || this.#nodes > MAX_NODES) return scalar('…');
+    if (depth > MAX_DEPTH || this.#nodes > MAX_NODES) return '…';
+    const inForm = this.#inForm(typeId, offset);
+    if (inForm !== undefined) return inForm;
     const type = this.btf.type(this.btf.resolve(typeId));
     switch (type.kind) {
       case 'INT': {
         const bits = this.#bits(offset * 8 + type.bitOffset, type.bits);
-        if (bits === undefined) return CUT_OFF;
-        if (type.encoding === 'bool') return { kind: 'scalar', text: String(bits !== 0n), json: bits !== 0n };
+        if (bits === undefined) return null;
+        if (type.encoding === 'bool') return bits > 1n ? integer(bits) : bits !== 0n;
         return integer(
           type.encoding === 'signed' || type.encoding === 'char' ? BigInt.asIntN(type.bits, bits) : bits,
         );
       }
       case 'PTR': {
         const bits = this.#bits(offset * 8, 64);
-        return bits === undefined ? CUT_OFF : scalar(`0x${bits.toString(16)}`);
+        return bits === undefined ? null : `0x${bits.toString(16)}`;
       }
       case 'ENUM':
       case 'ENUM64': {
         const bits = this.#bits(offset * 8, type.size * 8);
-        return bits === undefined ? CUT_OFF : this.#enumerator(typeId, bits, type.size * 8);
+        return bits === undefined ? null : this.#enumerator(typeId, bits, type.size * 8);
       }
       case 'FLOAT':
-        if (offset + type.size > this.bytes.length) return CUT_OFF;
+        if (offset + type.size > this.bytes.length) return null;
         if (type.size === 4) return float(this.#view.getFloat32(offset, true));
         if (type.size === 8) return float(this.#view.getFloat64(offset, true));
-        return this.#raw(offset, type.size);
+        return bytesJson(this.bytes.subarray(offset, offset + type.size));
       case 'ARRAY':
         return this.#array(type.type, type.length, offset, depth);
       case 'STRUCT':
-        return { kind: 'struct', members: type.members.map((member) => this.#member(member, offset, depth)) };
+        return Object.fromEntries(type.members.flatMap((member) => this.#member(member, offset, depth)));
       case 'UNION': {
         const widest = widestMember(this.btf, type.members);
-        return { kind: 'struct', members: widest === undefined ? [] : [this.#member(widest, offset, depth)] };
+        return Object.fromEntries(widest === undefined ? [] : this.#member(widest, offset, depth));
       }
       case 'VAR':
         return this.read(type.type, offset, depth + 1);
       case 'DATASEC':
-        return {
-          kind: 'struct',
-          members: type.variables.map((variable) => ({
-            name: this.btf.type(variable.type).name,
-            node: this.read(variable.type, offset + variable.offset, depth + 1),
-          })),
-        };
+        return Object.fromEntries(
+          type.variables.map((variable) => [
+            this.btf.type(variable.type).name,
+            this.read(variable.type, offset + variable.offset, depth + 1),
+          ]),
+        );
       default:
-        return scalar(`<${this.btf.describe(typeId)}>`);
+        return `<${this.btf.describe(typeId)}>`;
     }
   }
 
-  #member(member: BtfMember, offset: number, depth: number): { name: string; node: Node } {
+  /** Addresses, and numbers in network order. */
+  #inForm(typeId: number, offset: number): BtfJson | undefined {
+    const form = valueForm(this.btf, typeId);
+    if (form === undefined) return undefined;
+    const size = this.btf.sizeOf(typeId)!;
+    if (offset + size > this.bytes.length) return undefined;
+    const bytes = this.bytes.subarray(offset, offset + size);
+    switch (form) {
+      case 'ipv4':
+        return formatIpv4Address(bytes);
+      case 'ipv6':
+        return formatIpv6Address(bytes);
+      case 'mac':
+        return formatMac(bytes);
+      case 'be16':
+      case 'be64':
+        return integer(littleEndian(Uint8Array.from(bytes).reverse()));
+    }
+  }
+
+  /** A member by its name; members of anonymous structs belong to the struct around them, as in C. */
+  #member(member: BtfMember, offset: number, depth: number): [string, BtfJson][] {
     const bit = offset * 8 + member.bitOffset;
-    if (member.bitSize === 0 && bit % 8 === 0) {
-      return { name: member.name, node: this.read(member.type, bit / 8, depth + 1) };
-    }
-    return { name: member.name, node: this.#bitField(member, bit) };
+    const isField = member.bitSize !== 0 || bit % 8 !== 0;
+    const json = isField ? this.#bitField(member, bit) : this.read(member.type, bit / 8, depth + 1);
+    if (member.name !== '') return [[member.name, json]];
+    return typeof json === 'object' && json !== null && !isList(json) ? Object.entries(json) : [];
   }
 
-  #bitField(member: BtfMember, bit: number): Node {
+  #bitField(member: BtfMember, bit: number): BtfJson {
     this.#nodes++;
     const type = this.btf.type(this.btf.resolve(member.type));
     const width = member.bitSize !== 0 ? member.bitSize : type.kind === 'INT' ? type.bits : 0;
     const bits = this.#bits(bit, width);
-    if (bits === undefined) return CUT_OFF;
+    if (bits === undefined) return null;
     if (type.kind === 'ENUM' || type.kind === 'ENUM64') return this.#enumerator(member.type, bits, width);
-    if (type.kind === 'INT' && type.encoding === 'bool') {
-      return { kind: 'scalar', text: String(bits !== 0n), json: bits !== 0n };
-    }
+    if (type.kind === 'INT' && type.encoding === 'bool') return bits > 1n ? integer(bits) : bits !== 0n;
     return integer(type.kind === 'INT' && type.encoding === 'signed' ? BigInt.asIntN(width, bits) : bits);
   }
 
-  #enumerator(typeId: number, bits: bigint, width: number): Node {
+  #enumerator(typeId: number, bits: bigint, width: number): BtfJson {
     const type = this.btf.type(this.btf.resolve(typeId));
     if (type.kind !== 'ENUM' && type.kind !== 'ENUM64') return integer(bits);
     const value = type.values.find((candidate) => BigInt.asUintN(width, candidate.value) === bits);
-    if (value !== undefined) return { kind: 'scalar', text: value.name, json: value.name };
-    return integer(type.signed ? BigInt.asIntN(width, bits) : bits);
+    return value?.name ?? integer(type.signed ? BigInt.asIntN(width, bits) : bits);
   }
 
-  #array(elementId: number, length: number, offset: number, depth: number): Node {
+  #array(elementId: number, length: number, offset: number, depth: number): BtfJson {
     if (isCharacter(this.btf, elementId)) return this.#string(offset, length);
     const size = this.btf.sizeOf(elementId) ?? 0;
-    const items: Node[] = [];
-    if (size > 0) {
-      for (let i = 0; i < length && offset + i * size < this.bytes.length; i++) {
-        if (this.#nodes > MAX_NODES) break;
-        items.push(this.read(elementId, offset + i * size, depth + 1));
-      }
+    const items: BtfJson[] = [];
+    for (let i = 0; i < this.#shown(offset, size, length); i++) {
+      if (this.#nodes > MAX_NODES) break;
+      items.push(this.read(elementId, offset + i * size, depth + 1));
     }
-    return { kind: 'list', items, more: size > 0 ? length - items.length : 0 };
+    return items;
+  }
+
+  /** Elements up to the last that is not zero, all of a short array. */
+  #shown(offset: number, size: number, length: number): number {
+    if (size === 0) return 0;
+    const most = Math.min(length, Math.ceil((this.bytes.length - offset) / size));
+    if (most <= SHORT_ARRAY) return Math.max(0, most);
+    let end = Math.min(offset + length * size, this.bytes.length);
+    while (end > offset && this.bytes[end - 1] === 0) end--;
+    return Math.ceil((end - offset) / size);
   }
 
   /** A char array up to its first NUL, if that leaves nothing out. */
-  #string(offset: number, length: number): Node {
+  #string(offset: number, length: number): BtfJson {
     const bytes = this.bytes.subarray(offset, offset + length);
     const end = bytes.indexOf(0);
     const head = end < 0 ? bytes : bytes.subarray(0, end);
     const isText = head.every((byte) => byte >= 0x20 && byte < 0x7f) || isUtf8(head);
     if (isText && (end < 0 || bytes.subarray(end).every((byte) => byte === 0))) {
-      const text = new TextDecoder().decode(head);
-      return { kind: 'scalar', text: JSON.stringify(text), json: text };
+      return new TextDecoder('utf-8', { ignoreBOM: true }).decode(head);
     }
-    return {
-      kind: 'list',
-      items: [...bytes].map((byte) => integer(BigInt(byte))),
-      more: length - bytes.length,
-    };
-  }
-
-  #raw(offset: number, size: number): Node {
-    return scalar(formatBytes(this.bytes.subarray(offset, offset + size)));
+    return [...bytes.subarray(0, this.#shown(offset, 1, length))];
   }
 
   /** Bits of the little-endian value, counted from its first byte's lowest. */
@@ -192,65 +253,15 @@ export function widestMember(btf: Btf, members: readonly BtfMember[]): BtfMember
   return widest;
 }
 
-/** C's `char`, which clang encodes as a signed integer of that name. */
-export function isCharacter(btf: Btf, typeId: number): boolean {
-  const type = btf.type(btf.resolve(typeId));
-  return type.kind === 'INT' && type.size === 1 && (type.encoding === 'char' || type.name === 'char');
-}
-
-function toText(node: Node, maxElements: number): string {
-  switch (node.kind) {
-    case 'scalar':
-      return node.text;
-    case 'list': {
-      const shown = node.items.slice(0, maxElements).map((item) => toText(item, maxElements));
-      const more = node.items.length - shown.length + node.more;
-      return `[${[...shown, ...(more > 0 ? [`… ${more} more`] : [])].join(', ')}]`;
-    }
-    case 'struct': {
-      if (node.members.length === 0) return '{}';
-      const members = node.members.map(({ name, node: inner }) =>
-        name === '' ? toText(inner, maxElements) : `.${name} = ${toText(inner, maxElements)}`,
-      );
-      return `{ ${members.join(', ')} }`;
-    }
-  }
-}
-
-function toJson(node: Node): BtfJson {
-  switch (node.kind) {
-    case 'scalar':
-      return node.json;
-    case 'list':
-      return node.items.map(toJson);
-    case 'struct':
-      return Object.fromEntries(jsonMembers(node.members));
-  }
-}
-
-/** Members of anonymous structs belong to the struct around them, as in C. */
-function jsonMembers(
-  members: readonly { readonly name: string; readonly node: Node }[],
-): [string, BtfJson][] {
-  return members.flatMap(({ name, node }): [string, BtfJson][] => {
-    if (name !== '') return [[name, toJson(node)]];
-    return node.kind === 'struct' ? jsonMembers(node.members) : [];
-  });
-}
-
-function scalar(text: string): Node {
-  return { kind: 'scalar', text, json: text };
-}
-
-const CUT_OFF: Node = { kind: 'scalar', text: '<cut off>', json: null };
-
-function integer(value: bigint): Node {
+function integer(value: bigint): BtfJson {
   const exact = value >= BigInt(Number.MIN_SAFE_INTEGER) && value <= BigInt(Number.MAX_SAFE_INTEGER);
-  return { kind: 'scalar', text: value.toString(), json: exact ? Number(value) : value.toString() };
+  return exact ? Number(value) : value.toString();
 }
 
-function float(value: number): Node {
-  return { kind: 'scalar', text: String(value), json: Number.isFinite(value) ? value : String(value) };
+/** JSON has neither a negative zero nor what is no finite number. */
+function float(value: number): BtfJson {
+  if (Object.is(value, -0)) return '-0.0';
+  return Number.isFinite(value) ? value : String(value);
 }
 
 function littleEndian(bytes: Uint8Array): bigint {

@@ -79,15 +79,15 @@ describe('prog run', () => {
     expect(exit).toBe(0);
     const report = JSON.parse(out) as {
       packets: { verdict: string }[];
-      maps: { name: string; entries: { keyText: string; valueText: string }[] }[];
+      maps: { name: string; entries: { text: string }[] }[];
     };
     expect(report.packets.map((packet) => packet.verdict)).toEqual(Array<string>(10).fill('XDP_DROP'));
     // The capture: one ARP (counted as 0), one ICMP, three TCP, five UDP.
-    expect(report.maps[0]!.entries.map(({ keyText, valueText }) => [keyText, valueText])).toEqual([
-      ['0', '1'],
-      ['1', '1'],
-      ['6', '3'],
-      ['17', '5'],
+    expect(report.maps[0]!.entries.map(({ text }) => text)).toEqual([
+      '{ key: 0, value: 1 }',
+      '{ key: 1, value: 1 }',
+      '{ key: 6, value: 3 }',
+      '{ key: 17, value: 5 }',
     ]);
   });
 
@@ -149,7 +149,7 @@ describe('prog run', () => {
       const one = join(folder, 'one.pcap');
       const { packets } = readCapture(readFileSync(mixed));
       writeFileSync(one, writePcap([0, 1, 2, 3, 0, 1].map((index) => packets[index]!)));
-      const maps = (text: string): string => text.slice(text.indexOf('\nmap '));
+      const maps = (text: string): string => text.slice(text.indexOf('\nmaps:'));
       expect(maps(out)).toBe(maps((await run('--pcap', one)).out));
     });
 
@@ -213,7 +213,7 @@ describe('prog run', () => {
       const { exit, out, err } = await prog('run', join(programs, 'xdp1.o'), '--pcap', file);
       expect(exit).toBe(2);
       expect(out).toContain('2 packets: XDP_DROP 2');
-      expect(out).toContain('[17] = 2');
+      expect(out).toContain('- { key: 17, value: 2 }');
       // Header 24, two records of 16 + 60, record header 16.
       expect(err).toContain(`${file}+0xc0: packet 3 needs 60 bytes, 59 are left`);
       expect(err).toContain('the 2 packets before it are whole');
@@ -247,7 +247,7 @@ describe('prog run', () => {
       expect(exit).toBe(2);
       expect(out).toMatch(/^ +2 {2}not run +9000 B {2}longer than the 3520 bytes/m);
       expect(out).toContain('3 packets: XDP_DROP 2, not run 1');
-      expect(out).toContain('[17] = 2');
+      expect(out).toContain('- { key: 17, value: 2 }');
       const json = await prog('run', join(programs, 'xdp1.o'), '--pcap', file, '--format', 'json');
       expect((JSON.parse(json.out) as { packets: object[] }).packets[1]).toEqual({
         file: join(folder, 'unsound.pcap'),
@@ -353,7 +353,56 @@ drop:
     const maps = join(folder, 'maps.yaml');
     writeFileSync(maps, 'rxcnt: [{ key: 17, value: 100 }]\n');
     const { out } = await prog('run', join(programs, 'xdp1.o'), '--pcap', mixed, '--maps', maps, '--quiet');
-    expect(out).toContain('[17] = 105');
+    expect(out).toContain('- { key: 17, value: 105 }');
+  });
+
+  it('prints maps as they can be given', async () => {
+    const object = join(root, 'src/bpf/elf/fixtures/written_values.o');
+    const given = join(folder, 'given.yaml');
+    const run = (content: string) => {
+      writeFileSync(given, content);
+      return prog('run', object, '--pcap', mixed, '--maps', given, '--quiet');
+    };
+    const content = `.rodata: { port: 53, enabled: true }
+.bss: { total: { packets: 1 } }
+traffic: [{ key: 10.0.0.1, value: { packets: 18446744073709551615, bytes: 7 } }]
+flows:
+  - key: { source: 192.0.2.1, source_port: 4000, mac: 02:00:00:00:00:01, address: 2001:db8::1 }
+    value: { flag: true, action: LOG, few: ALLOW, label: "a: b", many: [1, 2], v6: ::1, padded: { bytes: ${'01 02 03 04 05 06 07 08'.repeat(2)} } }
+`;
+    const { exit, out, err } = await run(content);
+    expect([exit, err]).toEqual([0, '']);
+    const printed = out.slice(out.indexOf('maps:\n') + 'maps:\n'.length);
+    expect(printed).toContain('- { key: 10.0.0.1, value: { packets: "18446744073709551615", bytes: 7 } }');
+    expect(printed).toContain('    { total: { packets: 1, bytes: 10 } }\n');
+    expect(printed).toContain('{ key: { source: 192.0.2.1, destination: 0.0.0.0, source_port: 4000,');
+    // Padding that is not zero: the bytes, and beside them what the members say.
+    expect(printed).toMatch(/value: \{ bytes: "[0-9a-f ]+" \} \} # \{ flow: .*action: LOG/);
+    const again = await run(printed.replace('total: { packets: 1, bytes: 10 }', 'total: { packets: 1 }'));
+    expect(again.out).toBe(out);
+  });
+
+  it.each([
+    ['flows: [{ key: { sauce: 1 }, value: {} }]', '1:18: flows[0].key.sauce: there is no member sauce'],
+    [
+      'traffic: [{ key: 10.0.0.256, value: {} }]',
+      '1:18: traffic[0].key: an IPv4 address, 10.0.0.1, or a number',
+    ],
+    [
+      '.rodata: { ports: 1 }',
+      "1:12: .rodata.ports: there is no variable ports, but port, enabled (did you mean 'port'?)",
+    ],
+    ['traffic: [{ key: 1, value: {}, values: 1 }]', "1:32: traffic[0]: unknown key 'values'"],
+    ['traffic: { a: 1 }', '1:10: traffic: a list of { key: …, value: … } is expected'],
+    ['trafic: []', "1:1: the object has no map 'trafic' (did you mean 'traffic'?)"],
+    ['[]', '1:1: content of maps by their names is expected'],
+  ])('refuses --maps with %s', async (content, message) => {
+    const file = join(folder, 'wrong.yaml');
+    writeFileSync(file, content);
+    const object = join(root, 'src/bpf/elf/fixtures/written_values.o');
+    const { exit, err } = await prog('run', object, '--pcap', mixed, '--maps', file);
+    expect(exit).toBe(2);
+    expect(err).toContain(message);
   });
 
   it.each([
@@ -407,7 +456,7 @@ end:
     );
     expect([exit, out]).toEqual([
       0,
-      '10 packets: XDP_PASS 10\n\nmap big (BPF_MAP_TYPE_ARRAY)\n  [33554943] = 7\n',
+      '10 packets: XDP_PASS 10\n\nmaps:\n  big: # BPF_MAP_TYPE_ARRAY\n    - { key: 33554943, value: 7 }\n',
     ]);
     const smaller = await prog(
       'run',
@@ -418,7 +467,7 @@ end:
       '--map',
       'big.max_entries=33554943',
     );
-    expect(smaller.out).toBe('10 packets: XDP_DROP 10\n\nempty or all zero: big\n');
+    expect(smaller.out).toBe('10 packets: XDP_DROP 10\n\n# empty or all zero: big\n');
   });
 
   it.each([

@@ -1,6 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { EXIT, type ExitCode, XdpbedError, messageOf } from '../../core/diagnostic.js';
-import { parseMapInput, hex, type MapDump, type MapInput } from '../../core/program-test/map-input.js';
+import { hex, renderMaps, type MapDump } from '../../core/program-test/map-dump.js';
+import { parseMapInput, type MapElement, type MapInput } from '../../core/program-test/map-input.js';
 import {
   changedRanges,
   ProgramSession,
@@ -8,7 +9,8 @@ import {
   describeRedirect,
 } from '../../core/program-test/program-session.js';
 import { YamlSource } from '../../core/testbed/yaml-source.js';
-import { formatProblem } from '../../core/testbed/problem-list.js';
+import { ProblemList } from '../../core/testbed/problem-list.js';
+import type { MapSpec } from '../../bpf/map-spec.js';
 import { formatSourceLine, sourceLineAt, type ProgramSpec } from '../../bpf/program.js';
 import { writePcap, type CapturedPacket, type PacketToWrite } from '../../packet/index.js';
 import { MAX_FRAME_LENGTH, MAX_SKB_FRAGS } from '../../bpf/runtime/xdp-frame.js';
@@ -40,8 +42,7 @@ export async function runProgram(context: CliContext, path: string, options: Run
   const captures: Capture[] = [];
   // What cannot be read at all is found before anything is run.
   for (const file of options.pcap) captures.push({ file, ...(await readWholeFrames(file)) });
-  const initial =
-    options.maps === undefined ? undefined : parseMapInput(object.maps, await readMapFile(options.maps));
+  const initial = options.maps === undefined ? undefined : await readMapFile(options.maps, object.maps);
   const bench = await Workbench.open(context.registry, {
     executor: options.executor,
     mapBackend: options.mapBackend,
@@ -148,7 +149,8 @@ function renderText(spec: ProgramSpec, report: RunReport, each: boolean): string
     return several ? [`${file}:`, ...told, ''] : told;
   });
   if (several) lines.push('together:', ...renderSummary(report.captures.flatMap((capture) => capture.lines)));
-  lines.push(...renderMaps(report.maps));
+  const maps = renderMaps(report.maps);
+  if (maps.length > 0) lines.push('', ...maps);
   if (report.traces.length > 0)
     lines.push('', 'trace', ...report.traces.map((line) => `  ${line.replace(/\n$/, '')}`));
   return `${lines.join('\n')}\n`;
@@ -188,20 +190,6 @@ function whatCameOf(line: PacketLine): string {
   return 'refused' in line ? 'not run' : line.outcome.verdict;
 }
 
-function renderMaps(maps: readonly MapDump[]): string[] {
-  const lines: string[] = [];
-  const isUntouched = (map: MapDump): boolean => map.entries.length === 0 && (map.records ?? []).length === 0;
-  for (const map of maps) {
-    if (isUntouched(map)) continue;
-    lines.push('', `map ${map.name} (${map.type})`);
-    for (const entry of map.entries) lines.push(`  [${entry.keyText}] = ${entry.valueText}`);
-    map.records?.forEach((record, index) => lines.push(`  record ${index + 1}: ${shorten(record)}`));
-  }
-  const untouched = maps.filter(isUntouched).map((map) => map.name);
-  if (untouched.length > 0) lines.push('', `empty or all zero: ${untouched.join(', ')}`);
-  return lines;
-}
-
 function isCut({ data, originalLength }: CapturedPacket): boolean {
   return data.length < originalLength;
 }
@@ -210,11 +198,6 @@ function isCut({ data, originalLength }: CapturedPacket): boolean {
 function sizeOf(packet: CapturedPacket): string {
   const { length } = packet.data;
   return isCut(packet) ? `${length} of ${packet.originalLength} B` : `${length} B`;
-}
-
-/** Hex of at most 32 bytes, with the length of the whole. */
-function shorten(record: string): string {
-  return record.length <= 64 ? record : `${record.slice(0, 64)}… (${record.length / 2} bytes)`;
 }
 
 /** What the program did to the packet, and where it sent it. */
@@ -259,7 +242,8 @@ function toJson(report: RunReport): string {
   return `${JSON.stringify({ schema: 'xdpbed.prog-run/1', packets, maps: report.maps, trace: report.traces }, null, 2)}\n`;
 }
 
-async function readMapFile(path: string): Promise<MapInput> {
+/** Content of maps from a file. Throws `testbed-invalid` with all that is wrong in it, each at its place. */
+async function readMapFile(path: string, maps: readonly MapSpec[]): Promise<Map<string, MapElement[]>> {
   let text: string;
   try {
     text = await readFile(path, 'utf8');
@@ -267,10 +251,16 @@ async function readMapFile(path: string): Promise<MapInput> {
     throw new XdpbedError('file-unreadable', `cannot read ${path}: ${messageOf(cause)}`, { cause });
   }
   const source = new YamlSource(path, text);
-  if (source.problems.length > 0)
-    throw new XdpbedError('usage', source.problems.map(formatProblem).join('\n'));
-  if (typeof source.value !== 'object' || source.value === null || Array.isArray(source.value)) {
-    throw new XdpbedError('usage', `${path} is not a map from map names to content`);
+  const problems = new ProblemList(source);
+  problems.throwIfAny();
+  const { value } = source;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    problems.report([], 'content of maps by their names is expected');
+    problems.throwIfAny();
   }
-  return source.value as MapInput;
+  const elements = parseMapInput(maps, value as MapInput, 1, (problem) => {
+    problems.report(problem.path, problem.message, problem.hint, problem.onKey);
+  });
+  problems.throwIfAny();
+  return elements;
 }

@@ -1,6 +1,6 @@
 import { ENOENT, EOPNOTSUPP } from '../../bpf/errno.js';
 import { Btf } from '../../bpf/btf/btf.js';
-import { formatBytes, valueToJson, type BtfJson } from '../../bpf/btf/format-value.js';
+import { untypedToJson, valueToJson, type BtfJson } from '../../bpf/btf/format-value.js';
 import { mapTypeName } from '../../bpf/map-spec.js';
 import type { MapRecord } from '../../bpf/runtime/bpf-map.js';
 import type { GuestView } from '../contract/guest-driver.js';
@@ -25,7 +25,7 @@ const MAX_DUMPED = 4096;
 /** Objects of a kind that are listed at most: as many as a device holds. */
 const MAX_LISTED = 4096;
 
-/** An element as its BTF types say it, or bytes in hex. */
+/** An element as its BTF types say it, or as what has none: as presets and cases have it written. */
 export interface DumpedElement {
   readonly key: BtfJson;
   readonly value: BtfJson;
@@ -71,7 +71,7 @@ export class GuestTool {
       const { keySize, valueSize, btf: btfId, keyType, valueType, maxEntries } = described.value;
       const btf = btfId === 0 ? undefined : await this.#btf(btfId);
       const print = (type: number, bytes: Uint8Array): BtfJson =>
-        btf === undefined || type === 0 ? formatBytes(bytes) : valueToJson({ btf, id: type }, bytes);
+        btf === undefined || type === 0 ? untypedToJson(bytes) : valueToJson({ btf, id: type }, bytes);
       const elements: DumpedElement[] = [];
       let key = await this.#ask({ kind: 'get-first', handle, keySize, valueSize });
       while (key.ok && key.value.kind === 'key' && elements.length < Math.min(maxEntries, MAX_DUMPED)) {

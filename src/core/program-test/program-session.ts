@@ -18,7 +18,7 @@ import {
   type LoadedObjectProgram,
   type ProgramRejection,
 } from '../offload/load-program.js';
-import { dumpMap, type MapDump } from './map-input.js';
+import { dumpMap, type MapDump } from './map-dump.js';
 
 /** Where a packet was redirected to, as far as the program's maps tell. */
 export interface PacketRedirect {

@@ -9,15 +9,15 @@ import { ProblemList } from '../testbed/problem-list.js';
 import { SchemaValidator } from '../testbed/schema-validator.js';
 import { YamlSource } from '../testbed/yaml-source.js';
 import { CaseFileSchema, type CaseFile, type CaseSection, type PacketSection } from './case-schema.js';
+import { formatElement, hex } from './map-dump.js';
 import {
   cpuStride,
   findMap,
-  formatElement,
-  hex,
   isPerCpu,
   parseCpuValues,
-  parseElement,
+  parseKey,
   parseMapInput,
+  parseOneValue,
   type MapInput,
 } from './map-input.js';
 import {
@@ -230,10 +230,10 @@ function compareMap(
   if (map === undefined) return [`the program does not use map ${name}`];
   const entries: { key: unknown; value?: unknown; cpus?: unknown }[] = Array.isArray(content)
     ? (content as { key: unknown; value?: unknown; cpus?: unknown }[])
-    : [{ key: '0x00000000', value: content }];
+    : [{ key: new Uint8Array(spec.keySize), value: content }];
   return entries.flatMap((entry, index) => {
     const what = `${name}[${index}]`;
-    const key = parseElement(spec.keyType, spec.keySize, entry.key, `${what}.key`);
+    const key = parseKey(spec, { entry, what });
     const actual = map.lookup(key);
     const keyText = formatElement(spec.keyType, spec.keySize, key);
     if (entry.value === null) {
@@ -244,12 +244,7 @@ function compareMap(
       isPerCpu(spec) ? actual.subarray(cpu * cpuStride(spec)).subarray(0, spec.valueSize) : actual;
     const values =
       entry.cpus === undefined
-        ? [
-            [
-              ranOn,
-              parseElement(spec.valueType, spec.valueSize, entry.value, `${what}.value`, ofCpu(ranOn)),
-            ] as const,
-          ]
+        ? [[ranOn, parseOneValue(spec, entry.value, `${what}.value`, ofCpu(ranOn))] as const]
         : [...parseCpuValues(spec, entry.cpus, cpus, `${what}.cpus`, ofCpu)];
     const format = (bytes: Uint8Array): string => formatElement(spec.valueType, spec.valueSize, bytes);
     return values.flatMap(([cpu, expected]) => {

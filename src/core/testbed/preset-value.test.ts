@@ -9,7 +9,9 @@ const names = {
 };
 const hex = (value: unknown, size: number, type?: Parameters<typeof encodePreset>[3]) => {
   const encoded = encodePreset(value as never, size, names, type);
-  return 'bytes' in encoded ? Buffer.from(encoded.bytes).toString('hex') : encoded.problem;
+  if ('bytes' in encoded) return Buffer.from(encoded.bytes).toString('hex');
+  const { path, message, hint } = encoded.problem;
+  return [path.join('.'), message, hint].filter((part) => part).join(' | ');
 };
 
 describe('map presets', () => {
@@ -17,26 +19,40 @@ describe('map presets', () => {
     [258, 4, '02010000'],
     [-1, 2, 'ffff'],
     ['18446744073709551615', 8, 'ffffffffffffffff'],
-    ['0x0a00', 4, '0a000000'],
-    ['52:54:00:00:00:02', 8, '5254000000020000'],
-    [[1, 2], 4, '01000200'],
+    ['0x0a00', 4, '000a0000'],
+    ['10.0.0.1', 4, '0a000001'],
+    [{ bytes: '0a 00 00 01' }, 4, '0a000001'],
+    ['52:54:00:00:00:02', 6, '525400000002'],
+    ['2001:db8::2', 16, '20010db8000000000000000000000002'],
     [{ ifindex: 'tap0' }, 4, '03000000'],
+    [{ ifindex: 'tap0' }, 2, '0300'],
     [{ mac: 'g0.eth0' }, 6, '525400000002'],
-    [256, 1, '256 does not fit in 1 bytes'],
-    [1.5, 4, '1 is not a whole number'],
-    [null, 4, 'nothing stands here'],
-    [{ ifindex: 'tap9' }, 4, "there is no interface 'tap9'"],
-    [{ a: 1 }, 4, 'expected a number, bytes, a list, { ifindex: … } or { mac: … }'],
+    [{ mac: 'g0.eth0' }, 8, '5254000000020000'],
+    [256, 1, 'value: 256 does not fit in 8 bits'],
+    [1.5, 4, 'value: 1.5 is not an exact integer; write it as a string'],
+    [null, 4, 'value: an integer is expected, not nothing'],
+    [{ mac: 'g0.eth0' }, 4, 'value: an integer is expected, not "52:54:00:00:00:02"'],
+    [{ ifindex: 'tap9' }, 4, "there is no interface 'tap9' | did you mean 'tap0'?"],
+    [{ a: 1 }, 4, 'value: an integer is expected, not an object'],
+    [[1, 2], 4, 'value: an integer is expected, not a list'],
   ])('%j in %i bytes: %s', (value, size, expected) => {
     expect(hex(value, size)).toBe(expected);
   });
 
-  it('an object is read by the BTF type', () => {
-    const path = new URL('../../../testbeds/programs/flow_count.o', import.meta.url).pathname;
-    const map = readObject(readFileSync(path), path).maps.find(
-      ({ keyType, keySize }) => keyType !== undefined && keySize > 8,
-    )!;
-    expect(hex({}, map.keySize, map.keyType)).toBe('00'.repeat(map.keySize));
-    expect(hex({ nonsense: 1 }, map.keySize, map.keyType)).toContain('nonsense');
+  it('what has a type goes by it, references at any depth, and a problem is at its member', () => {
+    const path = new URL('../../bpf/elf/fixtures/written_values.o', import.meta.url).pathname;
+    const { keySize, keyType } = readObject(readFileSync(path), path).maps[0]!;
+    const read = (value: unknown): string => hex(value, keySize, keyType);
+    expect(read({})).toBe('00'.repeat(keySize));
+    expect(read({ source: '192.0.2.1', host_order: { ifindex: 'tap0' } })).toMatch(
+      /^c0000201(00){8}03000000/,
+    );
+    expect(read({ mac: 'g0.eth0' })).toBe(read({ mac: { mac: 'g0.eth0' } }));
+    expect(read({ mac: 'g0.eth0' })).toContain('525400000002');
+    expect(read({ mac: '52:54:00:00:00:02' })).toBe(read({ mac: 'g0.eth0' }));
+    expect(read({ sauce: 1 })).toMatch(
+      /^sauce \| value\.sauce: there is no member sauce, .* \| did you mean 'source'\?$/,
+    );
+    expect(read({ words: [0, '10.0.0.300'] })).toMatch(/^words\.1 \| value\.words\[1\]: an IPv4 address/);
   });
 });

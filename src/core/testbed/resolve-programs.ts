@@ -86,8 +86,16 @@ class ProgramResolver {
         if (names === undefined) continue;
         const encoded = entries.flatMap((entry, index) => {
           const where = [...at, 'maps', mapName, index];
-          const key = this.#encode(entry.key, map.keySize, map.keyType, names, [...where, 'key']);
-          const value = this.#encode(entry.value, map.valueSize, map.valueType, names, [...where, 'value']);
+          const what = `${mapName}[${index}]`;
+          const key = this.#encode(entry.key, map.keySize, map.keyType, names, [...where, 'key'], what);
+          const value = this.#encode(
+            entry.value,
+            map.valueSize,
+            map.valueType,
+            names,
+            [...where, 'value'],
+            what,
+          );
           return key === undefined || value === undefined ? [] : [{ key, value }];
         });
         setOwn(presets, mapName, encoded);
@@ -139,14 +147,12 @@ class ProgramResolver {
     type: BtfTypeRef | undefined,
     names: PresetNames,
     path: YamlPath,
+    what: string,
   ): Uint8Array | undefined {
-    const encoded = encodePreset(value as PresetValue, size, names, type);
+    const encoded = encodePreset(value as PresetValue, size, names, type, `${what}.${path.at(-1)}`);
     if ('bytes' in encoded) return encoded.bytes;
-    const near =
-      encoded.candidates === undefined
-        ? undefined
-        : suggest(JSON.stringify(value), encoded.candidates, 'interfaces');
-    this.problems.report(path, encoded.problem, near);
+    const { problem } = encoded;
+    this.problems.report([...path, ...problem.path], problem.message, problem.hint, problem.onKey);
     return undefined;
   }
 }

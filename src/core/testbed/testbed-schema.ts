@@ -106,7 +106,7 @@ export type VerifierUse = Static<typeof VerifierUse>;
 
 const PresetValue = Type.Unsafe<unknown>({
   description:
-    'a number, hex bytes (`0x…`), a MAC address, a list of equally wide items, `{ ifindex: tap0 }`, `{ mac: guest0.eth0 }`, or `{ index: guest }`, the number of a guest of which there are several (`count`)',
+    'by the BTF type: a number, an address (`10.0.0.1`, `2001:db8::1`, `02:00:00:00:00:01`), an enumerator, text, a list, or an object by member; `{ bytes: "0a 00 00 01" }`; at any depth `{ ifindex: tap0 }`, `{ mac: guest0.eth0 }`, or `{ index: guest }`, the number of a guest of which there are several (`count`)',
 });
 
 export const MaxEntries = Type.Record(

@@ -14,6 +14,7 @@ import {
   type Document,
   type Node,
   type Pair,
+  type Scalar,
   type YAMLMap,
 } from 'yaml';
 import type { DiagnosticLocation } from '../diagnostic.js';
@@ -252,7 +253,7 @@ class Expansion {
         `aliases may expand to ${MAX_ALIASED_NODES} nodes in all`,
       );
     }
-    if (isScalar(node)) return node.value;
+    if (isScalar(node)) return exact(node);
     if (!isCollection(node)) return null;
     if (depth >= MAX_DEPTH) throw new ExpansionError(TOO_DEEP, this.#outermost);
     this.#open.add(node);
@@ -287,6 +288,12 @@ class Expansion {
     this.#outermost = outer;
     return plain;
   }
+}
+
+/** An integer that no number of ours is equal to is given as its text: whoever takes such numbers reads all digits. */
+function exact({ value, source }: Scalar): unknown {
+  if (typeof value !== 'number' || Number.isSafeInteger(value) || source === undefined) return value;
+  return /^[-+]?(?:\d+|0x[0-9a-f]+)$/i.test(source) ? source.replace('+', '') : value;
 }
 
 function startOf(node: unknown): number | undefined {
