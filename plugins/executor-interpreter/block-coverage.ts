@@ -24,6 +24,8 @@ export class BlockCoverage {
   readonly code: Int32Array;
   /** One past the last slot of the block that begins in a slot; 0 where none does. */
   readonly #ends: Int32Array;
+  /** DecodedProgram.code. */
+  readonly #plain: Int32Array;
   /** Slot that the conditional jump at a block's end leads to, by the jump's slot; -1 elsewhere. */
   readonly #targets: Int32Array;
 
@@ -62,6 +64,7 @@ export class BlockCoverage {
       if (target <= slot) begin(slot);
     }
     this.#ends = new Int32Array(slots);
+    this.#plain = code;
     this.code = code.slice();
     for (let slot = 0; slot < slots; slot++) {
       if (starts[slot] === 0) continue;
@@ -71,14 +74,27 @@ export class BlockCoverage {
     }
   }
 
-  /** Counts the block that begins in `slot`, to which control came from the one that began in `from`, if there is one. */
-  enter(slot: number, from: number): void {
-    const { executed, taken } = this.counts;
+  /**
+   * Counts the block that begins in `slot`, to which control came from the one that began in `from`, if there is one.
+   *
+   * @param registers the program's, as DecodedProgram has them
+   */
+  enter(slot: number, from: number, registers: Int32Array): void {
+    const { executed, taken, operands } = this.counts;
     const end = this.#ends[slot]!;
     for (let at = slot; at < end; at++) executed[at]!++;
     if (from < 0) return;
     const last = this.#ends[from]! - 1;
+    if (this.#targets[last]! < 0) return;
     if (this.#targets[last] === slot && slot !== last + 1) taken[last]!++;
+    if (operands === undefined) return;
+    // A jump changes no register, and nothing has run behind it.
+    const word = this.#plain[2 * last]!;
+    const [dst, src] = [(word >>> 8) & 0xff, word >>> 16];
+    operands[4 * last] = registers[dst]!;
+    operands[4 * last + 1] = registers[dst + 1]!;
+    operands[4 * last + 2] = registers[src]!;
+    operands[4 * last + 3] = registers[src + 1]!;
   }
 
   /** The block that began in `slot` ended in a fault at the insn in slot `fault`, if that is one of its own. */

@@ -120,6 +120,26 @@ describe('coverage in the interpreter', () => {
     expect(listOf(counts.executed)).toEqual([1, 1, 0, 0]);
   });
 
+  it('keeps what jumps compared last, where it is asked to', () => {
+    const insns = assemble(
+      'r0 = 0\nif r1 == -2 goto out\nif w1 > r2 goto out\nr0 = 1\nout: exit'.replace('r2', 'w2'),
+    );
+    const counts = {
+      executed: new Float64Array(insns.length),
+      taken: new Float64Array(insns.length),
+      operands: new Int32Array(4 * insns.length),
+    };
+    const program = executor.loadNow(
+      { name: 'test', type: 6, attachType: 'BPF_XDP', gplCompatible: true, insns },
+      { maps: new Map(), world: { trace() {} }, coverage: counts },
+    );
+    program.call(0x5_0000_0007n, 9n);
+    expect([...counts.operands.subarray(4, 12)]).toEqual([7, 5, -2, -1, 7, 5, 9, 0]);
+    // The second is not reached any more.
+    program.call(-2n, 1n);
+    expect([...counts.operands.subarray(4, 12)]).toEqual([-2, -1, -2, -1, 7, 5, 9, 0]);
+  });
+
   it('gives the verdicts, counts and limits that a run without gives', () => {
     const text = 'r0 = 0\nagain: r0 += 1\nif r0 < r1 goto again\nexit';
     const plain = load(text, { covered: false, insnLimit: 1000 });

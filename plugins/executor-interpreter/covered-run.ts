@@ -50,7 +50,7 @@ function runBlocks(machine: Machine, entry: DecodedProgram, start: number, baseD
       stop = interpret(machine, program, pc, baseDepth);
     } else {
       const { code } = coverage;
-      coverage.enter(pc >> 1, from);
+      coverage.enter(pc >> 1, from, program.registers);
       const block = { code, pc, pause: code[pc]! };
       code[pc] = program.code[pc]!;
       machine.openBlock = block;

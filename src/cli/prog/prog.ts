@@ -74,6 +74,26 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     )
     .option('--coverage-out <file>', 'write the coverage there; lcov goes to lcov.info by default')
     .action(context.verb(async () => (await import('./test.js')).testProgram));
+  addSearchOptions(
+    addMapOptions(
+      addProgramName(prog.command('diff').argument('<old>', 'ELF object').argument('<new>', 'ELF object')),
+    ),
+  )
+    .description(
+      'whether two builds of a program do the same; else the smallest packets that tell them apart',
+    )
+    .option('--out <file>', 'write these packets as pcap')
+    .action(context.verb(async () => (await import('./diff.js')).diffPrograms));
+  addSearchOptions(addMapOptions(addProgramOptions(prog.command('fuzz'))))
+    .description('look for packets after which a property of a program does not hold')
+    .addOption(
+      new Option(
+        '--expect <property>',
+        "what has to hold after each packet: no-abort (the default), verdict=XDP_PASS,XDP_DROP or 'map NAME[KEY] <= 10' (may be repeated)",
+      ).argParser((text: string, before: string[] = []) => [...before, text]),
+    )
+    .option('--out <file>', 'write the packets that were found as pcap')
+    .action(context.verb(async () => (await import('./fuzz.js')).fuzzProgram));
   addProgramOptions(prog.command('bench'))
     .description('time a program on the packets of a capture, executors side by side')
     .requiredOption('--pcap <file>', 'capture whose packets are run over and over')
@@ -86,8 +106,32 @@ export function addProgVerbs(program: Command, context: CliContext): void {
 
 /** Options of every verb that takes one program of an object. */
 function addProgramOptions(command: Command): Command {
+  return addProgramName(command.argument('<object>', 'ELF object, e.g. testbeds/programs/xdp1.o'));
+}
+
+/** Content of maps, and who judges. */
+function addMapOptions(command: Command): Command {
   return command
-    .argument('<object>', 'ELF object, e.g. testbeds/programs/xdp1.o')
+    .option('--maps <file>', 'YAML with map content to start from, by map name')
+    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract');
+}
+
+/** Options of every verb that looks for packets. */
+function addSearchOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option('--pcap <file>', 'capture to begin with, and to vary (may be repeated)').argParser(
+        (path: string, before: string[] = []) => [...before, path],
+      ),
+    )
+    .option('--packets <number>', 'packets to generate', '20000')
+    .option('--seconds <number>', 'generate no more after so long')
+    .option('--seed <number>', 'draw everything random from this seed', '1')
+    .option('--ifindex <number>', 'ifindex that frames come in by', '1');
+}
+
+function addProgramName(command: Command): Command {
+  return command
     .option('--program <name>', 'function name of the program; may be left out when there is one XDP program')
     .option('--section <name>', 'section of the program, e.g. xdp/devmap')
     .addOption(typeOption())

@@ -1,20 +1,17 @@
-import { readFile, writeFile } from 'node:fs/promises';
-import { EXIT, type ExitCode, XdpbedError, messageOf } from '../../core/diagnostic.js';
+import { writeFile } from 'node:fs/promises';
+import { EXIT, type ExitCode, type XdpbedError, messageOf } from '../../core/diagnostic.js';
 import { hex, renderMaps, type MapDump } from '../../core/program-test/map-dump.js';
-import { parseMapInput, type MapElement, type MapInput } from '../../core/program-test/map-input.js';
 import {
   changedRanges,
   ProgramSession,
   type PacketOutcome,
   describeRedirect,
 } from '../../core/program-test/program-session.js';
-import { YamlSource } from '../../core/testbed/yaml-source.js';
-import { ProblemList } from '../../core/testbed/problem-list.js';
-import type { MapSpec } from '../../bpf/map-spec.js';
 import { formatSourceLine, sourceLineAt, type ProgramSpec } from '../../bpf/program.js';
 import { writePcap, type CapturedPacket, type PacketToWrite } from '../../packet/index.js';
 import { MAX_FRAME_LENGTH, MAX_SKB_FRAGS } from '../../bpf/runtime/xdp-frame.js';
 import type { CliContext } from '../cli-context.js';
+import { readMapFile } from './map-file.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
 import { readWholeFrames } from './capture-input.js';
@@ -243,24 +240,3 @@ function toJson(report: RunReport): string {
 }
 
 /** Content of maps from a file. Throws `testbed-invalid` with all that is wrong in it, each at its place. */
-async function readMapFile(path: string, maps: readonly MapSpec[]): Promise<Map<string, MapElement[]>> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (cause) {
-    throw new XdpbedError('file-unreadable', `cannot read ${path}: ${messageOf(cause)}`, { cause });
-  }
-  const source = new YamlSource(path, text);
-  const problems = new ProblemList(source);
-  problems.throwIfAny();
-  const { value } = source;
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    problems.report([], 'content of maps by their names is expected');
-    problems.throwIfAny();
-  }
-  const elements = parseMapInput(maps, value as MapInput, 1, (problem) => {
-    problems.report(problem.path, problem.message, problem.hint, problem.onKey);
-  });
-  problems.throwIfAny();
-  return elements;
-}

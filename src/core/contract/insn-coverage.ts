@@ -10,6 +10,11 @@ export interface InsnCounts {
   readonly executed: Float64Array;
   /** Of a conditional jump: how often it was taken. The rest of `executed` went on behind it. */
   readonly taken: Float64Array;
+  /**
+   * Where it is there, what each conditional jump compared last: four words of the slot's, the lower and upper half of
+   * dst, then of src or the immediate with its sign extended. A jump of class JMP32 compares the lower halves only.
+   */
+  readonly operands?: Int32Array | undefined;
 }
 
 /** Takes the counts of all programs that are loaded in a party, those in its PROG_ARRAY maps included. */

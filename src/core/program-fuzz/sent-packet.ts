@@ -1,0 +1,13 @@
+import type { PacketInput } from '../program-test/program-session.js';
+
+/** A packet of a sequence, with what it comes with. */
+export interface SentPacket {
+  readonly data: Uint8Array;
+  readonly input: PacketInput;
+}
+
+/** Bytes of the shortest frame that is made: an Ethernet header, as BPF_PROG_TEST_RUN demands (net/bpf/test_run.c). */
+export const SHORTEST_FRAME = 14;
+
+/** Nanoseconds between two packets of a sequence that is made up. */
+export const PACKET_INTERVAL_NS = 1_000_000n;
