@@ -4,12 +4,15 @@ import type { CliContext } from '../cli-context.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
 import { readFrames } from './capture-input.js';
+import { readMapFile } from './map-file.js';
+import { wholeNumber } from './whole-number.js';
 import { Workbench } from '../../core/program-test/workbench.js';
 
 interface BenchOptions extends ProgramOptions {
   readonly pcap: string;
   readonly executor: string;
   readonly verifier: string;
+  readonly maps?: string;
   readonly rounds: string;
   readonly batch: string;
 }
@@ -29,8 +32,9 @@ export async function benchProgram(
   const { object, spec } = await openProgram(path, options);
   const packets = await readFrames(options.pcap);
   if (packets.length === 0) throw new XdpbedError('usage', `${options.pcap} holds no packets`);
-  const rounds = positive('--rounds', options.rounds);
-  const batch = positive('--batch', options.batch);
+  const rounds = wholeNumber('--rounds', options.rounds);
+  const batch = wholeNumber('--batch', options.batch);
+  const initial = options.maps === undefined ? undefined : await readMapFile(options.maps, object.maps);
   const benches: {
     name: string;
     workbench: Workbench;
@@ -47,6 +51,7 @@ export async function benchProgram(
       benches.push(bench);
       const loaded = await loadObjectProgram(workbench.party, object, spec, {
         world: { trace: () => undefined },
+        initial,
       });
       if (!loaded.accepted) {
         context.terminal.err(renderVerification(loaded.programName, loaded, { complexity: false }));
@@ -83,13 +88,6 @@ export async function benchProgram(
     );
   }
   return EXIT.OK;
-}
-
-function positive(option: string, text: string): number {
-  const number = Number(text);
-  if (!Number.isInteger(number) || number < 1)
-    throw new XdpbedError('usage', `${option} '${text}' is not a positive number`);
-  return number;
 }
 
 function median(samples: readonly number[]): number {
