@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { ResultDocument } from '../src/core/contract/result.js';
 import { plain, testbedJsonSchema } from '../src/core/testbed/json-schema.js';
 import { CalibrationSchema } from '../src/core/cost-model/calibration.js';
-import { CaseFileSchema } from '../src/core/program-test/case-schema.js';
+import { casesJsonSchema } from '../src/core/program-test/cases-json-schema.js';
 import { BUILT_IN_PLUGINS } from '../src/presets.js';
 
 const DRAFT = 'http://json-schema.org/draft-07/schema#';
@@ -13,7 +13,7 @@ export async function schemaFiles(): Promise<Record<string, string>> {
   const render = (schema: object): string => `${JSON.stringify(schema, null, 2)}\n`;
   return {
     'testbed.schema.json': render(testbedJsonSchema(plugins)),
-    'cases.schema.json': render({ $schema: DRAFT, ...plain(CaseFileSchema) }),
+    'cases.schema.json': render({ $schema: DRAFT, ...casesJsonSchema() }),
     'calibration.schema.json': render({
       $schema: DRAFT,
       $id: 'urn:xdpbed:schemas:calibration.schema.json',

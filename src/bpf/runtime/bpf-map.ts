@@ -83,6 +83,8 @@ export interface ResidentMap extends BpfMap {
    * entry's value, 0 when there is none.
    */
   lookupIndex?(index: number): number;
+  /** XSKMAP: what was put under an index; undefined where nothing was. */
+  socketAt?(index: number): number | undefined;
   /** PROG_ARRAY: the program id under an index, 0 for none. */
   programAt?(index: number): number;
 }

@@ -3,7 +3,7 @@ import { loadObjectProgram } from '../../core/offload/load-program.js';
 import type { CliContext } from '../cli-context.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
-import { readFrames } from './capture-input.js';
+import { readFrames } from '../../core/program-test/capture-input.js';
 import { readMapFile } from './map-file.js';
 import { wholeNumber } from './whole-number.js';
 import { Workbench } from '../../core/program-test/workbench.js';

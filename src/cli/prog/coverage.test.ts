@@ -5,9 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runForTest } from '../testing-terminal.js';
 
 const root = new URL('../../..', import.meta.url).pathname;
-const OBJECT = join(root, 'testbeds/programs/ip_sanity.o');
 const CASES = join(root, 'testbeds/cases/ip_sanity.cases.yaml');
-const test = (...args: string[]) => runForTest(['prog', 'test', OBJECT, CASES, ...args]);
+const test = (...args: string[]) => runForTest(['prog', 'test', CASES, ...args]);
 
 let folder: string;
 beforeAll(() => {
@@ -45,8 +44,8 @@ describe('prog test --coverage', () => {
     const file = join(folder, 'coverage.txt');
     expect((await test('--coverage', '--coverage-out', file)).exit).toBe(0);
     expect(readFileSync(file, 'utf8')).toContain('##### ');
-    const { out, err } = await test('--coverage=text', '--format', 'junit');
-    expect(out).toMatch(/^<\?xml [^]*<\/testsuite>\n$/);
+    const { out, err } = await test('--coverage-format', 'text', '--format', 'junit');
+    expect(out).toMatch(/^<\?xml [^]*<\/testsuites>\n$/);
     expect(err).toContain('##### ');
   });
 
@@ -59,7 +58,7 @@ describe('prog test --coverage', () => {
   });
 
   it('refuses a format that there is not, and the kernel', async () => {
-    expect(await test('--coverage=html')).toMatchObject({
+    expect(await test('--coverage-format', 'html')).toMatchObject({
       exit: 2,
       err: expect.stringContaining('text, lcov') as string,
     });

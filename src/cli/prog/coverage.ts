@@ -1,16 +1,14 @@
 import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
+import type { ProgramSpec } from '../../bpf/program.js';
 import { CoverageCollector } from '../../core/coverage/coverage-collector.js';
 import { formatCoverage } from '../../core/coverage/coverage-listing.js';
 import { formatLcov } from '../../core/coverage/lcov.js';
 import { sourceCoverage } from '../../core/coverage/source-coverage.js';
 import { XdpbedError, messageOf } from '../../core/diagnostic.js';
+import type { CoverageFormat } from './coverage-formats.js';
 import type { Terminal } from '../terminal.js';
-
-const FORMATS = ['text', 'lcov'] as const;
-type CoverageFormat = (typeof FORMATS)[number];
 
 /** The one executor that counts; the others are held equal to it. */
 export const COVERAGE_EXECUTOR = 'interpreter';
@@ -19,8 +17,8 @@ export const COVERAGE_EXECUTOR = 'interpreter';
 const LCOV_FILE = 'lcov.info';
 
 export interface CoverageOptions {
-  /** `--coverage`: true, or a format. */
-  readonly coverage?: string | true | undefined;
+  readonly coverage?: boolean | undefined;
+  readonly coverageFormat?: CoverageFormat | undefined;
   readonly coverageOut?: string | undefined;
   readonly executor: string;
 }
@@ -34,22 +32,13 @@ export class CoverageReport {
     readonly out: string | undefined,
   ) {}
 
-  /**
-   * The report that the options ask for, if they ask for one. Throws `usage` for a format that there is not and for the
-   * kernel, which does not count.
-   */
+  /** The report that the options ask for, if they ask for one. Throws `usage` for the kernel, which does not count. */
   static wanted(
     terminal: Terminal,
-    { coverage, coverageOut, executor }: CoverageOptions,
+    { coverage, coverageFormat, coverageOut, executor }: CoverageOptions,
   ): CoverageReport | undefined {
-    if (coverage === undefined && coverageOut === undefined) return undefined;
-    const named = typeof coverage === 'string' ? coverage : defaultFormat(coverageOut);
-    const format = FORMATS.find((each) => each === named);
-    if (format === undefined) {
-      throw new XdpbedError('usage', `--coverage=${named} is none of ${FORMATS.join(', ')}`, {
-        hint: 'without a format, put --coverage behind the files',
-      });
-    }
+    if (coverage !== true && coverageFormat === undefined && coverageOut === undefined) return undefined;
+    const format = coverageFormat ?? defaultFormat(coverageOut);
     if (executor === 'kernel') {
       throw new XdpbedError('usage', '--coverage: the kernel does not count which insns run', {
         hint: 'leave --executor away',
@@ -63,8 +52,8 @@ export class CoverageReport {
   }
 
   /** Takes the counts of an object's programs; the same ones each time it is named. */
-  collectorFor(path: string, object: ObjectSpec): CoverageCollector {
-    const collector = this.#objects.get(path) ?? new CoverageCollector(object.programs);
+  collectorFor(path: string, programs: readonly ProgramSpec[]): CoverageCollector {
+    const collector = this.#objects.get(path) ?? new CoverageCollector(programs);
     this.#objects.set(path, collector);
     return collector;
   }
@@ -95,7 +84,7 @@ export class CoverageReport {
     for (const { program } of coverage) {
       if ((program.debug?.lines.length ?? 0) > 0) continue;
       terminal.err(
-        `${path}: program ${program.name} has no line info and is not in ${this.out}; compile with -g, or see --coverage=text\n`,
+        `${path}: program ${program.name} has no line info and is not in ${this.out}; compile with -g, or see --coverage-format text\n`,
       );
     }
     return formatLcov(sourceCoverage(coverage), (file) => sourcePath(file, dirname(path)));

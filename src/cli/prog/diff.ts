@@ -1,6 +1,10 @@
 import { EXIT, type ExitCode, XdpbedError } from '../../core/diagnostic.js';
 import { selectProgram } from '../../core/offload/select-program.js';
 import type { MapElement } from '../../core/program-test/map-input.js';
+import { loadCases } from '../../core/program-test/load-cases.js';
+import { parseMapSizes } from '../../core/program-test/map-size-arguments.js';
+import type { TestFile } from '../../core/program-test/test-case.js';
+import { caseSequence } from '../../core/program-fuzz/case-sequences.js';
 import { ProgramComparison } from '../../core/program-fuzz/program-comparison.js';
 import type { SentPacket } from '../../core/program-fuzz/sent-packet.js';
 import { searchSequences } from '../../core/program-fuzz/sequence-search.js';
@@ -9,6 +13,7 @@ import { Subject } from '../../core/program-fuzz/subject.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import { BPF_PROG_TYPE_XDP, type ProgramSpec } from '../../bpf/program.js';
 import type { CliContext } from '../cli-context.js';
+import { findCaseFiles } from './case-files.js';
 import { MapFile } from './map-file.js';
 import { openObject, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
@@ -17,6 +22,7 @@ import { renderSequence, writeSequence } from './sequence-report.js';
 
 interface DiffOptions extends ProgramOptions, SearchCommandOptions {
   readonly maps?: string;
+  readonly cases?: readonly string[];
   readonly verifier: string;
   readonly out?: string;
 }
@@ -126,7 +132,9 @@ async function diffPair(
     if (old === undefined || recent === undefined) return EXIT.CHECK_FAILED;
     const comparison = new ProgramComparison(old, recent);
     for (const note of comparison.notes) terminal.out(`${note}\n`);
+    const cases = await casesOf(before, pair.before, options);
     const search = await setUpSearch(context, options, {
+      sequences: cases,
       programs: [...before.object.programs, ...after.object.programs],
       elements: after.elements,
       longest: Math.min(old.longestPacket, recent.longestPacket),
@@ -146,6 +154,22 @@ async function diffPair(
     await old?.close();
     await recent?.close();
   }
+}
+
+/** The sequences of the cases that are for this program, as the old object understands them. */
+async function casesOf(
+  { path }: Side,
+  program: ProgramSpec,
+  { cases = [], type, map = [] }: DiffOptions,
+): Promise<readonly (readonly SentPacket[])[]> {
+  const files = await findCaseFiles(cases);
+  const loaded: TestFile[] = [];
+  for (const file of files)
+    loaded.push(await loadCases(file, { object: path, type, sizes: parseMapSizes(map) }));
+  return loaded
+    .flatMap((file) => file.cases)
+    .filter((each) => each.program.name === program.name)
+    .map(caseSequence);
 }
 
 async function renderDifference(

@@ -96,17 +96,27 @@ function renderCase(
   property: Property,
   text: string,
   packets: readonly SentPacket[],
-  { seed, maps, ifindex }: FuzzOptions,
+  { seed, maps }: FuzzOptions,
 ): string[] {
+  const others = property.verdicts?.slice(1) ?? [];
   const verdict = property.verdicts?.[0] ?? 'XDP_PASS';
-  const choice = property.verdicts === undefined ? '' : ` # or ${property.verdicts.slice(1).join(', ')}`;
-  const [packet] = packets;
-  return [
+  const hint =
+    others.length > 0 ? ` # or ${others.join(', ')}` : property.verdicts ? '' : ' # and what else is right';
+  const expect = `expect: { verdict: ${verdict} }${hint}`;
+  const head = [
     `- name: ${JSON.stringify(`${property.text} (found with seed ${seed})`)} # ${text}`,
     ...(maps === undefined ? [] : [`  # maps: as in ${maps}`]),
-    `  packet: { hex: '${Buffer.from(packet!.data).toString('hex')}' }`,
-    `  context: { ingress-ifindex: ${ifindex} }`,
-    `  time: ${packet!.input.now ?? 0n}`,
-    `  expect: { verdict: ${verdict} }${choice.endsWith(' # or ') ? '' : choice}`,
   ];
+  const sent = ({ data, input }: SentPacket): string[] => [
+    `packet: { hex: '${Buffer.from(data).toString('hex')}' }`,
+    `context: { ingress-ifindex: ${input.ingressIfindex ?? 0} }`,
+    `time: ${input.now ?? 0n}`,
+  ];
+  const [only] = packets;
+  if (packets.length === 1) return [...head, ...[...sent(only!), expect].map((line) => `  ${line}`)];
+  const steps = packets.flatMap((packet, index) => {
+    const lines = [...sent(packet), ...(index === packets.length - 1 ? [expect] : [])];
+    return lines.map((line, at) => `    ${at === 0 ? '- ' : '  '}${line}`);
+  });
+  return [...head, '  steps:', ...steps];
 }

@@ -625,12 +625,13 @@ cases:
       ['{ counts: [{ key: 0, cpus: [1, 2] }] }', 'not an object from CPUs to values'],
       ['{ counts: [{ key: 0, cpus: { 0: 1 }, value: 1 }] }', 'neither { key: …, value: … } nor'],
       ['{ total: [{ key: 0, cpus: { 0: 1 } }] }', 'is a BPF_MAP_TYPE_ARRAY, not per CPU'],
-    ])('fails where maps are %s', async (maps, message) => {
-      const { exit, out } = await run(
+    ])('is bad input where maps are %s', async (maps, message) => {
+      const { exit, err } = await run(
         `cpus: 2\ncases:\n  - { name: a, ${packet}, maps: ${maps}, expect: { verdict: XDP_PASS } }\n`,
       );
-      expect(exit).toBe(1);
-      expect(out).toContain(message);
+      expect(exit).toBe(2);
+      expect(err).toMatch(/cases\.yaml:3:\d+: /);
+      expect(err).toContain(message);
     });
   });
 
@@ -727,13 +728,13 @@ ${one('to_socket', '{ map: xsks }')}
     expect(err).toMatch(message);
   });
 
-  it('a map that is not there is a failed case with the nearest name', async () => {
+  it('a map that is not there is bad input, told with the nearest name', async () => {
     const file = cases(
       `cases:\n  - name: a\n    ${packet}\n    expect: { maps: { rxcn: [{ key: 1, value: 1 }] } }\n`,
     );
-    const { exit, out } = await prog('test', join(programs, 'xdp1.o'), file);
-    expect(exit).toBe(1);
-    expect(out).toContain("the object has no map 'rxcn' (did you mean 'rxcnt'?)");
+    const { exit, err } = await prog('test', join(programs, 'xdp1.o'), file);
+    expect(exit).toBe(2);
+    expect(err).toContain("the object has no map 'rxcn' (did you mean 'rxcnt'?)");
   });
 });
 

@@ -1,5 +1,9 @@
 import { Option, type Command } from 'commander';
 import type { CliContext } from '../cli-context.js';
+import { COVERAGE_FORMATS } from './coverage-formats.js';
+
+/** As test-report.ts has them, which is not imported before it is used. */
+const TEST_FORMATS = ['text', 'junit', 'tap', 'json'];
 
 /**
  * `xdpbed prog …`: the engine alone, on one object; no root, no kernel, no clang. Only the command lines are
@@ -60,20 +64,36 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .action(context.verb(async () => (await import('./trace.js')).traceProgram));
   prog
     .command('test')
-    .description('unit-test a program: given a packet and maps, expect a verdict, a packet and maps')
-    .argument('<object>', 'ELF object')
-    .argument('<cases>', 'YAML file of cases')
+    .description('unit-test programs: given packets and maps, expect verdicts, packets, maps and events')
+    .argument(
+      '<files...>',
+      'YAML files of cases, folders with *.cases.yaml, or patterns; a file that is no YAML in front of them is the object',
+    )
+    .option('--object <file>', 'object in place of the one that cases name')
     .addOption(typeOption())
     .addOption(mapOption())
     .option('--executor <name>', 'interpreter, wasm, differential or kernel (root)', 'interpreter')
     .option('--map-backend <name>', 'memory or kernel; by default the one that goes with the executor')
     .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
-    .option('--format <format>', 'text or junit', 'text')
-    .option(
-      '--coverage [format]',
-      'count the C lines and branches that the cases take: text (an annotated listing, the default) or lcov; counted in the interpreter',
+    .option('--filter <text>', 'only cases with this text in their names')
+    .option('--bail', 'stop after the first case that fails')
+    .option('--update', 'write the captures and snapshots that cases expect as they are now')
+    .option('--watch', 'test again whenever a file changes')
+    .option('--build <command>', 'with --watch: run this before, and when a source changes')
+    .addOption(
+      new Option('--format <format>', 'how results are printed').choices(TEST_FORMATS).default('text'),
     )
-    .option('--coverage-out <file>', 'write the coverage there; lcov goes to lcov.info by default')
+    .option(
+      '--coverage',
+      'show the C lines and branches that the cases take and do not take; counted in the interpreter',
+    )
+    .addOption(
+      new Option(
+        '--coverage-format <format>',
+        'an annotated listing (the default), or a tracefile of lcov, into lcov.info if --coverage-out does not say',
+      ).choices(COVERAGE_FORMATS),
+    )
+    .option('--coverage-out <file>', 'write the coverage there; *.info and *.lcov are for lcov')
     .action(context.verb(async () => (await import('./test.js')).testProgram));
   addSearchOptions(
     addMapOptions(
@@ -82,6 +102,11 @@ export function addProgVerbs(program: Command, context: CliContext): void {
   )
     .description(
       'whether two builds of a program do the same; else the smallest packets that tell them apart',
+    )
+    .addOption(
+      new Option('--cases <file>', 'cases to begin with, and to vary (may be repeated)').argParser(
+        (path: string, before: string[] = []) => [...before, path],
+      ),
     )
     .option('--out <file>', 'write these packets as pcap')
     .action(context.verb(async () => (await import('./diff.js')).diffPrograms));

@@ -14,7 +14,7 @@ import type { CliContext } from '../cli-context.js';
 import { readMapFile } from './map-file.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from './render-verification.js';
-import { readWholeFrames } from './capture-input.js';
+import { readWholeFrames } from '../../core/program-test/capture-input.js';
 import { Workbench } from '../../core/program-test/workbench.js';
 
 export interface RunOptions extends ProgramOptions {

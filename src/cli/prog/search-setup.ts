@@ -8,7 +8,7 @@ import type { SearchOptions } from '../../core/program-fuzz/sequence-search.js';
 import { randomStream } from '../../core/run/random.js';
 import type { ProgramSpec } from '../../bpf/program.js';
 import type { CliContext } from '../cli-context.js';
-import { readFrames } from './capture-input.js';
+import { readFrames } from '../../core/program-test/capture-input.js';
 import { wholeNumber } from './whole-number.js';
 
 /** Options of the verbs that look for packets. */
@@ -30,6 +30,8 @@ export interface SearchSetup {
   readonly programs: readonly ProgramSpec[];
   /** What maps hold: their keys are tried in packets. */
   readonly elements: ReadonlyMap<string, readonly MapElement[]> | undefined;
+  /** Sequences to begin with, of cases. */
+  readonly sequences?: readonly (readonly SentPacket[])[] | undefined;
   /** Bytes that every program takes. */
   readonly longest: number;
 }
@@ -38,11 +40,13 @@ export interface SearchSetup {
 export async function setUpSearch(
   { terminal, interruption }: CliContext,
   options: SearchCommandOptions,
-  { programs, elements, longest }: SearchSetup,
+  { programs, elements, sequences = [], longest }: SearchSetup,
 ): Promise<SearchOptions> {
   const random = new RandomSource(randomStream(BigInt(wholeNumber('--seed', options.seed, 0)), 'packets'));
   const input: PacketInput = { ingressIfindex: wholeNumber('--ifindex', options.ifindex, 0) };
-  const seeds: SentPacket[][] = [];
+  const seeds: (readonly SentPacket[])[] = sequences.map((packets) =>
+    packets.filter(({ data }) => data.length <= longest),
+  );
   for (const file of options.pcap ?? []) {
     const packets = await readFrames(file);
     const whole = packets.filter(({ data }) => data.length <= longest);

@@ -104,6 +104,44 @@ out:
     expect(found.out).toContain('verdict: XDP_DROP, now XDP_PASS');
   });
 
+  it('begins with cases, with what they place in maps', async () => {
+    const gate = (limit: number): string => `.map gate array key=4 value=8 entries=1
+.program gate
+  *(u32 *)(r10 -4) = 0
+  r1 = map[gate]
+  r2 = r10
+  r2 += -4
+  call bpf_map_lookup_elem
+  if r0 == 0 goto out
+  r1 = *(u64 *)(r0 +0)
+  r0 = 2
+  if r1 < ${limit} goto out
+  r0 = 1
+out:
+  exit
+`;
+    const [old, recent] = [write('old.s', gate(5)), write('new.s', gate(7))];
+    const cases = write(
+      'gate.cases.yaml',
+      `cases:
+  - name: below both
+    packet: { hex: '${'00'.repeat(60)}' }
+    maps: { gate: [{ key: 0, value: 4 }] }
+    expect: { verdict: XDP_PASS }
+  - name: between them
+    packet: { hex: '${'00'.repeat(60)}' }
+    maps: { gate: [{ key: 0, value: 6 }] }
+    expect: { verdict: XDP_DROP }
+`,
+    );
+    const args = ['diff', old, recent, '--packets', '0'];
+    expect(await prog(...args)).toMatchObject({ exit: 0 });
+    const { exit, out } = await prog(...args, '--cases', cases);
+    expect(exit).toBe(1);
+    expect(out).toContain('in map gate: 0x00000000 = 0x0600000000000000\n');
+    expect(out).toContain('verdict: XDP_DROP, now XDP_PASS');
+  });
+
   it('refuses what is no number, and says which program is not there', async () => {
     expect(await prog('diff', XDP1, XDP1, '--packets', 'many')).toMatchObject({ exit: 2 });
     expect(await prog('diff', XDP1, XDP1, '--program', 'xdp_prog2')).toMatchObject({ exit: 2 });
@@ -128,6 +166,38 @@ describe('prog fuzz', () => {
     expect(out).toContain('verdict=XDP_PASS: does not hold after this packet');
     expect(out).toContain('0000  00 00 00 00 00 00 00 00 00 00 00 00 88 b5 0a\n');
     const cases = write('found.cases.yaml', `cases:\n${out.slice(out.indexOf('- name'))}`);
+    const test = await prog('test', object, cases);
+    expect(test.exit).toBe(1);
+    expect(test.out).toContain('verdict is XDP_DROP, not XDP_PASS');
+  });
+
+  it('writes a sequence as the steps of a case, which fails', async () => {
+    // Drops from the third packet on.
+    const object = write(
+      'third.s',
+      `.map count array key=4 value=8 entries=1
+.program third
+  *(u32 *)(r10 -4) = 0
+  r1 = map[count]
+  r2 = r10
+  r2 += -4
+  call bpf_map_lookup_elem
+  if r0 == 0 goto out
+  r1 = *(u64 *)(r0 +0)
+  r1 += 1
+  *(u64 *)(r0 +0) = r1
+  if r1 < 3 goto out
+  r0 = 1
+  exit
+out:
+  r0 = 2
+  exit
+`,
+    );
+    const { exit, out } = await prog('fuzz', object, '--expect', 'verdict=XDP_PASS');
+    expect(exit).toBe(1);
+    expect(out).toContain('after these 3 packets');
+    const cases = write('third.cases.yaml', `cases:\n${out.slice(out.indexOf('- name'))}`);
     const test = await prog('test', object, cases);
     expect(test.exit).toBe(1);
     expect(test.out).toContain('verdict is XDP_DROP, not XDP_PASS');

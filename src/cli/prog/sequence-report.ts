@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { XdpbedError, messageOf } from '../../core/diagnostic.js';
+import type { MapElement } from '../../core/program-test/map-input.js';
 import type { SentPacket } from '../../core/program-fuzz/sent-packet.js';
 import { summarizeFrame, writePcap } from '../../packet/index.js';
 
@@ -12,7 +13,10 @@ export function renderSequence(
   for (let first = 0; first < packets.length;) {
     const { data } = packets[first]!;
     let end = first + 1;
-    while (end < packets.length && Buffer.compare(packets[end]!.data, data) === 0) end++;
+    while (end < packets.length && Buffer.compare(packets[end]!.data, data) === 0 && !packets[end]!.elements)
+      end++;
+    for (const [name, each] of packets[first]!.elements ?? [])
+      lines.push(`in map ${name}: ${each.map(elementText).join(', ')}`);
     const which = end - first === 1 ? `packet ${first + 1}` : `packets ${first + 1} to ${end}, equal`;
     lines.push(`${which}: ${summarizeFrame(data)}`, ...hexDump(data).map((line) => `  ${line}`));
     for (let index = first; index < end; index++) {
@@ -22,6 +26,11 @@ export function renderSequence(
     first = end;
   }
   return lines;
+}
+
+function elementText({ key, value }: MapElement): string {
+  const hex = (bytes: Uint8Array): string => `0x${Buffer.from(bytes).toString('hex')}`;
+  return `${hex(key)} = ${hex(value)}`;
 }
 
 /** 16 bytes a line, behind their offset; runs of lines that are the same are one. */

@@ -1,65 +1,105 @@
-import { EXIT, type ExitCode } from '../../core/diagnostic.js';
+import { EXIT, XdpbedError, messageOf, type ExitCode } from '../../core/diagnostic.js';
+import { loadCases } from '../../core/program-test/load-cases.js';
 import { parseMapSizes } from '../../core/program-test/map-size-arguments.js';
-import { loadCases, runCases, type CaseResult } from '../../core/program-test/run-cases.js';
-import { COVERAGE_EXECUTOR, CoverageReport, type CoverageOptions } from './coverage.js';
-import { element } from '../../report/xml.js';
-import { openObject, type ObjectOptions } from './prog-object.js';
-import type { CliContext } from '../cli-context.js';
+import { runCases, type CaseResult } from '../../core/program-test/run-cases.js';
+import type { TestFile } from '../../core/program-test/test-case.js';
 import { Workbench } from '../../core/program-test/workbench.js';
+import type { CliContext } from '../cli-context.js';
+import { findCaseFiles } from './case-files.js';
+import { COVERAGE_EXECUTOR, CoverageReport, type CoverageOptions } from './coverage.js';
+import type { ObjectOptions } from './prog-object.js';
+import { renderTests, type FileReport, type TestFormat } from './test-report.js';
+import { watchTests, type TestedFiles } from './watch-tests.js';
 
-/** `xdpbed prog test`: unit tests of an XDP program, without root. */
+export interface TestOptions extends ObjectOptions, CoverageOptions {
+  readonly executor: string;
+  readonly mapBackend?: string;
+  readonly verifier: string;
+  readonly format: TestFormat;
+  readonly object?: string;
+  readonly filter?: string;
+  readonly bail?: boolean;
+  readonly update?: boolean;
+  readonly watch?: boolean;
+  readonly build?: string;
+}
+
+/** `xdpbed prog test`: unit tests of XDP programs, without root. */
 export async function testProgram(
   context: CliContext,
-  objectPath: string,
-  casesPath: string,
-  options: ObjectOptions &
-    CoverageOptions & { executor: string; mapBackend?: string; verifier: string; format: string },
+  args: readonly string[],
+  options: TestOptions,
 ): Promise<ExitCode> {
-  const object = await openObject(objectPath, options);
-  const file = await loadCases(casesPath);
-  const report = CoverageReport.wanted(context.terminal, options);
-  const results = await runCases(
-    object,
-    file,
-    (cpus) =>
+  // What is no YAML is the object of all that follow.
+  const [first, ...others] = args;
+  const isObject =
+    options.object === undefined && others.length > 0 && !/\.(?:ya?ml|json)$|[*?]/i.test(first!);
+  const object = isObject ? first : options.object;
+  const patterns = isObject ? others : args;
+  if (options.build !== undefined && options.watch !== true)
+    throw new XdpbedError('usage', '--build is for --watch', { hint: 'add --watch, or build before' });
+  const test = (): Promise<TestedFiles> =>
+    testFiles(context, patterns, { ...options, ...(object && { object }) });
+  if (options.watch === true) return watchTests(context, options.build, test);
+  const { exit, errors } = await test();
+  if (errors.length === 1) throw errors[0]!;
+  if (errors.length > 1) throw new AggregateError(errors, errors.map(messageOf).join('; '));
+  return exit;
+}
+
+async function testFiles(
+  context: CliContext,
+  patterns: readonly string[],
+  options: TestOptions,
+): Promise<TestedFiles> {
+  const started = performance.now();
+  const files = await findCaseFiles(patterns);
+  const sizes = parseMapSizes(options.map ?? []);
+  const errors: XdpbedError[] = [];
+  const loaded: TestFile[] = [];
+  for (const file of files) {
+    try {
+      loaded.push(await loadCases(file, { object: options.object, type: options.type, sizes }));
+    } catch (error) {
+      if (!(error instanceof XdpbedError)) throw error;
+      errors.push(error);
+    }
+  }
+  const { filter } = options;
+  const coverage = CoverageReport.wanted(context.terminal, options);
+  const reports: FileReport[] = [];
+  for (const file of loaded) {
+    const results: CaseResult[] = [];
+    const open = (cpus: number): Promise<Workbench> =>
       Workbench.open(context.registry, {
-        executor: report === undefined ? options.executor : COVERAGE_EXECUTOR,
-        coverage: report?.collectorFor(objectPath, object),
+        executor: coverage === undefined ? options.executor : COVERAGE_EXECUTOR,
+        coverage: coverage?.collectorFor(file.objectFile, file.cases[0]!.object.programs),
         mapBackend: options.mapBackend,
         verifiers: options.verifier.split(','),
         runtime: { cpus },
-      }),
-    parseMapSizes(options.map ?? []),
-  );
-  context.terminal.out(options.format === 'junit' ? renderJunit(objectPath, results) : renderText(results));
-  await report?.write(context.terminal, (text) =>
+      });
+    const running = runCases(file, {
+      open,
+      filter: filter === undefined ? undefined : (name) => name.includes(filter),
+      update: options.update,
+      bail: options.bail,
+    });
+    for await (const result of running) results.push(result);
+    reports.push({ file: file.file, object: file.objectFile, results });
+    if (options.bail === true && results.some(({ passed }) => !passed)) break;
+  }
+  const isEmpty = reports.every(({ results }) => results.length === 0);
+  if (filter !== undefined && isEmpty && loaded.length > 0)
+    errors.push(new XdpbedError('usage', `no case has '${filter}' in its name`));
+  if (loaded.length > 0)
+    context.terminal.out(renderTests(options.format, reports, performance.now() - started));
+  await coverage?.write(context.terminal, (text) =>
     options.format === 'text' ? context.terminal.out(text) : context.terminal.err(text),
   );
-  return results.every((result) => result.passed) ? EXIT.OK : EXIT.CHECK_FAILED;
-}
-
-function renderText(results: readonly CaseResult[]): string {
-  const lines = results.flatMap((result) => [
-    `${result.passed ? '✓' : '✗'} ${result.name}`,
-    ...result.problems.map((problem) => `    ${problem}`),
-  ]);
-  const failed = results.filter((result) => !result.passed).length;
-  return `${lines.join('\n')}\n\n${results.length - failed} passed, ${failed} failed\n`;
-}
-
-function renderJunit(name: string, results: readonly CaseResult[]): string {
-  const failures = results.filter((result) => !result.passed).length;
-  const cases = results.map(({ name: title, problems }) =>
-    element(
-      'testcase',
-      { classname: name, name: title },
-      problems.length === 0 ? '' : [element('failure', { message: problems[0]! }, problems.join('\n'))],
-    ),
-  );
-  const suite = element(
-    'testsuite',
-    { name, tests: String(results.length), failures: String(failures) },
-    cases,
-  );
-  return `${['<?xml version="1.0" encoding="UTF-8"?>', ...suite].join('\n')}\n`;
+  const failed = reports.some(({ results }) => results.some(({ passed }) => !passed));
+  return {
+    exit: errors.length > 0 ? EXIT.BAD_INPUT : failed ? EXIT.CHECK_FAILED : EXIT.OK,
+    errors,
+    reads: [...files, ...loaded.flatMap(({ reads }) => reads)],
+  };
 }

@@ -5,7 +5,7 @@ import { formatInsn } from '../../bpf/disassembler.js';
 import { formatSourceLine, sourceLineAt } from '../../bpf/program.js';
 import { xdpActionName } from '../../bpf/xdp.js';
 import type { CliContext } from '../cli-context.js';
-import { readFrames } from './capture-input.js';
+import { readFrames } from '../../core/program-test/capture-input.js';
 import { AddressNames } from './address-names.js';
 import { readMapFile } from './map-file.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';

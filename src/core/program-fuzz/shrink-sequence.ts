@@ -22,6 +22,7 @@ export async function shrinkSequence(
   for (;;) {
     const before = shrinking.accepted;
     await shrinking.removePackets();
+    await shrinking.removeElements();
     // First the same of all packets at once: what has to be equal in them cannot be changed in one.
     const all = shrinking.best.map((_, index) => index);
     const groups = all.length === 1 ? [all] : [all, ...all.map((index) => [index])];
@@ -97,6 +98,18 @@ class Shrinking {
     }
   }
 
+  /** What is placed in maps before a packet, map by map. */
+  async removeElements(): Promise<void> {
+    for (let index = 0; index < this.best.length; index++) {
+      for (const name of this.best[index]!.elements?.keys() ?? []) {
+        const left = new Map(this.best[index]!.elements);
+        left.delete(name);
+        const elements = left.size > 0 ? left : undefined;
+        await this.#try(this.best.map((packet, at) => (at === index ? { ...packet, elements } : packet)));
+      }
+    }
+  }
+
   async shorten(group: readonly number[]): Promise<void> {
     for (let step = this.#longest(group) - SHORTEST_FRAME; step >= 1;) {
       const length = this.#longest(group) - step;
@@ -144,9 +157,9 @@ class Shrinking {
   /** Times from the beginning on; and what shrinking made of headers is seldom one: as much is made good as goes. */
   async tidy(): Promise<void> {
     await this.#try(
-      this.best.map(({ data, input }, index) => ({
-        data,
-        input: { ...input, now: BigInt(index + 1) * PACKET_INTERVAL_NS },
+      this.best.map((packet, index) => ({
+        ...packet,
+        input: { ...packet.input, now: BigInt(index + 1) * PACKET_INTERVAL_NS },
       })),
     );
     const all = this.best.map((_, index) => index);

@@ -5,6 +5,7 @@ import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
 import { CoverageCollector } from '../coverage/coverage-collector.js';
 import type { ProgramRejection } from '../offload/load-program.js';
 import type { PluginRegistry } from '../plugin/plugin-registry.js';
+import type { MapElement } from '../program-test/map-input.js';
 import { ProgramSession, type PacketOutcome } from '../program-test/program-session.js';
 import { Workbench } from '../program-test/workbench.js';
 import type { SentPacket } from './sent-packet.js';
@@ -70,7 +71,9 @@ export class Subject {
     return this.session.reset();
   }
 
-  send({ data, input }: SentPacket): Step {
+  /** Throws `map-invalid` for an element that cannot be set. */
+  send({ data, input, elements }: SentPacket): Step {
+    for (const [name, each] of elements ?? []) this.#place(name, each);
     const outcome = this.session.run(data, input);
     const records = new Map<string, readonly Uint8Array[]>();
     for (const name of this.#buffers) {
@@ -82,6 +85,16 @@ export class Subject {
         );
     }
     return { outcome, records };
+  }
+
+  /** Elements of another size are another object's: its map has the name and no more. */
+  #place(name: string, elements: readonly MapElement[]): void {
+    const attributes = this.session.maps.get(name)?.attributes;
+    const fitting = elements.filter(({ key, value }) => {
+      const valueSizes = [attributes?.valueSize, this.session.maps.get(name)?.syscallValueSize];
+      return key.length === attributes?.keySize && valueSizes.includes(value.length);
+    });
+    this.session.place(name, fitting);
   }
 
   /** Maps that the program uses, by name. */

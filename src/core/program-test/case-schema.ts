@@ -1,165 +1,171 @@
 import { Type, type Static } from '@sinclair/typebox';
 import { MAX_METADATA_LENGTH, XDP_ACTION_NAMES } from '../../bpf/xdp.js';
-import { MAX_FRAME_BYTES, TCP_FLAG, type TcpFlagName } from '../../packet/index.js';
 import { MaxEntries, Words } from '../testbed/testbed-schema.js';
+import { ExpectedPacketSection, Hex, PacketSection } from './packet-schema.js';
 
 /**
- * Unit tests of an XDP program: given a packet and maps, expect a verdict, a packet and maps. Each case starts
- * from freshly created maps.
+ * Unit tests of an XDP program: given packets and maps, expect verdicts, packets, maps and events. Each case starts from
+ * the state in which the program was loaded.
  */
 const closed = { additionalProperties: false } as const;
-const Byte = Type.Integer({ minimum: 0, maximum: 255 });
-const Port = Type.Integer({ minimum: 0, maximum: 65535 });
-
-export const PacketSection = Type.Object(
-  {
-    hex: Type.Optional(
-      Type.String({
-        pattern: '^([0-9a-fA-F]{2}[\\s:]*)+$',
-        description: 'the whole frame in hex; spaces and line breaks are allowed',
-        expects: 'hex bytes',
-      }),
-    ),
-    eth: Type.Optional(
-      Type.Object(
-        {
-          src: Type.String(),
-          dst: Type.String(),
-          type: Type.Optional(Type.Integer({ minimum: 0, maximum: 65535 })),
-        },
-        closed,
-      ),
-    ),
-    vlan: Type.Optional(
-      Type.Array(
-        Type.Object(
-          { id: Type.Integer({ minimum: 0, maximum: 4095 }), priority: Type.Optional(Byte) },
-          closed,
-        ),
-      ),
-    ),
-    ipv4: Type.Optional(
-      Type.Object(
-        { src: Type.String(), dst: Type.String(), ttl: Type.Optional(Byte), protocol: Type.Optional(Byte) },
-        closed,
-      ),
-    ),
-    ipv6: Type.Optional(
-      Type.Object(
-        {
-          src: Type.String(),
-          dst: Type.String(),
-          hopLimit: Type.Optional(Byte),
-          nextHeader: Type.Optional(Byte),
-        },
-        closed,
-      ),
-    ),
-    udp: Type.Optional(Type.Object({ srcPort: Port, dstPort: Port }, closed)),
-    tcp: Type.Optional(
-      Type.Object(
-        {
-          srcPort: Port,
-          dstPort: Port,
-          flags: Type.Optional(Type.Array(Words(Object.keys(TCP_FLAG) as TcpFlagName[]))),
-        },
-        closed,
-      ),
-    ),
-    payload: Type.Optional(Type.String({ description: 'text, or hex bytes behind 0x' })),
-    size: Type.Optional(
-      Type.Integer({
-        minimum: 14,
-        maximum: MAX_FRAME_BYTES,
-        description: 'bytes of the whole frame without FCS; more than 3520 need a program in xdp.frags',
-      }),
-    ),
-  },
-  {
-    ...closed,
-    description: 'a frame: in hex, or built from its layers with lengths and checksums filled in',
-  },
-);
-export type PacketSection = Static<typeof PacketSection>;
-
-const Hex = (description: string) =>
-  Type.String({
-    pattern: '^([0-9a-fA-F]{2}[\\s:]*)*$',
-    description,
-    expects: 'hex bytes',
-  });
 
 const Maps = Type.Record(Type.String(), Type.Unknown(), {
   description:
     'content by map name: a list of { key, value }, of per-CPU maps also of { key, cpus: { CPU: value } }; or an object by variable name for .data, .rodata and .bss',
 });
 
-export const CaseSection = Type.Object(
+const ContextSection = Type.Object(
   {
-    name: Type.String({ minLength: 1 }),
-    program: Type.Optional(Type.String({ description: 'program or section, if not that of the file' })),
-    packet: PacketSection,
-    metadata: Type.Optional(
-      Hex(
-        `bytes in front of the packet, from data_meta to data: a multiple of 4, ${MAX_METADATA_LENGTH} at most`,
+    'ingress-ifindex': Type.Optional(
+      Type.Integer({ minimum: 0, description: 'interface that it came in by' }),
+    ),
+    'rx-queue-index': Type.Optional(Type.Integer({ minimum: 0, description: 'queue that it came in by' })),
+    'egress-ifindex': Type.Optional(
+      Type.Integer({ minimum: 0, description: 'interface that it leaves by, for programs of device maps' }),
+    ),
+    cpu: Type.Optional(
+      Type.Integer({ minimum: 0, description: 'number of the CPU that the program runs on; below cpus' }),
+    ),
+  },
+  { ...closed, description: 'what struct xdp_md says, and the CPU' },
+);
+
+export const ExpectSection = Type.Object(
+  {
+    verdict: Type.Optional(Words(XDP_ACTION_NAMES, { description: 'of every packet of the step' })),
+    verdicts: Type.Optional(
+      Type.Partial(
+        Type.Object(
+          Object.fromEntries(
+            XDP_ACTION_NAMES.map((name) => [name, Type.Integer({ minimum: 0, description: 'packets' })]),
+          ),
+          closed,
+        ),
+        { description: 'how many packets each verdict had, of those that are named' },
+      ),
+    ),
+    packet: Type.Optional(ExpectedPacketSection),
+    unchanged: Type.Optional(Type.Boolean({ description: 'whether the packet is as it was sent' })),
+    metadata: Type.Optional(Hex('bytes from data_meta to data; empty for none')),
+    redirect: Type.Optional(
+      Type.Object(
+        {
+          ifindex: Type.Optional(
+            Type.Integer({ description: 'of bpf_redirect, or of what the entry of the device map names' }),
+          ),
+          map: Type.Optional(Type.String({ description: 'the map of bpf_redirect_map' })),
+          key: Type.Optional(Type.Integer({ description: 'the key in that map' })),
+          cpu: Type.Optional(Type.Integer({ description: 'the CPU behind the key of a CPUMAP' })),
+          socket: Type.Optional(Type.Integer({ description: 'what lies behind the key of an XSKMAP' })),
+          broadcast: Type.Optional(
+            Type.Boolean({ description: 'to every entry of the device map (BPF_F_BROADCAST)' }),
+          ),
+        },
+        { ...closed, minProperties: 1, description: 'where XDP_REDIRECT leads' },
       ),
     ),
     maps: Type.Optional(Maps),
-    'max-entries': Type.Optional(MaxEntries),
-    context: Type.Optional(
-      Type.Object(
-        {
-          'ingress-ifindex': Type.Optional(Type.Integer({ minimum: 0 })),
-          'rx-queue-index': Type.Optional(Type.Integer({ minimum: 0 })),
-          'egress-ifindex': Type.Optional(Type.Integer({ minimum: 0 })),
-          cpu: Type.Optional(
-            Type.Integer({
-              minimum: 0,
-              description: 'number of the CPU that the program runs on; below cpus',
-            }),
-          ),
-        },
-        closed,
-      ),
+    'whole-maps': Type.Optional(
+      Type.Record(Type.String(), Type.Unknown(), {
+        description:
+          'as maps, but the map holds these elements and no others (of an array: others are all zero), and members that are left out are 0',
+      }),
     ),
-    time: Type.Optional(Type.Integer({ minimum: 0, description: 'what bpf_ktime_get_ns returns' })),
-    repeat: Type.Integer({
+    events: Type.Optional(
+      Type.Record(Type.String(), Type.Array(Type.Unknown()), {
+        description:
+          'by ring buffer or array of perf events: what was sent since the step before, in order. Members that are left out may have any value',
+      }),
+    ),
+    trace: Type.Optional(
+      Type.Array(Type.String(), { description: 'lines of bpf_trace_printk since the step before, in order' }),
+    ),
+    pcap: Type.Optional(
+      Type.String({
+        description:
+          'capture, relative to this file, of the packets that are let through (XDP_PASS, XDP_TX, XDP_REDIRECT), in order; --update writes it',
+      }),
+    ),
+    snapshot: Type.Optional(
+      Type.String({
+        description:
+          'file, relative to this one, with the verdict of each packet in a line; --update writes it',
+      }),
+    ),
+  },
+  { ...closed, minProperties: 1, description: 'what has to come of it' },
+);
+export type ExpectSection = Static<typeof ExpectSection>;
+
+const STEP = {
+  packet: Type.Optional(PacketSection),
+  pcap: Type.Optional(Type.String({ description: 'capture with the packets, relative to this file' })),
+  packets: Type.Optional(
+    Type.Union([Type.Integer({ minimum: 1 }), Type.String()], {
+      description: 'which packets of the capture, counted from 1: 3, or "1-20", or "1,4-6"; all by default',
+    }),
+  ),
+  metadata: Type.Optional(
+    Hex(
+      `bytes in front of the packet, from data_meta to data: a multiple of 4, ${MAX_METADATA_LENGTH} at most`,
+    ),
+  ),
+  context: Type.Optional(ContextSection),
+  time: Type.Optional(
+    Type.Integer({
+      minimum: 0,
+      description: 'what bpf_ktime_get_ns returns; 0 by default, of a capture the time of the packet',
+    }),
+  ),
+  random: Type.Optional(
+    Type.Integer({
+      minimum: 0,
+      maximum: 0xffff_ffff,
+      description: 'what bpf_get_prandom_u32 returns first for a packet; each after it follows from it',
+    }),
+  ),
+  repeat: Type.Optional(
+    Type.Integer({
       minimum: 1,
       maximum: 1_000_000,
-      default: 1,
-      description: 'send the packet so often; the last outcome counts',
+      description: 'run each packet so often; its last outcome counts',
     }),
-    expect: Type.Object(
-      {
-        verdict: Type.Optional(Words(XDP_ACTION_NAMES)),
-        packet: Type.Optional(PacketSection),
-        metadata: Type.Optional(Hex('bytes from data_meta to data; empty for none')),
-        unchanged: Type.Optional(Type.Boolean({ description: 'the packet is as it was sent' })),
-        maps: Type.Optional(Maps),
-        redirect: Type.Optional(
-          Type.Object(
-            {
-              ifindex: Type.Optional(
-                Type.Integer({
-                  description: 'of bpf_redirect, or of what the entry of the device map names',
-                }),
-              ),
-              map: Type.Optional(Type.String({ description: 'the map of bpf_redirect_map' })),
-              key: Type.Optional(Type.Integer({ description: 'the key in that map' })),
-              cpu: Type.Optional(Type.Integer({ description: 'the CPU behind the key of a CPUMAP' })),
-              broadcast: Type.Optional(
-                Type.Boolean({ description: 'to every entry of the device map (BPF_F_BROADCAST)' }),
-              ),
-            },
-            { ...closed, minProperties: 1, description: 'where XDP_REDIRECT leads' },
-          ),
-        ),
-        trace: Type.Optional(
-          Type.Array(Type.String(), { description: 'lines of bpf_trace_printk, in order' }),
-        ),
-      },
-      { ...closed, minProperties: 1 },
+  ),
+};
+
+export const StepSection = Type.Object(
+  {
+    name: Type.Optional(Type.String({ minLength: 1, description: 'how messages call it' })),
+    ...STEP,
+    maps: Type.Optional(Maps),
+    expect: Type.Optional(ExpectSection),
+  },
+  { ...closed, description: 'what a step does not say, it takes over from its case' },
+);
+export type StepSection = Static<typeof StepSection>;
+
+export const CaseSection = Type.Object(
+  {
+    name: Type.String({ minLength: 1, description: 'no two cases of a file have the same' }),
+    each: Type.Optional(
+      Type.Array(Type.Record(Type.String({ pattern: '^[A-Za-z_]\\w*$' }), Type.Unknown()), {
+        minItems: 1,
+        description:
+          'a table: the case is there once for each row, in which $NAME stands for what the row says under NAME; $$ is a $',
+      }),
     ),
+    program: Type.Optional(Type.String({ description: 'program or section, if not that of the file' })),
+    ...STEP,
+    maps: Type.Optional(Maps),
+    'max-entries': Type.Optional(MaxEntries),
+    steps: Type.Optional(
+      Type.Array(StepSection, {
+        minItems: 1,
+        description:
+          'one after the other, on the same maps; what the case itself expects, it expects after the last',
+      }),
+    ),
+    expect: Type.Optional(ExpectSection),
   },
   closed,
 );
@@ -168,6 +174,14 @@ export type CaseSection = Static<typeof CaseSection>;
 export const CaseFileSchema = Type.Object(
   {
     $schema: Type.Optional(Type.String()),
+    object: Type.Optional(
+      Type.String({ minLength: 1, description: 'ELF object or text (.s), relative to this file' }),
+    ),
+    type: Type.Optional(
+      Type.Literal('xdp', {
+        description: 'what programs of the object are whose section does not say it, e.g. section prog',
+      }),
+    ),
     program: Type.Optional(
       Type.String({
         description: 'program or section of the object; may be left out when there is one XDP program',
@@ -181,6 +195,11 @@ export const CaseFileSchema = Type.Object(
     }),
     maps: Type.Optional(Maps),
     'max-entries': Type.Optional(MaxEntries),
+    'event-types': Type.Optional(
+      Type.Record(Type.String(), Type.String(), {
+        description: 'struct or typedef of what programs send, by ring buffer or array of perf events',
+      }),
+    ),
     cases: Type.Array(CaseSection, { minItems: 1 }),
   },
   { ...closed, title: 'xdpbed program test cases', description: 'unit tests of an XDP program' },

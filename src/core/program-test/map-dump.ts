@@ -40,9 +40,7 @@ export function dumpMap(spec: MapSpec, map: BpfMap): MapDump {
     return { name: spec.name, type, entries: [], records };
   }
   const entries: MapDumpEntry[] = [];
-  for (const key of keysToLookUp(map)) {
-    const value = map.lookup(key);
-    if (typeof value === 'number' || value.every((byte) => byte === 0)) continue;
+  for (const { key, value } of keysWithValues(map, true)) {
     const note = noteOf(spec, key, value);
     entries.push({
       key: hex(key),
@@ -89,6 +87,18 @@ function noteOf(spec: MapSpec, key: Uint8Array, value: Uint8Array): string | und
     return said === formatValue(type, bytes) ? [] : [said];
   });
   return notes.length === 0 ? undefined : notes.join(', ');
+}
+
+/** Elements in key order; without zeros, those that are all zero bytes are left out. */
+export function* keysWithValues(
+  map: BpfMap,
+  withoutZeros: boolean,
+): Generator<{ readonly key: Uint8Array; readonly value: Uint8Array }> {
+  for (const key of keysToLookUp(map)) {
+    const value = map.lookup(key);
+    if (typeof value === 'number' || (withoutZeros && value.every((byte) => byte === 0))) continue;
+    yield { key, value };
+  }
 }
 
 /** All keys; of an array in an address space only those whose values are not zero, as most of a big one are. */

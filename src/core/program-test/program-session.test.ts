@@ -98,7 +98,7 @@ describe.each(['interpreter', 'wasm', 'differential'])('a session in executor %s
   it('takes elements, which a reset takes away again', async () => {
     const session = await open(executor);
     const entries = parseMapInput(STATEFUL.maps, { counts: [{ key: 0, value: 40 }] }, 3).get('counts')!;
-    session.place('counts', entries as never);
+    session.place('counts', entries);
     session.run(FRAME, { cpu: 1 });
     const count = (): number[] => [...(session.maps.get('counts')!.lookup(new Uint8Array(4)) as Uint8Array)];
     expect([0, 8, 16].map((at) => count()[at])).toEqual([40, 41, 40]);

@@ -29,6 +29,8 @@ export interface PacketRedirect {
   readonly key?: number;
   /** CPUMAP: the CPU, which is the key. */
   readonly cpu?: number;
+  /** XSKMAP: what was put under the key. */
+  readonly socket?: number;
   /** To every device of the map instead of one. */
   readonly broadcast?: true;
 }
@@ -256,17 +258,24 @@ function redirectThrough(map: BpfMap | undefined, index: number, flags: number):
     }
     case BPF_MAP_TYPE.BPF_MAP_TYPE_CPUMAP:
       return { ...place, cpu: index };
+    case BPF_MAP_TYPE.BPF_MAP_TYPE_XSKMAP: {
+      const socket = isResidentMap(map) ? map.socketAt?.(index) : undefined;
+      return socket === undefined ? place : { ...place, socket };
+    }
     default:
       return place;
   }
 }
 
 /** `ifindex 4`, `tx_port[1] (ifindex 4)`, `cpus[2] (CPU 2)`, `every device of tx_port`. */
-export function describeRedirect({ ifindex, map, key, cpu, broadcast }: PacketRedirect): string {
+export function describeRedirect({ ifindex, map, key, cpu, socket, broadcast }: PacketRedirect): string {
   if (map === undefined) return `ifindex ${ifindex}`;
   if (broadcast === true) return `every device of ${map}`;
-  const target = ifindex !== undefined ? ` (ifindex ${ifindex})` : cpu !== undefined ? ` (CPU ${cpu})` : '';
-  return `${map}[${key}]${target}`;
+  const targets = { ifindex, CPU: cpu, socket };
+  const [target] = Object.entries(targets).flatMap(([what, number]) =>
+    number === undefined ? [] : ` (${what} ${number})`,
+  );
+  return `${map}[${key}]${target ?? ''}`;
 }
 
 /** Byte ranges in which two packets differ, as `offset..end` (end exclusive); the longer one's tail counts. */

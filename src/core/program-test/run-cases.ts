@@ -1,279 +1,289 @@
-import { readFile } from 'node:fs/promises';
-import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
-import { MAX_METADATA_LENGTH } from '../../bpf/xdp.js';
-import type { MapSizes } from '../../bpf/map-sizes.js';
-import { buildFrame } from '../../packet/index.js';
+import { readFile, writeFile } from 'node:fs/promises';
+import { writePcap } from '../../packet/index.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
-import { selectProgram } from '../offload/select-program.js';
-import { ProblemList } from '../testbed/problem-list.js';
-import { SchemaValidator } from '../testbed/schema-validator.js';
-import { YamlSource } from '../testbed/yaml-source.js';
-import { CaseFileSchema, type CaseFile, type CaseSection, type PacketSection } from './case-schema.js';
-import { formatElement, hex } from './map-dump.js';
+import type { Problem } from '../testbed/yaml-source.js';
+import { compareBytes } from './case-packet.js';
+import { compareOutcome, type CaseProblem, type StepOutcome } from './compare-outcome.js';
 import {
-  cpuStride,
-  findMap,
-  isPerCpu,
-  parseCpuValues,
-  parseKey,
-  parseMapInput,
-  parseOneValue,
-  type MapInput,
-} from './map-input.js';
-import {
-  changedRanges,
   describeRedirect,
   ProgramSession,
   type PacketOutcome,
   type ProgramBench,
 } from './program-session.js';
-import { applyMapSizes } from './map-size-arguments.js';
+import type { Expectation, TestCase, TestFile, TestPacket, TestStep } from './test-case.js';
 
 export interface CaseResult {
   readonly name: string;
+  /** Where the case is written. */
+  readonly at: Problem['at'];
   readonly passed: boolean;
-  /** One line for each expectation that does not hold. */
-  readonly problems: readonly string[];
+  /** Each expectation that does not hold, at its place. */
+  readonly problems: readonly { readonly at: Problem['at']; readonly message: string }[];
+  /** What is to be known of a case that passed, too. */
+  readonly notes: readonly string[];
+  readonly milliseconds: number;
 }
 
-/** Reads a file of cases. Throws `file-unreadable`, or `testbed-invalid` with every problem and its place. */
-export async function loadCases(file: string): Promise<CaseFile> {
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (cause) {
-    throw new XdpbedError('file-unreadable', `cannot read ${file}: ${messageOf(cause)}`, { cause });
-  }
-  const source = new YamlSource(file, text);
-  const problems = new ProblemList(source);
-  problems.throwIfAny();
-  const data = structuredClone(source.value);
-  for (const violation of new SchemaValidator().validate(CaseFileSchema, data))
-    problems.reportViolation(violation);
-  problems.throwIfAny();
-  const cases = data as CaseFile;
-  cases.cases.forEach((section, index) => {
-    for (const [path, packet] of [
-      [['cases', index, 'packet'], section.packet],
-      [['cases', index, 'expect', 'packet'], section.expect.packet],
-    ] as const) {
-      try {
-        if (packet !== undefined) buildPacket(packet);
-      } catch (error) {
-        problems.report(path, messageOf(error));
-      }
-    }
-    for (const [path, text] of [
-      [['cases', index, 'metadata'], section.metadata],
-      [['cases', index, 'expect', 'metadata'], section.expect.metadata],
-    ] as const) {
-      const { length } = parseHex(text ?? '');
-      if (length % 4 === 0 && length <= MAX_METADATA_LENGTH) continue;
-      const limit = `metadata is a multiple of 4 bytes, ${MAX_METADATA_LENGTH} at most`;
-      problems.report(path, `${length} bytes: ${limit}`);
-    }
-    const cpu = section.context?.cpu ?? 0;
-    if (cpu >= cases.cpus)
-      problems.report(['cases', index, 'context', 'cpu'], `there is no CPU ${cpu}: cpus is ${cases.cpus}`);
-  });
-  problems.throwIfAny();
-  return cases;
-}
-
-/** What one case runs on. */
+/** What the cases of a file run on. */
 export interface CaseBench extends ProgramBench {
   close(): Promise<void>;
 }
 
+export interface RunCasesOptions {
+  /** Opens a bench with so many CPUs. */
+  readonly open: (cpus: number) => Promise<CaseBench>;
+  /** Cases to be run; default: all. */
+  readonly filter?: ((name: string) => boolean) | undefined;
+  /** Writes captures and snapshots that are expected as they are now, in place of comparing them. */
+  readonly update?: boolean | undefined;
+  /** After the first case that fails no other is run. */
+  readonly bail?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Programs that are kept loaded at once: the cases of one file seldom need more than one. */
+const MAX_LOADED = 8;
+/** Milliseconds after which others get their turn. */
+const TURN_MS = 50;
+
 /**
- * Runs every case in a party of its own, so that none sees what another left in its maps. `sizes` of maps go before
- * those of the file.
+ * Runs the cases of a file one after the other. A program is loaded once for all cases that load it alike and taken back
+ * to its state before each, so that none sees what another left.
  */
-export async function runCases(
-  object: ObjectSpec,
-  file: CaseFile,
-  openBench: (cpus: number) => Promise<CaseBench>,
-  sizes: MapSizes = {},
-): Promise<CaseResult[]> {
-  const results: CaseResult[] = [];
-  for (const section of file.cases) {
-    const bench = await openBench(file.cpus);
+export async function* runCases(file: TestFile, options: RunCasesOptions): AsyncGenerator<CaseResult> {
+  const programs = new LoadedPrograms(file, options.open);
+  let turn = performance.now();
+  try {
+    for (const testCase of file.cases) {
+      if (options.filter?.(testCase.name) === false) continue;
+      if (performance.now() - turn > TURN_MS) {
+        await new Promise((resolve) => setImmediate(resolve));
+        turn = performance.now();
+      }
+      if (options.signal?.aborted === true) return;
+      const result = await runOne(file, testCase, programs, options.update === true);
+      yield result;
+      if (!result.passed && options.bail === true) return;
+    }
+  } finally {
+    await programs.close();
+  }
+}
+
+async function runOne(
+  file: TestFile,
+  testCase: TestCase,
+  programs: LoadedPrograms,
+  update: boolean,
+): Promise<CaseResult> {
+  const started = performance.now();
+  const notes: string[] = [];
+  let problems: readonly CaseProblem[];
+  try {
+    problems = await new CaseRun(testCase, notes, update).run(programs);
+  } catch (error) {
+    // A case that cannot be run is a failed case; the others say what they have to say.
+    if (!(error instanceof XdpbedError)) throw error;
+    const hint = error.hint === undefined ? '' : ` (${error.hint})`;
+    problems = [{ path: testCase.path, message: `${error.message}${hint}` }];
+  }
+  return {
+    name: testCase.name,
+    at: file.locate([...testCase.path, 'name']),
+    passed: problems.length === 0,
+    problems: problems.map(({ path, message }) => ({ at: file.locate(path), message })),
+    notes,
+    milliseconds: performance.now() - started,
+  };
+}
+
+/** Programs by what they were loaded with, those that were used last. */
+class LoadedPrograms {
+  readonly #open = new Map<string, { readonly bench: CaseBench; readonly session: ProgramSession }>();
+
+  constructor(
+    readonly file: TestFile,
+    readonly openBench: (cpus: number) => Promise<CaseBench>,
+  ) {}
+
+  /** As it is after loading; or what the verifier says against it. */
+  async take(testCase: TestCase): Promise<ProgramSession | string> {
+    const { loadKey } = testCase;
+    const known = this.#open.get(loadKey);
+    if (known !== undefined) {
+      this.#open.delete(loadKey);
+      this.#open.set(loadKey, known);
+      await known.session.reset();
+      return known.session;
+    }
+    const bench = await this.openBench(this.file.cpus);
     try {
-      const problems = await runCase(sized(object, file, section, sizes), file, section, bench);
-      results.push({ name: section.name, passed: problems.length === 0, problems });
+      const session = await ProgramSession.open(bench, testCase.object, testCase.program, testCase.frozen);
+      if ('code' in session) {
+        await bench.close();
+        return `rejected by verifier ${session.verifier}: ${session.reason} [${session.code}]`;
+      }
+      this.#open.set(loadKey, { bench, session });
+      if (this.#open.size > MAX_LOADED) await this.#close(this.#open.keys().next().value!);
+      return session;
     } catch (error) {
-      // A case that cannot be run is a failed case; the others say what they have to say.
-      if (!(error instanceof XdpbedError)) throw error;
-      const hint = error.hint === undefined ? '' : ` (${error.hint})`;
-      results.push({ name: section.name, passed: false, problems: [`${error.message}${hint}`] });
-    } finally {
       await bench.close();
+      throw error;
     }
   }
-  return results;
+
+  async close(): Promise<void> {
+    for (const key of [...this.#open.keys()]) await this.#close(key);
+  }
+
+  async #close(key: string): Promise<void> {
+    const { bench, session } = this.#open.get(key)!;
+    this.#open.delete(key);
+    session.close();
+    await bench.close();
+  }
 }
 
-function sized(object: ObjectSpec, file: CaseFile, section: CaseSection, sizes: MapSizes): ObjectSpec {
-  return applyMapSizes(object, { ...file['max-entries'], ...section['max-entries'], ...sizes });
-}
+class CaseRun {
+  constructor(
+    readonly testCase: TestCase,
+    readonly notes: string[],
+    readonly update: boolean,
+  ) {}
 
-async function runCase(
-  object: ObjectSpec,
-  file: CaseFile,
-  section: CaseSection,
-  bench: CaseBench,
-): Promise<string[]> {
-  const selection = selectProgram(object, section.program ?? file.program);
-  if ('problem' in selection) throw new XdpbedError('usage', selection.problem, { hint: selection.hint });
-  const input: MapInput = { ...file.maps, ...section.maps };
-  const initial = parseMapInput(object.maps, input, bench.party.cpus);
-  const session = await ProgramSession.open(bench, object, selection.program, initial);
-  if ('code' in session)
-    return [`rejected by verifier ${session.verifier}: ${session.reason} [${session.code}]`];
-  try {
-    const packet = buildPacket(section.packet);
-    const { context = {} } = section;
-    const dataMeta = parseHex(section.metadata ?? '');
-    let outcome: PacketOutcome | undefined;
-    for (let i = 0; i < section.repeat; i++) {
-      outcome = session.run(packet, {
-        ingressIfindex: context['ingress-ifindex'] ?? 0,
-        rxQueueIndex: context['rx-queue-index'] ?? 0,
-        egressIfindex: context['egress-ifindex'] ?? 0,
-        dataMeta,
-        cpu: context.cpu,
-        now: BigInt(section.time ?? 0),
+  async run(programs: LoadedPrograms): Promise<CaseProblem[]> {
+    const { testCase } = this;
+    const session = await programs.take(testCase);
+    if (typeof session === 'string') return [{ path: testCase.path, message: session }];
+    for (const [name, elements] of testCase.elements) session.place(name, elements);
+    const problems: CaseProblem[] = [];
+    const outcomes: StepOutcome[] = [];
+    for (const step of testCase.steps) {
+      const outcome = this.#step(step, session);
+      outcomes.push(outcome);
+      if (step.expect === undefined) continue;
+      const found = await this.#compare(step.expect, outcome, session);
+      const { label } = step;
+      problems.push(
+        ...found.map(({ path, message }) => ({ path, message: label ? `${label}: ${message}` : message })),
+      );
+    }
+    if (testCase.expect !== undefined)
+      problems.push(...(await this.#compare(testCase.expect, together(outcomes), session)));
+    return problems;
+  }
+
+  #step(step: TestStep, session: ProgramSession): StepOutcome {
+    for (const [name, elements] of step.elements) session.place(name, elements);
+    const tracesBefore = session.traces.length;
+    const packets = step.packets.map((sent) => {
+      this.#noteCut(sent);
+      let outcome: PacketOutcome | undefined;
+      for (let i = 0; i < step.repeat; i++)
+        outcome = session.run(sent.bytes, { ...step.input, now: step.input.now ?? sent.now });
+      return { sent, outcome: outcome! };
+    });
+    const events = new Map<string, Uint8Array[]>();
+    for (const name of session.maps.keys()) {
+      const records = session.drain(name);
+      if (records.length > 0)
+        events.set(
+          name,
+          records.map(({ data }) => data),
+        );
+    }
+    return { packets, events, traces: session.traces.slice(tracesBefore), cpu: step.input.cpu ?? 0 };
+  }
+
+  #noteCut({ number, bytes, originalLength }: TestPacket): void {
+    if (originalLength === undefined) return;
+    this.notes.push(`packet ${number}: the capture has ${bytes.length} of its ${originalLength} bytes`);
+  }
+
+  async #compare(
+    expectation: Expectation,
+    outcome: StepOutcome,
+    session: ProgramSession,
+  ): Promise<CaseProblem[]> {
+    return [
+      ...compareOutcome(expectation, outcome, session),
+      ...(await this.#compareCapture(expectation, outcome)),
+      ...(await this.#compareSnapshot(expectation, outcome)),
+    ];
+  }
+
+  async #compareCapture({ capture, path }: Expectation, { packets }: StepOutcome): Promise<CaseProblem[]> {
+    if (capture === undefined) return [];
+    const at = [...path, 'pcap'];
+    const passed = packets.filter(({ outcome: { verdict } }) => PASSED.has(verdict));
+    if (this.update) {
+      const now = passed.map(({ sent, outcome }) => ({ timestampNs: sent.now, data: outcome.packet }));
+      await this.#write(capture.file, writePcap(now, { resolution: 'ns' }));
+      return [];
+    }
+    if (capture.content === undefined) return [{ path: at, message: NOT_THERE }];
+    const frames = capture.content;
+    const problems = frames.flatMap((frame, index): CaseProblem[] => {
+      const packet = passed[index]?.outcome.packet;
+      if (packet === undefined) return [];
+      return compareBytes(`packet ${index + 1} of the capture`, frame, packet).map((message) => ({
+        path: at,
+        message,
+      }));
+    });
+    if (frames.length !== passed.length)
+      problems.push({ path: at, message: `${passed.length} packets are let through, not ${frames.length}` });
+    return problems;
+  }
+
+  async #compareSnapshot({ snapshot, path }: Expectation, { packets }: StepOutcome): Promise<CaseProblem[]> {
+    if (snapshot === undefined) return [];
+    const at = [...path, 'snapshot'];
+    const lines = packets.map(({ sent, outcome: { verdict, redirect } }, index) => {
+      const to = redirect === undefined ? '' : ` to ${describeRedirect(redirect)}`;
+      return `${sent.number ?? index + 1} ${verdict}${to}`;
+    });
+    if (this.update) {
+      await this.#write(snapshot.file, `${lines.join('\n')}\n`);
+      return [];
+    }
+    if (snapshot.content === undefined) return [{ path: at, message: NOT_THERE }];
+    const expected = snapshot.content.split('\n').filter((line) => line !== '');
+    const problems: CaseProblem[] = [];
+    for (let index = 0; index < Math.max(lines.length, expected.length); index++) {
+      const [is, not] = [lines[index], expected[index]];
+      if (is === not) continue;
+      problems.push({
+        path: at,
+        message: `line ${index + 1} is '${is ?? 'absent'}', not '${not ?? 'absent'}'`,
       });
     }
-    return compare(section, packet, outcome!, session, bench.party.cpus);
-  } finally {
-    session.close();
+    return problems;
   }
-}
 
-function compare(
-  { expect, context }: CaseSection,
-  sent: Uint8Array,
-  outcome: PacketOutcome,
-  session: ProgramSession,
-  cpus: number,
-): string[] {
-  const problems: string[] = [];
-  if (outcome.fault !== undefined)
-    problems.push(`aborted at insn ${outcome.fault.insn}: ${outcome.fault.reason}`);
-  if (expect.verdict !== undefined && outcome.verdict !== expect.verdict) {
-    problems.push(`verdict is ${outcome.verdict}, not ${expect.verdict}`);
-  }
-  const wanted =
-    expect.packet !== undefined ? buildPacket(expect.packet) : expect.unchanged === true ? sent : undefined;
-  if (wanted !== undefined) problems.push(...compareBytes('packet', wanted, outcome.packet));
-  if (expect.metadata !== undefined)
-    problems.push(...compareBytes('metadata', parseHex(expect.metadata), outcome.metadata));
-  if (expect.unchanged === false && changedRanges(sent, outcome.packet).length === 0)
-    problems.push('the packet is unchanged');
-  if (expect.redirect !== undefined) problems.push(...compareRedirect(expect.redirect, outcome));
-  if (expect.trace !== undefined) {
-    const actual = session.traces.map((line) => line.replace(/\n$/, ''));
-    if (actual.join('\n') !== expect.trace.join('\n')) {
-      problems.push(`trace is ${JSON.stringify(actual)}, not ${JSON.stringify(expect.trace)}`);
+  async #write(file: string, content: Uint8Array | string): Promise<void> {
+    try {
+      const before = await readFile(file).catch(() => undefined);
+      if (before?.equals(Buffer.from(content)) === true) return;
+      await writeFile(file, content);
+    } catch (cause) {
+      throw new XdpbedError('file-unwritable', `cannot write ${file}: ${messageOf(cause)}`, { cause });
     }
+    this.notes.push(`written: ${file}`);
   }
-  for (const [name, content] of Object.entries(expect.maps ?? {}))
-    problems.push(...compareMap(name, content, session, cpus, context?.cpu ?? 0));
-  return problems;
 }
 
-function compareRedirect(
-  expected: NonNullable<CaseSection['expect']['redirect']>,
-  { verdict, redirect }: PacketOutcome,
-): string[] {
-  if (redirect === undefined) return [`nothing is redirected: the verdict is ${verdict}`];
-  const to = describeRedirect(redirect);
-  const actual: Readonly<Record<string, string | number | boolean | undefined>> = {
-    broadcast: false,
-    ...redirect,
+const PASSED: ReadonlySet<string> = new Set(['XDP_PASS', 'XDP_TX', 'XDP_REDIRECT']);
+const NOT_THERE = 'there is no such file; --update writes it';
+
+function together(outcomes: readonly StepOutcome[]): StepOutcome {
+  const events = new Map<string, Uint8Array[]>();
+  for (const outcome of outcomes)
+    for (const [name, records] of outcome.events) events.set(name, [...(events.get(name) ?? []), ...records]);
+  return {
+    packets: outcomes.flatMap(({ packets }) => packets),
+    events,
+    traces: outcomes.flatMap(({ traces }) => traces),
+    cpu: outcomes.at(-1)?.cpu ?? 0,
   };
-  return Object.entries(expected).flatMap(([what, value]) => {
-    const is = actual[what];
-    if (is === value) return [];
-    return [
-      `redirect goes to ${to}: its ${what} is ${is === undefined ? 'absent' : String(is)}, not ${value}`,
-    ];
-  });
-}
-
-function compareBytes(what: string, expected: Uint8Array, actual: Uint8Array): string[] {
-  const problems: string[] = [];
-  if (expected.length !== actual.length)
-    problems.push(`${what} has ${actual.length} bytes, not ${expected.length}`);
-  for (const { start, end } of changedRanges(expected, actual)) {
-    problems.push(
-      `${what} bytes ${start}..${end - 1} are ${hex(actual.subarray(start, end)) || 'absent'}, not ${hex(expected.subarray(start, end)) || 'absent'}`,
-    );
-  }
-  return problems;
-}
-
-/**
- * Every element that is named must have the value; elements that are not named may have any. The `value` of a per-CPU
- * element is that of the CPU that the case ran on; of `cpus`, only the CPUs that are named count.
- */
-function compareMap(
-  name: string,
-  content: unknown,
-  session: ProgramSession,
-  cpus: number,
-  ranOn: number,
-): string[] {
-  const spec = findMap(session.object.maps, name);
-  const map = session.loaded.maps.get(name);
-  if (map === undefined) return [`the program does not use map ${name}`];
-  const entries: { key: unknown; value?: unknown; cpus?: unknown }[] = Array.isArray(content)
-    ? (content as { key: unknown; value?: unknown; cpus?: unknown }[])
-    : [{ key: new Uint8Array(spec.keySize), value: content }];
-  return entries.flatMap((entry, index) => {
-    const what = `${name}[${index}]`;
-    const key = parseKey(spec, { entry, what });
-    const actual = map.lookup(key);
-    const keyText = formatElement(spec.keyType, spec.keySize, key);
-    if (entry.value === null) {
-      return typeof actual === 'number' ? [] : [`${name}[${keyText}] is there, but should not be`];
-    }
-    if (typeof actual === 'number') return [`${name}[${keyText}] is not there`];
-    const ofCpu = (cpu: number): Uint8Array =>
-      isPerCpu(spec) ? actual.subarray(cpu * cpuStride(spec)).subarray(0, spec.valueSize) : actual;
-    const values =
-      entry.cpus === undefined
-        ? [[ranOn, parseOneValue(spec, entry.value, `${what}.value`, ofCpu(ranOn))] as const]
-        : [...parseCpuValues(spec, entry.cpus, cpus, `${what}.cpus`, ofCpu)];
-    const format = (bytes: Uint8Array): string => formatElement(spec.valueType, spec.valueSize, bytes);
-    return values.flatMap(([cpu, expected]) => {
-      const is = ofCpu(cpu);
-      if (hex(expected) === hex(is)) return [];
-      const place = isPerCpu(spec) && cpus > 1 ? ` of CPU ${cpu}` : '';
-      return [`${name}[${keyText}]${place} is ${format(is)}, not ${format(expected)}`];
-    });
-  });
-}
-
-function parseHex(text: string): Uint8Array {
-  return Uint8Array.from(Buffer.from(text.replace(/[\s:]/g, ''), 'hex'));
-}
-
-/** The frame that a section describes. Throws `packet-invalid`. */
-export function buildPacket(section: PacketSection): Uint8Array {
-  const { hex: text, payload, eth, ...layers } = section;
-  if (text !== undefined) return parseHex(text);
-  if (eth === undefined) throw new XdpbedError('packet-invalid', "a packet needs 'hex', or at least 'eth'");
-  return buildFrame({
-    eth,
-    ...layers,
-    ...(payload === undefined ? {} : { payload: parsePayload(payload) }),
-  });
-}
-
-function parsePayload(text: string): Uint8Array {
-  return /^0x([0-9a-f]{2})*$/i.test(text)
-    ? Uint8Array.from(Buffer.from(text.slice(2), 'hex'))
-    : new TextEncoder().encode(text);
 }

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { XdpbedError, messageOf } from '../../core/diagnostic.js';
+import { XdpbedError, messageOf } from '../diagnostic.js';
 import { ethernetFrames, readWholePackets, type CapturedPacket } from '../../packet/index.js';
 
 /** The Ethernet frames of a capture, all of which must be sound. Throws `file-unreadable` or `pcap-invalid`. */

@@ -1,0 +1,31 @@
+import { plain } from '../testbed/json-schema.js';
+import { CaseFileSchema } from './case-schema.js';
+
+type JsonSchema = Record<string, unknown>;
+
+/**
+ * The JSON Schema of cases files for editors: as it is checked, but where a case has a number, a word or a text of some
+ * form, `$name` of its table may stand in its place.
+ */
+export function casesJsonSchema(): JsonSchema {
+  const schema = plain(CaseFileSchema);
+  const { items } = (schema['properties'] as { cases: { items: JsonSchema } }).cases;
+  const { name, each, ...others } = items['properties'] as JsonSchema;
+  items['properties'] = { name, each, ...(withPlaceholders(others) as JsonSchema) };
+  return schema;
+}
+
+const PLACEHOLDER = { type: 'string', pattern: '^\\$[A-Za-z_]\\w*$' };
+const SCALARS: ReadonlySet<unknown> = new Set(['integer', 'boolean', 'number']);
+
+function withPlaceholders(node: unknown): unknown {
+  if (Array.isArray(node)) return node.map(withPlaceholders);
+  if (typeof node !== 'object' || node === null) return node;
+  const schema = node as JsonSchema;
+  const isRestricted = schema['type'] === 'string' && ('enum' in schema || 'pattern' in schema);
+  if (SCALARS.has(schema['type']) || isRestricted) {
+    const { description, ...rest } = schema;
+    return { ...(description === undefined ? {} : { description }), anyOf: [rest, PLACEHOLDER] };
+  }
+  return Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, withPlaceholders(value)]));
+}
