@@ -1,8 +1,9 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { readCapture, writePcap } from '../../packet/index.js';
+import { runCommandLine } from '../command-line.js';
 import { runForTest } from '../testing-terminal.js';
 
 const root = new URL('../../..', import.meta.url).pathname;
@@ -528,5 +529,58 @@ ok 3 - sub/c.cases.yaml: drops another
         { object: join(programs, 'xdp1.o') },
       ],
     });
+  });
+});
+
+describe('--watch', () => {
+  it('builds and tests again when a file changes, whatever is wrong meanwhile, and ends with an interruption', async () => {
+    const source = join(folder, 'watched.s');
+    const object = join(folder, 'built.s');
+    const file = join(folder, 'watched.cases.yaml');
+    const text = (verdict: string): string =>
+      `object: built.s\ncases: [{ name: a, packet: { hex: '${'00'.repeat(14)}' }, expect: { verdict: ${verdict} } }]\n`;
+    writeFileSync(source, 'r0 = 2\nexit\n');
+    writeFileSync(file, text('XDP_PASS'));
+    let [out, err] = ['', ''];
+    const controller = new AbortController();
+    const terminal = {
+      out: (more: string) => void (out += more),
+      err: (more: string) => void (err += more),
+      input: () => Promise.resolve(''),
+      color: false,
+      interactive: false,
+    };
+    const build = `cp ${source} ${object}; echo built`;
+    const exit = runCommandLine(
+      ['prog', 'test', file, '--watch', '--build', build],
+      terminal,
+      () => controller.signal,
+    );
+    const round = async (count: number, last: string): Promise<void> => {
+      await vi.waitFor(() => expect(err.match(/waiting for changes/g) ?? []).toHaveLength(count), {
+        timeout: 20_000,
+      });
+      expect(out + err).toContain(last);
+    };
+    try {
+      await round(1, '1 passed, 0 failed');
+      expect(err).toContain('built\n');
+      writeFileSync(file, text('XDP_DROP'));
+      await round(2, 'verdict is XDP_PASS, not XDP_DROP');
+      writeFileSync(file, text('XDP_DROPS'));
+      await round(3, "'XDP_DROPS' is not one of");
+      writeFileSync(file, text('XDP_TX'));
+      await round(4, 'verdict is XDP_PASS, not XDP_TX');
+    } finally {
+      controller.abort();
+    }
+    const aborted = performance.now();
+    expect(await exit).toBe(130);
+    expect(performance.now() - aborted).toBeLessThan(5000);
+  }, 60_000);
+
+  it('--build is for it', async () => {
+    const { exit, err } = await runForTest(['prog', 'test', 'x.cases.yaml', '--build', 'make']);
+    expect([exit, err]).toEqual([2, expect.stringContaining('--build is for --watch')]);
   });
 });

@@ -4,8 +4,8 @@ import { CaseFileSchema } from './case-schema.js';
 type JsonSchema = Record<string, unknown>;
 
 /**
- * The JSON Schema of cases files for editors: as it is checked, but where a case has a number, a word or a text of some
- * form, `$name` of its table may stand in its place.
+ * The JSON Schema of cases files for editors: as it is checked, but where a case has a number, a word, a list or a
+ * text of some form, `$name` of its table may stand in its place.
  */
 export function casesJsonSchema(): JsonSchema {
   const schema = plain(CaseFileSchema);
@@ -16,16 +16,17 @@ export function casesJsonSchema(): JsonSchema {
 }
 
 const PLACEHOLDER = { type: 'string', pattern: '^\\$[A-Za-z_]\\w*$' };
-const SCALARS: ReadonlySet<unknown> = new Set(['integer', 'boolean', 'number']);
+const REPLACED: ReadonlySet<unknown> = new Set(['integer', 'boolean', 'number', 'array']);
 
 function withPlaceholders(node: unknown): unknown {
   if (Array.isArray(node)) return node.map(withPlaceholders);
   if (typeof node !== 'object' || node === null) return node;
   const schema = node as JsonSchema;
   const isRestricted = schema['type'] === 'string' && ('enum' in schema || 'pattern' in schema);
-  if (SCALARS.has(schema['type']) || isRestricted) {
-    const { description, ...rest } = schema;
-    return { ...(description === undefined ? {} : { description }), anyOf: [rest, PLACEHOLDER] };
+  if (REPLACED.has(schema['type']) || isRestricted) {
+    const { description, items, ...rest } = schema;
+    const own = items === undefined ? rest : { ...rest, items: withPlaceholders(items) };
+    return { ...(description === undefined ? {} : { description }), anyOf: [own, PLACEHOLDER] };
   }
   return Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, withPlaceholders(value)]));
 }

@@ -36,8 +36,8 @@ const LAYERS = {
   ipv4: Type.Optional(
     Type.Object(
       {
-        src: address('192.0.2.1'),
-        dst: address('192.0.2.2'),
+        src: address('address, e.g. 192.0.2.1'),
+        dst: address('address, e.g. 192.0.2.2'),
         ttl: number(255, '64 where it is left out'),
         protocol: number(255, 'of UDP and TCP it need not be given'),
         id: number(0xffff, 'identification'),
@@ -54,8 +54,8 @@ const LAYERS = {
   ipv6: Type.Optional(
     Type.Object(
       {
-        src: address('2001:db8::1'),
-        dst: address('2001:db8::2'),
+        src: address('address, e.g. 2001:db8::1'),
+        dst: address('address, e.g. 2001:db8::2'),
         hopLimit: number(255, '64 where it is left out'),
         nextHeader: number(255, 'of UDP and TCP it need not be given'),
         trafficClass: number(255, 'class of service and congestion notification'),
