@@ -75,6 +75,19 @@ describe('a program offloaded over class VIRTIO_NET_CTRL_BPF', () => {
     expect(onHost.audit).toEqual([]);
   });
 
+  it.each(['guest', 'host'] as const)(
+    'leaves the records of a ring buffer to be read, in the %s',
+    async (placement) => {
+      const { maps } = await run({
+        program: `{ object: ${objects}events.o, section: ring_reserve }`,
+        placement,
+      });
+      expect(maps.map(({ name, entries }) => [name, entries])).toEqual([['ring', []]]);
+      // One for each frame.
+      expect(maps[0]!.records).toHaveLength(200);
+    },
+  );
+
   it('is what RFC 2019’s commands do, too, as far as they go', async () => {
     const program = `{ object: ${objects}xdp1.o }`;
     const before = await run({ program, placement: 'host', feature: 'VIRTIO_NET_F_XDP_OFFLOAD' });

@@ -12,7 +12,7 @@ import {
 
 /** What to do about a program whose section does not say what it is. */
 export const UNTYPED_HINT =
-  'if it is an XDP program all the same, say so: --type xdp on the command line, `type: xdp` in a testbed';
+  'if it is an XDP program all the same, say so: --type xdp on the command line, `type: xdp` in a testbed or in cases';
 
 /** Why a program is not run, when it is no XDP program. */
 export function whyNotXdp({

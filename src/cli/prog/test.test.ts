@@ -275,6 +275,22 @@ describe('captures', () => {
     expect(out).toContain("line 2 is '2 XDP_REDIRECT to ifindex 3', not '2 XDP_PASS to ifindex 3'");
   });
 
+  it('run on where one packet is too long for the program, which is told by its number', async () => {
+    const { packets } = readCapture(readFileSync(mixed));
+    const jumbo = join(folder, 'jumbo.pcap');
+    writeFileSync(jumbo, writePcap([packets[0]!, { data: new Uint8Array(9000) }, packets[1]!]));
+    const text = `cases: [{ name: a, pcap: ${jumbo}, expect: { verdicts: { XDP_DROP: 2 } } }]\n`;
+    const { exit, out } = await run('xdp1.o', text);
+    expect(out).toMatch(
+      /^✗ a\n {4}2:9: packet 2 is not run: a frame of 9000 bytes exceeds the limit of 3520 \(only programs in a section xdp\.frags .*\)\n\n/,
+    );
+    expect(exit).toBe(1);
+    expect(
+      (await run('redirect_kinds.o', `program: count_frags\n${text.replace('XDP_DROP: 2', 'XDP_PASS: 3')}`))
+        .exit,
+    ).toBe(0);
+  });
+
   it('say what is missing of packets that were cut, and whether a file is whole', async () => {
     const [packet] = readCapture(readFileSync(mixed)).packets;
     const cut = join(folder, 'cut.pcap');
@@ -385,6 +401,7 @@ describe('what is wrong in a cases file', () => {
     [one('context: { cpu: 1 }\n    expect: { verdict: XDP_PASS }'), /^5:\d+: there is no CPU 1: cpus is 1/],
     [one('pcap: x.pcap\n    expect: { verdict: XDP_PASS }'), /^5:5: there is a 'packet' already/],
     [one(''), /^3:5: 'expect' is missing/],
+    [one('steps: [{ name: b }]'), /^3:5: 'expect' is missing/],
     [
       `${one('expect: { verdict: XDP_PASS }')}  - name: a\n    packet: { ${UDP} }\n    expect: { verdict: XDP_PASS }\n`,
       /^6:11: there is a case 'a' already, in line 3/,

@@ -24,7 +24,7 @@ export interface TestOptions extends ObjectOptions, CoverageOptions {
   readonly build?: string;
 }
 
-/** `xdpbed prog test`: unit tests of XDP programs, without root. */
+/** `xdpbed prog test`: unit tests of XDP programs, without root. Interrupted, it prints what it has so far. */
 export async function testProgram(
   context: CliContext,
   args: readonly string[],
@@ -42,6 +42,7 @@ export async function testProgram(
     testFiles(context, patterns, { ...options, ...(object && { object }) });
   if (options.watch === true) return watchTests(context, options.build, test);
   const { exit, errors } = await test();
+  if (exit === EXIT.INTERRUPTED) return exit;
   if (errors.length === 1) throw errors[0]!;
   if (errors.length > 1) throw new AggregateError(errors, errors.map(messageOf).join('; '));
   return exit;
@@ -53,6 +54,7 @@ async function testFiles(
   options: TestOptions,
 ): Promise<TestedFiles> {
   const started = performance.now();
+  const signal = context.interruption();
   const files = await findCaseFiles(patterns);
   const sizes = parseMapSizes(options.map ?? []);
   const errors: XdpbedError[] = [];
@@ -83,12 +85,13 @@ async function testFiles(
       filter: filter === undefined ? undefined : (name) => name.includes(filter),
       update: options.update,
       bail: options.bail,
+      signal,
     });
     for await (const result of running) results.push(result);
     reports.push({ file: file.file, object: file.objectFile, results });
-    if (options.bail === true && results.some(({ passed }) => !passed)) break;
+    if (signal.aborted || (options.bail === true && results.some(({ passed }) => !passed))) break;
   }
-  const isEmpty = reports.every(({ results }) => results.length === 0);
+  const isEmpty = !signal.aborted && reports.every(({ results }) => results.length === 0);
   if (filter !== undefined && isEmpty && loaded.length > 0)
     errors.push(new XdpbedError('usage', `no case has '${filter}' in its name`));
   if (loaded.length > 0)
@@ -98,7 +101,13 @@ async function testFiles(
   );
   const failed = reports.some(({ results }) => results.some(({ passed }) => !passed));
   return {
-    exit: errors.length > 0 ? EXIT.BAD_INPUT : failed ? EXIT.CHECK_FAILED : EXIT.OK,
+    exit: signal.aborted
+      ? EXIT.INTERRUPTED
+      : errors.length > 0
+        ? EXIT.BAD_INPUT
+        : failed
+          ? EXIT.CHECK_FAILED
+          : EXIT.OK,
     errors,
     reads: [...files, ...loaded.flatMap(({ reads }) => reads)],
   };

@@ -19,6 +19,8 @@ import type { EventExpectation, Expectation, MapExpectation, TestPacket } from '
 /** What came of the packets of a step, or of all steps of a case. */
 export interface StepOutcome {
   readonly packets: readonly { readonly sent: TestPacket; readonly outcome: PacketOutcome }[];
+  /** Why packets were not run, each in a sentence. */
+  readonly refused: readonly string[];
   /** What was sent meanwhile, by ring buffer or array of perf events. */
   readonly events: ReadonlyMap<string, readonly Uint8Array[]>;
   readonly traces: readonly string[];

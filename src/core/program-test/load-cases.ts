@@ -197,9 +197,10 @@ class CaseLoader {
       elements.delete(name);
     }
     const steps: TestStep[] = [];
+    // What expects nothing cannot fail.
+    if ([section, ...(section.steps ?? [])].every(({ expect }) => expect === undefined))
+      problems.report(path, "'expect' is missing", 'what has to come of it', true);
     if (section.steps === undefined) {
-      if (section.expect === undefined)
-        problems.report(path, "'expect' is missing", 'what has to come of it', true);
       steps.push(await this.#step(object, section, path, undefined));
     } else {
       for (const [index, step] of section.steps.entries())
@@ -537,6 +538,9 @@ function merge(section: CaseSection, step: StepSection): StepSection {
   };
 }
 
+/** Packets of one step: those of a capture may be named several times. */
+const MAX_PACKETS = 1_000_000;
+
 /** Numbers of packets, `3`, `"1-20"` or `"1,4-6"`, or what is wrong with them. */
 export function packetNumbers(text: number | string | undefined, count: number): number[] | string {
   const numbers: number[] = [];
@@ -547,6 +551,7 @@ export function packetNumbers(text: number | string | undefined, count: number):
     if (count === 0) return 'it holds no packets';
     if (first < 1 || last < first || last > count)
       return `it holds packets 1 to ${count}, not ${part.trim()}`;
+    if (numbers.length + last - first >= MAX_PACKETS) return `a step has at most ${MAX_PACKETS} packets`;
     for (let number = first; number <= last; number++) numbers.push(number);
   }
   return numbers;

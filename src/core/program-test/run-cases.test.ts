@@ -40,7 +40,7 @@ const PACKET = `packet: { hex: '${'00'.repeat(14)}' }`;
 /** Runs cases, and counts how often a bench was opened. */
 async function run(
   text: string,
-  bail = false,
+  { bail, signal, onResult }: { bail?: boolean; signal?: AbortSignal; onResult?: () => void } = {},
 ): Promise<{ results: CaseResult[]; opened: number; closed: number }> {
   const path = join(folder, 'run.cases.yaml');
   writeFileSync(path, `object: count.s\nprogram: count\ncases:\n${text}`);
@@ -63,7 +63,10 @@ async function run(
     };
   };
   const results: CaseResult[] = [];
-  for await (const result of runCases(await loadCases(path), { open, bail })) results.push(result);
+  for await (const result of runCases(await loadCases(path), { open, bail, signal })) {
+    results.push(result);
+    onResult?.();
+  }
   return { results, opened, closed };
 }
 
@@ -92,11 +95,25 @@ describe('cases of a file', () => {
 
   it('close what they opened when nobody wants the rest', async () => {
     const failing = `  - { name: a, ${PACKET}, expect: { verdict: XDP_DROP } }\n  - { name: b, ${PACKET}, expect: { verdict: XDP_PASS } }\n`;
-    const { results, opened, closed } = await run(failing, true);
+    const { results, opened, closed } = await run(failing, { bail: true });
     expect(results.map(({ name, passed }) => [name, passed])).toEqual([['a', false]]);
     expect([opened, closed]).toEqual([1, 1]);
     expect(results[0]!.problems).toEqual([
       { at: expect.objectContaining({ line: 4 }) as unknown, message: 'verdict is XDP_PASS, not XDP_DROP' },
     ]);
+  });
+
+  it('end with the interruption, in the midst of a case', async () => {
+    const controller = new AbortController();
+    const one = `  - { name: a, ${PACKET}, expect: { verdict: XDP_PASS } }\n`;
+    const long = `  - { name: b, ${PACKET}, repeat: 1000000, expect: { verdict: XDP_PASS } }\n`;
+    const lasting = `  - name: c\n    steps:\n${`      - { ${PACKET}, repeat: 1000000, expect: { verdict: XDP_PASS } }\n`.repeat(50)}`;
+    const { results, opened, closed } = await run(one + long + lasting + one.replace('a,', 'd,'), {
+      signal: controller.signal,
+      onResult: () => void setTimeout(() => controller.abort(), 20),
+    });
+    expect(results.map(({ name, passed }) => [name, passed]).slice(0, 1)).toEqual([['a', true]]);
+    expect(results.map(({ name }) => name)).not.toContain('c');
+    expect([opened, closed]).toEqual([1, 1]);
   });
 });

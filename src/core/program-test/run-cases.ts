@@ -45,6 +45,28 @@ export interface RunCasesOptions {
 const MAX_LOADED = 8;
 /** Milliseconds after which others get their turn. */
 const TURN_MS = 50;
+/** Runs of one packet between two looks at the time. */
+const RUNS_OF_TURN = 256;
+
+/** Gives way to the event loop now and then, and says whether to go on. */
+class Turns {
+  #started = performance.now();
+
+  constructor(readonly signal: AbortSignal | undefined) {}
+
+  get isOver(): boolean {
+    return performance.now() - this.#started > TURN_MS;
+  }
+
+  async giveWay(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    this.#started = performance.now();
+  }
+
+  get isInterrupted(): boolean {
+    return this.signal?.aborted === true;
+  }
+}
 
 /**
  * Runs the cases of a file one after the other. A program is loaded once for all cases that load it alike and taken back
@@ -52,16 +74,15 @@ const TURN_MS = 50;
  */
 export async function* runCases(file: TestFile, options: RunCasesOptions): AsyncGenerator<CaseResult> {
   const programs = new LoadedPrograms(file, options.open);
-  let turn = performance.now();
+  const turns = new Turns(options.signal);
   try {
     for (const testCase of file.cases) {
       if (options.filter?.(testCase.name) === false) continue;
-      if (performance.now() - turn > TURN_MS) {
-        await new Promise((resolve) => setImmediate(resolve));
-        turn = performance.now();
-      }
-      if (options.signal?.aborted === true) return;
-      const result = await runOne(file, testCase, programs, options.update === true);
+      if (turns.isOver) await turns.giveWay();
+      if (turns.isInterrupted) return;
+      const result = await runOne(file, testCase, programs, turns, options.update === true);
+      // What was broken off says nothing.
+      if (turns.isInterrupted) return;
       yield result;
       if (!result.passed && options.bail === true) return;
     }
@@ -74,13 +95,14 @@ async function runOne(
   file: TestFile,
   testCase: TestCase,
   programs: LoadedPrograms,
+  turns: Turns,
   update: boolean,
 ): Promise<CaseResult> {
   const started = performance.now();
   const notes: string[] = [];
   let problems: readonly CaseProblem[];
   try {
-    problems = await new CaseRun(testCase, notes, update).run(programs);
+    problems = await new CaseRun(testCase, notes, turns, update).run(programs);
   } catch (error) {
     // A case that cannot be run is a failed case; the others say what they have to say.
     if (!(error instanceof XdpbedError)) throw error;
@@ -148,6 +170,7 @@ class CaseRun {
   constructor(
     readonly testCase: TestCase,
     readonly notes: string[],
+    readonly turns: Turns,
     readonly update: boolean,
   ) {}
 
@@ -159,11 +182,12 @@ class CaseRun {
     const problems: CaseProblem[] = [];
     const outcomes: StepOutcome[] = [];
     for (const step of testCase.steps) {
-      const outcome = this.#step(step, session);
+      const outcome = await this.#step(step, session);
+      if (this.turns.isInterrupted) return [];
       outcomes.push(outcome);
-      if (step.expect === undefined) continue;
-      const found = await this.#compare(step.expect, outcome, session);
       const { label } = step;
+      const found: CaseProblem[] = outcome.refused.map((message) => ({ path: testCase.path, message }));
+      if (step.expect !== undefined) found.push(...(await this.#compare(step.expect, outcome, session)));
       problems.push(
         ...found.map(({ path, message }) => ({ path, message: label ? `${label}: ${message}` : message })),
       );
@@ -173,16 +197,24 @@ class CaseRun {
     return problems;
   }
 
-  #step(step: TestStep, session: ProgramSession): StepOutcome {
+  async #step(step: TestStep, session: ProgramSession): Promise<StepOutcome> {
     for (const [name, elements] of step.elements) session.place(name, elements);
     const tracesBefore = session.traces.length;
-    const packets = step.packets.map((sent) => {
+    const packets: { sent: TestPacket; outcome: PacketOutcome }[] = [];
+    const refused: string[] = [];
+    for (const [index, sent] of step.packets.entries()) {
       this.#noteCut(sent);
-      let outcome: PacketOutcome | undefined;
-      for (let i = 0; i < step.repeat; i++)
-        outcome = session.run(sent.bytes, { ...step.input, now: step.input.now ?? sent.now });
-      return { sent, outcome: outcome! };
-    });
+      try {
+        const outcome = await this.#runPacket(step, sent, session);
+        packets.push({ sent, outcome });
+      } catch (error) {
+        // One that is too long, say; the others run.
+        if (!(error instanceof XdpbedError) || error.code !== 'packet-invalid') throw error;
+        const hint = error.hint === undefined ? '' : ` (${error.hint})`;
+        refused.push(`packet ${sent.number ?? index + 1} is not run: ${error.message}${hint}`);
+      }
+      if (this.turns.isInterrupted) break;
+    }
     const events = new Map<string, Uint8Array[]>();
     for (const name of session.maps.keys()) {
       const records = session.drain(name);
@@ -192,7 +224,27 @@ class CaseRun {
           records.map(({ data }) => data),
         );
     }
-    return { packets, events, traces: session.traces.slice(tracesBefore), cpu: step.input.cpu ?? 0 };
+    return {
+      packets,
+      refused,
+      events,
+      traces: session.traces.slice(tracesBefore),
+      cpu: step.input.cpu ?? 0,
+    };
+  }
+
+  /** As often as the step says, or until the interruption; what came of it last. */
+  async #runPacket(step: TestStep, sent: TestPacket, session: ProgramSession): Promise<PacketOutcome> {
+    const { turns } = this;
+    const input = { ...step.input, now: step.input.now ?? sent.now };
+    let outcome = session.run(sent.bytes, input);
+    for (let count = 1; count < step.repeat; count++) {
+      if (count % RUNS_OF_TURN === 0 && turns.isOver) await turns.giveWay();
+      if (turns.isInterrupted) break;
+      outcome = session.run(sent.bytes, input);
+    }
+    if (turns.isOver) await turns.giveWay();
+    return outcome;
   }
 
   #noteCut({ number, bytes, originalLength }: TestPacket): void {
@@ -282,6 +334,7 @@ function together(outcomes: readonly StepOutcome[]): StepOutcome {
     for (const [name, records] of outcome.events) events.set(name, [...(events.get(name) ?? []), ...records]);
   return {
     packets: outcomes.flatMap(({ packets }) => packets),
+    refused: [],
     events,
     traces: outcomes.flatMap(({ traces }) => traces),
     cpu: outcomes.at(-1)?.cpu ?? 0,
