@@ -130,7 +130,7 @@ async function diffPair(
   const recent = old && (await open(after, pair.after));
   try {
     if (old === undefined || recent === undefined) return EXIT.CHECK_FAILED;
-    const comparison = new ProgramComparison(old, recent);
+    const comparison = new ProgramComparison(old, recent, context.interruption());
     for (const note of comparison.notes) terminal.out(`${note}\n`);
     const cases = await casesOf(before, pair.before, options);
     const search = await setUpSearch(context, options, {
@@ -149,7 +149,7 @@ async function diffPair(
     const smallest = await shrinkSequence(found, (each) => comparison.shows(each), search.signal);
     terminal.out(`${await renderDifference(pair.before.name, comparison, smallest, ran)}\n`);
     if (options.out !== undefined) await writeSequence(options.out, smallest);
-    return EXIT.CHECK_FAILED;
+    return search.signal?.aborted === true ? EXIT.INTERRUPTED : EXIT.CHECK_FAILED;
   } finally {
     await old?.close();
     await recent?.close();

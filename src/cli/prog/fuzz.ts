@@ -41,7 +41,7 @@ export async function fuzzProgram(
     return EXIT.CHECK_FAILED;
   }
   try {
-    const target = new PropertyTarget(subject, properties);
+    const target = new PropertyTarget(subject, properties, context.interruption());
     const search = await setUpSearch(context, options, {
       programs: object.programs,
       elements,
@@ -55,13 +55,13 @@ export async function fuzzProgram(
       for (const { text } of properties) terminal.out(`${text}: ${so} on ${ran}${reached}\n`);
       return interrupted ? EXIT.INTERRUPTED : EXIT.OK;
     }
-    const { property } = (await target.violation(found))!;
+    const { property } = (await target.violation(found, true))!;
     target.keepTo(property);
     const smallest = await shrinkSequence(found, (each) => target.shows(each), search.signal);
-    const violation = (await target.violation(smallest))!;
+    const violation = (await target.violation(smallest, true))!;
     terminal.out(`${renderViolation(violation, smallest, ran, options)}\n`);
     if (options.out !== undefined) await writeSequence(options.out, smallest);
-    return EXIT.CHECK_FAILED;
+    return search.signal?.aborted === true ? EXIT.INTERRUPTED : EXIT.CHECK_FAILED;
   } finally {
     await subject.close();
   }

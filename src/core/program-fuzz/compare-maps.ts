@@ -180,12 +180,17 @@ function cut(bytes: Uint8Array, { offset, size }: Placement): Uint8Array {
 function haveSameBytes(before: BpfMap, after: BpfMap): boolean {
   if (!isResidentMap(before) || !isResidentMap(after)) return false;
   const [old, recent] = [before.layout, after.layout];
-  if (old.kind !== 'array' || recent.kind !== 'array' || old.cpuStride !== 0 || recent.cpuStride !== 0)
-    return false;
+  if (old.kind !== 'array' || recent.kind !== 'array') return false;
   if (old.stride !== recent.stride || old.maxEntries !== recent.maxEntries) return false;
+  if (before.syscallValueSize !== after.syscallValueSize) return false;
   const bytes = old.stride * old.maxEntries;
-  const view = (map: typeof before, start: number): Uint8Array => map.space.u8.subarray(start, start + bytes);
-  return equal(view(before, old.values), view(after, recent.values));
+  const lanes = old.cpuStride === 0 ? 1 : before.syscallValueSize / old.stride;
+  for (let cpu = 0; cpu < lanes; cpu++) {
+    const [one, other] = [old.values + cpu * old.cpuStride, recent.values + cpu * recent.cpuStride];
+    if (!equal(before.space.u8.subarray(one, one + bytes), after.space.u8.subarray(other, other + bytes)))
+      return false;
+  }
+  return true;
 }
 
 function* keysOf(map: BpfMap): Generator<Uint8Array> {

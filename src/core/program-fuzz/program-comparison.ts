@@ -4,6 +4,10 @@ import { MapComparison } from './compare-maps.js';
 import type { SearchTarget } from './sequence-search.js';
 import type { SentPacket } from './sent-packet.js';
 import type { Step, Subject } from './subject.js';
+import { Turns } from './turns.js';
+
+/** Packets between two looks at the clock. */
+const PACKETS_PER_TURN = 256;
 
 /** In what two programs differ on a sequence of packets. */
 export interface Difference {
@@ -17,11 +21,15 @@ export interface Difference {
 export class ProgramComparison implements SearchTarget {
   readonly #maps: MapComparison;
   readonly #frontier: CoverageFrontier;
+  readonly #turns: Turns;
 
   constructor(
     readonly before: Subject,
     readonly after: Subject,
+    /** Ends a long sequence, which then shows nothing. */
+    signal?: AbortSignal,
   ) {
+    this.#turns = new Turns(signal);
     this.#maps = new MapComparison(before, after);
     this.#frontier = new CoverageFrontier([before.coverage, after.coverage]);
   }
@@ -33,7 +41,8 @@ export class ProgramComparison implements SearchTarget {
 
   async shows(packets: readonly SentPacket[]): Promise<boolean> {
     await this.#restart();
-    for (const packet of packets) {
+    for (const [index, packet] of packets.entries()) {
+      if (index % PACKETS_PER_TURN === PACKETS_PER_TURN - 1 && !(await this.#turns.goOn())) return false;
       if (stepDifferences(this.before.send(packet), this.after.send(packet)).length > 0) return true;
     }
     return !this.#maps.areSame;

@@ -1,13 +1,11 @@
-import { setImmediate } from 'node:timers/promises';
 import type { PacketInput } from '../program-test/program-session.js';
 import type { JumpOperands } from './coverage-frontier.js';
 import type { PacketGenerator } from './packet-generator.js';
 import type { RandomSource } from './random-source.js';
 import { PACKET_INTERVAL_NS, type SentPacket } from './sent-packet.js';
+import { Turns } from './turns.js';
 import { solveComparisons } from './solve-comparisons.js';
 
-/** Milliseconds of work between two looks at what else there is to do, such as a signal. */
-const TURN_MS = 20;
 /** Of sequences that reached nothing new, one in so many has its comparisons solved. */
 const SOLVED_EVERY = 16;
 /** Variations that wait to be tried, at most. */
@@ -55,7 +53,7 @@ export async function searchSequences(target: SearchTarget, options: SearchOptio
   const { seeds = [], milliseconds = Infinity, signal } = options;
   const sequences = new SequenceSource(options);
   const start = performance.now();
-  let turn = start;
+  const turns = new Turns(signal);
   let [packets, count, generated] = [0, 0, 0];
   const seedQueue = [...seeds];
   const end = (found?: readonly SentPacket[]): SearchResult => ({
@@ -65,13 +63,9 @@ export async function searchSequences(target: SearchTarget, options: SearchOptio
     interrupted: found === undefined && signal?.aborted === true,
   });
   for (;;) {
-    const now = performance.now();
-    if (now - turn > TURN_MS) {
-      await setImmediate();
-      turn = performance.now();
-    }
     const seed = seedQueue.shift();
-    if (signal?.aborted === true) return end();
+    if (!(await turns.goOn())) return end();
+    const now = performance.now();
     if (seed === undefined && (generated >= options.packets || now - start >= milliseconds)) return end();
     const sequence = seed ?? sequences.next();
     if (seed === undefined) generated += sequence.length;
