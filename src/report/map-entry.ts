@@ -4,13 +4,17 @@ import type { MapResult } from '../core/contract/result.js';
 const INDEXED_MAP = /^BPF_MAP_TYPE_(\w+_)?ARRAY(_OF_MAPS)?$|^BPF_MAP_TYPE_(DEV|CPU|XSK)MAP$/;
 
 /**
- * An element in short: `[17]=1000`, `[0x0a000001]=0x52540012`. The value is as its BTF type prints it, else a
- * number when it is as wide as one. Guests are little-endian, as VIRTIO_F_VERSION_1 devices are.
+ * An element in short: `[17]=1000`, `[{ bytes: "0a000001" }]=7`. The value is as its BTF type prints it, else a
+ * number when it is as wide as one, else its bytes, as presets and cases take them. Guests are little-endian, as VIRTIO_F_VERSION_1 devices are.
  */
 export function formatMapEntry(map: MapResult, entry: MapResult['entries'][number]): string {
   const key = INDEXED_MAP.test(map.type) ? littleEndian(entry.key, [4]) : undefined;
-  const value = entry.text ?? littleEndian(entry.value, [1, 2, 4, 8]) ?? `0x${entry.value}`;
-  return `[${key ?? `0x${entry.key}`}]=${value}`;
+  const value = entry.text ?? littleEndian(entry.value, [1, 2, 4, 8]) ?? inBytes(entry.value);
+  return `[${key ?? inBytes(entry.key)}]=${value}`;
+}
+
+function inBytes(hex: string): string {
+  return `{ bytes: "${hex}" }`;
 }
 
 /** Hex bytes as an unsigned decimal number, or undefined when there are not as many bytes as one of `widths`. */

@@ -101,7 +101,7 @@ cases:
         /^ {4}24:13: blocked\[\{ prefixlen: 32, address: 198\.51\.100\.9 \}\] is not there$/,
       ),
       expect.stringMatching(
-        /^ {4}\d+:\d+: blocked\[\{ prefixlen: 32, address: 198\.51\.100\.1 \}\] is there and not expected: 9$/,
+        /^ {4}\d+:\d+: blocked has \{ key: \{ prefixlen: 32, address: 198\.51\.100\.1 \}, value: 9 \}, which is not expected$/,
       ),
       expect.stringMatching(/^ {4}27:\d+: counters\[1\] of CPU 1\.bytes is 60, not 61$/),
       '✓ and nothing of it is left to the next',
@@ -182,7 +182,7 @@ describe('tables', () => {
     const { exit, out } = await run(
       'xdp1.o',
       `cases:
-  - name: $proto is counted under $number
+  - name: ${'${proto}'} is counted under $number
     each:
       - { proto: udp, number: 17, layer: { srcPort: 1, dstPort: 2 }, packets: 1 }
       - { proto: nothing, number: 200, packets: 0 }

@@ -151,7 +151,7 @@ export const CaseSection = Type.Object(
       Type.Array(Type.Record(Type.String({ pattern: '^[A-Za-z_]\\w*$' }), Type.Unknown()), {
         minItems: 1,
         description:
-          'a table: the case is there once for each row, in which $NAME stands for what the row says under NAME; $$ is a $',
+          'a table: the case is there once for each row, in which $NAME (or ${NAME}) stands for what the row says under NAME; $$ is a $',
       }),
     ),
     program: Type.Optional(Type.String({ description: 'program or section, if not that of the file' })),

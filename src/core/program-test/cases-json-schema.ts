@@ -15,7 +15,7 @@ export function casesJsonSchema(): JsonSchema {
   return schema;
 }
 
-const PLACEHOLDER = { type: 'string', pattern: '^\\$[A-Za-z_]\\w*$' };
+const PLACEHOLDER = { type: 'string', pattern: '^\\$([A-Za-z_]\\w*|\\{[A-Za-z_]\\w*\\})$' };
 const REPLACED: ReadonlySet<unknown> = new Set(['integer', 'boolean', 'number', 'array']);
 
 function withPlaceholders(node: unknown): unknown {

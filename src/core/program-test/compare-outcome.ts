@@ -5,7 +5,7 @@ import { BPF_MAP_TYPE, type MapSpec } from '../../bpf/map-spec.js';
 import { ENOENT, errnoName } from '../../bpf/errno.js';
 import type { YamlPath } from '../testbed/yaml-source.js';
 import { compareBytes, comparePacket, parseHex } from './case-packet.js';
-import { elementToJson, formatElement, hex, keysWithValues } from './map-dump.js';
+import { elementToJson, formatElement, formatEntry, hex, keysWithValues } from './map-dump.js';
 import { cpuStride, isPerCpu, parseCpuValues, parseOneValue } from './map-input.js';
 import { parseElement } from '../testbed/map-values.js';
 import {
@@ -169,10 +169,8 @@ function others(
       left++;
       continue;
     }
-    const keyText = formatElement(spec.keyType, spec.keySize, key);
-    const first = isPerCpu(spec) ? value.subarray(0, spec.valueSize) : value;
-    const text = isPerCpu(spec) ? '' : `: ${formatElement(spec.valueType, spec.valueSize, first)}`;
-    problems.push({ path, message: `${spec.name}[${keyText}] is there and not expected${text}` });
+    const message = `${spec.name} has ${formatEntry(spec, key, value)}, which is not expected`;
+    problems.push({ path, message });
   }
   if (left > 0)
     problems.push({ path, message: `${spec.name} has ${left} more elements that are not expected` });

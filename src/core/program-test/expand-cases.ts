@@ -15,12 +15,19 @@ export interface ExpandedCases {
 
 type Row = Readonly<Record<string, unknown>>;
 
-/** `$name`, or `$$`, which is a `$`. */
-const PLACEHOLDER = /\$(?:\$|([A-Za-z_]\w*))/g;
+/** `$name`, `${name}`, or `$$`, which is a `$`. */
+const PLACEHOLDER = /\$(?:\$|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})/g;
+/** A text that is a placeholder and nothing else. */
+const WHOLE = /^\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})$/;
+
+function placeholder(text: string): string | undefined {
+  const [, plain, braced] = WHOLE.exec(text) ?? [];
+  return plain ?? braced;
+}
 
 /**
- * Replaces each case that has a table (`each`) by one case for each row: `$name` in any text of it is what the row says
- * under that name; a text that is `$name` alone becomes the value itself, a number, say. Cases without a table are left as
+ * Replaces each case that has a table (`each`) by one case for each row: `$name`, or `${name}`, in any text of it is what the row says
+ * under that name; a text that is this alone becomes the value itself, a number, say. Cases without a table are left as
  * they are. The data need not be valid, nor is what comes out when it was not.
  */
 export function expandCases(data: unknown): ExpandedCases {
@@ -45,7 +52,7 @@ export function expandCases(data: unknown): ExpandedCases {
         problems.push({ path: ['cases', index, 'each'], message });
       return;
     }
-    const isNamed = typeof body['name'] === 'string' && /\$[A-Za-z_]/.test(body['name']);
+    const isNamed = typeof body['name'] === 'string' && /\$\{?[A-Za-z_]/.test(body['name']);
     rows.forEach((row: Row, number) => {
       const filled = new Filling(row, problems).fill(body, ['cases', index]) as Record<string, unknown>;
       const name = filled['name'];
@@ -78,7 +85,7 @@ function cellOf(template: unknown, path: YamlPath): string | undefined {
     if (typeof at !== 'object' || at === null) return undefined;
     at = (at as Record<string, unknown>)[String(step)];
   }
-  return typeof at === 'string' ? /^\$([A-Za-z_]\w*)$/.exec(at)?.[1] : undefined;
+  return typeof at === 'string' ? placeholder(at) : undefined;
 }
 
 class Filling {
@@ -97,9 +104,10 @@ class Filling {
   }
 
   #text(text: string, path: YamlPath): unknown {
-    const whole = /^\$([A-Za-z_]\w*)$/.exec(text)?.[1];
+    const whole = placeholder(text);
     if (whole !== undefined) return this.#cell(whole, path);
-    return text.replace(PLACEHOLDER, (_, name: string | undefined) => {
+    return text.replace(PLACEHOLDER, (_, plain: string | undefined, braced: string | undefined) => {
+      const name = plain ?? braced;
       if (name === undefined) return '$';
       const cell = this.#cell(name, path);
       return typeof cell === 'string' ? cell : (JSON.stringify(cell) ?? '');
