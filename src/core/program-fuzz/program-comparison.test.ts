@@ -177,6 +177,13 @@ describe('a search', () => {
     ]);
   });
 
+  it('finds a limit that many packets of one kind reach', async () => {
+    const comparison = await compare(counting(40), counting(41));
+    const { found } = await search(comparison, 1n, 20_000);
+    const smallest = await shrinkSequence(found!, (packets) => comparison.shows(packets));
+    expect(smallest.map(({ data }) => data)).toEqual(Array.from({ length: 41 }, () => new Uint8Array(14)));
+  });
+
   it('hits a constant that random bytes would not', async () => {
     const asking = (number: string): string => `.program p
   r2 = *(u32 *)(r1 +0)

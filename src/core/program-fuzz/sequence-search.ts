@@ -8,6 +8,9 @@ import { solveComparisons } from './solve-comparisons.js';
 
 /** Of sequences that reached nothing new, one in so many has its comparisons solved. */
 const SOLVED_EVERY = 16;
+/** Of a sequence that reached something new, so many packets are repeated, so many times. */
+const REPEATED_PACKETS = 8;
+const REPEATS = 8;
 /** Variations that wait to be tried, at most. */
 const MOST_WAITING = 5000;
 /** Packets of the longest sequence. */
@@ -94,13 +97,22 @@ class SequenceSource {
     const { data } = packets.at(-1)!;
     const longest = this.options.generator.longest;
     for (const solved of solveComparisons(new Uint8Array(data), comparisons, longest)) {
-      if (this.#waiting.length >= MOST_WAITING) return;
-      this.#waiting.push([...before, solved]);
+      this.#wait([...before, solved]);
     }
   }
 
+  #wait(packets: readonly Uint8Array[]): void {
+    if (this.#waiting.length < MOST_WAITING) this.#waiting.push(packets);
+  }
+
   keep(packets: readonly SentPacket[]): void {
-    this.#kept.push(packets.slice(0, LONGEST_SEQUENCE).map(({ data }) => new Uint8Array(data)));
+    const kept = packets.slice(0, LONGEST_SEQUENCE).map(({ data }) => new Uint8Array(data));
+    this.#kept.push(kept);
+    // Counters and limits are reached by the same packet over and over: each a few times, one of them often.
+    const repeated = kept.slice(-REPEATED_PACKETS);
+    for (const packet of repeated) this.#wait(Array.from({ length: REPEATS }, () => packet));
+    const often = this.options.random.pick(repeated);
+    this.#wait(Array.from({ length: LONGEST_SEQUENCE }, () => often));
   }
 
   next(): SentPacket[] {
