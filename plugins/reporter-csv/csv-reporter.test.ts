@@ -139,11 +139,11 @@ describe('csv', () => {
 
   it('quotes what needs it', () => {
     const run = exampleRun();
-    const text = '{ .name = "a,b",\r\n }';
+    const text = '{ name: "a,b",\r\n }';
     const maps = [{ ...run.maps[0]!, entries: [{ key: '00000000', value: '00', text }] }];
     const result = exampleResult([{ ...run, maps }]);
     expect(new CsvReporter().render(result)).toContain(
-      '"guest0.eth0.rxcnt[0]={ .name = ""a,b"",\r\n }",finished,',
+      '"guest0.eth0.rxcnt[0]={ name: ""a,b"",\r\n }",finished,',
     );
     const quoted = new CsvReporter().render({ ...exampleResult(), testbed: 'a "b"' });
     expect(quoted.split('\r\n')[1]).toMatch(/^"a ""b""",1,/);

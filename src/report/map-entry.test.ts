@@ -12,7 +12,11 @@ describe('formatMapEntry', () => {
     // An address, in network order: no number.
     ['BPF_MAP_TYPE_HASH', { key: 'c0000201', value: '01000000' }, '[{ bytes: "c0000201" }]=1'],
     ['BPF_MAP_TYPE_DEVMAP_HASH', { key: '07000000', value: '01000000' }, '[{ bytes: "07000000" }]=1'],
-    ['BPF_MAP_TYPE_HASH', { key: '01', value: '525400123400' }, '[{ bytes: "01" }]={ bytes: "525400123400" }'],
+    [
+      'BPF_MAP_TYPE_HASH',
+      { key: '01', value: '525400123400' },
+      '[{ bytes: "01" }]={ bytes: "525400123400" }',
+    ],
     ['BPF_MAP_TYPE_ARRAY', { key: '00000000', value: 'ffffffffffffffff' }, '[0]=18446744073709551615'],
     ['BPF_MAP_TYPE_ARRAY', { key: '00000000', value: '0100', text: '{ a: 1 }' }, '[0]={ a: 1 }'],
   ])('%s %o is %s', (type, entry, expected) => {
