@@ -3,6 +3,7 @@ import { closeSync, mkdtempSync, openSync, rmSync, statSync, writeSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { runCommandLine } from '../command-line.js';
 import { encodePcapHeader, encodePcapRecord } from '../../packet/index.js';
 
 const root = new URL('../../..', import.meta.url).pathname;
@@ -16,14 +17,20 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-it('prog run takes a capture that is longer than its memory', { timeout: 300_000 }, () => {
-  const capture = join(folder, 'long.pcap');
+/** A capture of so many empty frames. */
+function writeCapture(name: string, packets: number): string {
+  const capture = join(folder, name);
   const file = openSync(capture, 'w');
   writeSync(file, encodePcapHeader());
   const record = encodePcapRecord({ data: new Uint8Array(60) });
   const chunk = Buffer.concat(Array.from({ length: 10_000 }, () => record));
-  for (let written = 0; written < PACKETS; written += 10_000) writeSync(file, chunk);
+  for (let written = 0; written < packets; written += 10_000) writeSync(file, chunk);
   closeSync(file);
+  return capture;
+}
+
+it('prog run takes a capture that is longer than its memory', { timeout: 300_000 }, () => {
+  const capture = writeCapture('long.pcap', PACKETS);
   expect(statSync(capture).size).toBeGreaterThan(HEAP_MIB << 20);
 
   const out = join(folder, 'out.pcap');
@@ -45,4 +52,26 @@ it('prog run takes a capture that is longer than its memory', { timeout: 300_000
   // XDP_PASS lets every packet through as it is.
   expect(statSync(out).size).toBe(statSync(capture).size);
   expect(statSync(printed).size).toBeGreaterThan(PACKETS * 60);
+});
+
+it('prog run ends with 130 and what it had when it is interrupted', async () => {
+  const capture = writeCapture('long.pcap', PACKETS);
+  const abort = new AbortController();
+  let out = '';
+  const terminal = {
+    out: (text: string) => void (out += text),
+    err: () => undefined,
+    input: () => Promise.resolve(''),
+    color: false,
+    interactive: false,
+  };
+  // Not before packets are run: verifying gives way as well.
+  const timer = setInterval(() => out.length > 0 && abort.abort(), 5);
+  const words = ['prog', 'run', join(root, 'testbeds/programs/pass.o'), '--pcap', capture];
+  const exit = await runCommandLine(words, terminal, () => abort.signal);
+  clearInterval(timer);
+  expect(exit).toBe(130);
+  const [, packets] = /\n(\d+) packets: XDP_PASS \d+\n/.exec(out)!;
+  expect(Number(packets)).toBeGreaterThan(0);
+  expect(Number(packets)).toBeLessThan(PACKETS);
 });

@@ -15,6 +15,7 @@ import {
   type PacketToWrite,
 } from '../../packet/index.js';
 import { MAX_FRAME_LENGTH, MAX_SKB_FRAGS } from '../../bpf/runtime/xdp-frame.js';
+import { EventLoopTurns } from '../../core/clock/event-loop-turns.js';
 import type { CliContext } from '../cli-context.js';
 import { readMapFile } from './map-file.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
@@ -38,7 +39,7 @@ export interface RunOptions extends ProgramOptions {
  * `xdpbed prog run`: a program on the packets of captures, one after the other on the same maps; no root, no kernel, unless
  * it is executor kernel. A packet that cannot be run is told and the rest run all the same, as are the whole packets of a
  * capture that was cut off and the captures behind it; both are bad input in the end. Packets are read, run, told and
- * written one by one, so that captures may have any length.
+ * written one by one, so that captures may have any length; interrupted, it tells what it has so far.
  */
 export async function runProgram(context: CliContext, path: string, options: RunOptions): Promise<ExitCode> {
   const { object, spec } = await openProgram(path, options);
@@ -60,6 +61,7 @@ export async function runProgram(context: CliContext, path: string, options: Run
       }
       const exit = await runCaptures(context, spec, session, captures, options);
       session.close();
+      if (exit === EXIT.INTERRUPTED) return exit;
       const damages = captures.flatMap(({ damage }) => damage ?? []);
       if (damages.length === 1) throw damages[0]!;
       if (damages.length > 1) throw new AggregateError(damages, damages.map(messageOf).join('; '));
@@ -102,7 +104,7 @@ class TraceLines {
 }
 
 async function runCaptures(
-  { terminal }: CliContext,
+  { terminal, interruption }: CliContext,
   spec: ProgramSpec,
   session: ProgramSession,
   captures: readonly FrameStream[],
@@ -116,11 +118,16 @@ async function runCaptures(
   const passed = options.pcapOut === undefined ? undefined : new PcapFile(options.pcapOut, options.pcap);
   const traces = new TraceLines();
   let [refused, faulted] = [false, false];
+  const signal = interruption();
+  const turns = new EventLoopTurns(signal);
   try {
     for (const capture of captures) {
       report.capture(capture.path);
       let number = 0;
       for (const before of capture.frames()) {
+        // Rejects when it was interrupted, which the signal says as well.
+        await turns.next()?.catch(() => undefined);
+        if (signal.aborted) break;
         const line = runPacket(session, before, Number(options.ifindex), passed);
         traces.add(session.takeTraces());
         report.packet(capture.path, ++number, line);
@@ -130,12 +137,14 @@ async function runCaptures(
         if (out.isFull) await out.flush();
       }
       report.captureEnds();
+      if (signal.aborted) break;
     }
     report.end(session.dumpMaps(), traces);
     await out.flush();
   } finally {
     passed?.close();
   }
+  if (signal.aborted) return EXIT.INTERRUPTED;
   return refused ? EXIT.BAD_INPUT : faulted ? EXIT.CHECK_FAILED : EXIT.OK;
 }
 
