@@ -15,6 +15,7 @@ export * from './core/contract/fabric.js';
 export * from './core/contract/guest-driver.js';
 export * from './core/contract/hook-place.js';
 export * from './core/contract/injection.js';
+export * from './core/contract/insn-coverage.js';
 export * from './core/contract/map-backend.js';
 export * from './core/contract/party.js';
 export * from './core/contract/plan.js';

@@ -10,6 +10,7 @@ import {
   TAIL_CALL,
   type HelperTable,
 } from '../../src/bpf/runtime/helpers/helper-table.js';
+import { BlockCoverage } from './block-coverage.js';
 import { CONSTANTS, FP, type DecodedProgram } from './decoded-program.js';
 import { Op } from './op.js';
 
@@ -177,6 +178,10 @@ class Decoder {
       environment: this.environment,
       code: this.#code,
       debugCode,
+      coverage:
+        this.environment.coverage === undefined
+          ? undefined
+          : new BlockCoverage(this.#insns, this.#code, this.environment.coverage),
       registers,
       helpers: this.#helperFunctions,
       stackBytes: this.#stackBytes,

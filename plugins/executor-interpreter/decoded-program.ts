@@ -1,4 +1,5 @@
 import type { Program } from '../../src/bpf/program.js';
+import type { BlockCoverage } from './block-coverage.js';
 import type { ExecutionEnvironment } from '../../src/core/contract/executor.js';
 
 /** A program in the form that `interpret` runs; made by `decodeProgram`. */
@@ -9,6 +10,8 @@ export interface DecodedProgram {
   readonly code: Int32Array;
   /** The same with every op replaced by PAUSE; a debugger puts one back at a time. */
   readonly debugCode: Int32Array;
+  /** What is counted of it, where its coverage is. */
+  readonly coverage?: BlockCoverage | undefined;
   /**
    * R0 … R10 as pairs of int32 (low half first), then the program's constants likewise. A program keeps its own
    * registers, so that its constants stay where they are; calls copy what the RFC says is passed.

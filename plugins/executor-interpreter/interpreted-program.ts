@@ -6,14 +6,16 @@ import type {
   ProgramFault,
   RunOutcome,
 } from '../../src/core/contract/executor.js';
+import type { InsnCounts } from '../../src/core/contract/insn-coverage.js';
 import { XDP_ABORTED } from '../../src/bpf/xdp.js';
 import { insnLimitOf } from '../../src/bpf/runtime/insn-budget.js';
 import type { WorkCounters } from '../../src/bpf/runtime/work-counters.js';
 import { FRAME_SLOT, frameIntact } from '../../src/bpf/runtime/xdp-frame.js';
 import { FrameRing, openFrames } from '../../src/bpf/runtime/frame-ring.js';
+import { interpretCovered } from './covered-run.js';
 import { ProgramDebugger } from './program-debugger.js';
 import type { DecodedProgram } from './decoded-program.js';
-import type { Machine } from './machine.js';
+import type { Machine, RunLoop } from './machine.js';
 import { Stop } from './machine.js';
 import { interpret } from './run-loop.js';
 import { wide } from './wide-arithmetic.js';
@@ -26,6 +28,7 @@ export class InterpretedProgram implements LoadedProgram {
   readonly #now: (() => bigint) | undefined;
   /** As `Machine.limit`: two per insn. */
   readonly #limit: number;
+  readonly #interpret: RunLoop;
 
   constructor(
     readonly decoded: DecodedProgram,
@@ -38,6 +41,11 @@ export class InterpretedProgram implements LoadedProgram {
     this.#now = world.now?.bind(world);
     this.name = decoded.program.name;
     this.#limit = 2 * insnLimitOf(decoded.environment.insnLimit);
+    this.#interpret = decoded.coverage === undefined ? interpret : interpretCovered;
+  }
+
+  get coverage(): InsnCounts | undefined {
+    return this.decoded.environment.coverage;
   }
 
   /** Insns that the last run executed, those of callbacks and tail-called programs included. */
@@ -86,7 +94,7 @@ export class InterpretedProgram implements LoadedProgram {
   call(r1: bigint, r2: bigint): CallOutcome {
     const { machine, decoded } = this;
     this.prepareCall(r1, r2);
-    const stop = interpret(machine, decoded, 0, 0);
+    const stop = this.#interpret(machine, decoded, 0, 0);
     machine.end();
     if (stop !== Stop.EXIT) {
       this.lastFault = machine.fault;
@@ -120,7 +128,7 @@ export class InterpretedProgram implements LoadedProgram {
     const { machine, decoded } = this;
     this.prepareFrame(frame);
     let verdict = XDP_ABORTED;
-    const stop = interpret(machine, decoded, 0, 0);
+    const stop = this.#interpret(machine, decoded, 0, 0);
     machine.end();
     if (stop !== Stop.EXIT) this.lastFault = machine.fault;
     else if (frameIntact(machine.runtime.space, frame)) verdict = machine.program.registers[0]!;

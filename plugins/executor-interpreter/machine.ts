@@ -95,8 +95,10 @@ export class Machine {
   work: WorkCounters | undefined;
   /** The program under way, when control is outside `interpret`. */
   program!: DecodedProgram;
-  /** Run the code that pauses before each insn. */
-  debugging = false;
+  /** Run a program's code that pauses where a debugger, or who counts coverage, wants it to. */
+  pausing: ((program: DecodedProgram) => Int32Array) | undefined;
+  /** While coverage is counted: the block under way, whose first insn is not a pause for the time being. */
+  openBlock: { readonly code: Int32Array; readonly pc: number; readonly pause: number } | undefined;
   /** Told of the accesses that helpers make, while debugging. */
   onAccess: AccessObserver | undefined;
 

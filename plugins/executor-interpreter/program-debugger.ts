@@ -143,12 +143,12 @@ export class ProgramDebugger implements ProgramDebugging {
   #debugging(run: () => Stop): Stop {
     const machine = this.#machine;
     const { runLoop } = machine;
-    machine.debugging = true;
+    machine.pausing = debugCodeOf;
     machine.runLoop = this.#stepThrough;
     try {
       return run();
     } finally {
-      machine.debugging = false;
+      machine.pausing = undefined;
       machine.runLoop = runLoop;
       machine.onAccess = undefined;
     }
@@ -203,6 +203,8 @@ export class ProgramDebugger implements ProgramDebugging {
     tell(address, SIZE_BYTES[(insn.opcode & BPF_SIZE_MASK) >> 3]!, kind, kind !== 'load');
   }
 }
+
+const debugCodeOf = (program: DecodedProgram): Int32Array => program.debugCode;
 
 function readRegisters({ registers }: DecodedProgram): bigint[] {
   return Array.from({ length: REGISTER_COUNT }, (_, n) => wide(registers[2 * n]!, registers[2 * n + 1]!));

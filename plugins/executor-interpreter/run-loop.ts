@@ -70,7 +70,7 @@ function runSlice(
   baseDepth: number,
 ): Stop | typeof CONTINUE {
   const { i32, u8, view } = machine;
-  const code = machine.debugging ? program.debugCode : program.code;
+  const code = machine.pausing === undefined ? program.code : machine.pausing(program);
   const regs = program.registers;
   const left = machine.limit - machine.executed;
   let sliceEnd = left < SLICE ? left | 0 : SLICE;

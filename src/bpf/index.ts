@@ -24,6 +24,7 @@ export * from './helper-ids.js';
 export * from './helper-prototypes.js';
 export * from './insn.js';
 export * from './insn-validity.js';
+export * from './jumps.js';
 export * from './link.js';
 export * from './map-flags.js';
 export * from './map-spec.js';

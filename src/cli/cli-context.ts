@@ -17,16 +17,7 @@ export interface CliContext {
    */
   verb<A extends unknown[]>(
     load: () => Promise<(context: CliContext, ...args: A) => Promise<number>>,
-    options?: VerbOptions,
   ): (...args: A) => Promise<void>;
-}
-
-export interface VerbOptions {
-  /**
-   * The verb does not give way to the event loop, so that it could not hear of a signal that is listened to: until it calls
-   * `interruption`, a signal ends the process by its default action.
-   */
-  readonly deaf?: boolean;
 }
 
 /** What is done about SIGINT and SIGTERM. */

@@ -19,9 +19,9 @@ export async function runCommandLine(
     registry: new PluginRegistry(BUILT_IN_PLUGINS),
     interruption: () => interruptions.signal(),
     verb:
-      (load, { deaf = false } = {}) =>
+      (load) =>
       async (...args) => {
-        if (!deaf) interruptions.listen();
+        interruptions.listen();
         const work = await load();
         exitCode = await work(context, ...args);
       },

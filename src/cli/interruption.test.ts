@@ -15,6 +15,7 @@ const folder = mkdtempSync(join(tmpdir(), 'xdpbed-interruption-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 const path = (name: string): string => join(folder, name);
 const pcap = join(root, 'testbeds/captures/mixed.pcap');
+const xdp1 = join(root, 'testbeds/programs/xdp1.o');
 const rfc2019 = join(root, 'testbeds/rfc-2019.testbed.yaml');
 
 /** Milliseconds to the end on a machine with much else to do; by itself it is 200. */
@@ -153,8 +154,18 @@ const LONG: Readonly<
     when: 2 * AT_WORK_MS,
     out: /✓ once[^]* passed, 0 failed/,
   },
+  'prog diff': {
+    args: () => [xdp1, xdp1, '--packets', '1000000000'],
+    when: 2 * AT_WORK_MS,
+    out: /interrupted; the same so far/,
+  },
+  'prog fuzz': {
+    args: () => [xdp1, '--packets', '1000000000'],
+    when: 2 * AT_WORK_MS,
+    out: /interrupted; holds so far/,
+  },
   'prog bench': {
-    args: () => [join(root, 'testbeds/programs/xdp1.o'), '--pcap', pcap, '--rounds', '1000'],
+    args: () => [xdp1, '--pcap', pcap, '--rounds', '1000'],
     when: 2 * AT_WORK_MS,
     // Behind so much else it may not have come to its first round.
     out: /^(interpreter +\d+\.\d ns a packet +1\.000 of interpreter\nwasm.*\n)?$/,
@@ -165,7 +176,7 @@ const LONG: Readonly<
 
 /** Why a verb is not among them. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
-  'prog run': 'not listened to: VerbOptions.deaf',
+  'prog run': 'src/cli/prog/long-capture.test.ts',
   'prog info': 'is through with the longest object in a fraction of a second',
   'plugins list': 'is through at once',
   'plugins show': 'is through at once',

@@ -13,6 +13,8 @@ import { TestbedError, formatProblem } from '../core/testbed/problem-list.js';
 export interface Terminal {
   out(text: string): void;
   err(text: string): void;
+  /** Waits until what was printed has been taken, where that may be slow. */
+  drained?(): Promise<void>;
   /** All of stdin, for the verbs that read it. */
   input(): Promise<string>;
   /** Colours are wanted on stdout. */
@@ -33,6 +35,7 @@ export function processTerminal(): Terminal {
   return {
     out: (text) => void process.stdout.write(text),
     err: (text) => void process.stderr.write(text),
+    drained,
     input: () => readText(process.stdin),
     color: process.stdout.isTTY === true && process.env.NO_COLOR === undefined,
     interactive: process.stderr.isTTY === true,
@@ -40,6 +43,19 @@ export function processTerminal(): Terminal {
       return process.stderr.columns;
     },
   };
+}
+
+/** A reader that is gone takes nothing, and is not waited for. */
+async function drained(): Promise<void> {
+  const { stdout } = process;
+  if (!stdout.writableNeedDrain || stdout.destroyed) return;
+  await new Promise<void>((resolve) => {
+    const done = (): void => {
+      for (const event of ['drain', 'close', 'error']) stdout.removeListener(event, done);
+      resolve();
+    };
+    for (const event of ['drain', 'close', 'error']) stdout.once(event, done);
+  });
 }
 
 /** Prints whatever was thrown and returns the exit code it leads to. */

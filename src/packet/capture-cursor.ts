@@ -1,68 +1,63 @@
 import { XdpbedError } from '../core/diagnostic.js';
+import type { CaptureBytes } from './capture-bytes.js';
 import { MAX_CAPTURED_BYTES } from './captured-packet.js';
 
 export const NS_PER_S = 1_000_000_000n;
 
 /** A hostile file in either byte order: every read is checked, every failure names its offset. */
 export class CaptureCursor {
-  private readonly view: DataView;
-
   constructor(
-    readonly bytes: Uint8Array,
+    readonly source: CaptureBytes,
     public littleEndian = true,
-  ) {
-    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  }
+  ) {}
 
   fail(offset: number, message: string, hint?: string): never {
     throw new XdpbedError('pcap-invalid', message, { at: { offset }, hint });
   }
 
-  /** Does a reader's work on all that is left: what is wrong with the file, if anything is. */
-  damageOf(read: () => void): XdpbedError | undefined {
-    try {
-      read();
-    } catch (error) {
-      if (error instanceof XdpbedError) return error;
-      throw error;
-    }
-    return undefined;
-  }
-
   /** @throws XdpbedError unless `length` bytes are left at `offset` */
   need(offset: number, length: number, what: string, hint?: string): void {
-    const left = this.bytes.length - offset;
+    const left = this.source.length - offset;
     if (length > left) {
       this.fail(offset, `${what} needs ${length} bytes, ${Math.max(left, 0)} are left`, hint);
     }
   }
 
+  u8(offset: number): number {
+    this.need(offset, 1, 'a byte');
+    const at = this.source.place(offset, 1);
+    return this.source.view.getUint8(at);
+  }
+
   u16(offset: number): number {
     this.need(offset, 2, 'a 16-bit field');
-    return this.view.getUint16(offset, this.littleEndian);
+    const at = this.source.place(offset, 2);
+    return this.source.view.getUint16(at, this.littleEndian);
   }
 
   u32(offset: number): number {
     this.need(offset, 4, 'a 32-bit field');
-    return this.view.getUint32(offset, this.littleEndian);
+    const at = this.source.place(offset, 4);
+    return this.source.view.getUint32(at, this.littleEndian);
   }
 
   u64(offset: number): bigint {
     this.need(offset, 8, 'a 64-bit field');
-    return this.view.getBigUint64(offset, this.littleEndian);
+    const at = this.source.place(offset, 8);
+    return this.source.view.getBigUint64(at, this.littleEndian);
   }
 
   i64(offset: number): bigint {
     return BigInt.asIntN(64, this.u64(offset));
   }
 
-  /** A view of a packet's bytes: no copy, so no length in the file makes this allocate. */
+  /** A packet's bytes: no length in the file makes this allocate more than a packet may have. */
   packet(offset: number, length: number, what: string, hint?: string): Uint8Array {
     if (length > MAX_CAPTURED_BYTES) {
       this.fail(offset, `${what} claims ${length} bytes, more than the ${MAX_CAPTURED_BYTES} of any capture`);
     }
     this.need(offset, length, what, hint);
-    return this.bytes.subarray(offset, offset + length);
+    return this.source.bytes(offset, length);
   }
 }
 

@@ -1,9 +1,16 @@
 /** Capture files of either format. */
 
 import { XdpbedError } from '../core/diagnostic.js';
-import { type Capture, type CapturedPacket, LINKTYPE } from './captured-packet.js';
-import { PCAP_MAGIC, readPcap } from './pcap.js';
-import { PCAPNG_BLOCK, readPcapng } from './pcapng.js';
+import { type CaptureBytes, CaptureInMemory } from './capture-bytes.js';
+import {
+  type Capture,
+  type CapturedPacket,
+  type CaptureInterface,
+  type CaptureReader,
+  LINKTYPE,
+} from './captured-packet.js';
+import { PCAP_MAGIC, PcapReader } from './pcap.js';
+import { PCAPNG_BLOCK, PcapngReader } from './pcapng.js';
 
 /** Formats that are told apart from the ones read, only to say what to do with them. */
 const OTHER_FORMATS: readonly { prefix: readonly number[]; name: string; hint: string }[] = [
@@ -39,14 +46,33 @@ export function readCapture(bytes: Uint8Array): Capture {
  * @throws XdpbedError `pcap-invalid` for a file without a sound header
  */
 export function readWholePackets(bytes: Uint8Array): Capture {
-  switch (detectCaptureFormat(bytes)) {
+  const reader = openCapture(new CaptureInMemory(bytes));
+  const packets: CapturedPacket[] = [];
+  let damage: XdpbedError | undefined;
+  try {
+    for (const packet of reader.packets()) packets.push(packet);
+  } catch (error) {
+    if (!(error instanceof XdpbedError)) throw error;
+    damage = error;
+  }
+  const { format, interfaces } = reader;
+  return { format, interfaces, packets, ...(damage !== undefined && { damage }) };
+}
+
+/**
+ * A pcap or pcapng file, whichever it is, to be read packet by packet.
+ * @throws XdpbedError `pcap-invalid` for a file without a sound header
+ */
+export function openCapture(source: CaptureBytes): CaptureReader {
+  const first = source.bytes(0, Math.min(source.length, 4));
+  switch (detectCaptureFormat(first)) {
     case 'pcap':
-      return readPcap(bytes);
+      return new PcapReader(source);
     case 'pcapng':
-      return readPcapng(bytes);
+      return new PcapngReader(source);
     case undefined: {
-      const other = OTHER_FORMATS.find(({ prefix }) => prefix.every((byte, index) => bytes[index] === byte));
-      const what = other?.name ?? (bytes.length === 0 ? 'an empty file' : 'this');
+      const other = OTHER_FORMATS.find(({ prefix }) => prefix.every((byte, index) => first[index] === byte));
+      const what = other?.name ?? (source.length === 0 ? 'an empty file' : 'this');
       throw new XdpbedError('pcap-invalid', `${what} is neither a pcap nor a pcapng file`, {
         at: { offset: 0 },
         hint: other?.hint,
@@ -61,20 +87,26 @@ export function readWholePackets(bytes: Uint8Array): Capture {
  * @throws XdpbedError `pcap-invalid` for the first packet of another link type
  */
 export function ethernetFrames(capture: Capture): CapturedPacket[] {
-  return capture.packets.map((packet, index) => {
-    const { linkType, fcsBytes } = capture.interfaces[packet.interfaceIndex]!;
-    if (linkType !== LINKTYPE.ETHERNET) {
-      throw new XdpbedError(
-        'pcap-invalid',
-        `packet ${index + 1} has link type ${linkType}, not Ethernet (1)`,
-        {
-          hint: 'XDP programs run on Ethernet frames; capture on the interface itself, not on "any"',
-        },
-      );
-    }
-    const whole = packet.data.length === packet.originalLength;
-    if (fcsBytes === 0 || !whole || packet.data.length < fcsBytes) return packet;
-    const data = packet.data.subarray(0, packet.data.length - fcsBytes);
-    return { ...packet, data, originalLength: data.length };
-  });
+  return capture.packets.map((packet, index) => ethernetFrame(packet, capture.interfaces, index + 1));
+}
+
+/**
+ * As {@link ethernetFrames}, of one packet of a capture with these interfaces; `number` is for the message.
+ * @throws XdpbedError `pcap-invalid` for another link type
+ */
+export function ethernetFrame(
+  packet: CapturedPacket,
+  interfaces: readonly CaptureInterface[],
+  number: number,
+): CapturedPacket {
+  const { linkType, fcsBytes } = interfaces[packet.interfaceIndex]!;
+  if (linkType !== LINKTYPE.ETHERNET) {
+    throw new XdpbedError('pcap-invalid', `packet ${number} has link type ${linkType}, not Ethernet (1)`, {
+      hint: 'XDP programs run on Ethernet frames; capture on the interface itself, not on "any"',
+    });
+  }
+  const whole = packet.data.length === packet.originalLength;
+  if (fcsBytes === 0 || !whole || packet.data.length < fcsBytes) return packet;
+  const data = packet.data.subarray(0, packet.data.length - fcsBytes);
+  return { ...packet, data, originalLength: data.length };
 }

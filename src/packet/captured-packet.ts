@@ -46,6 +46,18 @@ export interface Capture {
   readonly damage?: XdpbedError | undefined;
 }
 
+/** A capture that is read packet by packet. */
+export interface CaptureReader {
+  readonly format: Capture['format'];
+  /** Of pcapng those that were met so far: a packet's is among them when it is given. */
+  readonly interfaces: readonly CaptureInterface[];
+  /**
+   * All packets, from the beginning; to be called once.
+   * @throws XdpbedError `pcap-invalid` with the offset, where the file was cut off or spoilt
+   */
+  packets(): Generator<CapturedPacket>;
+}
+
 /** A packet to be written. */
 export interface PacketToWrite {
   /** Default 0. */

@@ -1,5 +1,6 @@
 /** Packets: header codecs, frames built and taken apart, capture files. Pure: no I/O, no state. */
 
+export * from './capture-bytes.js';
 export * from './capture.js';
 export * from './captured-packet.js';
 export * from './checksum.js';

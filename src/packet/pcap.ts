@@ -7,9 +7,11 @@
 
 import { XdpbedError } from '../core/diagnostic.js';
 import { CaptureCursor, hintOfWhole, NS_PER_S } from './capture-cursor.js';
+import type { CaptureBytes } from './capture-bytes.js';
 import {
-  type Capture,
   type CapturedPacket,
+  type CaptureInterface,
+  type CaptureReader,
   LINKTYPE,
   MAX_CAPTURED_BYTES,
   type PacketToWrite,
@@ -23,54 +25,56 @@ export const PCAP_RECORD_HEADER_BYTES = 16;
 export const PCAP_MAGIC = { US: 0xa1b2c3d4, NS: 0xa1b23c4d } as const;
 
 /**
- * Reads a capture in either byte order, with micro- or nanoseconds. Packets are views of `bytes`.
- * A record longer than the file's snaplen is kept whole (libpcap cuts it), one longer than
- * {@link MAX_CAPTURED_BYTES} is refused. What is wrong with a record is the result's `damage`.
- * @throws XdpbedError `pcap-invalid` with the offset, for the file header
+ * A capture in either byte order, with micro- or nanoseconds, packet by packet. A record longer than the file's snaplen is
+ * kept whole (libpcap cuts it), one longer than {@link MAX_CAPTURED_BYTES} is refused.
  */
-export function readPcap(bytes: Uint8Array): Capture {
-  const cursor = new CaptureCursor(bytes);
-  cursor.need(0, PCAP_HEADER_BYTES, 'a pcap file header');
-  let magic = cursor.u32(0);
-  if (magic !== PCAP_MAGIC.US && magic !== PCAP_MAGIC.NS) {
-    cursor.littleEndian = false;
-    magic = cursor.u32(0);
-  }
-  if (magic !== PCAP_MAGIC.US && magic !== PCAP_MAGIC.NS) {
-    cursor.fail(0, `0x${magic.toString(16).padStart(8, '0')} is not the magic number of a pcap file`);
-  }
-  const version = `${cursor.u16(4)}.${cursor.u16(6)}`;
-  if (version !== '2.4') cursor.fail(4, `pcap version ${version} is not 2.4`);
+export class PcapReader implements CaptureReader {
+  readonly format = 'pcap';
+  readonly interfaces: readonly CaptureInterface[];
+  readonly #cursor: CaptureCursor;
+  readonly #unit: bigint;
 
-  const link = cursor.u32(20);
-  // Bits 28 to 31: FCS length in 16-bit units, when bit 26 says that it is given.
-  const fcsBytes = (link & 0x0400_0000) !== 0 ? (link >>> 28) * 2 : 0;
-  const unit = magic === PCAP_MAGIC.NS ? 1n : 1000n;
+  /** @throws XdpbedError `pcap-invalid` with the offset, for the file header */
+  constructor(readonly source: CaptureBytes) {
+    const cursor = new CaptureCursor(source);
+    cursor.need(0, PCAP_HEADER_BYTES, 'a pcap file header');
+    let magic = cursor.u32(0);
+    if (magic !== PCAP_MAGIC.US && magic !== PCAP_MAGIC.NS) {
+      cursor.littleEndian = false;
+      magic = cursor.u32(0);
+    }
+    if (magic !== PCAP_MAGIC.US && magic !== PCAP_MAGIC.NS) {
+      cursor.fail(0, `0x${magic.toString(16).padStart(8, '0')} is not the magic number of a pcap file`);
+    }
+    const version = `${cursor.u16(4)}.${cursor.u16(6)}`;
+    if (version !== '2.4') cursor.fail(4, `pcap version ${version} is not 2.4`);
 
-  const packets: CapturedPacket[] = [];
-  const damage = cursor.damageOf(() => {
+    const link = cursor.u32(20);
+    // Bits 28 to 31: FCS length in 16-bit units, when bit 26 says that it is given.
+    const fcsBytes = (link & 0x0400_0000) !== 0 ? (link >>> 28) * 2 : 0;
+    this.interfaces = [{ linkType: link & 0xffff, snapLength: cursor.u32(16), fcsBytes }];
+    this.#unit = magic === PCAP_MAGIC.NS ? 1n : 1000n;
+    this.#cursor = cursor;
+  }
+
+  *packets(): Generator<CapturedPacket> {
+    const cursor = this.#cursor;
+    let count = 0;
     let offset = PCAP_HEADER_BYTES;
-    while (offset < bytes.length) {
-      const what = `packet ${packets.length + 1}`;
-      const hint = hintOfWhole(packets.length);
+    while (offset < this.source.length) {
+      const what = `packet ${count + 1}`;
+      const hint = hintOfWhole(count);
       cursor.need(offset, PCAP_RECORD_HEADER_BYTES, `the record header of ${what}`, hint);
       const capturedLength = cursor.u32(offset + 8);
       const start = offset + PCAP_RECORD_HEADER_BYTES;
-      packets.push({
-        timestampNs: BigInt(cursor.u32(offset)) * NS_PER_S + BigInt(cursor.u32(offset + 4)) * unit,
-        data: cursor.packet(start, capturedLength, what, hint),
-        originalLength: cursor.u32(offset + 12),
-        interfaceIndex: 0,
-      });
+      const timestampNs = BigInt(cursor.u32(offset)) * NS_PER_S + BigInt(cursor.u32(offset + 4)) * this.#unit;
+      const originalLength = cursor.u32(offset + 12);
+      const data = cursor.packet(start, capturedLength, what, hint);
+      count++;
+      yield { timestampNs, data, originalLength, interfaceIndex: 0 };
       offset = start + capturedLength;
     }
-  });
-  return {
-    format: 'pcap',
-    interfaces: [{ linkType: link & 0xffff, snapLength: cursor.u32(16), fcsBytes }],
-    packets,
-    ...(damage !== undefined && { damage }),
-  };
+  }
 }
 
 export interface PcapOptions {

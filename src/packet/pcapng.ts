@@ -8,10 +8,11 @@
 
 import { XdpbedError } from '../core/diagnostic.js';
 import { CaptureCursor, hintOfWhole, NS_PER_S } from './capture-cursor.js';
+import type { CaptureBytes } from './capture-bytes.js';
 import {
-  type Capture,
   type CapturedPacket,
   type CaptureInterface,
+  type CaptureReader,
   LINKTYPE,
   MAX_CAPTURED_BYTES,
   type PacketToWrite,
@@ -60,38 +61,35 @@ interface Clock {
 
 const MICROSECONDS: Clock = { unitsPerSecond: 1_000_000n, offsetSeconds: 0n };
 
-class PcapngReader {
+/**
+ * All sections of a file, in either byte order, packet by packet; their interfaces are numbered over all sections.
+ * Timestamps finer than a nanosecond are rounded down. Unknown blocks and options are skipped.
+ */
+export class PcapngReader implements CaptureReader {
+  readonly format = 'pcapng';
   readonly interfaces: CaptureInterface[] = [];
-  readonly packets: CapturedPacket[] = [];
   private readonly clocks: Clock[] = [];
   private readonly cursor: CaptureCursor;
+  /** Packets so far. */
+  private count = 0;
   /** Index in `interfaces` of the current section's first: each section numbers its own from 0. */
   private sectionStart = 0;
 
-  constructor(private readonly bytes: Uint8Array) {
-    this.cursor = new CaptureCursor(bytes);
-  }
-
-  read(): Capture {
-    const { cursor } = this;
+  /** @throws XdpbedError `pcap-invalid` with the offset, for a file that does not start with a section header */
+  constructor(private readonly source: CaptureBytes) {
+    const cursor = new CaptureCursor(source);
     cursor.need(0, BLOCK_OVERHEAD, 'a pcapng block');
     if (cursor.u32(0) !== PCAPNG_BLOCK.SECTION_HEADER) {
       cursor.fail(0, 'a pcapng file does not start with a section header block');
     }
-    const damage = cursor.damageOf(() => this.readBlocks());
-    return {
-      format: 'pcapng',
-      interfaces: this.interfaces,
-      packets: this.packets,
-      ...(damage !== undefined && { damage }),
-    };
+    this.cursor = cursor;
   }
 
-  private readBlocks(): void {
-    const { cursor, bytes } = this;
+  *packets(): Generator<CapturedPacket> {
+    const { cursor, source } = this;
     let offset = 0;
-    while (offset < bytes.length) {
-      const hint = hintOfWhole(this.packets.length);
+    while (offset < source.length) {
+      const hint = hintOfWhole(this.count);
       cursor.need(offset, BLOCK_OVERHEAD, 'a pcapng block', hint);
       const type = cursor.u32(offset);
       // The length of a section header is in the byte order that it declares.
@@ -111,7 +109,11 @@ class PcapngReader {
           `block length ${trailing} at its end is not the ${length} at its start`,
         );
       }
-      this.readBlock(type, offset + 8, offset + length - 4);
+      const packet = this.readBlock(type, offset + 8, offset + length - 4);
+      if (packet !== undefined) {
+        this.count++;
+        yield packet;
+      }
       offset += length;
     }
   }
@@ -132,10 +134,11 @@ class PcapngReader {
     this.sectionStart = this.interfaces.length;
   }
 
-  private readBlock(type: number, start: number, end: number): void {
+  private readBlock(type: number, start: number, end: number): CapturedPacket | undefined {
     switch (type) {
       case PCAPNG_BLOCK.INTERFACE_DESCRIPTION:
-        return this.readInterface(start, end);
+        this.readInterface(start, end);
+        return undefined;
       case PCAPNG_BLOCK.ENHANCED_PACKET:
         this.needInBlock(start, 20, end, 'an enhanced packet block');
         return this.readPacket(start, end, this.cursor.u32(start));
@@ -147,7 +150,7 @@ class PcapngReader {
         return this.readSimplePacket(start, end);
       default:
         // Statistics, name resolution, custom blocks and whatever the future brings: skipped.
-        return;
+        return undefined;
     }
   }
 
@@ -173,7 +176,7 @@ class PcapngReader {
 
   private text(option: Option): string {
     // Not fatal: a comment in a wrong encoding is no reason to refuse the packets.
-    return new TextDecoder('utf-8').decode(this.bytes.subarray(option.offset, option.offset + option.length));
+    return new TextDecoder('utf-8').decode(this.source.bytes(option.offset, option.length));
   }
 
   /** Body: link type 2 · reserved 2 · snaplen 4 · options. */
@@ -186,12 +189,12 @@ class PcapngReader {
     let offsetSeconds = 0n;
     for (const option of this.options(start + 8, end)) {
       if (option.code === OPTION.IF_NAME) name = this.text(option);
-      if (option.code === OPTION.IF_FCSLEN && option.length === 1) fcsBytes = this.bytes[option.offset]!;
+      if (option.code === OPTION.IF_FCSLEN && option.length === 1) fcsBytes = cursor.u8(option.offset);
       if (option.code === OPTION.IF_TSOFFSET && option.length === 8)
         offsetSeconds = cursor.i64(option.offset);
       if (option.code === OPTION.IF_TSRESOL && option.length === 1) {
         // The top bit tells a negative power of 2 from one of 10.
-        const resolution = this.bytes[option.offset]!;
+        const resolution = cursor.u8(option.offset);
         unitsPerSecond = (resolution & 0x80 ? 2n : 10n) ** BigInt(resolution & 0x7f);
       }
     }
@@ -215,14 +218,14 @@ class PcapngReader {
   }
 
   /** Body: interface 4 · timestamp high 4 · low 4 · captured length 4 · original length 4 · data · options. */
-  private readPacket(start: number, end: number, interfaceId: number): void {
+  private readPacket(start: number, end: number, interfaceId: number): CapturedPacket {
     const { cursor } = this;
     const interfaceIndex = this.interfaceIndex(start, interfaceId);
     const clock = this.clocks[interfaceIndex]!;
     const units = (BigInt(cursor.u32(start + 4)) << 32n) | BigInt(cursor.u32(start + 8));
     const capturedLength = cursor.u32(start + 12);
     const dataStart = start + 20;
-    this.needInBlock(dataStart, capturedLength, end, `packet ${this.packets.length + 1}`);
+    this.needInBlock(dataStart, capturedLength, end, `packet ${this.count + 1}`);
 
     let comment: string | undefined;
     let xdpVerdict: number | undefined;
@@ -231,23 +234,23 @@ class PcapngReader {
       if (
         option.code === OPTION.EPB_VERDICT &&
         option.length === 9 &&
-        this.bytes[option.offset] === VERDICT_LINUX_EBPF_XDP
+        cursor.u8(option.offset) === VERDICT_LINUX_EBPF_XDP
       ) {
         xdpVerdict = Number(cursor.u64(option.offset + 1));
       }
     }
-    this.packets.push({
+    return {
       timestampNs: (units * NS_PER_S) / clock.unitsPerSecond + clock.offsetSeconds * NS_PER_S,
-      data: cursor.packet(dataStart, capturedLength, `packet ${this.packets.length + 1}`),
+      data: cursor.packet(dataStart, capturedLength, `packet ${this.count + 1}`),
       originalLength: cursor.u32(start + 16),
       interfaceIndex,
       ...(comment !== undefined && { comment }),
       ...(xdpVerdict !== undefined && { xdpVerdict }),
-    });
+    };
   }
 
   /** Body: original length 4 · data. The interface is the section's first; there is no timestamp. */
-  private readSimplePacket(start: number, end: number): void {
+  private readSimplePacket(start: number, end: number): CapturedPacket {
     const { cursor } = this;
     this.needInBlock(start, 4, end, 'a simple packet block');
     const interfaceIndex = this.interfaceIndex(start, 0);
@@ -255,28 +258,18 @@ class PcapngReader {
     // The captured length is not in the file: the original's, cut to the snaplen (section 4.4).
     const snapLength = this.interfaces[interfaceIndex]!.snapLength;
     const capturedLength = snapLength === 0 ? originalLength : Math.min(originalLength, snapLength);
-    this.needInBlock(start + 4, capturedLength, end, `packet ${this.packets.length + 1}`);
-    this.packets.push({
+    this.needInBlock(start + 4, capturedLength, end, `packet ${this.count + 1}`);
+    return {
       timestampNs: 0n,
-      data: cursor.packet(start + 4, capturedLength, `packet ${this.packets.length + 1}`),
+      data: cursor.packet(start + 4, capturedLength, `packet ${this.count + 1}`),
       originalLength,
       interfaceIndex,
-    });
+    };
   }
 }
 
 function paddedTo4(length: number): number {
   return (length + 3) & ~3;
-}
-
-/**
- * Reads all sections of a file, in either byte order. Packets are views of `bytes`; their interfaces are
- * numbered over all sections. Timestamps finer than a nanosecond are rounded down. Unknown blocks and
- * options are skipped. What is wrong with a block is the result's `damage`.
- * @throws XdpbedError `pcap-invalid` with the offset, for a file that does not start with a section header
- */
-export function readPcapng(bytes: Uint8Array): Capture {
-  return new PcapngReader(bytes).read();
 }
 
 export interface PcapngOptions {

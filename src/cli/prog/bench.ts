@@ -9,12 +9,15 @@ import { Progress } from '../progress.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from '../../core/program-test/render-verification.js';
 import { readFrames } from '../../core/program-test/capture-input.js';
+import { readMapFile } from './map-file.js';
+import { wholeNumber } from './whole-number.js';
 import { Workbench } from '../../core/program-test/workbench.js';
 
 interface BenchOptions extends ProgramOptions {
   readonly pcap: string;
   readonly executor: string;
   readonly verifier: string;
+  readonly maps?: string;
   readonly rounds: string;
   readonly batch: string;
 }
@@ -35,8 +38,9 @@ export async function benchProgram(
   const { object, spec } = await openProgram(path, options);
   const packets = await readFrames(options.pcap);
   if (packets.length === 0) throw new XdpbedError('usage', `${options.pcap} holds no packets`);
-  const rounds = positive('--rounds', options.rounds);
-  const batch = positive('--batch', options.batch);
+  const rounds = wholeNumber('--rounds', options.rounds);
+  const batch = wholeNumber('--batch', options.batch);
+  const initial = options.maps === undefined ? undefined : await readMapFile(options.maps, object.maps);
   const signal = context.interruption();
   const turns = new EventLoopTurns(signal, 'the measurement');
   const progress = new Progress(context.terminal);
@@ -53,6 +57,7 @@ export async function benchProgram(
       workbenches.push(workbench);
       const loading = loadObjectProgram(workbench.party, object, spec, {
         world: { trace: () => undefined },
+        initial,
       });
       const loaded = await unlessInterrupted(signal, `program ${spec.name} was verified`, loading);
       if (!loaded.accepted) {
@@ -125,13 +130,6 @@ function render(benches: readonly Bench[], samples: readonly (readonly number[])
       return `${name.padEnd(14)} ${ns.toFixed(1).padStart(9)} ns a packet   ${(ns / medians[0]!).toFixed(3)} of ${benches[0]!.name}\n`;
     })
     .join('');
-}
-
-function positive(option: string, text: string): number {
-  const number = Number(text);
-  if (!Number.isInteger(number) || number < 1)
-    throw new XdpbedError('usage', `${option} '${text}' is not a positive number`);
-  return number;
 }
 
 function median(samples: readonly number[]): number {

@@ -1,5 +1,6 @@
 import { Option, type Command } from 'commander';
 import type { CliContext } from '../cli-context.js';
+import { COVERAGE_FORMATS } from './coverage-formats.js';
 
 /** As test-report.ts has them, which is not imported before it is used. */
 const TEST_FORMATS = ['text', 'junit', 'tap', 'json'];
@@ -51,11 +52,12 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .option('--ifindex <number>', 'ifindex that frames come in by', '1')
     .option('--quiet', 'no line for each packet')
     .option('--format <format>', 'text or json', 'text')
-    .action(context.verb(async () => (await import('./run.js')).runProgram, { deaf: true }));
+    .action(context.verb(async () => (await import('./run.js')).runProgram));
   addProgramOptions(prog.command('trace'))
     .description('step through a program on one packet: registers, memory accesses, source lines')
     .requiredOption('--pcap <file>', 'capture that holds the packet')
     .option('--packet <number>', 'which packet, counted from 1', '1')
+    .option('--maps <file>', 'YAML with map content to start from, by map name')
     .option('--executor <name>', 'an executor that can step', 'interpreter')
     .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
     .option('--limit <number>', 'give up after so many insns', '10000')
@@ -81,10 +83,47 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .addOption(
       new Option('--format <format>', 'how results are printed').choices(TEST_FORMATS).default('text'),
     )
+    .option(
+      '--coverage',
+      'show the C lines and branches that the cases take and do not take; counted in the interpreter',
+    )
+    .addOption(
+      new Option(
+        '--coverage-format <format>',
+        'an annotated listing (the default), or a tracefile of lcov, into lcov.info if --coverage-out does not say',
+      ).choices(COVERAGE_FORMATS),
+    )
+    .option('--coverage-out <file>', 'write the coverage there; *.info and *.lcov are for lcov')
     .action(context.verb(async () => (await import('./test.js')).testProgram));
+  addSearchOptions(
+    addMapOptions(
+      addProgramName(prog.command('diff').argument('<old>', 'ELF object').argument('<new>', 'ELF object')),
+    ),
+  )
+    .description(
+      'whether two builds of a program do the same; else the smallest packets that tell them apart',
+    )
+    .addOption(
+      new Option('--cases <file>', 'cases to begin with, and to vary (may be repeated)').argParser(
+        (path: string, before: string[] = []) => [...before, path],
+      ),
+    )
+    .option('--out <file>', 'write these packets as pcap')
+    .action(context.verb(async () => (await import('./diff.js')).diffPrograms));
+  addSearchOptions(addMapOptions(addProgramOptions(prog.command('fuzz'))))
+    .description('look for packets after which a property of a program does not hold')
+    .addOption(
+      new Option(
+        '--expect <property>',
+        "what has to hold after each packet: no-abort (the default), verdict=XDP_PASS,XDP_DROP or 'map NAME[KEY] <= 10' (may be repeated)",
+      ).argParser((text: string, before: string[] = []) => [...before, text]),
+    )
+    .option('--out <file>', 'write the packets that were found as pcap')
+    .action(context.verb(async () => (await import('./fuzz.js')).fuzzProgram));
   addProgramOptions(prog.command('bench'))
     .description('time a program on the packets of a capture, executors side by side')
     .requiredOption('--pcap <file>', 'capture whose packets are run over and over')
+    .option('--maps <file>', 'YAML with map content to start from, by map name')
     .option('--executor <names>', 'executors, comma-separated', 'interpreter,wasm')
     .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
     .option('--rounds <number>', 'interleaved rounds; the median counts', '7')
@@ -94,8 +133,32 @@ export function addProgVerbs(program: Command, context: CliContext): void {
 
 /** Options of every verb that takes one program of an object. */
 function addProgramOptions(command: Command): Command {
+  return addProgramName(command.argument('<object>', 'ELF object, e.g. testbeds/programs/xdp1.o'));
+}
+
+/** Content of maps, and who judges. */
+function addMapOptions(command: Command): Command {
   return command
-    .argument('<object>', 'ELF object, e.g. testbeds/programs/xdp1.o')
+    .option('--maps <file>', 'YAML with map content to start from, by map name')
+    .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract');
+}
+
+/** Options of every verb that looks for packets. */
+function addSearchOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option('--pcap <file>', 'capture to begin with, and to vary (may be repeated)').argParser(
+        (path: string, before: string[] = []) => [...before, path],
+      ),
+    )
+    .option('--packets <number>', 'packets to generate', '20000')
+    .option('--seconds <number>', 'generate no more after so long')
+    .option('--seed <number>', 'draw everything random from this seed', '1')
+    .option('--ifindex <number>', 'ifindex that frames come in by', '1');
+}
+
+function addProgramName(command: Command): Command {
+  return command
     .option('--program <name>', 'function name of the program; may be left out when there is one XDP program')
     .option('--section <name>', 'section of the program, e.g. xdp/devmap')
     .addOption(typeOption())

@@ -6,11 +6,12 @@ import type { TestFile } from '../../core/program-test/test-case.js';
 import { Workbench } from '../../core/program-test/workbench.js';
 import type { CliContext } from '../cli-context.js';
 import { findCaseFiles } from './case-files.js';
+import { COVERAGE_EXECUTOR, CoverageReport, type CoverageOptions } from './coverage.js';
 import type { ObjectOptions } from './prog-object.js';
 import { renderTests, type FileReport, type TestFormat } from './test-report.js';
 import { watchTests, type TestedFiles } from './watch-tests.js';
 
-export interface TestOptions extends ObjectOptions {
+export interface TestOptions extends ObjectOptions, CoverageOptions {
   readonly executor: string;
   readonly mapBackend?: string;
   readonly verifier: string;
@@ -67,12 +68,14 @@ async function testFiles(
     }
   }
   const { filter } = options;
+  const coverage = CoverageReport.wanted(context.terminal, options);
   const reports: FileReport[] = [];
   for (const file of loaded) {
     const results: CaseResult[] = [];
     const open = (cpus: number): Promise<Workbench> =>
       Workbench.open(context.registry, {
-        executor: options.executor,
+        executor: coverage === undefined ? options.executor : COVERAGE_EXECUTOR,
+        coverage: coverage?.collectorFor(file.objectFile, file.cases[0]!.object.programs),
         mapBackend: options.mapBackend,
         verifiers: options.verifier.split(','),
         runtime: { cpus },
@@ -93,6 +96,9 @@ async function testFiles(
     errors.push(new XdpbedError('usage', `no case has '${filter}' in its name`));
   if (loaded.length > 0)
     context.terminal.out(renderTests(options.format, reports, performance.now() - started));
+  await coverage?.write(context.terminal, (text) =>
+    options.format === 'text' ? context.terminal.out(text) : context.terminal.err(text),
+  );
   const failed = reports.some(({ results }) => results.some(({ passed }) => !passed));
   return {
     exit: signal.aborted

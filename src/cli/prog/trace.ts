@@ -8,6 +8,8 @@ import { EventLoopTurns } from '../../core/clock/event-loop-turns.js';
 import type { CliContext } from '../cli-context.js';
 import { unlessInterrupted } from '../interrupted.js';
 import { readFrames } from '../../core/program-test/capture-input.js';
+import { AddressNames } from './address-names.js';
+import { readMapFile } from './map-file.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from '../../core/program-test/render-verification.js';
 import { Workbench } from '../../core/program-test/workbench.js';
@@ -17,6 +19,7 @@ interface TraceOptions extends ProgramOptions {
   readonly packet: string;
   readonly executor: string;
   readonly verifier: string;
+  readonly maps?: string;
   readonly limit: string;
 }
 
@@ -35,13 +38,14 @@ export async function traceProgram(
       `--packet ${options.packet}: ${options.pcap} holds packets 1 to ${packets.length}`,
     );
   }
+  const initial = options.maps === undefined ? undefined : await readMapFile(options.maps, object.maps);
   const signal = context.interruption();
   const bench = await Workbench.open(context.registry, {
     executor: options.executor,
     verifiers: options.verifier.split(','),
   });
   try {
-    const opening = ProgramSession.open(bench, object, spec);
+    const opening = ProgramSession.open(bench, object, spec, initial);
     const session = await unlessInterrupted(signal, `program ${spec.name} was verified`, opening);
     if ('code' in session) {
       context.terminal.err(renderVerification(session.programName, session, { complexity: false }));
@@ -74,6 +78,10 @@ async function traceRun(
       hint: 'use --executor interpreter',
     });
   }
+  const names = new AddressNames(session);
+  // In the order of their handles.
+  const mapNames = [...session.maps.keys()];
+  const { space } = session.bench.runtime;
   session.frames.load(0, packet, { ingressIfindex: 1 });
   session.clock.now = now;
   let state = stepper.start(session.frames, 0);
@@ -93,12 +101,18 @@ async function traceRun(
     const before = stepper.registers();
     accesses.length = 0;
     state = stepper.step();
-    const text = formatInsn(at.program.insns, at.insn, { functions: at.program.debug?.functions });
-    const effects = state.state === 'paused' ? changes(before, stepper.registers()) : [];
-    for (const { kind, address, size, object } of accesses) {
-      effects.push(
-        `${kind} ${size} B at 0x${address.toString(16)}${object === undefined ? '' : ` (${object})`}`,
-      );
+    const text = formatInsn(at.program.insns, at.insn, {
+      functions: at.program.debug?.functions,
+      mapName: (handle) => mapNames[handle - 1],
+    });
+    const nameOf = (address: number): string | undefined => names.nameOf(address, at.depth);
+    const effects = state.state === 'paused' ? changes(before, stepper.registers(), nameOf) : [];
+    for (const { kind, write, address, size } of accesses) {
+      const what = kind === 'helper' ? (write ? 'helper writes' : 'helper reads') : kind;
+      const name = nameOf(address);
+      // As it is once the insn is through: of a store, what was stored.
+      const value = name === undefined ? '' : ` = ${valueText(space.u8.subarray(address, address + size))}`;
+      effects.push(`${what} ${size} B at ${name ?? `0x${address.toString(16)}`}${value}`);
     }
     print(
       `${String(at.insn).padStart(5)}: ${'  '.repeat(at.depth)}${text.padEnd(42 - 2 * at.depth)} ${effects.join('; ')}`.trimEnd(),
@@ -112,8 +126,34 @@ async function traceRun(
   return false;
 }
 
-function changes(before: readonly bigint[], after: readonly bigint[]): string[] {
-  return after.flatMap((value, register) =>
-    value === before[register] ? [] : [`r${register} = 0x${value.toString(16)}`],
-  );
+/** Registers with another value than before; one that is an address with what lies there. */
+function changes(
+  before: readonly bigint[],
+  after: readonly bigint[],
+  nameOf: (address: number) => string | undefined,
+): string[] {
+  return after.flatMap((value, register) => {
+    if (value === before[register]) return [];
+    const name = value <= 0xffff_ffffn ? nameOf(Number(value)) : undefined;
+    const text =
+      name?.startsWith('map ') === true
+        ? name
+        : `0x${value.toString(16)}${name === undefined ? '' : ` (${name})`}`;
+    return [`r${register} = ${text}`];
+  });
+}
+
+/** Bytes that a helper may be given more of are cut off in a line. */
+const MOST_BYTES = 16;
+
+/** A number where it is as long as one, else the bytes in the order of memory. */
+function valueText(bytes: Uint8Array): string {
+  if ([1, 2, 4, 8].includes(bytes.length)) {
+    const number = bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
+    return `0x${number.toString(16)}`;
+  }
+  const shown = Buffer.from(bytes.subarray(0, MOST_BYTES))
+    .toString('hex')
+    .replace(/..(?=.)/g, '$& ');
+  return `${shown}${bytes.length > MOST_BYTES ? ' …' : ''}`;
 }

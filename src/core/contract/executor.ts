@@ -4,6 +4,7 @@ import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import type { RunState } from '../../bpf/runtime/run-state.js';
 import type { CallOutcome, FrameSlots, ProgramFault, RunOutcome } from './program-run.js';
 import type { ProgramFacts, ProgramProperties } from './verifier.js';
+import type { InsnCounts } from './insn-coverage.js';
 import type { DebuggerObserver, ProgramDebugging } from './program-debugging.js';
 import { token } from './injection.js';
 
@@ -53,6 +54,11 @@ export interface ExecutionEnvironment {
    */
   readonly countWork?: boolean | undefined;
   /**
+   * Count which insns run, here: an element for each slot. It costs time, and no executor has to be able to: one that is
+   * says so (`LoadedProgram.coverage`). All programs of a party are loaded with it or none.
+   */
+  readonly coverage?: InsnCounts | undefined;
+  /**
    * For an executor that is made of others, which must know a program by the same id (`LoadedProgram.id`); by
    * default each finds one.
    */
@@ -95,6 +101,8 @@ export interface LoadedProgram {
    * calls. Present when `ExecutionEnvironment.countWork` asked for it and the executor can count.
    */
   readonly work?: ProgramWork | undefined;
+  /** `ExecutionEnvironment.coverage`, where the executor counts there. */
+  readonly coverage?: InsnCounts | undefined;
   /** Executors that can go insn by insn have this. */
   debug?(observer?: DebuggerObserver): ProgramDebugging;
   close(): void;

@@ -1,4 +1,5 @@
 import type { Executor } from './executor.js';
+import type { CoverageSink } from './insn-coverage.js';
 import type { MapBackend } from './map-backend.js';
 import type { Verifier } from './verifier.js';
 import { token, type Token } from './injection.js';
@@ -16,6 +17,8 @@ export interface Party {
   readonly verifier: Verifier;
   /** What is loaded in it has its work counted: who calls `executor.load` passes it on (`ExecutionEnvironment`). */
   readonly countWork?: boolean | undefined;
+  /** Which insns run is counted there: who calls `executor.load` passes its counts on (`ExecutionEnvironment.coverage`). */
+  readonly coverage?: CoverageSink | undefined;
 }
 
 /** A binding that a fabric lends to the plugins of the host's parties (`Deployment.hostBindings`). */
@@ -38,6 +41,8 @@ export interface PartyOptions {
   readonly memoryBytes?: number | undefined;
   /** Have the work of its programs counted (`LoadedProgram.work`). Default: not. */
   readonly countWork?: boolean | undefined;
+  /** Have it counted there which insns run; only the executor `interpreter` can. Default: not. */
+  readonly coverage?: CoverageSink | undefined;
 }
 
 /** Opens parties made of the plugins that the testbed names; the core stops them with the run. */

@@ -121,6 +121,7 @@ class ObjectLoading {
         return { ...verification, programName: name };
       }
       if (programSpec === spec) main = { program, verification };
+      const coverage = this.party.coverage?.countsFor(program, verification.facts);
       const loaded = await this.party.executor.load(program, {
         maps: byHandle,
         world: this.options.world,
@@ -128,8 +129,16 @@ class ObjectLoading {
         properties: verification.properties,
         insnLimit: this.options.insnLimit,
         countWork: this.party.countWork,
+        coverage,
       });
       this.#loaded.set(name, loaded);
+      if (loaded.coverage !== coverage) {
+        throw new XdpbedError(
+          'executor-unsupported',
+          `executor ${this.party.executor.name} cannot count which insns run`,
+          { hint: 'the interpreter can' },
+        );
+      }
     }
     this.#fillProgramArrays();
     return {

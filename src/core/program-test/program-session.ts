@@ -147,6 +147,11 @@ export class ProgramSession {
     return this.#traces;
   }
 
+  /** As `traces`, which are forgotten then: for who runs more packets than there is memory for what they print. */
+  takeTraces(): string[] {
+    return this.#traces.splice(0);
+  }
+
   /** The maps that the program uses, by name. */
   get maps(): ReadonlyMap<string, BpfMap> {
     return this.#loaded.maps;

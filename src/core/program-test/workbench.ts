@@ -1,3 +1,4 @@
+import type { CoverageSink } from '../contract/insn-coverage.js';
 import type { Party } from '../contract/party.js';
 import type { Role } from '../contract/plugin.js';
 import { LifecycleManager } from '../plugin/lifecycle.js';
@@ -16,6 +17,8 @@ export interface WorkbenchOptions {
   /** Default: the one whose maps the executor's programs can use. */
   readonly mapBackend?: string | undefined;
   readonly runtime?: BpfRuntimeOptions;
+  /** Have it counted there which insns run; the executor has to be one that can. */
+  readonly coverage?: CoverageSink | undefined;
 }
 
 /**
@@ -51,7 +54,7 @@ export class Workbench {
             choices: await Promise.all(options.verifiers.map((name) => choose(registry, 'verifier', name))),
           },
         },
-        { cpus: runtime.cpus, runtime },
+        { cpus: runtime.cpus, runtime, coverage: options.coverage },
       );
       return new Workbench(party, runtime, lifecycle);
     } catch (error) {

@@ -84,7 +84,15 @@ export class PluginInstances {
     const executor = await this.instantiate(choices.executor, EXECUTOR, scope);
     scope.bindValue(EXECUTOR, executor);
     const cpus = mapBackend.cpus ?? options.cpus ?? 1;
-    return { name, cpus, mapBackend, verifier, executor, countWork: options.countWork };
+    return {
+      name,
+      cpus,
+      mapBackend,
+      verifier,
+      executor,
+      countWork: options.countWork,
+      coverage: options.coverage,
+    };
   }
 }
 
