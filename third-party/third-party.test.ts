@@ -16,6 +16,7 @@ const PACKAGES = [
 ];
 /** Pages whose examples are type-checked and run. */
 const PAGES = [
+  'docs/tutorial.md',
   'docs/unit-tests.md',
   ...['attack', 'device', 'map-backend', 'policy', 'reporter', 'transport', 'verifier', 'workload'].map(
     (role) => `docs/roles/${role}.md`,
@@ -35,8 +36,8 @@ describe('plugins in packages of their own, against the packed tarball', () => {
   beforeAll(() => {
     installed = new InstalledPackage(PACKAGES);
     for (const page of PAGES) installed.addExamplesOf(page);
-    // What the examples of docs/unit-tests.md read.
-    for (const name of ['programs', 'calibration', 'rfc-2019.testbed.yaml']) {
+    // What the examples of docs/tutorial.md and docs/unit-tests.md read.
+    for (const name of ['programs', 'calibration', 'rfc-2019.testbed.yaml', 'blocklist.testbed.yaml']) {
       cpSync(join(installed.folder, 'node_modules/xdpbed/testbeds', name), join(installed.folder, name), {
         recursive: true,
       });
