@@ -98,6 +98,17 @@ describe('program-limits', () => {
     expect(limits(config).rule(attach(PROPERTIES)).ruling).toBe('allow');
   });
 
+  it('counts a program that makes tail calls as often as it may follow itself', () => {
+    const program = (worstCaseInsns: number) => attach({ ...PROPERTIES, helpers: [12], worstCaseInsns });
+    const policy = limits({ 'insns-per-packet': 340 });
+    expect(policy.rule(program(10)).ruling).toBe('allow');
+    expect(policy.rule(program(11))).toEqual({
+      ruling: 'deny',
+      reason: '374 insns for a packet, with tail calls to 33 others, exceed the limit of 340',
+      breaches: [{ rule: 'insns-per-packet', limit: 340, asked: 374, at: ['insns-per-packet'] }],
+    });
+  });
+
   it('goes by what is said of a single guest, and by the rest for all', () => {
     const policy = limits({
       stack: 10,

@@ -9,15 +9,13 @@ const PS_PER_SECOND = 1e12;
 export class LeakyBucket {
   #level = 0;
   #time: Picoseconds = 0;
-  /** What was noted and not yet poured in. */
-  #pending = 0;
 
   constructor(
     readonly perSecond: number,
     readonly burst: number,
   ) {}
 
-  /** What is in it: at most `burst` of what went through by `fits`, more of what was noted afterwards. */
+  /** What is in it: at most `burst` of what went through by `fits`, more of what was poured in without asking. */
   level(now: Picoseconds): number {
     this.#drain(now);
     return this.#level;
@@ -28,22 +26,19 @@ export class LeakyBucket {
     return this.level(now) + amount <= this.burst;
   }
 
-  /** Pours in what has just been spent, whether or not there is room. */
-  add(now: Picoseconds, amount: number): void {
-    this.#drain(now);
+  /**
+   * Pours in what was spent, whether or not there is room.
+   * @param since when it was spent, or from when on, evenly until the next look: what drains meanwhile is the same
+   */
+  add(since: Picoseconds, amount: number): void {
+    this.#drain(since);
     this.#level += amount;
-  }
-
-  /** Notes what was spent evenly since the bucket was last looked at, for the next look. */
-  note(amount: number): void {
-    this.#pending += amount;
   }
 
   #drain(now: Picoseconds): void {
     // A clock that steps back is no reason to let more through.
     const elapsed = Math.max(0, now - this.#time) / PS_PER_SECOND;
     this.#time = Math.max(this.#time, now);
-    this.#level = Math.max(0, this.#level + this.#pending - elapsed * this.perSecond);
-    this.#pending = 0;
+    this.#level = Math.max(0, this.#level - elapsed * this.perSecond);
   }
 }

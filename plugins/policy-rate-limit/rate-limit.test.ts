@@ -131,6 +131,16 @@ describe('rate-limit', () => {
     expect(policy.rule(load(1 * SECOND)).ruling).toBe('allow');
   });
 
+  it('gives no credit for insns that were not executed before those that it is told of', () => {
+    const policy = limit({ 'per-guest': { insns: rate(1000, 1000) } });
+    expect(policy.rule(load(0)).ruling).toBe('allow');
+    const span = { since: 999 * SECOND, time: 1000 * SECOND };
+    policy.observe({ kind: 'insns', guest: 'alice', nic: 'eth0', ...span, insns: 1_000_000 });
+    expect(policy.rule(load(1000 * SECOND))).toMatchObject({
+      breaches: [{ rule: 'per-guest.insns', held: 999_000, limit: 1000 }],
+    });
+  });
+
   it('asks for insns to be counted only where some rate is set', () => {
     expect(limit({}).countsInsns).toBe(false);
     expect(limit({ guests: { bob: { insns: rate(1, 1) } } }).countsInsns).toBe(true);

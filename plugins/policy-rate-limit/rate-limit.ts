@@ -179,8 +179,8 @@ export class RateLimit implements Policy {
       if (cost.kind === 'verification') {
         buckets.get('verifier-milliseconds')?.add(cost.time, cost.milliseconds);
       } else {
-        // Told now and then, of what was executed all the while.
-        buckets.get('insns')?.note(cost.insns);
+        // Told now and then, of what was executed all the while since it was told last, and not in the time before.
+        buckets.get('insns')?.add(cost.since, cost.insns);
       }
     }
   }

@@ -45,6 +45,15 @@ describe('control commands', () => {
     expect([...control.encodeErrorResponse(3)]).toEqual([0, 0, 1]);
     expect([...control.encodeErrorResponse(1)]).toEqual([1]);
     expect([...control.encodeErrorResponse(0)]).toEqual([]);
+    expect([...control.encodeAck(2, control.VIRTIO_NET_OK)]).toEqual([0, 0]);
+  });
+
+  it('are an ack alone where a driver names more room than any command takes', () => {
+    const longest = control.encodeErrorResponse(control.MAX_RESPONSE_BYTES);
+    expect(longest).toHaveLength(control.MAX_RESPONSE_BYTES);
+    expect(longest.lastIndexOf(1)).toBe(longest.length - 1);
+    expect([...control.encodeErrorResponse(control.MAX_RESPONSE_BYTES + 1)]).toEqual([1]);
+    expect([...control.encodeAck(1 << 20, control.VIRTIO_NET_OK)]).toEqual([0]);
   });
 
   it('set queue pairs from 1 to max_virtqueue_pairs (5.1.6.5.6)', () => {

@@ -143,13 +143,29 @@ export function splitResponse(
 }
 
 /**
- * The answer to a command that is refused before anything is known of its result: zeros up to the last
- * writable byte, which is VIRTIO_NET_ERR. The zeros are written because `used.len` counts from the first
- * byte and must not cover bytes that were not written. Empty when there is no room for an ack.
+ * Bytes of the longest answer that any command has for which the ack is last: the header of VIRTIO_NET_CTRL_EBPF_MAP, a key of 512
+ * bytes, a value of 64 KiB and the ack (RFC 2019).
  */
-export function encodeErrorResponse(writableBytes: number): Uint8Array {
+export const MAX_RESPONSE_BYTES = 40 + 512 + 65_536 + CONTROL_ACK_BYTES;
+
+/**
+ * The answer to a command of whose result nothing is known, or that has none: zeros up to the last writable byte, which is
+ * the ack. The zeros are written because `used.len` counts from the first byte and must not cover bytes that were not
+ * written. Empty when there is no room for an ack.
+ *
+ * With room for more than {@link MAX_RESPONSE_BYTES}, which no driver gives that keeps to the rules, the ack is all there is: a
+ * command of two bytes must not have the device make and write a megabyte.
+ */
+export function encodeAck(writableBytes: number, ack: number): Uint8Array {
   if (writableBytes < CONTROL_ACK_BYTES) return new Uint8Array(0);
-  return joinResponse(new Uint8Array(writableBytes - CONTROL_ACK_BYTES), VIRTIO_NET_ERR);
+  const bytes = new Uint8Array(writableBytes > MAX_RESPONSE_BYTES ? CONTROL_ACK_BYTES : writableBytes);
+  bytes[bytes.length - 1] = ack;
+  return bytes;
+}
+
+/** {@link encodeAck} with VIRTIO_NET_ERR: a command that is refused before anything is known of its result. */
+export function encodeErrorResponse(writableBytes: number): Uint8Array {
+  return encodeAck(writableBytes, VIRTIO_NET_ERR);
 }
 
 /**

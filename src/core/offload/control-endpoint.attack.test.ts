@@ -9,7 +9,13 @@ import { EBADF, ENOENT, EOPNOTSUPP } from '../../bpf/errno.js';
 import { encodeInsns, type Insn } from '../../bpf/insn.js';
 import { OP_LDDW } from '../../bpf/opcodes.js';
 import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
-import { featureSet, VIRTIO_NET_ERR, VIRTIO_NET_F_MQ, VIRTIO_NET_OK } from '../../virtio/index.js';
+import {
+  featureSet,
+  MAX_RESPONSE_BYTES,
+  VIRTIO_NET_ERR,
+  VIRTIO_NET_F_MQ,
+  VIRTIO_NET_OK,
+} from '../../virtio/index.js';
 import type { Party } from '../contract/party.js';
 import { NO_USAGE, QuotaAccounts } from './quota-accounts.js';
 import { OffloadRecords } from './offload-records.js';
@@ -636,6 +642,41 @@ describe('a feature that was not negotiated', () => {
       { reason: 'malformed: EBPF_MAP: VIRTIO_NET_F_XDP_OFFLOAD is not negotiated' },
     ]);
     expect(r.device.objectCount).toBe(0);
+  });
+});
+
+describe('a command of few bytes with much room', () => {
+  const ROOM = 1 << 20;
+  const denying = {
+    name: 'closed',
+    admit: () => ({ ruling: 'deny', reason: 'not now' }) as const,
+    rule: () => ({ ruling: 'allow', reason: '' }) as const,
+  };
+  it.each([
+    ['truncated', Uint8Array.of(6), {}, VIRTIO_NET_ERR],
+    ['of no class', Uint8Array.of(99, 1), {}, VIRTIO_NET_ERR],
+    ['malformed', Uint8Array.of(6, 2), {}, VIRTIO_NET_ERR],
+    ['a map command that is denied', mapCommand({ cmd: 4 }), { policies: [denying] }, VIRTIO_NET_ERR],
+    [
+      'done',
+      Uint8Array.of(4, 0, 1, 0),
+      { device: { features: RIG_FEATURES | featureSet(VIRTIO_NET_F_MQ) } },
+      VIRTIO_NET_OK,
+    ],
+  ])('is answered with an ack alone: %s', async (_what, command, options, ack) => {
+    const { device } = rig({ protocol: RFC_2019, ...options });
+    expect([...(await device.handle(command, ROOM))]).toEqual([ack]);
+  });
+
+  it('is one with more room than for the longest answer that a request within the limits has', () => {
+    const { maxKeyBytes, maxValueBytes } = RFC_2019.limits;
+    const lookup = {
+      kind: 'lookup-elem',
+      handle: 1,
+      key: new Uint8Array(maxKeyBytes),
+      valueSize: maxValueBytes,
+    } as const;
+    expect(MAX_RESPONSE_BYTES).toBe(RFC_2019.replyBytes(lookup));
   });
 });
 

@@ -1,13 +1,12 @@
 import { EAGAIN, EBUSY } from '../../bpf/errno.js';
 import { HELPER_NAMES } from '../../bpf/helper-ids.js';
 import {
-  CONTROL_ACK_BYTES,
   CONTROL_HEADER_BYTES,
   controlCommandName,
   decodeControlCommand,
+  encodeAck,
   featureName,
   hasFeature,
-  joinResponse,
   VIRTIO_NET_CTRL_BPF,
   VIRTIO_NET_CTRL_EBPF,
   VIRTIO_NET_F_NOTF_COAL,
@@ -408,7 +407,9 @@ export class ControlEndpoint {
     if (!outcome.ok) return this.#refuse(command, outcome, room, request);
     try {
       const response =
-        request === undefined ? okResponse(room) : this.#protocol.encodeReply(request, outcome.reply, room);
+        request === undefined
+          ? encodeAck(room, VIRTIO_NET_OK)
+          : this.#protocol.encodeReply(request, outcome.reply, room);
       this.#count(command.name);
       this.#acks.ok++;
       return response;
@@ -502,9 +503,4 @@ function whyUnnegotiated({ controlClass, feature }: ControlProtocol, features: b
     hasFeature(features, VIRTIO_NET_F_NOTF_COAL) || hasFeature(features, VIRTIO_NET_F_VQ_NOTF_COAL);
   if (controlClass === VIRTIO_NET_CTRL_EBPF && coalesces) return 'class 6 is notification coalescing';
   return hasFeature(features, feature) ? undefined : `${featureName(feature)} is not negotiated`;
-}
-
-function okResponse(room: number): Uint8Array {
-  if (room < CONTROL_ACK_BYTES) return new Uint8Array();
-  return joinResponse(new Uint8Array(room - CONTROL_ACK_BYTES), VIRTIO_NET_OK);
 }

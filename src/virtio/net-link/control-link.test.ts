@@ -105,6 +105,62 @@ describe.each([
     expect(await last).toEqual(Uint8Array.of(30));
   });
 
+  it.each([
+    ['at once', (room: number) => new Uint8Array(room)],
+    ['in a microtask', async (room: number) => new Uint8Array(room)],
+  ])(
+    'gives others their turn after a queue of commands, of a guest that always has one more: answered %s',
+    async (_when, answer) => {
+      const link = new ControlLink({ label: 'g', features: FEATURES, queueSize: 16 });
+      let commands = 0;
+      const more = (): void => void link.send([Uint8Array.of(0, 0)], 1).catch(() => {});
+      const stop = link.serve((_request, room) => {
+        if (++commands > 1000) throw new Error('nobody else got a turn');
+        more();
+        return answer(room);
+      });
+      more();
+      for (let turn = 1; turn <= 4; turn++) {
+        await new Promise((resolve) => setImmediate(resolve));
+        expect(commands).toBeGreaterThan(0);
+        expect(commands).toBeLessThanOrEqual(16 * (turn + 1));
+      }
+      expect(commands).toBeGreaterThan(32);
+      stop();
+      expect(link.status).toMatchObject({ violations: 0, isDown: false });
+    },
+  );
+
+  it('goes on after a turn with whoever serves then, and not after a reset', async () => {
+    const link = new ControlLink({ label: 'g', features: FEATURES, queueSize: 2 });
+    const served: string[] = [];
+    const by =
+      (name: string) =>
+      (request: Uint8Array, room: number): Uint8Array => {
+        served.push(`${request[0]} by ${name}`);
+        return new Uint8Array(room);
+      };
+    const sent = [1, 2, 3, 4, 5, 6].map((n) => link.send([Uint8Array.of(n)], 1));
+    const settled = Promise.allSettled(sent);
+    const stop = link.serve(by('one'));
+    expect(served).toEqual(['1 by one', '2 by one']);
+    stop();
+    link.serve(by('two'));
+    expect(served).toHaveLength(2);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(served.slice(2)).toEqual(['3 by two', '4 by two']);
+    link.reset();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(served).toHaveLength(4);
+    expect((await settled).map(({ status }) => status)).toEqual([
+      ...Array.from({ length: 4 }, () => 'fulfilled'),
+      'rejected',
+      'rejected',
+    ]);
+    await link.send([Uint8Array.of(7)], 1);
+    expect(served.at(-1)).toBe('7 by two');
+  });
+
   it('does not serve a device that wants to look at chains where the queue does not say where they lie', () => {
     const format: QueueFormat = {
       ...SPLIT_QUEUE,
@@ -119,5 +175,38 @@ describe.each([
     expect(() => link.serveUnguarded(() => new Uint8Array())).toThrow(
       'a silent queue does not say where chains lie',
     );
+  });
+});
+
+describe('ControlLink with a ring that its answers are written to', () => {
+  it('serves the commands that they make available, but no more in one turn than the queue has entries', async () => {
+    const features = featureSet(VIRTIO_F_VERSION_1, VIRTIO_NET_F_CTRL_VQ);
+    const link = new ControlLink({ label: 'g', features, queueSize: 16 });
+    const { memory, layout } = link;
+    const { descriptorTable, availRing } = link.splitLayout!;
+    // Every entry of the avail ring is head 0: a command of two bytes, whose answer is avail.idx.
+    const descriptors = new DataView(new ArrayBuffer(32));
+    const describe = (at: number, address: number, flags: number, next: number): void => {
+      descriptors.setBigUint64(at, BigInt(address), true);
+      descriptors.setUint32(at + 8, 2, true);
+      descriptors.setUint16(at + 12, flags, true);
+      descriptors.setUint16(at + 14, next, true);
+    };
+    describe(0, layout.buffers, 1, 1);
+    describe(16, availRing + 2, 2, 0);
+    memory.write(descriptorTable, new Uint8Array(descriptors.buffer));
+    memory.write(availRing + 2, Uint8Array.of(1, 0));
+    let commands = 0;
+    link.serve(() => {
+      if (++commands > 1000) throw new Error('nobody else got a turn');
+      const next = commands < 100 ? commands + 1 : commands;
+      return Uint8Array.of(next & 0xff, next >> 8);
+    });
+    expect(commands).toBe(16);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(commands).toBe(32);
+    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect(commands).toBe(100);
+    expect(link.status.violations).toBe(0);
   });
 });

@@ -18,8 +18,8 @@ const BUFFER_ALIGNMENT = 64;
 
 /**
  * Carries out one command: the device-readable bytes, copied once out of the guest's reach, and how many bytes it may
- * answer. What is answered at once is in the queue when the kick returns; anything else is waited for, and the
- * commands behind it wait as well.
+ * answer. What is answered at once is in the queue when the kick returns, unless others have to get their turn of the event
+ * loop first (see {@link ControlLink}); anything else is waited for, and the commands behind it wait as well.
  */
 export type ControlHandler = (request: Uint8Array, room: number) => Uint8Array | Promise<Uint8Array>;
 
@@ -64,6 +64,9 @@ interface Command {
  *
  * As with frames, the device's end believes nothing that it finds there; a broken rule takes the link down. A command
  * is a chain of device-readable bytes and device-writable room (virtio 1.3, 5.1.6.5).
+ *
+ * A queue need not ever be empty: an answer may be written over the ring itself, and make the next command available. After
+ * as many commands in a row as the queue has entries, the device's end goes on in a later turn of the event loop.
  */
 export class ControlLink {
   readonly statistics: ControlLinkStatistics = {
@@ -88,6 +91,12 @@ export class ControlLink {
   #unguarded = false;
   /** The device is at work on the queue. */
   #serving = false;
+  /** Commands that were carried out since the queue was empty, or since the last turn of the event loop. */
+  #inARow = 0;
+  /** Ends with the turn of the event loop in which it was asked for. */
+  #turn: NodeJS.Immediate | undefined;
+  /** The device is at work, and goes on in the next turn. */
+  #outOfTurn = false;
   /** The command that the driver waits for. */
   #waiting: { readonly token: BufferToken; readonly command: Command } | undefined;
   /** The driver sends one command at a time, as Linux does. */
@@ -179,11 +188,16 @@ export class ControlLink {
 
   // The device's end.
 
-  /** Until the queue is empty, broken, or a command takes its time. */
+  /** Until the queue is empty, broken, a command takes its time, or others have to get their turn. */
   #serveAvailable(ends: QueueEnds): void {
     const { generation } = this.status;
     const { device } = ends;
     for (;;) {
+      if (this.#inARow >= this.#queueSize) {
+        this.#outOfTurn = true;
+        this.#awaitTurn();
+        return;
+      }
       const handler = this.#handler;
       if (handler === undefined) {
         // It stopped while a command was under way: what is behind that waits for the next who serves.
@@ -201,10 +215,13 @@ export class ControlLink {
           continue;
         }
         this.#serving = false;
+        // Unless a turn is waited for anyway: commands that come in the same one count with those before.
+        if (this.#turn === undefined) this.#inARow = 0;
         return;
       }
       const { chain } = popped;
       this.statistics.commands++;
+      this.#inARow++;
       let answer: Uint8Array | Promise<Uint8Array>;
       try {
         answer = this.#unguarded
@@ -232,6 +249,8 @@ export class ControlLink {
 
   #await(ends: QueueEnds, chain: DescriptorChain, answer: Promise<Uint8Array>): void {
     const { generation } = this.status;
+    // It may be settled within this turn, or much later.
+    this.#awaitTurn();
     Promise.resolve(answer).then(
       (response) => {
         if (generation === this.status.generation && this.#finish(ends, chain, response))
@@ -242,6 +261,17 @@ export class ControlLink {
           this.status.violate(`the device failed: ${messageOf(error)}`);
       },
     );
+  }
+
+  /** Of setImmediate: microtasks, however many, come before the turn of anybody else. */
+  #awaitTurn(): void {
+    this.#turn ??= setImmediate(() => {
+      this.#turn = undefined;
+      this.#inARow = 0;
+      if (!this.#outOfTurn) return;
+      this.#outOfTurn = false;
+      this.#serveAvailable(this.#ends!);
+    });
   }
 
   /** Returns the chain with its answer; false when there is nothing to go on with. */
@@ -326,6 +356,7 @@ export class ControlLink {
   /** Revokes every chain that the device holds and ends the driver's wait. */
   #forgetOutstanding(reason: string): void {
     this.#serving = false;
+    this.#outOfTurn = false;
     this.#ends?.device.reset();
     const waiting = this.#waiting;
     this.#waiting = undefined;

@@ -356,16 +356,15 @@ function overLimits(request: BpfRequest, limits: RequestLimits): Refused | undef
         overLimit('key_size', request.keySize, limits.maxKeyBytes) ??
         overLimit('value_size', request.valueSize, limits.maxValueBytes)
       );
-    case 'load-program':
+    case 'load-program': {
+      const { insns, debug } = request;
+      const insnCount = insns.length / INSN_BYTES;
       return (
-        overLimit('insn_cnt', request.insns.length / INSN_BYTES, limits.maxInsns) ??
-        overLimit(
-          'func_info_cnt',
-          (request.debug?.functions.length ?? 0) / FUNC_INFO_BYTES,
-          limits.maxInsns,
-        ) ??
-        overLimit('line_info_cnt', (request.debug?.lines.length ?? 0) / LINE_INFO_BYTES, limits.maxInsns)
+        overLimit('insn_cnt', insnCount, limits.maxInsns) ??
+        overLimit('func_info_cnt', (debug?.functions.length ?? 0) / FUNC_INFO_BYTES, insnCount) ??
+        overLimit('line_info_cnt', (debug?.lines.length ?? 0) / LINE_INFO_BYTES, insnCount)
       );
+    }
     case 'load-btf':
       return overLimit('btf_size', request.bytes.length, limits.maxBtfBytes);
     case 'lookup-elem':
@@ -387,10 +386,12 @@ function overLimits(request: BpfRequest, limits: RequestLimits): Refused | undef
     case 'update-batch':
     case 'delete-batch': {
       const valueSize = request.kind === 'delete-batch' ? 0 : request.valueSize;
+      const cursor = request.kind === 'lookup-batch' ? request.cursor : undefined;
       return (
         overLimit('bytes of a key', request.keySize, limits.maxKeyBytes) ??
         overLimit('bytes of a value', valueSize, limits.maxValueBytes) ??
         overLimit('count', request.count, limits.maxBatch) ??
+        overLimit('bytes of the cursor', cursor?.length ?? 0, MAX_CURSOR_BYTES) ??
         overLimit('bytes of elements', request.count * (request.keySize + valueSize), MAX_BATCH_BYTES)
       );
     }

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { hex, normative } from '../../../../conformance/offload/normative.js';
 import { DEFAULT_REQUEST_LIMITS, type BpfRequest } from '../control-protocol.js';
 import { decodeRequest } from './decode-request.js';
+import { encodeSyscall } from './syscall.js';
 
 const zeros = (count: number): string => '00'.repeat(count);
 const decode = (bytes: string, limits = DEFAULT_REQUEST_LIMITS) => decodeRequest(hex(bytes), 1 << 20, limits);
@@ -17,6 +18,18 @@ function call(cmd: number, attr: string, areas = '', outLength = 0): string {
 
 const INSNS = 'b7 00 00 00 02 00 00 00 | 95 00 00 00 00 00 00 00';
 const MAIN = `6d 61 69 6e ${zeros(12)}`;
+
+/** A program of two insns with so much debug information. */
+function withDebug(functions: number, lines: number): BpfRequest {
+  return {
+    kind: 'load-program',
+    name: 'main',
+    insns: hex(INSNS),
+    gplCompatible: true,
+    frags: false,
+    debug: { btf: 0x3003, functions: new Uint8Array(8 * functions), lines: new Uint8Array(16 * lines) },
+  };
+}
 
 /** Attributes as include/uapi/linux/bpf.h has them, by hand; the first area is at 16 + attr_size. */
 const CALLS: readonly [string, string, BpfRequest][] = [
@@ -341,6 +354,30 @@ describe('SYSCALL', () => {
       if (within.has(what) || /_BY_ID|NEXT_ID/.test(what)) expect(decoded, what).toMatchObject({ ok: true });
       else expect(decoded, what).toMatchObject({ ok: false, reason: 'over-limit' });
     }
+  });
+
+  it.each<[string, (more: number) => BpfRequest]>([
+    ['func_info of as many functions as insns', (more) => withDebug(2 + more, 0)],
+    ['line_info of as many lines as insns', (more) => withDebug(0, 2 + more)],
+    [
+      'a cursor of 512 bytes',
+      (more) => ({
+        kind: 'lookup-batch',
+        handle: 0x1001,
+        keySize: 4,
+        valueSize: 8,
+        count: 1,
+        cursor: new Uint8Array(512 + more),
+        remove: false,
+      }),
+    ],
+  ])('is held to what the limits of the commands follow from: %s', (_what, request) => {
+    const decoded = (more: number) => {
+      const payload = encodeSyscall(request(more))!;
+      return decodeRequest(Uint8Array.of(0xf0, 27, ...payload), 1 << 20, DEFAULT_REQUEST_LIMITS);
+    };
+    expect(decoded(0)).toEqual({ ok: true, request: request(0) });
+    expect(decoded(1)).toMatchObject({ ok: false, reason: 'over-limit' });
   });
 
   it('refuses what the commands refuse', () => {

@@ -71,6 +71,7 @@ export function encodeRefusal(readable: Uint8Array, room: number, errno: number)
   if (room < EBPF_MAP_HEADER_BYTES + CONTROL_ACK_BYTES) return undefined;
   if (!Number.isInteger(errno) || errno < 1 || errno > MAX_ERRNO) return undefined;
   const bytes = encodeErrorResponse(room);
+  if (bytes.length === CONTROL_ACK_BYTES) return bytes;
   viewOf(bytes).setUint32(MAP_HEADER.flags, errno, true);
   return bytes;
 }
