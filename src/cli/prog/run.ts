@@ -14,6 +14,7 @@ import type { MapSpec } from '../../bpf/map-spec.js';
 import { formatSourceLine, sourceLineAt, type ProgramSpec } from '../../bpf/program.js';
 import { writePcap, type CapturedPacket, type PacketToWrite } from '../../packet/index.js';
 import { MAX_FRAME_LENGTH, MAX_SKB_FRAGS } from '../../bpf/runtime/xdp-frame.js';
+import { printableLine } from '../../core/printable.js';
 import type { CliContext } from '../cli-context.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from '../../core/program-test/render-verification.js';
@@ -152,7 +153,7 @@ function renderText(spec: ProgramSpec, report: RunReport, each: boolean): string
   const maps = renderMaps(report.maps);
   if (maps.length > 0) lines.push('', ...maps);
   if (report.traces.length > 0)
-    lines.push('', 'trace', ...report.traces.map((line) => `  ${line.replace(/\n$/, '')}`));
+    lines.push('', 'trace', ...report.traces.map((line) => printableLine(`  ${line.replace(/\n$/, '')}`)));
   return `${lines.join('\n')}\n`;
 }
 
