@@ -20,7 +20,8 @@ module.exports = {
       from: { path: '^src/bpf/' },
       to: {
         path: '^(src|plugins)/',
-        pathNot: '^src/(bpf/|packet/(ipv4|ipv6|mac-address)\\.ts$|core/(diagnostic|fresh-bytes)\\.ts$)',
+        pathNot:
+          '^src/(bpf/|packet/(ipv4|ipv6|mac-address)\\.ts$|core/(diagnostic|fresh-bytes|printable)\\.ts$)',
       },
     },
     {
@@ -54,7 +55,7 @@ module.exports = {
       from: { path: '^plugins/([^/]+)/', pathNot: '\\.test\\.ts$' },
       to: {
         path: '^(src|plugins)/',
-        pathNot: `^plugins/$1/|^src/core/(contract/|offload/|clock/|cost-model/|measurement/|(diagnostic|fresh-bytes)\\.ts$)|^src/(linux|report)/|${PURE}`,
+        pathNot: `^plugins/$1/|^src/core/(contract/|offload/|clock/|cost-model/|measurement/|(diagnostic|fresh-bytes|printable)\\.ts$)|^src/(linux|report)/|${PURE}`,
       },
     },
     {

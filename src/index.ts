@@ -5,6 +5,7 @@
  */
 export * from './core/diagnostic.js';
 export * from './core/fresh-bytes.js';
+export * from './core/printable.js';
 export * from './core/contract/attack.js';
 export * from './core/contract/clock.js';
 export * from './core/contract/device.js';

@@ -17,7 +17,7 @@ import {
 import { formatMapEntry } from '../../src/report/map-entry.js';
 import { exchangeFigure } from '../../src/core/measurement/exchange-figures.js';
 import { exchangeName } from '../../src/report/measured-figures.js';
-import { printable } from '../../src/report/printable.js';
+import { printable } from '../../src/core/printable.js';
 import { reportedRuns, type ReportedRun } from '../../src/report/reported-runs.js';
 
 interface Column {
@@ -95,12 +95,12 @@ const COLUMNS: readonly Column[] = [
   ofResult('rulings.would-deny', (run) => sumRulings(run).wouldDeny),
 ];
 
-/** Of each failure of a run, nearly always one; a table has no use for the line breaks of a long message. */
+/** Of each failure of a run, nearly always one. */
 function joined(run: ReportedRun, part: (failure: RunFailure) => string): string {
-  return run.failures.map((failure) => printable(part(failure))).join('; ');
+  return run.failures.map(part).join('; ');
 }
 
-/** RFC 4180: a header, one row for each run, CRLF behind each. */
+/** RFC 4180: a header, one row for each run, CRLF behind each and nowhere else. */
 export class CsvReporter implements Reporter {
   readonly name = 'csv';
 
@@ -120,6 +120,8 @@ function pairs(axes: Readonly<Record<string, string>>): string {
     .join(' ');
 }
 
-function field(text: string): string {
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+/** On one line: a table has no use for the line breaks of a long message. */
+function field(value: string): string {
+  const text = printable(value);
+  return /[",]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

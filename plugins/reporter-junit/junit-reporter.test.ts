@@ -134,7 +134,7 @@ hint: use the interpreter</error>
 describe('escapeXml', () => {
   it('escapes markup and replaces what XML cannot hold', () => {
     expect(escapeXml(HOSTILE_TEXT)).toBe(
-      '\ufffd[31mred\ufffd[0m &lt;/x&gt;&amp;&quot;&apos;,;&#13;\n\t\ufffd\ufffd end',
+      '\ufffd[31mred\ufffd[0m &lt;/x&gt;&amp;&quot;&apos;,;&#13;\n\t\ufffd\ufffd&#127;&#133;&#155;2J&#8238;gpj&#8294;&#8232; end',
     );
     expect(escapeXml('\ufffe\uffff é 中 😀')).toBe('\ufffd\ufffd é 中 😀');
   });

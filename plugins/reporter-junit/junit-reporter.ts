@@ -1,5 +1,6 @@
 import type { Reporter } from '../../src/core/contract/reporter.js';
 import type { CheckResult, ResultDocument, RunFailure, RunResult } from '../../src/core/contract/result.js';
+import { printable } from '../../src/core/printable.js';
 import { formatMapContent, formatMapEntry } from '../../src/report/map-entry.js';
 import { exchangeFigure } from '../../src/core/measurement/exchange-figures.js';
 import { exchangeName } from '../../src/report/measured-figures.js';
@@ -103,7 +104,7 @@ function runLines(run: RunResult): string[] {
       return `${exchangeName(exchange)}: ${figure}`;
     }),
     ...run.audit.map((record) => `${record.guest}.${record.nic} ${record.command}: ${record.reason}`),
-  ];
+  ].map(printable);
 }
 
 function checkCase(testbed: string, check: CheckResult): string[] {

@@ -1,5 +1,5 @@
 import { attackSucceeded, type AttackResult, type ResultDocument } from '../../src/core/contract/result.js';
-import { printable } from '../../src/report/printable.js';
+import { printable } from '../../src/core/printable.js';
 import { drawTable, fitTable, type Line } from './text-layout.js';
 
 /**

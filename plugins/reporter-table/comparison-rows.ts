@@ -1,5 +1,5 @@
 import type { RunResult } from '../../src/core/contract/result.js';
-import { printable } from '../../src/report/printable.js';
+import { printable } from '../../src/core/printable.js';
 import { drawTable, fitTable, type Line } from './text-layout.js';
 
 /** What the tables of measured figures have in common. */

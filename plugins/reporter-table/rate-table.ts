@@ -10,7 +10,7 @@ import {
   strong,
   type Row,
 } from './comparison-rows.js';
-import { printable } from '../../src/report/printable.js';
+import { printable } from '../../src/core/printable.js';
 import { quantity, type Line } from './text-layout.js';
 
 /**

@@ -259,7 +259,7 @@ describe('table', () => {
     const run = exampleRun();
     const entries = [{ key: '00000000', value: '00', text: '"\u001b]0;owned\u0007"' }];
     const colored = render(exampleResult([{ ...run, maps: [{ ...run.maps[0]!, entries }] }]), true);
-    expect(colored).toContain('\\u{1b}]0;owned\\u{7}');
+    expect(colored).toContain('\\u001b]0;owned\\u0007');
     expect(colored).not.toContain('\u001b]');
   });
 });

@@ -1,6 +1,6 @@
 import type { RenderOptions, Reporter } from '../../src/core/contract/reporter.js';
 import type { CheckResult, ResultDocument, RunResult } from '../../src/core/contract/result.js';
-import { printable } from '../../src/report/printable.js';
+import { printable } from '../../src/core/printable.js';
 import { formatFailure, reportedRuns, type ReportedRun } from '../../src/report/reported-runs.js';
 import { attackTables } from './attack-table.js';
 import { exchangeTables } from './exchange-table.js';
@@ -56,7 +56,8 @@ function views(runs: ResultDocument['runs']): Line[] {
   return runs.flatMap(({ id, views: shown = [] }) =>
     shown.flatMap(({ node, command, text }): Line[] => [
       { text: `${id} ${node}$ ${command}`, tone: 'strong' },
-      ...text.split('\n').map((line) => ({ text: line.replaceAll('\t', '    ') })),
+      // No line of the report's own begins so.
+      ...text.split('\n').map((line) => ({ text: `  | ${line.replaceAll('\t', '    ')}` })),
     ]),
   );
 }

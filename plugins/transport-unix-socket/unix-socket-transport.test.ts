@@ -134,6 +134,32 @@ describe('who may connect', () => {
     });
   };
 
+  it('is no other user, and others that try and do not go keep it from nothing', async () => {
+    let stranger = true;
+    const channel = await ControlSocketChannel.open(
+      { label: 'guest0.eth0' },
+      { admit: () => (stranger ? 'you are not let in' : undefined) },
+    );
+    channels.push(channel);
+    await channel.server.serve(FLIP);
+    const strangers: Socket[] = [];
+    for (let count = 0; count < 24; count++) {
+      const socket = connect({ path: channel.address, allowHalfOpen: true });
+      sockets.push(socket);
+      strangers.push(socket);
+      socket.on('error', () => {});
+      // It takes what it is told, and the end, and stays: the device has to hang up.
+      socket.resume();
+      await new Promise((resolve) => socket.once('connect', resolve));
+    }
+    stranger = false;
+    const driver = await client(channel.address, undefined, 0);
+    expect(await driver.send([Uint8Array.of(1, 2)], 2)).toEqual(Uint8Array.of(2, 1));
+    // Whoever was hung up on cannot write any more.
+    for (const socket of strangers) socket.write('x');
+    await until(() => strangers.filter(({ destroyed }) => destroyed).length >= 16);
+  });
+
   it.skipIf(!root || !credentials)(
     'is another user only when it is among `users` (skipped but as root, with koffi)',
     async () => {

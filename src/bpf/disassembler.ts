@@ -1,3 +1,4 @@
+import { printableLine } from '../core/printable.js';
 import type { FunctionInfo, LineInfo } from './btf/btf-ext.js';
 import { knownHelperName } from './helper-ids.js';
 import { encodeInsns, isLddw, lddwImmediate, type Insn } from './insn.js';
@@ -125,10 +126,11 @@ export function* listing(insns: readonly Insn[], options: ListingOptions = {}): 
   const width = Math.max(4, String(Math.max(0, insns.length - 1)).length);
   for (let index = 0; index < insns.length; index++) {
     const label = functions.get(index);
-    if (label !== undefined) yield `${label}:`;
+    if (label !== undefined) yield printableLine(`${label}:`);
     const line = lines.get(index);
-    if (line !== undefined) yield `; ${line.text === '' ? '' : `${line.text} `}@ ${line.file}:${line.line}`;
-    const text = formatInsn(insns, index, options);
+    if (line !== undefined)
+      yield printableLine(`; ${line.text === '' ? '' : `${line.text} `}@ ${line.file}:${line.line}`);
+    const text = printableLine(formatInsn(insns, index, options));
     if (text === '') continue;
     yield options.indices === false ? `  ${text}` : `${String(index).padStart(width)}: ${text}`;
   }

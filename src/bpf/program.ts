@@ -1,3 +1,4 @@
+import { printableLine } from '../core/printable.js';
 import type { Insn } from './insn.js';
 import type { LineInfo, FunctionInfo } from './btf/btf-ext.js';
 
@@ -144,7 +145,7 @@ export function sourceLineAt(debug: ProgramDebugInfo | undefined, insn: number):
   return debug?.lines.findLast((line) => line.insn <= insn && line.line > 0);
 }
 
-/** `text  (file.c:12)`, the file without its folder. */
+/** `text  (file.c:12)`, the file without its folder, on one line and printable. */
 export function formatSourceLine({ text, file, line }: LineInfo): string {
-  return `${text}  (${file.split('/').at(-1)}:${line})`;
+  return printableLine(`${text}  (${file.split('/').at(-1)}:${line})`);
 }

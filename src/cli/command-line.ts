@@ -4,15 +4,16 @@ import { PluginRegistry } from '../core/plugin/plugin-registry.js';
 import { BUILT_IN_PLUGINS } from '../presets.js';
 import { VERSION } from '../version.js';
 import type { CliContext, Interruptions } from './cli-context.js';
-import { reportError, type Terminal } from './terminal.js';
+import { printableTerminal, reportError, type TerminalStreams } from './terminal.js';
 import { addVerbs } from './verbs.js';
 
 /** Parses and runs one command line; never throws and never exits the process. */
 export async function runCommandLine(
   words: readonly string[],
-  terminal: Terminal,
+  streams: TerminalStreams,
   interruptions: Interruptions,
 ): Promise<number> {
+  const terminal = printableTerminal(streams);
   let exitCode: number = EXIT.OK;
   const context: CliContext = {
     terminal,

@@ -1,3 +1,4 @@
+import { printable } from '../core/printable.js';
 import { formatProblem } from '../core/testbed/problem-list.js';
 import { loadTestbed, type ResolvedTestbed, type ResolveOptions } from '../core/testbed/resolve-testbed.js';
 import type { CliContext } from './cli-context.js';
@@ -10,6 +11,6 @@ export async function openTestbed(
 ): Promise<ResolvedTestbed> {
   const testbed = await loadTestbed(file, registry, options);
   for (const { at, message, hint } of testbed.warnings)
-    terminal.err(`${formatProblem({ at, message: `warning: ${message}`, hint })}\n`);
+    terminal.err(`${printable(formatProblem({ at, message: `warning: ${message}`, hint }))}\n`);
   return testbed;
 }

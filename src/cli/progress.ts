@@ -1,3 +1,4 @@
+import { printable } from '../core/printable.js';
 import type { Terminal } from './terminal.js';
 
 /** One line on stderr that overwrites itself on a terminal, and a line for each thing that is said elsewhere. */
@@ -10,7 +11,8 @@ export class Progress {
     const { interactive, columns } = this.terminal;
     // What is continued on the next line could not be overwritten. A terminal may not know its size: then it has 0.
     const room = columns === undefined || columns === 0 ? 80 : columns;
-    this.terminal.err(interactive ? `\r\u001b[K${line.slice(0, room - 1)}` : `${line}\n`);
+    const text = printable(line);
+    this.terminal.raw.err(interactive ? `\r\u001b[K${text.slice(0, room - 1)}` : `${text}\n`);
     this.#shown = true;
   }
 
@@ -20,7 +22,7 @@ export class Progress {
   }
 
   clear(): void {
-    if (this.#shown && this.terminal.interactive) this.terminal.err('\r\u001b[K');
+    if (this.#shown && this.terminal.interactive) this.terminal.raw.err('\r\u001b[K');
     this.#shown = false;
   }
 }

@@ -1,18 +1,19 @@
 import { describe, expect, it } from 'vitest';
 import { Progress } from './progress.js';
+import { printableTerminal } from './terminal.js';
 import { RunProgressLine, trafficWords } from './run-progress.js';
 
 function terminal(interactive: boolean, columns?: number) {
   let err = '';
   return {
-    terminal: {
+    terminal: printableTerminal({
       out: () => undefined,
       err: (text: string) => void (err += text),
       input: () => Promise.resolve(''),
       color: false,
       interactive,
       columns,
-    },
+    }),
     printed: () => err,
   };
 }

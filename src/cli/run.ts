@@ -40,7 +40,7 @@ export async function run(context: CliContext, file: string, options: RunOptions
     const reporter = await instances.instantiate(choice, REPORTER);
     const told = { reporter, name: pluginName(choice), audit };
     const { result, text } = await runAndReport(testbed, told, context, options);
-    context.terminal.out(text);
+    context.terminal.raw.out(text);
     return exitCodeOf(result);
   } finally {
     audit?.close();
@@ -76,7 +76,7 @@ async function runAndReport(
       const line = reporter.onEvent?.(event);
       if (line === undefined) return;
       progress.clear();
-      terminal.out(`${line}\n`);
+      terminal.raw.out(`${line}\n`);
     } catch (error) {
       failures.push(pluginFailure(name, 'onEvent', error));
     }

@@ -7,10 +7,11 @@ import {
   messageOf,
   type ExitCode,
 } from '../core/diagnostic.js';
+import { printable, printableText } from '../core/printable.js';
 import { TestbedError, formatProblem } from '../core/testbed/problem-list.js';
 
-/** Where a verb prints: data to `out`, everything else to `err`. Verbs never touch process directly. */
-export interface Terminal {
+/** Where the command line prints: data to `out`, everything else to `err`. */
+export interface TerminalStreams {
   out(text: string): void;
   err(text: string): void;
   /** Waits until what was printed has been taken, where that may be slow. */
@@ -25,7 +26,30 @@ export interface Terminal {
   readonly columns?: number | undefined;
 }
 
-export function processTerminal(): Terminal {
+/**
+ * What verbs print to; they never touch process directly. What `out` and `err` print is made printable on its way, line
+ * feeds and tabs apart: whatever a verb prints of an object file's or a guest's cannot command the terminal.
+ */
+export interface Terminal extends TerminalStreams {
+  /** The streams as they are, for text with colours, carriage returns or cursor movements, whose writer has made printable what is not its own. */
+  readonly raw: TerminalStreams;
+}
+
+export function printableTerminal(raw: TerminalStreams): Terminal {
+  return {
+    raw,
+    out: (text) => raw.out(printableText(text)),
+    err: (text) => raw.err(printableText(text)),
+    input: () => raw.input(),
+    color: raw.color,
+    interactive: raw.interactive,
+    get columns() {
+      return raw.columns;
+    },
+  };
+}
+
+export function processTerminal(): TerminalStreams {
   // A reader that goes away early (`xdpbed … | head`, `xdpbed … 2>&1 | head`) is no failure.
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
@@ -66,19 +90,24 @@ export function reportError(error: unknown, terminal: Terminal): ExitCode {
   }
   if (error instanceof TestbedError) {
     const count = error.problems.length;
-    for (const problem of error.problems) terminal.err(`${formatProblem(problem)}\n`);
+    for (const problem of error.problems) terminal.err(`${printable(formatProblem(problem))}\n`);
     const more = error.truncated ? ', and maybe more' : '';
     terminal.err(`${count} ${count === 1 ? 'problem' : 'problems'}${more}\n`);
     return error.exitCode;
   }
   if (error instanceof XdpbedError) {
     const at = error.at === undefined ? '' : `${formatLocation(error.at)}: `;
-    terminal.err(`xdpbed: ${at}${error.message} [${error.code}]\n`);
-    if (error.hint !== undefined) terminal.err(`  hint: ${error.hint}\n`);
+    terminal.err(`xdpbed: ${indented(`${at}${error.message} [${error.code}]`)}\n`);
+    if (error.hint !== undefined) terminal.err(`  hint: ${indented(error.hint)}\n`);
     return DIAGNOSTIC_CODES[error.code].exit;
   }
   // Not ours to explain: a defect of xdpbed, so the stack is what helps.
   terminal.err(`xdpbed: internal error: ${messageOf(error)}\n`);
   if (error instanceof Error && error.stack !== undefined) terminal.err(`${error.stack}\n`);
   return EXIT.CHECK_FAILED;
+}
+
+/** A message of several lines, or one that repeats a line feed of somebody else's, looks like one message. */
+function indented(text: string): string {
+  return text.replaceAll('\n', '\n    ');
 }

@@ -1,3 +1,5 @@
+import { replaceUnprintable } from '../core/printable.js';
+
 /**
  * An element as lines. Content is text, kept byte for byte (no indentation is put into it), or other elements,
  * which are indented by two.
@@ -33,10 +35,12 @@ const ENTITIES: Readonly<Record<string, string>> = {
 
 /**
  * Escapes text. What XML 1.0 has no way to write at all (most control characters, lone surrogates, U+FFFE and
- * U+FFFF) becomes U+FFFD: one such character would make the whole report unreadable.
+ * U+FFFF) becomes U+FFFD: one such character would make the whole report unreadable. What else is not printable, line feeds
+ * and tabs apart, becomes a character reference, which is the same text.
  */
 export function escapeXml(text: string): string {
-  return text
+  const legal = text
     .replace(/[^\t\n\r\u{20}-\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]/gu, '\ufffd')
     .replace(/[&<>"'\r]/g, (character) => ENTITIES[character]!);
+  return replaceUnprintable(legal, '\t\n', (character) => `&#${character.codePointAt(0)!};`);
 }

@@ -38,9 +38,8 @@ export interface TestbedOutcome {
 /**
  * Runs a testbed file: all its runs and checks, with the plugins that it names. Those run with the rights of this process.
  *
- * A check that does not pass and a run that fails are in the outcome. Throws `testbed-invalid` (TestbedError) with
- * everything that is wrong with the file, `file-unreadable`, `usage`, `plugin-not-found`, and `interrupted` when `signal`
- * fires.
+ * A check that does not pass, a run that fails, and that `signal` has fired (`result.interrupted`) are in the outcome. Throws
+ * `testbed-invalid` (TestbedError) with everything that is wrong with the file, `file-unreadable`, `usage`, `plugin-not-found`.
  *
  * @example
  * ```ts

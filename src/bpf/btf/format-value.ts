@@ -1,3 +1,4 @@
+import { printable } from '../../core/printable.js';
 import { formatIpv4Address } from '../../packet/ipv4.js';
 import { formatIpv6Address } from '../../packet/ipv6.js';
 import { formatMac } from '../../packet/mac-address.js';
@@ -49,10 +50,14 @@ export function formatBytes(bytes: Uint8Array): string {
   return formatJson(untypedToJson(bytes));
 }
 
-/** JSON on one line, in YAML's flow notation without quotes where they are not needed. */
+/**
+ * JSON on one line, in YAML's flow notation without quotes where they are not needed. What is not printable is escaped, for a
+ * reader of YAML 1.1 breaks lines at more than line feeds.
+ */
 export function formatJson(json: BtfJson): string {
   if (json === null) return 'null';
-  if (typeof json === 'string') return PLAIN.test(json) && !KEYWORDS.test(json) ? json : JSON.stringify(json);
+  if (typeof json === 'string')
+    return PLAIN.test(json) && !KEYWORDS.test(json) ? json : printable(JSON.stringify(json));
   if (typeof json !== 'object') return String(json);
   if (isList(json)) return `[${json.map(formatJson).join(', ')}]`;
   const members = Object.entries(json).map(([name, value]) => `${formatJson(name)}: ${formatJson(value)}`);

@@ -77,6 +77,21 @@ describe('values of a map', () => {
     expect(formatValue(name, new TextEncoder().encode('größe\0'))).toBe('"größe"');
   });
 
+  it('escape in text what is not printable, and are read back', () => {
+    const name: BtfTypeRef = { btf: everything.btf, id: everything.btf.member(everything.id, 'name')!.type };
+    for (const [text, written] of [
+      ['\u009b2J', '"\\u009b2J"'],
+      ['a\u202eb', '"a\\u202eb"'],
+      ['a\u2028b', '"a\\u2028b"'],
+      ['a\u0085b', '"a\\u0085b"'],
+    ] as const) {
+      const bytes = new Uint8Array(8);
+      new TextEncoder().encodeInto(text, bytes);
+      expect(describeValue(name, bytes)).toBe(written);
+      expect(parseValue(name, parse(written))).toEqual(bytes);
+    }
+  });
+
   it('are their bytes where members would not tell all, and members for who looks', () => {
     const padded = Uint8Array.of(1, 9, 0, 0, 2, 0, 0, 0);
     expect(formatValue(typeOf('STRUCT', 'padded'), padded)).toBe('{ bytes: "01 09 00 00 02 00 00 00" }');

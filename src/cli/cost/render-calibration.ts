@@ -1,5 +1,5 @@
 import type { CalibratedCell, FittedParameter } from '../../core/run/fit-calibration.js';
-import { printable } from '../../report/printable.js';
+import { printable } from '../../core/printable.js';
 import type { CalibrationReport } from './reports.js';
 import { columns, mpps, short, signedPercent } from './columns.js';
 

@@ -1,5 +1,5 @@
 import type { Effect } from '../../core/run/cost-sensitivity.js';
-import { printable } from '../../report/printable.js';
+import { printable } from '../../core/printable.js';
 import { columns, mpps, short, signedPercent } from './columns.js';
 import type { SensitivityReport } from './reports.js';
 

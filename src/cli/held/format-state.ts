@@ -1,3 +1,4 @@
+import { printable } from '../../core/printable.js';
 import { XdpbedError } from '../../core/diagnostic.js';
 import type { OffloadResult } from '../../core/contract/result.js';
 import type { ProgramInPlace } from '../../core/offload/nic-session.js';
@@ -33,7 +34,7 @@ export function describeState({ name, testbed, run, pid, since, ...state }: Held
     ...state.programs.map(describeProgram),
     ...state.offloads.map(describeOffload),
     `  log   ${state.log}`,
-  ];
+  ].map(printable);
 }
 
 function describeProgram({ site, node, program, attached, reason, verdicts }: ProgramInPlace): string {

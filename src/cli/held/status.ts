@@ -1,4 +1,5 @@
 import { EXIT, type ExitCode } from '../../core/diagnostic.js';
+import { printable } from '../../core/printable.js';
 import { readLedgers, type LeftLedger } from '../../linux/ledger.js';
 import type { CliContext } from '../cli-context.js';
 import { checkFormat, describeState } from './format-state.js';
@@ -61,5 +62,5 @@ function describe(ledger: LeftLedger, state: HeldState | undefined): string[] {
     running: `running since ${since}, process ${pid}`,
     stale: `stale since its process ${pid} is gone: xdpbed prune`,
   }[standing(ledger)];
-  return [`${run}  ${what}, ${stands}`, ...held.map(({ kind, id }) => `  ${kind} ${id}`)];
+  return [`${run}  ${what}, ${stands}`, ...held.map(({ kind, id }) => `  ${kind} ${id}`)].map(printable);
 }

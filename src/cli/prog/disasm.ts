@@ -2,6 +2,7 @@ import { EXIT, type ExitCode } from '../../core/diagnostic.js';
 import { listing } from '../../bpf/disassembler.js';
 import type { ProgramSpec } from '../../bpf/program.js';
 import { EventLoopTurns } from '../../core/clock/event-loop-turns.js';
+import { printable } from '../../core/printable.js';
 import type { CliContext } from '../cli-context.js';
 import { openObject, openProgram, type ProgramOptions } from './prog-object.js';
 
@@ -20,7 +21,7 @@ export async function disassembleProgram(
   let text = '';
   for (const [index, program] of programs.entries()) {
     if (index > 0) text += '\n';
-    text += `${program.name} (section ${program.section}, ${program.insns.length} insns):\n`;
+    text += `${printable(`${program.name} (section ${program.section}, ${program.insns.length} insns):`)}\n`;
     for (const line of listingOf(program, options)) {
       text += `${line}\n`;
       const turn = turns.next();

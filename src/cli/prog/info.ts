@@ -5,6 +5,7 @@ import { OP_CALL, BPF_CALL_HELPER } from '../../bpf/opcodes.js';
 import { mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
 import { programTypeName, type ProgramSpec } from '../../bpf/program.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
+import { printable } from '../../core/printable.js';
 import type { CliContext } from '../cli-context.js';
 
 /** `xdpbed prog info`: what an object declares. Nothing is loaded. */
@@ -91,5 +92,5 @@ function renderText(path: string, info: ReturnType<typeof describeObject>): stri
       lines.push(`    ${map.initialEntries} initial ${map.initialEntries === 1 ? 'element' : 'elements'}`);
   }
   for (const note of info.notes) lines.push('', `note: ${note}`);
-  return `${lines.join('\n')}\n`;
+  return `${lines.map(printable).join('\n')}\n`;
 }

@@ -16,6 +16,7 @@ import {
 } from '../../packet/index.js';
 import { MAX_FRAME_LENGTH, MAX_SKB_FRAGS } from '../../bpf/runtime/xdp-frame.js';
 import { EventLoopTurns } from '../../core/clock/event-loop-turns.js';
+import { printableLine } from '../../core/printable.js';
 import type { CliContext } from '../cli-context.js';
 import { readMapFile } from './map-file.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
@@ -318,7 +319,7 @@ class TextReport implements RunReport {
     const rendered = renderMaps(maps);
     if (rendered.length > 0) this.#print('', ...rendered);
     if (lines.length === 0) return;
-    this.#print('', 'trace', ...lines.map((line) => `  ${line.replace(/\n$/, '')}`));
+    this.#print('', 'trace', ...lines.map((line) => printableLine(`  ${line.replace(/\n$/, '')}`)));
     if (dropped > 0) this.#print(`  … and ${dropped} more lines`);
   }
 

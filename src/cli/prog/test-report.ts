@@ -1,4 +1,5 @@
 import type { CaseResult } from '../../core/program-test/run-cases.js';
+import { printable } from '../../core/printable.js';
 import { formatLocation } from '../../core/diagnostic.js';
 import { element } from '../../report/xml.js';
 
@@ -43,7 +44,7 @@ function renderText(reports: readonly FileReport[], milliseconds: number): strin
   const { passed, failed } = count(reports);
   const time =
     milliseconds < 1000 ? `${milliseconds.toFixed(0)} ms` : `${(milliseconds / 1000).toFixed(2)} s`;
-  return `${[...lines, ...(several ? [] : [''])].join('\n')}\n${passed} passed, ${failed} failed in ${time}\n`;
+  return `${[...lines, ...(several ? [] : [''])].map(printable).join('\n')}\n${passed} passed, ${failed} failed in ${time}\n`;
 }
 
 function count(reports: readonly FileReport[]): { readonly passed: number; readonly failed: number } {

@@ -5,6 +5,7 @@ import { formatInsn } from '../../bpf/disassembler.js';
 import { formatSourceLine, sourceLineAt } from '../../bpf/program.js';
 import { xdpActionName } from '../../bpf/xdp.js';
 import { EventLoopTurns } from '../../core/clock/event-loop-turns.js';
+import { printableLine } from '../../core/printable.js';
 import type { CliContext } from '../cli-context.js';
 import { unlessInterrupted } from '../interrupted.js';
 import { readFrames } from '../../core/program-test/capture-input.js';
@@ -54,7 +55,7 @@ export async function traceProgram(
     const turns = new EventLoopTurns(signal, 'the trace');
     const faulted = await traceRun(session, packet.data, packet.timestampNs, Number(options.limit), {
       turns,
-      print: (line) => context.terminal.out(`${line}\n`),
+      print: (line) => context.terminal.out(`${printableLine(line)}\n`),
     });
     session.close();
     return faulted ? EXIT.CHECK_FAILED : EXIT.OK;

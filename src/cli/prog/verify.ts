@@ -10,6 +10,7 @@ import { PluginInstances } from '../../core/run/plugin-instances.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import type { MapSpec } from '../../bpf/map-spec.js';
 import { BPF_PROG_TYPE_XDP, type ProgramSpec } from '../../bpf/program.js';
+import { printable } from '../../core/printable.js';
 import type { CliContext } from '../cli-context.js';
 import { interrupted } from '../interrupted.js';
 import { ElapsedLine } from '../elapsed-line.js';
@@ -118,7 +119,7 @@ async function verifyBy(
 }
 
 function renderText({ program, verifications, unsupported }: ProgramResult, options: VerifyOptions): string {
-  if (unsupported !== undefined) return `${program}: cannot be loaded: ${unsupported}\n`;
+  if (unsupported !== undefined) return `${printable(`${program}: cannot be loaded: ${unsupported}`)}\n`;
   const texts = verifications.map((each) =>
     renderVerification(program, each, { complexity: options.complexity === true }),
   );

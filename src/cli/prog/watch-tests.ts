@@ -55,7 +55,7 @@ export async function watchTests(
 function isBuilt({ terminal }: CliContext, command: string, signal: AbortSignal): Promise<boolean> {
   return new Promise((resolve) => {
     const child = spawn('/bin/sh', ['-c', command], { stdio: ['ignore', 'pipe', 'pipe'], signal });
-    const print = (chunk: Buffer): void => terminal.err(chunk.toString());
+    const print = (chunk: Buffer): void => terminal.raw.err(chunk.toString());
     child.stdout.on('data', print);
     child.stderr.on('data', print);
     child.on('error', () => resolve(false));

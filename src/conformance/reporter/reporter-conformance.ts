@@ -3,6 +3,9 @@ import type { Reporter } from '../../core/contract/reporter.js';
 import type { ResultDocument } from '../../core/contract/result.js';
 import { exampleEvents, exampleResults, failedResult, interruptedResult } from './result-documents.js';
 
+/** But tabs and line feeds: Unicode's control and format characters, and the separators of lines and paragraphs. */
+const NOT_FOR_A_TERMINAL = /(?![\t\n])[\p{Cc}\p{Cf}\u2028\u2029]/u;
+
 /**
  * What every reporter must do, as tests: it renders whatever a run can yield, the same bytes each time, without
  * terminal colours unless they are asked for, and without touching the result. `make` makes a new instance.
@@ -30,6 +33,15 @@ export function reporterConformance(name: string, make: () => Reporter): void {
 
         it('is free of escape sequences without colours', () => {
           expect(make().render(result, { color: false })).not.toContain('\u001b');
+        });
+
+        it('lets nothing through that commands a terminal, turns the direction of writing or breaks a line unseen', () => {
+          const reporter = make();
+          const lines = exampleEvents(result).map((event) => reporter.onEvent?.(event) ?? '');
+          for (const text of [...lines, reporter.render(result, { color: false })]) {
+            // CR LF is how some formats end a line.
+            expect(text.replaceAll('\r\n', '\n')).not.toMatch(NOT_FOR_A_TERMINAL);
+          }
         });
 
         it('does not change the result', () => {

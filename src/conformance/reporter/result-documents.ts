@@ -169,8 +169,25 @@ export function refusedRun(id = 'redirect/xdp1/host'): RunResult {
   };
 }
 
-/** An escape sequence, markup, quotes, a comma, line ends, NUL and a lone surrogate. */
-export const HOSTILE_TEXT = '\u001b[31mred\u001b[0m </x>&"\',;\r\n\t\u0000\ud800 end';
+/** What guests and objects can name, named to harm: reasons, maps and what is in them, and what a guest shows. */
+function hostileRun(): RunResult {
+  const run = refusedRun();
+  const [attachment] = run.attachments;
+  const [map] = exampleRun().maps;
+  return {
+    ...run,
+    attachments: [{ ...attachment!, attached: false, reason: HOSTILE_TEXT }],
+    maps: [{ ...map!, name: HOSTILE_TEXT, entries: [{ key: '00000000', value: '00', text: HOSTILE_TEXT }] }],
+    views: [{ node: 'guest0.eth0', command: 'bpftool map dump', text: HOSTILE_TEXT, json: HOSTILE_TEXT }],
+  };
+}
+
+/**
+ * An escape sequence, markup, quotes, a comma, line ends, NUL, a lone surrogate, DEL, NEL, the one-character form of CSI, a direction
+ * override, an isolate and a line separator.
+ */
+export const HOSTILE_TEXT =
+  '\u001b[31mred\u001b[0m </x>&"\',;\r\n\t\u0000\ud800\u007f\u0085\u009b2J\u202egpj\u2066\u2028 end';
 
 export const PASSED_CHECK: CheckResult = {
   check: 'conservation',
@@ -282,7 +299,7 @@ export function exampleResults(): Readonly<Record<string, ResultDocument>> {
       failures: [{ ...RUN_FAILURE, index: 0, message: HOSTILE_TEXT, hint: HOSTILE_TEXT }],
     },
     'refused commands and hostile text': exampleResult(
-      [refusedRun()],
+      [hostileRun()],
       [{ ...FAILED_CHECK, description: HOSTILE_TEXT, problems: [HOSTILE_TEXT] }],
     ),
     'a run in which nothing happened': exampleResult([

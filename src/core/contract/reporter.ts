@@ -2,7 +2,10 @@ import type { ResultDocument } from './result.js';
 import type { StreamEvent } from './event.js';
 import { token } from './injection.js';
 
-/** Role `reporter`: renders a result for stdout or a file. */
+/**
+ * Role `reporter`: renders a result for stdout or a file. What is given comes from guests and object files in part, and is printed as it
+ * is rendered: control and format characters of theirs must not be in it (`printable`), nor line feeds that begin a line.
+ */
 export interface Reporter {
   readonly name: string;
   /** One line (without a line feed) per event while the run is under way; absent for reporters that print at the end only. */

@@ -35,6 +35,7 @@ import { type BpfRequest, type ControlProtocol, type RequestLimits } from './pro
 import { PreparedMove } from './migration/move.js';
 import { HOOK_POINT } from './protocol/object-info.js';
 import { protocolOf } from './protocol/protocol-of.js';
+import { recordedText } from './recorded-text.js';
 import { internal, malformed, STALE, unsupported, type Outcome, type Refusal } from './refusal.js';
 import { standardCommand } from './standard-commands.js';
 
@@ -457,13 +458,14 @@ export class ControlEndpoint {
   #audit(
     { name, id }: Partial<Command> & Pick<Command, 'name'>,
     outcome: AuditRecord['outcome'],
-    reason: string,
+    why: string,
     code?: string,
   ): void {
     const { guest, nic, events, clock } = this.#options;
     try {
       // Without spreading one object into another, which takes longer than all else that a refused command costs.
       const time = clock.now();
+      const reason = recordedText(why);
       const record: AuditRecord =
         id === undefined
           ? { time, guest, nic, command: name, outcome, reason }

@@ -15,8 +15,8 @@ import type {
 /** Bytes of a socket's path that fit into `struct sockaddr_un`, without the terminating NUL. */
 const MAX_SOCKET_PATH = 107;
 
-/** The driver, and those that are being told that there is one; others are hung up on without a word. */
-const MAX_CONNECTIONS = 8;
+/** Connections that are being told why they are refused; beyond that, the one that has had longest is hung up on. */
+const MAX_REFUSED = 8;
 
 export interface ControlSocketOptions {
   /**
@@ -76,12 +76,13 @@ export class ControlSocketChannel implements ControlChannel {
     { path, mode = 0o600, admit, stallMs, window }: ControlSocketOptions = {},
   ): Promise<ControlSocketChannel> {
     const device = new SerialControlDevice(label, { stallMs });
+    const refused = new RefusedConnections();
     const listener = createServer((socket) => {
       const refusal = admit?.(socket);
-      if (refusal === undefined) device.attach(socket);
-      else SerialControlDevice.refuse(socket, refusal);
+      if (refusal !== undefined) SerialControlDevice.refuse(socket, refusal);
+      else if (device.attach(socket)) return;
+      refused.add(socket);
     });
-    listener.maxConnections = MAX_CONNECTIONS;
     const address = path ?? join(await makeFolder(join(parent(), 'xdpbed-channel-')), 'control.sock');
     const folder = path === undefined ? join(address, '..') : undefined;
     // Elsewhere it is made where nobody else is and moved from there, so that it has its mode from the beginning.
@@ -144,6 +145,24 @@ export class ControlSocketChannel implements ControlChannel {
     // While somebody listens there, nobody puts another socket in its place.
     for (const file of this.#files) await rm(file, { recursive: true, force: true });
     await new Promise<void>((resolve) => this.#listener.close(() => resolve()));
+  }
+}
+
+/**
+ * Those that are refused, while they are being told. No connection is turned away for them: whoever is refused over and over
+ * again, and takes its time to go, takes the place of others like it and never the driver's.
+ */
+class RefusedConnections {
+  /** In the order in which they came. */
+  readonly #sockets = new Set<Socket>();
+
+  add(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.once('close', () => this.#sockets.delete(socket));
+    if (this.#sockets.size <= MAX_REFUSED) return;
+    const [oldest] = this.#sockets;
+    this.#sockets.delete(oldest!);
+    oldest!.destroy();
   }
 }
 

@@ -36,6 +36,27 @@ describe('a chain of policies', () => {
     ]);
   });
 
+  it('records what a policy repeats of a guest on one line and printable, and no more than 4096 of it', () => {
+    const hostile = 'map m\u001b[2J\u202e\nallowed by root';
+    const breaches = [{ rule: 'r', asked: [hostile] }];
+    const repeats = (reason: string): Policy => ({
+      name: 'a',
+      rule: () => ({ ruling: 'deny', reason, breaches }),
+    });
+    const written = 'map m\\u001b[2J\\u202e\\u000aallowed by root';
+    expect(rule(repeats(hostile)).records).toMatchObject([
+      { reason: written, breaches: [{ asked: [written] }] },
+    ]);
+    const throws: Policy = {
+      name: 'b',
+      rule: () => {
+        throw new Error(hostile);
+      },
+    };
+    expect(rule(throws).records[0]!.reason).toBe(`the policy failed: ${written}`);
+    expect(rule(repeats('\u202e'.repeat(10_000))).records[0]!.reason).toHaveLength(4096);
+  });
+
   it('asks none behind one that ends the chain by denying', () => {
     const ending = (policy: Policy) => chained(policy, { endsChain: true });
     const { ruling, records } = rule(ending(allows('a')), ending(denies('b')), ending(denies('c')));

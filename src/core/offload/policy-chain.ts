@@ -9,6 +9,7 @@ import {
   type PolicyRequest,
 } from '../contract/policy.js';
 import type { BreachRecord, RulingRecord } from '../contract/result.js';
+import { recordedText } from './recorded-text.js';
 
 /** Puts a policy into a chain; it keeps whatever state it has. */
 export function chained(policy: Policy, place: Omit<ChainedPolicy, keyof Policy>): ChainedPolicy {
@@ -73,8 +74,7 @@ export type ChainRuling =
 /** Rules on a command that has come: `operation` in the records is `command`. */
 export const ADMISSION = 'command';
 
-/** What is recorded at most: a policy may repeat what a guest sent. */
-const MAX_REASON = 4096;
+/** What is recorded at most beside the reason: a policy may repeat what a guest sent. */
 const MAX_PATH = 512;
 const MAX_WORD = 128;
 const MAX_WORDS = 32;
@@ -161,7 +161,7 @@ interface PolicyAnswer {
 function ruleBy<P extends ChainedPolicy>(policy: P, ask: (policy: P) => unknown): PolicyAnswer {
   try {
     const { ruling, reason, errno, breaches } = (ask(policy) ?? {}) as Record<string, unknown>;
-    const text = typeof reason === 'string' ? reason.slice(0, MAX_REASON) : 'no reason given';
+    const text = typeof reason === 'string' ? recordedText(reason) : 'no reason given';
     if (ruling === 'allow') return { ruling, reason: text, errno: undefined, breaches: [] };
     if (ruling !== 'deny') return denial('the policy gave no ruling');
     return {
@@ -171,7 +171,7 @@ function ruleBy<P extends ChainedPolicy>(policy: P, ask: (policy: P) => unknown)
       breaches: breachRecords(breaches, policy.configPath),
     };
   } catch (error) {
-    return denial(`the policy failed: ${messageOf(error)}`);
+    return denial(recordedText(`the policy failed: ${messageOf(error)}`));
   }
 }
 
@@ -190,7 +190,7 @@ function breachRecords(breaches: unknown, configPath: string | undefined): Breac
   return (breaches as unknown[]).slice(0, MAX_BREACHES).flatMap((breach) => {
     const { rule, limit: most, asked: wanted, held, at } = (breach ?? {}) as Record<string, unknown>;
     if (typeof rule !== 'string') return [];
-    const record: BreachRecord = { rule: rule.slice(0, MAX_WORD) };
+    const record: BreachRecord = { rule: recordedText(rule, MAX_WORD) };
     const limit = extent(most);
     if (limit !== undefined) record.limit = limit;
     const asked = extent(wanted);
@@ -205,7 +205,7 @@ function breachRecords(breaches: unknown, configPath: string | undefined): Breac
 
 function extent(value: unknown): BreachRecord['limit'] {
   if (isFinite(value)) return value;
-  return isWords(value) ? value.slice(0, MAX_WORDS).map((word) => word.slice(0, MAX_WORD)) : undefined;
+  return isWords(value) ? value.slice(0, MAX_WORDS).map((word) => recordedText(word, MAX_WORD)) : undefined;
 }
 
 /** JSON has no word for other numbers. */

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { childEnvironment } from '../child-process-module.js';
 import type { DiagnosticLocation } from '../diagnostic.js';
 
@@ -17,7 +17,7 @@ const FIND_TIMEOUT_MS = 5_000;
 export function rememberPluginCode(module: string): void {
   // Of an installed package all of it; of a module that is named by its path, the folder.
   const [installed] = /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+\//.exec(module) ?? [];
-  FOLDERS.add(installed ?? new URL('.', module).href);
+  FOLDERS.add(installed ?? new URL('.', URL.canParse(module) ? module : pathToFileURL(module)).href);
 }
 
 /** Where in a plugin's own code an error was thrown: the innermost frame there. Undefined when it was thrown elsewhere. */

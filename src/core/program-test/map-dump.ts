@@ -9,6 +9,7 @@ import {
 } from '../../bpf/btf/format-value.js';
 import { mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
 import { isResidentMap, type BpfMap } from '../../bpf/runtime/bpf-map.js';
+import { printable } from '../printable.js';
 import { cpuStride, isGlobalData, isPerCpu } from './map-input.js';
 
 /** One map's content for people and for JSON. */
@@ -156,7 +157,7 @@ export function renderMaps(maps: readonly MapDump[]): string[] {
   return [
     ...(lines.length === 0 ? [] : ['maps:', ...lines]),
     ...(untouched.length === 0 ? [] : [`# empty or all zero: ${untouched.join(', ')}`]),
-  ];
+  ].map(printable);
 }
 
 export function hex(bytes: Uint8Array): string {

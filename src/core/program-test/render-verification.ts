@@ -1,5 +1,6 @@
 import type { LineInfo } from '../../bpf/btf/btf-ext.js';
 import { formatSourceLine } from '../../bpf/program.js';
+import { printableLine } from '../printable.js';
 import type { Rejection, Verification, VerifierStatistics } from '../contract/verifier.js';
 
 /** Limits of the Linux verifier that the complexity report measures against (kernel/bpf/verifier.c). */
@@ -16,7 +17,8 @@ export function renderVerification(
 ): string {
   const lines: string[] = [];
   const { statistics } = verification;
-  if (verification.log !== undefined) lines.push(verification.log.trimEnd(), '');
+  // The log has lines of its own; a line feed in all else is one of a name's.
+  if (verification.log !== undefined) lines.push(...verification.log.trimEnd().split('\n'), '');
   if (verification.accepted) {
     lines.push(`${program}: accepted by ${verification.verifier}  (${summary(statistics)})`);
     const { properties } = verification;
@@ -33,7 +35,7 @@ export function renderVerification(
     );
   }
   if (options.complexity) lines.push(...complexityLines(statistics));
-  return `${lines.join('\n')}\n`;
+  return `${lines.map(printableLine).join('\n')}\n`;
 }
 
 function mostInsns(count: number): string {
