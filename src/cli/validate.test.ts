@@ -46,7 +46,7 @@ nonsense: 1
 `);
     expect(exit).toBe(2);
     const told = [
-      [7, "'zz' is neither"],
+      [7, 'an integer is expected, not "zz"'],
       [7, 'an integer is expected, not an object'],
       [8, "has no map 'nomap' (maps: rxcnt)"],
       [9, 'there is no member nosuch'],
