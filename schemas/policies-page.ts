@@ -30,7 +30,8 @@ policies:                           # asked in this order; one deny is enough
   in the way: its name, the limit, what was asked, what was held before, and its path in the testbed, as \`--set\` takes it (of a default: where
   it would be). They are in the result (\`rulings\`, \`audit\`), in \`--format ndjson\`, and alone in the file of \`run --audit FILE\`.
 - In the result equal rulings in a row are one record with a count. 1024 records of each kind are kept of each guest; what is not kept is
-  counted (\`dropped\`). Streams have every one.
+  counted (\`dropped\`). Streams have every one; the file of \`--audit\` has up to 256 MiB
+  of each guest, and the number of what more there was as its last lines (\`event: audit-dropped\`).
 - \`guests\` says what holds for single guests: each key there is that guest's instead of the one for all. A guest that the testbed does not
   have is an error of the testbed.
 `;

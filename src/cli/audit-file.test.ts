@@ -2,7 +2,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import type { StreamEvent } from '../core/contract/event.js';
 import type { ResultDocument, RulingRecord } from '../core/contract/result.js';
+import { AuditFile } from './audit-file.js';
 import { runForTest } from './testing-terminal.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'xdpbed-audit-'));
@@ -118,6 +120,45 @@ describe('run --audit', () => {
     expect(expected.map(({ event }) => event)).toContain('audit');
     expect(expected.length).toBeGreaterThan(5);
     expect(audit).toEqual(expected);
+  });
+
+  it('gives each guest a bound of its own, and the number of what it has no room for', () => {
+    const path = join(folder, 'bounded.ndjson');
+    const audit = new AuditFile(path, 2000);
+    const made = { request: 1, time: 0, nic: 'eth0', reason: 'no' };
+    const record = (guest: string, event: 'audit' | 'ruling'): StreamEvent => {
+      const asked = { operation: 'command', policy: 'p', ruling: 'deny', count: 1 } as const;
+      return event === 'audit'
+        ? {
+            event,
+            run: 'default',
+            seq: 0,
+            time: 0,
+            record: { ...made, guest, command: 'x', outcome: 'error-ack' },
+          }
+        : { event, run: 'default', seq: 0, time: 0, record: { ...made, guest, ...asked } };
+    };
+    for (let count = 0; count < 1000; count++) {
+      audit.onEvent(record('mallory', 'ruling'));
+      audit.onEvent(record('mallory', 'audit'));
+    }
+    audit.onEvent(record('alice', 'audit'));
+    audit.close();
+    const text = readFileSync(path, 'utf8');
+    const lines = text.trimEnd().split('\n');
+    const own = lines.filter((line) => line.includes('"guest":"mallory"') && !line.includes('audit-dropped'));
+    expect(own.length).toBeGreaterThan(2);
+    expect(own.reduce((bytes, line) => bytes + line.length + 1, 0)).toBeLessThanOrEqual(2000);
+    const events = lines.map((line) => JSON.parse(line) as { event: string });
+    expect(events.at(-2)).toMatchObject({ event: 'audit', record: { guest: 'alice' } });
+    const kept = (event: string): number => own.filter((line) => line.includes(`"event":"${event}"`)).length;
+    expect(events.at(-1)).toEqual({
+      schema: 'xdpbed.event/1',
+      event: 'audit-dropped',
+      guest: 'mallory',
+      rulings: 1000 - kept('ruling'),
+      audit: 1000 - kept('audit'),
+    });
   });
 
   it('says so, and starts nothing, when the file cannot be made', async () => {

@@ -43,8 +43,11 @@ export async function run(context: CliContext, file: string, options: RunOptions
     context.terminal.raw.out(text);
     return exitCodeOf(result);
   } finally {
-    audit?.close();
-    await lifecycle.stop();
+    try {
+      audit?.close();
+    } finally {
+      await lifecycle.stop();
+    }
   }
 }
 
