@@ -262,6 +262,11 @@ export class NicSession {
     return this.#options.guest;
   }
 
+  /** Name of the nic in its guest. */
+  get nic(): string {
+    return this.#options.plan.name;
+  }
+
   /** What its driver and its device speak. */
   get protocol(): ControlProtocol {
     return protocolOf(negotiatedFeatures(this.#options.plan));

@@ -143,7 +143,11 @@ export class Offloading {
           hostParty: {
             ...hostParty,
             verifier: this.#options.verification.for(guest.name, hostParty.verifier, (milliseconds) =>
-              this.#tellVerification(guest.name, nic.name, milliseconds),
+              this.#tellVerification(
+                this.#options.policies,
+                { guest: guest.name, nic: nic.name },
+                milliseconds,
+              ),
             ),
           },
           guestParty,
@@ -222,7 +226,10 @@ export class Offloading {
           ...(this.#meter.isWanted ? { countWork: true } : {}),
           memoryBytes: OFFLOAD_MEMORY_BYTES,
         });
-        const verifier = verification.for(guest, party.verifier, () => undefined);
+        // The other host judges what comes, and its own policies are told what that took.
+        const verifier = verification.for(guest, party.verifier, (milliseconds) =>
+          this.#tellVerification(policies, session, milliseconds),
+        );
         const accounts = this.#accountsThere;
         const move = await session.prepareMove({ party: { ...party, verifier }, policies, accounts });
         if ('ok' in move) {
@@ -326,9 +333,18 @@ export class Offloading {
     await this.#undo.run();
   }
 
-  #tellVerification(guest: string, nic: string, milliseconds: number): void {
-    const { policies, clock } = this.#options;
-    tellChain(policies, { kind: 'verification', guest, nic, time: clock.now(), milliseconds });
+  #tellVerification(
+    policies: readonly ChainedPolicy[],
+    { guest, nic }: { readonly guest: string; readonly nic: string },
+    milliseconds: number,
+  ): void {
+    tellChain(policies, {
+      kind: 'verification',
+      guest,
+      nic,
+      time: this.#options.clock.now(),
+      milliseconds,
+    });
   }
 
   async #keep(undo: () => void | Promise<void>): Promise<void> {
