@@ -16,7 +16,7 @@ export async function plan(context: CliContext, file: string, options: TestbedOp
     testbed: testbed.name,
     seed: String(testbed.seed),
     runs: testbed.runs.map(describeRun),
-    checks: testbed.checks,
+    checks: testbed.checks.map(({ numbers: _, ...check }) => check),
   };
   context.terminal.out(`${JSON.stringify(plan, null, 2)}\n`);
   return EXIT.OK;

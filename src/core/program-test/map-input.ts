@@ -1,8 +1,17 @@
 import { ValueProblem } from '../../bpf/btf/parse-value.js';
-import { BPF_MAP_TYPE, mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
+import { mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
 import { XdpbedError } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
-import { mapProblem, parseElement, type MapProblem } from '../testbed/map-values.js';
+import {
+  cpuStride,
+  isGlobalData,
+  isPerCpu,
+  mapProblem,
+  parseElement,
+  type MapProblem,
+} from '../testbed/map-values.js';
+
+export { cpuStride, isGlobalData, isPerCpu };
 
 /**
  * Map content as people write it, by map name: a list of `{ key, value }`, or for the maps of global variables
@@ -87,21 +96,6 @@ export function reporting<T>(
   }
 }
 
-const PER_CPU_TYPES: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
-]);
-
-export function isPerCpu(map: MapSpec): boolean {
-  return PER_CPU_TYPES.has(map.type);
-}
-
-/** Bytes from one CPU's value to the next in what the system call passes. */
-export function cpuStride(map: MapSpec): number {
-  return Math.ceil(map.valueSize / 8) * 8;
-}
-
 /** One element as it is written, how messages call it, and where it stands. */
 export interface MapEntry {
   readonly entry: { readonly key: unknown; readonly value?: unknown; readonly cpus?: unknown };
@@ -134,12 +128,6 @@ export function entriesOf(map: MapSpec, content: unknown, report: ReportMapProbl
     }
     return [{ entry, what, path }];
   });
-}
-
-/** Whether it is a map of global variables, whose content is written by variable. */
-export function isGlobalData(map: MapSpec): boolean {
-  // As libbpf has it: no other map can have such a name.
-  return /^\.(?:data|rodata|bss|kconfig)\b/.test(map.name);
 }
 
 /** Throws `ValueProblem`. */

@@ -8,8 +8,9 @@ import {
   type RunResult,
   type VerdictCounts,
 } from '../contract/result.js';
-import type { CheckSection } from '../testbed/testbed-schema.js';
+import type { ResolvedCheck } from '../testbed/resolve-checks.js';
 import { countedWords, demandWords, meetsDemand, withinScope } from './expected-counter.js';
+import { sumOverMaps } from './expected-map.js';
 import { nearChange, nearReference, outpaces } from './rate-checks.js';
 import type { MissingRun } from './run-failures.js';
 
@@ -17,7 +18,7 @@ import type { MissingRun } from './run-failures.js';
  * The checks that hold for a testbed: its own, and that every program was attached unless the testbed says how
  * many it expects to be refused. A run without its program shows nothing, and must not look like success.
  */
-export function effectiveChecks(checks: readonly CheckSection[]): CheckSection[] {
+export function effectiveChecks(checks: readonly ResolvedCheck[]): ResolvedCheck[] {
   const expectsRefusals = checks.some((check) => check.kind === 'expect' && check.value === REFUSED);
   return expectsRefusals ? [...checks] : [{ kind: 'expect', value: REFUSED, equals: 0 }, ...checks];
 }
@@ -29,7 +30,7 @@ const REFUSED = 'attachments.refused';
  * pass.
  */
 export function evaluateCheck(
-  check: CheckSection,
+  check: ResolvedCheck,
   runs: readonly RunResult[],
   missing: readonly MissingRun[] = [],
   reference?: Comparison['reference'],
@@ -41,7 +42,7 @@ export function evaluateCheck(
 }
 
 function isNeeded(
-  check: CheckSection,
+  check: ResolvedCheck,
   run: MissingRun,
   all: readonly Pick<RunResult, 'axes'>[],
   reference: Comparison['reference'],
@@ -87,7 +88,7 @@ function areElsewhere(runs: readonly RunResult[], fabric: string | undefined): b
 
 /** @param incomplete whether there are runs without a result that the check needs. */
 function evaluateOver(
-  check: CheckSection,
+  check: ResolvedCheck,
   runs: readonly RunResult[],
   incomplete: boolean,
   reference: Comparison['reference'],
@@ -177,8 +178,17 @@ function evaluateOver(
           // What nobody of that name ruled is no proof that it would have.
           if (policy !== undefined && !run.rulings.some((ruling) => ruling.policy === policy))
             return [`${run.id}: no policy '${policy}' ruled on anything in this run`];
-          const actual = counter(withinScope(run, check), check.value);
-          if (actual === undefined) return [`${run.id}: '${check.value}' is not a counter of this run`];
+          const scoped = withinScope(run, check);
+          let actual: bigint;
+          if (check.value === undefined) {
+            const inMaps = sumOverMaps(scoped, check);
+            if ('problems' in inMaps) return inMaps.problems.map((problem) => `${run.id}: ${problem}`);
+            actual = inMaps.sum;
+          } else {
+            const counted = counter(scoped, check.value);
+            if (counted === undefined) return [`${run.id}: '${check.value}' is not a counter of this run`];
+            actual = BigInt(counted);
+          }
           return meetsDemand(check, actual)
             ? []
             : [`${run.id}: ${countedWords(check)} is ${actual}, not ${demandWords(check)}`];
@@ -193,7 +203,7 @@ function evaluateOver(
  * left it none (`narrowed`): who picks some of the runs does not ask for checks of the others.
  */
 export function evaluateChecks(
-  checks: readonly CheckSection[],
+  checks: readonly ResolvedCheck[],
   runs: readonly RunResult[],
   narrowed: boolean,
   missing: readonly MissingRun[] = [],
@@ -268,7 +278,7 @@ function shieldProblems(run: RunResult): string[] {
 
 /** The runs that were compared with their baseline, and which waited for longer. */
 function requestsUndisturbed(
-  check: Extract<CheckSection, { kind: 'requests-undisturbed' }>,
+  check: Extract<ResolvedCheck, { kind: 'requests-undisturbed' }>,
   runs: readonly RunResult[],
 ): [RunResult[], string[]] {
   const { node, axis, baseline, percentile, 'at-most-times': times } = check;
@@ -319,7 +329,7 @@ function groupKey(axis: string, { axes }: Pick<RunResult, 'axes'>): string {
 
 /** The runs that were compared, and where they differ. */
 function sameAcross(
-  check: Extract<CheckSection, { kind: 'same-across' }>,
+  check: Extract<ResolvedCheck, { kind: 'same-across' }>,
   runs: readonly RunResult[],
 ): [RunResult[], string[]] {
   const problems: string[] = [];
@@ -403,6 +413,8 @@ function counter(run: RunResult, name: string): number | undefined {
         : undefined;
     case 'audit':
       return run.audit.length;
+    case 'verifier':
+      return verifierCounter(run, a);
     case 'verification':
       return verificationCounter(run, a);
     default:
@@ -419,6 +431,20 @@ function rulingsCounter(run: RunResult, name: string | undefined): number | unde
       return deny;
     case 'would-deny':
       return wouldDeny;
+    default:
+      return undefined;
+  }
+}
+
+/** Undefined where what was counted is not all: records that there was no room for may be rejections. */
+function verifierCounter(run: RunResult, name: string | undefined): number | undefined {
+  switch (name) {
+    case 'accepted':
+      return run.attachments.filter(({ placement, attached }) => placement === 'host' && attached).length;
+    case 'rejected':
+      return (run.dropped?.audit ?? 0) > 0
+        ? undefined
+        : run.audit.filter(({ code }) => code !== undefined).length;
     default:
       return undefined;
   }

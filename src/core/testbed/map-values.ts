@@ -1,5 +1,6 @@
 import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
 import { parseBytes, parseValue, ValueProblem, type ParseOptions } from '../../bpf/btf/parse-value.js';
+import { BPF_MAP_TYPE, type MapSpec } from '../../bpf/map-spec.js';
 import type { XdpbedError } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 import type { YamlPath } from './yaml-source.js';
@@ -36,4 +37,25 @@ export function mapProblem(error: XdpbedError, path: YamlPath): MapProblem {
     hint: near === undefined ? error.hint : `did you mean '${near}'?`,
     onKey: isName,
   };
+}
+
+const PER_CPU_TYPES: ReadonlySet<number> = new Set([
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
+  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
+]);
+
+export function isPerCpu(map: MapSpec): boolean {
+  return PER_CPU_TYPES.has(map.type);
+}
+
+/** Bytes from one CPU's value to the next in what the system call passes. */
+export function cpuStride(map: MapSpec): number {
+  return Math.ceil(map.valueSize / 8) * 8;
+}
+
+/** Whether it is a map of global variables, whose content is written by variable. */
+export function isGlobalData(map: MapSpec): boolean {
+  // As libbpf has it: no other map can have such a name.
+  return /^\.(?:data|rodata|bss|kconfig)\b/.test(map.name);
 }

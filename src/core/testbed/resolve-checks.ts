@@ -1,3 +1,6 @@
+import type { MapSpec } from '../../bpf/map-spec.js';
+import type { GuestNicPlan, ProgramPlan, RunPlan } from '../contract/plan.js';
+import { findMapNumber, type MapNumber, type MapNumberFound, type MapNumbers } from './map-number.js';
 import type { ProblemList } from './problem-list.js';
 import type { SchemaValidator } from './schema-validator.js';
 import type { SoundParts } from './sound-parts.js';
@@ -5,13 +8,27 @@ import { CHECKS, type CheckSection, type Testbed } from './testbed-schema.js';
 import { suggest } from './wiring.js';
 import type { YamlPath } from './yaml-source.js';
 
+/** A check with what it takes to evaluate it. */
+export type ResolvedCheck = CheckSection & {
+  /** Of an `expect` on a map. */
+  readonly numbers?: MapNumbers;
+};
+
+/** What the checks are about. */
+export interface CheckedRuns {
+  readonly plans: readonly RunPlan[];
+  /** The maps of the object that a program is read from. */
+  readonly mapsOf: (program: ProgramPlan) => readonly MapSpec[];
+}
+
 /** The testbed's checks, each by the schema of its kind, after reporting those that are none. */
 export function resolveChecks(
   parts: SoundParts,
   matrix: NonNullable<Testbed['matrix']>,
   validator: SchemaValidator,
   problems: ProblemList,
-): CheckSection[] {
+  runs: CheckedRuns,
+): ResolvedCheck[] {
   const axes = Object.keys(matrix);
   return parts.testbed.checks.flatMap((section, index) => {
     const path = ['checks', index];
@@ -68,6 +85,8 @@ export function resolveChecks(
       case 'expect':
         checkWhere(check.where);
         checkExpectation(check, parts, problems, path);
+        if (check.map !== undefined)
+          return [{ ...check, numbers: locateNumbers(check, check.map, runs, problems, path) }];
         break;
       case 'attacks':
         checkWhere(check.where);
@@ -85,28 +104,31 @@ const DEMANDS = ['equals', 'at-least', 'at-most', 'between'] as const;
 /** Counters that are nobody's in particular. */
 const OF_THE_RUN = /^(frames-sent$|verification\.)/;
 
+type ExpectSection = Extract<CheckSection, { kind: 'expect' }>;
+
 /** What an expectation's schema cannot say. */
 function checkExpectation(
-  check: Extract<CheckSection, { kind: 'expect' }>,
+  check: ExpectSection,
   parts: SoundParts,
   problems: ProblemList,
   path: YamlPath,
 ): void {
-  const { value, guest, nic, between } = check;
-  if (DEMANDS.filter((demand) => check[demand] !== undefined).length !== 1)
-    problems.report(path, `exactly one of ${DEMANDS.join(', ')} must be there`);
-  if (between !== undefined && between[0]! > between[1]!)
-    problems.report(
-      [...path, 'between'],
-      `${between[0]} is more than ${between[1]}`,
-      'the lower one comes first',
-    );
+  const { value, map, guest, nic } = check;
+  checkDemand(check, problems, path);
+  if ((value === undefined) === (map === undefined))
+    problems.report(path, 'exactly one of value, map must be there');
+  for (const key of ['key', 'member', 'cpu'] as const) {
+    if (check[key] !== undefined && map === undefined)
+      problems.report([...path, key], `'${key}' is of a map, and there is no 'map'`, undefined, true);
+  }
+  if (check.code !== undefined && value !== 'verifier.rejected')
+    problems.report([...path, 'code'], `'${value ?? map}' is no rejection of the verifier`, undefined, true);
   for (const key of ['policy', 'operation'] as const) {
-    if (check[key] !== undefined && !value.startsWith('rulings.'))
-      problems.report([...path, key], `'${value}' is no ruling of a policy`, undefined, true);
+    if (check[key] !== undefined && !value?.startsWith('rulings.'))
+      problems.report([...path, key], `'${value ?? map}' is no ruling of a policy`, undefined, true);
   }
   for (const key of ['guest', 'nic'] as const) {
-    if (check[key] !== undefined && OF_THE_RUN.test(value))
+    if (check[key] !== undefined && OF_THE_RUN.test(value ?? ''))
       problems.report([...path, key], `'${value}' is of the whole run`, undefined, true);
   }
   if (!parts.has('guests')) return;
@@ -125,6 +147,82 @@ function checkExpectation(
   const nics = [...new Set(named.flatMap(([, { nics: own }]) => Object.keys(own)))];
   if (nic !== undefined && !nics.includes(nic))
     problems.report([...path, 'nic'], `there is no nic '${nic}'`, suggest(nic, nics, 'nics'));
+}
+
+function checkDemand(check: ExpectSection, problems: ProblemList, path: YamlPath): void {
+  const given = DEMANDS.filter((demand) => check[demand] !== undefined);
+  if (given.length !== 1) problems.report(path, `exactly one of ${DEMANDS.join(', ')} must be there`);
+  for (const demand of given) {
+    const { [demand]: limits } = check;
+    const before = problems.count;
+    for (const [index, limit] of [limits].flat().entries()) {
+      const at = [...path, demand, ...(demand === 'between' ? [index] : [])];
+      if (typeof limit === 'number' && !Number.isSafeInteger(limit))
+        problems.report(at, `${limit} is not an exact integer`, 'write all of its digits');
+      else if (check.map === undefined && BigInt(limit!) < 0n)
+        problems.report(at, `${limit} is out of range: it must be >= 0`);
+    }
+    if (demand !== 'between' || problems.count > before) continue;
+    const [low, high] = check.between!;
+    if (BigInt(low!) > BigInt(high!))
+      problems.report([...path, demand], `${low} is more than ${high}`, 'the lower one comes first');
+  }
+}
+
+/** Where the number stands in every run and nic that the check is about, after reporting where it is in none. */
+function locateNumbers(
+  check: ExpectSection,
+  name: string,
+  { plans, mapsOf }: CheckedRuns,
+  problems: ProblemList,
+  path: YamlPath,
+): MapNumbers {
+  const numbers = new Map<string, Map<string, MapNumber>>();
+  // Of many nics that run the same program the number is at the same place.
+  const known = new Map<MapSpec, Map<number, MapNumberFound>>();
+  const names = new Set<string>();
+  let isThere = false;
+  for (const { plan, node, nic } of nicsOf(check, plans)) {
+    const program = nic.program === undefined ? undefined : plan.programs[nic.program];
+    if (program === undefined) continue;
+    const maps = mapsOf(program);
+    const map = maps.find((candidate) => candidate.name === name);
+    for (const other of maps) names.add(other.name);
+    if (map === undefined) continue;
+    isThere = true;
+    const entries = program.maxEntries?.[name] ?? map.maxEntries;
+    const ofSizes = known.get(map) ?? new Map<number, MapNumberFound>();
+    known.set(map, ofSizes);
+    const found = ofSizes.get(entries) ?? findMapNumber(map, { ...check, map: name }, entries);
+    ofSizes.set(entries, found);
+    if ('number' in found) {
+      const ofRun = numbers.get(plan.id) ?? new Map<string, MapNumber>();
+      numbers.set(plan.id, ofRun.set(node, found.number));
+      continue;
+    }
+    for (const { path: within, message, hint, onKey } of found.problems)
+      problems.report([...path, ...within], message, hint, onKey);
+  }
+  if (!isThere && names.size > 0) {
+    const hint = suggest(name, [...names], 'maps');
+    problems.report([...path, 'map'], `no program of these guests has a map '${name}'`, hint);
+  }
+  return numbers;
+}
+
+function* nicsOf(
+  { where = {}, guest, nic }: ExpectSection,
+  plans: readonly RunPlan[],
+): Generator<{ readonly plan: RunPlan; readonly node: string; readonly nic: GuestNicPlan }> {
+  for (const plan of plans) {
+    if (Object.entries(where).some(([axis, variant]) => plan.axes[axis] !== variant)) continue;
+    for (const { name, nics } of plan.guests) {
+      if (guest !== undefined && name !== guest) continue;
+      for (const each of nics) {
+        if (nic === undefined || each.name === nic) yield { plan, node: `${name}.${each.name}`, nic: each };
+      }
+    }
+  }
 }
 
 /** The nic that a check names is there; whether it asks for anything a run may decide. */

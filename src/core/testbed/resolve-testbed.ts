@@ -32,11 +32,11 @@ import { countValues, MAX_VALUES } from './count-values.js';
 import { copyGuests } from './guest-copies.js';
 import { ProblemList, TestbedError } from './problem-list.js';
 import { SchemaValidator, type Violation } from './schema-validator.js';
-import { TestbedSchema, type CheckSection, type PluginUse, type Testbed } from './testbed-schema.js';
+import { TestbedSchema, type PluginUse, type Testbed } from './testbed-schema.js';
 import { SoundParts } from './sound-parts.js';
 import { parseOnlyArguments, parseSetArgument } from './resolve-arguments.js';
 import { checkComparison } from './resolve-comparison.js';
-import { resolveChecks } from './resolve-checks.js';
+import { resolveChecks, type ResolvedCheck } from './resolve-checks.js';
 import { resolvePrograms } from './resolve-programs.js';
 import { buildHostPlan, buildGuestPlans, buildMeasurePlan } from './run-plan.js';
 import { TestbedFiles } from './testbed-files.js';
@@ -82,7 +82,7 @@ export interface ResolvedTestbed {
   readonly registry: PluginSource;
   /** Absolute path of the testbed's folder, which relative names of plugins start from. */
   readonly folder: string;
-  readonly checks: readonly CheckSection[];
+  readonly checks: readonly ResolvedCheck[];
   /** How the rates of the runs are to be read, if it says so. */
   readonly comparison: Comparison | undefined;
   /** `--only` left out some of the runs. */
@@ -210,7 +210,10 @@ class Resolver {
     }
     this.problems.within(fromCommandLine);
     const checks = parts.hasKeysOf('checks')
-      ? resolveChecks(parts, matrix, this.#validator, this.problems)
+      ? resolveChecks(parts, matrix, this.#validator, this.problems, {
+          plans: runs.map(({ plan }) => plan),
+          mapsOf: (program) => this.#files.objectOf(program.object)?.maps ?? [],
+        })
       : [];
     if (parts.has('comparison')) checkComparison(testbed, matrix, this.problems);
     const reporter = await this.#chooseOf(parts, 'reporter', ['plugins', 'reporter']);

@@ -194,8 +194,12 @@ function within(path: YamlPath): string {
   return path.length === 0 ? '' : ` in ${path.join('.')}`;
 }
 
-function article(type: string): string {
-  return /^[aeiou]/.test(type) ? `an ${type}` : `a ${type}`;
+/** @param types one, or several with commas between them. */
+function article(types: string): string {
+  return types
+    .split(',')
+    .map((type) => (/^[aeiou]/.test(type) ? `an ${type}` : `a ${type}`))
+    .join(' or ');
 }
 
 /** The offending text, short. */

@@ -63,6 +63,12 @@ export class TestbedFiles {
     }
     return object;
   }
+
+  /** What a file holds that was parsed before; undefined where that failed. */
+  objectOf(name: string): ObjectSpec | undefined {
+    const object = this.#specs.get(name);
+    return object instanceof XdpbedError ? undefined : object;
+  }
 }
 
 function asXdpbedError(error: unknown): XdpbedError {

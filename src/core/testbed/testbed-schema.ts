@@ -518,9 +518,21 @@ export const COUNTERS: readonly string[] = [
   'verification.out-of-time',
   'verification.out-of-memory',
   'verification.cancelled',
+  'verifier.accepted',
+  'verifier.rejected',
   'migrations.moved',
   'migrations.stayed',
 ];
+
+/** What a number is to be. An integer that a double does not hold exactly, beyond 2^53, comes as its text. */
+const Demand = (description: string, options: object = {}) =>
+  Type.Unsafe<number | string>({
+    type: ['integer', 'string'],
+    pattern: '^(-?[0-9]{1,40}|0x[0-9a-fA-F]{1,32})$',
+    description,
+    ...expects('an integer'),
+    ...options,
+  });
 
 const WHY = Type.Optional(
   Type.String({
@@ -567,11 +579,50 @@ export const CHECKS = {
       where: Type.Optional(
         Type.Record(Type.String(), Type.String(), { description: 'only runs with these variants, by axis' }),
       ),
-      value: Words(COUNTERS, {
-        description:
-          'what is looked at: `ends.<fate>`, `verdicts.<site>.<XDP_…>`, `control.ok`, `control.err`, `rulings.allow`, `rulings.deny`, `rulings.would-deny` (in a dry run), `audit`, `attachments.refused`, `frames-sent`; `verification.<…>` of runs with requests',
-        examples: ['ends.transmitted', 'verdicts.offload.XDP_TX', 'control.err'],
-      }),
+      value: Type.Optional(
+        Words(COUNTERS, {
+          description:
+            'the counter that is looked at: `ends.<fate>`, `verdicts.<site>.<XDP_…>`, `control.ok`, `control.err`, `rulings.allow`, `rulings.deny`, `rulings.would-deny` (in a dry run), `audit`, `attachments.refused`, `frames-sent`; `verifier.accepted` and `verifier.rejected` are offloaded programs that the host’s verifier took and those that it refused; `verification.<…>` of runs with requests',
+          examples: ['ends.transmitted', 'verdicts.offload.XDP_TX', 'control.err'],
+        }),
+      ),
+      map: Type.Optional(
+        Type.String({
+          minLength: 1,
+          description:
+            'in place of `value`: a number in this map of the guests’ programs, by its name in the object file; of several nics, the sum. An element that is not there counts 0',
+          examples: ['rxcnt', '.bss'],
+        }),
+      ),
+      key: Type.Optional(
+        Type.Unsafe<unknown>({
+          description:
+            'with `map`: the key of the element, written by its BTF type as in map presets, but without names of interfaces; maps of global variables (`.bss`, `.data`) need none',
+          examples: [17, '10.0.0.1', { bytes: '0a 00 00 01' }],
+        }),
+      ),
+      member: Type.Optional(
+        Type.String({
+          pattern: '^(\\[[0-9]+\\]|[A-Za-z_][A-Za-z0-9_]*)(\\[[0-9]+\\]|\\.[A-Za-z_][A-Za-z0-9_]*)*$',
+          maxLength: 200,
+          description: 'with `map`: the member of the value, or the global variable, that is the number',
+          examples: ['packets', 'rx.bytes', 'hits[2]'],
+          ...expects('a member such as packets, rx.bytes or hits[2]'),
+        }),
+      ),
+      cpu: Type.Optional(
+        Type.Integer({
+          minimum: 0,
+          description: 'with a `map` per CPU: the value of this CPU; else it is the sum over all CPUs',
+        }),
+      ),
+      code: Type.Optional(
+        Type.String({
+          minLength: 1,
+          description: 'with `verifier.rejected`: only programs that were rejected with this code',
+          examples: ['out-of-time', 'program-too-long'],
+        }),
+      ),
       guest: Type.Optional(Name('only what this guest did, or was done to it')),
       nic: Type.Optional(Name('only what was with this nic, of all guests or of `guest`')),
       policy: Type.Optional(
@@ -583,13 +634,11 @@ export const CHECKS = {
           examples: ['map-create', 'program-load'],
         }),
       ),
-      equals: Type.Optional(
-        Type.Integer({ minimum: 0, description: 'the value it must have in each of those runs' }),
-      ),
-      'at-least': Type.Optional(Type.Integer({ minimum: 0, description: 'it must be no less' })),
-      'at-most': Type.Optional(Type.Integer({ minimum: 0, description: 'it must be no more' })),
+      equals: Type.Optional(Demand('the value it must have in each of those runs')),
+      'at-least': Type.Optional(Demand('it must be no less')),
+      'at-most': Type.Optional(Demand('it must be no more')),
       between: Type.Optional(
-        Type.Array(Type.Integer({ minimum: 0 }), {
+        Type.Array(Demand('an end of the range'), {
           minItems: 2,
           maxItems: 2,
           description: 'it must be one of these two, or between them',
@@ -600,7 +649,7 @@ export const CHECKS = {
     {
       ...closed,
       description:
-        'a counter has this value; exactly one of `equals`, `at-least`, `at-most` and `between` says which',
+        'a counter (`value`), or a number in a map (`map`), is this; exactly one of `equals`, `at-least`, `at-most` and `between` says which',
     },
   ),
   'near-reference': Type.Object(
