@@ -3,6 +3,10 @@ import { ResultDocument } from '../src/core/contract/result.js';
 import { plain, testbedJsonSchema } from '../src/core/testbed/json-schema.js';
 import { CalibrationSchema } from '../src/core/cost-model/calibration.js';
 import { casesJsonSchema } from '../src/core/program-test/cases-json-schema.js';
+import { DoctorDocument } from '../src/report/doctor-schema.js';
+import { ObjectInfo } from '../src/report/object-info-schema.js';
+import { VerificationDocument } from '../src/report/verification-schema.js';
+import { EventLine } from '../src/report/event-schema.js';
 import { BUILT_IN_PLUGINS } from '../src/presets.js';
 
 const DRAFT = 'http://json-schema.org/draft-07/schema#';
@@ -19,10 +23,11 @@ export async function schemaFiles(): Promise<Record<string, string>> {
       $id: 'urn:xdpbed:schemas:calibration.schema.json',
       ...plain(CalibrationSchema),
     }),
-    'result.schema.json': render({
-      $schema: 'http://json-schema.org/draft-07/schema#',
-      ...plain(ResultDocument),
-    }),
+    'result.schema.json': render({ $schema: DRAFT, ...plain(ResultDocument) }),
+    'event.schema.json': render({ $schema: DRAFT, ...plain(EventLine) }),
+    'object-info.schema.json': render({ $schema: DRAFT, ...plain(ObjectInfo) }),
+    'verification.schema.json': render({ $schema: DRAFT, ...plain(VerificationDocument) }),
+    'doctor.schema.json': render({ $schema: DRAFT, ...plain(DoctorDocument) }),
   };
 }
 

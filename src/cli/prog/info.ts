@@ -7,6 +7,7 @@ import { programTypeName, type ProgramSpec } from '../../bpf/program.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import { printable } from '../../core/printable.js';
 import type { CliContext } from '../cli-context.js';
+import type { ObjectInfo } from '../../report/object-info-schema.js';
 
 /** `xdpbed prog info`: what an object declares. Nothing is loaded. */
 export async function showInfo(
@@ -21,18 +22,18 @@ export async function showInfo(
   return EXIT.OK;
 }
 
-function describeObject(object: ObjectSpec) {
+function describeObject(object: ObjectSpec): ObjectInfo {
   return {
     schema: 'xdpbed.object-info/1',
     license: object.license,
     btfTypes: object.btf?.typeCount ?? 0,
     programs: object.programs.map(describeProgram),
     maps: object.maps.map(describeMap),
-    notes: object.notes,
+    notes: [...object.notes],
   };
 }
 
-function describeProgram(program: ProgramSpec) {
+function describeProgram(program: ProgramSpec): ObjectInfo['programs'][number] {
   const helpers = new Set<number>();
   for (const { opcode, src, imm } of program.insns) {
     if (opcode === OP_CALL && src === BPF_CALL_HELPER) helpers.add(imm);
@@ -52,8 +53,8 @@ function describeProgram(program: ProgramSpec) {
   };
 }
 
-function describeMap(map: MapSpec) {
-  const describe = (ref: MapSpec['keyType']) => ref?.btf.describe(ref.id);
+function describeMap(map: MapSpec): ObjectInfo['maps'][number] {
+  const { keyType, valueType, inner } = map;
   return {
     name: map.name,
     type: mapTypeName(map.type),
@@ -61,14 +62,14 @@ function describeMap(map: MapSpec) {
     valueSize: map.valueSize,
     maxEntries: map.maxEntries,
     flags: map.flags,
-    key: describe(map.keyType),
-    value: describe(map.valueType),
+    ...(keyType === undefined ? {} : { key: keyType.btf.describe(keyType.id) }),
+    ...(valueType === undefined ? {} : { value: valueType.btf.describe(valueType.id) }),
     initialEntries: map.initial.length,
-    inner: map.inner === undefined ? undefined : mapTypeName(map.inner.type),
+    ...(inner === undefined ? {} : { inner: mapTypeName(inner.type) }),
   };
 }
 
-function renderText(path: string, info: ReturnType<typeof describeObject>): string {
+function renderText(path: string, info: ObjectInfo): string {
   const lines = [
     `${path}: license '${info.license}', ${info.btfTypes > 0 ? `${info.btfTypes} BTF types` : 'no BTF'}`,
   ];

@@ -16,6 +16,7 @@ import { interrupted } from '../interrupted.js';
 import { ElapsedLine } from '../elapsed-line.js';
 import { Progress } from '../progress.js';
 import { openObject, openProgram, type ProgramOptions } from './prog-object.js';
+import { VERIFICATION_SCHEMA_VERSION } from '../../report/verification-schema.js';
 import { renderVerification } from '../../core/program-test/render-verification.js';
 import { choose } from '../../core/program-test/workbench.js';
 
@@ -168,7 +169,7 @@ function toJson(programs: readonly ProgramResult[], unfinished: string | undefin
   };
   return JSON.stringify(
     {
-      schema: 'xdpbed.verification/1',
+      schema: VERIFICATION_SCHEMA_VERSION,
       programs,
       ...(unfinished === undefined ? {} : { interrupted: unfinished }),
     },

@@ -428,6 +428,12 @@ export function exampleEvents(result: ResultDocument): StreamEvent[] {
     ...result.checks.map((check): TestbedEvent => ({ event: 'check-finished', result: check })),
     { event: 'testbed-finished', passed: result.passed },
   ];
-  // A microsecond between two of them.
-  return events.map((event, seq) => ({ ...event, seq, time: seq * 1_000_000 }));
+  // Only what happens in a run has a time: a microsecond between two of them.
+  return events.map((event, seq) =>
+    isOfRun(event) ? { ...event, seq, time: seq * 1_000_000 } : { ...event, seq },
+  );
+}
+
+function isOfRun(event: TestbedEvent | RunEvent): event is RunEvent {
+  return ['program-attached', 'trace', 'ruling', 'audit'].includes(event.event);
 }

@@ -423,6 +423,7 @@ describe('expect', () => {
       command: 'EBPF_MAP/CREATE_MAP',
       outcome: 'error-ack' as const,
       reason: `denied for the time ${index}`,
+      ...(index > 2 ? { code: 'out-of-time' } : {}),
     })),
     verification: {
       programs: 71,
@@ -452,6 +453,8 @@ describe('expect', () => {
     ['verdicts.guest-driver.XDP_DROP', 19],
     ['verdicts.guest-driver.XDP_PASS', 0],
     ['verdicts.tap-rx.XDP_DROP', 0],
+    ['verifier.accepted', 1],
+    ['verifier.rejected', 3],
     ['verification.programs', 71],
     ['verification.out-of-time', 67],
     ['verification.out-of-memory', 3],
