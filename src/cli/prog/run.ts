@@ -18,6 +18,7 @@ import { MAX_FRAME_LENGTH, MAX_SKB_FRAGS } from '../../bpf/runtime/xdp-frame.js'
 import { EventLoopTurns } from '../../core/clock/event-loop-turns.js';
 import { printableLine } from '../../core/printable.js';
 import type { CliContext } from '../cli-context.js';
+import { unlessInterrupted } from '../interrupted.js';
 import { readMapFile } from './map-file.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from '../../core/program-test/render-verification.js';
@@ -55,7 +56,12 @@ export async function runProgram(context: CliContext, path: string, options: Run
       verifiers: options.verifier.split(','),
     });
     try {
-      const session = await ProgramSession.open(bench, object, spec, initial);
+      const opening = ProgramSession.open(bench, object, spec, initial);
+      const session = await unlessInterrupted(
+        context.interruption(),
+        `program ${spec.name} was verified`,
+        opening,
+      );
       if ('code' in session) {
         context.terminal.err(renderVerification(session.programName, session, { complexity: false }));
         return EXIT.CHECK_FAILED;
@@ -120,15 +126,13 @@ async function runCaptures(
   const traces = new TraceLines();
   let [refused, faulted] = [false, false];
   const signal = interruption();
-  const turns = new EventLoopTurns(signal, 'the run');
+  const turns = new EventLoopTurns(signal);
   try {
     for (const capture of captures) {
       report.capture(capture.path);
       let number = 0;
       for (const before of capture.frames()) {
-        // Rejects when it was interrupted, which the signal says as well.
-        await turns.next()?.catch(() => undefined);
-        if (signal.aborted) break;
+        if (!(await turns.goOn())) break;
         const line = runPacket(session, before, Number(options.ifindex), passed);
         traces.add(session.takeTraces());
         report.packet(capture.path, ++number, line);

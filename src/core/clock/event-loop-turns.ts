@@ -18,13 +18,27 @@ export class EventLoopTurns {
 
   /** Undefined as long as it is not yet time; else what to await. Rejects with `interrupted` once the signal has fired. */
   next(): Promise<void> | undefined {
-    return performance.now() - this.#last < MS_PER_TURN ? undefined : this.#turn();
+    return this.#isTime ? this.#turn() : undefined;
+  }
+
+  /** As `next`, for work that ends with what it has so far: whether to go on. */
+  async goOn(): Promise<boolean> {
+    if (this.#isTime) await this.#giveWay();
+    return this.signal?.aborted !== true;
+  }
+
+  get #isTime(): boolean {
+    return performance.now() - this.#last >= MS_PER_TURN;
   }
 
   async #turn(): Promise<void> {
-    await new Promise((resolve) => setImmediate(resolve));
+    await this.#giveWay();
     if (this.signal?.aborted === true)
       throw new XdpbedError('interrupted', `interrupted while ${this.what} was under way`);
+  }
+
+  async #giveWay(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
     this.#last = performance.now();
   }
 }

@@ -4,7 +4,7 @@ import { MapComparison } from './compare-maps.js';
 import type { SearchTarget } from './sequence-search.js';
 import type { SentPacket } from './sent-packet.js';
 import type { Step, Subject } from './subject.js';
-import { Turns } from './turns.js';
+import { EventLoopTurns } from '../clock/event-loop-turns.js';
 
 /** Packets between two looks at the clock. */
 const PACKETS_PER_TURN = 256;
@@ -21,7 +21,7 @@ export interface Difference {
 export class ProgramComparison implements SearchTarget {
   readonly #maps: MapComparison;
   readonly #frontier: CoverageFrontier;
-  readonly #turns: Turns;
+  readonly #turns: EventLoopTurns;
 
   constructor(
     readonly before: Subject,
@@ -29,7 +29,7 @@ export class ProgramComparison implements SearchTarget {
     /** Ends a long sequence, which then shows nothing. */
     signal?: AbortSignal,
   ) {
-    this.#turns = new Turns(signal);
+    this.#turns = new EventLoopTurns(signal);
     this.#maps = new MapComparison(before, after);
     this.#frontier = new CoverageFrontier([before.coverage, after.coverage]);
   }

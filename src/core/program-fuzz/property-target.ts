@@ -3,7 +3,7 @@ import type { Property } from './property.js';
 import type { SentPacket } from './sent-packet.js';
 import type { SearchTarget } from './sequence-search.js';
 import type { Step, Subject } from './subject.js';
-import { Turns } from './turns.js';
+import { EventLoopTurns } from '../clock/event-loop-turns.js';
 
 /** Packets between two looks at the clock. */
 const PACKETS_PER_TURN = 256;
@@ -20,7 +20,7 @@ export interface Violation {
 /** Looks for a sequence after which one of several properties does not hold. */
 export class PropertyTarget implements SearchTarget {
   readonly #frontier: CoverageFrontier;
-  readonly #turns: Turns;
+  readonly #turns: EventLoopTurns;
   /** All of them at first; then the one that was found, so that making it small does not lead to another. */
   #properties: readonly Property[];
 
@@ -30,7 +30,7 @@ export class PropertyTarget implements SearchTarget {
     /** Ends a long sequence, on which everything holds then. */
     signal?: AbortSignal,
   ) {
-    this.#turns = new Turns(signal);
+    this.#turns = new EventLoopTurns(signal);
     this.#properties = properties;
     this.#frontier = new CoverageFrontier([subject.coverage]);
   }

@@ -3,7 +3,7 @@ import type { JumpOperands } from './coverage-frontier.js';
 import type { PacketGenerator } from './packet-generator.js';
 import type { RandomSource } from './random-source.js';
 import { PACKET_INTERVAL_NS, type SentPacket } from './sent-packet.js';
-import { Turns } from './turns.js';
+import { EventLoopTurns } from '../clock/event-loop-turns.js';
 import { solveComparisons } from './solve-comparisons.js';
 
 /** Of sequences that reached nothing new, one in so many has its comparisons solved. */
@@ -56,7 +56,7 @@ export async function searchSequences(target: SearchTarget, options: SearchOptio
   const { seeds = [], milliseconds = Infinity, signal } = options;
   const sequences = new SequenceSource(options);
   const start = performance.now();
-  const turns = new Turns(signal);
+  const turns = new EventLoopTurns(signal);
   let [packets, count, generated] = [0, 0, 0];
   const seedQueue = [...seeds];
   const end = (found?: readonly SentPacket[]): SearchResult => ({

@@ -1,4 +1,5 @@
 import { readFile, writeFile } from 'node:fs/promises';
+import { EventLoopTurns } from '../clock/event-loop-turns.js';
 import { writePcap } from '../../packet/index.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import type { Problem } from '../testbed/yaml-source.js';
@@ -43,30 +44,8 @@ export interface RunCasesOptions {
 
 /** Programs that are kept loaded at once: the cases of one file seldom need more than one. */
 const MAX_LOADED = 8;
-/** Milliseconds after which others get their turn. */
-const TURN_MS = 50;
 /** Runs of one packet between two looks at the time. */
 const RUNS_OF_TURN = 256;
-
-/** Gives way to the event loop now and then, and says whether to go on. */
-class Turns {
-  #started = performance.now();
-
-  constructor(readonly signal: AbortSignal | undefined) {}
-
-  get isOver(): boolean {
-    return performance.now() - this.#started > TURN_MS;
-  }
-
-  async giveWay(): Promise<void> {
-    await new Promise((resolve) => setImmediate(resolve));
-    this.#started = performance.now();
-  }
-
-  get isInterrupted(): boolean {
-    return this.signal?.aborted === true;
-  }
-}
 
 /**
  * Runs the cases of a file one after the other. A program is loaded once for all cases that load it alike and taken back
@@ -74,15 +53,14 @@ class Turns {
  */
 export async function* runCases(file: TestFile, options: RunCasesOptions): AsyncGenerator<CaseResult> {
   const programs = new LoadedPrograms(file, options.open);
-  const turns = new Turns(options.signal);
+  const turns = new EventLoopTurns(options.signal);
   try {
     for (const testCase of file.cases) {
       if (options.filter?.(testCase.name) === false) continue;
-      if (turns.isOver) await turns.giveWay();
-      if (turns.isInterrupted) return;
+      if (!(await turns.goOn())) return;
       const result = await runOne(file, testCase, programs, turns, options.update === true);
       // What was broken off says nothing.
-      if (turns.isInterrupted) return;
+      if (options.signal?.aborted === true) return;
       yield result;
       if (!result.passed && options.bail === true) return;
     }
@@ -95,7 +73,7 @@ async function runOne(
   file: TestFile,
   testCase: TestCase,
   programs: LoadedPrograms,
-  turns: Turns,
+  turns: EventLoopTurns,
   update: boolean,
 ): Promise<CaseResult> {
   const started = performance.now();
@@ -170,7 +148,7 @@ class CaseRun {
   constructor(
     readonly testCase: TestCase,
     readonly notes: string[],
-    readonly turns: Turns,
+    readonly turns: EventLoopTurns,
     readonly update: boolean,
   ) {}
 
@@ -183,7 +161,7 @@ class CaseRun {
     const outcomes: StepOutcome[] = [];
     for (const step of testCase.steps) {
       const outcome = await this.#step(step, session);
-      if (this.turns.isInterrupted) return [];
+      if (this.turns.signal?.aborted === true) return [];
       outcomes.push(outcome);
       const { label } = step;
       const found: CaseProblem[] = outcome.refused.map((message) => ({ path: testCase.path, message }));
@@ -213,7 +191,7 @@ class CaseRun {
         const hint = error.hint === undefined ? '' : ` (${error.hint})`;
         refused.push(`packet ${sent.number ?? index + 1} is not run: ${error.message}${hint}`);
       }
-      if (this.turns.isInterrupted) break;
+      if (!(await this.turns.goOn())) break;
     }
     const events = new Map<string, Uint8Array[]>();
     for (const name of session.maps.keys()) {
@@ -239,11 +217,9 @@ class CaseRun {
     const input = { ...step.input, now: step.input.now ?? sent.now };
     let outcome = session.run(sent.bytes, input);
     for (let count = 1; count < step.repeat; count++) {
-      if (count % RUNS_OF_TURN === 0 && turns.isOver) await turns.giveWay();
-      if (turns.isInterrupted) break;
+      if (count % RUNS_OF_TURN === 0 && !(await turns.goOn())) break;
       outcome = session.run(sent.bytes, input);
     }
-    if (turns.isOver) await turns.giveWay();
     return outcome;
   }
 
