@@ -487,6 +487,33 @@ describe('a place that takes its time', () => {
   }
   const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
+  it('waits for one reset while the place does not let go, however often the guest resets', async () => {
+    const { r, release, calls } = gatedRig();
+    const attached = r.send(setOffload(PASS));
+    await turn();
+    release();
+    expect(await attached).toEqual({ kind: 'done' });
+    const before = calls();
+    const resets = new Set<Promise<void>>();
+    const late: Promise<unknown>[] = [];
+    for (let round = 0; round < 1000; round++) {
+      resets.add(r.device.reset());
+      // Belongs to what the next reset ends, so it makes nothing.
+      if (round % 100 === 0) late.push(r.send(setOffload(PASS)));
+    }
+    resets.add(r.device.reset());
+    expect(resets.size).toBe(1);
+    await turn();
+    expect(calls() - before).toBe(1);
+    release();
+    await Promise.all(resets);
+    for (const answer of await Promise.all(late)) expect(answer).toEqual({ kind: 'error' });
+    expect(r.place.program).toBeUndefined();
+    expect(r.accounts.guests).toEqual([]);
+    // The next one is another.
+    expect(resets.has(r.device.reset())).toBe(false);
+  });
+
   it('has nothing attached and nothing charged after a reset in the middle of attaching', async () => {
     const { r, release } = gatedRig();
     const pending = r.send(setOffload(PASS));

@@ -128,6 +128,8 @@ export class ControlEndpoint {
   /** What the next command has to wait for: the last one that is not done, or a reset. */
   #tail: Promise<unknown> | undefined;
   readonly #underWay = new Set<Promise<unknown>>();
+  /** The reset that is under way, however often the guest has asked for it since. */
+  #resetting: Promise<void> | undefined;
 
   constructor(options: ControlEndpointOptions) {
     this.#options = options;
@@ -247,7 +249,12 @@ export class ControlEndpoint {
   reset(): Promise<void> {
     this.#epoch.abort(new Error(STALE.reason));
     this.#epoch = new AbortController();
+    // Commands wait for a reset, so that there is nothing that the one that is under way does not take away.
+    if (this.#resetting !== undefined) return this.#resetting;
     const done = this.#bpf.reset();
+    this.#resetting = done;
+    const over = (): void => void (this.#resetting = undefined);
+    done.then(over, over);
     this.#waitFor(done);
     return done;
   }

@@ -73,6 +73,28 @@ describe("the driver's end of a serial control channel", () => {
     await expect(client.send([Uint8Array.of(1)], 2)).rejects.toThrow('broke a rule');
   });
 
+  it('ends when the device resets for ever and reads nothing', async () => {
+    let resets = 0;
+    const stream = new Duplex({ read() {}, write: () => undefined });
+    const client = new SerialControlDriver('guest0.eth0', stream, { onReset: () => void resets++ });
+    const messages = Array.from({ length: 10_000 }, (_, index) => encodeSerialMessage(RESET, index + 1));
+    stream.push(Buffer.concat(messages));
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(client.closed).toBe(true);
+    await expect(client.send([Uint8Array.of(1)], 1)).rejects.toThrow(
+      'guest0.eth0: the device asks for one greeting after another, and reads none',
+    );
+    expect(resets).toBeLessThan(256);
+    expect(stream.destroyed).toBe(true);
+  });
+
+  it('goes on however often it is reset by a device that reads', async () => {
+    const { driver: client, written, tell } = driver();
+    for (let epoch = 1; epoch <= 1000; epoch++) await tell(encodeSerialMessage(RESET, epoch));
+    expect(client.closed).toBe(false);
+    expect(written).toHaveLength(1001);
+  });
+
   it('rejects what waits when the device is gone', async () => {
     const { driver: client, stream } = driver();
     const sent = expect(client.send([Uint8Array.of(1)], 1)).rejects.toThrow('the device is gone');

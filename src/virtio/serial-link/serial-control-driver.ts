@@ -20,6 +20,9 @@ export interface SerialControlDriverOptions {
   readonly onGreeted?: (() => void) | undefined;
 }
 
+/** HELLOs that wait to be read by the device, which asks for each by a RESET: more are a device that means no good. */
+const MAX_UNSENT_GREETINGS = 256;
+
 interface Command {
   readonly parts: readonly Uint8Array[];
   readonly room: number;
@@ -46,6 +49,7 @@ export class SerialControlDriver {
   readonly #window: number;
   readonly #onReset: (() => void) | undefined;
   readonly #onGreeted: (() => void) | undefined;
+  #unsentGreetings = 0;
   /** What is written goes out when whoever is at work has written all that it has to. */
   #corked = false;
 
@@ -102,7 +106,15 @@ export class SerialControlDriver {
 
   #greet(): void {
     this.#state = 'greeting';
-    this.#stream.write(encodeSerialMessage(SERIAL_KIND.HELLO, this.#epoch));
+    if (this.#unsentGreetings === MAX_UNSENT_GREETINGS) {
+      this.#end('the device asks for one greeting after another, and reads none');
+      return;
+    }
+    this.#unsentGreetings++;
+    this.#stream.write(
+      encodeSerialMessage(SERIAL_KIND.HELLO, this.#epoch),
+      () => void this.#unsentGreetings--,
+    );
   }
 
   #sendNext(): void {
@@ -182,6 +194,8 @@ export class SerialControlDriver {
     this.#epoch = number;
     this.#nextNumber = 1;
     this.#greet();
+    // It has ended itself.
+    if (this.closed) return;
     this.#state = 'ready';
     told?.();
     this.#sendNext();
