@@ -7,7 +7,12 @@ export interface CommandOutcome {
   readonly err: string;
 }
 
-export async function runForTest(args: readonly string[], input = ''): Promise<CommandOutcome> {
+/** @param signal fires: the command is interrupted */
+export async function runForTest(
+  args: readonly string[],
+  input = '',
+  signal = new AbortController().signal,
+): Promise<CommandOutcome> {
   let [out, err] = ['', ''];
   const terminal = {
     out: (text: string) => void (out += text),
@@ -18,7 +23,7 @@ export async function runForTest(args: readonly string[], input = ''): Promise<C
   };
   const exit = await runCommandLine(args, terminal, {
     listen: () => undefined,
-    signal: () => new AbortController().signal,
+    signal: () => signal,
   });
   return { exit, out, err };
 }

@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readCapture, writePcap } from '../../packet/index.js';
-import { runCommandLine } from '../command-line.js';
 import { runForTest } from '../testing-terminal.js';
 
 const root = new URL('../../..', import.meta.url).pathname;
@@ -38,6 +37,23 @@ function write(name: string, text: string | Uint8Array): string {
   writeFileSync(path, text);
   return path;
 }
+
+/** Passes a packet while the number in its map is below a limit. */
+const gate = (limit: number): string => `.map gate array key=4 value=8 entries=1
+.program gate
+  *(u32 *)(r10 -4) = 0
+  r1 = map[gate]
+  r2 = r10
+  r2 += -4
+  call bpf_map_lookup_elem
+  if r0 == 0 goto out
+  r1 = *(u64 *)(r0 +0)
+  r0 = 2
+  if r1 < ${limit} goto out
+  r0 = 1
+out:
+  exit
+`;
 
 describe('prog diff', () => {
   it('says that a program is the same as itself', async () => {
@@ -77,22 +93,6 @@ describe('prog diff', () => {
   });
 
   it('starts from maps, and tells a program that only one object has', async () => {
-    // A program that counts down to nothing: with 1 in its map the first packet is dropped.
-    const gate = (limit: number): string => `.map gate array key=4 value=8 entries=1
-.program gate
-  *(u32 *)(r10 -4) = 0
-  r1 = map[gate]
-  r2 = r10
-  r2 += -4
-  call bpf_map_lookup_elem
-  if r0 == 0 goto out
-  r1 = *(u64 *)(r0 +0)
-  r0 = 2
-  if r1 < ${limit} goto out
-  r0 = 1
-out:
-  exit
-`;
     const more = '.program extra\n  r0 = 2\n  exit\n';
     const [old, recent] = [write('old.s', gate(5)), write('new.s', gate(7) + more)];
     const maps = write('maps.yaml', 'gate: [{ key: 0, value: 6 }]\n');
@@ -105,21 +105,6 @@ out:
   });
 
   it('begins with cases, with what they place in maps', async () => {
-    const gate = (limit: number): string => `.map gate array key=4 value=8 entries=1
-.program gate
-  *(u32 *)(r10 -4) = 0
-  r1 = map[gate]
-  r2 = r10
-  r2 += -4
-  call bpf_map_lookup_elem
-  if r0 == 0 goto out
-  r1 = *(u64 *)(r0 +0)
-  r0 = 2
-  if r1 < ${limit} goto out
-  r0 = 1
-out:
-  exit
-`;
     const [old, recent] = [write('old.s', gate(5)), write('new.s', gate(7))];
     const cases = write(
       'gate.cases.yaml',
@@ -212,19 +197,12 @@ out:
 
   it('ends with 130 and what it had when it is interrupted', async () => {
     const abort = new AbortController();
-    let out = '';
-    const terminal = {
-      out: (text: string) => void (out += text),
-      err: () => undefined,
-      input: () => Promise.resolve(''),
-      color: false,
-      interactive: false,
-    };
     setTimeout(() => abort.abort(), 300);
-    const exit = await runCommandLine(['prog', 'fuzz', XDP1, '--packets', '1000000000'], terminal, {
-      listen: () => undefined,
-      signal: () => abort.signal,
-    });
+    const { exit, out } = await runForTest(
+      ['prog', 'fuzz', XDP1, '--packets', '1000000000'],
+      '',
+      abort.signal,
+    );
     expect(exit).toBe(130);
     expect(out).toMatch(/interrupted; holds so far on \d+ packets/);
   });
