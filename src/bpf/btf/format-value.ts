@@ -1,12 +1,9 @@
 import { printable } from '../../core/printable.js';
-import { formatIpv4Address } from '../../packet/ipv4.js';
-import { formatIpv6Address } from '../../packet/ipv6.js';
-import { formatMac } from '../../packet/mac-address.js';
 import type { BtfMember } from './btf-type.js';
 import type { BtfTypeRef } from './btf-type-ref.js';
 import type { Btf } from './btf.js';
 import { parseValue } from './parse-value.js';
-import { isCharacter, valueForm } from './value-types.js';
+import { isCharacter, littleEndian, readForm, valueForm } from './value-types.js';
 
 /** Values as JSON knows them; integers past 2^53 are decimal strings. */
 export type BtfJson =
@@ -160,18 +157,8 @@ class ValueReader {
     if (form === undefined) return undefined;
     const size = this.btf.sizeOf(typeId)!;
     if (offset + size > this.bytes.length) return undefined;
-    const bytes = this.bytes.subarray(offset, offset + size);
-    switch (form) {
-      case 'ipv4':
-        return formatIpv4Address(bytes);
-      case 'ipv6':
-        return formatIpv6Address(bytes);
-      case 'mac':
-        return formatMac(bytes);
-      case 'be16':
-      case 'be64':
-        return integer(littleEndian(Uint8Array.from(bytes).reverse()));
-    }
+    const value = readForm(form, this.bytes.subarray(offset, offset + size));
+    return typeof value === 'bigint' ? integer(value) : value;
   }
 
   /** A member by its name; members of anonymous structs belong to the struct around them, as in C. */
@@ -267,12 +254,6 @@ function integer(value: bigint): BtfJson {
 function float(value: number): BtfJson {
   if (Object.is(value, -0)) return '-0.0';
   return Number.isFinite(value) ? value : String(value);
-}
-
-function littleEndian(bytes: Uint8Array): bigint {
-  let value = 0n;
-  for (let i = bytes.length - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[i]!);
-  return value;
 }
 
 function isUtf8(bytes: Uint8Array): boolean {

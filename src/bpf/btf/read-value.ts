@@ -1,12 +1,9 @@
 import { XdpbedError } from '../../core/diagnostic.js';
-import { formatIpv4Address } from '../../packet/ipv4.js';
-import { formatIpv6Address } from '../../packet/ipv6.js';
-import { formatMac } from '../../packet/mac-address.js';
 import type { BtfMember } from './btf-type.js';
 import type { BtfTypeRef } from './btf-type-ref.js';
 import type { Btf } from './btf.js';
 import { widestMember } from './format-value.js';
-import { isCharacter, valueForm } from './value-types.js';
+import { isCharacter, littleEndian, readForm, valueForm } from './value-types.js';
 
 /** A value of a program as one of JavaScript. */
 export type BtfValue =
@@ -124,18 +121,8 @@ class Reading {
     if (form === undefined) return undefined;
     const size = this.btf.sizeOf(typeId)!;
     this.#require(offset * 8, size * 8);
-    const bytes = this.bytes.slice(offset, offset + size);
-    switch (form) {
-      case 'ipv4':
-        return formatIpv4Address(bytes);
-      case 'ipv6':
-        return formatIpv6Address(bytes);
-      case 'mac':
-        return formatMac(bytes);
-      case 'be16':
-      case 'be64':
-        return integer(littleEndian(bytes.reverse()), size * 8);
-    }
+    const value = readForm(form, this.bytes.subarray(offset, offset + size));
+    return typeof value === 'bigint' ? integer(value, size * 8) : value;
   }
 
   /** A member by its name; those of an anonymous struct belong to the struct around it, as in C. */
@@ -219,10 +206,4 @@ function textOf(bytes: Uint8Array): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-function littleEndian(bytes: Uint8Array): bigint {
-  let value = 0n;
-  for (let i = bytes.length - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[i]!);
-  return value;
 }

@@ -1,3 +1,6 @@
+import { formatIpv4Address } from '../../packet/ipv4.js';
+import { formatIpv6Address } from '../../packet/ipv6.js';
+import { formatMac } from '../../packet/mac-address.js';
 import type { Btf } from './btf.js';
 
 /**
@@ -6,7 +9,7 @@ import type { Btf } from './btf.js';
  *
  * | | type | written as |
  * |---|---|---|
- * | `be16`, `be32`, `be64` | typedef `__be16` …, `in_port_t` | the number, which lies in network order |
+ * | `be16`, `be64` | typedef `__be16`, `in_port_t`, `__be64` | the number, which lies in network order |
  * | `ipv4` | `__be32`, `in_addr_t`, `struct in_addr` | `10.0.0.1`, or the number |
  * | `ipv6` | `struct in6_addr`, 16 bytes | `2001:db8::1` |
  * | `mac` | 6 bytes | `02:00:00:00:00:01` |
@@ -56,6 +59,27 @@ export function valueForm(btf: Btf, typeId: number): ValueForm | undefined {
     }
   }
   return undefined;
+}
+
+/** The bytes of a value in that form: an address as text, the number that lies in network order. */
+export function readForm(form: ValueForm, bytes: Uint8Array): string | bigint {
+  switch (form) {
+    case 'ipv4':
+      return formatIpv4Address(bytes);
+    case 'ipv6':
+      return formatIpv6Address(bytes);
+    case 'mac':
+      return formatMac(bytes);
+    case 'be16':
+    case 'be64':
+      return littleEndian(Uint8Array.from(bytes).reverse());
+  }
+}
+
+export function littleEndian(bytes: Uint8Array): bigint {
+  let value = 0n;
+  for (let i = bytes.length - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[i]!);
+  return value;
 }
 
 function isInteger(btf: Btf, typeId: number): boolean {
