@@ -49,13 +49,18 @@ export interface NetConfig {
   readonly mtu: number;
 }
 
-/** @throws XdpbedError `virtio-violation` when the MAC address has not six bytes or a value is out of range */
-export function encodeNetConfig(config: NetConfig): Uint8Array {
+/**
+ * @param added what the device has from byte {@link VIRTIO_NET_CONFIG_BPF_OFFSET} on, behind zeros
+ * @throws XdpbedError `virtio-violation` when the MAC address has not six bytes or a value is out of range
+ */
+export function encodeNetConfig(config: NetConfig, added?: Uint8Array): Uint8Array {
   const { mac, status, maxVirtqueuePairs, mtu } = config;
   if (mac.length !== 6) {
     throw new XdpbedError('virtio-violation', `a MAC address of ${mac.length} bytes, not 6`);
   }
-  const bytes = new Uint8Array(VIRTIO_NET_CONFIG_BYTES);
+  const bytes = new Uint8Array(
+    added === undefined ? VIRTIO_NET_CONFIG_BYTES : VIRTIO_NET_CONFIG_BPF_OFFSET + added.length,
+  );
   bytes.set(mac);
   const view = new DataView(bytes.buffer);
   view.setUint16(6, within('status', status, 0, 0xffff), true);
@@ -70,6 +75,7 @@ export function encodeNetConfig(config: NetConfig): Uint8Array {
     true,
   );
   view.setUint16(10, within('mtu', mtu, VIRTIO_NET_MTU_MIN, VIRTIO_NET_MTU_MAX), true);
+  if (added !== undefined) bytes.set(added, VIRTIO_NET_CONFIG_BPF_OFFSET);
   return bytes;
 }
 

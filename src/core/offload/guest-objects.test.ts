@@ -11,8 +11,9 @@ import { BpfOffloadGuest } from '../../conformance/offload/bpf-offload-guest.js'
 import { hex, normative } from '../../conformance/offload/normative.js';
 import { u32Key, type OffloadRigOptions } from '../../conformance/offload/offload-rig.js';
 import { featureSet, VIRTIO_F_VERSION_1, VIRTIO_NET_F_CTRL_VQ } from '../../virtio/index.js';
+import { encodeNetConfig } from '../../virtio/net-config.js';
 import type { Party } from '../contract/party.js';
-import { encodeConfigSpace, readCapabilities } from './protocol/bpf-offload/config-space.js';
+import { readCapabilities } from './protocol/bpf-offload/config-space.js';
 import type { BpfRequest } from './protocol/control-protocol.js';
 import { NO_USAGE, QuotaAccounts } from './quota-accounts.js';
 
@@ -157,7 +158,7 @@ describe('an answer', () => {
     for (const key of Object.keys(capabilities) as (keyof typeof capabilities)[]) {
       expect(said[key], key).toEqual(capabilities[key]);
     }
-    const space = encodeConfigSpace(
+    const space = encodeNetConfig(
       { mac: new Uint8Array(6), status: 1, maxVirtqueuePairs: 1, mtu: 1500 },
       g.device.configuration,
     );

@@ -8,7 +8,7 @@ import {
   VIRTIO_NET_F_BPF_OFFLOAD,
   VIRTIO_NET_F_XDP_OFFLOAD,
 } from '../../virtio/features.js';
-import { VIRTIO_NET_S_LINK_UP, type NetConfig } from '../../virtio/net-config.js';
+import { encodeNetConfig, VIRTIO_NET_S_LINK_UP, type NetConfig } from '../../virtio/net-config.js';
 import { parseMac } from '../../packet/index.js';
 import type { Clock } from '../contract/clock.js';
 import type {
@@ -45,7 +45,6 @@ import type { Closer, ControlServer } from '../contract/transport.js';
 import { CountedPlace } from './counted-place.js';
 import type { CommandTurns } from './command-turns.js';
 import { LocalGuestDriver } from './local-guest-driver.js';
-import { encodeConfigSpace } from './protocol/bpf-offload/config-space.js';
 import type { ControlProtocol } from './protocol/control-protocol.js';
 import { protocolOf } from './protocol/protocol-of.js';
 import type { QuotaAccounts } from './quota-accounts.js';
@@ -206,7 +205,7 @@ export class NicSession {
       features: negotiatedFeatures(plan),
       queuePairs: plan.queues,
     });
-    places.control.configure?.(encodeConfigSpace(netConfig(plan), device.configuration));
+    places.control.configure?.(encodeNetConfig(netConfig(plan), device.configuration));
     const { driver } = places;
     // Before the device is served: a guest that there cannot be must not leave it behind.
     const guestParty = driver.kind === 'remote' ? undefined : await options.guestParty();

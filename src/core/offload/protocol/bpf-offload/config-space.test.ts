@@ -11,9 +11,10 @@ import {
   VIRTIO_NET_F_CTRL_VQ,
   VIRTIO_NET_F_XDP_OFFLOAD,
 } from '../../../../virtio/features.js';
+import { encodeNetConfig } from '../../../../virtio/net-config.js';
 import type { DeviceCapabilities } from '../capabilities.js';
 import { BPF_OFFLOAD } from './bpf-offload.js';
-import { encodeConfigSpace, readCapabilities } from './config-space.js';
+import { readCapabilities } from './config-space.js';
 
 const CAPABILITIES: DeviceCapabilities = {
   maxInsns: 0x1_0000,
@@ -41,7 +42,7 @@ const NET = { mac: Uint8Array.of(2, 0, 0, 0, 0, 1), status: 1, maxVirtqueuePairs
 
 /** Configuration space of a device that is able to do this. */
 function space(capabilities: DeviceCapabilities): Uint8Array {
-  return encodeConfigSpace(NET, BPF_OFFLOAD.encodeConfiguration!(capabilities));
+  return encodeNetConfig(NET, BPF_OFFLOAD.encodeConfiguration!(capabilities));
 }
 
 /** What a driver makes of configuration space. */
@@ -88,8 +89,8 @@ describe('configuration space', () => {
   );
 
   it('is virtio’s own where a device adds nothing, and drivers behind a stream of bytes have none', () => {
-    expect(encodeConfigSpace(NET, undefined)).toHaveLength(12);
-    expect(read(encodeConfigSpace(NET, undefined))).toBeUndefined();
+    expect(encodeNetConfig(NET, undefined)).toHaveLength(12);
+    expect(read(encodeNetConfig(NET, undefined))).toBeUndefined();
     expect(readCapabilities({})).toBeUndefined();
   });
 });
