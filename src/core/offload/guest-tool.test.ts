@@ -4,6 +4,7 @@ import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map
 import { StructuralVerifier } from '../../../plugins/verifier-structural/structural-verifier.js';
 import { readFileSync } from 'node:fs';
 import { parseObjectFile } from '../../bpf/object-file.js';
+import { BPF_MAP_TYPE } from '../../bpf/map-spec.js';
 import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { OffloadRig } from '../../conformance/offload/offload-rig.js';
 import type { Party } from '../contract/party.js';
@@ -72,6 +73,18 @@ describe('what a guest’s user sees of what is offloaded', () => {
     const dumped = await tool.dump(1);
     const key = { saddr: '10.0.0.1', daddr: '10.0.0.2', sport: 5, dport: 7, protocol: 17 };
     expect(dumped).toEqual({ ok: true, value: [{ key, value: 1 }] });
+  });
+
+  it('says of a map without keys that it has none, and asks the device for none', async () => {
+    const { tool, rig } = await offloaded(BPF_OFFLOAD);
+    const ring = { keySize: 0, valueSize: 0, maxEntries: 4096, mapFlags: 0 };
+    await rig.send({ kind: 'create-map', mapType: BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF, ...ring });
+    const { text } = await guestView(tool, 'eth0', 'dump');
+    expect(text.split('\n')).toEqual([
+      'map 1 flows: 0 elements',
+      'map 2 : a BPF_MAP_TYPE_RINGBUF has no keys',
+    ]);
+    expect(rig.audit).toEqual([]);
   });
 
   it('leaves no handle behind, whatever it shows', async () => {

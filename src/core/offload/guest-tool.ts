@@ -75,7 +75,9 @@ export class GuestTool {
     return this.#with('map', id, async (handle) => {
       const described = await this.#info<MapInfo>(handle);
       if (!described.ok) return described;
-      const { keySize, valueSize, btf: btfId, keyType, valueType, maxEntries } = described.value;
+      const { type, keySize, valueSize, btf: btfId, keyType, valueType, maxEntries } = described.value;
+      // Ring buffers, queues and stacks: no command would find anything.
+      if (keySize === 0) return failure(EOPNOTSUPP, `a ${mapTypeName(type)} has no keys`);
       const { maxKeyBytes, maxValueBytes } = this.#device.protocol.limits;
       if (keySize > maxKeyBytes || valueSize > maxValueBytes) {
         const most = `${maxKeyBytes} and ${maxValueBytes}`;
