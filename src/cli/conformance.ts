@@ -3,7 +3,7 @@ import { runConformanceProgram } from '../conformance/executor/bpf-conformance.j
 import { EXIT, type ExitCode } from '../core/diagnostic.js';
 import type { CliContext } from './cli-context.js';
 import { Workbench } from '../core/program-test/workbench.js';
-import { interrupted, unlessInterrupted } from './interrupted.js';
+import { interrupted, unlessInterrupted } from '../core/clock/interrupted.js';
 
 /**
  * `xdpbed conformance`: the plugin protocol of the public bpf_conformance suite. The program comes as one line of

@@ -1,7 +1,7 @@
 import { EXIT, XdpbedError, type ExitCode } from '../core/diagnostic.js';
 import { describeMachine, examineMachine, type Requirement } from '../linux/index.js';
 import type { CliContext } from './cli-context.js';
-import { interrupted } from './interrupted.js';
+import { interrupted } from '../core/clock/interrupted.js';
 
 /**
  * `xdpbed doctor`: whether fabric `linux` can work here, found out by trying, and what would help. Exit code 3 when it

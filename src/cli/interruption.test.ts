@@ -212,6 +212,17 @@ describe('an interruption (of the built command: npm run build)', () => {
     if (err !== undefined) expect(ended.err).toMatch(err);
   });
 
+  it('prog test ends soon while a program is verified, too', async () => {
+    writeFileSync(
+      path('slow.cases.yaml'),
+      `program: slow\ncases: [{ name: a, packet: { hex: '${'00'.repeat(14)}' }, expect: { verdict: XDP_PASS } }]\n`,
+    );
+    const ended = await interrupt(['prog', 'test', path('slow.s'), path('slow.cases.yaml')], AT_WORK_MS);
+    expect(ended).toMatchObject({ exit: 130, signal: null });
+    expect(ended.out).toMatch(/0 passed, 0 failed/);
+    expect(ended.milliseconds).toBeLessThan(LIMIT_MS);
+  });
+
   it.each(['json', 'ndjson', 'junit', 'csv'])('is in the result of a run: %s', async (format) => {
     const { args, when } = LONG.run!;
     const { exit, out } = await interrupt(['run', ...args(), '--format', format], when, 'SIGTERM');

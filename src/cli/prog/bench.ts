@@ -4,7 +4,7 @@ import { loadObjectProgram, type LoadedObjectProgram } from '../../core/offload/
 import type { FrameSlots } from '../../core/contract/executor.js';
 import type { CapturedPacket } from '../../packet/index.js';
 import type { CliContext } from '../cli-context.js';
-import { unlessInterrupted } from '../interrupted.js';
+import { unlessInterrupted } from '../../core/clock/interrupted.js';
 import { Progress } from '../progress.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from '../../core/program-test/render-verification.js';

@@ -18,7 +18,7 @@ import { MAX_FRAME_LENGTH, MAX_SKB_FRAGS } from '../../bpf/runtime/xdp-frame.js'
 import { EventLoopTurns } from '../../core/clock/event-loop-turns.js';
 import { printableLine } from '../../core/printable.js';
 import type { CliContext } from '../cli-context.js';
-import { unlessInterrupted } from '../interrupted.js';
+import { unlessInterrupted } from '../../core/clock/interrupted.js';
 import { readMapFile } from './map-file.js';
 import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from '../../core/program-test/render-verification.js';

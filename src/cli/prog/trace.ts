@@ -7,7 +7,7 @@ import { xdpActionName } from '../../bpf/xdp.js';
 import { EventLoopTurns } from '../../core/clock/event-loop-turns.js';
 import { printableLine } from '../../core/printable.js';
 import type { CliContext } from '../cli-context.js';
-import { unlessInterrupted } from '../interrupted.js';
+import { unlessInterrupted } from '../../core/clock/interrupted.js';
 import { readFrames } from '../../core/program-test/capture-input.js';
 import { AddressNames } from './address-names.js';
 import { readMapFile } from './map-file.js';

@@ -12,7 +12,7 @@ import type { MapSpec } from '../../bpf/map-spec.js';
 import { BPF_PROG_TYPE_XDP, type ProgramSpec } from '../../bpf/program.js';
 import { printable } from '../../core/printable.js';
 import type { CliContext } from '../cli-context.js';
-import { interrupted } from '../interrupted.js';
+import { interrupted } from '../../core/clock/interrupted.js';
 import { ElapsedLine } from '../elapsed-line.js';
 import { Progress } from '../progress.js';
 import { openObject, openProgram, type ProgramOptions } from './prog-object.js';

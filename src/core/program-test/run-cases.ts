@@ -1,5 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { EventLoopTurns } from '../clock/event-loop-turns.js';
+import { unlessInterrupted } from '../clock/interrupted.js';
 import { writePcap } from '../../packet/index.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import type { Problem } from '../testbed/yaml-source.js';
@@ -52,7 +53,7 @@ const RUNS_OF_TURN = 256;
  * to its state before each, so that none sees what another left.
  */
 export async function* runCases(file: TestFile, options: RunCasesOptions): AsyncGenerator<CaseResult> {
-  const programs = new LoadedPrograms(file, options.open);
+  const programs = new LoadedPrograms(file, options.open, options.signal);
   const turns = new EventLoopTurns(options.signal);
   try {
     for (const testCase of file.cases) {
@@ -104,6 +105,7 @@ class LoadedPrograms {
   constructor(
     readonly file: TestFile,
     readonly openBench: (cpus: number) => Promise<CaseBench>,
+    readonly signal: AbortSignal | undefined,
   ) {}
 
   /** As it is after loading; or what the verifier says against it. */
@@ -118,7 +120,8 @@ class LoadedPrograms {
     }
     const bench = await this.openBench(this.file.cpus);
     try {
-      const session = await ProgramSession.open(bench, testCase.object, testCase.program, testCase.frozen);
+      const opening = ProgramSession.open(bench, testCase.object, testCase.program, testCase.frozen);
+      const session = await unlessInterrupted(this.signal, 'a program was verified', opening);
       if ('code' in session) {
         await bench.close();
         return `rejected by verifier ${session.verifier}: ${session.reason} [${session.code}]`;
