@@ -259,11 +259,10 @@ function findPrunePoints(
       prunePoints[target] = 1;
       if (target <= index) loopHeads[target] = 1;
       if (isConditional(insn)) prunePoints[index] = 1;
-    } else if (isLocalCall(insn)) {
+    } else if (insn.opcode === op.OP_CALL) {
+      // Behind a helper, R1 to R5 are gone, so that states are alike that were not before.
       prunePoints[index + 1] = 1;
-    }
-    if (insn.opcode === op.OP_CALL && insn.src === op.BPF_CALL_HELPER && callsBack(insn.imm)) {
-      prunePoints[index] = 1;
+      if (isLocalCall(insn) || callsBack(insn.imm)) prunePoints[index] = 1;
     }
   });
   for (const start of functions) if (start !== 0) prunePoints[start] = 1;

@@ -234,7 +234,7 @@ export class Exploration implements Driver {
   #chargeMisses(list: Stored[], failed: readonly Stored[], store: boolean, calls: boolean): void {
     const patience = calls ? PATIENCE_AT_CALLBACKS : PATIENCE;
     for (const stored of failed) {
-      if (store || !stored.explored) stored.misses++;
+      if (store) stored.misses++;
       if (stored.misses <= stored.hits * patience + patience) continue;
       list.splice(list.indexOf(stored), 1);
       this.#forget(stored);

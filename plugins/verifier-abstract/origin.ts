@@ -19,6 +19,8 @@ export class Origin {
     public a: Origin | undefined,
     public b: Origin | undefined,
     readonly kind: OriginKind,
+    /** Of a slot's content: one bit for each byte that the insn wrote; the others are those of `a` or `b`. */
+    readonly written = 0,
   ) {}
 }
 
@@ -35,13 +37,22 @@ export const NOWHERE = -1;
 
 /** The exact range of a number decided something: a branch, an offset, a size. */
 export const PRECISE = 1;
-/** A stack slot was read. */
-export const LIVE = 2;
 /** A number became the program's return value without being computed with. */
 export const RETURNED = 4;
 
 /** The stored state that this was the copy for is gone: nobody will read its marks. */
 export const DROPPED = 8;
+
+/** Bytes of a stack slot that were read: one bit for each, lowest address first. */
+const LIVE_SHIFT = 8;
+
+/** All bytes of a stack slot. */
+export const ALL_BYTES = 0xff;
+
+/** Which bytes of the slot were read. */
+export function liveBytes(origin: Origin): number {
+  return origin.marks >> LIVE_SHIFT;
+}
 
 /** The nearest origin whose marks still matter, so that long loops do not leave long chains. */
 export function undropped(origin: Origin | undefined): Origin | undefined {
@@ -51,23 +62,41 @@ export function undropped(origin: Origin | undefined): Origin | undefined {
 
 const pending: Origin[] = [];
 
-/** Marks an origin and all it was computed from. Each origin is visited once for each mark in its life. */
+/** Marks an origin and all it was computed from. Each origin is visited once in its life. */
 export function markPrecise(origin: Origin | undefined): void {
-  spread(origin, PRECISE);
-}
-
-/** Marks the slot's content, and what that slot held before where it was written in part. */
-export function markLive(origin: Origin | undefined): void {
-  if (origin === undefined || (origin.marks & LIVE) !== 0) return;
+  if (origin === undefined || (origin.marks & PRECISE) !== 0) return;
+  origin.marks |= PRECISE;
   pending.push(origin);
-  origin.marks |= LIVE;
   while (pending.length > 0) {
     const next = pending.pop()!;
-    for (const source of [next.a, next.b]) {
-      if (source === undefined || source.kind !== OriginKind.Slot || (source.marks & LIVE) !== 0) continue;
-      source.marks |= LIVE;
-      pending.push(source);
+    const { a, b } = next;
+    if (a !== undefined && (a.marks & PRECISE) === 0) {
+      a.marks |= PRECISE;
+      pending.push(a);
     }
+    // Of a slot that got another number, what it held before is no part of that.
+    if (b !== undefined && (b.marks & PRECISE) === 0 && !replacesNumber(next)) {
+      b.marks |= PRECISE;
+      pending.push(b);
+    }
+  }
+}
+
+/** Whether the first byte was written, where a slot's number begins: then `b` has only bytes behind it. */
+function replacesNumber({ kind, written }: Origin): boolean {
+  return kind === OriginKind.Slot && (written & 1) !== 0;
+}
+
+/** Marks bytes of the slot's content, and of what it held before as far as they were not written since. */
+export function markLive(origin: Origin | undefined, bytes: number): void {
+  let next = origin;
+  let wanted = bytes << LIVE_SHIFT;
+  while (next !== undefined) {
+    wanted &= ~next.marks;
+    if (wanted === 0) return;
+    next.marks |= wanted;
+    wanted &= ~(next.written << LIVE_SHIFT);
+    next = next.a?.kind === OriginKind.Slot ? next.a : next.b?.kind === OriginKind.Slot ? next.b : undefined;
   }
 }
 
@@ -83,23 +112,5 @@ export function markReturned(origin: Origin | undefined): void {
     }
     // The second source of a copy is what a comparison held it against: no part of the value.
     next = next.a;
-  }
-}
-
-function spread(origin: Origin | undefined, mark: number): void {
-  if (origin === undefined || (origin.marks & mark) !== 0) return;
-  origin.marks |= mark;
-  pending.push(origin);
-  while (pending.length > 0) {
-    const next = pending.pop()!;
-    const { a, b } = next;
-    if (a !== undefined && (a.marks & mark) === 0) {
-      a.marks |= mark;
-      pending.push(a);
-    }
-    if (b !== undefined && (b.marks & mark) === 0) {
-      b.marks |= mark;
-      pending.push(b);
-    }
   }
 }

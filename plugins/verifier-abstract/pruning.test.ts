@@ -1,9 +1,18 @@
 import { describe, expect, it } from 'vitest';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { Frame, type CallbackFrame, type Rounds } from './frame.js';
-import { LIVE, Origin, OriginKind, PRECISE, RETURNED } from './origin.js';
+import {
+  ALL_BYTES,
+  liveBytes,
+  markLive,
+  markPrecise,
+  Origin,
+  OriginKind,
+  PRECISE,
+  RETURNED,
+} from './origin.js';
 import { COMPARISONS, Comparison, covers, inheritMarks, markEverything } from './pruning.js';
-import { Scalar } from './scalar/scalar.js';
+import { Scalar, UNKNOWN } from './scalar/scalar.js';
 import { Byte, Slot, byteMask } from './slot.js';
 import { StackState } from './stack-state.js';
 import { CONTEXT, Kind, pointer, type KnownMap, Value } from './value.js';
@@ -71,12 +80,16 @@ const POINTERS = [
 ];
 const ALL = [Comparison.Explored, Comparison.Same, Comparison.Within];
 
-const marked = (marks: number): Origin => {
-  const origin = new Origin(0, 0, undefined, undefined, OriginKind.Value);
+const marked = (marks: number, live = 0): Origin => {
+  const origin = new Origin(0, 0, undefined, undefined, OriginKind.Slot);
   origin.marks = marks;
+  markLive(origin, live);
   return origin;
 };
-const EVERYTHING = PRECISE | LIVE;
+const marksOf = (origin: Origin): readonly [marks: number, live: number] => [
+  origin.marks & (PRECISE | RETURNED),
+  liveBytes(origin),
+];
 
 /** A state with these values in R6 and up, all of which mattered later. */
 function withRegisters(...values: readonly Value[]): VerifierState {
@@ -84,7 +97,7 @@ function withRegisters(...values: readonly Value[]): VerifierState {
   const frame = state.writable();
   values.forEach((value, index) => {
     frame.regs[6 + index] = value;
-    frame.origins[6 + index] = marked(EVERYTHING);
+    frame.origins[6 + index] = marked(PRECISE);
   });
   return state;
 }
@@ -92,7 +105,7 @@ function withRegisters(...values: readonly Value[]): VerifierState {
 function withSlots(...slots: readonly Slot[]): VerifierState {
   const state = VerifierState.initial();
   const stack = state.writableStack(0);
-  slots.forEach((slot, index) => stack.set(index, slot, marked(EVERYTHING)));
+  slots.forEach((slot, index) => stack.set(index, slot, marked(PRECISE, ALL_BYTES)));
   return state;
 }
 
@@ -252,11 +265,56 @@ describe('stack slots', () => {
     }
   });
 
-  it('differ when the spilled value has another size', () => {
+  it('that hold the same number in more or fewer bytes are the same only where the rest is', () => {
     const number = pointer(Kind.Scalar, { scalar: RANGE });
     const half = new Slot(0x55ff, number, 4);
-    const other = new Slot(0x57ff, number, 5);
-    for (const comparison of ALL) expect(covers(withSlots(half), withSlots(other), comparison)).toBe(false);
+    const quarter = new Slot(0x555f, number, 2);
+    const extended = new Slot(0x55af, number, 2);
+    for (const comparison of [Comparison.Explored, Comparison.Within]) {
+      expect(covers(withSlots(half), withSlots(quarter), comparison)).toBe(false);
+      expect(covers(withSlots(half), withSlots(extended), comparison)).toBe(true);
+      expect(covers(withSlots(quarter), withSlots(half), comparison)).toBe(true);
+    }
+    for (const other of [quarter, extended]) {
+      expect(covers(withSlots(half), withSlots(other), Comparison.Same)).toBe(false);
+    }
+  });
+
+  it('may hold a number where bytes were, and bytes where any number was', () => {
+    const spilled = (scalar: Scalar): VerifierState => withSlots(spill(pointer(Kind.Scalar, { scalar })));
+    const [misc, zero] = [withSlots(bytes(Byte.Misc)), withSlots(bytes(Byte.Zero))];
+    const unwritten = withSlots(new Slot(0x5554, undefined, 0));
+    for (const comparison of [Comparison.Explored, Comparison.Within]) {
+      const is = (old: VerifierState, now: VerifierState): boolean => covers(old, now, comparison);
+      expect(is(spilled(UNKNOWN), misc)).toBe(true);
+      expect(is(spilled(UNKNOWN), unwritten)).toBe(false);
+      expect(is(spilled(RANGE), misc)).toBe(false);
+      expect(is(spilled(RANGE), zero)).toBe(true);
+      expect(is(spilled(Scalar.of(1)), zero)).toBe(false);
+      expect(is(zero, spilled(Scalar.of(0)))).toBe(true);
+      expect(is(zero, spilled(Scalar.of(1)))).toBe(false);
+      expect(is(zero, spilled(Scalar.constant(1n << 63n)))).toBe(false);
+    }
+  });
+
+  it('count as far as their bytes were read', () => {
+    const old = withSlots(new Slot(0x0001, undefined, 0));
+    const { origins } = old.writableStack(0);
+    const current = withSlots(new Slot(0x5554, undefined, 0));
+    const zeroes = withSlots(bytes(Byte.Zero));
+    zeroes.writableStack(0).origins[0] = marked(0, 0b1000_0000);
+    origins[0] = marked(0, 0b1111_1110);
+    expect(covers(old, current, Comparison.Explored)).toBe(true);
+    origins[0] = marked(0, 0b0000_0001);
+    expect(covers(old, current, Comparison.Explored)).toBe(false);
+    expect(covers(zeroes, withSlots(new Slot(0x9555, undefined, 0)), Comparison.Explored)).toBe(true);
+    expect(covers(zeroes, withSlots(new Slot(0x5aaa, undefined, 0)), Comparison.Explored)).toBe(false);
+    // A number of whose bytes none was read is not looked at.
+    const half = withSlots(new Slot(0x55ff, pointer(Kind.Scalar, { scalar: RANGE }), 4));
+    half.writableStack(0).origins[0] = marked(PRECISE, 0xf0);
+    expect(covers(half, withSlots(bytes(Byte.Misc)), Comparison.Explored)).toBe(true);
+    half.writableStack(0).origins[0] = marked(PRECISE, 0x08);
+    expect(covers(half, withSlots(bytes(Byte.Misc)), Comparison.Explored)).toBe(false);
   });
 });
 
@@ -319,9 +377,9 @@ describe('marks', () => {
 
   it('of a state that a path ends at pass to what the path holds, in registers and on the stack', () => {
     const old = withRegisters(number);
-    old.writableStack(0).set(0, spill(number), marked(LIVE | RETURNED));
+    old.writableStack(0).set(0, spill(number), marked(RETURNED, 0b1010));
     // What is needed exactly is among what the old state returned.
-    old.writableStack(0).set(1, spill(number), marked(EVERYTHING | RETURNED));
+    old.writableStack(0).set(1, spill(number), marked(PRECISE | RETURNED, ALL_BYTES));
     const current = withRegisters(number);
     const register = marked(0);
     const slot = marked(0);
@@ -331,10 +389,49 @@ describe('marks', () => {
     current.writableStack(0).set(1, spill(number), exact);
     const returned: Scalar[] = [];
     inheritMarks(old, current, (scalar) => returned.push(scalar));
-    expect(register.marks).toBe(PRECISE);
-    expect(slot.marks).toBe(LIVE | RETURNED);
-    expect(exact.marks).toBe(PRECISE | LIVE);
+    expect(marksOf(register)).toEqual([PRECISE, 0]);
+    expect(marksOf(slot)).toEqual([RETURNED, 0b1010]);
+    expect(marksOf(exact)).toEqual([PRECISE, ALL_BYTES]);
     expect(returned).toEqual([RANGE]);
+  });
+
+  it('of zeroes pass to the number that has them', () => {
+    const zero = pointer(Kind.Scalar, { scalar: Scalar.of(0) });
+    const old = withSlots(new Slot(0xaa55, undefined, 0));
+    const inherit = (live: number): Origin => {
+      old.writableStack(0).origins[0] = marked(0, live);
+      const current = withSlots(spill(zero));
+      const origin = marked(0);
+      current.writableStack(0).origins[0] = origin;
+      inheritMarks(old, current, () => undefined);
+      return origin;
+    };
+    expect(marksOf(inherit(0xf0))).toEqual([PRECISE, 0xf0]);
+    expect(marksOf(inherit(0x0f))).toEqual([0, 0x0f]);
+  });
+
+  it('tell all that may be returned of a number that another state has in fewer bytes', () => {
+    const old = withSlots(new Slot(0x55ff, number, 4));
+    old.writableStack(0).origins[0] = marked(RETURNED, 0x0f);
+    const returned: Scalar[] = [];
+    inheritMarks(old, withSlots(new Slot(0x555f, number, 2)), (scalar) => returned.push(scalar));
+    expect(returned).toEqual([Scalar.ofBytes(4)]);
+  });
+
+  it('of a slot go back to what wrote the bytes, and no further', () => {
+    const before = marked(0);
+    const source = new Origin(1, 1, undefined, undefined, OriginKind.Value);
+    // Four bytes of a register, and then one behind them.
+    const half = new Origin(2, 2, source, before, OriginKind.Slot, 0x0f);
+    const more = new Origin(3, 3, half, undefined, OriginKind.Slot, 0x10);
+    markLive(more, 0b0011_0011);
+    expect([more, half, before].map(liveBytes)).toEqual([0b0011_0011, 0b0010_0011, 0b0010_0000]);
+    markLive(more, 0xff);
+    expect([more, half, before].map(liveBytes)).toEqual([0xff, 0xef, 0xe0]);
+    // The number is that of the register; what the slot held before it is none of its business.
+    markPrecise(more);
+    expect([more, half, source, before].map(({ marks }) => marks & PRECISE)).toEqual([1, 1, 1, 0]);
+    expect(liveBytes(source)).toBe(0);
   });
 
   it('are all set where nobody knows what will matter', () => {
@@ -344,8 +441,8 @@ describe('marks', () => {
     state.writable().origins[6] = register;
     state.writableStack(0).set(0, spill(number), slot);
     markEverything(state);
-    expect(register.marks).toBe(PRECISE);
-    expect(slot.marks).toBe(PRECISE | LIVE);
+    expect(marksOf(register)).toEqual([PRECISE, 0]);
+    expect(marksOf(slot)).toEqual([PRECISE, ALL_BYTES]);
   });
 
   it('decide what counts: a number that was not precise, a slot that was not read', () => {

@@ -1,8 +1,17 @@
 import type { CallbackFrame, Frame, Rounds } from './frame.js';
-import { LIVE, markLive, markPrecise, markReturned, type Origin, PRECISE, RETURNED } from './origin.js';
-import { type Scalar, UNKNOWN } from './scalar/scalar.js';
-import { Byte, EMPTY_SLOT, type Slot } from './slot.js';
-import { Kind, type Value } from './value.js';
+import {
+  ALL_BYTES,
+  liveBytes,
+  markLive,
+  markPrecise,
+  markReturned,
+  type Origin,
+  PRECISE,
+  RETURNED,
+} from './origin.js';
+import type { Scalar } from './scalar/scalar.js';
+import { Byte, type Slot } from './slot.js';
+import { Kind, UNKNOWN_NUMBER, type Value } from './value.js';
 import type { HeldLock, Reference, VerifierState } from './verifier-state.js';
 
 /**
@@ -221,8 +230,9 @@ function coversFrame(old: Frame, current: Frame, comparison: Comparison): boolea
     const slot = slots[index]!;
     if (slot.types === 0) continue;
     const origin = origins[index];
-    if (comparison === Comparison.Explored && (origin!.marks & LIVE) === 0) continue;
-    if (!coversSlot(slot, origin, current.stack.slots[index] ?? EMPTY_SLOT, comparison)) return false;
+    const live = comparison === Comparison.Explored ? liveBytes(origin!) : ALL_BYTES;
+    if (live === 0) continue;
+    if (!coversSlot(slot, live, origin, current.stack.slot(index), comparison)) return false;
   }
   return comparison !== Comparison.Same || !hasMoreSlots(old, current);
 }
@@ -235,32 +245,39 @@ function hasMoreSlots(old: Frame, current: Frame): boolean {
   return false;
 }
 
-function coversSlot(old: Slot, origin: Origin | undefined, current: Slot, comparison: Comparison): boolean {
+/** `live`: the bytes that count. */
+function coversSlot(
+  old: Slot,
+  live: number,
+  origin: Origin | undefined,
+  current: Slot,
+  comparison: Comparison,
+): boolean {
   if (old === current && old.value === undefined) return true;
-  const oldValue = old.value;
+  const { value } = old;
   if (
     comparison === Comparison.Same &&
     (old.types !== current.types || old.spillSize !== current.spillSize)
   ) {
     return false;
   }
-  // A number that nobody looked at closely is as good as bytes that are not tracked.
-  const isLoose =
-    oldValue?.kind === Kind.Scalar &&
-    comparison === Comparison.Explored &&
-    (origin === undefined || (origin.marks & PRECISE) === 0);
-  let from = 0;
-  if (oldValue !== undefined && !isLoose) {
-    if (current.value === undefined || current.spillSize !== old.spillSize) return false;
-    if (!coversValue(oldValue, origin, current.value, comparison)) return false;
-    from = old.spillSize;
+  let bytes = live;
+  if (value !== undefined && (live & (ALL_BYTES >> (8 - old.spillSize))) !== 0) {
+    // A number that nobody looked at closely is as good as bytes that are not tracked.
+    const isLoose = value.kind === Kind.Scalar && comparison === Comparison.Explored && !isPrecise(origin);
+    if (!isLoose) {
+      const now = current.read(old.spillSize);
+      if (now === undefined || !coversValue(value, origin, now, comparison)) return false;
+      bytes &= ALL_BYTES << old.spillSize;
+    }
   }
-  for (let i = from; i < 8; i++) {
+  for (let i = 0; i < 8; i++) {
+    if ((bytes & (1 << i)) === 0) continue;
     switch (old.byte(i)) {
       case Byte.Invalid:
         break;
       case Byte.Zero:
-        if (current.byte(i) !== Byte.Zero) return false;
+        if (!current.isZero(i)) return false;
         break;
       default: {
         const byte = current.byte(i);
@@ -280,8 +297,7 @@ function coversValue(
 ): boolean {
   if (old.kind !== current.kind) return false;
   if (old.kind === Kind.Scalar) {
-    if (comparison === Comparison.Explored && (origin === undefined || (origin.marks & PRECISE) === 0))
-      return true;
+    if (comparison === Comparison.Explored && !isPrecise(origin)) return true;
     return coversNumber(old.scalar, current.scalar, comparison) && renaming.matchesNumber(old, current);
   }
   if (old === current && old.id === 0 && old.ref === 0) return true;
@@ -302,6 +318,10 @@ function coversValue(
     renaming.matches(old.id, current.id) &&
     renaming.matches(old.ref, current.ref)
   );
+}
+
+function isPrecise(origin: Origin | undefined): boolean {
+  return origin !== undefined && (origin.marks & PRECISE) !== 0;
 }
 
 function coversNumber(old: Scalar, current: Scalar, comparison: Comparison): boolean {
@@ -328,18 +348,32 @@ export function inheritMarks(
     for (let index = 0; index < slots.length; index++) {
       const origin = origins[index];
       if (origin === undefined || origin.marks === 0) continue;
-      const target = b.stack.origins[index];
-      if ((origin.marks & LIVE) !== 0) markLive(target);
-      const value = slots[index]!.value;
-      const currentValue = b.stack.slots[index]?.value;
-      if (value !== undefined && currentValue !== undefined) {
-        inheritNumber(value, origin, currentValue, target, returns);
-      } else if ((origin.marks & RETURNED) !== 0 && value?.kind === Kind.Scalar) {
-        // Whatever bytes are there now may be returned.
-        returns(UNKNOWN);
+      inheritSlot(slots[index]!, origin, b.stack.slot(index), b.stack.origins[index], returns);
+    }
+  }
+}
+
+function inheritSlot(
+  old: Slot,
+  oldOrigin: Origin,
+  current: Slot,
+  origin: Origin | undefined,
+  returns: (scalar: Scalar) => void,
+): void {
+  const live = liveBytes(oldOrigin);
+  markLive(origin, live);
+  if (current.value?.kind === Kind.Scalar) {
+    // That it has these bytes of zeroes is what the old state was taken for it on.
+    for (let i = 0; i < 8; i++) {
+      if ((live & (1 << i)) !== 0 && old.byte(i) === Byte.Zero && current.byte(i) === Byte.Spill) {
+        markPrecise(origin);
       }
     }
   }
+  if (old.value === undefined) return;
+  // What is not a number to read would be rejected where it is returned.
+  const now = current.read(old.spillSize) ?? UNKNOWN_NUMBER;
+  inheritNumber(old.value, oldOrigin, now, origin, returns);
 }
 
 function inheritNumber(
@@ -369,7 +403,7 @@ export function markEverything(state: VerifierState): void {
   for (const frame of state.frames) {
     frame.origins.forEach(markPrecise);
     for (const origin of frame.stack.origins) {
-      markLive(origin);
+      markLive(origin, ALL_BYTES);
       markPrecise(origin);
     }
   }

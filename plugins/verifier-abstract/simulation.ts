@@ -123,6 +123,11 @@ export class Simulation {
     return new Origin(this.pc, this.state.steps, a, b, kind);
   }
 
+  /** A new origin for a stack slot of which the running insn wrote the bytes that `written` has a bit for. */
+  wroteHere(written: number, a?: Origin, b?: Origin): Origin {
+    return new Origin(this.pc, this.state.steps, a, b, OriginKind.Slot, written);
+  }
+
   set(register: number, value: Value, a?: Origin, b?: Origin, kind = OriginKind.Value): void {
     const frame = this.state.writable();
     frame.regs[register] = value;

@@ -1,4 +1,6 @@
-import type { Value } from './value.js';
+import { truncate } from './scalar/scalar-arithmetic.js';
+import { Scalar } from './scalar/scalar.js';
+import { Kind, NULL_VALUE, scalarValue, type Value } from './value.js';
 
 /** What one byte of the stack holds. */
 export enum Byte {
@@ -24,6 +26,32 @@ export class Slot {
 
   byte(index: number): Byte {
     return (this.types >> (2 * index)) & 3;
+  }
+
+  /** Whether the byte is known to be 0, written as such or part of a number. */
+  isZero(index: number): boolean {
+    const byte = this.byte(index);
+    if (byte !== Byte.Spill) return byte === Byte.Zero;
+    const { value } = this;
+    return value!.kind === Kind.Scalar && value!.scalar.isZeroByte(index);
+  }
+
+  /** What a load of the first `size` bytes finds: undefined if one was never written, or is part of a pointer. */
+  read(size: number): Value | undefined {
+    const { value, spillSize } = this;
+    if (value !== undefined && size === spillSize) return value;
+    if (value?.isPointer === true) return undefined;
+    let areZero = true;
+    for (let i = spillSize; i < size; i++) {
+      const byte = this.byte(i);
+      if (byte === Byte.Invalid) return undefined;
+      if (byte !== Byte.Zero) areZero = false;
+    }
+    if (!areZero) return scalarValue(Scalar.ofBytes(size));
+    if (value === undefined) return NULL_VALUE;
+    // Numbers are stored without a sign, so that zeroes behind one change nothing.
+    const scalar = truncate(value.scalar, size);
+    return scalar === value.scalar ? value : scalarValue(scalar);
   }
 
   /** The same bytes with something else known of the spilled value. */

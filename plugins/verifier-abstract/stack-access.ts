@@ -3,7 +3,7 @@ import * as op from '../../src/bpf/opcodes.js';
 import { bytes, isAligned, MAX_OFFSET } from './access.js';
 import { withIdentity } from './identity.js';
 import { rejectLeak } from './leaks.js';
-import { markLive, type Origin, OriginKind } from './origin.js';
+import { ALL_BYTES, markLive, type Origin, OriginKind } from './origin.js';
 import { arithmetic, signExtend, truncate } from './scalar/scalar-arithmetic.js';
 import { Scalar } from './scalar/scalar.js';
 import type { Simulation } from './simulation.js';
@@ -99,7 +99,7 @@ export function loadFromStack(sim: Simulation, insn: Insn, base: Value, size: nu
     if (byte === Byte.Invalid) rejectUninitialised(sim, insn.src, base.size, min + (i - from), min, size);
     if (byte !== Byte.Zero) allZero = false;
   }
-  markLive(origin);
+  markLive(origin, bitsOf(from, size));
   const { value } = slot;
   if (value !== undefined && from < slot.spillSize) {
     if (from === 0 && size === slot.spillSize && !(signed && size < 8)) {
@@ -227,18 +227,15 @@ export function storeToStack(
       // Cutting computes: a return value that comes from here need not be the same number.
       if (scalar !== value.scalar || !keepsVerdict(size)) origin = sim.madeHere(origin);
     }
-    writable.set(
-      index,
-      spilledSlot(previous, spilled, size),
-      sim.madeHere(origin, previousOrigin, OriginKind.Slot),
-    );
+    const slot = spilledSlot(previous, spilled, size);
+    writable.set(index, slot, sim.wroteHere(bitsOf(0, size), origin, previousOrigin));
     return;
   }
   const zero = value.isZero || (value.kind === Kind.Scalar && truncate(value.scalar, size).constant === 0n);
   // That these bytes are zero is remembered, and so has to be what every state here agrees on.
   if (zero && source !== undefined) sim.precise(source);
   const slot = overwrittenSlot(previous, from, size, zero ? Byte.Zero : Byte.Misc);
-  writable.set(index, slot, sim.madeHere(previousOrigin, undefined, OriginKind.Slot));
+  writable.set(index, slot, sim.wroteHere(bitsOf(from, size), previousOrigin));
 }
 
 /**
@@ -279,8 +276,8 @@ export function writeUntracked(
         if (slot.byte(i) !== Byte.Invalid) slot = overwrittenSlot(slot, i, 1, Byte.Misc);
       }
     }
-    const whole = certain && size === 8;
-    const origin = sim.madeHere(whole ? undefined : stack.origins[index], undefined, OriginKind.Slot);
+    const written = certain ? bitsOf(from, size) : 0;
+    const origin = sim.wroteHere(written, written === ALL_BYTES ? undefined : stack.origins[index]);
     sim.state.writableStack(frame).set(index, slot, origin);
     at += size;
   }
@@ -301,7 +298,7 @@ export function leaveUnwritten(sim: Simulation, base: Value, min: number, end: n
       if (at >= min && at < end && slot.byte(i) !== Byte.Invalid)
         slot = overwrittenSlot(slot, i, 1, Byte.Misc);
     }
-    const origin = sim.madeHere(stack.origins[index], undefined, OriginKind.Slot);
+    const origin = sim.wroteHere(0, stack.origins[index]);
     sim.state.writableStack(base.size).set(index, slot, origin);
   }
 }
@@ -343,7 +340,7 @@ export function requireInitialised(
         },
       );
     }
-    markLive(stack.origins[index]);
+    markLive(stack.origins[index], 1 << from);
   }
 }
 
@@ -356,7 +353,7 @@ export function requireInUse(sim: Simulation, register: number, base: Value, min
   const { stack } = sim.state.frames[base.size]!;
   for (let index = slotIndex(min); index < stack.slots.length; index++) {
     if (stack.slot(index).types === 0) continue;
-    markLive(stack.origins[index]);
+    markLive(stack.origins[index], ALL_BYTES);
     return;
   }
   const name = base.size === 0 ? 'fp' : `fp[${base.size}]`;
@@ -409,6 +406,11 @@ export function spilledNumber(
   }
   for (let i = from; i < from + size; i++) if (slot.byte(i) !== Byte.Zero) return undefined;
   return { scalar: NULL_VALUE.scalar, origin };
+}
+
+/** One bit for each of `size` bytes of a slot. */
+function bitsOf(from: number, size: number): number {
+  return ((1 << size) - 1) << from;
 }
 
 /** Whether so many bytes of a number hold all of the verdict that it would be: R0's low 32 bits. */

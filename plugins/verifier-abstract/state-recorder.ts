@@ -1,7 +1,7 @@
 import type { Insn } from '../../src/bpf/insn.js';
 import { analyseControlFlow, type ControlFlow } from './control-flow.js';
 import type { StateObserver } from './exploration.js';
-import { LIVE, type Origin, PRECISE } from './origin.js';
+import { ALL_BYTES, liveBytes, type Origin, PRECISE } from './origin.js';
 import { isNeverNull } from './pointer-kinds.js';
 import { Byte } from './slot.js';
 import { formatValue } from './value-format.js';
@@ -167,16 +167,18 @@ class Containment {
     for (let place = 0; place < slots.length; place++) {
       const slot = slots[place]!;
       const origin = origins[place];
-      if (slot.types === 0 || origin === undefined || (origin.marks & LIVE) === 0) continue;
+      const live = origin === undefined ? 0 : liveBytes(origin);
+      if (slot.types === 0 || live === 0) continue;
       const at = -8 * (place + 1);
       const address = framePointer + BigInt(at);
-      if (slot.value !== undefined) {
+      if (slot.value !== undefined && (live & (ALL_BYTES >> (8 - slot.spillSize))) !== 0) {
         const number = this.run.read(address, slot.spillSize);
         const problem = this.#value(slot.value, origin, number, slot.spillSize);
         if (problem !== undefined) return `${this.#name(index, `fp${at}`)} ${problem}`;
       }
       for (let byte = 0; byte < 8; byte++) {
-        if (slot.byte(byte) === Byte.Zero && this.run.read(address + BigInt(byte), 1) !== 0n) {
+        const isLiveZero = (live & (1 << byte)) !== 0 && slot.byte(byte) === Byte.Zero;
+        if (isLiveZero && this.run.read(address + BigInt(byte), 1) !== 0n) {
           return `${this.#name(index, `fp${at + byte}`)} is not 0, said to be`;
         }
       }

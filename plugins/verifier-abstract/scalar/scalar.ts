@@ -74,6 +74,11 @@ export class Scalar implements Tnum {
     );
   }
 
+  /** Whether all bits of the byte are known to be 0; byte 0 is the lowest. */
+  isZeroByte(index: number): boolean {
+    return (((this.value | this.mask) >> BigInt(8 * index)) & 0xffn) === 0n;
+  }
+
   /** Whether `value`, as unsigned, is one of the possible values. For tests. */
   admits(value: bigint): boolean {
     const signed = BigInt.asIntN(64, value);

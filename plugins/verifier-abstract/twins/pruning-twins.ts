@@ -23,12 +23,31 @@ const laterRound = (second: number): string =>
 const bounded = (second: number): string =>
   `r6 = *(u32 *)(r1 +12)\n r8 = *(u32 *)(r1 +16)\n r7 = 100\n if r6 > 3 goto B\n goto join\n B: r7 = ${second}\n join: r6 = 0\n ${stored('j')} r0 = 2\n if r8 > r7 goto out\n r2 = map[wide][0]+0\n r2 += r8\n r0 = *(u8 *)(r2 +0)\n out: ${PASS}`;
 
+/** As `bounded`, and what the comparison tells is of use for the number's copy on the stack. */
+const boundedCopy = (second: number): string =>
+  `r6 = *(u32 *)(r1 +12)\n r8 = *(u32 *)(r1 +16)\n *(u64 *)(r10 -8) = r8\n r7 = 100\n if r6 > 3 goto B\n goto join\n B: r7 = ${second}\n join: r6 = 0\n ${stored('j')} r0 = 2\n if r8 > r7 goto out\n r8 = *(u64 *)(r10 -8)\n r2 = map[wide][0]+0\n r2 += r8\n r0 = *(u8 *)(r2 +0)\n out: ${PASS}`;
+
 const multiples = (second: number): string =>
   `r6 = *(u32 *)(r1 +12)\n r7 = *(u32 *)(r1 +16)\n if r6 > 3 goto B\n r7 &= 4\n goto join\n B: r7 &= ${second}\n join: r6 = 0\n ${stored('j')} r2 = map[wide][0]+0\n r2 += r7\n r1 = 1\n lock *(u32 *)(r2 +0) += r1\n ${PASS}`;
 
 /** Two ways meet; the one that is explored first has written all the way down. */
 const noBytes = (otherWay: string): string =>
   `r7 = *(u32 *)(r1 +12)\n if r7 == 0 goto other\n *(u8 *)(r10 -512) = 0\n goto met\n other: ${otherWay}\n met: ${stored('j')} r1 = 0\n r2 = 0\n r3 = r10\n r3 += -256\n r4 = 0\n r5 = 0\n call bpf_csum_diff\n ${PASS}`;
+
+/** The upper half of a slot is written on two ways, then its lower half, and the upper one is an index. */
+const upperHalf = (second: number): string =>
+  `r6 = *(u32 *)(r1 +12)\n if r6 > 3 goto B\n *(u32 *)(r10 -4) = 0\n goto join\n B: *(u32 *)(r10 -4) = ${second}\n join: r6 = 0\n ${stored('j')} *(u32 *)(r10 -8) = r6\n r7 = *(u32 *)(r10 -4)\n r2 = map[wide][0]+0\n r2 += r7\n r0 = *(u8 *)(r2 +0)\n ${PASS}`;
+
+/** A number of four bytes is spilled on two ways, then bytes behind it are written, and it is an index. */
+const lowerHalf = (second: number): string =>
+  `r6 = *(u32 *)(r1 +12)\n r7 = 5\n if r6 > 3 goto B\n goto join\n B: r7 = ${second}\n join: *(u32 *)(r10 -8) = r7\n r7 = 0\n r6 = 0\n ${stored('j')} *(u8 *)(r10 -3) = r6\n r7 = *(u32 *)(r10 -8)\n r2 = map[wide][0]+0\n r2 += r7\n r0 = *(u8 *)(r2 +0)\n ${PASS}`;
+
+/**
+ * Three ways to an index in the upper half of a slot: bytes of zeroes; a number of which that half is 0, so that it ends
+ * there; and another number that ends where it meets that one, unless it was noted that the zeroes mattered.
+ */
+const zeroesOfNumber = (third: string): string =>
+  `r6 = *(u32 *)(r1 +12)\n r9 = 0\n if r6 > 3 goto second\n *(u32 *)(r10 -4) = 0\n goto join\n second: if r6 > 5 goto third\n goto both\n third: r9 = ${third} ll\n both: *(u64 *)(r10 -8) = r9\n r9 = 0\n r6 = 0\n ${stored('a')} goto join\n join: r6 = 0\n r9 = 0\n ${stored('j')} r7 = *(u32 *)(r10 -4)\n r2 = map[wide][0]+0\n r2 += r7\n r0 = *(u8 *)(r2 +0)\n ${PASS}`;
 
 /**
  * Two ways lead to the same insns, and the first one is safe: the second may end where it meets what the first one
@@ -80,6 +99,12 @@ export const PRUNING_TWINS: readonly Twin[] = [
     accepted: bounded(200),
   },
   {
+    name: 'number that bounds another, whose copy on the stack decides an access',
+    code: 'map-value-bounds',
+    rejected: boundedCopy(300),
+    accepted: boundedCopy(200),
+  },
+  {
     name: 'numbers of the same range that are multiples of 4 on the first way only',
     code: 'atomic-alignment',
     rejected: multiples(3),
@@ -91,5 +116,25 @@ export const PRUNING_TWINS: readonly Twin[] = [
     kernelAcceptsAsRoot: 'root may read stack that was never written',
     rejected: noBytes('goto met'),
     accepted: noBytes('*(u8 *)(r10 -512) = 0'),
+  },
+  {
+    name: 'half of a slot that decides, of which the other half was written since',
+    code: 'map-value-bounds',
+    rejected: upperHalf(300),
+    accepted: upperHalf(0),
+  },
+  {
+    name: 'number in half of a slot, behind which bytes were written since',
+    code: 'map-value-bounds',
+    rejected: lowerHalf(300),
+    accepted: lowerHalf(200),
+    kernelRejectsAccepted: 'the kernel forgets a number where bytes behind it in its slot are written',
+  },
+  {
+    name: 'number of which one way needs that half of it is 0',
+    code: 'map-value-bounds',
+    rejected: zeroesOfNumber('0x10000000000'),
+    accepted: zeroesOfNumber('0x400000000'),
+    kernelRejectsAccepted: 'of the upper half of a spilled number the kernel knows nothing',
   },
 ];

@@ -167,7 +167,11 @@ class PruningProgram {
 
   #initialise(): string[] {
     const lines = NUMBERS.map((register) => `${register} = *(u64 *)(r9 +${8 * this.random.below(8)})`);
-    for (const slot of SLOTS) lines.push(`*(u64 *)(r10 ${slot}) = ${this.random.pick(NUMBERS)}`);
+    for (const slot of SLOTS) {
+      // What is not written here may be on some of the ways.
+      if (this.random.chance(10)) lines.push(`${this.#partOf(slot)} = 0`);
+      else lines.push(`*(u64 *)(r10 ${slot}) = ${this.random.pick([...NUMBERS, '0'])}`);
+    }
     lines.push(`*(u64 *)(r10 ${PACKET_SLOT}) = r9`, `*(u64 *)(r10 ${VALUE_SLOT}) = 0`);
     return lines;
   }
@@ -207,7 +211,7 @@ class PruningProgram {
     const to = random.pick(NUMBERS);
     const from = random.pick(NUMBERS);
     const slot = random.pick(SLOTS);
-    switch (random.below(hasPacket ? 14 : 6)) {
+    switch (random.below(hasPacket ? 18 : 6)) {
       case 0:
       case 1:
         return [`${to} = ${from}`];
@@ -243,6 +247,12 @@ class PruningProgram {
           `${past}: r5 = 0`,
         ];
       }
+      case 13:
+      case 14:
+        return [`${this.#partOf(slot)} = ${random.chance(50) ? from : random.below(2)}`];
+      case 15:
+      case 16:
+        return [`${to} = ${this.#partOf(slot)}`];
       default:
         return [
           `*(u64 *)(r10 -56) = ${random.below(2)}`,
@@ -257,13 +267,23 @@ class PruningProgram {
     }
   }
 
+  /** Some of the bytes of a slot, which have lives of their own. */
+  #partOf(slot: number): string {
+    const bytes = this.random.pick([1, 2, 4]);
+    return `*(u${8 * bytes} *)(r10 ${slot + bytes * this.random.below(8 / bytes)})`;
+  }
+
   /** Checks of numbers and accesses by numbers, in the order of a coin. */
   #uses(out: string): string[] {
     const { random } = this;
     const lines: string[] = [];
     for (let i = random.below(3); i > 0; i--) {
       const slot = random.pick(SLOTS);
-      if (random.chance(50)) lines.push(`${random.pick(NUMBERS)} = *(u64 *)(r10 ${slot})`);
+      if (random.chance(40)) {
+        // Some bytes are written, and others, or these, are read.
+        if (random.chance(60)) lines.push(`${this.#partOf(slot)} = ${random.pick(NUMBERS)}`);
+        lines.push(`${random.pick(NUMBERS)} = ${this.#partOf(slot)}`);
+      } else if (random.chance(50)) lines.push(`${random.pick(NUMBERS)} = *(u64 *)(r10 ${slot})`);
       else lines.push(`*(u64 *)(r10 ${slot}) = ${random.pick(NUMBERS)}`);
     }
     lines.push(...this.#access(out));
