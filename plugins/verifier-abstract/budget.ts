@@ -12,8 +12,23 @@ export interface Limits {
   readonly maxMemoryMiB: number;
 }
 
-/** Rough heap bytes of what an exploration keeps; measured on programs made to use much (see README). */
-export const BYTES_OF = { state: 700, slot: 150, frame: 900, step: 170, change: 450 } as const;
+/**
+ * Rough heap bytes of what an exploration keeps; measured on programs made to use much (see README). A state whose paths
+ * have ended keeps its demands, of which others may have the same one, and the rest of it is let go.
+ */
+export const BYTES_OF = {
+  state: 700,
+  slot: 150,
+  frame: 900,
+  /** A branch that waits: a state, with the running frame and its stack slots. */
+  branch: 900,
+  branchSlot: 16,
+  settled: 1100,
+  place: 16,
+  demand: 450,
+  step: 170,
+  change: 450,
+} as const;
 
 /** Counts what an exploration uses and ends it when it is too much. */
 export class Budget {

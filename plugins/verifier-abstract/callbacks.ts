@@ -4,7 +4,7 @@ import type { HelperPrototype } from '../../src/bpf/helper-prototypes.js';
 import type { CallbackFrame } from './frame.js';
 import { workOfRound, workOfWalk } from './helper-work.js';
 import { leaveCall, rejectDeepCall } from './local-calls.js';
-import { markPrecise, type Origin } from './origin.js';
+import type { Origin } from './origin.js';
 import type { Simulation } from './simulation.js';
 import { holdsLock, rejectEndWithLock } from './spin-locks.js';
 import { describeKind } from './value-format.js';
@@ -130,7 +130,7 @@ export function exitCallback(
       },
     );
   }
-  markPrecise(origin);
+  sim.preciseNumber(origin);
   // The helper, which is called again and again, may not be called under a lock.
   rejectEndWithLock(sim, 'the callback ends');
   // The key is a copy that the next round overwrites, and a map backend need not keep the value where it was.

@@ -1,6 +1,7 @@
 import { exitCallback } from './callbacks.js';
+import { markReturned } from './checkpoint.js';
 import { leaveCall } from './local-calls.js';
-import { markReturned, type Origin } from './origin.js';
+import type { Origin } from './origin.js';
 import { rejectHeldReferences } from './references.js';
 import type { Simulation } from './simulation.js';
 import { rejectEndWithLock } from './spin-locks.js';
@@ -63,5 +64,5 @@ function exitProgram(sim: Simulation): void {
   rejectEndWithLock(sim, 'the program ends');
   rejectHeldReferences(sim, 'the program ends');
   sim.facts.returns(result.scalar);
-  markReturned(sim.origin(0));
+  markReturned(sim.origin(0), sim.state.latest);
 }

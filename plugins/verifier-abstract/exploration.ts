@@ -1,15 +1,17 @@
 import { type Budget, BYTES_OF } from './budget.js';
 import { costOfFurtherRounds } from './callbacks.js';
+import { Checkpoint } from './checkpoint.js';
 import { callsBack, type ControlFlow, isJump } from './control-flow.js';
+import { DemandPool, Demands } from './demands.js';
 import type { Frame } from './frame.js';
-import { DROPPED, NOWHERE, Origin, OriginKind, PRECISE, RETURNED, undropped } from './origin.js';
-import { Comparison, covers, inheritMarks, markEverything } from './pruning.js';
+import { Origin, OriginKind } from './origin.js';
+import { Comparison, covers, markEverything } from './pruning.js';
 import { RejectSignal } from './reject-signal.js';
 import type { Driver, Simulation } from './simulation.js';
 import type { StateLog } from './state-log.js';
 import { step } from './step.js';
 import { Kind, UNKNOWN_NUMBER } from './value.js';
-import type { Choice, VerifierState } from './verifier-state.js';
+import type { Choice, PassedState, VerifierState } from './verifier-state.js';
 
 /** Insns, or ends of paths, between looks at the clock: comparing states can make one of them take a millisecond. */
 const INSNS_PER_LOOK = 32;
@@ -29,16 +31,15 @@ export interface ExplorationTools {
 }
 
 /**
- * How many comparisons with a stored state may fail for each that does not, and at first. With the kernel's 3, programs of
- * many branches that are alike (xdp-filter built with -O1) took up to a quarter more insns; with 6 insns are fewer still,
- * and the comparisons cost more than they save.
+ * How many comparisons with a stored state may fail for each that does not, and at first. The kernel's 3 was too few where
+ * programs have many branches that are alike: of what 20 programs of clang's took, 8 saved a sixth.
  */
-const PATIENCE = 4;
+const PATIENCE = 8;
 /** Rounds of a callback are compared with those before them, which are many. */
 const PATIENCE_AT_CALLBACKS = 64;
 
 /** A state that paths passed through, kept so that later paths can end where they repeat it. */
-class Stored {
+class Stored extends Checkpoint implements PassedState {
   /** Paths from here that have not ended. */
   branches = 1;
   misses = 0;
@@ -48,15 +49,34 @@ class Stored {
   /** At the call of a helper that calls back: cost of the longest run from here on without a further round. */
   costWithoutRound = 0;
 
+  /** What the paths from here depended on, once all of them have ended. */
+  demands: Demands | undefined;
+
   constructor(
     readonly pc: number,
     readonly state: VerifierState,
-    readonly parent: Stored | undefined,
-    readonly bytes: number,
-  ) {}
+    readonly liveRegisters: readonly number[],
+    before: Checkpoint | undefined,
+    public parent: Stored | undefined,
+    public bytes: number,
+  ) {
+    super(state.steps, before);
+  }
 
-  get explored(): boolean {
-    return this.branches === 0;
+  override get isStored(): boolean {
+    return true;
+  }
+
+  /** All paths from here have ended. */
+  settle(pool: DemandPool): Demands {
+    this.demands = new Demands(this, this, pool);
+    this.end();
+    return this.demands;
+  }
+
+  override close(): void {
+    super.close();
+    this.state.frames = this.state.frames.map((frame) => frame.bare());
   }
 }
 
@@ -87,6 +107,7 @@ export class Exploration implements Driver {
   #simulation!: Simulation;
   readonly #stored: (Stored[] | undefined)[] = [];
   readonly #pending: Pending[] = [];
+  readonly #demandPool = new DemandPool();
   #parent: Stored | undefined;
   #states = 0;
   #jumps = 0;
@@ -116,6 +137,7 @@ export class Exploration implements Driver {
     if (this.#parent !== undefined) this.#parent.branches++;
     const isRound = second.depth > state.depth;
     this.#pending.push({ pc: secondPc, state: second, parent: this.#parent, isRound });
+    this.budget.storedBytes += bytesOfBranch(second);
     this.budget.checkPending(this.#simulation.pc, this.#pending.length);
     return false;
   }
@@ -157,6 +179,7 @@ export class Exploration implements Driver {
       this.#finished = true;
       return;
     }
+    this.budget.storedBytes -= bytesOfBranch(next.state);
     this.#simulation.state = next.state;
     this.#simulation.pc = next.pc;
     this.#parent = next.parent;
@@ -175,20 +198,25 @@ export class Exploration implements Driver {
     while (stored !== undefined) {
       stored.branches--;
       if (stored.branches > 0) return;
+      const parent: Stored | undefined = stored.parent;
       this.#complete(stored);
-      stored = stored.parent;
+      stored = parent;
     }
   }
 
-  /** All paths from the state have ended: its marks are final, and what it was computed from is of no more use. */
+  /** All paths from the state have ended. */
   #complete(stored: Stored): void {
     const { parent, longest } = stored;
     if (parent === undefined) this.longestRun = Math.max(this.longestRun, longest);
     else parent.longest = Math.max(parent.longest, longest);
-    for (const frame of stored.state.frames) {
-      cut(frame.origins, stored.state.steps);
-      cut(frame.stack.origins, stored.state.steps);
+    stored.parent = undefined;
+    if (!stored.isOpen) {
+      stored.end();
+      return;
     }
+    const demands = stored.settle(this.#demandPool);
+    this.budget.storedBytes += demands.bytes - stored.bytes;
+    stored.bytes = demands.bytes;
   }
 
   /** At a prune point: whether the path may end here. Stores the state otherwise, if it is worth it. */
@@ -203,18 +231,19 @@ export class Exploration implements Driver {
     if (list !== undefined && this.tools.prune !== false) {
       const failed: Stored[] = [];
       for (const stored of list) {
-        if (!stored.explored) {
-          if (calls && this.#isEarlierRound(stored) && covers(stored.state, state, Comparison.Within)) {
+        const { demands } = stored;
+        if (demands === undefined) {
+          if (calls && this.#isEarlierRound(stored) && covers(stored, state, Comparison.Within)) {
             markEverything(state);
             this.#endPath(state.cost + costOfRounds(stored.state, state) + stored.costWithoutRound);
             return true;
           }
-          if (!calls && covers(stored.state, state, Comparison.Same)) this.#rejectLoop(pc);
+          if (!calls && covers(stored, state, Comparison.Same)) this.#rejectLoop(pc);
           // Inside a loop, states are stored less often: each is compared with all later rounds.
           if (!calls && newJumps < 20 && newInsns < 100) store = false;
-        } else if (covers(stored.state, state, Comparison.Explored)) {
+        } else if (demands.areMet(state)) {
           stored.hits++;
-          inheritMarks(stored.state, state, (scalar) => this.#simulation.facts.returns(scalar));
+          demands.inherit(state, (scalar) => this.#simulation.facts.returns(scalar));
           this.#endPath(state.cost + costOfRounds(stored.state, state) + costFrom(stored));
           return true;
         }
@@ -234,7 +263,7 @@ export class Exploration implements Driver {
   #chargeMisses(list: Stored[], failed: readonly Stored[], store: boolean, calls: boolean): void {
     const patience = calls ? PATIENCE_AT_CALLBACKS : PATIENCE;
     for (const stored of failed) {
-      if (store) stored.misses++;
+      if (store || stored.demands === undefined) stored.misses++;
       if (stored.misses <= stored.hits * patience + patience) continue;
       list.splice(list.indexOf(stored), 1);
       this.#forget(stored);
@@ -273,11 +302,16 @@ export class Exploration implements Driver {
       const after = liveRegisters[callsite + 1]! & 0x3c0;
       return callback === undefined ? after : after | liveRegisters[callsite]!;
     });
-    const copy = state.checkpoint(live);
+    const copy = state.fork();
+    // What is kept is not to keep the path that led here.
+    copy.choices = undefined;
+    copy.proved = undefined;
+    copy.latest = undefined;
     let slots = 0;
     for (const frame of copy.frames) slots += frame.stack.slots.length;
     const bytes = BYTES_OF.state + copy.frames.length * BYTES_OF.frame + slots * BYTES_OF.slot;
-    const stored = new Stored(pc, copy, this.#parent, bytes);
+    const stored = new Stored(pc, copy, live, state.latest, this.#parent, bytes);
+    state.latest = stored;
     (this.#stored[pc] ??= []).push(stored);
     this.#parent = stored;
     this.totalStates++;
@@ -289,11 +323,7 @@ export class Exploration implements Driver {
 
   /** Paths from the state may still be running; they keep the place, but not what it held. */
   #forget(stored: Stored): void {
-    for (const frame of stored.state.frames) {
-      drop(frame.origins, stored.state.steps);
-      drop(frame.stack.origins, stored.state.steps);
-    }
-    stored.state.frames = [];
+    stored.close();
     this.#states--;
     this.budget.storedBytes -= stored.bytes;
   }
@@ -308,25 +338,27 @@ export class Exploration implements Driver {
     const { rounds } = state.top;
     if (rounds === undefined) return;
     let previous = this.#parent;
-    while (previous !== undefined && !(previous.pc === pc && previous.state.depth === state.depth)) {
-      previous = previous.parent;
-    }
+    const isRound = (stored: Stored): boolean =>
+      stored.isOpen && stored.pc === pc && stored.state.depth === state.depth;
+    while (previous !== undefined && !isRound(previous)) previous = previous.parent;
     if (previous === undefined) return;
-    const kept = rounds.count > ROUNDS_OF_VERDICTS ? PRECISE : PRECISE | RETURNED;
+    const at = previous;
+    const keepsReturned = rounds.count <= ROUNDS_OF_VERDICTS;
+    const isKept = (was: Origin | undefined): boolean =>
+      at.isPrecise(was) || (keepsReturned && at.isReturned(was));
     for (let index = 0; index < state.frames.length; index++)
-      this.#widenFrame(index, previous.state.frames[index]!, kept);
+      this.#widenFrame(index, at.state.frames[index]!, isKept);
   }
 
-  /** `kept`: the marks of numbers that are not let go. */
-  #widenFrame(index: number, previous: Frame, kept: number): void {
+  /** `isKept`: whether a number, by what it was the round before, is not let go. */
+  #widenFrame(index: number, previous: Frame, isKept: (was: Origin | undefined) => boolean): void {
     const { state, pc } = this.#simulation;
     const frame = state.frames[index]!;
-    const changed = (was: Origin | undefined): boolean => was === undefined || (was.marks & kept) === 0;
     for (let register = 0; register < 10; register++) {
       const old = previous.regs[register]!;
       const now = frame.regs[register]!;
       if (old.kind !== Kind.Scalar || now.kind !== Kind.Scalar || now.scalar.equals(old.scalar)) continue;
-      if (!changed(previous.origins[register])) continue;
+      if (isKept(previous.origins[register])) continue;
       const writable = state.writable(index);
       writable.regs[register] = UNKNOWN_NUMBER;
       writable.origins[register] = new Origin(
@@ -342,7 +374,7 @@ export class Exploration implements Driver {
       const old = previous.stack.slots[i]?.value;
       const now = slots[i]!.value;
       if (old?.kind !== Kind.Scalar || now?.kind !== Kind.Scalar || slots[i]!.spillSize !== 8) continue;
-      if (now.scalar.equals(old.scalar) || !changed(previous.stack.origins[i])) continue;
+      if (now.scalar.equals(old.scalar) || isKept(previous.stack.origins[i])) continue;
       const stack = state.writableStack(index);
       const origin = new Origin(pc, state.steps, stack.origins[i], undefined, OriginKind.Slot);
       stack.set(i, slots[i]!.withValue(UNKNOWN_NUMBER), origin);
@@ -370,25 +402,11 @@ function costOfRounds(old: VerifierState, current: VerifierState): number {
   return more;
 }
 
+function bytesOfBranch({ top }: VerifierState): number {
+  return BYTES_OF.branch + top.stack.slots.length * BYTES_OF.branchSlot;
+}
+
 /** Cost of the longest run from the state on. Where a run before it had no bound, nor has one from it. */
 function costFrom(stored: Stored): number {
   return stored.state.cost === Infinity ? Infinity : Math.max(0, stored.longest - stored.state.cost);
-}
-
-function drop(origins: readonly (Origin | undefined)[], step: number): void {
-  for (const origin of origins) {
-    if (origin?.insn !== NOWHERE || origin.step !== step) continue;
-    origin.marks |= DROPPED;
-    // Those before it were dropped earlier, so that chains stay short.
-    origin.a = undropped(origin.a);
-  }
-}
-
-/** Only what was made for this very state: a register that was not live still has the origin of an earlier one. */
-function cut(origins: readonly (Origin | undefined)[], step: number): void {
-  for (const origin of origins) {
-    if (origin?.insn !== NOWHERE || origin.step !== step) continue;
-    origin.a = undefined;
-    origin.b = undefined;
-  }
 }

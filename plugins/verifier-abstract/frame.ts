@@ -40,6 +40,13 @@ export class Frame {
     public stackOwner: object,
   ) {}
 
+  /** The same call, and nothing of what it held. */
+  bare(): Frame {
+    const { start, callsite, callback, rounds } = this;
+    if (callsite < 0 && rounds === undefined) return BARE_MAIN;
+    return new Frame(start, callsite, callback, rounds, [], [], BARE_MAIN.stack, BARE_MAIN, BARE_MAIN);
+  }
+
   copy(owner: object): Frame {
     return this.copyWith(owner, this.rounds);
   }
@@ -59,6 +66,9 @@ export class Frame {
     );
   }
 }
+
+/** Frame of the main program, which nobody may write. */
+const BARE_MAIN = new Frame(0, -1, undefined, undefined, [], [], new StackState(), {}, {});
 
 export function emptyFrame(
   start: number,

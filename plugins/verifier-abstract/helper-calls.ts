@@ -8,7 +8,7 @@ import { type Call, checkArgument, type FilledStack } from './helper-arguments.j
 import { invalidatePacketPointers, returnValue } from './helper-results.js';
 import { mostWork } from './helper-work.js';
 import { leaveCall } from './local-calls.js';
-import { NOWHERE, type Origin, OriginKind, PRECISE } from './origin.js';
+import { type Origin, OriginKind, PRECISE } from './origin.js';
 import { checkFormat } from './print-arguments.js';
 import { rejectHeldReferences, release } from './references.js';
 import { leaveFunction } from './exits.js';
@@ -166,8 +166,7 @@ function recordCall(sim: Simulation, call: Call): void {
     if (constant === undefined) continue;
     // A number that went through a stored state may stand for others, unless states have to agree on it exactly.
     const origin = sim.origin(register);
-    const exact = origin !== undefined && ((origin.marks & PRECISE) !== 0 || isMadeOfConstants(origin));
-    if (exact) (constants ??= new Map()).set(register, constant);
+    if (origin !== undefined && isExact(sim, origin)) (constants ??= new Map()).set(register, constant);
   }
   if (call.map !== undefined) sim.facts.mapType(call.map.spec.type);
   if (call.map !== undefined && CHANGE_ELEMENTS.has(call.prototype.id))
@@ -192,11 +191,14 @@ function handleOf(map: KnownMap | undefined): number | undefined {
   return map === undefined || isInnerMap(map) ? undefined : map.handle;
 }
 
+/** Whether no other path, which ended at a state that this one has passed, may have had another number there. */
+function isExact(sim: Simulation, origin: Origin): boolean {
+  let at = sim.state.latest;
+  while (at !== undefined && !(at.isStored && at.isOpen)) at = at.before;
+  if (at !== undefined && at.steps >= origin.step) return at.isPrecise(origin);
+  return (origin.marks & PRECISE) !== 0 || isMadeOfConstants(origin);
+}
+
 function isMadeOfConstants(origin: Origin): boolean {
-  return (
-    origin.insn !== NOWHERE &&
-    origin.kind === OriginKind.Value &&
-    origin.a === undefined &&
-    origin.b === undefined
-  );
+  return origin.kind === OriginKind.Value && origin.a === undefined && origin.b === undefined;
 }

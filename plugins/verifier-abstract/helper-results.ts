@@ -3,7 +3,6 @@ import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import * as op from '../../src/bpf/opcodes.js';
 import { XDP_ABORTED, XDP_REDIRECT } from '../../src/bpf/xdp.js';
 import type { Call } from './helper-arguments.js';
-import { markPrecise } from './origin.js';
 import { acquire } from './references.js';
 import { arithmetic, join } from './scalar/scalar-arithmetic.js';
 import { Scalar } from './scalar/scalar.js';
@@ -95,7 +94,7 @@ function keyIsInside(sim: Simulation, call: Call, map: KnownMap): boolean {
   const index = key?.scalar.constant;
   if (index === undefined || index >= BigInt(map.spec.maxEntries)) return false;
   // That it is live is seen to with the key argument; states have to agree on the number as well.
-  markPrecise(key!.origin);
+  sim.preciseNumber(key!.origin);
   return true;
 }
 

@@ -1,6 +1,5 @@
 import { BPF_FUNC, helperName } from '../../src/bpf/helper-ids.js';
 import { frozenContent, isConstantString } from './map-access.js';
-import { markPrecise } from './origin.js';
 import type { Simulation } from './simulation.js';
 import { spilledNumber } from './stack-access.js';
 import { rejectStale } from './stale-pointers.js';
@@ -158,7 +157,7 @@ function knownByte(sim: Simulation, pointer: Value, index: number): number | und
   const spilled = spilledNumber(sim, pointer.with({ off: pointer.off + index }), 1);
   if (spilled?.scalar.constant === undefined) return undefined;
   // That it is live is seen to with the memory argument; states have to agree on the number as well.
-  markPrecise(spilled.origin);
+  sim.preciseNumber(spilled.origin);
   return Number(spilled.scalar.constant);
 }
 

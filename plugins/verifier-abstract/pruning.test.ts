@@ -1,22 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { Frame, type CallbackFrame, type Rounds } from './frame.js';
-import {
-  ALL_BYTES,
-  liveBytes,
-  markLive,
-  markPrecise,
-  Origin,
-  OriginKind,
-  PRECISE,
-  RETURNED,
-} from './origin.js';
-import { COMPARISONS, Comparison, covers, inheritMarks, markEverything } from './pruning.js';
+import { Checkpoint, markLive, markPrecise, markReturned } from './checkpoint.js';
+import { DemandPool, Demands } from './demands.js';
+import { ALL_BYTES, Origin, OriginKind } from './origin.js';
+import { COMPARISONS, Comparison, covers as coversWhole, markEverything } from './pruning.js';
 import { Scalar, UNKNOWN } from './scalar/scalar.js';
 import { Byte, Slot, byteMask } from './slot.js';
 import { StackState } from './stack-state.js';
 import { CONTEXT, Kind, pointer, type KnownMap, Value } from './value.js';
-import { type HeldLock, VerifierState } from './verifier-state.js';
+import { type HeldLock, type PassedState, VerifierState } from './verifier-state.js';
 
 const map = (handle: number): KnownMap => ({
   handle,
@@ -78,26 +71,47 @@ const POINTERS = [
   Kind.Stale,
   Kind.PacketLow,
 ];
-const ALL = [Comparison.Explored, Comparison.Same, Comparison.Within];
+/** `explored`: everything mattered, by marks. */
+type How = 'explored' | 'same' | 'within';
+const ALL: readonly How[] = ['explored', 'same', 'within'];
 
-const marked = (marks: number, live = 0): Origin => {
-  const origin = new Origin(0, 0, undefined, undefined, OriginKind.Slot);
-  origin.marks = marks;
-  markLive(origin, live);
-  return origin;
-};
-const marksOf = (origin: Origin): readonly [marks: number, live: number] => [
-  origin.marks & (PRECISE | RETURNED),
-  liveBytes(origin),
-];
+const passed = (state: VerifierState, liveRegisters = 0x3ff): PassedState => ({
+  state,
+  liveRegisters: state.frames.map(() => liveRegisters),
+});
 
-/** A state with these values in R6 and up, all of which mattered later. */
+/** What a state demands after which that was marked. */
+function demandsOf(
+  old: VerifierState,
+  mark: (after: VerifierState) => void = markEverything,
+  liveRegisters?: number,
+): Demands {
+  const after = old.fork();
+  const marks = new Checkpoint(old.steps, undefined);
+  after.latest = marks;
+  mark(after);
+  return new Demands(passed(old, liveRegisters), marks, new DemandPool());
+}
+
+function covers(old: VerifierState, current: VerifierState, how: How): boolean {
+  if (how === 'explored') return demandsOf(old).areMet(current);
+  return coversWhole(passed(old), current, how === 'same' ? Comparison.Same : Comparison.Within);
+}
+
+/** Notes that bytes of a slot of the first frame are read. */
+function read({ top, latest }: VerifierState, slot: number, bytes: number): void {
+  markLive(top.stack.origins[slot], latest, 0, slot, bytes);
+}
+
+const made = (): Origin => new Origin(0, 0, undefined, undefined, OriginKind.Value);
+
+/** A state with these values in R6 and up. */
 function withRegisters(...values: readonly Value[]): VerifierState {
   const state = VerifierState.initial();
   const frame = state.writable();
   values.forEach((value, index) => {
     frame.regs[6 + index] = value;
-    frame.origins[6 + index] = marked(PRECISE);
+    frame.origins[6 + index] = made();
   });
   return state;
 }
@@ -105,7 +119,7 @@ function withRegisters(...values: readonly Value[]): VerifierState {
 function withSlots(...slots: readonly Slot[]): VerifierState {
   const state = VerifierState.initial();
   const stack = state.writableStack(0);
-  slots.forEach((slot, index) => stack.set(index, slot, marked(PRECISE, ALL_BYTES)));
+  slots.forEach((slot, index) => stack.set(index, slot, made()));
   return state;
 }
 
@@ -165,9 +179,9 @@ describe('a field that is part of the comparison', () => {
       state.writable().regs[6] = pointer(Kind.Memory, { ref, size: 16 });
       return state;
     };
-    expect(covers(held([1, 2], 1), held([1, 2], 1), Comparison.Explored)).toBe(true);
+    expect(covers(held([1, 2], 1), held([1, 2], 1), 'explored')).toBe(true);
     // The record that was 1 is now 2, so that the one that was 2 cannot be it as well.
-    expect(covers(held([1, 2], 1), held([2, 3], 2), Comparison.Explored)).toBe(false);
+    expect(covers(held([1, 2], 1), held([2, 3], 2), 'explored')).toBe(false);
   });
 });
 
@@ -191,8 +205,7 @@ describe('a lock', () => {
     expect(is(holding(undefined), holding(held))).toBe(false);
   });
 
-  it('is known of a stored state and of a second path', () => {
-    expect(holding(held).checkpoint([0]).lock).toBe(held);
+  it('is known of a second path', () => {
     expect(holding(held).fork().lock).toBe(held);
   });
 });
@@ -203,7 +216,7 @@ describe('ids', () => {
   const known = (value: number): Value =>
     new Value(Kind.Scalar, Scalar.of(value), 0, 0, 0, false, 0, undefined, 0, undefined);
   const is = (old: readonly Value[], current: readonly Value[]): boolean =>
-    covers(withRegisters(...old), withRegisters(...current), Comparison.Explored);
+    covers(withRegisters(...old), withRegisters(...current), 'explored');
 
   it('are renamed one to one, with the constants between them', () => {
     expect(is([number(1), number(1, 4)], [number(5, 2), number(5, 6)])).toBe(true);
@@ -230,9 +243,9 @@ describe('packet ranges', () => {
   const packet = (range: number): Value => pointer(Kind.Packet, { range });
   it('may be wider in the current state, unless it has to be the same', () => {
     for (const [comparison, wider] of [
-      [Comparison.Explored, true],
-      [Comparison.Within, true],
-      [Comparison.Same, false],
+      ['explored', true],
+      ['within', true],
+      ['same', false],
     ] as const) {
       expect(covers(withRegisters(packet(14)), withRegisters(packet(14)), comparison)).toBe(true);
       expect(covers(withRegisters(packet(14)), withRegisters(packet(34)), comparison)).toBe(wider);
@@ -253,10 +266,10 @@ describe('stack slots', () => {
     [Byte.Zero, Byte.Misc, false],
     [Byte.Zero, Byte.Invalid, false],
   ])('bytes of kind %s are covered by %s: %s', (old, current, covered) => {
-    for (const comparison of [Comparison.Explored, Comparison.Within]) {
+    for (const comparison of ['explored', 'within'] as const) {
       expect(covers(withSlots(bytes(old)), withSlots(bytes(current)), comparison)).toBe(covered);
     }
-    expect(covers(withSlots(bytes(old)), withSlots(bytes(current)), Comparison.Same)).toBe(old === current);
+    expect(covers(withSlots(bytes(old)), withSlots(bytes(current)), 'same')).toBe(old === current);
   });
 
   it('keep a pointer from being taken for bytes', () => {
@@ -270,13 +283,13 @@ describe('stack slots', () => {
     const half = new Slot(0x55ff, number, 4);
     const quarter = new Slot(0x555f, number, 2);
     const extended = new Slot(0x55af, number, 2);
-    for (const comparison of [Comparison.Explored, Comparison.Within]) {
+    for (const comparison of ['explored', 'within'] as const) {
       expect(covers(withSlots(half), withSlots(quarter), comparison)).toBe(false);
       expect(covers(withSlots(half), withSlots(extended), comparison)).toBe(true);
       expect(covers(withSlots(quarter), withSlots(half), comparison)).toBe(true);
     }
     for (const other of [quarter, extended]) {
-      expect(covers(withSlots(half), withSlots(other), Comparison.Same)).toBe(false);
+      expect(covers(withSlots(half), withSlots(other), 'same')).toBe(false);
     }
   });
 
@@ -284,7 +297,7 @@ describe('stack slots', () => {
     const spilled = (scalar: Scalar): VerifierState => withSlots(spill(pointer(Kind.Scalar, { scalar })));
     const [misc, zero] = [withSlots(bytes(Byte.Misc)), withSlots(bytes(Byte.Zero))];
     const unwritten = withSlots(new Slot(0x5554, undefined, 0));
-    for (const comparison of [Comparison.Explored, Comparison.Within]) {
+    for (const comparison of ['explored', 'within'] as const) {
       const is = (old: VerifierState, now: VerifierState): boolean => covers(old, now, comparison);
       expect(is(spilled(UNKNOWN), misc)).toBe(true);
       expect(is(spilled(UNKNOWN), unwritten)).toBe(false);
@@ -298,23 +311,23 @@ describe('stack slots', () => {
   });
 
   it('count as far as their bytes were read', () => {
-    const old = withSlots(new Slot(0x0001, undefined, 0));
-    const { origins } = old.writableStack(0);
-    const current = withSlots(new Slot(0x5554, undefined, 0));
-    const zeroes = withSlots(bytes(Byte.Zero));
-    zeroes.writableStack(0).origins[0] = marked(0, 0b1000_0000);
-    origins[0] = marked(0, 0b1111_1110);
-    expect(covers(old, current, Comparison.Explored)).toBe(true);
-    origins[0] = marked(0, 0b0000_0001);
-    expect(covers(old, current, Comparison.Explored)).toBe(false);
-    expect(covers(zeroes, withSlots(new Slot(0x9555, undefined, 0)), Comparison.Explored)).toBe(true);
-    expect(covers(zeroes, withSlots(new Slot(0x5aaa, undefined, 0)), Comparison.Explored)).toBe(false);
+    const after = (old: Slot, live: number, current: Slot): boolean => {
+      const demands = demandsOf(withSlots(old), (state) => {
+        read(state, 0, live);
+        markPrecise(state.top.stack.origins[0], state.latest);
+      });
+      return demands.areMet(withSlots(current));
+    };
+    const low = new Slot(0x0001, undefined, 0);
+    const rest = new Slot(0x5554, undefined, 0);
+    expect(after(low, 0b1111_1110, rest)).toBe(true);
+    expect(after(low, 0b0000_0001, rest)).toBe(false);
+    expect(after(bytes(Byte.Zero), 0b1000_0000, new Slot(0x9555, undefined, 0))).toBe(true);
+    expect(after(bytes(Byte.Zero), 0b1000_0000, new Slot(0x5aaa, undefined, 0))).toBe(false);
     // A number of whose bytes none was read is not looked at.
-    const half = withSlots(new Slot(0x55ff, pointer(Kind.Scalar, { scalar: RANGE }), 4));
-    half.writableStack(0).origins[0] = marked(PRECISE, 0xf0);
-    expect(covers(half, withSlots(bytes(Byte.Misc)), Comparison.Explored)).toBe(true);
-    half.writableStack(0).origins[0] = marked(PRECISE, 0x08);
-    expect(covers(half, withSlots(bytes(Byte.Misc)), Comparison.Explored)).toBe(false);
+    const half = new Slot(0x55ff, pointer(Kind.Scalar, { scalar: RANGE }), 4);
+    expect(after(half, 0xf0, bytes(Byte.Misc))).toBe(true);
+    expect(after(half, 0x08, bytes(Byte.Misc))).toBe(false);
   });
 });
 
@@ -367,95 +380,117 @@ describe('frames', () => {
 
   it('may have fewer rounds left', () => {
     const later = nested({ rounds: { ...rounds, count: 3 } });
-    expect(covers(nested(), later, Comparison.Explored)).toBe(true);
-    expect(covers(nested(), later, Comparison.Same)).toBe(false);
+    expect(covers(nested(), later, 'explored')).toBe(true);
+    expect(covers(nested(), later, 'same')).toBe(false);
   });
 });
 
-describe('marks', () => {
+describe('what is handed on to a path that ends', () => {
   const number = pointer(Kind.Scalar, { scalar: RANGE });
 
-  it('of a state that a path ends at pass to what the path holds, in registers and on the stack', () => {
-    const old = withRegisters(number);
-    old.writableStack(0).set(0, spill(number), marked(RETURNED, 0b1010));
-    // What is needed exactly is among what the old state returned.
-    old.writableStack(0).set(1, spill(number), marked(PRECISE | RETURNED, ALL_BYTES));
-    const current = withRegisters(number);
-    const register = marked(0);
-    const slot = marked(0);
-    current.writable().origins[6] = register;
-    const exact = marked(0);
-    current.writableStack(0).set(0, spill(number), slot);
-    current.writableStack(0).set(1, spill(number), exact);
+  /** Marks at a checkpoint of the path that ends at `current`. */
+  const inherit = (
+    demands: Demands,
+    current: VerifierState,
+  ): { checkpoint: Checkpoint; returned: Scalar[] } => {
+    const checkpoint = new Checkpoint(current.steps, undefined);
+    current.latest = checkpoint;
     const returned: Scalar[] = [];
-    inheritMarks(old, current, (scalar) => returned.push(scalar));
-    expect(marksOf(register)).toEqual([PRECISE, 0]);
-    expect(marksOf(slot)).toEqual([RETURNED, 0b1010]);
-    expect(marksOf(exact)).toEqual([PRECISE, ALL_BYTES]);
+    demands.inherit(current, (scalar) => returned.push(scalar));
+    return { checkpoint, returned };
+  };
+
+  it('is what mattered of registers and of bytes of the stack', () => {
+    const old = withRegisters(number, number);
+    for (const index of [0, 1]) old.writableStack(0).set(index, spill(number), made());
+    const demands = demandsOf(old, (after) => {
+      const { origins, stack } = after.top;
+      markPrecise(origins[6], after.latest);
+      read(after, 0, 0b1010);
+      markReturned(stack.origins[0], after.latest);
+      // What is needed exactly is among what the old state returned.
+      read(after, 1, ALL_BYTES);
+      markPrecise(stack.origins[1], after.latest);
+      markReturned(stack.origins[1], after.latest);
+    });
+    const current = withRegisters(number, number);
+    for (const index of [0, 1]) current.writableStack(0).set(index, spill(number), made());
+    const { checkpoint, returned } = inherit(demands, current);
+    const { origins, stack } = current.top;
+    const [first, second] = stack.origins;
+    expect([origins[6], origins[7], first, second].map((origin) => checkpoint.isPrecise(origin))).toEqual([
+      true,
+      false,
+      false,
+      true,
+    ]);
+    expect([first, second].map((origin) => checkpoint.isReturned(origin))).toEqual([true, false]);
+    expect([0, 1].map((index) => checkpoint.liveBytes(0, index))).toEqual([0b1010, ALL_BYTES]);
     expect(returned).toEqual([RANGE]);
   });
 
-  it('of zeroes pass to the number that has them', () => {
-    const zero = pointer(Kind.Scalar, { scalar: Scalar.of(0) });
+  it.each([
+    [0xf0, true],
+    [0x0f, false],
+  ])('of zeroes in the upper half, where %i is read, is the number that has them: %s', (live, isPrecise) => {
     const old = withSlots(new Slot(0xaa55, undefined, 0));
-    const inherit = (live: number): Origin => {
-      old.writableStack(0).origins[0] = marked(0, live);
-      const current = withSlots(spill(zero));
-      const origin = marked(0);
-      current.writableStack(0).origins[0] = origin;
-      inheritMarks(old, current, () => undefined);
-      return origin;
-    };
-    expect(marksOf(inherit(0xf0))).toEqual([PRECISE, 0xf0]);
-    expect(marksOf(inherit(0x0f))).toEqual([0, 0x0f]);
+    const current = withSlots(spill(pointer(Kind.Scalar, { scalar: Scalar.of(0) })));
+    const { checkpoint } = inherit(
+      demandsOf(old, (after) => read(after, 0, live)),
+      current,
+    );
+    expect(checkpoint.isPrecise(current.top.stack.origins[0])).toBe(isPrecise);
   });
 
-  it('tell all that may be returned of a number that another state has in fewer bytes', () => {
+  it('is all that may be returned of a number that another state has in fewer bytes', () => {
     const old = withSlots(new Slot(0x55ff, number, 4));
-    old.writableStack(0).origins[0] = marked(RETURNED, 0x0f);
-    const returned: Scalar[] = [];
-    inheritMarks(old, withSlots(new Slot(0x555f, number, 2)), (scalar) => returned.push(scalar));
+    const demands = demandsOf(old, (after) => {
+      read(after, 0, 0x0f);
+      markReturned(after.top.stack.origins[0], after.latest);
+    });
+    const { returned } = inherit(demands, withSlots(new Slot(0x555f, number, 2)));
     expect(returned).toEqual([Scalar.ofBytes(4)]);
   });
 
-  it('of a slot go back to what wrote the bytes, and no further', () => {
-    const before = marked(0);
-    const source = new Origin(1, 1, undefined, undefined, OriginKind.Value);
-    // Four bytes of a register, and then one behind them.
-    const half = new Origin(2, 2, source, before, OriginKind.Slot, 0x0f);
-    const more = new Origin(3, 3, half, undefined, OriginKind.Slot, 0x10);
-    markLive(more, 0b0011_0011);
-    expect([more, half, before].map(liveBytes)).toEqual([0b0011_0011, 0b0010_0011, 0b0010_0000]);
-    markLive(more, 0xff);
-    expect([more, half, before].map(liveBytes)).toEqual([0xff, 0xef, 0xe0]);
-    // The number is that of the register; what the slot held before it is none of its business.
-    markPrecise(more);
-    expect([more, half, source, before].map(({ marks }) => marks & PRECISE)).toEqual([1, 1, 1, 0]);
-    expect(liveBytes(source)).toBe(0);
-  });
-
-  it('are all set where nobody knows what will matter', () => {
-    const state = withRegisters(number);
-    const register = marked(0);
-    const slot = marked(0);
-    state.writable().origins[6] = register;
-    state.writableStack(0).set(0, spill(number), slot);
-    markEverything(state);
-    expect(marksOf(register)).toEqual([PRECISE, 0]);
-    expect(marksOf(slot)).toEqual([PRECISE, ALL_BYTES]);
-  });
-
-  it('decide what counts: a number that was not precise, a slot that was not read', () => {
+  it('decides what counts: not a number that was not precise, nor a slot that was not read', () => {
     const old = withRegisters(number);
     const other = withRegisters(pointer(Kind.Scalar, { scalar: Scalar.signed(-5n, 1000n) }));
-    expect(covers(old, other, Comparison.Explored)).toBe(false);
-    old.writable().origins[6] = marked(0);
-    expect(covers(old, other, Comparison.Explored)).toBe(true);
-    expect(covers(old, other, Comparison.Within)).toBe(false);
+    expect(covers(old, other, 'explored')).toBe(false);
+    expect(demandsOf(old, () => undefined).areMet(other)).toBe(true);
+    expect(covers(old, other, 'within')).toBe(false);
     const stack = withSlots(spill(CONTEXT));
-    expect(covers(stack, withSlots(), Comparison.Explored)).toBe(false);
-    stack.writableStack(0).set(0, spill(CONTEXT), marked(PRECISE));
-    expect(covers(stack, withSlots(), Comparison.Explored)).toBe(true);
-    expect(covers(stack, withSlots(), Comparison.Within)).toBe(false);
+    expect(covers(stack, withSlots(), 'explored')).toBe(false);
+    expect(demandsOf(stack, () => undefined).areMet(withSlots())).toBe(true);
+    expect(covers(stack, withSlots(), 'within')).toBe(false);
+  });
+
+  it('is what each state demands, though they share what they demand alike', () => {
+    const pool = new DemandPool();
+    const states = [0x5555, 0x5556, 0x5565].map((types) => withSlots(new Slot(types, undefined, 0)));
+    const demands = [0xff, 0x03].flatMap((live) =>
+      states.map((state) => {
+        const after = state.fork();
+        const marks = new Checkpoint(state.steps, undefined);
+        after.latest = marks;
+        read(after, 0, live);
+        return new Demands(passed(state, 0), marks, pool);
+      }),
+    );
+    // The first has bytes that are not tracked, the others a zero in the first of them, and in the third.
+    const met = (types: number): readonly boolean[] =>
+      demands.map((each) => each.areMet(withSlots(new Slot(types, undefined, 0))));
+    expect(met(0x5559)).toEqual([true, false, false, true, false, true]);
+    expect(met(0x5554)).toEqual([false, false, false, false, false, false]);
+    expect(met(0x5556)).toEqual([true, true, false, true, true, true]);
+    expect(met(0x5565)).toEqual([true, false, true, true, false, true]);
+  });
+
+  it('counts for registers that are read before they are written', () => {
+    const old = withRegisters(number);
+    const dead = 0x3ff & ~(1 << 6);
+    const other = withRegisters(CONTEXT);
+    expect(demandsOf(old, markEverything, dead).areMet(other)).toBe(true);
+    expect(coversWhole(passed(old, dead), other, Comparison.Same)).toBe(true);
+    expect(covers(old, other, 'explored')).toBe(false);
   });
 });

@@ -4,7 +4,8 @@ import type { Program } from '../../src/bpf/program.js';
 import type { VerifierMap } from '../../src/core/contract/verifier.js';
 import type { ControlFlow } from './control-flow.js';
 import { FactCollector } from './fact-collector.js';
-import { markPrecise, Origin, OriginKind } from './origin.js';
+import { markLive, markPrecise } from './checkpoint.js';
+import { Origin, OriginKind } from './origin.js';
 import { PointerTypes } from './pointer-types.js';
 import { type Finding, RejectSignal } from './reject-signal.js';
 import type { RejectionCode } from './rejection-codes.js';
@@ -149,7 +150,18 @@ export class Simulation {
 
   /** What the register holds decides whether the program is safe, so states must agree on it exactly. */
   precise(register: number): void {
-    markPrecise(this.origin(register));
+    this.preciseNumber(this.origin(register));
+  }
+
+  /** The same of a number that may lie elsewhere. */
+  preciseNumber(origin: Origin | undefined): void {
+    markPrecise(origin, this.state.latest);
+  }
+
+  /** Bytes of a stack slot are read: states that have others there are not the same. */
+  live(frame: number, slot: number, bytes: number): void {
+    const { frames, latest } = this.state;
+    markLive(frames[frame]!.stack.origins[slot], latest, frame, slot, bytes);
   }
 
   /** Applies `change` to every value in registers and stack slots of all frames; undefined leaves it as it is. */

@@ -3,7 +3,7 @@ import * as op from '../../src/bpf/opcodes.js';
 import { bytes, isAligned, MAX_OFFSET } from './access.js';
 import { withIdentity } from './identity.js';
 import { rejectLeak } from './leaks.js';
-import { ALL_BYTES, markLive, type Origin, OriginKind } from './origin.js';
+import { ALL_BYTES, type Origin, OriginKind } from './origin.js';
 import { arithmetic, signExtend, truncate } from './scalar/scalar-arithmetic.js';
 import { Scalar } from './scalar/scalar.js';
 import type { Simulation } from './simulation.js';
@@ -99,7 +99,7 @@ export function loadFromStack(sim: Simulation, insn: Insn, base: Value, size: nu
     if (byte === Byte.Invalid) rejectUninitialised(sim, insn.src, base.size, min + (i - from), min, size);
     if (byte !== Byte.Zero) allZero = false;
   }
-  markLive(origin, bitsOf(from, size));
+  sim.live(base.size, index, bitsOf(from, size));
   const { value } = slot;
   if (value !== undefined && from < slot.spillSize) {
     if (from === 0 && size === slot.spillSize && !(signed && size < 8)) {
@@ -340,7 +340,7 @@ export function requireInitialised(
         },
       );
     }
-    markLive(stack.origins[index], 1 << from);
+    sim.live(base.size, index, 1 << from);
   }
 }
 
@@ -353,7 +353,7 @@ export function requireInUse(sim: Simulation, register: number, base: Value, min
   const { stack } = sim.state.frames[base.size]!;
   for (let index = slotIndex(min); index < stack.slots.length; index++) {
     if (stack.slot(index).types === 0) continue;
-    markLive(stack.origins[index], ALL_BYTES);
+    sim.live(base.size, index, ALL_BYTES);
     return;
   }
   const name = base.size === 0 ? 'fp' : `fp[${base.size}]`;

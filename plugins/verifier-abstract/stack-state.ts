@@ -1,4 +1,4 @@
-import { NOWHERE, Origin, OriginKind, undropped } from './origin.js';
+import type { Origin } from './origin.js';
 import { EMPTY_SLOT, type Slot } from './slot.js';
 
 /** The stack of one frame: slot 0 is `fp-8 … fp-1`, slot 1 `fp-16 … fp-9`, and so on. */
@@ -24,16 +24,6 @@ export class StackState {
     }
     this.slots[index] = slot;
     this.origins[index] = origin;
-  }
-
-  /** The same slots, each with an origin of its own, for a state that is being stored. */
-  checkpoint(step: number): StackState {
-    const origins = this.origins.map((origin, index) =>
-      this.slots[index]!.types === 0
-        ? undefined
-        : new Origin(NOWHERE, step, undropped(origin), undefined, OriginKind.Slot),
-    );
-    return new StackState(this.slots, origins);
   }
 }
 

@@ -1,7 +1,8 @@
 import type { Insn } from '../../src/bpf/insn.js';
+import { Checkpoint } from './checkpoint.js';
 import { analyseControlFlow, type ControlFlow } from './control-flow.js';
 import type { StateObserver } from './exploration.js';
-import { ALL_BYTES, liveBytes, type Origin, PRECISE } from './origin.js';
+import { ALL_BYTES, type Origin } from './origin.js';
 import { isNeverNull } from './pointer-kinds.js';
 import { Byte } from './slot.js';
 import { formatValue } from './value-format.js';
@@ -54,11 +55,11 @@ const MAX_STATES = 3_000;
 /**
  * Keeps the states that an exploration passes through, and tells whether a run stays within them: at every insn, the
  * registers, the stack, the packet's ends and what is held have to be among what at least one state there admits. What no later insn
- * of the explored paths looked at closely (origin.ts) may be anything, as in pruning: another path may have ended at
+ * of the explored paths looked at closely (checkpoint.ts) may be anything, as in pruning: another path may have ended at
  * an earlier state on the ground of that.
  */
 export class StateRecorder implements StateObserver {
-  readonly #states: VerifierState[][] = [];
+  readonly #states: Recorded[][] = [];
   #flow: ControlFlow | undefined;
   /** More states than are kept: nothing can be said. */
   overflown = false;
@@ -69,7 +70,9 @@ export class StateRecorder implements StateObserver {
     const list = (this.#states[pc] ??= []);
     if (list.length >= MAX_STATES) this.overflown = true;
     else {
-      list.push(state.fork());
+      const marks = new Checkpoint(state.steps, state.latest);
+      list.push({ state: state.fork(), marks });
+      state.latest = marks;
       this.states++;
     }
   }
@@ -83,13 +86,19 @@ export class StateRecorder implements StateObserver {
   findOutside(run: ConcreteState): Outside | undefined {
     const states = this.#states[run.pc] ?? [];
     let nearest: Misfit = { depth: -1, reason: 'no state was explored here' };
-    for (const state of states) {
-      const misfit = new Containment(this.#flow!, state, run).check();
+    for (const recorded of states) {
+      const misfit = new Containment(this.#flow!, recorded, run).check();
       if (misfit === undefined) return undefined;
       if (misfit.depth > nearest.depth) nearest = misfit;
     }
     return { insn: run.pc, reason: nearest.reason, states: states.length };
   }
+}
+
+/** A state of a path, and what turned out to matter of it. */
+interface Recorded {
+  readonly state: VerifierState;
+  readonly marks: Checkpoint;
 }
 
 /** What does not fit, and how much did before it. */
@@ -104,13 +113,18 @@ class Containment {
   readonly #nulls = new Map<number, boolean>();
   /** Addresses of what references stand for, as far as a pointer tells; 0 for what was not acquired. */
   readonly #records = new Map<number, bigint>();
+  readonly state: VerifierState;
+  readonly marks: Checkpoint;
   #checked = 0;
 
   constructor(
     readonly flow: ControlFlow,
-    readonly state: VerifierState,
+    { state, marks }: Recorded,
     readonly run: ConcreteState,
-  ) {}
+  ) {
+    this.state = state;
+    this.marks = marks;
+  }
 
   check(): Misfit | undefined {
     const { frames } = this.state;
@@ -167,7 +181,7 @@ class Containment {
     for (let place = 0; place < slots.length; place++) {
       const slot = slots[place]!;
       const origin = origins[place];
-      const live = origin === undefined ? 0 : liveBytes(origin);
+      const live = this.marks.liveBytes(index, place);
       if (slot.types === 0 || live === 0) continue;
       const at = -8 * (place + 1);
       const address = framePointer + BigInt(at);
@@ -203,7 +217,7 @@ class Containment {
         // No path that is explored reads it, or it would be rejected.
         return false;
       case Kind.Scalar: {
-        if (origin === undefined || (origin.marks & PRECISE) === 0) return false;
+        if (!this.marks.isPrecise(origin)) return false;
         if (!value.scalar.admits(number)) return true;
         if (value.id === 0 || size < 8) return false;
         return this.#disagrees(this.#numbers, value.id, (number - BigInt(value.off)) & U64);

@@ -1,7 +1,8 @@
-import { type CallbackFrame, emptyFrame, Frame, type Rounds } from './frame.js';
-import { NOWHERE, Origin, OriginKind, undropped } from './origin.js';
+import { type CallbackFrame, emptyFrame, type Frame, type Rounds } from './frame.js';
+import type { Checkpoint } from './checkpoint.js';
+import { Origin, OriginKind } from './origin.js';
 import type { StackState } from './stack-state.js';
-import { CONTEXT, Kind, type KnownMap, NOT_INIT, type Value } from './value.js';
+import { CONTEXT, type KnownMap, type Value } from './value.js';
 
 /** Something that has to be given back before the program ends, e.g. a ring buffer record. */
 export interface Reference {
@@ -33,6 +34,13 @@ export interface Choice {
   readonly previous: Choice | undefined;
 }
 
+/** A state that a path had, which nobody may write. */
+export interface PassedState {
+  readonly state: VerifierState;
+  /** By frame: registers that may be read before they are written, one bit for each. */
+  readonly liveRegisters: readonly number[];
+}
+
 /** The state of a path between two insns. */
 export class VerifierState {
   #token = {};
@@ -42,6 +50,8 @@ export class VerifierState {
   choices: Choice | undefined;
   /** The latest on this path. */
   proved: ProvedPointer | undefined;
+  /** The last that this path has passed. */
+  latest: Checkpoint | undefined;
   /** Insns this path has run. */
   steps: number;
   /** Values that insns of this path changed beside what they name: copies of a number that was compared, say. */
@@ -113,6 +123,7 @@ export class VerifierState {
     second.changes = this.changes;
     second.proved = this.proved;
     second.lock = this.lock;
+    second.latest = this.latest;
     return second;
   }
 
@@ -132,37 +143,4 @@ export class VerifierState {
   popFrame(): Frame {
     return this.frames.pop()!;
   }
-
-  /**
-   * A copy to be stored. From now on the values of both have origins of their own, so that marks set by what this
-   * path does next can be read off the stored copy. `live[i]` tells which registers of frame i are read later; the
-   * others do not count and are dropped from the copy.
-   */
-  checkpoint(live: readonly number[]): VerifierState {
-    this.#token = {};
-    const stored: Frame[] = [];
-    for (let index = 0; index < this.frames.length; index++) {
-      const frame = this.frames[index]!;
-      const mask = live[index]!;
-      const origins: (Origin | undefined)[] = frame.origins.slice();
-      const kept: Value[] = frame.regs.slice();
-      for (let register = 0; register < 10; register++) {
-        if ((mask & (1 << register)) === 0) kept[register] = NOT_INIT;
-        else if (kept[register]!.kind === Kind.Scalar) {
-          const source = undropped(origins[register]);
-          origins[register] = new Origin(NOWHERE, this.steps, source, undefined, OriginKind.Copy);
-        }
-      }
-      const stack = frame.stack.slots.length === 0 ? frame.stack : frame.stack.checkpoint(this.steps);
-      const parts = [frame.start, frame.callsite, frame.callback, frame.rounds] as const;
-      stored.push(new Frame(...parts, kept, origins, stack, NOBODY, NOBODY));
-      this.frames[index] = new Frame(...parts, frame.regs, origins, stack, NOBODY, NOBODY);
-    }
-    const copy = new VerifierState(stored, this.references, undefined, this.steps, this.cost);
-    copy.lock = this.lock;
-    return copy;
-  }
 }
-
-/** Owner of frames that nobody may write. */
-const NOBODY = {};

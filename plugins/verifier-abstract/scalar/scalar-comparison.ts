@@ -15,8 +15,27 @@ export function narrow(
   is32: boolean,
 ): readonly [Scalar, Scalar] | undefined {
   const asked = outcome ? code : OPPOSITE[code]!;
-  return is32 ? narrow32(asked, a, b) : narrow64(asked, a, b);
+  const key = is32 ? asked | 1 : asked;
+  const slot =
+    (Math.imul(a.serial, 31) ^ Math.imul(b.serial, 131) ^ Math.imul(key, 7919)) & (REMEMBERED - 1);
+  const entry = remembered[slot];
+  if (entry !== undefined && entry.key === key && entry.a === a && entry.b === b) return entry.result;
+  const result = is32 ? narrow32(asked, a, b) : narrow64(asked, a, b);
+  remembered[slot] = { key, a, b, result };
+  return result;
 }
+
+/** Comparisons that were worked out: on the ways through a program, and in loops above all, they are the same ones. */
+const REMEMBERED = 4096;
+
+interface Outcome {
+  readonly key: number;
+  readonly a: Scalar;
+  readonly b: Scalar;
+  readonly result: readonly [Scalar, Scalar] | undefined;
+}
+
+const remembered: (Outcome | undefined)[] = new Array<Outcome | undefined>(REMEMBERED);
 
 /** Not a jump code of the ISA: the outcome "no common bit" of JSET. */
 const NO_COMMON_BIT = 0x100;
