@@ -109,6 +109,22 @@ describe('program-limits', () => {
     });
   });
 
+  it('counts a program that is put where tail calls lead as one of so many', () => {
+    const policy = limits({ 'insns-per-packet': 340, stack: 0 });
+    const put = (program: object | undefined) =>
+      policy.rule({ ...attach(PROPERTIES), operation: 'map-update', program } as unknown as PolicyRequest);
+    const target = (worstCaseInsns: number) => put({ properties: { ...PROPERTIES, worstCaseInsns } });
+    expect(target(10).ruling).toBe('allow');
+    expect(target(11)).toEqual({
+      ruling: 'deny',
+      reason: '374 insns for a packet, with tail calls to 33 others, exceed the limit of 340',
+      breaches: [{ rule: 'insns-per-packet', limit: 340, asked: 374, at: ['insns-per-packet'] }],
+    });
+    expect(target(Infinity).ruling).toBe('deny');
+    expect(put({ properties: undefined }).ruling).toBe('deny');
+    expect(put(undefined).ruling).toBe('allow');
+  });
+
   it('goes by what is said of a single guest, and by the rest for all', () => {
     const policy = limits({
       stack: 10,

@@ -1,7 +1,6 @@
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import type { Clock } from './clock.js';
 import type { HookPlace } from './hook-place.js';
-import type { ProgramWork } from './executor.js';
 import { token } from './injection.js';
 import type { Party } from './party.js';
 import type { ChainedPolicy, HostUsage } from './policy.js';
@@ -94,8 +93,6 @@ export interface NicDevice {
   prepareMove?(
     to: Pick<NicDeviceOptions, 'party' | 'policies' | 'accounts'>,
   ): Promise<DeviceMove | MoveRefusal>;
-  /** What the guest's programs have done, where that is counted (`Party.countWork`); absent in a device that does not tell. */
-  readonly work?: ProgramWork | undefined;
   /** What the host holds for the guest now; absent in a device that does not tell. */
   readonly held?: HeldObjects | undefined;
   /** What the host finds when it looks, and not what the device told a guest. */

@@ -80,9 +80,8 @@ export type ObservedCost = {
     }
   | {
       readonly kind: 'insns';
-      /** Insns that the guest's offloaded programs of this nic have executed from `since` to `time`. */
+      /** Insns that a run of the guest's offloaded program of this nic has executed, those of its tail calls included. */
       readonly insns: number;
-      readonly since: Picoseconds;
     }
 );
 
@@ -149,6 +148,8 @@ export type PolicyRequest = {
       readonly map: MapAttributes;
       /** Of a batch: elements that are asked for; undefined: one. */
       readonly elements?: number | undefined;
+      /** Of an update of a PROG_ARRAY: the program that is put there; undefined: none, the guest named none that it has. */
+      readonly program?: ProgramOfGuest | undefined;
     }
   /** Bytes of a BTF section. */
   | { readonly operation: 'btf-load'; readonly bytes: number }
@@ -175,6 +176,13 @@ export type PolicyRequest = {
       readonly properties: ProgramProperties | undefined;
     }
 );
+
+/** A program that the host holds for a guest. */
+export interface ProgramOfGuest {
+  readonly summary: ProgramSummary;
+  /** What the verifier found out. */
+  readonly properties: ProgramProperties | undefined;
+}
 
 export interface ProgramSummary {
   readonly insnCount: number;

@@ -5,7 +5,6 @@ import type { GuestBpfLimits, GuestBpfOptions } from './guest-bpf-options.js';
 import type { ObjectTable } from './object-table.js';
 import { ruleByChain } from './policy-chain.js';
 import type { Charge } from '../contract/device.js';
-import type { ProgramWork } from '../contract/executor.js';
 import { denied, failed, type Refusal } from './refusal.js';
 
 /** One command, as far as carrying it out depends on it. */
@@ -25,8 +24,6 @@ export type RequestDetails = DistributiveOmit<
 
 /** What the parts of one guest's BPF share. */
 export class BpfScope {
-  /** What the programs that were ever loaded have done, where that is counted. */
-  work: ProgramWork | undefined;
   /** The BTF that was parsed last: it takes ten times the memory of its bytes, so there is one. */
   #parsed: { readonly bytes: Uint8Array; readonly btf: Btf } | undefined;
 

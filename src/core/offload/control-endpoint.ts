@@ -15,7 +15,7 @@ import {
 } from '../../virtio/index.js';
 import { messageOf } from '../diagnostic.js';
 import type { DeviceEvents, HeldObjects, MoveReport } from '../contract/device.js';
-import type { LoadedProgram, ProgramWork } from '../contract/executor.js';
+import type { LoadedProgram } from '../contract/executor.js';
 import type { HostUsage } from '../contract/policy.js';
 import type { AuditRecord, RulingRecord } from '../contract/result.js';
 import type { DeviceObject } from './device-object.js';
@@ -202,11 +202,6 @@ export class ControlEndpoint {
   /** The same for results: what is in front of the guest, and maps. */
   get held(): HeldObjects {
     return describeHeld(this.#bpf.objects, this.#bpf.attachedProgram);
-  }
-
-  /** What the guest's programs have done, where that is counted. */
-  get work(): ProgramWork | undefined {
-    return this.#bpf.work;
   }
 
   get statistics(): DeviceStatistics {

@@ -1,6 +1,6 @@
 import { EBUSY, EEXIST, ENOENT, ENOLINK, ENOSPC, EPERM } from '../../bpf/errno.js';
 import { messageOf, XdpbedError } from '../diagnostic.js';
-import type { LoadedProgram, ProgramWork } from '../contract/executor.js';
+import type { LoadedProgram } from '../contract/executor.js';
 import type { HostUsage } from '../contract/policy.js';
 import { addVerdicts, emptyVerdictCounts, type VerdictCounts } from '../contract/result.js';
 import { BpfScope, type CommandContext, type RequestDetails } from './bpf-scope.js';
@@ -9,7 +9,6 @@ import type { BtfObject, DeviceObject, LinkObject } from './device-object.js';
 import { DEFAULT_GUEST_BPF_LIMITS, type GuestBpfOptions } from './guest-bpf-options.js';
 import { GuestMaps } from './guest-maps.js';
 import { loadGuestProgram } from './guest-programs.js';
-import { WorkOfHosts } from './migration/work-of-hosts.js';
 import { ObjectTable, type Named } from './object-table.js';
 import { ProgramPlace } from './program-place.js';
 import type {
@@ -51,8 +50,6 @@ export class GuestBpf {
   readonly #maps: GuestMaps;
   #counted: CountedPlace;
   readonly #place: ProgramPlace;
-  /** Where the guest came from another host, on which its work was counted. */
-  #workOfHosts: WorkOfHosts | undefined;
 
   constructor(options: GuestBpfOptions) {
     this.#options = options;
@@ -80,11 +77,6 @@ export class GuestBpf {
   /** Handles and names of pins that the guest has. */
   get nameCount(): number {
     return this.#objects.nameCount;
-  }
-
-  /** What the programs that were ever loaded have done, where that is counted. */
-  get work(): ProgramWork | undefined {
-    return this.#workOfHosts ?? this.#scope.work;
   }
 
   /** What those objects are charged for, added up anew. */
@@ -240,7 +232,6 @@ export class GuestBpf {
       linkHere?.kind === 'link' ? linkHere : undefined,
     );
     this.#counted = from.#counted;
-    if (from.work !== undefined) this.#workOfHosts = new WorkOfHosts(from.work, () => this.#scope.work);
     this.#objects.takeNames(from.#objects, counterparts);
     from.#objects.freeAll();
     from.#scope.forget();

@@ -7,6 +7,7 @@ import type { BpfScope, CommandContext } from './bpf-scope.js';
 import { MAX_READ_BYTES } from './protocol/control-protocol.js';
 import type { BtfObject, MapObject, ObjectReference } from './device-object.js';
 import { explainMapRefusal } from './map-refusal.js';
+import type { PolicyRequest, ProgramOfGuest } from '../contract/policy.js';
 import type { Named } from './object-table.js';
 import type {
   CreateMap,
@@ -60,6 +61,9 @@ type MapOperation =
   | 'map-free'
   | 'map-freeze'
   | 'map-read-records';
+
+/** What policies are told of an operation beside the map. */
+type MapDetails = Pick<Extract<PolicyRequest, { operation: MapOperation }>, 'elements' | 'program'>;
 
 /** One guest's maps on the host: what a request says of key and value is what the map has, and policies agree, before anything is done. */
 export class GuestMaps {
@@ -240,7 +244,7 @@ export class GuestMaps {
     { id }: CommandContext,
     act: (object: MapObject) => Outcome,
     check?: (object: MapObject) => Refusal | undefined,
-    elements?: number,
+    details?: (object: MapObject) => MapDetails,
   ): Outcome {
     const object = this.#scope.objects.find('map', handle);
     if (object === undefined) return unknownHandle(handle, 'map');
@@ -249,7 +253,7 @@ export class GuestMaps {
       this.#scope.rule(id, {
         operation,
         map: object.attributes,
-        ...(elements === undefined ? {} : { elements }),
+        ...details?.(object),
       });
     return refusal ?? act(object);
   }
@@ -357,7 +361,6 @@ export class GuestMaps {
     act: (object: MapObject) => Outcome,
   ): Outcome {
     const keySize = request.key === undefined ? request.keySize : request.key.length;
-    const elements = request.key === undefined ? request.count : undefined;
     const check = ({ map, attributes }: MapObject): Refusal | undefined => {
       if (keySize !== attributes.keySize) {
         return malformed(`key_size ${keySize}, the map has keys of ${attributes.keySize} bytes`);
@@ -371,7 +374,18 @@ export class GuestMaps {
       }
       return undefined;
     };
-    return this.withMap(request.handle, operation, context, act, check, elements);
+    const { count, value } = request as { readonly count?: number; readonly value?: Uint8Array };
+    let details: ((object: MapObject) => MapDetails) | undefined;
+    if (count !== undefined) details = () => ({ elements: count });
+    else if (value !== undefined) details = (object) => ({ program: this.#programIn(object, value) });
+    return this.withMap(request.handle, operation, context, act, check, details);
+  }
+
+  /** The program that a value names, of a map that holds programs. */
+  #programIn({ attributes }: MapObject, value: Uint8Array): ProgramOfGuest | undefined {
+    if (attributes.type !== T.BPF_MAP_TYPE_PROG_ARRAY) return undefined;
+    const program = this.#scope.objects.find('program', handleIn(value));
+    return program && { summary: program.summary, properties: program.properties };
   }
 
   #lookup(object: MapObject, key: Uint8Array): Uint8Array | number {
@@ -388,7 +402,7 @@ export class GuestMaps {
     if (!holdsObjects(object.attributes)) return done(object.map.update(key, bytes, flags));
     if (flags !== 0n)
       return malformed(`update flags ${flags}: elements that are maps or programs take BPF_ANY`);
-    const handle = new DataView(bytes.buffer, bytes.byteOffset, HANDLE_BYTES).getUint32(0, true);
+    const handle = handleIn(bytes);
     const isPrograms = object.attributes.type === T.BPF_MAP_TYPE_PROG_ARRAY;
     const kind = isPrograms ? 'program' : 'map';
     const element = this.#scope.objects.hold(kind, handle);
@@ -527,6 +541,11 @@ function clearPrograms(object: MapObject): void {
     object.elements.delete(name);
     element.release();
   }
+}
+
+/** The handle that a value is, a u32 in little-endian. */
+function handleIn(value: Uint8Array): number {
+  return new DataView(value.buffer, value.byteOffset, HANDLE_BYTES).getUint32(0, true);
 }
 
 function value(answer: Uint8Array | number): Outcome {

@@ -133,7 +133,6 @@ export async function loadGuestProgram(
     } catch (error) {
       return failed(EOPNOTSUPP, `the program cannot be loaded: ${messageOf(error)}`);
     }
-    scope.work = loaded.work ?? scope.work;
     if (isLong) await turn();
     if (epoch.aborted) return STALE;
     const whole = { program: loaded, charge };

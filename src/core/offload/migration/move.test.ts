@@ -572,55 +572,6 @@ describe('what moves, whatever it is', () => {
     });
   });
 
-  it('is work that goes on being counted, from what was done before', async () => {
-    const counting = (name: string): TestParty => ({ ...party(name), countWork: true });
-    const { rig, ask, send } = setUp({ host: counting('here') });
-    const handle = await handleOf(ask, { ...map, mapType: 2 });
-    const insns = encodeInsns(
-      assemble(
-        `r1 = 0
-        *(u32 *)(r10 -4) = r1
-        r2 = r10
-        r2 += -4
-        r1 = map[m]
-        call bpf_map_lookup_elem
-        r0 = 2
-        exit`,
-        { maps: new Map([['m', handle]]) },
-      ),
-    );
-    const load = { kind: 'load-program', name: '', insns, gplCompatible: true, frags: false } as const;
-    await handleOf(ask, { kind: 'create-link', program: await handleOf(ask, load), hook: 0 });
-    const done = () => {
-      const { insns: executed, bytes, helpers } = rig.device.work!;
-      return { executed, bytes, helpers: [...helpers], lookups: rig.device.work!.calls(1) };
-    };
-    // Eight insns each, one call of helper 1, whose key has four bytes.
-    const after = (frames: number) => ({
-      executed: 8 * frames,
-      bytes: 4 * frames,
-      helpers: [1],
-      lookups: frames,
-    });
-    for (let frame = 0; frame < 3; frame++) expect(send()).toBe('XDP_PASS');
-    expect(done()).toEqual(after(3));
-    for (const frames of [5, 7]) {
-      await moved(rig, { ...there(), party: counting('there') });
-      expect(done()).toEqual(after(frames - 2));
-      for (let frame = 0; frame < 2; frame++) expect(send()).toBe('XDP_PASS');
-      expect(done()).toEqual(after(frames));
-    }
-    // A host that does not count adds nothing, and takes nothing away.
-    await moved(rig);
-    expect(send()).toBe('XDP_PASS');
-    expect(done()).toEqual(after(7));
-    // Helper 5, bpf_ktime_get_ns, is new; helper 1 is still there.
-    await moved(rig, { ...there(), party: counting('yet another') });
-    const clock = encodeInsns(assemble('call bpf_ktime_get_ns\nr0 = 2\nexit'));
-    await handleOf(ask, { ...load, insns: clock });
-    expect(done().helpers).toEqual([1, 5]);
-  });
-
   it('are programs and maps of programs for frames in several buffers, or not', async () => {
     const { rig, ask } = setUp();
     const jumps = await handleOf(ask, { ...map, mapType: T.BPF_MAP_TYPE_PROG_ARRAY, valueSize: 4 });
