@@ -47,9 +47,9 @@ interface Row {
 }
 
 async function measure(test: EngineCase, kernel: boolean): Promise<Row> {
-  const wasm = await Engine.make((runtime) => new WasmExecutor(runtime), test);
+  const wasm = await Engine.make((runtime) => new WasmExecutor(runtime, { checked: false }), test);
   const interpreter = await Engine.make((runtime) => new InterpreterExecutor(runtime), test);
-  const counted = await Engine.make((runtime) => new WasmExecutor(runtime), test, true);
+  const counted = await Engine.make((runtime) => new WasmExecutor(runtime, { checked: false }), test, true);
   const interpreterCounted = await Engine.make((runtime) => new InterpreterExecutor(runtime), test, true);
   const contenders: Contender[] = [
     { name: 'wasm batch', round: () => wasm.batchRound() },

@@ -278,6 +278,23 @@ describe('the checked build', () => {
     expect(bench.runtime.space.i32[(bench.runtime.state.address + 76) >> 2]).toBe(insn + 1);
   });
 
+  it('is what runs where no verifier has shown that a program is contained, and nowhere else', async () => {
+    // An 8-byte store into what lies above the frame: another frame's memory.
+    const text = 'r0 = 2\n*(u64 *)(r10 +0) = 0\nexit';
+    const bench = new Bench({});
+    for (const contained of [undefined, false]) {
+      const loaded = await bench.load(text, contained === undefined ? {} : { contained });
+      expect(loaded.run(bench.ring, 0)).toMatchObject({ verdict: 0, fault: { insn: 1 } });
+    }
+    expect((await bench.load(text, { contained: true })).run(bench.ring, 0)).toEqual({ verdict: 2 });
+    for (const contained of [false, true]) {
+      const always = new Bench({ checked: true });
+      expect((await always.load(text, { contained })).run(always.ring, 0).verdict).toBe(0);
+      const never = new Bench({ checked: false });
+      expect((await never.load(text, { contained })).run(never.ring, 0).verdict).toBe(2);
+    }
+  });
+
   it('ends an infinite loop', async () => {
     const bench = new Bench({ checked: true });
     const loaded = await bench.load('again:\nr2 = 1\ngoto again', { insnLimit: 1000 });
@@ -576,7 +593,7 @@ class Bench {
   bytesBefore: number;
   lastId = 0;
 
-  constructor(options: WasmExecutorOptions = {}) {
+  constructor(options: WasmExecutorOptions = { checked: false }) {
     this.executor = new WasmExecutor(this.runtime, options);
     for (let slot = 0; slot < 8; slot++) this.ring.load(slot, new Uint8Array(60));
     this.bytesBefore = this.runtime.space.bytesInUse;
@@ -589,6 +606,7 @@ class Bench {
       insnLimit?: number;
       helperOverrides?: ExecutionEnvironment['helperOverrides'];
       maps?: ReadonlyMap<number, BpfMap>;
+      contained?: boolean;
     } = {},
   ): Promise<LoadedProgram> {
     const names = this.#names.size === 0 ? new Map([['m', FLOW_MAP]]) : this.#names;
@@ -606,6 +624,7 @@ class Bench {
       programId: this.lastId,
       insnLimit: options.insnLimit,
       helperOverrides: options.helperOverrides,
+      contained: options.contained,
     });
   }
 

@@ -188,7 +188,7 @@ const PROGRAMS: Readonly<Record<string, string>> = {
 
 const EXECUTORS: Readonly<Record<string, (runtime: BpfRuntime) => Executor>> = {
   interpreter: (runtime) => new InterpreterExecutor(runtime),
-  wasm: (runtime) => new WasmExecutor(runtime),
+  wasm: (runtime) => new WasmExecutor(runtime, { checked: false }),
 };
 
 async function run(text: string, executor: string, limitOf: (worstCase: number, insns: number) => number) {

@@ -121,6 +121,9 @@ const Acceptance = Type.Object(
   {
     accepted: Type.Literal(true),
     ...Common,
+    contained: Type.Optional(
+      Type.Boolean({ description: 'every access was shown to stay within the object that it is for' }),
+    ),
     properties: Type.Optional(Properties),
     facts: Type.Optional(Facts),
   },

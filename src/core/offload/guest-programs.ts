@@ -125,6 +125,7 @@ export async function loadGuestProgram(
       loaded = await party.executor.load(program, {
         maps: new Map([...maps].map(([number, object]) => [number, object.map])),
         world,
+        contained: verification.contained,
         facts: verification.facts,
         properties,
         insnLimit: insnLimitFor(properties),

@@ -125,6 +125,7 @@ class ObjectLoading {
       const loaded = await this.party.executor.load(program, {
         maps: byHandle,
         world: this.options.world,
+        contained: verification.contained,
         facts: verification.facts,
         properties: verification.properties,
         insnLimit: this.options.insnLimit,
