@@ -2,6 +2,7 @@ import { BPF_FUNC } from '../../src/bpf/helper-ids.js';
 import type { Insn } from '../../src/bpf/insn.js';
 import { BPF_PSEUDO_CALL } from '../../src/bpf/opcodes.js';
 import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
+import { REDIRECT_ACTION_MASK } from '../../src/bpf/runtime/helpers/redirect-helpers.js';
 import { BYTES_WITHIN_CALL, CHAIN_WITHIN_CALL } from '../../src/bpf/runtime/insn-budget.js';
 import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
 import { constantAddress, type KnownValue } from './known-value.js';
@@ -16,6 +17,13 @@ export type InlineLayout = LayoutOf<'array'> | LayoutOf<'hash'> | LayoutOf<'slot
 export type CallPlan =
   | { readonly kind: 'local' }
   | { readonly kind: 'lookup'; readonly map: ResidentMap; readonly layout: InlineLayout }
+  | {
+      readonly kind: 'redirect-map';
+      readonly map: ResidentMap;
+      readonly layout: LayoutOf<'entries'>;
+      /** What the helper returns where there is no entry: the lower two bits of its flags. */
+      readonly otherwise: number;
+    }
   | { readonly kind: 'time' | 'random' | 'cpu' | 'redirect' }
   /** `layout` is missing when the map is not known until the program runs. */
   | { readonly kind: 'tail-call'; readonly layout: LayoutOf<'slots'> | undefined }
@@ -45,7 +53,8 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
   switch (id) {
     case BPF_FUNC.map_lookup_elem: {
       const map = mapOf(registers[1]!, planning);
-      if (planning.checked || map === undefined || map.layout.kind === 'opaque') return byCall;
+      if (planning.checked || map === undefined) return byCall;
+      if (map.layout.kind === 'opaque' || map.layout.kind === 'entries') return byCall;
       if (map.layout.kind === 'hash' && map.layout.keySize > MAX_INLINE_KEY) return byCall;
       // A PROG_ARRAY cannot be read by a program; whatever the helper says of it is right.
       if (map.layout.kind === 'slots' && map.programAt !== undefined) return byCall;
@@ -61,6 +70,14 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
       return { kind: 'cpu' };
     case BPF_FUNC.redirect:
       return planning.xdp ? { kind: 'redirect' } : byCall;
+    case BPF_FUNC.redirect_map: {
+      const map = mapOf(registers[1]!, planning);
+      const flags = registers[3]!;
+      // Of other flags the helper makes something of its own: all devices of the map, or XDP_ABORTED.
+      const isPlain = flags.form === 'const' && flags.constant <= REDIRECT_ACTION_MASK;
+      if (!planning.xdp || planning.checked || map?.layout.kind !== 'entries' || !isPlain) return byCall;
+      return { kind: 'redirect-map', map, layout: map.layout, otherwise: Number(flags.constant) };
+    }
     default:
       return byCall;
   }

@@ -1,7 +1,12 @@
 import type { Insn } from '../../src/bpf/insn.js';
 import { MAX_TAIL_CALL_CNT } from '../../src/bpf/opcodes.js';
 import { PRNG_INCREMENT, PRNG_MULTIPLIER, RUN_STATE } from '../../src/bpf/runtime/run-state.js';
-import { FRAME_SLOT, REDIRECT_IFINDEX } from '../../src/bpf/runtime/xdp-frame.js';
+import {
+  FRAME_SLOT,
+  REDIRECT_IFINDEX,
+  REDIRECT_MAP,
+  REDIRECT_NONE,
+} from '../../src/bpf/runtime/xdp-frame.js';
 import { XDP_ABORTED, XDP_REDIRECT } from '../../src/bpf/xdp.js';
 import { helperArity, mayCharge, planCall, writesProgramMemory, type CallPlan } from './call-plan.js';
 import { emitCharge, type CodeEnvironment, type FunctionExit } from './code-environment.js';
@@ -77,6 +82,9 @@ export function emitCall(at: CallSite, insn: Insn, slot: number): void {
     }
     case 'redirect':
       emitRedirect(at, result!);
+      return;
+    case 'redirect-map':
+      emitRedirectMap(at, plan, result!);
       return;
     case 'tail-call':
       emitTailCall(at, plan, slot);
@@ -183,6 +191,48 @@ function emitRedirect(at: CallSite, result: KnownValue): void {
   out.i32(XDP_REDIRECT);
   at.set(0, result);
   out.else().i32(XDP_ABORTED);
+  at.set(0, result);
+  out.end();
+}
+
+/** bpf_redirect_map with flags that name one entry. */
+function emitRedirectMap(
+  at: CallSite,
+  { map, layout, otherwise }: CallPlan & { kind: 'redirect-map' },
+  result: KnownValue,
+): void {
+  const { out } = at;
+  const frame = at.scratch(I32, 'frame');
+  const index = at.scratch(I32, 'index');
+  // R0 may not be written before its arguments are read; of the key the helper takes the lower half.
+  at.pushWord(2);
+  out.set(index);
+  out.i32(at.options.environment.runState).memory(OP.i32_load, RUN_STATE.context).set(frame);
+  const store = (value: number, offset: number): void => {
+    out.get(frame).i32(value).memory(OP.i32_store, offset);
+  };
+  const done = out.block();
+  const missing = out.block();
+  out.get(index).i32(layout.maxEntries).op(OP.i32_ge_u).brIf(missing);
+  out
+    .get(index)
+    .i32(3)
+    .op(OP.i32_shl)
+    .memory(OP.i32_load, layout.entries + layout.usedOffset);
+  out.op(OP.i32_eqz).brIf(missing);
+  store(REDIRECT_MAP, FRAME_SLOT.redirectKind);
+  out.get(frame).get(index).memory(OP.i32_store, FRAME_SLOT.redirectTarget);
+  store(map.address, FRAME_SLOT.redirectMap);
+  store(0, FRAME_SLOT.redirectFlags);
+  out.i32(XDP_REDIRECT);
+  at.set(0, result);
+  out.br(done);
+  out.end();
+  // A miss also forgets what an earlier call of the run left behind.
+  store(REDIRECT_NONE, FRAME_SLOT.redirectKind);
+  for (const field of ['redirectTarget', 'redirectMap', 'redirectFlags'] as const)
+    store(0, FRAME_SLOT[field]);
+  out.i32(otherwise);
   at.set(0, result);
   out.end();
 }

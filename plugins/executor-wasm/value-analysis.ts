@@ -325,6 +325,7 @@ export function callResult(
     case 'cpu':
       return word();
     case 'redirect':
+    case 'redirect-map':
       return word(0, 4);
     case 'lookup':
       return lookupResult(input, plan, state);

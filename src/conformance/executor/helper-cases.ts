@@ -321,6 +321,47 @@ export const HELPER_CASES: readonly XdpCase[] = [
     redirect: { kind: 'none' },
   },
   {
+    name: 'bpf_redirect_map takes the lower half of the key',
+    source: REDIRECT,
+    maps: { devices: { ...DEVMAP, entries: [[u32(2), u32(LOOPBACK)]] } },
+    program: `
+      r2 = 0x700000002 ll
+      r1 = map[devices]
+      r3 = 0
+      call bpf_redirect_map
+      exit`,
+    verdict: XDP_REDIRECT,
+    redirect: { kind: 'map', index: 2, flags: 0, map: 'devices' },
+  },
+  {
+    name: 'bpf_redirect_map goes by a key and by flags out of the packet',
+    source: REDIRECT,
+    maps: { devices: { ...DEVMAP, entries: [[u32(3), u32(LOOPBACK)]] } },
+    packet: countingBytes(60),
+    program: `
+      r6 = *(u32 *)(r1 +0)
+      r7 = *(u32 *)(r1 +4)
+      r0 = 0
+      r2 = r6
+      r2 += 14
+      if r2 > r7 goto +5
+      r2 = *(u8 *)(r6 +3)
+      r3 = *(u8 *)(r6 +2)
+      r1 = map[devices]
+      call bpf_redirect_map
+      exit`,
+    verdict: XDP_REDIRECT,
+    redirect: { kind: 'map', index: 3, flags: 0, map: 'devices' },
+  },
+  {
+    name: 'bpf_redirect_map on a CPUMAP leaves map and CPU',
+    source: REDIRECT,
+    maps: { cpus: { ...DEVMAP, type: 'BPF_MAP_TYPE_CPUMAP', entries: [[u32(1), u32(64)]] } },
+    program: `${redirectMap('cpus', 1, 0)}\nexit`,
+    verdict: XDP_REDIRECT,
+    redirect: { kind: 'map', index: 1, flags: 0, map: 'cpus' },
+  },
+  {
     name: 'bpf_redirect_map with unknown flags is XDP_ABORTED',
     source: REDIRECT,
     maps: { devices: { ...DEVMAP, entries: [[u32(2), u32(LOOPBACK)]] } },
