@@ -9,6 +9,8 @@ import { constantAddress, type KnownValue } from './known-value.js';
 
 /** Keys longer than this are looked up by the helper: the code for one would grow out of proportion. */
 export const MAX_INLINE_KEY = 64;
+/** Bytes that code sums up without a loop: an IPv4 header with all of its options. */
+const MAX_INLINE_CHECKSUM = 64;
 
 type LayoutOf<Kind> = Extract<MapLayout, { readonly kind: Kind }>;
 export type InlineLayout = LayoutOf<'array'> | LayoutOf<'hash'> | LayoutOf<'slots'>;
@@ -24,6 +26,8 @@ export type CallPlan =
       /** What the helper returns where there is no entry: the lower two bits of its flags. */
       readonly otherwise: number;
     }
+  /** Bytes of each of the two, whole words of 4. */
+  | { readonly kind: 'checksum'; readonly fromSize: number; readonly toSize: number }
   | { readonly kind: 'time' | 'random' | 'cpu' | 'redirect' }
   /** `layout` is missing when the map is not known until the program runs. */
   | { readonly kind: 'tail-call'; readonly layout: LayoutOf<'slots'> | undefined }
@@ -78,9 +82,21 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
       if (!planning.xdp || planning.checked || map?.layout.kind !== 'entries' || !isPlain) return byCall;
       return { kind: 'redirect-map', map, layout: map.layout, otherwise: Number(flags.constant) };
     }
+    case BPF_FUNC.csum_diff: {
+      const [fromSize, toSize] = [constantWord(registers[2]!), constantWord(registers[4]!)];
+      if (planning.checked || fromSize === undefined || toSize === undefined) return byCall;
+      const bytes = fromSize + toSize;
+      if (bytes > MAX_INLINE_CHECKSUM || fromSize % 4 !== 0 || toSize % 4 !== 0) return byCall;
+      return { kind: 'checksum', fromSize, toSize };
+    }
     default:
       return byCall;
   }
+}
+
+/** The lower half of a register, which is what helpers take of a u32. */
+function constantWord(value: KnownValue): number | undefined {
+  return value.form === 'const' ? Number(BigInt.asUintN(32, value.constant)) : undefined;
 }
 
 /** How many arguments the usual helpers take; the rest are given all five registers. */

@@ -50,7 +50,7 @@ export function emitCall(at: CallSite, insn: Insn, slot: number): void {
   const result = callResult(input, plan, at.state);
   const { out } = at;
   if (plan.kind !== 'local') {
-    at.countCall(insn.imm, plan.kind === 'lookup' ? plan.map.attributes.keySize : 0);
+    at.countCall(insn.imm, inlineBytes(plan));
   }
   switch (plan.kind) {
     case 'local':
@@ -83,6 +83,9 @@ export function emitCall(at: CallSite, insn: Insn, slot: number): void {
     case 'redirect':
       emitRedirect(at, result!);
       return;
+    case 'checksum':
+      emitChecksum(at, plan, result!, slot);
+      return;
     case 'redirect-map':
       emitRedirectMap(at, plan, result!);
       return;
@@ -92,6 +95,12 @@ export function emitCall(at: CallSite, insn: Insn, slot: number): void {
     case 'helper':
       emitHelperCall(at, plan.id, result!);
   }
+}
+
+/** Bytes that the code in place of a helper goes through. */
+function inlineBytes(plan: CallPlan): number {
+  if (plan.kind === 'lookup') return plan.map.attributes.keySize;
+  return plan.kind === 'checksum' ? plan.fromSize + plan.toSize : 0;
 }
 
 function emitHelperCall(at: CallSite, id: number, result: KnownValue): void {
@@ -193,6 +202,60 @@ function emitRedirect(at: CallSite, result: KnownValue): void {
   out.else().i32(XDP_ABORTED);
   at.set(0, result);
   out.end();
+}
+
+/**
+ * bpf_csum_diff, as the helper computes it: which of the two zeros of one's complement comes out is the same too. Words are
+ * added up in 64 bits and the carries at the end.
+ */
+function emitChecksum(
+  at: CallSite,
+  { fromSize, toSize }: CallPlan & { kind: 'checksum' },
+  result: KnownValue,
+  slot: number,
+): void {
+  const { out } = at;
+  const sum = at.scratch(I64, 'sum');
+  /** Pushes the sum of what is on the stack and the words that a register points to. */
+  const addWords = (register: number, size: number): void => {
+    if (size > 0 && at.known(register).stack) at.readsStackMemory = true;
+    for (let word = 0; word < size; word += 4) {
+      const offset = at.pushAddress(register, word, 4, false, slot);
+      out.memory(OP.i32_load, offset).op(OP.i64_extend_i32_u).op(OP.i64_add);
+    }
+  };
+  /** Pops a sum and pushes it with its carries beyond `bits` added in, twice: the first time there may be another. */
+  const fold = (bits: bigint): void => {
+    for (let times = 0; times < 2; times++) {
+      out
+        .tee(sum)
+        .i64((1n << bits) - 1n)
+        .op(OP.i64_and);
+      out.get(sum).i64(bits).op(OP.i64_shr_u).op(OP.i64_add);
+    }
+  };
+  const complement = (): void => void out.i64(0xffff_ffffn).op(OP.i64_xor);
+  at.pushWord(5);
+  out.op(OP.i64_extend_i32_u);
+  if (toSize > 0) {
+    addWords(3, toSize);
+    if (fromSize > 0) {
+      out.i64(0n);
+      addWords(1, fromSize);
+      fold(32n);
+      complement();
+      out.op(OP.i64_add);
+    }
+  } else if (fromSize > 0) {
+    complement();
+    addWords(1, fromSize);
+    fold(32n);
+    complement();
+  }
+  fold(32n);
+  fold(16n);
+  out.op(OP.i32_wrap_i64);
+  at.set(0, result);
 }
 
 /** bpf_redirect_map with flags that name one entry. */

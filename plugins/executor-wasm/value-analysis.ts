@@ -327,6 +327,8 @@ export function callResult(
     case 'redirect':
     case 'redirect-map':
       return word(0, 4);
+    case 'checksum':
+      return word(0, 0xffff);
     case 'lookup':
       return lookupResult(input, plan, state);
     case 'helper':

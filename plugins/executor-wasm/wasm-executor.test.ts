@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { assemble } from '../../src/bpf/assembler.js';
 import type { Insn } from '../../src/bpf/insn.js';
 import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
+import { randomStream } from '../../src/core/run/random.js';
 import type { BpfMap, ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { HASH_ELEMENT_KEY, hashKey, type MapLayout } from '../../src/bpf/runtime/map-layout.js';
@@ -254,6 +255,47 @@ describe('batches', () => {
     expect(loaded.lastFault?.insn).toBe(5);
     expect(loaded.run(bench.ring, 3)).toMatchObject({ verdict: 0, fault: { insn: 5 } });
     expect(loaded.run(bench.ring, 4)).toEqual({ verdict: 2 });
+  });
+});
+
+describe('bpf_csum_diff', () => {
+  const WORDS = ['0', '0xffffffff', '0x80000000', '0x7fffffff', '1', '0xfffe0001', '0x12345678'];
+
+  it.each([
+    [0, 4],
+    [4, 0],
+    [4, 4],
+    [8, 8],
+    [8, 4],
+    [64, 0],
+    [20, 44],
+    [0, 0],
+  ])('is in code what it is by the helper, of %i bytes for %i', async (fromSize, toSize) => {
+    const bench = new Bench();
+    const random = randomStream(7n, 'words');
+    const pick = (): string => WORDS[random() % WORDS.length]!;
+    const checked = new Bench({ checked: true });
+    for (let round = 0; round < 40; round++) {
+      const at = (low: number, size: number): string =>
+        Array.from({ length: size / 4 }, (_, i) => `w6 = ${pick()}\n*(u32 *)(r10 ${low + 4 * i}) = r6`).join(
+          '\n',
+        );
+      const text = `
+        ${at(-64, fromSize)}
+        ${at(-128, toSize)}
+        r1 = r10
+        r1 += -64
+        r2 = ${fromSize}
+        r3 = r10
+        r3 += -128
+        r4 = ${toSize}
+        w5 = ${pick()}
+        call bpf_csum_diff
+        exit`;
+      const inCode = (await bench.load(text)).run(bench.ring, 0);
+      expect(inCode).toEqual((await checked.load(text)).run(checked.ring, 0));
+      expect(inCode.fault).toBeUndefined();
+    }
   });
 });
 

@@ -643,6 +643,16 @@ export const HELPER_CASES: readonly XdpCase[] = [
   csum('one word replaced by another', [0x0000_0005], [0x0000_0007], 0, 0x0002),
   csum('one word replaced by a smaller one', [0x0000_0007], [0x0000_0005], 0, 0xfffd),
   csum('bytes taken away', [0x0000_0005], [], 7, 0x0002),
+  csum('words that are taken away and add up to all ones', [0x8000_0000 | 0, 0x7fff_ffff], [0], 0, 0),
+  csum('all ones taken away from nothing', [0xffff_ffff | 0], [], 0, 0),
+  csum('one word replaced by itself', [0x0000_0005], [0x0000_0005], 0, 0xffff),
+  csum(
+    'a carry that brings another',
+    [],
+    [0xffff_fffe | 0, 0xffff_ffff | 0, 0xffff_ffff | 0],
+    0xffff,
+    0xfffe,
+  ),
   csum('nothing for nothing keeps the seed', [], [], 0x1234, 0x1234),
 
   {
