@@ -44,6 +44,7 @@ describe('program-limits', () => {
     expect(limits({}).rule(attach(undefined))).toEqual({
       ruling: 'deny',
       reason: 'the verifier does not say what the program is able to do',
+      toGuest: 'the verifier does not say what the program is able to do',
     });
   });
 
@@ -85,7 +86,12 @@ describe('program-limits', () => {
       ],
     ],
   ])('%j denies: %s', (config, reason, breaches) => {
-    expect(limits(config).rule(attach(PROPERTIES))).toEqual({ ruling: 'deny', reason, breaches });
+    expect(limits(config).rule(attach(PROPERTIES))).toEqual({
+      ruling: 'deny',
+      reason,
+      toGuest: reason,
+      breaches,
+    });
   });
 
   it.each<Partial<ProgramLimitsConfig>>([
@@ -105,6 +111,7 @@ describe('program-limits', () => {
     expect(policy.rule(program(11))).toEqual({
       ruling: 'deny',
       reason: '374 insns for a packet, with tail calls to 33 others, exceed the limit of 340',
+      toGuest: '374 insns for a packet, with tail calls to 33 others, exceed the limit of 340',
       breaches: [{ rule: 'insns-per-packet', limit: 340, asked: 374, at: ['insns-per-packet'] }],
     });
   });
@@ -118,6 +125,7 @@ describe('program-limits', () => {
     expect(target(11)).toEqual({
       ruling: 'deny',
       reason: '374 insns for a packet, with tail calls to 33 others, exceed the limit of 340',
+      toGuest: '374 insns for a packet, with tail calls to 33 others, exceed the limit of 340',
       breaches: [{ rule: 'insns-per-packet', limit: 340, asked: 374, at: ['insns-per-packet'] }],
     });
     expect(target(Infinity).ruling).toBe('deny');

@@ -124,18 +124,18 @@ export class ProgramLimits implements Policy {
       return { ruling: 'allow', reason: 'attaches no program' };
     }
     if (problems.length === 0) return { ruling: 'allow', reason: 'within every limit' };
+    const reason = problems.map(({ text }) => text).join('; ');
     return {
       ruling: 'deny',
-      reason: problems.map(({ text }) => text).join('; '),
+      reason,
+      toGuest: reason,
       breaches: problems.map(({ breach }) => ({ ...breach, at: own.at(breach.rule) })),
     };
   }
 }
 
-const UNKNOWN: Ruling = {
-  ruling: 'deny',
-  reason: 'the verifier does not say what the program is able to do',
-};
+const WITHOUT_PROPERTIES = 'the verifier does not say what the program is able to do';
+const UNKNOWN: Ruling = { ruling: 'deny', reason: WITHOUT_PROPERTIES, toGuest: WITHOUT_PROPERTIES };
 
 interface Problem {
   readonly text: string;

@@ -51,6 +51,7 @@ describe('rate-limit', () => {
       ruling: 'deny',
       errno: EAGAIN,
       reason: 'commands of guest alice exceed 10 per second after a burst of 2',
+      toGuest: 'commands of guest alice exceed 10 per second after a burst of 2',
       breaches: [{ rule: 'per-guest.commands', limit: 2, asked: 1, held: 2, at: ['per-guest', 'commands'] }],
     });
     expect(policy.admit(command(0, 'bob')).ruling).toBe('allow');
@@ -74,6 +75,7 @@ describe('rate-limit', () => {
     expect(policy.admit(command(0, 'bob')).ruling).toBe('allow');
     expect(policy.admit(command(0, 'carol'))).toMatchObject({
       reason: 'commands of all guests exceed 0 per second after a burst of 2',
+      toGuest: 'the host is asked for too many commands',
       breaches: [{ rule: 'total.commands', at: ['total', 'commands'] }],
     });
   });
@@ -89,6 +91,7 @@ describe('rate-limit', () => {
       ruling: 'deny',
       errno: EAGAIN,
       reason: 'elements of maps of guest alice exceed 100 per second after a burst of 1000',
+      toGuest: 'elements of maps of guest alice exceed 100 per second after a burst of 1000',
       breaches: [
         { rule: 'per-guest.elements', limit: 1000, asked: 1, held: 1000, at: ['per-guest', 'elements'] },
       ],
@@ -121,6 +124,7 @@ describe('rate-limit', () => {
     expect(policy.rule(load(0))).toMatchObject({
       ruling: 'deny',
       reason: 'ms of verifier time of guest alice exceed 100 per second after a burst of 1000',
+      toGuest: 'ms of verifier time of guest alice exceed 100 per second after a burst of 1000',
       breaches: [{ rule: 'per-guest.verifier-milliseconds', limit: 1000, held: 2500 }],
     });
     expect(policy.rule(load(0, 'bob')).ruling).toBe('allow');

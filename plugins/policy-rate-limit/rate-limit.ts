@@ -262,15 +262,19 @@ function denial(
   full: readonly { readonly meter: Meter; readonly name: RateName; readonly asked?: number }[],
   time: Picoseconds,
 ): Ruling {
+  const reasons = full.map(({ meter: { section, whose, buckets }, name }) => {
+    const { perSecond: rate, burst: most } = buckets.get(name)!;
+    const reason = `${UNITS[name]} of ${whose} exceed ${rate} per second after a burst of ${most}`;
+    return {
+      reason,
+      toGuest: section === 'total' ? `the host is asked for too many ${UNITS[name]}` : reason,
+    };
+  });
   return {
     ruling: 'deny',
     errno: EAGAIN,
-    reason: full
-      .map(({ meter: { whose, buckets }, name }) => {
-        const { perSecond: rate, burst: most } = buckets.get(name)!;
-        return `${UNITS[name]} of ${whose} exceed ${rate} per second after a burst of ${most}`;
-      })
-      .join('; '),
+    reason: reasons.map(({ reason }) => reason).join('; '),
+    toGuest: reasons.map(({ toGuest }) => toGuest).join('; '),
     breaches: full.map(({ meter: { section, buckets, at }, name, asked }): Breach => {
       const bucket = buckets.get(name)!;
       return {

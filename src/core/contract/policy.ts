@@ -98,8 +98,13 @@ export type Ruling =
       readonly ruling: 'deny';
       /** What the guest is told, positive, where the protocol has room for it; by default EPERM or EACCES. */
       readonly errno?: number | undefined;
-      /** Names the thing and the limit: `4097 insns exceed the quota of 4096`. */
+      /** For whoever runs the host: names the thing and the limit, `4097 insns exceed the quota of 4096`. */
       readonly reason: string;
+      /**
+       * What the guest is told, where the protocol has room for it: nothing that it could not know without asking, of other
+       * guests least of all. Default: that this policy denied it, and no more.
+       */
+      readonly toGuest?: string | undefined;
       /** The same for programs: each rule that stands in the way. At most MAX_BREACHES are recorded. */
       readonly breaches?: readonly Breach[] | undefined;
     };

@@ -1,4 +1,4 @@
-import { ENOSPC } from '../../bpf/errno.js';
+import { EACCES, ENOSPC, EPERM } from '../../bpf/errno.js';
 import { Btf } from '../../bpf/btf/btf.js';
 import type { PolicyRequest } from '../contract/policy.js';
 import type { GuestBpfLimits, GuestBpfOptions } from './guest-bpf-options.js';
@@ -61,7 +61,9 @@ export class BpfScope {
     const totalUsage = accounts.totalUsage(except);
     const whole = { id, time: clock.now(), guest, nic, usage, totalUsage, ...request };
     const answer = ruleByChain(policies, whole, onRuling);
-    return answer.ruling === 'allow' ? undefined : denied(answer, request.operation);
+    return answer.ruling === 'allow'
+      ? undefined
+      : denied(answer, request.operation === 'map-create' ? EPERM : EACCES);
   }
 
   tableFull(): Refusal {

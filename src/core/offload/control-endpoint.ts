@@ -36,7 +36,7 @@ import { PreparedMove } from './migration/move.js';
 import { HOOK_POINT } from './protocol/object-info.js';
 import { protocolOf } from './protocol/protocol-of.js';
 import { recordedText } from './recorded-text.js';
-import { internal, malformed, STALE, unsupported, type Outcome, type Refusal } from './refusal.js';
+import { denied, internal, malformed, STALE, unsupported, type Outcome, type Refusal } from './refusal.js';
 import { standardCommand } from './standard-commands.js';
 
 export interface EndpointLimits extends RequestLimits, GuestBpfLimits {
@@ -350,9 +350,7 @@ export class ControlEndpoint {
     if (this.#admitting.length === 0) return undefined;
     const command = { id, time: clock.now(), guest, nic, bytes };
     const answer = admitByChain(this.#admitting, command, this.#onRuling);
-    if (answer.ruling === 'allow') return undefined;
-    const { policy, reason, errno = EAGAIN } = answer;
-    return { ok: false, kind: 'denied', reason: `by ${policy}: ${reason}`, errno };
+    return answer.ruling === 'allow' ? undefined : denied(answer, EAGAIN);
   }
 
   /** Refuses a command that was not decoded, and says why where the protocol has room for it. */
@@ -361,7 +359,7 @@ export class ControlEndpoint {
     if (readable.length < CONTROL_HEADER_BYTES || readable[0] !== this.#protocol.controlClass)
       return response;
     try {
-      const { errno, reason: message } = refusal;
+      const { errno, reason, toGuest: message = reason } = refusal;
       return this.#protocol.encodeRefusal({ kind: 'error', errno, message }, room, readable);
     } catch {
       return response;
@@ -430,9 +428,9 @@ export class ControlEndpoint {
     if (refusal.kind !== 'answer' && refusal.kind !== 'stale') {
       this.#audit(command, 'error-ack', `${refusal.kind}: ${refusal.reason}`, refusal.code);
     }
-    const { errno, reason, count } = refusal;
+    const { errno, reason, toGuest: message = reason, count } = refusal;
     try {
-      const reply = { kind: 'error', errno, message: reason, count } as const;
+      const reply = { kind: 'error', errno, message, count } as const;
       return request === undefined
         ? this.#protocol.encodeRefusal(reply, room)
         : this.#protocol.encodeReply(request, reply, room);
