@@ -405,6 +405,14 @@ flows:
     expect(err).toContain(message);
   });
 
+  it('refuses --maps in another encoding than UTF-8', async () => {
+    const file = join(folder, 'latin1.yaml');
+    writeFileSync(file, Buffer.from('rxcnt: []\n# caf\u00e9\n', 'latin1'));
+    const { exit, err } = await prog('run', join(programs, 'xdp1.o'), '--pcap', mixed, '--maps', file);
+    expect(exit).toBe(2);
+    expect(err).toContain(`${file}:2:6: the file is not UTF-8: byte 0xe9`);
+  });
+
   it.each([
     [['xdp1.o', '--pcap', 'none.pcap'], 'cannot read none.pcap'],
     [['redirect_kinds.o', '--pcap', mixed], 'name one'],
