@@ -5,6 +5,8 @@ import { CalibrationSchema } from '../src/core/cost-model/calibration.js';
 import { casesJsonSchema } from '../src/core/program-test/cases-json-schema.js';
 import { DoctorDocument } from '../src/report/doctor-schema.js';
 import { ObjectInfo } from '../src/report/object-info-schema.js';
+import { ProgDiffDocument } from '../src/report/prog-diff-schema.js';
+import { ProgFuzzDocument } from '../src/report/prog-fuzz-schema.js';
 import { VerificationDocument } from '../src/report/verification-schema.js';
 import { EventLine } from '../src/report/event-schema.js';
 import { BUILT_IN_PLUGINS } from '../src/presets.js';
@@ -28,6 +30,8 @@ export async function schemaFiles(): Promise<Record<string, string>> {
     'object-info.schema.json': render({ $schema: DRAFT, ...plain(ObjectInfo) }),
     'verification.schema.json': render({ $schema: DRAFT, ...plain(VerificationDocument) }),
     'doctor.schema.json': render({ $schema: DRAFT, ...plain(DoctorDocument) }),
+    'prog-diff.schema.json': render({ $schema: DRAFT, ...plain(ProgDiffDocument) }),
+    'prog-fuzz.schema.json': render({ $schema: DRAFT, ...plain(ProgFuzzDocument) }),
   };
 }
 

@@ -28,6 +28,14 @@ const WITH_KEYS: ReadonlySet<number> = new Set([
   BPF_MAP_TYPE_LPM_TRIE,
 ]);
 
+/** Something that is not the same: in the old program, and in the new one. */
+export interface ValueDifference {
+  /** `verdict`, `counts[3]`, … */
+  readonly what: string;
+  readonly old: string;
+  readonly new: string;
+}
+
 /** A map of each, under one name. */
 interface MapPair {
   readonly name: string;
@@ -72,16 +80,16 @@ export class MapComparison {
     this.notes = notes;
   }
 
-  /** Elements that are not the same now, one line each; `most` at most. */
-  differences(most = 8): string[] {
-    const lines: string[] = [];
+  /** Elements that are not the same now, the first of them, and whether there are others. */
+  differences(most: number): { readonly differences: readonly ValueDifference[]; readonly cut: boolean } {
+    const differences: ValueDifference[] = [];
     for (const pair of this.#pairs) {
-      for (const line of differencesOf(pair)) {
-        if (lines.length === most) return [...lines, '… and more'];
-        lines.push(line);
+      for (const difference of differencesOf(pair)) {
+        if (differences.length === most) return { differences, cut: true };
+        differences.push(difference);
       }
     }
-    return lines;
+    return { differences, cut: false };
   }
 
   get areSame(): boolean {
@@ -132,7 +140,10 @@ function whyUnreadable({ type, flags }: MapSpec): string | undefined {
   return undefined;
 }
 
-function* differencesOf(pair: MapPair): Generator<string> {
+/** In place of a value. */
+const NOT_THERE = 'not there';
+
+function* differencesOf(pair: MapPair): Generator<ValueDifference> {
   const { name, before, after, variables } = pair;
   if (variables !== undefined) {
     yield* variableDifferences(pair, variables);
@@ -147,40 +158,50 @@ function* differencesOf(pair: MapPair): Generator<string> {
     const [old, recent] = [before.map.lookup(key), after.map.lookup(key)];
     if (typeof old === 'number') continue;
     if (typeof recent !== 'number' && equal(old, recent)) continue;
-    const is = typeof recent === 'number' ? 'not there' : valueText(after.spec, recent);
-    yield `${elementName(name, before.spec, key)} is ${valueText(before.spec, old)}, now ${is}`;
+    yield {
+      what: elementName(name, before.spec, key),
+      old: valueText(before.spec, old),
+      new: typeof recent === 'number' ? NOT_THERE : valueText(after.spec, recent),
+    };
   }
   for (const key of keysOf(after.map)) {
     const value = after.map.lookup(key);
     if (typeof value === 'number' || typeof before.map.lookup(key) !== 'number') continue;
-    yield `${elementName(name, after.spec, key)} is not there, now ${valueText(after.spec, value)}`;
+    const what = elementName(name, after.spec, key);
+    yield { what, old: NOT_THERE, new: valueText(after.spec, value) };
   }
 }
 
 /** Value by value, in the order in which they come out. */
-function* queueDifferences({ name, before, after }: MapPair): Generator<string> {
+function* queueDifferences({ name, before, after }: MapPair): Generator<ValueDifference> {
   const [old, recent] = [readQueueValues(before.map), readQueueValues(after.map)];
   if (typeof old === 'number' || typeof recent === 'number') return;
   for (let index = 0; index < Math.max(old.length, recent.length); index++) {
     const [was, is] = [old[index], recent[index]];
     if (was !== undefined && is !== undefined && equal(was, is)) continue;
-    const text = (spec: MapSpec, value: Uint8Array | undefined): string =>
-      value === undefined ? 'not there' : valueText(spec, value);
-    yield `${name}, value ${index + 1}, is ${text(before.spec, was)}, now ${text(after.spec, is)}`;
+    yield {
+      what: `${name}, value ${index + 1}`,
+      old: was === undefined ? NOT_THERE : valueText(before.spec, was),
+      new: is === undefined ? NOT_THERE : valueText(after.spec, is),
+    };
   }
 }
 
 function* variableDifferences(
   { name, before, after }: MapPair,
   variables: readonly SharedVariable[],
-): Generator<string> {
+): Generator<ValueDifference> {
   const key = new Uint8Array(before.spec.keySize);
   const [old, recent] = [before.map.lookup(key), after.map.lookup(key)];
   if (typeof old === 'number' || typeof recent === 'number') return;
   for (const variable of variables) {
     const [was, is] = [cut(old, variable.before), cut(recent, variable.after)];
     if (equal(was, is)) continue;
-    yield `${name}.${variable.name} is ${formatValue(variable.before.type, was)}, now ${formatValue(variable.after.type, is)}`;
+    yield {
+      what: `${name}.${variable.name}`,
+      old: formatValue(variable.before.type, was),
+      new: formatValue(variable.after.type, is),
+    };
   }
 }
 

@@ -90,8 +90,9 @@ describe('ProgramComparison', () => {
     const returning = (verdict: number): string => `.program p\n  r0 = ${verdict}\n  exit\n`;
     const verdicts = await compare(returning(2), returning(1));
     expect(await verdicts.differences(sent(packet()))).toEqual({
-      packets: [['verdict: XDP_PASS, now XDP_DROP']],
+      packets: [[{ what: 'verdict', old: 'XDP_PASS', new: 'XDP_DROP' }]],
       maps: [],
+      mapsCut: false,
     });
     const writing = (value: number): string => `.program p
   r2 = *(u32 *)(r1 +0)
@@ -106,19 +107,19 @@ out:
 `;
     const bytes = await compare(writing(7), writing(9));
     expect((await bytes.differences(sent(packet(), packet()))).packets).toEqual([
-      ['byte 5: 07, now 09'],
-      ['byte 5: 07, now 09'],
+      [{ what: 'byte 5', old: '07', new: '09' }],
+      [{ what: 'byte 5', old: '07', new: '09' }],
     ]);
     const shortening = (by: number): string =>
       `.program p\n  r2 = ${-by}\n  call bpf_xdp_adjust_tail\n  r0 = 2\n  exit\n`;
     const lengths = await compare(shortening(4), shortening(10));
     expect((await lengths.differences(sent(packet()))).packets[0]).toEqual(
-      expect.arrayContaining(['length of the packet: 56 bytes, now 50 bytes']),
+      expect.arrayContaining([{ what: 'length of the packet', old: '56 bytes', new: '50 bytes' }]),
     );
     // What is no verdict is one of its own.
     const numbers = await compare(returning(0), returning(9));
     expect((await numbers.differences(sent(packet()))).packets).toEqual([
-      ['verdict: XDP_ABORTED, now 9 (no verdict)'],
+      [{ what: 'verdict', old: 'XDP_ABORTED', new: '9 (no verdict)' }],
     ]);
   });
 
@@ -135,7 +136,10 @@ out:
     );
     const difference = await comparison.differences(sent(packet(3, 4)));
     expect(difference.packets).toEqual([[]]);
-    expect(difference.maps).toEqual(['counts[3] is 1, now not there', 'counts[4] is not there, now 1']);
+    expect(difference.maps).toEqual([
+      { what: 'counts[3]', old: '1', new: 'not there' },
+      { what: 'counts[4]', old: 'not there', new: '1' },
+    ]);
     expect(await comparison.shows(sent(packet(5, 5)))).toBe(false);
   });
 
@@ -190,12 +194,19 @@ ${offsets
 
   it.each([
     // First in, first out: 5 and then 6 of the old program.
-    ['queue', ['jobs, value 1, is 5, now 6', 'jobs, value 2, is 6, now 5']],
-    ['stack', ['jobs, value 1, is 6, now 5', 'jobs, value 2, is 5, now 6']],
-  ] as const)('are compared value by value, as they come out of a %s', async (type, maps) => {
+    ['queue', '5', '6'],
+    ['stack', '6', '5'],
+  ] as const)('are compared value by value, as they come out of a %s', async (type, first, second) => {
     const comparison = await compare(pushing(type, [0, 1]), pushing(type, [1, 0]));
     expect(comparison.notes).toEqual([]);
-    expect(await comparison.differences(sent(packet(5, 6)))).toEqual({ packets: [[]], maps });
+    expect(await comparison.differences(sent(packet(5, 6)))).toEqual({
+      packets: [[]],
+      maps: [
+        { what: 'jobs, value 1', old: first, new: second },
+        { what: 'jobs, value 2', old: second, new: first },
+      ],
+      mapsCut: false,
+    });
     expect(await comparison.shows(sent(packet(5, 6)))).toBe(true);
     expect(await comparison.shows(sent(packet(7, 7)))).toBe(false);
   });
@@ -204,7 +215,10 @@ ${offsets
     const comparison = await compare(pushing('queue', [0]), pushing('queue', [0, 1]));
     // Of two packets; the new one has no room for the fourth value.
     const { maps } = await comparison.differences(sent(packet(1, 2), packet(3, 4)));
-    expect(maps).toEqual(['jobs, value 2, is 3, now 2', 'jobs, value 3, is not there, now 3']);
+    expect(maps).toEqual([
+      { what: 'jobs, value 2', old: '3', new: '2' },
+      { what: 'jobs, value 3', old: 'not there', new: '3' },
+    ]);
     const left = comparison.after.session.maps.get('jobs')!;
     const values = [0, 1, 2].map(() => left.lookupAndDelete(new Uint8Array()));
     expect(values).toEqual([1, 2, 3].map((byte) => Uint8Array.of(byte, 0, 0, 0)));
@@ -278,7 +292,7 @@ describe('a search', () => {
       [],
       [],
       [],
-      ['verdict: XDP_DROP, now XDP_PASS'],
+      [{ what: 'verdict', old: 'XDP_DROP', new: 'XDP_PASS' }],
     ]);
   });
 
