@@ -1,8 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox';
 import { RejectionSchema, SentPacketSchema } from './sent-packet-schema.js';
-
-const closed = { additionalProperties: false } as const;
-const Count = (description: string) => Type.Integer({ minimum: 0, description });
+import { closed, Count, Decimal } from './schema-parts.js';
 
 const ValueDifference = Type.Object(
   {
@@ -54,7 +52,7 @@ const ProgramDiff = Type.Object(
           object: Type.Union([Type.Literal('old'), Type.Literal('new')], { description: 'whose program' }),
           ...RejectionSchema.properties,
         },
-        closed,
+        { ...closed, description: RejectionSchema.description! },
       ),
     ),
   },
@@ -67,7 +65,7 @@ export const ProgDiffDocument = Type.Object(
     schema: Type.Literal('xdpbed.prog-diff/1'),
     old: Type.String({ description: 'path of the old object' }),
     new: Type.String({ description: 'path of the new object' }),
-    seed: Type.String({ pattern: '^[0-9]+$', description: 'decimal; what packets were drawn from' }),
+    seed: Decimal('what packets were drawn from'),
     notCompared: Type.Array(Type.String(), {
       description: 'programs that only one object has; one sentence each',
     }),

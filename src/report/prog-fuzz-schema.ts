@@ -1,8 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox';
 import { RejectionSchema, SentPacketSchema } from './sent-packet-schema.js';
+import { closed, Count, Decimal } from './schema-parts.js';
 
-const closed = { additionalProperties: false } as const;
-const Count = (description: string) => Type.Integer({ minimum: 0, description });
 const Share = (description: string) =>
   Type.Object(
     { hit: Count('that were reached'), found: Count('that can be reached, as far as the verifier says') },
@@ -31,7 +30,7 @@ export const ProgFuzzDocument = Type.Object(
     schema: Type.Literal('xdpbed.prog-fuzz/1'),
     object: Type.String({ description: 'its path' }),
     program: Type.String({ description: 'its name' }),
-    seed: Type.String({ pattern: '^[0-9]+$', description: 'decimal; what packets were drawn from' }),
+    seed: Decimal('what packets were drawn from'),
     properties: Type.Array(Type.String(), { description: 'what had to hold, as `--expect` has it' }),
     result: Type.Union([Type.Literal('holds'), Type.Literal('violated'), Type.Literal('rejected')], {
       description: '`holds`: on all packets that were run; `rejected`: a verifier refused the program',

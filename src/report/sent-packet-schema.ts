@@ -1,15 +1,11 @@
 import { Type, type Static } from '@sinclair/typebox';
-
-const closed = { additionalProperties: false } as const;
-const Count = (description: string) => Type.Integer({ minimum: 0, description });
-const Hex = (description: string) =>
-  Type.String({ pattern: '^([0-9a-f]{2})*$', description: `hex bytes; ${description}` });
+import { closed, Count, Decimal, Hex } from './schema-parts.js';
 
 /** A packet of a sequence that `prog diff` or `prog fuzz` found. */
 export const SentPacketSchema = Type.Object(
   {
     packet: Hex('the frame as it is sent'),
-    time: Type.String({ pattern: '^[0-9]+$', description: 'ns, decimal: what bpf_ktime_get_ns returns' }),
+    time: Decimal('ns; what bpf_ktime_get_ns returns'),
     ingressIfindex: Count('interface that it comes in by'),
     rxQueueIndex: Count('number of the queue'),
     egressIfindex: Count('interface that it goes out by; 0 but for programs of device maps'),
@@ -41,6 +37,6 @@ export const RejectionSchema = Type.Object(
     reason: Type.String({ description: 'one sentence; the whole explanation is on stderr' }),
     insn: Type.Optional(Count('slot of the insn at fault; absent: the program as a whole')),
   },
-  closed,
+  { ...closed, description: 'why a verifier refused the program' },
 );
 export type RejectionDocument = Static<typeof RejectionSchema>;

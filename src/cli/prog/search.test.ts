@@ -3,8 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readCapture, writePcap } from '../../packet/index.js';
-import { runCommandLine } from '../command-line.js';
-import { runForTest } from '../testing-terminal.js';
+import { interruptForTest, runForTest } from '../testing-terminal.js';
 import { searchWords } from './search-run.js';
 
 const root = new URL('../../..', import.meta.url).pathname;
@@ -305,44 +304,18 @@ out:
     expect(await prog('fuzz', XDP1, '--expect', 'map rxcnt 6')).toMatchObject({ exit: 2 });
   });
 
-  it.each(['text', 'json'])('ends with 130 and what it had when it is interrupted: %s', async (format) => {
-    const abort = new AbortController();
-    setTimeout(() => abort.abort(), 300);
-    const { exit, out } = await runForTest(
-      ['prog', 'fuzz', XDP1, '--packets', '1000000000', '--format', format],
-      '',
-      abort.signal,
-    );
-    expect(exit).toBe(130);
-    if (format === 'text') expect(out).toMatch(/interrupted; holds so far on \d+ packets/);
-    else expect(JSON.parse(out)).toMatchObject({ result: 'holds', interrupted: true });
-  });
-
-  it('shows on a terminal how far it is, and takes it away again', async () => {
-    const abort = new AbortController();
-    let [out, err] = ['', ''];
-    const terminal = {
-      out: (text: string) => void (out += text),
-      err: (text: string) => {
-        err += text;
-        if (err.includes('packets')) abort.abort();
-      },
-      input: () => Promise.resolve(''),
-      color: false,
-      interactive: true,
-      columns: 120,
-    };
+  it('shows on a terminal how far it is, and ends with 130 and what it had when it is interrupted', async () => {
     const words = ['prog', 'fuzz', XDP1, '--packets', '1000000000'];
-    const exit = await runCommandLine(words, terminal, {
-      listen: () => undefined,
-      signal: () => abort.signal,
-    });
+    const { exit, out, err } = await interruptForTest(words, /packets/);
     expect(exit).toBe(130);
+    expect(out).toMatch(/^no-abort: interrupted; holds so far on \d+ packets/);
     const lines = err.split('\r\u001b[K');
-    expect(lines.length).toBeGreaterThan(2);
     expect(lines.at(-2)).toMatch(/^\w+: [\d ]+ of 1 000 000 000 packets \(0 %\), [\d ]+\/s, .* left$/);
+    // And takes it away again.
     expect(lines.at(-1)).toBe('');
-    expect(out).toMatch(/^no-abort: interrupted; holds so far/);
+    const json = await interruptForTest([...words, '--format', 'json'], /packets/);
+    expect(json.exit).toBe(130);
+    expect(JSON.parse(json.out)).toMatchObject({ result: 'holds', interrupted: true });
   });
 
   it.each([
