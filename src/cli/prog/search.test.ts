@@ -128,6 +128,34 @@ describe('prog diff', () => {
     expect(out).toContain('verdict: XDP_DROP, now XDP_PASS');
   });
 
+  it('ends with what it has found, too, when it is interrupted while it makes that small', async () => {
+    // Drops from some packet on: all before it are needed, and each of them is made small by itself; which the loop makes slow.
+    const counting = (limit: number): string => `.map count array key=4 value=8 entries=1
+.program count
+  r6 = map[count][0]+0
+  r1 = *(u64 *)(r6 +0)
+  r1 += 1
+  *(u64 *)(r6 +0) = r1
+  r2 = 0
+more:
+  r2 += 1
+  if r2 < 500 goto more
+  r0 = 2
+  if r1 < ${limit} goto out
+  r0 = 1
+out:
+  exit
+`;
+    const frames = Array.from({ length: 200 }, (_, index) => new Uint8Array(1500).fill(1 + (index % 255)));
+    const pcap = write('many.pcap', writePcap(frames.map((data) => ({ data }))));
+    const [old, recent] = [write('old.s', counting(200)), write('new.s', counting(201))];
+    const words = ['prog', 'diff', old, recent, '--packets', '0', '--pcap', pcap];
+    const { exit, out } = await interruptForTest(words, /making it small, 1 s/);
+    expect(exit).toBe(130);
+    expect(out).toContain('count: these 200 packets, one after the other, tell them apart');
+    expect(out).toMatch(/interrupted: there may be a smaller one\n$/);
+  });
+
   it('says the same as JSON, with what each packet comes with', async () => {
     const [old, recent] = [write('old.s', gate(5)), write('new.s', gate(7))];
     const cases = write(

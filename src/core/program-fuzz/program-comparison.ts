@@ -6,9 +6,6 @@ import type { SentPacket } from './sent-packet.js';
 import type { Step, Subject } from './subject.js';
 import { EventLoopTurns } from '../clock/event-loop-turns.js';
 
-/** Packets between two looks at the clock. */
-const PACKETS_PER_TURN = 256;
-
 /** In what two programs differ on a sequence of packets. */
 export interface Difference {
   /** By packet, in order; of packets to which both did the same, nothing. */
@@ -46,8 +43,8 @@ export class ProgramComparison implements SearchTarget {
 
   async shows(packets: readonly SentPacket[]): Promise<boolean> {
     await this.#restart();
-    for (const [index, packet] of packets.entries()) {
-      if (index % PACKETS_PER_TURN === PACKETS_PER_TURN - 1 && !(await this.#turns.goOn())) return false;
+    for (const packet of packets) {
+      if (this.#turns.isDue && !(await this.#turns.goOn())) return false;
       if (stepDifferences(this.before.send(packet), this.after.send(packet)).length > 0) return true;
     }
     return !this.#maps.areSame;
