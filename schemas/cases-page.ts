@@ -29,12 +29,12 @@ is made from the schema (\`schemas/cases.schema.json\`, for editors) and from fi
 | \`--filter TEXT\`, \`--bail\` | only cases with this text in their names; none after the first that fails |
 | \`--watch\`, \`--build 'make x.o'\` | again whenever a file changes; build before, and when a source below the working directory changes |
 | \`--update\` | write the captures and snapshots that are expected as they are now |
-| \`--format text\\|junit\\|tap\\|json\` | JSON is \`xdpbed.prog-test/1\` |
+| \`--format text\\|junit\\|tap\\|json\` | JSON is that of \`schemas/prog-test.schema.json\` |
 | \`--executor interpreter\\|wasm\\|differential\\|kernel\` | who runs the program; \`kernel\` needs root, and random numbers are its own |
 
 Exit code 0: all passed. 1: a case failed, the verifier's no included. 2: something is wrong in a file (a map or a member that the object has not,
-a value that does not fit, two cases of one name), which is told before anything of that file runs; the other files run. 130: interrupted, with
-what there was so far.
+a value that does not fit, two cases of one name, a byte that is no UTF-8), which is told before anything of that file runs; the other files run.
+130: interrupted, with what there was so far.
 
 A program is loaded once for all cases that load it alike, and taken back to its state before each: maps, buffers, random numbers, time and CPU.
 None sees what another left.

@@ -1,6 +1,8 @@
 import { EXIT, type ExitCode } from '../core/diagnostic.js';
-import type { PluginReference, RunSpec } from '../core/contract/run-spec.js';
+import type { PluginReference, PolicyReference, RunSpec } from '../core/contract/run-spec.js';
 import { featureNames } from '../virtio/features.js';
+import type { PlanDocument } from '../report/plan-schema.js';
+import type { Printed } from '../report/printed.js';
 import type { CliContext } from './cli-context.js';
 import { openTestbed } from './open-testbed.js';
 import { toResolveOptions, type TestbedOptions } from './testbed-options.js';
@@ -11,27 +13,29 @@ export async function plan(context: CliContext, file: string, options: TestbedOp
     ...toResolveOptions(options),
     trust: options.trust === true,
   });
-  const plan = {
+  const document: Printed<PlanDocument> = {
     schema: 'xdpbed.plan/1',
     testbed: testbed.name,
     seed: String(testbed.seed),
     runs: testbed.runs.map(describeRun),
     checks: testbed.checks.map(({ numbers: _, ...check }) => check),
   };
-  context.terminal.out(`${JSON.stringify(plan, null, 2)}\n`);
+  context.terminal.out(`${JSON.stringify(document, null, 2)}\n`);
   return EXIT.OK;
 }
 
 /** The spec in the words of the testbed language: feature bits by name, bytes in hex. */
-function describeRun({ plan, plugins, objects }: RunSpec): object {
+function describeRun({ plan, plugins, objects }: RunSpec): Printed<PlanDocument>['runs'][number] {
   const use = ({ use: name, config }: PluginReference) => ({ use: name, config });
+  const policyUse = (policy: PolicyReference) =>
+    policy.dryRun === true ? { ...use(policy), 'dry-run': true as const } : use(policy);
   const guests = plan.guests.map((guest) => ({
     ...guest,
     nics: guest.nics.map((nic) => ({ ...nic, features: featureNames(nic.features) })),
   }));
   const programs = Object.values(plan.programs).map((program) => ({
     ...program,
-    sha256: objects[program.object],
+    sha256: objects[program.object]!,
     presets: Object.fromEntries(
       Object.entries(program.presets).map(([map, presets]) => [
         map,
@@ -60,9 +64,7 @@ function describeRun({ plan, plugins, objects }: RunSpec): object {
             },
           }),
     },
-    policies: plugins.policies.map((policy) =>
-      policy.dryRun === true ? { ...use(policy), 'dry-run': true } : use(policy),
-    ),
+    policies: plugins.policies.map(policyUse),
     'policy-chain': plugins.policyChain ?? 'all-report',
     workload: use(plugins.workload),
     ...(plugins.attacks === undefined
@@ -74,7 +76,7 @@ function describeRun({ plan, plugins, objects }: RunSpec): object {
           migrations: plugins.migrations.map(({ guest, afterFrames, policies }) => ({
             guest,
             'after-frames': afterFrames,
-            policies: policies.map(use),
+            policies: policies.map(policyUse),
           })),
         }),
   };

@@ -1,7 +1,6 @@
 import { Type, type TSchema } from '@sinclair/typebox';
+import { closed, Count } from './schema-parts.js';
 
-const closed = { additionalProperties: false } as const;
-const Count = (description: string) => Type.Integer({ minimum: 0, description });
 const Insn = (description: string) =>
   Type.Integer({ minimum: 0, description: `slot of the insn; ${description}` });
 

@@ -1,9 +1,8 @@
-import { readFile } from 'node:fs/promises';
 import type { MapSpec } from '../../bpf/map-spec.js';
-import { XdpbedError, messageOf } from '../../core/diagnostic.js';
 import { parseMapInput, type MapElement, type MapInput } from '../../core/program-test/map-input.js';
 import { ProblemList } from '../../core/testbed/problem-list.js';
-import { YamlSource } from '../../core/testbed/yaml-source.js';
+import { readYamlFile } from '../../core/testbed/yaml-file.js';
+import type { YamlSource } from '../../core/testbed/yaml-source.js';
 
 /** Content of maps by map name, as `--maps` takes it: parsed, and what each object's maps make of it. */
 export class MapFile {
@@ -14,17 +13,10 @@ export class MapFile {
 
   /** Throws `file-unreadable`, or `testbed-invalid` with every problem and its place. */
   static async read(path: string): Promise<MapFile> {
-    let text: string;
-    try {
-      text = await readFile(path, 'utf8');
-    } catch (cause) {
-      throw new XdpbedError('file-unreadable', `cannot read ${path}: ${messageOf(cause)}`, { cause });
-    }
-    const source = new YamlSource(path, text);
-    const problems = new ProblemList(source);
-    problems.throwIfAny();
+    const source = await readYamlFile(path);
     const { value } = source;
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      const problems = new ProblemList(source);
       problems.report([], 'content of maps by their names is expected');
       problems.throwIfAny();
     }

@@ -356,6 +356,15 @@ cases: [{ name: a, packet: { hex: '525400000100 525400ff0001 88b5' }, context: {
 });
 
 describe('what is wrong in a cases file', () => {
+  it('is a byte that is no UTF-8, at its place', async () => {
+    const file = join(folder, 'latin1.cases.yaml');
+    // 11 characters are in front of it in the second line.
+    writeFileSync(file, Buffer.from('cases:\n- name: caf\u00e9\n', 'latin1'));
+    const { exit, err } = await runForTest(['prog', 'test', file]);
+    expect(err).toBe(`${file}:2:12: the file is not UTF-8: byte 0xe9 (save it as UTF-8)\n1 problem\n`);
+    expect(exit).toBe(2);
+  });
+
   const one = (rest: string): string => `cases:\n  - name: a\n    packet: { ${UDP} }\n    ${rest}\n`;
   it.each([
     [

@@ -286,7 +286,7 @@ export const OffloadResult = Type.Object(
   {
     tap: Type.String({ description: 'the tap in whose path the program runs' }),
     guest: Type.String({ description: 'whose it is' }),
-    nic: Type.String(),
+    nic: Type.String({ description: 'of the guest, that the tap backs' }),
     features: Type.Array(Type.String(), { description: 'virtio features that driver and device negotiated' }),
     capabilities: Type.Object(
       {

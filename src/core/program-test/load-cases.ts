@@ -7,14 +7,15 @@ import { BPF_MAP_TYPE, mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
 import { resizeMaps, type MapSizes } from '../../bpf/map-sizes.js';
 import { takeForXdp } from '../../bpf/object-file.js';
 import { MAX_METADATA_LENGTH } from '../../bpf/xdp.js';
-import { XdpbedError, messageOf } from '../diagnostic.js';
+import { XdpbedError } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 import { selectProgram } from '../offload/select-program.js';
 import { parseElement, type MapProblem } from '../testbed/map-values.js';
 import { readObjectFile } from '../testbed/object-file.js';
 import { ProblemList } from '../testbed/problem-list.js';
 import { SchemaValidator } from '../testbed/schema-validator.js';
-import { YamlSource, type YamlPath } from '../testbed/yaml-source.js';
+import { readYamlFile } from '../testbed/yaml-file.js';
+import type { YamlPath } from '../testbed/yaml-source.js';
 import { readFrames } from './capture-input.js';
 import { addressProblems, buildPacket, parseHex } from './case-packet.js';
 import {
@@ -68,15 +69,8 @@ const VALIDATOR = new SchemaValidator();
  * `testbed-invalid` with every problem at its place.
  */
 export async function loadCases(file: string, options: LoadCasesOptions = {}): Promise<TestFile> {
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (cause) {
-    throw new XdpbedError('file-unreadable', `cannot read ${file}: ${messageOf(cause)}`, { cause });
-  }
-  const source = new YamlSource(file, text);
+  const source = await readYamlFile(file);
   const problems = new ProblemList(source);
-  problems.throwIfAny();
   const { data, origin, problems: tableProblems } = expandCases(structuredClone(source.value));
   for (const { path, message, hint } of tableProblems) problems.report(path, message, hint);
   problems.throwIfAny();

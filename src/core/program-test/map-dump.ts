@@ -9,6 +9,7 @@ import {
 } from '../../bpf/btf/format-value.js';
 import { mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
 import { isResidentMap, type BpfMap } from '../../bpf/runtime/bpf-map.js';
+import { isQueueOrStack, readQueueValues } from '../../bpf/runtime/queue-values.js';
 import { printable } from '../printable.js';
 import { cpuStride, isGlobalData, isPerCpu } from './map-input.js';
 
@@ -21,6 +22,15 @@ export interface MapDump {
   readonly entries: readonly MapDumpEntry[];
   /** What programs sent through a ring buffer or an array of perf events, oldest first, in hex. */
   readonly records?: readonly string[] | undefined;
+  /** What a queue or stack holds, in the order in which it comes out. */
+  readonly values?: readonly MapDumpValue[] | undefined;
+}
+
+export interface MapDumpValue {
+  /** In hex, in the order of memory. */
+  readonly value: string;
+  /** As values of maps are written. */
+  readonly text: string;
 }
 
 export interface MapDumpEntry {
@@ -33,12 +43,29 @@ export interface MapDumpEntry {
   readonly note?: string | undefined;
 }
 
-/** Elements in key order, those that are all zero bytes left out; of buffers, the records since the last dump. */
+/**
+ * Elements in key order, those that are all zero bytes left out; of buffers, the records since the last dump; of queues and
+ * stacks, all values.
+ */
 export function dumpMap(spec: MapSpec, map: BpfMap): MapDump {
   const type = mapTypeName(spec.type);
   if (map.drainRecords !== undefined) {
     const records = map.drainRecords().map((record) => hex(record.data));
     return { name: spec.name, type, entries: [], records };
+  }
+  if (isQueueOrStack(spec.type)) {
+    const values = readQueueValues(map);
+    // Nobody but programs may take something out.
+    if (typeof values === 'number') return { name: spec.name, type, entries: [] };
+    return {
+      name: spec.name,
+      type,
+      entries: [],
+      values: values.map((value) => ({
+        value: hex(value),
+        text: formatElement(spec.valueType, spec.valueSize, value),
+      })),
+    };
   }
   const entries: MapDumpEntry[] = [];
   for (const { key, value } of keysWithValues(map, true)) {
@@ -142,7 +169,8 @@ function shorten(record: string): string {
  * content are named in the last line.
  */
 export function renderMaps(maps: readonly MapDump[]): string[] {
-  const isUntouched = (map: MapDump): boolean => map.entries.length === 0 && (map.records ?? []).length === 0;
+  const isUntouched = ({ entries, records = [], values = [] }: MapDump): boolean =>
+    entries.length + records.length + values.length === 0;
   const lines = maps
     .filter((map) => !isUntouched(map))
     .flatMap((map) => [
@@ -152,6 +180,7 @@ export function renderMaps(maps: readonly MapDump[]): string[] {
         return `    ${item}${note === undefined ? '' : ` # ${note}`}`;
       }),
       ...(map.records ?? []).map((record, index) => `    # record ${index + 1}: ${shorten(record)}`),
+      ...(map.values ?? []).map(({ text }, index) => `    # value ${index + 1}: ${text}`),
     ]);
   const untouched = maps.filter(isUntouched).map((map) => map.name);
   return [

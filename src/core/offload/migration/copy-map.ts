@@ -1,9 +1,9 @@
 import { ENOENT, EOPNOTSUPP } from '../../../bpf/errno.js';
 import { BPF_MAP_TYPE } from '../../../bpf/map-spec.js';
 import type { BpfMap } from '../../../bpf/runtime/bpf-map.js';
+import { isQueueOrStack, putQueueValues, takeQueueValues } from '../../../bpf/runtime/queue-values.js';
 
 const T = BPF_MAP_TYPE;
-const NO_KEY = new Uint8Array();
 
 /** What was written to make one map like another. */
 export interface CopiedContent {
@@ -22,7 +22,7 @@ export interface CopiedContent {
  */
 export function copyMapContent(from: BpfMap, to: BpfMap): CopiedContent | number {
   const { type } = from.attributes;
-  if (type === T.BPF_MAP_TYPE_QUEUE || type === T.BPF_MAP_TYPE_STACK) return copyQueue(from, to);
+  if (isQueueOrStack(type)) return copyQueue(from, to);
   if (type === T.BPF_MAP_TYPE_RINGBUF) return copyRecords(from, to);
   const isArray = type === T.BPF_MAP_TYPE_ARRAY || type === T.BPF_MAP_TYPE_PERCPU_ARRAY;
   if (!isArray) {
@@ -62,38 +62,20 @@ function dropOthers(from: BpfMap, to: BpfMap): number {
 
 /** There are no keys to go by: all are taken out, and put into both. */
 function copyQueue(from: BpfMap, to: BpfMap): CopiedContent | number {
-  const old = drain(to);
-  const values = drain(from);
+  const old = takeQueueValues(to);
   if (typeof old === 'number') return old;
+  const values = takeQueueValues(from);
   if (typeof values === 'number') return values;
-  // A stack gives back last what was pushed first.
-  if (from.attributes.type === T.BPF_MAP_TYPE_STACK) values.reverse();
-  let bytes = 0;
-  let failed = 0;
-  for (const value of values) {
-    from.update(NO_KEY, value, 0n);
-    const status = to.update(NO_KEY, value, 0n);
-    if (status !== 0) failed = status;
-    bytes += value.length;
-  }
-  return failed === 0 ? { elements: values.length, bytes } : failed;
+  putQueueValues(from, values);
+  const status = putQueueValues(to, values);
+  const bytes = values.reduce((sum, { length }) => sum + length, 0);
+  return status === 0 ? { elements: values.length, bytes } : status;
 }
 
 /** With what nobody has read, and how much was lost: programs go on in the copy as if it were the original. */
 function copyRecords(from: BpfMap, to: BpfMap): CopiedContent | number {
   const bytes = to.copyRecords?.(from) ?? -EOPNOTSUPP;
   return bytes < 0 ? bytes : { elements: 0, bytes };
-}
-
-/** All values, or why they cannot be taken out: one that is frozen, or not to be read by who is no program. */
-function drain(map: BpfMap): Uint8Array[] | number {
-  const values: Uint8Array[] = [];
-  for (;;) {
-    const value = map.lookupAndDelete(NO_KEY);
-    if (value === -ENOENT) return values;
-    if (typeof value === 'number') return value;
-    values.push(value);
-  }
 }
 
 function* keysOf(map: BpfMap): Generator<Uint8Array> {
