@@ -32,6 +32,9 @@ import {
   type Refusal,
 } from './refusal.js';
 
+/** Milliseconds after which taking things away gives others their turn. */
+const STRETCH_MS = 2;
+
 /**
  * One guest's BPF on the host: what it holds there, by handles of its own, and what is attached. Each request's fields
  * are checked against the object it names, its handles are translated, and the policies are asked, all before anything
@@ -169,7 +172,12 @@ export class GuestBpf {
     // The place first: a link whose last name goes takes away by itself what it attached, and nobody waits for that. What a
     // command that is under way still finds is of no use to it: its epoch is over.
     const refusal = await this.#place.take();
-    this.#objects.freeAll();
+    let since = performance.now();
+    for (const steps = this.#objects.freeing(); steps.next().done !== true;) {
+      if (performance.now() - since < STRETCH_MS) continue;
+      await new Promise((resolve) => setImmediate(resolve));
+      since = performance.now();
+    }
     this.#scope.forget();
     if (refusal !== undefined) this.#options.onFailure('reset', new Error(refusal.reason));
   }
@@ -303,7 +311,8 @@ export class GuestBpf {
       if (error instanceof XdpbedError) return malformed(messageOf(error));
       throw error;
     }
-    const charge = this.#options.accounts.charge(this.#options.guest, { btfMemory: bytes.length });
+    const charge = this.#scope.charge({ btfMemory: bytes.length });
+    if ('ok' in charge) return charge;
     const added = this.#objects.add<BtfObject>('btf', {
       charge,
       make: (id) => ({ kind: 'btf', id, name: '', bytes }),

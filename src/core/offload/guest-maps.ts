@@ -76,7 +76,7 @@ export class GuestMaps {
 
   create(request: CreateMap, { id }: CommandContext): Outcome {
     const { options, limits, objects } = this.#scope;
-    const { guest, accounts, party } = options;
+    const { party } = options;
     const plain: MapAttributes = {
       type: request.mapType,
       keySize: request.keySize,
@@ -121,12 +121,14 @@ export class GuestMaps {
       const btfDenial =
         btfMemory === 0 ? undefined : this.#scope.rule(id, { operation: 'btf-load', bytes: btfMemory });
       if (btfDenial !== undefined) return btfDenial;
-      charge = accounts.charge(guest, {
+      const charged = this.#scope.charge({
         maps: 1,
         mapMemory: memoryBytes,
         entries: attributes.maxEntries,
         btfMemory,
       });
+      if ('ok' in charged) return charged;
+      charge = charged;
       const name = `${this.#scope.label}/map${++this.#mapsMade}`;
       const created = party.mapBackend.create(attributes, { name, innerTemplate: inner?.map });
       if (typeof created === 'number') {

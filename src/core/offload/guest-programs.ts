@@ -43,7 +43,7 @@ export async function loadGuestProgram(
   { id, epoch }: CommandContext,
 ): Promise<Named<ProgramObject> | Refusal> {
   const { options, objects } = scope;
-  const { guest, accounts, party, world } = options;
+  const { party, world } = options;
   const references: ObjectReference[] = [];
   const maps = new Map<number, MapObject>();
   const numbers = new Map<number, number>();
@@ -100,7 +100,9 @@ export async function loadGuestProgram(
     if (debug !== undefined && 'ok' in debug) return debug;
     const program: Program = debug === undefined ? undescribed : { ...undescribed, debug };
     // Charged before the verifier is awaited: other guests' requests are ruled on meanwhile.
-    charge = accounts.charge(guest, { programs: 1, insns: program.insns.length });
+    const charged = scope.charge({ programs: 1, insns: program.insns.length });
+    if ('ok' in charged) return charged;
+    charge = charged;
 
     const verification = await party.verifier.verify({
       program,
