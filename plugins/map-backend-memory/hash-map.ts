@@ -46,6 +46,9 @@ const OWN = {
   hand: HEADER_WORD.own + 2,
 } as const;
 
+/** Elements in a row that a full LRU map spares because they were looked up: of more, the next goes all the same. */
+const MOST_SPARED = 128;
+
 /** Word offsets in an element, next to HASH_ELEMENT_KEY. */
 const NEXT = 0;
 const HASH = 1;
@@ -144,9 +147,9 @@ export const HASH_KIND: MapKind = {
  *
  * The LRU forms choose whom to evict with a clock (second chance): a lookup by a program sets the element's
  * reference bit, and a full map sweeps the elements in address order from where it last stopped, clearing bits,
- * until it meets one that is clear. That needs one store per lookup, which compiled code can do inline, where
- * an exact list needs six; and the kernel's own LRU approximates with the same bit and an active and an inactive
- * list. Unlike the kernel's, this one evicts only when all `maxEntries` elements are in use.
+ * until it meets one that is clear or has cleared MOST_SPARED. That needs one store per lookup, which compiled code
+ * can do inline, where an exact list needs six; and the kernel's own LRU approximates with the same bit and an active
+ * and an inactive list. Unlike the kernel's, this one evicts only when all `maxEntries` elements are in use.
  */
 export class HashMap extends MemoryMap {
   readonly layout: MapLayout;
@@ -428,16 +431,19 @@ export class HashMap extends MemoryMap {
     return this.#usedWord < 0 ? 0 : this.#evict(byProgram);
   }
 
-  /** Takes the element that the clock selects out of its chain. All elements are in use. */
+  /**
+   * Takes the element that the clock selects out of its chain. All elements are in use. The hand passes no more than
+   * MOST_SPARED of them, so that one update does not pay for all look-ups since the last.
+   */
   #evict(byProgram: boolean): number {
     const i32 = this.#i32;
     let hand = i32[this.header + OWN.hand]! >>> 0;
     if (hand >= this.#maxEntries) hand = 0;
-    for (;;) {
+    for (let spared = 0; ; spared++) {
       const element = this.#elements + hand * this.#shape.stride;
       hand = hand + 1 === this.#maxEntries ? 0 : hand + 1;
       const used = (element >>> 2) + this.#usedWord;
-      if (i32[used] === 0) {
+      if (i32[used] === 0 || spared === MOST_SPARED) {
         i32[this.header + OWN.hand] = hand;
         const passed = this.#unlink(element);
         if (byProgram && passed > CHAIN_WITHIN_CALL) this.#owe(passed, 0);

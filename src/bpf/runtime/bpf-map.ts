@@ -59,7 +59,7 @@ export interface MapBatch {
  * steps than the map's size calls for, or touch memory that is not the map's or named by an argument; what it
  * finds may be wrong.
  * What a program calls (`lookupElem` and the others that take addresses, `lookupIndex`) adds to `BpfRuntime.owedInsns`
- * what it did beyond what any call of it does: for a walk along a hash chain, `chainCharge`.
+ * what it did beyond what any call of it does: for a walk along a hash chain `chainCharge`, for a way down a trie an insn for each node.
  */
 export interface ResidentMap extends BpfMap {
   readonly space: AddressSpace;
