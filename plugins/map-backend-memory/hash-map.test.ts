@@ -176,6 +176,42 @@ describe('LRU_HASH against a clock', () => {
   });
 });
 
+describe('a HASH of few elements and many buckets', () => {
+  it('comes to the next element without a look at each bucket', () => {
+    const runtime = new BpfRuntime({ memoryBytes: 64 << 20 });
+    const { space } = runtime;
+    let reads = 0;
+    const i32 = new Proxy(space.i32, {
+      get(target, property) {
+        reads++;
+        return Reflect.get(target, property) as unknown;
+      },
+      set: (target, property, value) => Reflect.set(target, property, value),
+    });
+    Object.assign(space, { i32 });
+    const maxEntries = 1 << 20;
+    const type = BPF_MAP_TYPE.BPF_MAP_TYPE_HASH;
+    const attributes = { type, keySize: 4, valueSize: 4, maxEntries, flags: 0 };
+    const map = new MemoryMapBackend(runtime).create(attributes, { name: 'm' }) as ResidentMap;
+    const keys = [1, 2, 3].map((n) => u32(n));
+    for (const key of keys) expect(map.update(key, key, 0n)).toBe(0);
+    // To each element one block of buckets is gone through.
+    const most = (elements: number): number => elements * 2048;
+    reads = 0;
+    expect(allKeys(map).sort()).toEqual(keys);
+    expect(reads).toBeLessThan(most(4));
+    reads = 0;
+    const batch = map.lookupBatch(null, 10);
+    expect(typeof batch === 'number' ? batch : batch.entries.map(({ key }) => key).sort()).toEqual(keys);
+    expect(reads).toBeLessThan(most(4));
+    for (const key of keys) map.delete(key);
+    reads = 0;
+    expect(map.nextKey(null)).toBe(-ENOENT);
+    expect(map.lookupBatch(null, 10)).toEqual({ entries: [], next: null });
+    expect(reads).toBeLessThan(100);
+  });
+});
+
 describe('a full LRU_HASH of which everything was looked up', () => {
   it('spares 128 elements in a row, and no more', () => {
     const runtime = new BpfRuntime({ memoryBytes: 1 << 20 });
