@@ -1,4 +1,4 @@
-import { E2BIG, EEXIST, EINVAL, ENOENT, ENOSPC, ENOTSUPP } from '../../src/bpf/errno.js';
+import { E2BIG, EEXIST, EINVAL, ENOENT, ENOSPC, ENOTSUPP, EOPNOTSUPP, EPERM } from '../../src/bpf/errno.js';
 import {
   BPF_EXIST,
   BPF_F_NO_COMMON_LRU,
@@ -11,7 +11,7 @@ import {
   type MapAttributes,
 } from '../../src/bpf/map-spec.js';
 import { roundUp } from '../../src/bpf/runtime/address-space.js';
-import type { MapBatch } from '../../src/bpf/runtime/bpf-map.js';
+import type { BpfMap, CopiedElements, MapBatch } from '../../src/bpf/runtime/bpf-map.js';
 import { chainCharge, CHAIN_WITHIN_CALL } from '../../src/bpf/runtime/insn-budget.js';
 import {
   HASH_ELEMENT_KEY,
@@ -49,7 +49,8 @@ const OWN = {
 /** Elements in a row that a full LRU map spares because they were looked up: of more, the next goes all the same. */
 const MOST_SPARED = 128;
 
-/** Buckets that are seen to be empty in one go. */
+/** Buckets that are looked at one by one, and those that are then seen to be empty in one go. */
+const BUCKETS_NEAR = 16;
 const BUCKETS_AT_ONCE = 1024;
 const NO_BUCKETS = new Uint8Array(4 * BUCKETS_AT_ONCE);
 
@@ -160,8 +161,6 @@ export class HashMap extends MemoryMap {
   protected readonly valueOffset: number;
   readonly #i32: Int32Array;
   readonly #u8: Uint8Array;
-  /** The same bytes. */
-  readonly #bytes: Buffer;
   readonly #keySize: number;
   readonly #valueSize: number;
   /** Words of a key that consists of whole words, else 0. */
@@ -188,7 +187,6 @@ export class HashMap extends MemoryMap {
     this.valueOffset = shape.valueOffset;
     this.#i32 = this.space.i32;
     this.#u8 = this.space.u8;
-    this.#bytes = Buffer.from(this.#u8.buffer, this.#u8.byteOffset, this.#u8.byteLength);
     this.#keySize = attributes.keySize;
     this.#valueSize = attributes.valueSize;
     this.#keyWords = (attributes.keySize & 3) === 0 ? attributes.keySize >>> 2 : 0;
@@ -267,6 +265,60 @@ export class HashMap extends MemoryMap {
   /** What executors are told; a subclass whose lookups mean something else hides it. */
   protected describeLayout(layout: MapLayout): MapLayout {
     return layout;
+  }
+
+  copyElements(from: BpfMap): CopiedElements | number {
+    const alike =
+      from instanceof HashMap && from.#keySize === this.#keySize && from.#valueSize === this.#valueSize;
+    if (!alike || from.syscallValueSize !== this.syscallValueSize) return -EOPNOTSUPP;
+    if (!from.mayRead || !this.mayRead) return -EPERM;
+    for (const others of this.#chains()) {
+      for (const other of others) {
+        if (from.#findBytes(this.#u8, other + HASH_ELEMENT_KEY) !== 0) continue;
+        if (!this.mayWrite) return -EPERM;
+        this.#remove(other);
+      }
+    }
+    let elements = 0;
+    for (const sources of from.#chains()) {
+      for (const source of sources) {
+        const status = this.#copyElement(from, source);
+        if (status < 0) return status;
+        elements += status;
+      }
+    }
+    return { elements, bytes: elements * (this.#keySize + this.syscallValueSize) };
+  }
+
+  /** Whether it had to be written, or -errno. */
+  #copyElement(from: HashMap, source: number): number {
+    const size = this.syscallValueSize;
+    const sourceValue = source + this.#shape.valueOffset;
+    const hash = hashKey(from.#u8, source + HASH_ELEMENT_KEY, this.#keySize, this.#seed, this.#multipliers);
+    let element = this.#findBytes(from.#u8, source + HASH_ELEMENT_KEY, hash);
+    const found = element !== 0;
+    if (found && this.sameBytes(element + this.#shape.valueOffset, from, sourceValue, size)) return 0;
+    if (!this.mayWrite) return -EPERM;
+    if (found && this.#usedWord >= 0) this.#i32[(element >>> 2) + this.#usedWord] = 1;
+    if (!found) {
+      element = this.#take(false);
+      if (element === 0) return -E2BIG;
+      const key = source + HASH_ELEMENT_KEY;
+      this.#u8.set(from.#u8.subarray(key, key + this.#keySize), element + HASH_ELEMENT_KEY);
+    }
+    this.#writeValue(element, from.#u8.subarray(sourceValue, sourceValue + size));
+    if (!found) this.#link(element, hash);
+    return 1;
+  }
+
+  /** The elements of each bucket that has some, as it is when its turn comes; no more in all than the map may have. */
+  *#chains(): Generator<number[]> {
+    let left = this.#maxEntries;
+    for (let bucket = 0; left > 0 && (bucket = this.#nextUsed(bucket)) <= this.#bucketMask; bucket++) {
+      const chain = this.#chain(bucket, left);
+      left -= chain.length;
+      yield chain;
+    }
   }
 
   protected readEntry(key: Uint8Array): Uint8Array | number {
@@ -400,6 +452,16 @@ export class HashMap extends MemoryMap {
 
   /** As `#find`, of a key outside the space and unless `byProgram` says so, without a charge. */
   #findKey(key: Uint8Array, hash = this.#hashOf(key), byProgram = false): number {
+    return this.#findBytes(key, 0, hash, byProgram);
+  }
+
+  /** As `#findKey`, of a key that begins at an index. */
+  #findBytes(
+    bytes: Uint8Array,
+    keyAt: number,
+    hash = hashKey(bytes, keyAt, this.#keySize, this.#seed, this.#multipliers),
+    byProgram = false,
+  ): number {
     const i32 = this.#i32;
     let passed = 0;
     let found = 0;
@@ -408,7 +470,7 @@ export class HashMap extends MemoryMap {
       passed++;
       if (
         i32[(at >>> 2) + HASH] === hash &&
-        bytesEqual(this.#u8, at + HASH_ELEMENT_KEY, key, 0, this.#keySize)
+        bytesEqual(this.#u8, at + HASH_ELEMENT_KEY, bytes, keyAt, this.#keySize)
       ) {
         found = at;
         break;
@@ -551,10 +613,13 @@ export class HashMap extends MemoryMap {
     const buckets = this.#buckets >>> 2;
     const end = this.#bucketMask + 1;
     let at = bucket;
+    // The next is nearly always near.
+    for (const near = Math.min(at + BUCKETS_NEAR, end); at < near; at++)
+      if (i32[buckets + at] !== 0) return at;
     while (at < end) {
       const stop = Math.min(at + BUCKETS_AT_ONCE, end);
       const from = this.#buckets + 4 * at;
-      if (this.#bytes.compare(NO_BUCKETS, 0, 4 * (stop - at), from, this.#buckets + 4 * stop) === 0) {
+      if (this.space.bytes.compare(NO_BUCKETS, 0, 4 * (stop - at), from, this.#buckets + 4 * stop) === 0) {
         at = stop;
         continue;
       }

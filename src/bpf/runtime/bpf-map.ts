@@ -40,8 +40,20 @@ export interface BpfMap {
    * it. Bytes that were copied, or -EOPNOTSUPP for a map of another backend.
    */
   copyRecords?(from: BpfMap): number;
+  /**
+   * Makes the elements of this map those of `from`, of the same attributes, by bpf(2)'s rules of who may read and write: adds,
+   * changes and deletes what differs, and writes nothing else. -EOPNOTSUPP for a map of another backend, or where that takes
+   * element by element; another negative errno after which some elements may have been copied.
+   */
+  copyElements?(from: BpfMap): CopiedElements | number;
   /** Gives the memory back. Programs that use the map must be gone. */
   close(): void;
+}
+
+/** Elements that were added or changed, and their bytes, keys and values as bpf(2) passes them. */
+export interface CopiedElements {
+  readonly elements: number;
+  readonly bytes: number;
 }
 
 export interface MapBatch {
