@@ -1,5 +1,6 @@
 import { BPF_FUNC } from '../../src/bpf/helper-ids.js';
 import type { Insn } from '../../src/bpf/insn.js';
+import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { BPF_PSEUDO_CALL } from '../../src/bpf/opcodes.js';
 import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import { REDIRECT_ACTION_MASK } from '../../src/bpf/runtime/helpers/redirect-helpers.js';
@@ -170,13 +171,14 @@ const ON_ELEMENTS: ReadonlySet<number> = new Set<number>([
 
 /**
  * Whether a helper may take insns off the run's budget: not if it is known to work on few bytes (`chargeBytes`), and to
- * follow no long chain (`chainCharge`).
+ * follow no long chain (`chainCharge`) and go no way down a trie.
  */
 export function mayCharge(id: number, registers: readonly KnownValue[], planning: CallPlanning): boolean {
   const map =
     ON_ELEMENTS.has(id) && !planning.overridden.has(id) ? mapOf(registers[1]!, planning) : undefined;
   if (map === undefined || Math.max(map.attributes.keySize, map.syscallValueSize) > BYTES_WITHIN_CALL)
     return true;
+  if (map.attributes.type === BPF_MAP_TYPE.BPF_MAP_TYPE_LPM_TRIE) return true;
   const { kind } = map.layout;
   return kind !== 'array' && kind !== 'slots' && map.attributes.maxEntries > CHAIN_WITHIN_CALL;
 }

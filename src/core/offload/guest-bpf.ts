@@ -10,6 +10,7 @@ import { DEFAULT_GUEST_BPF_LIMITS, type GuestBpfOptions } from './guest-bpf-opti
 import { GuestMaps } from './guest-maps.js';
 import { loadGuestProgram } from './guest-programs.js';
 import { ObjectTable, type Named } from './object-table.js';
+import { turn } from './turn.js';
 import { ProgramPlace } from './program-place.js';
 import type {
   BpfRequest,
@@ -175,7 +176,7 @@ export class GuestBpf {
     let since = performance.now();
     for (const steps = this.#objects.freeing(); steps.next().done !== true;) {
       if (performance.now() - since < STRETCH_MS) continue;
-      await new Promise((resolve) => setImmediate(resolve));
+      await turn();
       since = performance.now();
     }
     this.#scope.forget();

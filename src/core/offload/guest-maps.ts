@@ -44,6 +44,11 @@ const HANDLE_BYTES = 4;
  * step for other maps is up to 2048 there: 4096 elements would hold the host for half a second, these for 1 ms.
  */
 const MAX_TRIE_BITS = 8192;
+/**
+ * Elements that are objects of which one batch may consist: each takes 1 to 4 µs, to find and to keep, where others take less
+ * than one. These take 1 to 2 ms.
+ */
+const MAX_HELD_IN_BATCH = 512;
 /** Bytes of `struct bpf_lpm_trie_key_u8` in front of the prefix. */
 const TRIE_PREFIX_LENGTH_BYTES = 4;
 /** Bytes of BTF that one map may keep: making and reading them takes 1 to 2 ms at most. */
@@ -507,13 +512,16 @@ export function mixesFrags({ frags, attributes }: MapObject, ofProgram: boolean)
 }
 
 /** Elements of one batch, where the type of the map limits them further than the device does. */
-function mostInBatch({ attributes: { type, keySize } }: MapObject): number {
+function mostInBatch({ attributes }: MapObject): number {
+  const { type, keySize } = attributes;
+  if (holdsObjects(attributes)) return MAX_HELD_IN_BATCH;
   if (type !== T.BPF_MAP_TYPE_LPM_TRIE) return Infinity;
   return Math.max(1, Math.floor(MAX_TRIE_BITS / (8 * (keySize - TRIE_PREFIX_LENGTH_BYTES))));
 }
 
 function tooMany(object: MapObject, count: number): Refusal {
-  const problem = `a batch of ${count}, of this LPM_TRIE ${mostInBatch(object)} elements at most`;
+  const type = mapTypeName(object.attributes.type);
+  const problem = `a batch of ${count}, of this ${type} ${mostInBatch(object)} elements at most`;
   return { ...failed(E2BIG, problem), count: 0 };
 }
 

@@ -17,6 +17,7 @@ import { summarizeProgram } from './program-summary.js';
 import type { ProgramDebug } from './protocol/control-protocol.js';
 import type { Charge } from './quota-accounts.js';
 import { failed, hostFailed, malformed, rejected, STALE, unknownHandle, type Refusal } from './refusal.js';
+import { turn } from './turn.js';
 
 /** A program as a request brings it. */
 export interface ProgramBytes {
@@ -182,11 +183,6 @@ export async function loadGuestProgram(
     charge?.release();
     for (const reference of references) reference.release();
   }
-}
-
-/** Lets others have their turn of the event loop. */
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }
 
 /** What a verifier may rely on: a frozen map that programs cannot write either has the value that it has now for ever. */
