@@ -83,7 +83,7 @@ of devmap and cpumap entries are not run.
 `;
 
 interface JsonSchema {
-  readonly type?: string;
+  readonly type?: string | readonly string[];
   readonly description?: string;
   readonly default?: unknown;
   readonly const?: unknown;
@@ -182,7 +182,7 @@ function shape({ type, minimum, maximum, ...schema }: JsonSchema): string {
   const words =
     schema.enum ?? schema.items?.enum ?? (schema.const === undefined ? undefined : [schema.const]);
   if (words !== undefined) return ` (${words.join(', ')})`;
-  if (type !== 'integer' || minimum === undefined) return '';
+  if (![type].flat().includes('integer') || minimum === undefined) return '';
   return maximum === undefined ? ` (from ${minimum})` : ` (${minimum} to ${maximum})`;
 }
 

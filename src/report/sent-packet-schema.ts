@@ -11,7 +11,11 @@ export const SentPacketSchema = Type.Object(
     egressIfindex: Count('interface that it goes out by; 0 but for programs of device maps'),
     cpu: Count('number of the CPU'),
     metadata: Hex('in front of the frame, from data_meta'),
-    random: Type.Optional(Count('what bpf_get_prandom_u32 returns first, where a case says so')),
+    random: Type.Optional(
+      Type.Array(Count('32 bits'), {
+        description: 'what bpf_get_prandom_u32 returns first, second and so on, where a case says so',
+      }),
+    ),
     elements: Type.Array(
       Type.Object(
         {

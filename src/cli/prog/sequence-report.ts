@@ -65,7 +65,7 @@ export function packetToJson({ data, input, elements = new Map() }: SentPacket):
     egressIfindex,
     cpu,
     metadata: hex(input.dataMeta ?? new Uint8Array()),
-    ...(random === undefined ? {} : { random }),
+    ...(random === undefined ? {} : { random: [random].flat() }),
     elements: [...elements].flatMap(([map, each]) =>
       each.map(({ key, value }) => ({ map, key: hex(key), value: hex(value) })),
     ),

@@ -6,6 +6,7 @@ import { isResidentMap, type BpfMap, type MapRecord } from '../../bpf/runtime/bp
 import type { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { FrameRing } from '../../bpf/runtime/frame-ring.js';
 import { BPF_F_BROADCAST } from '../../bpf/runtime/helpers/redirect-helpers.js';
+import { MAX_GIVEN_RANDOM } from '../../bpf/runtime/run-state.js';
 import { MAX_FRAGS_FRAME_LENGTH } from '../../bpf/runtime/xdp-frame.js';
 import { xdpActionName, type XdpActionName } from '../../bpf/xdp.js';
 import type { FrameMetadata, FrameSlots, ProgramFault } from '../contract/executor.js';
@@ -55,10 +56,10 @@ export interface PacketInput extends FrameMetadata {
   /** Nanoseconds of the clock (bpf_ktime_get_ns). Default 0. */
   readonly now?: bigint | undefined;
   /**
-   * What bpf_get_prandom_u32 returns first, 32 bits; what it returns then follows from that. Default: the series goes
-   * on, which is the same one after each `reset`.
+   * What bpf_get_prandom_u32 returns first, 32 bits, or what it returns first, second and so on (MAX_GIVEN_RANDOM numbers at
+   * most); what it returns then follows from the last. Default: the series goes on, which is the same one after each `reset`.
    */
-  readonly random?: number | undefined;
+  readonly random?: number | readonly number[] | undefined;
 }
 
 /** Where a program is loaded: {@link Workbench}, or another party with its runtime. */
@@ -157,7 +158,10 @@ export class ProgramSession {
     return this.#loaded.maps;
   }
 
-  /** Throws `packet-invalid` for a frame that is too long, and `usage` for a CPU that there is not. */
+  /**
+   * Throws `packet-invalid` for a frame that is too long, `usage` for a CPU that there is not and too many random numbers,
+   * `executor-unsupported` for any where the executor has its own.
+   */
   run(packet: Uint8Array, input: PacketInput = {}): PacketOutcome {
     this.#prepare(input);
     const frames = this.#frames;
@@ -226,14 +230,18 @@ export class ProgramSession {
     this.clock.now = now;
     runtime.state.cpu = cpu;
     party.executor.runOn?.(cpu);
-    if (random === undefined) return;
-    if (this.#start === undefined) {
+    const numbers = random === undefined ? [] : [random].flat();
+    if (random !== undefined && this.#start === undefined) {
       throw new XdpbedError(
         'executor-unsupported',
         `executor ${party.executor.name} has random numbers of its own`,
       );
     }
-    runtime.state.setNextRandom(random);
+    if (numbers.length > MAX_GIVEN_RANDOM) {
+      throw new XdpbedError('usage', `random: ${numbers.length} numbers, ${MAX_GIVEN_RANDOM} at most`);
+    }
+    // Those that the packet before left are no concern of this one.
+    runtime.state.giveRandom(numbers);
   }
 
   #redirect(): PacketRedirect | undefined {
