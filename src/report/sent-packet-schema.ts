@@ -1,5 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox';
-import { closed, Count, Decimal, Hex } from './schema-parts.js';
+import { closed, Count, Decimal, Hex, MAP_ENTRY } from './schema-parts.js';
 
 /** A packet of a sequence that `prog diff` or `prog fuzz` found. */
 export const SentPacketSchema = Type.Object(
@@ -20,8 +20,7 @@ export const SentPacketSchema = Type.Object(
       Type.Object(
         {
           map: Type.String({ description: 'its name' }),
-          key: Hex('in the order of memory'),
-          value: Hex('in the order of memory; of a per-CPU map, for all CPUs or of each'),
+          ...MAP_ENTRY,
         },
         closed,
       ),

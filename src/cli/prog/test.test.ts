@@ -384,6 +384,40 @@ cases: [{ name: a, packet: { hex: '${'00 '.repeat(14)}' }, random: [5, 1], repea
     },
   );
 
+  it.each(EXECUTORS)('the programs and maps that its maps are given, by name (%s)', async (executor) => {
+    const chain = `program: tail_entry
+cases:
+  - name: from the first stage to the last
+    packet: { hex: '525400000100 525400ff0001 88b5' }
+    maps: { stages: [{ key: 0, value: stage3 }] }
+    expect:
+      maps: { visits: [{ key: 1, value: 0 }, { key: 3, value: 1 }, { key: 4, value: 1 }] }
+      whole-maps:
+        stages: [{ key: 0, value: stage3 }, { key: 1, value: stage2 }, { key: 2, value: stage3 }, { key: 3, value: stage4 }]
+`;
+    const passed = await run('tail_chain.o', chain, '--executor', executor);
+    expect(passed.out).toContain('1 passed, 0 failed');
+    const { out } = await run(
+      'tail_chain.o',
+      chain.replace('value: stage2', 'value: stage1'),
+      '--executor',
+      executor,
+    );
+    expect(out).toContain('stages[1] is stage2, not stage1');
+
+    const families = `cases:
+  - name: another map for each step
+    packet: { ipv4: { src: 198.51.100.1, dst: 192.0.2.10 }, udp: { srcPort: 4000, dstPort: 53 } }
+    steps:
+      - maps: { by_family: [{ key: 0, value: counts_v6 }] }
+        expect: { maps: { counts_v6: [{ key: 17, value: 1 }], counts_v4: [{ key: 17, value: 0 }] } }
+      - maps: { by_family: [{ key: 0, value: counts_v4 }] }
+        expect: { maps: { counts_v6: [{ key: 17, value: 1 }], counts_v4: [{ key: 17, value: 1 }] } }
+    expect: { whole-maps: { by_family: [{ key: 0, value: counts_v4 }, { key: 2, value: counts_v6 }] } }
+`;
+    expect((await run('map_in_map.o', families, '--executor', executor)).out).toContain('1 passed, 0 failed');
+  });
+
   it('the socket of an XSKMAP', async () => {
     const text = (socket: number): string => `program: to_socket
 maps: { xsks: [{ key: 2, value: 11 }] }

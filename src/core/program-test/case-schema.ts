@@ -1,7 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox';
 import { MAX_GIVEN_RANDOM } from '../../bpf/runtime/run-state.js';
 import { MAX_METADATA_LENGTH, XDP_ACTION_NAMES } from '../../bpf/xdp.js';
-import { MaxEntries, Words } from '../testbed/testbed-schema.js';
+import { MAX_CPUS, MaxEntries, Words } from '../testbed/testbed-schema.js';
 import { ExpectedPacketSection, Hex, PacketSection } from './packet-schema.js';
 
 /**
@@ -195,7 +195,7 @@ export const CaseFileSchema = Type.Object(
     ),
     cpus: Type.Integer({
       minimum: 1,
-      maximum: 64,
+      maximum: MAX_CPUS,
       default: 1,
       description: 'CPUs that per-CPU maps have values for',
     }),

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { readAssembly } from '../../bpf/assembly-object.js';
-import { parseMapInput } from './map-input.js';
+import { parseMapInput } from '../testbed/map-input.js';
 import { ProgramSession, type PacketInput } from './program-session.js';
 import { Workbench } from './workbench.js';
 import { PluginRegistry } from '../plugin/plugin-registry.js';
@@ -118,7 +118,7 @@ describe.each(['interpreter', 'wasm', 'differential'])('a session in executor %s
 
   it('takes elements, which a reset takes away again', async () => {
     const session = await open(executor);
-    const entries = parseMapInput(STATEFUL.maps, { counts: [{ key: 0, value: 40 }] }, 3).get('counts')!;
+    const entries = parseMapInput(STATEFUL, { counts: [{ key: 0, value: 40 }] }).get('counts')!;
     session.place('counts', entries);
     session.run(FRAME, { cpu: 1 });
     const count = (): number[] => [...(session.maps.get('counts')!.lookup(new Uint8Array(4)) as Uint8Array)];

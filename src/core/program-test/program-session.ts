@@ -1,5 +1,5 @@
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
-import { BPF_MAP_TYPE, type MapInitialEntry } from '../../bpf/map-spec.js';
+import { BPF_MAP_TYPE, type MapInitialEntry, type MapSpec, type ObjectPart } from '../../bpf/map-spec.js';
 import type { ProgramSpec } from '../../bpf/program.js';
 import type { SpaceSnapshot } from '../../bpf/runtime/address-space.js';
 import { isResidentMap, type BpfMap, type MapRecord } from '../../bpf/runtime/bpf-map.js';
@@ -14,11 +14,12 @@ import type { Party } from '../contract/party.js';
 import { XdpbedError } from '../diagnostic.js';
 import {
   loadObjectProgram,
+  placeElement,
   requireAccepted,
-  setElement,
   type LoadedObjectProgram,
   type ProgramRejection,
 } from '../offload/load-program.js';
+import { holdsObjects } from '../testbed/map-values.js';
 import { dumpMap, type MapDump } from './map-dump.js';
 
 /** Where a packet was redirected to, as far as the program's maps tell. */
@@ -117,18 +118,20 @@ export class ProgramSession {
    *
    * @param initial elements to place before the verifier looks: those of `.rodata`, which it takes for constants, have
    * to be given here
+   * @param also as `LoadObjectOptions.also`
    */
   static async open(
     bench: ProgramBench,
     object: ObjectSpec,
     spec: ProgramSpec,
     initial?: ReadonlyMap<string, readonly MapInitialEntry[]>,
+    also?: readonly ObjectPart[],
   ): Promise<ProgramSession | ProgramRejection> {
     const traces: string[] = [];
     const clock = { now: 0n };
     const world = { trace: (text: string) => void traces.push(text), now: () => clock.now };
     const load = (): Promise<LoadedObjectProgram | ProgramRejection> =>
-      loadObjectProgram(bench.party, object, spec, { world, initial });
+      loadObjectProgram(bench.party, object, spec, { world, initial, also });
     const loaded = await load();
     if (!loaded.accepted) return loaded;
     return new ProgramSession(bench, object, load, loaded, traces, clock);
@@ -179,13 +182,13 @@ export class ProgramSession {
   }
 
   /**
-   * Sets elements of a map that the program uses; a value of a per-CPU map that is given once stands for every CPU.
-   * Throws `map-invalid` for an element that cannot be set; nothing is done for a map that the program does not use.
+   * Sets elements of a map that the program uses; a value of a per-CPU map that is given once stands for every CPU. Maps and
+   * programs that are named have to be loaded with the program. Throws `map-invalid` for an element that cannot be set;
+   * nothing is done for a map that the program does not use.
    */
-  place(name: string, entries: readonly { readonly key: Uint8Array; readonly value: Uint8Array }[]): void {
-    const map = this.maps.get(name);
-    if (map === undefined) return;
-    for (const { key, value } of entries) setElement(map, name, key, value);
+  place(name: string, entries: readonly MapInitialEntry[]): void {
+    if (!this.maps.has(name)) return;
+    for (const entry of entries) placeElement(this.#loaded, name, entry);
   }
 
   /** Records that the program sent through a ring buffer or an array of perf events since the last call, oldest first. */
@@ -213,8 +216,23 @@ export class ProgramSession {
   dumpMaps(): MapDump[] {
     return [...this.maps].flatMap(([name, map]) => {
       const spec = this.object.maps.find((candidate) => candidate.name === name);
-      return spec === undefined ? [] : [dumpMap(spec, map)];
+      return spec === undefined ? [] : [dumpMap(spec, map, (value) => this.targetOf(spec, value))];
     });
+  }
+
+  /**
+   * The name of the program or map that an element of a PROG_ARRAY or a map of maps leads to; undefined for other maps, and
+   * where numbers are the kernel's.
+   */
+  targetOf(spec: MapSpec, value: Uint8Array): string | undefined {
+    if (!holdsObjects(spec) || this.#start === undefined) return undefined;
+    const number = new DataView(value.buffer, value.byteOffset).getUint32(0, true);
+    const { maps, programs } = this.#loaded;
+    const numbers: (readonly [string, number])[] =
+      spec.type === BPF_MAP_TYPE.BPF_MAP_TYPE_PROG_ARRAY
+        ? [...programs].map(([name, { id }]) => [name, id])
+        : [...maps].flatMap(([name, map]) => (isResidentMap(map) ? [[name, map.address] as const] : []));
+    return numbers.find(([, own]) => own === number)?.[0];
   }
 
   close(): void {

@@ -1,15 +1,9 @@
 import { readUntyped, readValue, type BtfValue } from '../../bpf/btf/read-value.js';
-import { BPF_MAP_TYPE, mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
+import { mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
+import { cpuStride, isPerCpu } from '../../bpf/per-cpu-value.js';
 import { XdpbedError } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
-import {
-  cpuStride,
-  isGlobalData,
-  isPerCpu,
-  mapProblem,
-  parseElement,
-  type MapProblem,
-} from './map-values.js';
+import { beyondEntries, isGlobalData, mapProblem, parseElement, type MapProblem } from './map-values.js';
 
 /** Where a number stands in a map, as an `expect` check names it. */
 export interface MapNumberSection {
@@ -73,12 +67,6 @@ export function findMapNumber(
   };
 }
 
-/** Map types whose keys are an index below the number of elements. */
-const ARRAYS: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
-]);
-
 function keyOf(map: MapSpec, section: MapNumberSection, maxEntries: number): Uint8Array {
   if (map.keySize === 0) throw invalid(`map ${map.name} is a ${mapTypeName(map.type)} and has no keys`);
   if (section.key === undefined) {
@@ -87,9 +75,8 @@ function keyOf(map: MapSpec, section: MapNumberSection, maxEntries: number): Uin
     throw invalid(`'key' is missing: which element of map ${map.name}`);
   }
   const key = parseElement(map.keyType, map.keySize, section.key, { what: `${map.name}.key` });
-  const index = ARRAYS.has(map.type) ? Buffer.from(key).readUInt32LE() : 0;
-  if (index >= maxEntries && ARRAYS.has(map.type))
-    throw invalid(`map ${map.name} has no element ${index}, its last is ${maxEntries - 1}`);
+  const beyond = beyondEntries(map, key, maxEntries);
+  if (beyond !== undefined) throw invalid(beyond);
   return key;
 }
 
