@@ -22,6 +22,18 @@ export function syscallValueSize(map: Pick<MapAttributes, 'type' | 'valueSize'>,
   return isPerCpu(map) ? cpuStride(map) * cpus : map.valueSize;
 }
 
+/** The value of each CPU in what the system call passes; of a map that is not per CPU the only one. */
+export function cpuValues(
+  map: Pick<MapAttributes, 'type' | 'valueSize'>,
+  value: Uint8Array,
+): readonly Uint8Array[] {
+  if (!isPerCpu(map) || map.valueSize === 0) return [value];
+  const values: Uint8Array[] = [];
+  for (let at = 0; at + map.valueSize <= value.length; at += cpuStride(map))
+    values.push(value.subarray(at, at + map.valueSize));
+  return values;
+}
+
 /** A value of one CPU as the value of every CPU, in `size` bytes; one of another length is left for the call to refuse. */
 export function valueOfEveryCpu(
   map: Pick<MapAttributes, 'valueSize'>,

@@ -19,7 +19,7 @@ export async function plan(context: CliContext, file: string, options: TestbedOp
     testbed: testbed.name,
     seed: String(testbed.seed),
     runs: testbed.runs.map(describeRun),
-    checks: testbed.checks.map(({ numbers: _, ...check }) => check),
+    checks: testbed.checks.map(({ numbers: _, perCpu: __, ...check }) => check),
   };
   context.terminal.out(`${JSON.stringify(document, null, 2)}\n`);
   return EXIT.OK;

@@ -8,7 +8,7 @@ import {
   type BtfJson,
 } from '../../bpf/btf/format-value.js';
 import { mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
-import { cpuStride, isPerCpu } from '../../bpf/per-cpu-value.js';
+import { cpuValues } from '../../bpf/per-cpu-value.js';
 import { isResidentMap, type BpfMap } from '../../bpf/runtime/bpf-map.js';
 import { isQueueOrStack, readQueueValues } from '../../bpf/runtime/queue-values.js';
 import { printable } from '../printable.js';
@@ -103,15 +103,6 @@ export function formatEntry(spec: MapSpec, key: Uint8Array, value: Uint8Array, t
     own.every((byte) => byte === 0) ? [] : [`${cpu}: ${formatElement(spec.valueType, spec.valueSize, own)}`],
   );
   return `{ key: ${keyText}, cpus: { ${cpus.join(', ')} } }`;
-}
-
-function cpuValues(spec: MapSpec, value: Uint8Array): Uint8Array[] {
-  if (!isPerCpu(spec)) return [value];
-  const values: Uint8Array[] = [];
-  for (let at = 0; at + spec.valueSize <= value.length; at += cpuStride(spec)) {
-    values.push(value.subarray(at, at + spec.valueSize));
-  }
-  return values;
 }
 
 /** By members what had to be written as bytes. */

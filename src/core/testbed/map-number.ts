@@ -1,6 +1,6 @@
 import { readUntyped, readValue, type BtfValue } from '../../bpf/btf/read-value.js';
 import { mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
-import { cpuStride, isPerCpu } from '../../bpf/per-cpu-value.js';
+import { cpuValues, isPerCpu } from '../../bpf/per-cpu-value.js';
 import { XdpbedError } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 import { beyondEntries, isGlobalData, mapProblem, parseElement, type MapProblem } from './map-values.js';
@@ -81,14 +81,13 @@ function keyOf(map: MapSpec, section: MapNumberSection, maxEntries: number): Uin
 }
 
 /** The values of the CPUs that count: of one, or of all. */
-function valuesOf(map: MapSpec, value: Uint8Array, cpu: number | undefined): Uint8Array[] {
-  if (!isPerCpu(map)) return [value];
-  const stride = cpuStride(map);
-  const cpus = Math.floor(value.length / stride);
-  if (cpu !== undefined && cpu >= cpus)
-    throw invalid(`there is no CPU ${cpu}, the last with a value is ${cpus - 1}`);
-  const wanted = cpu === undefined ? Array.from({ length: cpus }, (_, each) => each) : [cpu];
-  return wanted.map((each) => value.subarray(each * stride, each * stride + map.valueSize));
+function valuesOf(map: MapSpec, value: Uint8Array, cpu: number | undefined): readonly Uint8Array[] {
+  const values = cpuValues(map, value);
+  if (cpu === undefined || !isPerCpu(map)) return values;
+  const own = values[cpu];
+  if (own === undefined)
+    throw invalid(`there is no CPU ${cpu}, the last with a value is ${values.length - 1}`);
+  return [own];
 }
 
 /** The integer at a member of a value. `true` is 1. */

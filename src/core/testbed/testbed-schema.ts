@@ -586,7 +586,7 @@ export const CHECKS = {
         default: ['verdicts', 'maps'],
         minItems: 1,
         description:
-          'what must be equal: the verdicts of the guests’ programs, and the content of their maps',
+          'what must be equal: the verdicts of the guests’ programs, and the content of their maps, of per-CPU maps the sum of integers over all CPUs and which other values occur',
       }),
     },
     { ...closed, description: 'runs that differ only on this axis give the same verdicts and map content' },
