@@ -67,7 +67,7 @@ describe('plugins in packages of their own, against the packed tarball', () => {
     expect(passed.get('xdpbed-plugin-executor-plain')).toBeGreaterThan(100);
     // Those that need a kernel, or root, are skipped elsewhere.
     if (kernel && process.geteuid?.() === 0) expect(skipped).toEqual([]);
-  });
+  }, 180_000);
 
   /** One guest that offloads a program, with all plugins but the named verifier from packages. */
   function testbed(verifier: string): string {

@@ -2,9 +2,7 @@ import type { MapInitialEntry, ObjectPart } from './map-spec.js';
 
 /** A `MapInitialEntry` as JSON has it: bytes in hex, in the order of memory. */
 export type MapEntryText = { readonly key: string } & (
-  | { readonly value: string }
-  | { readonly cpuValues: { cpu: number; value: string }[] }
-  | ObjectPart
+  { readonly value: string } | { readonly cpuValues: { cpu: number; value: string }[] } | ObjectPart
 );
 
 export function entryToText(entry: MapInitialEntry): MapEntryText {

@@ -105,3 +105,9 @@ export interface MapSpec extends MapAttributes {
   readonly keyType?: BtfTypeRef | undefined;
   readonly valueType?: BtfTypeRef | undefined;
 }
+
+/** Whether it is a map of global variables, whose content is written by variable. */
+export function isGlobalData({ name }: Pick<MapSpec, 'name'>): boolean {
+  // As libbpf has it: no other map can have such a name.
+  return /^\.(?:data|rodata|bss|kconfig)\b/.test(name);
+}

@@ -229,6 +229,11 @@ export interface GuestNicPlan {
   readonly requests: RequestsPlan | undefined;
 }
 
+/** The program that is a nic's in the end: what its guest keeps loading, if it does. */
+export function finalProgram({ program, requests }: GuestNicPlan): string | undefined {
+  return requests?.kind === 'load' ? requests.name : program;
+}
+
 /** When a guest's requests are sent. */
 export interface RequestTimes {
   /** When requests are due; undefined: each is sent when the one before is answered. */

@@ -99,10 +99,15 @@ export function formatEntry(spec: MapSpec, key: Uint8Array, value: Uint8Array, t
   if (values.length === 1) {
     return `{ key: ${keyText}, value: ${formatElement(spec.valueType, spec.valueSize, values[0]!)} }`;
   }
-  const cpus = values.flatMap((own, cpu) =>
+  return `{ key: ${keyText}, cpus: ${formatCpus(spec, value)} }`;
+}
+
+/** The values of a per-CPU map's element as `cpus` has them, those that are all zero bytes left out: `{ 0: 5, 3: 7 }`. */
+export function formatCpus(spec: MapSpec, value: Uint8Array): string {
+  const cpus = cpuValues(spec, value).flatMap((own, cpu) =>
     own.every((byte) => byte === 0) ? [] : [`${cpu}: ${formatElement(spec.valueType, spec.valueSize, own)}`],
   );
-  return `{ key: ${keyText}, cpus: { ${cpus.join(', ')} } }`;
+  return `{ ${cpus.join(', ')} }`;
 }
 
 /** By members what had to be written as bytes. */

@@ -1,9 +1,11 @@
 import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
 import { parseBytes, parseValue, ValueProblem, type ParseOptions } from '../../bpf/btf/parse-value.js';
-import { BPF_MAP_TYPE as T, type MapSpec } from '../../bpf/map-spec.js';
+import { BPF_MAP_TYPE as T, isGlobalData, type MapSpec } from '../../bpf/map-spec.js';
 import type { XdpbedError } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 import type { YamlPath } from './yaml-source.js';
+
+export { isGlobalData };
 
 /** What is wrong with map content, at a path within it. `onKey`: the key itself is wrong, not what is behind it. */
 export interface MapProblem {
@@ -59,17 +61,16 @@ const INDEXED: ReadonlySet<number> = new Set([
   T.BPF_MAP_TYPE_XSKMAP,
 ]);
 
+/** Whether its keys are indexes. */
+export function isIndexed({ type }: Pick<MapSpec, 'type'>): boolean {
+  return INDEXED.has(type);
+}
+
 /** Why there is no element under a key, for a map whose elements are there from the start; undefined otherwise. */
 export function beyondEntries(map: MapSpec, key: Uint8Array, maxEntries: number): string | undefined {
   // Without a size the map is not made at all.
-  if (!INDEXED.has(map.type) || key.length !== 4 || maxEntries === 0) return undefined;
+  if (!isIndexed(map) || key.length !== 4 || maxEntries === 0) return undefined;
   const index = new DataView(key.buffer, key.byteOffset).getUint32(0, true);
   if (index < maxEntries) return undefined;
   return `map ${map.name} has no element ${index}, its last is ${maxEntries - 1}`;
-}
-
-/** Whether it is a map of global variables, whose content is written by variable. */
-export function isGlobalData(map: MapSpec): boolean {
-  // As libbpf has it: no other map can have such a name.
-  return /^\.(?:data|rodata|bss|kconfig)\b/.test(map.name);
 }

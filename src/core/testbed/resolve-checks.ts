@@ -1,6 +1,6 @@
 import type { MapSpec } from '../../bpf/map-spec.js';
 import { isPerCpu } from '../../bpf/per-cpu-value.js';
-import type { GuestNicPlan, ProgramPlan, RunPlan } from '../contract/plan.js';
+import { finalProgram, type GuestNicPlan, type ProgramPlan, type RunPlan } from '../contract/plan.js';
 import { findMapNumber, type MapNumber, type MapNumberFound, type MapNumbers } from './map-number.js';
 import type { ProblemList } from './problem-list.js';
 import type { SchemaValidator } from './schema-validator.js';
@@ -222,8 +222,7 @@ function findPerCpuMaps({ plans, mapsOf }: CheckedRuns): PerCpuMaps {
   // Of many nics that run the same program they are the same.
   const known = new Map<ProgramPlan, ReadonlyMap<string, MapSpec>>();
   for (const { plan, node, nic } of nicsOf({}, plans)) {
-    // What a guest keeps loading is what is there in the end.
-    const name = nic.requests?.kind === 'load' ? nic.requests.name : nic.program;
+    const name = finalProgram(nic);
     const program = name === undefined ? undefined : plan.programs[name];
     if (program === undefined) continue;
     const maps =
