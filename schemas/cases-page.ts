@@ -62,7 +62,8 @@ at its member; nothing is cut off.
 Content of a map is a list of \`{ key, value }\`, of \`.data\`, \`.rodata\` and \`.bss\` an object by variable. Of a per-CPU map \`value\` stands for every CPU
 where it is given, and for the CPU that the packet ran on where it is expected; \`cpus: { CPU: value }\` gives each CPU its own, others 0, and expects of
 those that are named. \`value: null\` expects that there is no such element. \`whole-maps\` expects these elements and no others (of an array: all
-others are zero), and 0 of what is left out.
+others are zero), and 0 of what is left out. A value in a PROG_ARRAY is the name of a program of the object, in a map of maps the name of a map;
+they are loaded with the program.
 
 The type of what goes through a ring buffer or an array of perf events is named in \`event-types\`. Clang writes only types into BTF that something
 refers to: \`const struct drop_event *unused __attribute__((unused));\`.
@@ -83,7 +84,7 @@ of devmap and cpumap entries are not run.
 `;
 
 interface JsonSchema {
-  readonly type?: string;
+  readonly type?: string | readonly string[];
   readonly description?: string;
   readonly default?: unknown;
   readonly const?: unknown;
@@ -182,7 +183,7 @@ function shape({ type, minimum, maximum, ...schema }: JsonSchema): string {
   const words =
     schema.enum ?? schema.items?.enum ?? (schema.const === undefined ? undefined : [schema.const]);
   if (words !== undefined) return ` (${words.join(', ')})`;
-  if (type !== 'integer' || minimum === undefined) return '';
+  if (![type].flat().includes('integer') || minimum === undefined) return '';
   return maximum === undefined ? ` (from ${minimum})` : ` (${minimum} to ${maximum})`;
 }
 

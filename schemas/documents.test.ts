@@ -120,12 +120,31 @@ describe('what is printed is what its published schema says', () => {
       await planned(
         'blocklist.testbed.yaml',
         'programs.blocklist.type=xdp',
+        'programs.blocklist.maps.counters=[{ key: 0, cpus: { 0: { packets: 1 } } }]',
         'guests.alice.nics.eth0.show=[link]',
         'guests.alice.migration={ after-frames: 5, policies: [{ use: quota, dry-run: true }] }',
         'policies=[{ use: quota, dry-run: true }]',
         'measure={ rate: 1000, nics: [alice.eth0] }',
       );
       await planned('rfc-2019.testbed.yaml', 'plugins.fabric={ use: linux }', 'guests.guest0.kind=qemu');
+      const small = (object: string, maps: string): string =>
+        write(
+          'maps.testbed.yaml',
+          `version: 1
+name: maps
+programs: { own: { object: ${programs}${object}, maps: ${maps} } }
+host: { case: bridge, nics: { eth0: { mac: 52:54:00:00:00:01 } }, taps: { tap0: {} }, bridges: { br0: { ports: [eth0, tap0] } } }
+guests: { g0: { nics: { eth0: { tap: tap0, mac: 52:54:00:00:00:02, program: own } } } }
+`,
+        );
+      for (const [object, maps] of [
+        ['map_in_map.o', '{ by_family: [{ key: 1, value: counts_v4 }] }'],
+        ['tail_chain.o, section: tail_entry', '{ stages: [{ key: 0, value: stage4 }] }'],
+      ] as const) {
+        const { exit, out } = await runForTest(['plan', small(object, maps)]);
+        expect(exit).toBe(0);
+        expectDocument('plan', out);
+      }
     });
   });
 
@@ -287,23 +306,41 @@ xsks: [{ key: 0, value: 7 }]
 out:
   exit
 `;
+    /** Passes what comes to a CPU that has this number in its map. */
+    const perCpu = (number: number): string => `.map seen percpu_array key=4 value=8 entries=1
+.program filter
+  *(u32 *)(r10 -4) = 0
+  r1 = map[seen]
+  r2 = r10
+  r2 += -4
+  call bpf_map_lookup_elem
+  if r0 == 0 goto out
+  r1 = *(u64 *)(r0 +0)
+  if r1 == ${number} goto out
+  r0 = 1
+  exit
+out:
+  r0 = 2
+  exit
+`;
     const rejected = '.program filter\n  r0 = *(u8 *)(r1 +900)\n  exit\n';
 
     it.each([
-      ['same', gate(5), gate(5)],
-      ['different', gate(5), gate(7)],
-      ['rejected', gate(5), rejected],
-    ])('prog diff, %s', async (result, before, after) => {
+      ['same', gate(5), gate(5), 'value: 6'],
+      ['different', gate(5), gate(7), 'value: 6'],
+      ['different', perCpu(5), perCpu(7), 'cpus: { 0: 7 }'],
+      ['rejected', gate(5), rejected, 'value: 6'],
+    ])('prog diff, %s', async (result, before, after, value) => {
       const [old, recent] = [write('old.s', before), write('new.s', after)];
       const cases = write(
         'diff.cases.yaml',
         `cases:
   - name: with all that may be said of a packet
     packet: { hex: '${'00'.repeat(14)}' }
-    maps: { seen: [{ key: 0, value: 6 }] }
+    maps: { seen: [{ key: 0, ${value} }] }
     context: { ingress-ifindex: 1, rx-queue-index: 2, egress-ifindex: 3 }
     metadata: '01020304'
-    random: 7
+    random: [7, 8]
     expect: { verdict: XDP_DROP }
 `,
       );
@@ -351,9 +388,14 @@ describe('the published schemas of documents', () => {
     (name) => {
       const text = readFileSync(`${root}schemas/${name}.schema.json`, 'utf8');
       const members = schemaMembers(JSON.parse(text) as object, printed.get(name) ?? []);
-      // Of the testbed language, where they are described; and of packets, what only cases say, which `prog fuzz` does not take.
+      // Of the testbed language, where they are described; of packets, what only cases say, which `prog fuzz` does not take, and
+      // maps and programs that they put into maps: no difference of ours comes of one.
       const elsewhere =
-        name === 'plan' ? /^checks\./ : name === 'prog-fuzz' ? /\.(random|elements\..*)$/ : /^$/;
+        {
+          plan: /^checks\./,
+          'prog-fuzz': /\.(random|elements\..*)$/,
+          'prog-diff': /\.(mapName|programName)$/,
+        }[name] ?? /^$/;
       const own = members.filter(({ path }) => !elsewhere.test(path));
       const without = (what: 'described' | 'closed' | 'seen'): string[] =>
         own.filter((member) => !member[what]).map(({ path }) => path);

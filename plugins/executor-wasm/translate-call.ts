@@ -73,11 +73,15 @@ export function emitCall(at: CallSite, insn: Insn, slot: number): void {
       return;
     case 'random': {
       const next = at.scratch(I64, 'random');
+      out.i32(environment.runState).memory(OP.i32_load, RUN_STATE.givenLeft).if();
+      emitHelperCall(at, insn.imm, result!);
+      out.else();
       out.i32(environment.runState).i32(environment.runState).memory(OP.i64_load, RUN_STATE.prng);
       out.i64(PRNG_MULTIPLIER).op(OP.i64_mul).i64(PRNG_INCREMENT).op(OP.i64_add).tee(next);
       out.memory(OP.i64_store, RUN_STATE.prng);
       out.get(next).i64(32n).op(OP.i64_shr_u).op(OP.i32_wrap_i64);
       at.set(0, result!);
+      out.end();
       return;
     }
     case 'redirect':

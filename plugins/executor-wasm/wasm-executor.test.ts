@@ -317,7 +317,7 @@ describe('the checked build', () => {
     expect(outcome.verdict).toBe(0);
     expect(outcome.fault?.insn).toBe(insn);
     expect(outcome.fault?.reason).toMatch(reason);
-    expect(bench.runtime.space.i32[(bench.runtime.state.address + 76) >> 2]).toBe(insn + 1);
+    expect(bench.runtime.space.i32[(bench.runtime.state.address + RUN_STATE.fault) >> 2]).toBe(insn + 1);
   });
 
   it('is what runs where no verifier has shown that a program is contained, and nowhere else', async () => {

@@ -1,4 +1,5 @@
 import { EXIT, type ExitCode } from '../core/diagnostic.js';
+import { entryToText } from '../bpf/map-entry-text.js';
 import type { PluginReference, PolicyReference, RunSpec } from '../core/contract/run-spec.js';
 import { featureNames } from '../virtio/features.js';
 import type { PlanDocument } from '../report/plan-schema.js';
@@ -18,7 +19,7 @@ export async function plan(context: CliContext, file: string, options: TestbedOp
     testbed: testbed.name,
     seed: String(testbed.seed),
     runs: testbed.runs.map(describeRun),
-    checks: testbed.checks.map(({ numbers: _, ...check }) => check),
+    checks: testbed.checks.map(({ numbers: _, perCpu: __, ...check }) => check),
   };
   context.terminal.out(`${JSON.stringify(document, null, 2)}\n`);
   return EXIT.OK;
@@ -37,10 +38,7 @@ function describeRun({ plan, plugins, objects }: RunSpec): Printed<PlanDocument>
     ...program,
     sha256: objects[program.object]!,
     presets: Object.fromEntries(
-      Object.entries(program.presets).map(([map, presets]) => [
-        map,
-        presets.map(({ key, value }) => ({ key: hex(key), value: hex(value) })),
-      ]),
+      Object.entries(program.presets).map(([map, presets]) => [map, presets.map(entryToText)]),
     ),
   }));
   return {
@@ -80,8 +78,4 @@ function describeRun({ plan, plugins, objects }: RunSpec): Printed<PlanDocument>
           })),
         }),
   };
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex');
 }

@@ -10,7 +10,7 @@ import {
 } from '../core/contract/plan.js';
 import { CHAIN_MODES } from '../core/contract/policy.js';
 import { CHECKS, VERIFIER_RULES } from '../core/testbed/testbed-schema.js';
-import { closed, Count, Decimal, Hex, Words } from './schema-parts.js';
+import { closed, Count, Decimal, MAP_ENTRY, Words } from './schema-parts.js';
 
 const Amount = (description: string) => Type.Number({ minimum: 0, description });
 const Text = (description: string) => Type.String({ description });
@@ -171,9 +171,7 @@ const Program = Type.Object(
       ByName(Count('elements; of a ring buffer, bytes'), 'by map, where they are not the object’s'),
     ),
     presets: ByName(
-      Type.Array(
-        Type.Object({ key: Hex('in the order of memory'), value: Hex('in the order of memory') }, closed),
-      ),
+      Type.Array(Type.Object(MAP_ENTRY, closed)),
       'elements that are placed in maps before the program is attached, by map',
     ),
     sha256: Type.String({ pattern: '^[0-9a-f]{64}$', description: 'hex; of the object’s bytes' }),

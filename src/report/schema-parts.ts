@@ -9,6 +9,23 @@ export const Count = (description: string) => Type.Integer({ minimum: 0, descrip
 export const Hex = (description: string) =>
   Type.String({ pattern: '^([0-9a-f]{2})*$', description: `hex bytes; ${description}` });
 
+/** An element that is placed in a map (`MapEntryText`): its key, and one of the others. */
+export const MAP_ENTRY = {
+  key: Hex('in the order of memory'),
+  value: Type.Optional(Hex('in the order of memory; of a per-CPU map that of every CPU')),
+  cpuValues: Type.Optional(
+    Type.Array(Type.Object({ cpu: Count('its number'), value: Hex('in the order of memory') }, closed), {
+      description: 'of a per-CPU map in place of `value`: of these CPUs; others have 0',
+    }),
+  ),
+  mapName: Type.Optional(
+    Type.String({ description: 'of a map of maps in place of `value`: the map of the object' }),
+  ),
+  programName: Type.Optional(
+    Type.String({ description: 'of a PROG_ARRAY in place of `value`: the program of the object' }),
+  ),
+};
+
 /** A number as text, which may be longer than a double holds exactly. */
 export const Decimal = (description: string) =>
   Type.String({ pattern: '^[0-9]+$', description: `decimal; ${description}` });

@@ -1,5 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox';
-import { closed, Count, Decimal, Hex } from './schema-parts.js';
+import { closed, Count, Decimal, Hex, MAP_ENTRY } from './schema-parts.js';
 
 /** A packet of a sequence that `prog diff` or `prog fuzz` found. */
 export const SentPacketSchema = Type.Object(
@@ -11,13 +11,16 @@ export const SentPacketSchema = Type.Object(
     egressIfindex: Count('interface that it goes out by; 0 but for programs of device maps'),
     cpu: Count('number of the CPU'),
     metadata: Hex('in front of the frame, from data_meta'),
-    random: Type.Optional(Count('what bpf_get_prandom_u32 returns first, where a case says so')),
+    random: Type.Optional(
+      Type.Array(Count('32 bits'), {
+        description: 'what bpf_get_prandom_u32 returns first, second and so on, where a case says so',
+      }),
+    ),
     elements: Type.Array(
       Type.Object(
         {
           map: Type.String({ description: 'its name' }),
-          key: Hex('in the order of memory'),
-          value: Hex('in the order of memory; of a per-CPU map, for all CPUs or of each'),
+          ...MAP_ENTRY,
         },
         closed,
       ),

@@ -1,6 +1,6 @@
 import { EXIT, type ExitCode, XdpbedError } from '../../core/diagnostic.js';
 import { selectProgram } from '../../core/offload/select-program.js';
-import type { MapElement } from '../../core/program-test/map-input.js';
+import type { MapInitialEntry } from '../../bpf/map-spec.js';
 import { loadCases } from '../../core/program-test/load-cases.js';
 import { parseMapSizes } from '../../core/program-test/map-size-arguments.js';
 import { renderVerification } from '../../core/program-test/render-verification.js';
@@ -31,7 +31,7 @@ interface DiffOptions extends ProgramOptions, SearchCommandOptions {
 interface Side {
   readonly path: string;
   readonly object: ObjectSpec;
-  readonly elements: ReadonlyMap<string, readonly MapElement[]> | undefined;
+  readonly elements: ReadonlyMap<string, readonly MapInitialEntry[]> | undefined;
 }
 
 /** What every pair is compared with. */
@@ -97,7 +97,7 @@ async function readSides(oldPath: string, newPath: string, options: DiffOptions)
     path,
     object,
     elements: file?.elementsFor(
-      object.maps,
+      object,
       other.maps.map(({ name }) => name),
     ),
   });

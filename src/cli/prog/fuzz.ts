@@ -55,7 +55,7 @@ export async function fuzzProgram(
 ): Promise<ExitCode> {
   const { terminal } = context;
   const { object, spec } = await openProgram(path, options);
-  const elements = options.maps === undefined ? undefined : await readMapFile(options.maps, object.maps);
+  const elements = options.maps === undefined ? undefined : await readMapFile(options.maps, object);
   const properties = (options.expect ?? ['no-abort']).map((text) => parseProperty(text, object.maps));
   const input = await readSearchInput(options);
   const print = (result: FuzzOutcome): void => {

@@ -51,7 +51,7 @@ export async function runProgram(context: CliContext, path: string, options: Run
   try {
     // What cannot be read at all is found before anything is run.
     for (const file of options.pcap) captures.push(FrameStream.open(file));
-    const initial = options.maps === undefined ? undefined : await readMapFile(options.maps, object.maps);
+    const initial = options.maps === undefined ? undefined : await readMapFile(options.maps, object);
     const bench = await Workbench.open(context.registry, {
       executor: options.executor,
       mapBackend: options.mapBackend,

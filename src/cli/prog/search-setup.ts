@@ -1,4 +1,4 @@
-import type { MapElement } from '../../core/program-test/map-input.js';
+import type { MapInitialEntry } from '../../bpf/map-spec.js';
 import type { PacketInput } from '../../core/program-test/program-session.js';
 import { PacketGenerator } from '../../core/program-fuzz/packet-generator.js';
 import { programConstants } from '../../core/program-fuzz/program-constants.js';
@@ -55,7 +55,7 @@ export interface SearchSetup {
   /** Programs whose constants packets are made with. */
   readonly programs: readonly ProgramSpec[];
   /** What maps hold: their keys are tried in packets. */
-  readonly elements: ReadonlyMap<string, readonly MapElement[]> | undefined;
+  readonly elements: ReadonlyMap<string, readonly MapInitialEntry[]> | undefined;
   /** Sequences to begin with, of cases. */
   readonly sequences?: readonly (readonly SentPacket[])[] | undefined;
   /** Bytes that every program takes. */

@@ -1,8 +1,9 @@
 import { writeFile } from 'node:fs/promises';
 import { XdpbedError, messageOf } from '../../core/diagnostic.js';
+import { entryToText } from '../../bpf/map-entry-text.js';
+import type { MapInitialEntry } from '../../bpf/map-spec.js';
 import type { ProgramRejection } from '../../core/offload/load-program.js';
 import { hex } from '../../core/program-test/map-dump.js';
-import type { MapElement } from '../../core/program-test/map-input.js';
 import type { SentPacket } from '../../core/program-fuzz/sent-packet.js';
 import { summarizeFrame, writePcap } from '../../packet/index.js';
 import type { RejectionDocument, SentPacketDocument } from '../../report/sent-packet-schema.js';
@@ -31,8 +32,14 @@ export function renderSequence(
   return lines;
 }
 
-function elementText({ key, value }: MapElement): string {
-  return `0x${hex(key)} = 0x${hex(value)}`;
+function elementText(entry: MapInitialEntry): string {
+  const values = (): string => {
+    if ('mapName' in entry) return entry.mapName;
+    if ('programName' in entry) return entry.programName;
+    if ('value' in entry) return `0x${hex(entry.value)}`;
+    return entry.cpuValues.map(({ cpu, value }) => `0x${hex(value)} of CPU ${cpu}`).join(', ');
+  };
+  return `0x${hex(entry.key)} = ${values()}`;
 }
 
 /** 16 bytes a line, behind their offset; runs of lines that are the same are one. */
@@ -65,9 +72,9 @@ export function packetToJson({ data, input, elements = new Map() }: SentPacket):
     egressIfindex,
     cpu,
     metadata: hex(input.dataMeta ?? new Uint8Array()),
-    ...(random === undefined ? {} : { random }),
+    ...(random === undefined ? {} : { random: [random].flat() }),
     elements: [...elements].flatMap(([map, each]) =>
-      each.map(({ key, value }) => ({ map, key: hex(key), value: hex(value) })),
+      each.map((element) => ({ map, ...entryToText(element) })),
     ),
   };
 }

@@ -1,4 +1,5 @@
 import { BPF_F_RDONLY_PROG } from '../../bpf/map-spec.js';
+import { PRNG_INCREMENT, PRNG_MULTIPLIER } from '../../bpf/runtime/run-state.js';
 import { XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX } from '../../bpf/xdp.js';
 import { concat, countingBytes, u16, u32, u64, type XdpCase } from './executor-case.js';
 
@@ -423,6 +424,23 @@ export const HELPER_CASES: readonly XdpCase[] = [
       r0 ^= r6
       exit`,
     verdict: (prandom(1) ^ prandom(2)) >>> 0,
+  },
+  {
+    name: 'bpf_get_prandom_u32 returns the numbers that are given, then draws from the last',
+    source: 'RunState.giveRandom: one step of the generator from 0x8000000000000000',
+    program: `
+      call bpf_get_prandom_u32
+      r6 = r0
+      r6 <<= 8
+      call bpf_get_prandom_u32
+      r0 >>= 28
+      r6 |= r0
+      call bpf_get_prandom_u32
+      r0 ^= r6
+      exit`,
+    random: [0x123, 0x8000_0000],
+    verdict:
+      (Number((((1n << 63n) * PRNG_MULTIPLIER + PRNG_INCREMENT) >> 32n) & 0xffff_ffffn) ^ 0x12308) >>> 0,
   },
   {
     name: 'bpf_get_smp_processor_id and bpf_get_numa_node_id',

@@ -97,7 +97,6 @@ export const MapResult = Type.Object(
         {
           key: Type.String({ description: 'hex bytes' }),
           value: Type.String({ description: 'hex bytes' }),
-          text: Type.Optional(Type.String({ description: 'the value as its BTF type prints it' })),
         },
         { additionalProperties: false },
       ),

@@ -4,7 +4,7 @@ import { BPF_F_RDONLY, BPF_F_WRONLY, BPF_MAP_TYPE, mapTypeName, type MapSpec } f
 import { isResidentMap, type BpfMap } from '../../bpf/runtime/bpf-map.js';
 import { isQueueOrStack, readQueueValues } from '../../bpf/runtime/queue-values.js';
 import { formatElement } from '../program-test/map-dump.js';
-import { isGlobalData } from '../program-test/map-input.js';
+import { isGlobalData } from '../testbed/map-values.js';
 import type { Subject, SubjectMap } from './subject.js';
 
 const {
