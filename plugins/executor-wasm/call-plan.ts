@@ -3,7 +3,7 @@ import type { Insn } from '../../src/bpf/insn.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { BPF_PSEUDO_CALL } from '../../src/bpf/opcodes.js';
 import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
-import { REDIRECT_ACTION_MASK } from '../../src/bpf/runtime/helpers/redirect-helpers.js';
+import { REDIRECT_ACTION_MASK } from '../../src/bpf/runtime/xdp-frame.js';
 import { BYTES_WITHIN_CALL, CHAIN_WITHIN_CALL } from '../../src/bpf/runtime/insn-budget.js';
 import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
 import { constantAddress, type KnownValue } from './known-value.js';

@@ -1,6 +1,6 @@
 import { BPF_MAP_TYPE } from '../../map-spec.js';
 import { XDP_ABORTED, XDP_REDIRECT } from '../../xdp.js';
-import { REDIRECT_IFINDEX, REDIRECT_MAP, REDIRECT_NONE } from '../xdp-frame.js';
+import { REDIRECT_ACTION_MASK, REDIRECT_IFINDEX, REDIRECT_MAP, REDIRECT_NONE } from '../xdp-frame.js';
 import {
   chargeOwed,
   FRAME_WORD,
@@ -13,9 +13,6 @@ import {
 /** Flags of bpf_redirect_map for DEVMAP and DEVMAP_HASH (include/uapi/linux/bpf.h). */
 export const BPF_F_BROADCAST = 1 << 3;
 export const BPF_F_EXCLUDE_INGRESS = 1 << 4;
-
-/** Lower bits of bpf_redirect_map's flags: the action it returns when there is nothing under the key. */
-export const REDIRECT_ACTION_MASK = 3;
 
 const FLAG_MASK: Readonly<Record<number, number>> = {
   [BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP]: BPF_F_BROADCAST | BPF_F_EXCLUDE_INGRESS,
