@@ -105,8 +105,13 @@ export interface MoveRefusal {
   readonly reason: string;
 }
 
-/** A guest that is ready to go. Either `abort`, or `commit` and then `finish` is called, once. */
+/** A nic's part of a guest that is ready to go. Either `abort`, or `commit` and then `finish` is called, once. */
 export interface DeviceMove {
+  /**
+   * Copies what has changed, in the stretch in which `commit` is to be called; without it `commit` does so itself. False: it
+   * cannot go, as `finish` says; nothing has been switched, so that what else belongs to the guest can stay as well.
+   */
+  copy(): boolean;
   /** The switch, in one stretch: no frame comes between. */
   commit(): void;
   /** What came of it; after a refusal the guest is where it was, and runs. */

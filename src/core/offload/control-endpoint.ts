@@ -69,6 +69,7 @@ export type MoveTarget = Pick<ControlEndpointOptions, 'party' | 'policies' | 'ac
 
 /** A guest that is ready to go: see {@link PreparedMove}. */
 export interface EndpointMove {
+  copy(): boolean;
   commit(): void;
   finish(): Promise<MoveReport | Refusal>;
   abort(): Promise<void>;
@@ -288,6 +289,7 @@ export class ControlEndpoint {
       return move;
     }
     return {
+      copy: () => move.copy(),
       commit: () => move.commit(),
       finish: async () => {
         const report = await move.finish(() => {

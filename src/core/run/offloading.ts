@@ -73,12 +73,12 @@ export interface Migration {
   readonly policies: readonly ChainedPolicy[];
 }
 
-/** One nic of a guest that is ready to go. */
+/** A guest whose nics are all ready to go. */
 interface Move {
-  readonly session: NicSession;
   readonly afterFrames: number;
-  readonly move: DeviceMove;
-  committed: boolean;
+  readonly nics: readonly { readonly session: NicSession; readonly move: DeviceMove }[];
+  /** Undefined before it was tried; then for each nic whether it could go. All were switched, or none. */
+  copied?: readonly boolean[];
   over: boolean;
 }
 
@@ -203,28 +203,37 @@ export class Offloading {
     }
   }
 
-  /** Has everything of the guests that go to another host made ready there. */
+  /** Has everything of the guests that go to another host made ready there: of all nics of a guest, or of none. */
   async prepareMoves(): Promise<void> {
-    const { migrations } = this.#options;
-    for (const { guest, afterFrames, policies } of migrations) {
-      for (const session of this.#sessions.filter((each) => each.guest === guest)) {
-        const { node } = session;
-        // The other host judges and runs what comes, and its own policies are told what that took.
-        const party = await this.#openHostParty(`other host for ${node}`, session, policies);
-        const accounts = this.#accountsThere;
-        const move = await session.prepareMove({ party, policies, accounts });
-        if ('ok' in move) {
-          this.#moved.push({ node, afterFrames, moved: false, reason: move.reason });
-          continue;
-        }
-        const ready: Move = { session, afterFrames, move, committed: false, over: false };
-        this.#moves.push(ready);
-        await this.#keep(async () => {
-          if (!ready.over) await move.abort();
-          ready.over = true;
-        });
-      }
+    for (const migration of this.#options.migrations) {
+      const ready = await this.#prepareMove(migration);
+      if (ready === undefined) continue;
+      this.#moves.push(ready);
+      await this.#keep(() => abort(ready));
     }
+  }
+
+  async #prepareMove({ guest, afterFrames, policies }: Migration): Promise<Move | undefined> {
+    const nics: { session: NicSession; move: DeviceMove }[] = [];
+    const ready: Move = { afterFrames, nics, over: false };
+    const sessions = this.#sessions.filter((session) => session.guest === guest);
+    for (const session of sessions) {
+      // The other host judges and runs what comes, and its own policies are told what that took.
+      const party = await this.#openHostParty(`other host for ${session.node}`, session, policies);
+      const accounts = this.#accountsThere;
+      const move = await session.prepareMove({ party, policies, accounts });
+      if (!('ok' in move)) {
+        nics.push({ session, move });
+        continue;
+      }
+      await abort(ready);
+      for (const each of sessions) {
+        const reason = each === session ? move.reason : `${session.node} cannot go: ${move.reason}`;
+        this.#moved.push({ node: each.node, afterFrames, moved: false, reason });
+      }
+      return undefined;
+    }
+    return ready;
   }
 
   /** Frames as they come, and in between guests go when it is their time. */
@@ -244,16 +253,28 @@ export class Offloading {
   /** What came of the moves; a guest whose time did not come while there was traffic goes now. */
   async finishMoves(): Promise<void> {
     for (const ready of this.#moves) {
-      commit(ready);
-      const { session, afterFrames, move } = ready;
-      const report = await move.finish();
+      const { afterFrames, nics } = ready;
+      const copied = commit(ready);
       ready.over = true;
-      const { node } = session;
-      this.#moved.push(
-        'ok' in report
-          ? { node, afterFrames, moved: false, reason: report.reason }
-          : { node, afterFrames, moved: true, ...report },
-      );
+      const first = copied.indexOf(false);
+      let why = '';
+      // Who could not go comes first, so that the others can say why they stay.
+      for (const index of [...nics.keys()].sort((a, b) => Number(b === first) - Number(a === first))) {
+        const { session, move } = nics[index]!;
+        const { node } = session;
+        if (first >= 0 && copied[index] === true) {
+          await move.abort();
+          this.#moved.push({ node, afterFrames, moved: false, reason: why });
+          continue;
+        }
+        const report = await move.finish();
+        if (!('ok' in report)) {
+          this.#moved.push({ node, afterFrames, moved: true, ...report });
+          continue;
+        }
+        if (index === first) why = `${node} cannot go: ${report.reason}`;
+        this.#moved.push({ node, afterFrames, moved: false, reason: report.reason });
+      }
     }
   }
 
@@ -426,9 +447,18 @@ export class Offloading {
   }
 }
 
-function commit(ready: Move): void {
-  if (!ready.committed) ready.move.commit();
-  ready.committed = true;
+/** All nics in one stretch, once it is known of each that it can go. Returns of each whether it could. */
+function commit(ready: Move): readonly boolean[] {
+  if (ready.copied !== undefined) return ready.copied;
+  ready.copied = ready.nics.map(({ move }) => move.copy());
+  if (!ready.copied.includes(false)) for (const { move } of ready.nics) move.commit();
+  return ready.copied;
+}
+
+async function abort(ready: Move): Promise<void> {
+  if (ready.over) return;
+  ready.over = true;
+  for (const { move } of ready.nics) await move.abort();
 }
 
 function missing(what: string): XdpbedError {
