@@ -29,12 +29,12 @@ is made from the schema (\`schemas/cases.schema.json\`, for editors) and from fi
 | \`--filter TEXT\`, \`--bail\` | only cases with this text in their names; none after the first that fails |
 | \`--watch\`, \`--build 'make x.o'\` | again whenever a file changes; build before, and when a source below the working directory changes |
 | \`--update\` | write the captures and snapshots that are expected as they are now |
-| \`--format text\\|junit\\|tap\\|json\` | JSON is \`xdpbed.prog-test/1\` |
+| \`--format text\\|junit\\|tap\\|json\` | JSON is that of \`schemas/prog-test.schema.json\` |
 | \`--executor interpreter\\|wasm\\|differential\\|kernel\` | who runs the program; \`kernel\` needs root, and random numbers are its own |
 
 Exit code 0: all passed. 1: a case failed, the verifier's no included. 2: something is wrong in a file (a map or a member that the object has not,
-a value that does not fit, two cases of one name), which is told before anything of that file runs; the other files run. 130: interrupted, with
-what there was so far.
+a value that does not fit, two cases of one name, a byte that is no UTF-8), which is told before anything of that file runs; the other files run.
+130: interrupted, with what there was so far.
 
 A program is loaded once for all cases that load it alike, and taken back to its state before each: maps, buffers, random numbers, time and CPU.
 None sees what another left.
@@ -62,7 +62,8 @@ at its member; nothing is cut off.
 Content of a map is a list of \`{ key, value }\`, of \`.data\`, \`.rodata\` and \`.bss\` an object by variable. Of a per-CPU map \`value\` stands for every CPU
 where it is given, and for the CPU that the packet ran on where it is expected; \`cpus: { CPU: value }\` gives each CPU its own, others 0, and expects of
 those that are named. \`value: null\` expects that there is no such element. \`whole-maps\` expects these elements and no others (of an array: all
-others are zero), and 0 of what is left out.
+others are zero), and 0 of what is left out. A value in a PROG_ARRAY is the name of a program of the object, in a map of maps the name of a map;
+they are loaded with the program.
 
 The type of what goes through a ring buffer or an array of perf events is named in \`event-types\`. Clang writes only types into BTF that something
 refers to: \`const struct drop_event *unused __attribute__((unused));\`.
@@ -83,7 +84,7 @@ of devmap and cpumap entries are not run.
 `;
 
 interface JsonSchema {
-  readonly type?: string;
+  readonly type?: string | readonly string[];
   readonly description?: string;
   readonly default?: unknown;
   readonly const?: unknown;
@@ -182,7 +183,7 @@ function shape({ type, minimum, maximum, ...schema }: JsonSchema): string {
   const words =
     schema.enum ?? schema.items?.enum ?? (schema.const === undefined ? undefined : [schema.const]);
   if (words !== undefined) return ` (${words.join(', ')})`;
-  if (type !== 'integer' || minimum === undefined) return '';
+  if (![type].flat().includes('integer') || minimum === undefined) return '';
   return maximum === undefined ? ` (from ${minimum})` : ` (${minimum} to ${maximum})`;
 }
 

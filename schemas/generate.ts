@@ -5,6 +5,12 @@ import { CalibrationSchema } from '../src/core/cost-model/calibration.js';
 import { casesJsonSchema } from '../src/core/program-test/cases-json-schema.js';
 import { DoctorDocument } from '../src/report/doctor-schema.js';
 import { ObjectInfo } from '../src/report/object-info-schema.js';
+import { PlanDocument } from '../src/report/plan-schema.js';
+import { ProgDiffDocument } from '../src/report/prog-diff-schema.js';
+import { ProgFuzzDocument } from '../src/report/prog-fuzz-schema.js';
+import { ProgRunDocument } from '../src/report/prog-run-schema.js';
+import { ProgTestDocument } from '../src/report/prog-test-schema.js';
+import { StatusDocument, UpDocument } from '../src/report/status-schema.js';
 import { VerificationDocument } from '../src/report/verification-schema.js';
 import { EventLine } from '../src/report/event-schema.js';
 import { BUILT_IN_PLUGINS } from '../src/presets.js';
@@ -28,6 +34,13 @@ export async function schemaFiles(): Promise<Record<string, string>> {
     'object-info.schema.json': render({ $schema: DRAFT, ...plain(ObjectInfo) }),
     'verification.schema.json': render({ $schema: DRAFT, ...plain(VerificationDocument) }),
     'doctor.schema.json': render({ $schema: DRAFT, ...plain(DoctorDocument) }),
+    'plan.schema.json': render({ $schema: DRAFT, ...plain(PlanDocument) }),
+    'status.schema.json': render({ $schema: DRAFT, ...plain(StatusDocument) }),
+    'up.schema.json': render({ $schema: DRAFT, ...plain(UpDocument) }),
+    'prog-run.schema.json': render({ $schema: DRAFT, ...plain(ProgRunDocument) }),
+    'prog-test.schema.json': render({ $schema: DRAFT, ...plain(ProgTestDocument) }),
+    'prog-diff.schema.json': render({ $schema: DRAFT, ...plain(ProgDiffDocument) }),
+    'prog-fuzz.schema.json': render({ $schema: DRAFT, ...plain(ProgFuzzDocument) }),
   };
 }
 

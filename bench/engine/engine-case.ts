@@ -3,8 +3,9 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readObject } from '../../src/bpf/elf/object-spec.js';
 import type { Insn } from '../../src/bpf/insn.js';
+import { assemble } from '../../src/bpf/assembler.js';
 import { linkProgram } from '../../src/bpf/link.js';
-import type { MapSpec } from '../../src/bpf/map-spec.js';
+import { BPF_MAP_TYPE, type MapSpec } from '../../src/bpf/map-spec.js';
 import {
   BPF_ADD,
   BPF_ATOMIC,
@@ -16,7 +17,8 @@ import {
   BPF_STX,
   OP_EXIT,
 } from '../../src/bpf/opcodes.js';
-import type { Program } from '../../src/bpf/program.js';
+import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
+import { mapSpec, u32Key } from '../../src/conformance/offload/offload-rig.js';
 
 /** One row of the table: a program, its maps and the frames it gets. */
 export interface EngineCase {
@@ -29,6 +31,12 @@ export interface EngineCase {
     readonly handle: number;
     readonly index: number;
     readonly program: Program;
+  }[];
+  /** What is in maps before the clock starts. */
+  readonly content: readonly {
+    readonly handle: number;
+    readonly key: Uint8Array;
+    readonly value: Uint8Array;
   }[];
   readonly flows: number;
   /** The frame of a flow. */
@@ -50,7 +58,85 @@ export function engineCases(): EngineCase[] {
     fromObject('5-tuple hash, 1024 keys', 'flow_count', 64, 1024),
     withPlainAdds(fromObject('5-tuple hash, plain add', 'flow_count', 64, 1024)),
     fromObject('4 tail calls', 'tail_chain', 64, 1, 'tail_entry'),
+    fromText(
+      'bpf_redirect_map',
+      REDIRECT_MAP,
+      [mapSpec('m', { type: T.BPF_MAP_TYPE_DEVMAP, valueSize: 4 })],
+      [{ handle: 1, key: u32Key(0), value: u32Key(LOOPBACK_IFINDEX) }],
+    ),
+    fromText('hash update, same key', UPDATE, [HASH]),
+    fromText('hash update and delete', UPDATE_DELETE, [HASH]),
+    fromText('array update', UPDATE, [mapSpec('m')]),
+    fromText('bpf_csum_diff, 20 B', CSUM_DIFF, []),
   ];
+}
+
+const T = BPF_MAP_TYPE;
+const HASH = mapSpec('m', { type: T.BPF_MAP_TYPE_HASH, maxEntries: 1024 });
+/** An interface that every network namespace has; nothing is sent there. */
+const LOOPBACK_IFINDEX = 1;
+
+const REDIRECT_MAP = `
+  r1 = map[m]
+  r2 = 0
+  r3 = 0
+  call bpf_redirect_map
+  exit`;
+/** Key 1, value 7. */
+const ENTRY = `
+  *(u32 *)(r10 -4) = 1
+  *(u64 *)(r10 -16) = 7
+  r2 = r10
+  r2 += -4
+  r1 = map[m]`;
+const UPDATE = `${ENTRY}
+  r3 = r10
+  r3 += -16
+  r4 = 0
+  call bpf_map_update_elem
+  r0 = 2
+  exit`;
+const UPDATE_DELETE = UPDATE.replace(
+  'r0 = 2',
+  `${ENTRY}
+  call bpf_map_delete_elem
+  r0 = 2`,
+);
+/** The five words from the IPv4 header of the frame on. */
+const CSUM_DIFF = `
+  r3 = *(u32 *)(r1 +0)
+  r4 = *(u32 *)(r1 +4)
+  r0 = 0
+  r5 = r3
+  r5 += 34
+  if r5 > r4 goto +7
+  r3 += 14
+  r1 = 0
+  r2 = 0
+  r4 = 20
+  r5 = 0
+  call bpf_csum_diff
+  r0 &= 3
+  exit`;
+
+/** A program of few insns, all of whose cost is one helper. */
+function fromText(
+  name: string,
+  text: string,
+  specs: readonly MapSpec[],
+  content: EngineCase['content'] = [],
+): EngineCase {
+  const handles = new Map(specs.map((map, index) => [map.name, index + 1]));
+  const insns = assemble(text, { maps: handles });
+  return {
+    name,
+    program: { name: 'text', type: BPF_PROG_TYPE_XDP, attachType: 'BPF_XDP', gplCompatible: true, insns },
+    maps: new Map(specs.map((map) => [handles.get(map.name)!, map])),
+    programArrays: [],
+    content,
+    flows: 1,
+    frame: (flow) => udpFrame(64, flow),
+  };
 }
 
 function fromObject(name: string, object: string, length: number, flows: number, entry?: string): EngineCase {
@@ -79,6 +165,7 @@ function fromObject(name: string, object: string, length: number, flows: number,
           : [],
       ),
     ),
+    content: [],
     flows,
     frame: (flow) => udpFrame(length, flow),
   };

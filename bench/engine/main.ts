@@ -7,12 +7,13 @@ import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import type { Executor, LoadedProgram, ProgramWork } from '../../src/core/contract/executor.js';
 import { engineCases, type EngineCase } from './engine-case.js';
-import { kernelBodyProblem, KernelBody } from './kernel-body.js';
+import { KERNEL_METHODS, kernelBodyProblem, KernelBody, type KernelMethod } from './kernel-body.js';
 
 /**
  * `npm run bench:engine`: nanoseconds per packet of each engine and their ratio to what the kernel's JIT takes
- * for the program itself, and what it costs to have its work counted. Medians over rounds in which the engines take turns, so that a slow spell of a shared
- * machine hits all of them. Trust the ratios of one run, not its nanoseconds.
+ * for the program itself, and what it costs to have accesses checked and work counted. Medians over rounds in which the
+ * engines take turns, so that a slow spell of a shared machine hits all of them. Trust the ratios of one run, not its
+ * nanoseconds. docs/performance.md explains every column.
  */
 
 /**
@@ -21,6 +22,8 @@ import { kernelBodyProblem, KernelBody } from './kernel-body.js';
  */
 const ROUNDS = 101;
 const WARM_UP_ROUNDS = 60;
+/** Rounds from one of the kernel's to the next: its figures take longer, see kernel-body.ts. */
+const KERNEL_EVERY = 14;
 const ROUND_NANOSECONDS = 400_000;
 /** As many frames as a NIC's ring would hold, so that they stay in the CPU's cache as the kernel's one frame does. */
 const RING_SLOTS = 256;
@@ -29,12 +32,17 @@ const BATCH = 64;
 /** One way to run a case; `run` does at least `count` packets. */
 interface Contender {
   readonly name:
-    'kernel' | 'wasm batch' | 'wasm single' | 'interpreter' | `${'batch' | 'single' | 'interpreter'} counted`;
+    | 'wasm batch'
+    | 'wasm single'
+    | 'interpreter'
+    | 'batch checked'
+    | `${'batch' | 'single' | 'interpreter'} counted`;
   round(): number;
 }
 
-/** Ways to run a case with its work counted, and the same without. */
-const COUNTED = [
+/** Ways to run a case that cost more, and the same without. */
+const COSTLIER = [
+  ['batch checked', 'wasm batch'],
   ['batch counted', 'wasm batch'],
   ['single counted', 'wasm single'],
   ['interpreter counted', 'interpreter'],
@@ -43,36 +51,50 @@ const COUNTED = [
 interface Row {
   readonly name: string;
   readonly ns: ReadonlyMap<Contender['name'], number>;
+  readonly kernel: ReadonlyMap<KernelMethod, number>;
+  /** Copies that fill half of the instruction cache. */
+  readonly halfCache: number | undefined;
   readonly compileMs: number;
 }
 
 async function measure(test: EngineCase, kernel: boolean): Promise<Row> {
-  const wasm = await Engine.make((runtime) => new WasmExecutor(runtime), test);
+  const wasm = await Engine.make((runtime) => new WasmExecutor(runtime, { checked: false }), test);
   const interpreter = await Engine.make((runtime) => new InterpreterExecutor(runtime), test);
-  const counted = await Engine.make((runtime) => new WasmExecutor(runtime), test, true);
+  const checked = await Engine.make((runtime) => new WasmExecutor(runtime, { checked: true }), test);
+  const counted = await Engine.make((runtime) => new WasmExecutor(runtime, { checked: false }), test, true);
   const interpreterCounted = await Engine.make((runtime) => new InterpreterExecutor(runtime), test, true);
   const contenders: Contender[] = [
     { name: 'wasm batch', round: () => wasm.batchRound() },
     { name: 'wasm single', round: () => wasm.singleRound() },
     { name: 'interpreter', round: () => interpreter.batchRound() },
+    { name: 'batch checked', round: () => checked.batchRound() },
     { name: 'batch counted', round: () => counted.batchRound() },
     { name: 'single counted', round: () => counted.singleRound() },
     { name: 'interpreter counted', round: () => interpreterCounted.batchRound() },
   ];
   const body = kernel ? KernelBody.load(test) : undefined;
-  if (body !== undefined) contenders.push({ name: 'kernel', round: () => body.round() });
+  const kernelRounds = new Map(KERNEL_METHODS.map((method) => [method, [] as number[]]));
   const rounds = new Map(contenders.map(({ name }) => [name, [] as number[]]));
   for (let round = -WARM_UP_ROUNDS; round < ROUNDS; round++) {
     for (const contender of contenders) {
       const ns = contender.round();
       if (round >= 0) rounds.get(contender.name)!.push(ns);
     }
+    if (body !== undefined && round >= 0 && round % KERNEL_EVERY === 0)
+      for (const [method, ns] of body.round()) kernelRounds.get(method)!.push(ns);
     // V8 compiles in the background and puts its code in place between tasks.
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
   body?.close();
   const ns = new Map([...rounds].map(([name, values]) => [name, median(values)]));
-  return { name: test.name, ns, compileMs: wasm.compileMs };
+  const kernelNs = [...kernelRounds].filter(([, values]) => values.length > 0);
+  return {
+    name: test.name,
+    ns,
+    kernel: new Map(kernelNs.map(([method, values]) => [method, median(values)])),
+    halfCache: body?.count('half L1i'),
+    compileMs: wasm.compileMs,
+  };
 }
 
 /** An executor with one case loaded and a ring of frames. */
@@ -85,8 +107,8 @@ class Engine {
     readonly loaded: LoadedProgram,
     readonly frames: FrameRing,
   ) {
-    this.#packets = frames.slots;
-    this.#singles = frames.slots;
+    this.#packets = BATCH;
+    this.#singles = BATCH;
   }
 
   static async make(
@@ -103,6 +125,7 @@ class Engine {
       if (typeof map === 'number') throw new Error(`map ${spec.name}: ${map}`);
       maps.set(handle, map);
     }
+    for (const { handle, key, value } of test.content) maps.get(handle)!.update(key, value, 0n);
     const world = { trace: (): void => undefined };
     const load = (program: EngineCase['program']): Promise<LoadedProgram> =>
       executor.load(program, { maps, world, countWork });
@@ -130,7 +153,7 @@ class Engine {
   batchRound(): number {
     const { loaded, frames } = this;
     // What the other contenders pushed out of the caches comes back first.
-    loaded.runBatch(frames, 0, frames.slots);
+    loaded.runBatch(frames, 0, Math.min(this.#packets, frames.slots));
     const start = process.hrtime.bigint();
     for (let at = 0; at < this.#packets; at += BATCH) loaded.runBatch(frames, at % frames.slots, BATCH);
     const ns = Number(process.hrtime.bigint() - start) / this.#packets;
@@ -140,7 +163,7 @@ class Engine {
 
   singleRound(): number {
     const { loaded, frames } = this;
-    loaded.runBatch(frames, 0, frames.slots);
+    loaded.runBatch(frames, 0, Math.min(this.#singles, frames.slots));
     const start = process.hrtime.bigint();
     const mask = frames.slots - 1;
     if (loaded.work === undefined) for (let at = 0; at < this.#singles; at++) loaded.run(frames, at & mask);
@@ -180,61 +203,94 @@ function median(values: readonly number[]): number {
 }
 
 function cell(value: number | undefined, digits = 1): string {
-  return value === undefined || Number.isNaN(value) ? 'n/a' : value.toFixed(digits);
+  return value === undefined || !Number.isFinite(value) ? 'n/a' : value.toFixed(digits);
 }
 
-function printTable(rows: readonly Row[]): void {
-  const header = [
-    'program',
-    'kernel body',
-    'wasm batch',
-    '÷ kernel',
-    'wasm single',
-    'interpreter',
-    'compile ms',
-    'counted: batch',
-    '÷ batch',
-    'single',
-    '÷ single',
-    'interpreter',
-    '÷ interpreter',
-  ];
-  const lines = rows.map(({ name, ns, compileMs }) => {
-    const [kernel, batch] = [ns.get('kernel'), ns.get('wasm batch')];
-    return [
-      name,
-      cell(kernel),
-      cell(batch),
-      cell(kernel === undefined ? undefined : batch! / kernel, 2),
-      cell(ns.get('wasm single')),
-      cell(ns.get('interpreter'), 0),
-      cell(compileMs, 2),
-      ...COUNTED.flatMap(([counted, plain]) => [
-        cell(ns.get(counted)),
-        cell(ns.get(counted)! / ns.get(plain)!, 2),
-      ]),
-    ];
-  });
+/** Below so many nanoseconds a figure in whole ones says too little to be divided by. */
+const COARSE = 10;
+
+/** What the kernel takes by the method that has it fastest, so that no ratio flatters us. */
+function fastestKernel({ kernel }: Row): number {
+  const figures = [...kernel].filter(([method, ns]) => method !== '×1' || ns >= COARSE || kernel.size === 1);
+  return Math.min(...figures.map(([, ns]) => ns));
+}
+
+function printTable(header: readonly string[], lines: readonly (readonly string[])[]): void {
   const widths = header.map((title, i) => Math.max(title.length, ...lines.map((line) => line[i]!.length)));
   for (const line of [header, ...lines]) {
     console.log(
       line.map((text, i) => (i === 0 ? text.padEnd(widths[i]!) : text.padStart(widths[i]!))).join('  '),
     );
   }
-  for (const [name, plain] of [['wasm batch', 'kernel'], ...COUNTED] as const) {
-    const ratios = rows.map(({ ns }) => ns.get(name)! / (ns.get(plain) ?? NaN)).filter((ratio) => ratio > 0);
-    if (ratios.length === 0) continue;
-    const mean = Math.exp(ratios.reduce((sum, ratio) => sum + Math.log(ratio), 0) / ratios.length);
-    console.log(`geometric mean of ${name} ÷ ${plain}: ${mean.toFixed(2)}`);
+}
+
+function printMean(name: string, ratios: readonly number[]): void {
+  const known = ratios.filter((ratio) => Number.isFinite(ratio) && ratio > 0);
+  if (known.length === 0) return;
+  const mean = Math.exp(known.reduce((sum, ratio) => sum + Math.log(ratio), 0) / known.length);
+  console.log(`geometric mean of ${name}: ${mean.toFixed(2)}`);
+}
+
+function printRows(rows: readonly Row[]): void {
+  const methods = KERNEL_METHODS.map((method) => (method === 'half L1i' ? 'half L1i (n)' : method));
+  printTable(
+    [
+      'program',
+      ...methods.map((method) => `kernel ${method}`),
+      'wasm batch',
+      '÷ least',
+      'single',
+      '+',
+      'interpreter',
+      'compile ms',
+    ],
+    rows.map((row) => {
+      const { name, ns, kernel, halfCache, compileMs } = row;
+      const batch = ns.get('wasm batch')!;
+      return [
+        name,
+        ...KERNEL_METHODS.map((method) => {
+          const text = cell(kernel.get(method));
+          return method === 'half L1i' && halfCache !== undefined ? `${text} (${halfCache})` : text;
+        }),
+        cell(batch),
+        cell(batch / fastestKernel(row), 2),
+        cell(ns.get('wasm single')),
+        cell(ns.get('wasm single')! - batch),
+        cell(ns.get('interpreter')),
+        cell(compileMs, 2),
+      ];
+    }),
+  );
+  printMean(
+    'wasm batch ÷ least of kernel',
+    rows.map((row) => row.ns.get('wasm batch')! / fastestKernel(row)),
+  );
+  console.log();
+  printTable(
+    ['program', ...COSTLIER.flatMap(([name]) => [name, '÷'])],
+    rows.map(({ name, ns }) => [
+      name,
+      ...COSTLIER.flatMap(([costlier, plain]) => [
+        cell(ns.get(costlier)),
+        cell(ns.get(costlier)! / ns.get(plain)!, 2),
+      ]),
+    ]),
+  );
+  for (const [name, plain] of COSTLIER) {
+    printMean(
+      `${name} ÷ ${plain}`,
+      rows.map(({ ns }) => ns.get(name)! / ns.get(plain)!),
+    );
   }
 }
 
 const problem = kernelBodyProblem();
-if (problem !== undefined) console.error(`kernel column: n/a (${problem})`);
+if (problem !== undefined) console.error(`kernel columns: n/a (${problem})`);
 console.error('ns per packet, medians of interleaved rounds; compare within a row');
 const rows: Row[] = [];
 for (const test of engineCases()) {
   console.error(`measuring ${test.name}`);
   rows.push(await measure(test, problem === undefined));
 }
-printTable(rows);
+printRows(rows);

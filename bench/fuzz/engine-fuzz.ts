@@ -39,7 +39,7 @@ const MEMORY_BYTES = 2 * 1024 * 1024;
 /** Executors by the name a campaign gives them. */
 const EXECUTORS: Readonly<Record<string, (runtime: BpfRuntime) => Executor>> = {
   interpreter: (runtime) => new InterpreterExecutor(runtime),
-  wasm: (runtime) => new WasmExecutor(runtime),
+  wasm: (runtime) => new WasmExecutor(runtime, { checked: false }),
   'wasm-checked': (runtime) => new WasmExecutor(runtime, { checked: true }),
 };
 

@@ -141,7 +141,12 @@ async function seen(
   format: QueueFormat,
 ): Promise<{ saw: Map<Invariant, string>; did: string; aims: readonly Invariant[] }> {
   const rig = new OffloadRig({ host: party('host'), guest: party('guest') });
-  const link = new ControlLink({ label: 'mallory.eth0', features: RIG_FEATURES | (1n << 28n), format });
+  const link = new ControlLink({
+    label: 'mallory.eth0',
+    features: RIG_FEATURES | (1n << 28n),
+    format,
+    now: () => 0,
+  });
   link.serve((request, room) => rig.device.handle(request, room));
   const layout = splitLayoutAt(link.layout.queue, 64);
   const sound = new ControlLinkChannel({ label: 'sound', features: RIG_FEATURES }, SPLIT_QUEUE);

@@ -7,7 +7,6 @@ import type {
   NicDevice,
   NicDeviceOptions,
 } from '../../src/core/contract/device.js';
-import type { ProgramWork } from '../../src/core/contract/executor.js';
 import { ControlEndpoint } from '../../src/core/offload/control-endpoint.js';
 
 /** The device that a host would use: a {@link ControlEndpoint} for each nic. */
@@ -42,10 +41,6 @@ class GuardedNicDevice implements NicDevice {
 
   get configuration(): Uint8Array | undefined {
     return this.#endpoint.configuration;
-  }
-
-  get work(): ProgramWork | undefined {
-    return this.#endpoint.work;
   }
 
   prepareMove(

@@ -49,7 +49,7 @@ function plug(device: NaiveDevice, guest: string) {
     features: RIG_FEATURES,
     queuePairs: 1,
   });
-  const link = new ControlLink({ label: guest, features: RIG_FEATURES });
+  const link = new ControlLink({ label: guest, features: RIG_FEATURES, now: () => 0 });
   link.serveUnguarded((request, room, chain) => nic.handle(request, room, chain));
   const control: ControlClient = { send: (parts, room) => link.send(parts, room) };
   const send = async (request: BpfRequest): Promise<BpfReply> => {

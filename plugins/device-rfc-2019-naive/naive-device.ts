@@ -322,6 +322,7 @@ class NaiveNicDevice implements NicDevice {
       released.program = await party.executor.load(program, {
         maps: new Map([...maps].map(([fd, { map }]) => [fd, map])),
         world,
+        contained: verification.contained,
         facts: verification.facts,
         properties: verification.properties,
         countWork: party.countWork,

@@ -465,6 +465,7 @@ export class NaiveProtocol2 {
     const loaded = await party.executor.load(program, {
       maps: new Map([...maps].map(([fd, { map }]) => [fd, map])),
       world,
+      contained: verification.contained,
       facts: verification.facts,
       properties: verification.properties,
       countWork: party.countWork,

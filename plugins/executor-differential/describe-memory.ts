@@ -30,6 +30,7 @@ const RUN_STATE_FIELDS: Fields = [
   [RUN_STATE.cpu, 'cpu'],
   [RUN_STATE.now, 'clock'],
   [RUN_STATE.prng, 'state of bpf_get_prandom_u32'],
+  [RUN_STATE.givenLeft, 'what bpf_get_prandom_u32 was given'],
 ];
 
 /** What lies at an address, in words: `byte 14 of the packet in slot 0`, `byte 4 of the value of map m, element 3`. */

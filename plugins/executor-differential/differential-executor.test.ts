@@ -171,7 +171,7 @@ describe('executors that agree', () => {
     const program = await bench.program(
       EVERYTHING,
       new InterpreterExecutor(bench.runtime),
-      new WasmExecutor(bench.runtime),
+      new WasmExecutor(bench.runtime, { checked: false }),
     );
     expect(program.run(bench.ring, 0)).toEqual({ verdict: 2 });
     expect(program.run(bench.ring, 1)).toEqual({ verdict: 2 });
@@ -189,7 +189,7 @@ describe('executors that agree', () => {
     const program = await bench.program(
       'r0 = r1\nr0 -= r2\nexit',
       new InterpreterExecutor(bench.runtime),
-      new WasmExecutor(bench.runtime),
+      new WasmExecutor(bench.runtime, { checked: false }),
     );
     expect(program.call!(5n, 7n)).toEqual({ r0: 0xfffffffffffffffen });
   });
@@ -200,7 +200,7 @@ describe('executors that agree', () => {
     const program = await bench.program(
       beyond,
       new InterpreterExecutor(bench.runtime),
-      new WasmExecutor(bench.runtime),
+      new WasmExecutor(bench.runtime, { checked: false }),
     );
     expect(program.run(bench.ring, 0).fault?.reason).toContain('belongs to no object');
     expect(program.lastFault?.insn).toBe(2);
@@ -359,7 +359,7 @@ describe('a disagreement', () => {
       const program = await bench.program(
         'r2 = 0\nr3 = 1\nif r2 == 0 goto pc+1\nr3 = 2\nr1 = 0x7fff0000ll\n*(u32 *)(r1 +0) = r3\nr0 = 1\nexit',
         new InterpreterExecutor(bench.runtime),
-        new WasmExecutor(bench.runtime),
+        new WasmExecutor(bench.runtime, { checked: false }),
       );
       expect(program.run(bench.ring, 0).fault).toBeDefined();
       expect(program.work?.insns).toBe(5);
@@ -457,7 +457,7 @@ describe('loading', () => {
     const program = await bench.program(
       EVERYTHING,
       new InterpreterExecutor(bench.runtime),
-      new WasmExecutor(bench.runtime),
+      new WasmExecutor(bench.runtime, { checked: false }),
     );
     program.run(bench.ring, 0);
     program.close();

@@ -14,7 +14,7 @@ import { MemoryMapBackend } from '../map-backend-memory/index.js';
 
 const EXECUTORS: Readonly<Record<string, (runtime: BpfRuntime) => Executor>> = {
   interpreter: (runtime) => new InterpreterExecutor(runtime),
-  wasm: (runtime) => new WasmExecutor(runtime),
+  wasm: (runtime) => new WasmExecutor(runtime, { checked: false }),
   'wasm, checked': (runtime) => new WasmExecutor(runtime, { checked: true }),
 };
 

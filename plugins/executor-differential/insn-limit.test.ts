@@ -18,11 +18,12 @@ import { DifferentialExecutor } from './differential-executor.js';
 
 const EXECUTORS: Readonly<Record<string, (runtime: BpfRuntime) => Executor>> = {
   interpreter: (runtime) => new InterpreterExecutor(runtime),
-  wasm: (runtime) => new WasmExecutor(runtime),
+  wasm: (runtime) => new WasmExecutor(runtime, { checked: false }),
   'wasm, checked': (runtime) => new WasmExecutor(runtime, { checked: true }),
   differential: (runtime) =>
     new DifferentialExecutor(runtime, {
-      open: async (name) => (name === 'wasm' ? new WasmExecutor(runtime) : new InterpreterExecutor(runtime)),
+      open: async (name) =>
+        name === 'wasm' ? new WasmExecutor(runtime, { checked: false }) : new InterpreterExecutor(runtime),
     }),
 };
 

@@ -1,13 +1,17 @@
 import { BPF_FUNC } from '../../src/bpf/helper-ids.js';
 import type { Insn } from '../../src/bpf/insn.js';
+import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { BPF_PSEUDO_CALL } from '../../src/bpf/opcodes.js';
 import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
+import { REDIRECT_ACTION_MASK } from '../../src/bpf/runtime/xdp-frame.js';
 import { BYTES_WITHIN_CALL, CHAIN_WITHIN_CALL } from '../../src/bpf/runtime/insn-budget.js';
 import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
 import { constantAddress, type KnownValue } from './known-value.js';
 
 /** Keys longer than this are looked up by the helper: the code for one would grow out of proportion. */
 export const MAX_INLINE_KEY = 64;
+/** Bytes that code sums up without a loop: an IPv4 header with all of its options. */
+const MAX_INLINE_CHECKSUM = 64;
 
 type LayoutOf<Kind> = Extract<MapLayout, { readonly kind: Kind }>;
 export type InlineLayout = LayoutOf<'array'> | LayoutOf<'hash'> | LayoutOf<'slots'>;
@@ -16,6 +20,15 @@ export type InlineLayout = LayoutOf<'array'> | LayoutOf<'hash'> | LayoutOf<'slot
 export type CallPlan =
   | { readonly kind: 'local' }
   | { readonly kind: 'lookup'; readonly map: ResidentMap; readonly layout: InlineLayout }
+  | {
+      readonly kind: 'redirect-map';
+      readonly map: ResidentMap;
+      readonly layout: LayoutOf<'entries'>;
+      /** What the helper returns where there is no entry: the lower two bits of its flags. */
+      readonly otherwise: number;
+    }
+  /** Bytes of each of the two, whole words of 4. */
+  | { readonly kind: 'checksum'; readonly fromSize: number; readonly toSize: number }
   | { readonly kind: 'time' | 'random' | 'cpu' | 'redirect' }
   /** `layout` is missing when the map is not known until the program runs. */
   | { readonly kind: 'tail-call'; readonly layout: LayoutOf<'slots'> | undefined }
@@ -45,7 +58,8 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
   switch (id) {
     case BPF_FUNC.map_lookup_elem: {
       const map = mapOf(registers[1]!, planning);
-      if (planning.checked || map === undefined || map.layout.kind === 'opaque') return byCall;
+      if (planning.checked || map === undefined) return byCall;
+      if (map.layout.kind === 'opaque' || map.layout.kind === 'entries') return byCall;
       if (map.layout.kind === 'hash' && map.layout.keySize > MAX_INLINE_KEY) return byCall;
       // A PROG_ARRAY cannot be read by a program; whatever the helper says of it is right.
       if (map.layout.kind === 'slots' && map.programAt !== undefined) return byCall;
@@ -61,9 +75,29 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
       return { kind: 'cpu' };
     case BPF_FUNC.redirect:
       return planning.xdp ? { kind: 'redirect' } : byCall;
+    case BPF_FUNC.redirect_map: {
+      const map = mapOf(registers[1]!, planning);
+      const flags = registers[3]!;
+      // Of other flags the helper makes something of its own: all devices of the map, or XDP_ABORTED.
+      const isPlain = flags.form === 'const' && flags.constant <= REDIRECT_ACTION_MASK;
+      if (!planning.xdp || planning.checked || map?.layout.kind !== 'entries' || !isPlain) return byCall;
+      return { kind: 'redirect-map', map, layout: map.layout, otherwise: Number(flags.constant) };
+    }
+    case BPF_FUNC.csum_diff: {
+      const [fromSize, toSize] = [constantWord(registers[2]!), constantWord(registers[4]!)];
+      if (planning.checked || fromSize === undefined || toSize === undefined) return byCall;
+      const bytes = fromSize + toSize;
+      if (bytes > MAX_INLINE_CHECKSUM || fromSize % 4 !== 0 || toSize % 4 !== 0) return byCall;
+      return { kind: 'checksum', fromSize, toSize };
+    }
     default:
       return byCall;
   }
+}
+
+/** The lower half of a register, which is what helpers take of a u32. */
+function constantWord(value: KnownValue): number | undefined {
+  return value.form === 'const' ? Number(BigInt.asUintN(32, value.constant)) : undefined;
 }
 
 /** How many arguments the usual helpers take; the rest are given all five registers. */
@@ -137,13 +171,14 @@ const ON_ELEMENTS: ReadonlySet<number> = new Set<number>([
 
 /**
  * Whether a helper may take insns off the run's budget: not if it is known to work on few bytes (`chargeBytes`), and to
- * follow no long chain (`chainCharge`).
+ * follow no long chain (`chainCharge`) and go no way down a trie.
  */
 export function mayCharge(id: number, registers: readonly KnownValue[], planning: CallPlanning): boolean {
   const map =
     ON_ELEMENTS.has(id) && !planning.overridden.has(id) ? mapOf(registers[1]!, planning) : undefined;
   if (map === undefined || Math.max(map.attributes.keySize, map.syscallValueSize) > BYTES_WITHIN_CALL)
     return true;
+  if (map.attributes.type === BPF_MAP_TYPE.BPF_MAP_TYPE_LPM_TRIE) return true;
   const { kind } = map.layout;
   return kind !== 'array' && kind !== 'slots' && map.attributes.maxEntries > CHAIN_WITHIN_CALL;
 }

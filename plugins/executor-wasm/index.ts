@@ -19,11 +19,12 @@ export default definePlugin({
   description: 'compiles programs to WebAssembly; as fast as the JIT of the kernel',
   configSchema: Type.Object(
     {
-      checked: Type.Boolean({
-        description:
-          'check each access against the bounds of the object it is for, and count insns: slow, for tests and for programs that no verifier has seen',
-        default: false,
-      }),
+      checked: Type.Optional(
+        Type.Boolean({
+          description:
+            'check each access against the bounds of the object it is for, and arguments of helpers: slow. Left out: of programs of which no verifier has shown that it is needless (`abstract` and `kernel` do)',
+        }),
+      ),
     },
     { additionalProperties: false },
   ),

@@ -1,7 +1,12 @@
 import type { Insn } from '../../src/bpf/insn.js';
 import { MAX_TAIL_CALL_CNT } from '../../src/bpf/opcodes.js';
 import { PRNG_INCREMENT, PRNG_MULTIPLIER, RUN_STATE } from '../../src/bpf/runtime/run-state.js';
-import { FRAME_SLOT, REDIRECT_IFINDEX } from '../../src/bpf/runtime/xdp-frame.js';
+import {
+  FRAME_SLOT,
+  REDIRECT_IFINDEX,
+  REDIRECT_MAP,
+  REDIRECT_NONE,
+} from '../../src/bpf/runtime/xdp-frame.js';
 import { XDP_ABORTED, XDP_REDIRECT } from '../../src/bpf/xdp.js';
 import { helperArity, mayCharge, planCall, writesProgramMemory, type CallPlan } from './call-plan.js';
 import { emitCharge, type CodeEnvironment, type FunctionExit } from './code-environment.js';
@@ -45,7 +50,7 @@ export function emitCall(at: CallSite, insn: Insn, slot: number): void {
   const result = callResult(input, plan, at.state);
   const { out } = at;
   if (plan.kind !== 'local') {
-    at.countCall(insn.imm, plan.kind === 'lookup' ? plan.map.attributes.keySize : 0);
+    at.countCall(insn.imm, inlineBytes(plan));
   }
   switch (plan.kind) {
     case 'local':
@@ -68,15 +73,25 @@ export function emitCall(at: CallSite, insn: Insn, slot: number): void {
       return;
     case 'random': {
       const next = at.scratch(I64, 'random');
+      out.i32(environment.runState).memory(OP.i32_load, RUN_STATE.givenLeft).if();
+      emitHelperCall(at, insn.imm, result!);
+      out.else();
       out.i32(environment.runState).i32(environment.runState).memory(OP.i64_load, RUN_STATE.prng);
       out.i64(PRNG_MULTIPLIER).op(OP.i64_mul).i64(PRNG_INCREMENT).op(OP.i64_add).tee(next);
       out.memory(OP.i64_store, RUN_STATE.prng);
       out.get(next).i64(32n).op(OP.i64_shr_u).op(OP.i32_wrap_i64);
       at.set(0, result!);
+      out.end();
       return;
     }
     case 'redirect':
       emitRedirect(at, result!);
+      return;
+    case 'checksum':
+      emitChecksum(at, plan, result!, slot);
+      return;
+    case 'redirect-map':
+      emitRedirectMap(at, plan, result!);
       return;
     case 'tail-call':
       emitTailCall(at, plan, slot);
@@ -84,6 +99,12 @@ export function emitCall(at: CallSite, insn: Insn, slot: number): void {
     case 'helper':
       emitHelperCall(at, plan.id, result!);
   }
+}
+
+/** Bytes that the code in place of a helper goes through. */
+function inlineBytes(plan: CallPlan): number {
+  if (plan.kind === 'lookup') return plan.map.attributes.keySize;
+  return plan.kind === 'checksum' ? plan.fromSize + plan.toSize : 0;
 }
 
 function emitHelperCall(at: CallSite, id: number, result: KnownValue): void {
@@ -183,6 +204,102 @@ function emitRedirect(at: CallSite, result: KnownValue): void {
   out.i32(XDP_REDIRECT);
   at.set(0, result);
   out.else().i32(XDP_ABORTED);
+  at.set(0, result);
+  out.end();
+}
+
+/**
+ * bpf_csum_diff, as the helper computes it: which of the two zeros of one's complement comes out is the same too. Words are
+ * added up in 64 bits and the carries at the end.
+ */
+function emitChecksum(
+  at: CallSite,
+  { fromSize, toSize }: CallPlan & { kind: 'checksum' },
+  result: KnownValue,
+  slot: number,
+): void {
+  const { out } = at;
+  const sum = at.scratch(I64, 'sum');
+  /** Pushes the sum of what is on the stack and the words that a register points to. */
+  const addWords = (register: number, size: number): void => {
+    if (size > 0 && at.known(register).stack) at.readsStackMemory = true;
+    for (let word = 0; word < size; word += 4) {
+      const offset = at.pushAddress(register, word, 4, false, slot);
+      out.memory(OP.i32_load, offset).op(OP.i64_extend_i32_u).op(OP.i64_add);
+    }
+  };
+  /** Pops a sum and pushes it with its carries beyond `bits` added in, twice: the first time there may be another. */
+  const fold = (bits: bigint): void => {
+    for (let times = 0; times < 2; times++) {
+      out
+        .tee(sum)
+        .i64((1n << bits) - 1n)
+        .op(OP.i64_and);
+      out.get(sum).i64(bits).op(OP.i64_shr_u).op(OP.i64_add);
+    }
+  };
+  const complement = (): void => void out.i64(0xffff_ffffn).op(OP.i64_xor);
+  at.pushWord(5);
+  out.op(OP.i64_extend_i32_u);
+  if (toSize > 0) {
+    addWords(3, toSize);
+    if (fromSize > 0) {
+      out.i64(0n);
+      addWords(1, fromSize);
+      fold(32n);
+      complement();
+      out.op(OP.i64_add);
+    }
+  } else if (fromSize > 0) {
+    complement();
+    addWords(1, fromSize);
+    fold(32n);
+    complement();
+  }
+  fold(32n);
+  fold(16n);
+  out.op(OP.i32_wrap_i64);
+  at.set(0, result);
+}
+
+/** bpf_redirect_map with flags that name one entry. */
+function emitRedirectMap(
+  at: CallSite,
+  { map, layout, otherwise }: CallPlan & { kind: 'redirect-map' },
+  result: KnownValue,
+): void {
+  const { out } = at;
+  const frame = at.scratch(I32, 'frame');
+  const index = at.scratch(I32, 'index');
+  // R0 may not be written before its arguments are read; of the key the helper takes the lower half.
+  at.pushWord(2);
+  out.set(index);
+  out.i32(at.options.environment.runState).memory(OP.i32_load, RUN_STATE.context).set(frame);
+  const store = (value: number, offset: number): void => {
+    out.get(frame).i32(value).memory(OP.i32_store, offset);
+  };
+  const done = out.block();
+  const missing = out.block();
+  out.get(index).i32(layout.maxEntries).op(OP.i32_ge_u).brIf(missing);
+  out
+    .get(index)
+    .i32(3)
+    .op(OP.i32_shl)
+    .memory(OP.i32_load, layout.entries + layout.usedOffset);
+  out.op(OP.i32_eqz).brIf(missing);
+  store(REDIRECT_MAP, FRAME_SLOT.redirectKind);
+  out.get(frame).get(index).memory(OP.i32_store, FRAME_SLOT.redirectTarget);
+  store(map.address, FRAME_SLOT.redirectMap);
+  store(0, FRAME_SLOT.redirectFlags);
+  out.i32(XDP_REDIRECT);
+  at.set(0, result);
+  out.br(done);
+  out.end();
+  // A miss also forgets what an earlier call of the run left behind.
+  store(REDIRECT_NONE, FRAME_SLOT.redirectKind);
+  for (const field of ['redirectTarget', 'redirectMap', 'redirectFlags'] as const)
+    store(0, FRAME_SLOT[field]);
+  out.i32(otherwise);
   at.set(0, result);
   out.end();
 }

@@ -325,7 +325,10 @@ export function callResult(
     case 'cpu':
       return word();
     case 'redirect':
+    case 'redirect-map':
       return word(0, 4);
+    case 'checksum':
+      return word(0, 0xffff);
     case 'lookup':
       return lookupResult(input, plan, state);
     case 'helper':

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { assemble } from '../../src/bpf/assembler.js';
 import type { Insn } from '../../src/bpf/insn.js';
 import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
+import { randomStream } from '../../src/core/run/random.js';
 import type { BpfMap, ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { HASH_ELEMENT_KEY, hashKey, type MapLayout } from '../../src/bpf/runtime/map-layout.js';
@@ -257,6 +258,47 @@ describe('batches', () => {
   });
 });
 
+describe('bpf_csum_diff', () => {
+  const WORDS = ['0', '0xffffffff', '0x80000000', '0x7fffffff', '1', '0xfffe0001', '0x12345678'];
+
+  it.each([
+    [0, 4],
+    [4, 0],
+    [4, 4],
+    [8, 8],
+    [8, 4],
+    [64, 0],
+    [20, 44],
+    [0, 0],
+  ])('is in code what it is by the helper, of %i bytes for %i', async (fromSize, toSize) => {
+    const bench = new Bench();
+    const random = randomStream(7n, 'words');
+    const pick = (): string => WORDS[random() % WORDS.length]!;
+    const checked = new Bench({ checked: true });
+    for (let round = 0; round < 40; round++) {
+      const at = (low: number, size: number): string =>
+        Array.from({ length: size / 4 }, (_, i) => `w6 = ${pick()}\n*(u32 *)(r10 ${low + 4 * i}) = r6`).join(
+          '\n',
+        );
+      const text = `
+        ${at(-64, fromSize)}
+        ${at(-128, toSize)}
+        r1 = r10
+        r1 += -64
+        r2 = ${fromSize}
+        r3 = r10
+        r3 += -128
+        r4 = ${toSize}
+        w5 = ${pick()}
+        call bpf_csum_diff
+        exit`;
+      const inCode = (await bench.load(text)).run(bench.ring, 0);
+      expect(inCode).toEqual((await checked.load(text)).run(checked.ring, 0));
+      expect(inCode.fault).toBeUndefined();
+    }
+  });
+});
+
 describe('the checked build', () => {
   it.each([
     ['beyond the packet', 'r1 = *(u32 *)(r1 +0)\nr0 = *(u8 *)(r1 +60)\nexit', 1, /packet/],
@@ -275,7 +317,24 @@ describe('the checked build', () => {
     expect(outcome.verdict).toBe(0);
     expect(outcome.fault?.insn).toBe(insn);
     expect(outcome.fault?.reason).toMatch(reason);
-    expect(bench.runtime.space.i32[(bench.runtime.state.address + 76) >> 2]).toBe(insn + 1);
+    expect(bench.runtime.space.i32[(bench.runtime.state.address + RUN_STATE.fault) >> 2]).toBe(insn + 1);
+  });
+
+  it('is what runs where no verifier has shown that a program is contained, and nowhere else', async () => {
+    // An 8-byte store into what lies above the frame: another frame's memory.
+    const text = 'r0 = 2\n*(u64 *)(r10 +0) = 0\nexit';
+    const bench = new Bench({});
+    for (const contained of [undefined, false]) {
+      const loaded = await bench.load(text, contained === undefined ? {} : { contained });
+      expect(loaded.run(bench.ring, 0)).toMatchObject({ verdict: 0, fault: { insn: 1 } });
+    }
+    expect((await bench.load(text, { contained: true })).run(bench.ring, 0)).toEqual({ verdict: 2 });
+    for (const contained of [false, true]) {
+      const always = new Bench({ checked: true });
+      expect((await always.load(text, { contained })).run(always.ring, 0).verdict).toBe(0);
+      const never = new Bench({ checked: false });
+      expect((await never.load(text, { contained })).run(never.ring, 0).verdict).toBe(2);
+    }
   });
 
   it('ends an infinite loop', async () => {
@@ -576,7 +635,7 @@ class Bench {
   bytesBefore: number;
   lastId = 0;
 
-  constructor(options: WasmExecutorOptions = {}) {
+  constructor(options: WasmExecutorOptions = { checked: false }) {
     this.executor = new WasmExecutor(this.runtime, options);
     for (let slot = 0; slot < 8; slot++) this.ring.load(slot, new Uint8Array(60));
     this.bytesBefore = this.runtime.space.bytesInUse;
@@ -589,6 +648,7 @@ class Bench {
       insnLimit?: number;
       helperOverrides?: ExecutionEnvironment['helperOverrides'];
       maps?: ReadonlyMap<number, BpfMap>;
+      contained?: boolean;
     } = {},
   ): Promise<LoadedProgram> {
     const names = this.#names.size === 0 ? new Map([['m', FLOW_MAP]]) : this.#names;
@@ -606,6 +666,7 @@ class Bench {
       programId: this.lastId,
       insnLimit: options.insnLimit,
       helperOverrides: options.helperOverrides,
+      contained: options.contained,
     });
   }
 

@@ -31,7 +31,10 @@ import { wasmPlace } from './wasm-place.js';
 import { WRITE_FLAG } from './code-environment.js';
 
 export interface WasmExecutorOptions {
-  /** Check every access against the bounds of the object it is for. */
+  /**
+   * Check every access against the bounds of the object it is for, and arguments of helpers. Default: of programs of which no
+   * verifier has shown that they are contained.
+   */
   readonly checked?: boolean | undefined;
 }
 
@@ -108,6 +111,7 @@ class WasmProgram implements LoadedProgram, TableMember {
   readonly #now: (() => bigint) | undefined;
   readonly #module: WasmModule;
   readonly #insnLimit: number;
+  readonly #checked: boolean;
   #batch!: BatchFunction;
   /** The program compiled for arguments that are not a context, made when first asked for. */
   #values:
@@ -123,7 +127,7 @@ class WasmProgram implements LoadedProgram, TableMember {
     readonly runtime: BpfRuntime,
     readonly environment: ExecutionEnvironment,
     readonly table: ProgramTable,
-    readonly options: WasmExecutorOptions,
+    options: WasmExecutorOptions,
     readonly work: WorkCounters | undefined,
     readonly release: () => void,
   ) {
@@ -131,8 +135,9 @@ class WasmProgram implements LoadedProgram, TableMember {
     this.id = environment.programId ?? runtime.allocateProgramId();
     this.#now = environment.world.now?.bind(environment.world);
     this.#insnLimit = insnLimitOf(environment.insnLimit);
+    this.#checked = options.checked ?? environment.contained !== true;
     this.#helpers = createHelpers(runtime, environment.world, {
-      check: options.checked === true ? undefined : false,
+      check: this.#checked ? undefined : false,
       invoke: (slot) => (this.#running[`callback ${slot}`] as () => void)(),
       charge: (insns) => this.#charge(insns),
       work,
@@ -260,7 +265,7 @@ class WasmProgram implements LoadedProgram, TableMember {
   }
 
   #compile(entry: 'packet' | 'values'): WasmModule {
-    const { environment, options } = this;
+    const { environment } = this;
     const name = `bpf${++moduleCount}`;
     const compiled = compileProgram(this.program, {
       runtime: this.runtime,
@@ -268,7 +273,7 @@ class WasmProgram implements LoadedProgram, TableMember {
       maps: environment.maps,
       supportedHelpers: this.#helpers.supported,
       overriddenHelpers: new Set(environment.helperOverrides?.keys()),
-      checked: options.checked === true,
+      checked: this.#checked,
       insnLimit: this.#insnLimit,
       workCounters: this.work?.address,
       entry,

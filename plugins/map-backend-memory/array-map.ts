@@ -1,4 +1,4 @@
-import { E2BIG, EEXIST, EINVAL, ENOENT } from '../../src/bpf/errno.js';
+import { E2BIG, EEXIST, EINVAL, ENOENT, EOPNOTSUPP, EPERM } from '../../src/bpf/errno.js';
 import {
   BPF_F_INNER_MAP,
   BPF_F_LOCK,
@@ -10,7 +10,7 @@ import {
   type MapAttributes,
 } from '../../src/bpf/map-spec.js';
 import { roundUp } from '../../src/bpf/runtime/address-space.js';
-import type { MapBatch } from '../../src/bpf/runtime/bpf-map.js';
+import type { BpfMap, CopiedElements, MapBatch } from '../../src/bpf/runtime/bpf-map.js';
 import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
 import { copyBytes } from './copy-bytes.js';
 import {
@@ -67,6 +67,9 @@ export const ARRAY_KIND: MapKind = {
     ];
   },
 };
+
+/** Bytes that are compared at once when an array is copied. */
+const BYTES_AT_ONCE = 4096;
 
 export class ArrayMap extends MemoryMap {
   readonly layout: MapLayout & { kind: 'array' };
@@ -134,7 +137,41 @@ export class ArrayMap extends MemoryMap {
   lookupPercpuElem(keyAddress: number, cpu: number): number {
     const index = loadU32(this.space, keyAddress);
     if (this.#cpuStride === 0 || cpu >= this.#lanes || index >= this.#maxEntries) return 0;
-    return this.#values + cpu * this.#cpuStride + index * this.#stride;
+    return this.#laneOf(cpu, index);
+  }
+
+  copyElements(from: BpfMap): CopiedElements | number {
+    if (!(from instanceof ArrayMap) || from.#maxEntries !== this.#maxEntries) return -EOPNOTSUPP;
+    if (from.#valueSize !== this.#valueSize || from.syscallValueSize !== this.syscallValueSize)
+      return -EOPNOTSUPP;
+    if (!from.mayRead || !this.mayRead) return -EPERM;
+    const size = this.#laneSize;
+    const atOnce = Math.max(1, Math.floor(BYTES_AT_ONCE / this.#stride));
+    let elements = 0;
+    for (let first = 0; first < this.#maxEntries; first += atOnce) {
+      const end = Math.min(first + atOnce, this.#maxEntries);
+      if (this.#equal(from, first, (end - first) * this.#stride)) continue;
+      for (let index = first; index < end; index++) {
+        if (this.#equal(from, index, size)) continue;
+        if (!this.mayWrite) return -EPERM;
+        for (let lane = 0; lane < this.#lanes; lane++) {
+          const source = from.#laneOf(lane, index);
+          const target = this.#laneOf(lane, index);
+          this.space.u8.set(from.space.u8.subarray(source, source + size), target);
+          this.clearSpecial(target);
+        }
+        elements++;
+      }
+    }
+    return { elements, bytes: elements * (this.attributes.keySize + this.syscallValueSize) };
+  }
+
+  /** Whether so many bytes of all CPUs' values, from an element on, are the same in another. */
+  #equal(other: ArrayMap, index: number, size: number): boolean {
+    for (let lane = 0; lane < this.#lanes; lane++) {
+      if (!this.sameBytes(this.#laneOf(lane, index), other, other.#laneOf(lane, index), size)) return false;
+    }
+    return true;
   }
 
   protected readEntry(key: Uint8Array): Uint8Array | number {
@@ -143,7 +180,7 @@ export class ArrayMap extends MemoryMap {
     const value = new Uint8Array(this.syscallValueSize);
     const size = this.#laneSize;
     for (let lane = 0; lane < this.#lanes; lane++) {
-      const from = this.#values + lane * this.#cpuStride + index * this.#stride;
+      const from = this.#laneOf(lane, index);
       value.set(this.space.u8.subarray(from, from + size), lane * size);
     }
     return this.withoutSpecial(value, size);
@@ -155,7 +192,7 @@ export class ArrayMap extends MemoryMap {
     if (flags === BPF_NOEXIST) return -EEXIST;
     const size = this.#laneSize;
     for (let lane = 0; lane < this.#lanes; lane++) {
-      const to = this.#values + lane * this.#cpuStride + index * this.#stride;
+      const to = this.#laneOf(lane, index);
       this.space.u8.set(value.subarray(lane * size, (lane + 1) * size), to);
       this.clearSpecial(to);
     }
@@ -177,6 +214,10 @@ export class ArrayMap extends MemoryMap {
   /** Bytes of one CPU's value as bpf(2) passes it. */
   get #laneSize(): number {
     return this.#cpuStride === 0 ? this.#valueSize : this.#stride;
+  }
+
+  #laneOf(lane: number, index: number): number {
+    return this.#values + lane * this.#cpuStride + index * this.#stride;
   }
 
   #valueAt(index: number): number {

@@ -1,4 +1,4 @@
-import { EINVAL, ENOTSUPP } from '../../src/bpf/errno.js';
+import { EINVAL, ENOTSUPP, EOPNOTSUPP } from '../../src/bpf/errno.js';
 import { BPF_ANY, BPF_F_RDONLY_PROG, BPF_NOEXIST } from '../../src/bpf/map-spec.js';
 import { HASH_KIND, HashMap } from './hash-map.js';
 import { NUMA_AND_SYSCALL_ACCESS, U32_SIZE } from './kernel-limits.js';
@@ -34,6 +34,10 @@ export class DevMapHash extends HashMap {
     const stored = value.slice();
     if (stored.length > U32_SIZE) stored.set(indexKey(programIn(value)), U32_SIZE);
     return super.writeEntry(key, stored, flags === BPF_NOEXIST ? BPF_NOEXIST : BPF_ANY);
+  }
+
+  override copyElements(): number {
+    return -EOPNOTSUPP;
   }
 
   protected override takeEntry(): number {

@@ -176,6 +176,78 @@ describe('LRU_HASH against a clock', () => {
   });
 });
 
+describe('a HASH of few elements and many buckets', () => {
+  it('comes to the next element without a look at each bucket', () => {
+    const runtime = new BpfRuntime({ memoryBytes: 64 << 20 });
+    const { space } = runtime;
+    let reads = 0;
+    const i32 = new Proxy(space.i32, {
+      get(target, property) {
+        reads++;
+        return Reflect.get(target, property) as unknown;
+      },
+      set: (target, property, value) => Reflect.set(target, property, value),
+    });
+    Object.assign(space, { i32 });
+    const maxEntries = 1 << 20;
+    const type = BPF_MAP_TYPE.BPF_MAP_TYPE_HASH;
+    const attributes = { type, keySize: 4, valueSize: 4, maxEntries, flags: 0 };
+    const map = new MemoryMapBackend(runtime).create(attributes, { name: 'm' }) as ResidentMap;
+    const keys = [1, 2, 3].map((n) => u32(n));
+    for (const key of keys) expect(map.update(key, key, 0n)).toBe(0);
+    // To each element one block of buckets is gone through.
+    const most = (elements: number): number => elements * 2048;
+    reads = 0;
+    expect(allKeys(map).sort()).toEqual(keys);
+    expect(reads).toBeLessThan(most(4));
+    reads = 0;
+    const batch = map.lookupBatch(null, 10);
+    expect(typeof batch === 'number' ? batch : batch.entries.map(({ key }) => key).sort()).toEqual(keys);
+    expect(reads).toBeLessThan(most(4));
+    for (const key of keys) map.delete(key);
+    reads = 0;
+    expect(map.nextKey(null)).toBe(-ENOENT);
+    expect(map.lookupBatch(null, 10)).toEqual({ entries: [], next: null });
+    expect(reads).toBeLessThan(100);
+  });
+});
+
+describe('a full LRU_HASH of which everything was looked up', () => {
+  it('spares 128 elements in a row, and no more', () => {
+    const runtime = new BpfRuntime({ memoryBytes: 1 << 20 });
+    const type = BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH;
+    const attributes = { type, keySize: 4, valueSize: 4, maxEntries: 1000, flags: 0 };
+    const map = new MemoryMapBackend(runtime).create(attributes, { name: 'm' }) as ResidentMap;
+    const { space } = runtime;
+    const at = space.allocate(8, { kind: 'stack', label: 'the stack', access: 'read-write' }).start;
+    for (let n = 0; n < 1000; n++) {
+      map.update(u32(n), u32(n), 0n);
+      space.write(at, u32(n));
+      expect(map.lookupElem(at)).not.toBe(0);
+    }
+    space.write(at, u32(1000));
+    expect(map.updateElem(at, at, 0)).toBe(0);
+    expect(map.lookup(u32(128))).toBe(-ENOENT);
+    // What was spared goes when the hand comes by again, behind what it has not come to.
+    const gone: number[] = [];
+    for (let n = 1001; n < 1001 + 8; n++) {
+      map.update(u32(n), u32(n), 0n);
+      gone.push(
+        Array.from({ length: 1000 }, (_, key) => key).filter((key) => map.lookup(u32(key)) === -ENOENT)
+          .length,
+      );
+    }
+    expect(gone).toEqual([2, 3, 4, 5, 6, 7, 8, 9]);
+    const layout = map.layout as Extract<ResidentMap['layout'], { kind: 'hash' }>;
+    const referenced = Array.from(
+      { length: 1000 },
+      (_, slot) => space.i32[(layout.elements + slot * layout.stride + layout.usedOffset) >>> 2]!,
+    );
+    // Each of the first seven passed 128 and took the 129th; the eighth came round and found one that was spared.
+    expect(referenced.reduce((sum, bit) => sum + bit, 0)).toBe(0);
+  });
+});
+
 describe('bpf_for_each_map_elem', () => {
   /** Walks over a HASH of keys 0 … 5 whose callback gets the number of the key that it is given. */
   function walk(callback: (key: number, map: ResidentMap) => void): number[] {

@@ -1,4 +1,4 @@
-import { E2BIG, EEXIST, EINVAL, ENOENT, ENOSPC, ENOTSUPP } from '../../src/bpf/errno.js';
+import { E2BIG, EEXIST, EINVAL, ENOENT, ENOSPC, ENOTSUPP, EOPNOTSUPP, EPERM } from '../../src/bpf/errno.js';
 import {
   BPF_EXIST,
   BPF_F_NO_COMMON_LRU,
@@ -11,7 +11,7 @@ import {
   type MapAttributes,
 } from '../../src/bpf/map-spec.js';
 import { roundUp } from '../../src/bpf/runtime/address-space.js';
-import type { MapBatch } from '../../src/bpf/runtime/bpf-map.js';
+import type { BpfMap, CopiedElements, MapBatch } from '../../src/bpf/runtime/bpf-map.js';
 import { chainCharge, CHAIN_WITHIN_CALL } from '../../src/bpf/runtime/insn-budget.js';
 import {
   HASH_ELEMENT_KEY,
@@ -45,6 +45,14 @@ const OWN = {
   /** LRU: index of the element that the clock's hand points at. */
   hand: HEADER_WORD.own + 2,
 } as const;
+
+/** Elements in a row that a full LRU map spares because they were looked up: of more, the next goes all the same. */
+const MOST_SPARED = 128;
+
+/** Buckets that are looked at one by one, and those that are then seen to be empty in one go. */
+const BUCKETS_NEAR = 16;
+const BUCKETS_AT_ONCE = 1024;
+const NO_BUCKETS = new Uint8Array(4 * BUCKETS_AT_ONCE);
 
 /** Word offsets in an element, next to HASH_ELEMENT_KEY. */
 const NEXT = 0;
@@ -144,9 +152,9 @@ export const HASH_KIND: MapKind = {
  *
  * The LRU forms choose whom to evict with a clock (second chance): a lookup by a program sets the element's
  * reference bit, and a full map sweeps the elements in address order from where it last stopped, clearing bits,
- * until it meets one that is clear. That needs one store per lookup, which compiled code can do inline, where
- * an exact list needs six; and the kernel's own LRU approximates with the same bit and an active and an inactive
- * list. Unlike the kernel's, this one evicts only when all `maxEntries` elements are in use.
+ * until it meets one that is clear or has cleared MOST_SPARED. That needs one store per lookup, which compiled code
+ * can do inline, where an exact list needs six; and the kernel's own LRU approximates with the same bit and an active
+ * and an inactive list. Unlike the kernel's, this one evicts only when all `maxEntries` elements are in use.
  */
 export class HashMap extends MemoryMap {
   readonly layout: MapLayout;
@@ -259,6 +267,60 @@ export class HashMap extends MemoryMap {
     return layout;
   }
 
+  copyElements(from: BpfMap): CopiedElements | number {
+    const alike =
+      from instanceof HashMap && from.#keySize === this.#keySize && from.#valueSize === this.#valueSize;
+    if (!alike || from.syscallValueSize !== this.syscallValueSize) return -EOPNOTSUPP;
+    if (!from.mayRead || !this.mayRead) return -EPERM;
+    for (const others of this.#chains()) {
+      for (const other of others) {
+        if (from.#findBytes(this.#u8, other + HASH_ELEMENT_KEY) !== 0) continue;
+        if (!this.mayWrite) return -EPERM;
+        this.#remove(other);
+      }
+    }
+    let elements = 0;
+    for (const sources of from.#chains()) {
+      for (const source of sources) {
+        const status = this.#copyElement(from, source);
+        if (status < 0) return status;
+        elements += status;
+      }
+    }
+    return { elements, bytes: elements * (this.#keySize + this.syscallValueSize) };
+  }
+
+  /** Whether it had to be written, or -errno. */
+  #copyElement(from: HashMap, source: number): number {
+    const size = this.syscallValueSize;
+    const sourceValue = source + this.#shape.valueOffset;
+    const hash = hashKey(from.#u8, source + HASH_ELEMENT_KEY, this.#keySize, this.#seed, this.#multipliers);
+    let element = this.#findBytes(from.#u8, source + HASH_ELEMENT_KEY, hash);
+    const found = element !== 0;
+    if (found && this.sameBytes(element + this.#shape.valueOffset, from, sourceValue, size)) return 0;
+    if (!this.mayWrite) return -EPERM;
+    if (found && this.#usedWord >= 0) this.#i32[(element >>> 2) + this.#usedWord] = 1;
+    if (!found) {
+      element = this.#take(false);
+      if (element === 0) return -E2BIG;
+      const key = source + HASH_ELEMENT_KEY;
+      this.#u8.set(from.#u8.subarray(key, key + this.#keySize), element + HASH_ELEMENT_KEY);
+    }
+    this.#writeValue(element, from.#u8.subarray(sourceValue, sourceValue + size));
+    if (!found) this.#link(element, hash);
+    return 1;
+  }
+
+  /** The elements of each bucket that has some, as it is when its turn comes; no more in all than the map may have. */
+  *#chains(): Generator<number[]> {
+    let left = this.#maxEntries;
+    for (let bucket = 0; left > 0 && (bucket = this.#nextUsed(bucket)) <= this.#bucketMask; bucket++) {
+      const chain = this.#chain(bucket, left);
+      left -= chain.length;
+      yield chain;
+    }
+  }
+
   protected readEntry(key: Uint8Array): Uint8Array | number {
     // bpf(2) does not set the reference bit: dumping a map must not change what it evicts.
     const element = this.#findKey(key);
@@ -309,7 +371,7 @@ export class HashMap extends MemoryMap {
       }
       bucket++;
     }
-    for (; bucket <= this.#bucketMask; bucket++) {
+    for (; (bucket = this.#nextUsed(bucket)) <= this.#bucketMask; bucket++) {
       const first = this.#head(bucket);
       if (first !== 0 && this.#isFoundIn(bucket, first)) return this.#readKey(first);
     }
@@ -326,7 +388,7 @@ export class HashMap extends MemoryMap {
     let bucket = cursor === null ? 0 : indexOf(cursor);
     if (bucket > this.#bucketMask) return -ENOENT;
     const entries: { key: Uint8Array; value: Uint8Array }[] = [];
-    for (; bucket <= this.#bucketMask; bucket++) {
+    for (; (bucket = this.#nextUsed(bucket)) <= this.#bucketMask; bucket++) {
       const chain = this.#chain(bucket, this.#maxEntries - entries.length);
       if (entries.length + chain.length > count) {
         return entries.length === 0 && count > 0 ? -ENOSPC : { entries, next: indexKey(bucket) };
@@ -390,6 +452,16 @@ export class HashMap extends MemoryMap {
 
   /** As `#find`, of a key outside the space and unless `byProgram` says so, without a charge. */
   #findKey(key: Uint8Array, hash = this.#hashOf(key), byProgram = false): number {
+    return this.#findBytes(key, 0, hash, byProgram);
+  }
+
+  /** As `#findKey`, of a key that begins at an index. */
+  #findBytes(
+    bytes: Uint8Array,
+    keyAt: number,
+    hash = hashKey(bytes, keyAt, this.#keySize, this.#seed, this.#multipliers),
+    byProgram = false,
+  ): number {
     const i32 = this.#i32;
     let passed = 0;
     let found = 0;
@@ -398,7 +470,7 @@ export class HashMap extends MemoryMap {
       passed++;
       if (
         i32[(at >>> 2) + HASH] === hash &&
-        bytesEqual(this.#u8, at + HASH_ELEMENT_KEY, key, 0, this.#keySize)
+        bytesEqual(this.#u8, at + HASH_ELEMENT_KEY, bytes, keyAt, this.#keySize)
       ) {
         found = at;
         break;
@@ -428,16 +500,19 @@ export class HashMap extends MemoryMap {
     return this.#usedWord < 0 ? 0 : this.#evict(byProgram);
   }
 
-  /** Takes the element that the clock selects out of its chain. All elements are in use. */
+  /**
+   * Takes the element that the clock selects out of its chain. All elements are in use. The hand passes no more than
+   * MOST_SPARED of them, so that one update does not pay for all look-ups since the last.
+   */
   #evict(byProgram: boolean): number {
     const i32 = this.#i32;
     let hand = i32[this.header + OWN.hand]! >>> 0;
     if (hand >= this.#maxEntries) hand = 0;
-    for (;;) {
+    for (let spared = 0; ; spared++) {
       const element = this.#elements + hand * this.#shape.stride;
       hand = hand + 1 === this.#maxEntries ? 0 : hand + 1;
       const used = (element >>> 2) + this.#usedWord;
-      if (i32[used] === 0) {
+      if (i32[used] === 0 || spared === MOST_SPARED) {
         i32[this.header + OWN.hand] = hand;
         const passed = this.#unlink(element);
         if (byProgram && passed > CHAIN_WITHIN_CALL) this.#owe(passed, 0);
@@ -527,6 +602,31 @@ export class HashMap extends MemoryMap {
   #elementIn(word: number): number {
     const address = this.#i32[word]! >>> 0;
     return (address - this.#elements) >>> 0 > this.#lastOffset ? 0 : address;
+  }
+
+  /**
+   * The first bucket from this one on that is not empty, or how many there are. Empty ones are passed by comparing many at once
+   * with none: a map of millions of buckets takes 1 to 2 ms.
+   */
+  #nextUsed(bucket: number): number {
+    const i32 = this.#i32;
+    const buckets = this.#buckets >>> 2;
+    const end = this.#bucketMask + 1;
+    let at = bucket;
+    // The next is nearly always near.
+    for (const near = Math.min(at + BUCKETS_NEAR, end); at < near; at++)
+      if (i32[buckets + at] !== 0) return at;
+    while (at < end) {
+      const stop = Math.min(at + BUCKETS_AT_ONCE, end);
+      const from = this.#buckets + 4 * at;
+      if (this.space.bytes.compare(NO_BUCKETS, 0, 4 * (stop - at), from, this.#buckets + 4 * stop) === 0) {
+        at = stop;
+        continue;
+      }
+      while (i32[buckets + at] === 0) at++;
+      return at;
+    }
+    return end;
   }
 
   #head(bucket: number): number {

@@ -1,4 +1,4 @@
-import { E2BIG, EBADF, EINVAL, ENOTSUPP, EPERM } from '../../src/bpf/errno.js';
+import { E2BIG, EBADF, EINVAL, ENOTSUPP, EOPNOTSUPP, EPERM } from '../../src/bpf/errno.js';
 import type { MapAttributes } from '../../src/bpf/map-spec.js';
 import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
@@ -38,6 +38,10 @@ export class HashOfMaps extends HashMap {
   override lookupElem(keyAddress: number): number {
     const value = super.lookupElem(keyAddress);
     return value === 0 ? 0 : this.space.i32[value >>> 2]! >>> 0;
+  }
+
+  override copyElements(): number {
+    return -EOPNOTSUPP;
   }
 
   override updateElem(): number {

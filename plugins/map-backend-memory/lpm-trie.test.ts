@@ -134,4 +134,40 @@ describe('LPM_TRIE as deep as a key can make it', () => {
     // To the key before, to the one behind it, and to its value.
     expect(reads).toBeLessThanOrEqual(5 * 3 * walk);
   });
+
+  it('has programs charged an insn for each node on the way, and nobody else', () => {
+    const bits = 64;
+    const runtime = new BpfRuntime({ memoryBytes: 4 << 20 });
+    const attributes = {
+      type: BPF_MAP_TYPE.BPF_MAP_TYPE_LPM_TRIE,
+      keySize: 4 + bits / 8,
+      valueSize: 1,
+      maxEntries: bits + 1,
+      flags: BPF_F_NO_PREALLOC,
+    };
+    const map = new MemoryMapBackend(runtime).create(attributes, { name: 'm' }) as ResidentMap;
+    const keyOf = (length: number): Uint8Array => Uint8Array.of(...u32(length), ...new Uint8Array(bits / 8));
+    for (let length = 0; length < bits; length++) map.update(keyOf(length), Uint8Array.of(1), 0n);
+    map.lookup(keyOf(bits));
+    map.lookupBatch(null, 4);
+    expect(runtime.owedInsns).toBe(0);
+
+    const { space } = runtime;
+    const at = space.allocate(16, { kind: 'stack', label: 'the stack', access: 'read-write' }).start;
+    const owed = (length: number, operation: () => unknown): number => {
+      space.write(at, keyOf(length));
+      operation();
+      return runtime.takeOwedInsns();
+    };
+    // Prefixes of 0 bits to 63 are there: as many nodes are above one of 64.
+    expect(owed(bits, () => map.lookupElem(at))).toBe(64);
+    expect(owed(10, () => map.lookupElem(at))).toBe(11);
+    expect(owed(bits, () => map.updateElem(at, at, 0))).toBe(64);
+    expect(owed(bits, () => map.deleteElem(at))).toBe(65);
+    expect(owed(bits, () => map.deleteElem(at))).toBe(64);
+    // What is refused before it begins is worth nothing, whatever was done before.
+    expect(owed(bits + 1, () => map.lookupElem(at))).toBe(0);
+    expect(owed(bits + 1, () => map.updateElem(at, at, 0))).toBe(0);
+    expect(owed(bits + 1, () => map.deleteElem(at))).toBe(0);
+  });
 });

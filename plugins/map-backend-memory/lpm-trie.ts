@@ -122,6 +122,8 @@ export class LpmTrie extends MemoryMap {
   readonly #u8: Uint8Array;
   /** The result of `#walk`, reused because walks must not allocate; meaningless between calls. */
   readonly #at: Position = { link: 0, node: 0, matched: 0, parentLink: 0 };
+  /** Nodes that the last way down came to. */
+  #passed = 0;
 
   constructor(placement: MapPlacement) {
     super(placement, placement.attributes.valueSize);
@@ -136,19 +138,24 @@ export class LpmTrie extends MemoryMap {
   }
 
   lookupElem(keyAddress: number): number {
-    return this.#longestMatch(this.#u8, keyAddress + U32_SIZE, loadU32(this.space, keyAddress));
+    const value = this.#longestMatch(this.#u8, keyAddress + U32_SIZE, loadU32(this.space, keyAddress));
+    this.#owe();
+    return value;
   }
 
   updateElem(keyAddress: number, valueAddress: number, flags: number): number {
     if (flags < 0 || flags > MAX_UPDATE_FLAG) return -EINVAL;
     const value = this.#insert(this.#u8, keyAddress + U32_SIZE, loadU32(this.space, keyAddress), flags);
+    this.#owe();
     if (value < 0) return value;
     copyBytes(this.space, valueAddress, value, this.attributes.valueSize);
     return 0;
   }
 
   deleteElem(keyAddress: number): number {
-    return this.#delete(this.#u8, keyAddress + U32_SIZE, loadU32(this.space, keyAddress));
+    const status = this.#delete(this.#u8, keyAddress + U32_SIZE, loadU32(this.space, keyAddress));
+    this.#owe();
+    return status;
   }
 
   protected readEntry(key: Uint8Array): Uint8Array | number {
@@ -193,14 +200,22 @@ export class LpmTrie extends MemoryMap {
     return this.readBatchByKey(cursor, count);
   }
 
+  /** For the way down that a program had us go: see `longestTrieWay`. */
+  #owe(): void {
+    this.runtime.owedInsns += this.#passed;
+  }
+
   /** Address of the value of the longest prefix in the trie that the key's first `length` bits begin with. */
   #longestMatch(bytes: Uint8Array, at: number, length: number): number {
+    this.#passed = 0;
     if (length > this.#maxPrefix) return 0;
     const i32 = this.#i32;
     let found = 0;
     let known = 0;
+    let passed = 0;
     let node = this.#nodeIn(this.header + ROOT, -1);
     while (node !== 0) {
+      passed++;
       const word = node >>> 2;
       const nodeLength = i32[word + PREFIX_LENGTH]!;
       if (this.#commonBits(node, bytes, at, length, known) < nodeLength) break;
@@ -209,11 +224,13 @@ export class LpmTrie extends MemoryMap {
       if (nodeLength >= length) break;
       node = this.#nodeIn(word + CHILD + bitAt(bytes, at, nodeLength), nodeLength);
     }
+    this.#passed = passed;
     return found === 0 ? 0 : found + this.#shape.valueOffset;
   }
 
   /** Address of the value to be filled in, or -errno. */
   #insert(bytes: Uint8Array, at: number, length: number, flags: number): number {
+    this.#passed = 0;
     if (length > this.#maxPrefix) return -EINVAL;
     const i32 = this.#i32;
     this.#walk(bytes, at, length);
@@ -260,6 +277,7 @@ export class LpmTrie extends MemoryMap {
   }
 
   #delete(bytes: Uint8Array, at: number, length: number): number {
+    this.#passed = 0;
     if (length > this.#maxPrefix) return -EINVAL;
     const i32 = this.#i32;
     this.#walk(bytes, at, length);
@@ -299,6 +317,7 @@ export class LpmTrie extends MemoryMap {
     for (let nodeLength = -1; ;) {
       position.node = this.#nodeIn(position.link, nodeLength);
       if (position.node === 0) return;
+      this.#passed++;
       const word = position.node >>> 2;
       nodeLength = i32[word + PREFIX_LENGTH]!;
       position.matched = this.#commonBits(position.node, bytes, at, length, position.matched);

@@ -189,6 +189,11 @@ export abstract class MemoryMap implements ResidentMap {
     return bytes;
   }
 
+  /** Whether bytes of this map's space are those of another's. */
+  protected sameBytes(at: number, other: MemoryMap, otherAt: number, size: number): boolean {
+    return other.space.bytes.compare(this.space.bytes, at, at + size, otherAt, otherAt + size) === 0;
+  }
+
   protected get mayRead(): boolean {
     return (this.attributes.flags & BPF_F_WRONLY) === 0;
   }

@@ -41,12 +41,17 @@ export function entryRegions(attributes: MapAttributes, label: string): ReturnTy
 
 /** What DEVMAP, CPUMAP and XSKMAP share: entries by index, some of them empty. */
 export abstract class RedirectArray extends MemoryMap {
-  readonly layout: MapLayout = { kind: 'opaque' };
+  readonly layout: MapLayout;
   readonly #entries: number;
+  readonly #usedWord: number;
 
-  constructor(placement: MapPlacement) {
+  /** @param usedOffset of the u32 in an entry that is 0 where the entry is empty: 0 or 4 */
+  constructor(placement: MapPlacement, usedOffset = 0) {
     super(placement, placement.attributes.valueSize);
     this.#entries = placement.regions[1]!.start;
+    this.#usedWord = usedOffset / 4;
+    const { maxEntries } = placement.attributes;
+    this.layout = { kind: 'entries', entries: this.#entries, maxEntries, usedOffset };
   }
 
   lookupElem(keyAddress: number): number {
@@ -56,7 +61,7 @@ export abstract class RedirectArray extends MemoryMap {
   lookupIndex(index: number): number {
     if (index >= this.attributes.maxEntries) return 0;
     const address = this.#entries + index * ENTRY_SIZE;
-    return this.isSet(address >>> 2) ? address : 0;
+    return this.#isSet(address >>> 2) ? address : 0;
   }
 
   updateElem(): number {
@@ -68,17 +73,17 @@ export abstract class RedirectArray extends MemoryMap {
   }
 
   /** Whether the entry at this index of `space.i32` is in use. */
-  protected isSet(word: number): boolean {
-    return this.space.i32[word] !== 0;
+  #isSet(word: number): boolean {
+    return this.space.i32[word + this.#usedWord] !== 0;
   }
 
   protected put(index: number, first: number, second: number): void {
     const { i32 } = this.space;
     const word = (this.#entries >>> 2) + index * (ENTRY_SIZE / 4);
-    const before = Number(this.isSet(word));
+    const before = Number(this.#isSet(word));
     i32[word] = first;
     i32[word + 1] = second;
-    i32[this.header + HEADER_WORD.count]! += Number(this.isSet(word)) - before;
+    i32[this.header + HEADER_WORD.count]! += Number(this.#isSet(word)) - before;
   }
 
   protected readEntry(key: Uint8Array): Uint8Array | number {

@@ -2,7 +2,7 @@ import { E2BIG, EBADF, EEXIST, ENOENT, EOPNOTSUPP } from '../../src/bpf/errno.js
 import { BPF_EXIST, BPF_NOEXIST } from '../../src/bpf/map-spec.js';
 import { NUMA_AND_SYSCALL_ACCESS } from './kernel-limits.js';
 import type { MapKind } from './map-plan.js';
-import { indexOf } from './memory-map.js';
+import { indexOf, type MapPlacement } from './memory-map.js';
 import { RedirectArray, checkRedirectMap, entryRegions } from './redirect-array.js';
 
 export const XSKMAP_KIND: MapKind = {
@@ -15,14 +15,14 @@ export const XSKMAP_KIND: MapKind = {
  * `struct bpf_xdp_sock`; the socket of entry n is taken to be bound to queue n.
  */
 export class XskMap extends RedirectArray {
+  constructor(placement: MapPlacement) {
+    super(placement, 4);
+  }
+
   /** The socket number that was put under an index, or undefined. */
   socketAt(index: number): number | undefined {
     const address = this.lookupIndex(index);
     return address === 0 ? undefined : this.space.i32[(address >>> 2) + 1]! - 1;
-  }
-
-  protected override isSet(word: number): boolean {
-    return this.space.i32[word + 1] !== 0;
   }
 
   /** The kernel does not tell bpf(2) which socket an entry holds. */

@@ -48,6 +48,7 @@ describe('helper-allow-list', () => {
     expect(new HelperAllowList(DEFAULTS).rule(load('bpf_map_lookup_elem', 'bpf_fib_lookup'))).toEqual({
       ruling: 'deny',
       reason: "bpf_fib_lookup is not on the list (reads the host's routing and neighbour tables)",
+      toGuest: "bpf_fib_lookup is not on the list (reads the host's routing and neighbour tables)",
       breaches: [{ rule: 'helpers', asked: ['bpf_fib_lookup'], at: ['allow'] }],
     });
   });
@@ -81,6 +82,8 @@ describe('helper-allow-list', () => {
   it('says the class of a helper of which nothing else is said', () => {
     expect(new HelperAllowList().rule(load('bpf_get_current_comm'))).toMatchObject({
       reason:
+        "bpf_get_current_comm is not on the list (class host-state: the host's CPUs, tasks, control groups and variables, and what is kept with them)",
+      toGuest:
         "bpf_get_current_comm is not on the list (class host-state: the host's CPUs, tasks, control groups and variables, and what is kept with them)",
     });
   });

@@ -151,9 +151,11 @@ export class HelperAllowList implements Policy {
     const denied = helpers.filter((helper) => !allowed.has(helper));
     if (denied.length > 0) {
       const at = this.#settings(guest).at('allow');
+      const reason = denied.map(describe).join('; ');
       return {
         ruling: 'deny',
-        reason: denied.map(describe).join('; '),
+        reason,
+        toGuest: reason,
         breaches: [{ rule: 'helpers', asked: denied.map(helperName), at }],
       };
     }

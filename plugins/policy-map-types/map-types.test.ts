@@ -58,6 +58,7 @@ describe('map-types', () => {
     expect(policy.rule(create({ flags: (1 << 2) | (1 << 6) | (2 ** 31) }))).toMatchObject({
       ruling: 'deny',
       reason: 'BPF_F_NUMA_NODE, BPF_F_ZERO_SEED, 0x80000000 are not allowed',
+      toGuest: 'BPF_F_NUMA_NODE, BPF_F_ZERO_SEED, 0x80000000 are not allowed',
       breaches: [
         { rule: 'flags', asked: ['BPF_F_NUMA_NODE', 'BPF_F_ZERO_SEED', '0x80000000'], at: ['flags'] },
       ],
@@ -74,6 +75,8 @@ describe('map-types', () => {
     expect(policy.rule(create())).toEqual({
       ruling: 'deny',
       reason:
+        'maps of type BPF_MAP_TYPE_ARRAY are not allowed; 8 bytes of value exceed the limit of 7; 64 entries exceed the limit of 63',
+      toGuest:
         'maps of type BPF_MAP_TYPE_ARRAY are not allowed; 8 bytes of value exceed the limit of 7; 64 entries exceed the limit of 63',
       breaches: [
         { rule: 'types', limit: ['BPF_MAP_TYPE_HASH'], asked: ['BPF_MAP_TYPE_ARRAY'], at: ['types'] },

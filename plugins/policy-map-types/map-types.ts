@@ -180,9 +180,11 @@ export class MapTypes implements Policy {
       });
     }
     if (problems.length === 0) return { ruling: 'allow', reason: 'such a map is allowed' };
+    const reason = problems.map(({ text }) => text).join('; ');
     return {
       ruling: 'deny',
-      reason: problems.map(({ text }) => text).join('; '),
+      reason,
+      toGuest: reason,
       breaches: problems.map(({ breach }) => breach),
     };
   }

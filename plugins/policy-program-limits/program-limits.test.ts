@@ -44,6 +44,7 @@ describe('program-limits', () => {
     expect(limits({}).rule(attach(undefined))).toEqual({
       ruling: 'deny',
       reason: 'the verifier does not say what the program is able to do',
+      toGuest: 'the verifier does not say what the program is able to do',
     });
   });
 
@@ -85,7 +86,12 @@ describe('program-limits', () => {
       ],
     ],
   ])('%j denies: %s', (config, reason, breaches) => {
-    expect(limits(config).rule(attach(PROPERTIES))).toEqual({ ruling: 'deny', reason, breaches });
+    expect(limits(config).rule(attach(PROPERTIES))).toEqual({
+      ruling: 'deny',
+      reason,
+      toGuest: reason,
+      breaches,
+    });
   });
 
   it.each<Partial<ProgramLimitsConfig>>([
@@ -105,8 +111,26 @@ describe('program-limits', () => {
     expect(policy.rule(program(11))).toEqual({
       ruling: 'deny',
       reason: '374 insns for a packet, with tail calls to 33 others, exceed the limit of 340',
+      toGuest: '374 insns for a packet, with tail calls to 33 others, exceed the limit of 340',
       breaches: [{ rule: 'insns-per-packet', limit: 340, asked: 374, at: ['insns-per-packet'] }],
     });
+  });
+
+  it('counts a program that is put where tail calls lead as one of so many', () => {
+    const policy = limits({ 'insns-per-packet': 340, stack: 0 });
+    const put = (program: object | undefined) =>
+      policy.rule({ ...attach(PROPERTIES), operation: 'map-update', program } as unknown as PolicyRequest);
+    const target = (worstCaseInsns: number) => put({ properties: { ...PROPERTIES, worstCaseInsns } });
+    expect(target(10).ruling).toBe('allow');
+    expect(target(11)).toEqual({
+      ruling: 'deny',
+      reason: '374 insns for a packet, with tail calls to 33 others, exceed the limit of 340',
+      toGuest: '374 insns for a packet, with tail calls to 33 others, exceed the limit of 340',
+      breaches: [{ rule: 'insns-per-packet', limit: 340, asked: 374, at: ['insns-per-packet'] }],
+    });
+    expect(target(Infinity).ruling).toBe('deny');
+    expect(put({ properties: undefined }).ruling).toBe('deny');
+    expect(put(undefined).ruling).toBe('allow');
   });
 
   it('goes by what is said of a single guest, and by the rest for all', () => {

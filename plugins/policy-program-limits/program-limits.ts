@@ -30,7 +30,7 @@ const Limits = Type.Object(
       Type.Integer({
         minimum: 1,
         description:
-          'most insns that a program may execute for one packet; one that makes tail calls counts 34 times (33 others may follow it)',
+          'most insns that a program may execute for one packet; one that makes tail calls counts 34 times (33 others may follow it), and so does one that is put into a PROG_ARRAY',
         examples: [1000],
       }),
     ),
@@ -78,14 +78,13 @@ export const PROGRAM_LIMITS_RULES: Readonly<Record<keyof Limits, string>> = {
   'map-types': 'it uses no maps of other types',
   'write-packet': 'it does not write the packet where that is not allowed',
   'insns-per-packet':
-    'no path executes more than so many insns; a program that makes tail calls counts 34 times',
+    'no packet has more than so many insns executed; a program that makes tail calls, or is put where they lead, counts 34 times',
   stack: 'it uses no more than so many bytes of stack',
 };
 
 /**
- * Programs that one packet passes through by tail calls, the first included. All but the last make tail calls and are held to
- * so small a part of the limit, the last may reach it: together less than twice the limit, whatever a guest puts into its
- * PROG_ARRAY later.
+ * Programs that one packet passes through by tail calls, the first included. Each is held to so small a part of the limit,
+ * those that make the calls when they are loaded and those that they lead to when they are put into a PROG_ARRAY.
  */
 const LONGEST_CHAIN = MAX_TAIL_CALL_CNT + 1;
 
@@ -113,20 +112,30 @@ export class ProgramLimits implements Policy {
   }
 
   rule(request: PolicyRequest): Ruling {
-    if (request.operation !== 'program-attach') return { ruling: 'allow', reason: 'attaches no program' };
-    if (request.properties === undefined) {
-      return { ruling: 'deny', reason: 'the verifier does not say what the program is able to do' };
-    }
     const own = settingsFor(request.guest, this.#limits, [], this.#guests);
-    const problems = problemsOf(request.properties, own.values);
+    let problems: Problem[];
+    if (request.operation === 'program-attach') {
+      if (request.properties === undefined) return UNKNOWN;
+      problems = problemsOf(request.properties, own.values);
+    } else if (request.operation === 'map-update' && request.program !== undefined) {
+      if (request.program.properties === undefined) return UNKNOWN;
+      problems = problemsOfTarget(request.program.properties, own.values);
+    } else {
+      return { ruling: 'allow', reason: 'attaches no program' };
+    }
     if (problems.length === 0) return { ruling: 'allow', reason: 'within every limit' };
+    const reason = problems.map(({ text }) => text).join('; ');
     return {
       ruling: 'deny',
-      reason: problems.map(({ text }) => text).join('; '),
+      reason,
+      toGuest: reason,
       breaches: problems.map(({ breach }) => ({ ...breach, at: own.at(breach.rule) })),
     };
   }
 }
+
+const WITHOUT_PROPERTIES = 'the verifier does not say what the program is able to do';
+const UNKNOWN: Ruling = { ruling: 'deny', reason: WITHOUT_PROPERTIES, toGuest: WITHOUT_PROPERTIES };
 
 interface Problem {
   readonly text: string;
@@ -147,23 +156,30 @@ function problemsOf(properties: ProgramProperties, config: Limits): Problem[] {
   if (properties.writesPacket && !config['write-packet']) {
     problems.push({ text: 'it writes the packet', breach: { rule: 'write-packet' } });
   }
-  const number = (rule: 'insns-per-packet' | 'stack', asked: number, what: string) => {
-    const limit = config[rule];
-    // What is not a number is no bound.
-    if (limit === undefined || asked <= limit) return;
-    problems.push({
-      text: `${asked} ${what} exceed the limit of ${limit}`,
-      breach: { rule, limit, asked },
-    });
-  };
   const callsOthers = properties.helpers.includes(BPF_FUNC.tail_call);
-  number(
-    'insns-per-packet',
-    properties.worstCaseInsns * (callsOthers ? LONGEST_CHAIN : 1),
-    callsOthers
-      ? `insns for a packet, with tail calls to ${MAX_TAIL_CALL_CNT} others,`
-      : 'insns for a packet',
+  problems.push(
+    ...(callsOthers
+      ? problemsOfTarget(properties, config)
+      : excess('insns-per-packet', config, properties.worstCaseInsns, 'insns for a packet')),
+    ...excess('stack', config, properties.stackBytes, 'bytes of stack'),
   );
-  number('stack', properties.stackBytes, 'bytes of stack');
   return problems;
+}
+
+/** Of a program that may be one of many for a packet. */
+function problemsOfTarget({ worstCaseInsns }: ProgramProperties, config: Limits): Problem[] {
+  const asked = worstCaseInsns * LONGEST_CHAIN;
+  const what = `insns for a packet, with tail calls to ${MAX_TAIL_CALL_CNT} others,`;
+  return excess('insns-per-packet', config, asked, what);
+}
+
+function excess(
+  rule: 'insns-per-packet' | 'stack',
+  { [rule]: limit }: Limits,
+  asked: number,
+  what: string,
+): Problem[] {
+  // What is not a number is no bound.
+  if (limit === undefined || asked <= limit) return [];
+  return [{ text: `${asked} ${what} exceed the limit of ${limit}`, breach: { rule, limit, asked } }];
 }

@@ -60,6 +60,7 @@ describe('quota', () => {
     expect(quota.rule(create({ maps: 2 }))).toEqual({
       ruling: 'deny',
       reason: '3 maps of guest g exceed the quota of 2',
+      toGuest: '3 maps of guest g exceed the quota of 2',
       breaches: [{ rule: 'per-guest.maps', limit: 2, asked: 1, held: 2, at: ['per-guest', 'maps'] }],
     });
   });
@@ -70,6 +71,9 @@ describe('quota', () => {
       ruling: 'deny',
       reason:
         '100 map entries of guest g exceed the quota of 99; 1000 bytes of map memory of all guests exceed the quota of 999',
+      // Of what all hold together a guest is told no number: less its own, it is what others hold.
+      toGuest:
+        '100 map entries of guest g exceed the quota of 99; the host has no room for as many bytes of map memory',
       breaches: [
         { rule: 'per-guest.entries', limit: 99, asked: 100, held: 0, at: ['per-guest', 'entries'] },
         { rule: 'total.map-memory', limit: 999, asked: 1000, held: 0, at: ['total', 'map-memory'] },
@@ -115,6 +119,7 @@ describe('quota', () => {
     expect(quota.rule(load(4097))).toEqual({
       ruling: 'deny',
       reason: '4097 insns exceed the quota of 4096 for one program',
+      toGuest: '4097 insns exceed the quota of 4096 for one program',
       breaches: [{ rule: 'insns-per-program', limit: 4096, asked: 4097, at: ['insns-per-program'] }],
     });
     expect(quota.rule(load(10, { programs: 1 })).reason).toContain(

@@ -162,9 +162,11 @@ export class Quota implements Policy {
         const { insnCount } = request.program;
         const limit = this.config['insns-per-program'];
         if (insnCount > limit) {
+          const reason = `${insnCount} insns exceed the quota of ${limit} for one program`;
           return {
             ruling: 'deny',
-            reason: `${insnCount} insns exceed the quota of ${limit} for one program`,
+            reason,
+            toGuest: reason,
             breaches: [{ rule: 'insns-per-program', limit, asked: insnCount, at: ['insns-per-program'] }],
           };
         }
@@ -200,6 +202,7 @@ export class Quota implements Policy {
     return {
       ruling: 'deny',
       reason: exceeded.map(({ text }) => text).join('; '),
+      toGuest: exceeded.map(({ toGuest }) => toGuest).join('; '),
       breaches: exceeded.map(({ breach }) => breach),
     };
   }
@@ -214,7 +217,7 @@ function exceededLimits(
   section: string,
   { values, at }: Limits,
   holder: string,
-): { readonly text: string; readonly breach: Breach }[] {
+): { readonly text: string; readonly toGuest: string; readonly breach: Breach }[] {
   return LIMIT_NAMES.flatMap((name) => {
     const { usage: key, unit } = LIMITS[name];
     const asked = cost[key];
@@ -223,9 +226,12 @@ function exceededLimits(
     const limit = values[name];
     // Written so that a cost that is no number is over every limit.
     if (held + asked <= limit) return [];
+    const text = `${held + asked} ${unit} of ${holder} exceed the quota of ${limit}`;
     return [
       {
-        text: `${held + asked} ${unit} of ${holder} exceed the quota of ${limit}`,
+        text,
+        // What all hold together, less its own, is what others hold.
+        toGuest: section === 'total' ? `the host has no room for as many ${unit}` : text,
         breach: { rule: `${section}.${name}`, limit, asked, held, at: at(name) },
       },
     ];

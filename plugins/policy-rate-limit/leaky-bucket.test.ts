@@ -36,16 +36,6 @@ describe('a leaky bucket', () => {
     expect(bucket.level(41 * SECOND)).toBe(900);
   });
 
-  it('takes what is told afterwards as spent evenly since then', () => {
-    const bucket = new LeakyBucket(100, 50);
-    // 90 a second for ten seconds, by two who are told of together.
-    bucket.add(0, 600);
-    bucket.add(0, 300);
-    expect(bucket.level(10 * SECOND)).toBe(0);
-    bucket.add(10 * SECOND, 1200);
-    expect(bucket.level(20 * SECOND)).toBe(200);
-  });
-
   it('has no credit of the time before, however long nobody looked', () => {
     const bucket = new LeakyBucket(100, 50);
     bucket.add(999 * SECOND, 1200);

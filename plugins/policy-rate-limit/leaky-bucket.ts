@@ -26,12 +26,9 @@ export class LeakyBucket {
     return this.level(now) + amount <= this.burst;
   }
 
-  /**
-   * Pours in what was spent, whether or not there is room.
-   * @param since when it was spent, or from when on, evenly until the next look: what drains meanwhile is the same
-   */
-  add(since: Picoseconds, amount: number): void {
-    this.#drain(since);
+  /** Pours in what is spent, whether or not there is room. */
+  add(now: Picoseconds, amount: number): void {
+    this.#drain(now);
     this.#level += amount;
   }
 

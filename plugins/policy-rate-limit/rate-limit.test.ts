@@ -51,6 +51,7 @@ describe('rate-limit', () => {
       ruling: 'deny',
       errno: EAGAIN,
       reason: 'commands of guest alice exceed 10 per second after a burst of 2',
+      toGuest: 'commands of guest alice exceed 10 per second after a burst of 2',
       breaches: [{ rule: 'per-guest.commands', limit: 2, asked: 1, held: 2, at: ['per-guest', 'commands'] }],
     });
     expect(policy.admit(command(0, 'bob')).ruling).toBe('allow');
@@ -74,8 +75,32 @@ describe('rate-limit', () => {
     expect(policy.admit(command(0, 'bob')).ruling).toBe('allow');
     expect(policy.admit(command(0, 'carol'))).toMatchObject({
       reason: 'commands of all guests exceed 0 per second after a burst of 2',
+      toGuest: 'the host is asked for too many commands',
       breaches: [{ rule: 'total.commands', at: ['total', 'commands'] }],
     });
+  });
+
+  it('limits elements of maps, as many as a batch asks for, of all commands together', () => {
+    const policy = limit({ 'per-guest': { elements: rate(100, 1000) } });
+    const on = (operation: string, time: number, elements?: number) =>
+      policy.rule({ ...load(time), operation, elements } as unknown as PolicyRequest);
+    expect(on('map-lookup', 0, 600).ruling).toBe('allow');
+    expect(on('map-update', 0, 399).ruling).toBe('allow');
+    expect(on('map-delete', 0).ruling).toBe('allow');
+    expect(on('map-next-key', 0)).toEqual({
+      ruling: 'deny',
+      errno: EAGAIN,
+      reason: 'elements of maps of guest alice exceed 100 per second after a burst of 1000',
+      toGuest: 'elements of maps of guest alice exceed 100 per second after a burst of 1000',
+      breaches: [
+        { rule: 'per-guest.elements', limit: 1000, asked: 1, held: 1000, at: ['per-guest', 'elements'] },
+      ],
+    });
+    expect(on('map-lookup', 1 * SECOND, 101)).toMatchObject({ breaches: [{ asked: 101, held: 900 }] });
+    expect(on('map-lookup', 1 * SECOND, 100).ruling).toBe('allow');
+    // What is denied for its rate counts for none; what is no element does not count.
+    expect(on('map-free', 1 * SECOND).ruling).toBe('allow');
+    expect(on('map-freeze', 1 * SECOND).ruling).toBe('allow');
   });
 
   it('limits loads, and rules on nothing else that was taken up', () => {
@@ -99,6 +124,7 @@ describe('rate-limit', () => {
     expect(policy.rule(load(0))).toMatchObject({
       ruling: 'deny',
       reason: 'ms of verifier time of guest alice exceed 100 per second after a burst of 1000',
+      toGuest: 'ms of verifier time of guest alice exceed 100 per second after a burst of 1000',
       breaches: [{ rule: 'per-guest.verifier-milliseconds', limit: 1000, held: 2500 }],
     });
     expect(policy.rule(load(0, 'bob')).ruling).toBe('allow');
@@ -114,7 +140,7 @@ describe('rate-limit', () => {
     });
     expect(policy.countsInsns).toBe(true);
     const tell = (guest: string, insns: number): void =>
-      policy.observe({ kind: 'insns', guest, nic: 'eth0', since: 0, time: 0, insns });
+      policy.observe({ kind: 'insns', guest, nic: 'eth0', time: 0, insns });
     tell('alice', 4900);
     expect(policy.rule(load(0)).ruling).toBe('allow');
     tell('bob', 3000);
@@ -131,11 +157,11 @@ describe('rate-limit', () => {
     expect(policy.rule(load(1 * SECOND)).ruling).toBe('allow');
   });
 
-  it('gives no credit for insns that were not executed before those that it is told of', () => {
+  it('gives no credit for the time in which no insns were executed', () => {
     const policy = limit({ 'per-guest': { insns: rate(1000, 1000) } });
     expect(policy.rule(load(0)).ruling).toBe('allow');
-    const span = { since: 999 * SECOND, time: 1000 * SECOND };
-    policy.observe({ kind: 'insns', guest: 'alice', nic: 'eth0', ...span, insns: 1_000_000 });
+    policy.observe({ kind: 'insns', guest: 'alice', nic: 'eth0', time: 999 * SECOND, insns: 1_000_000 });
+    // Of the 999 seconds before nothing is left, of the one since then its share.
     expect(policy.rule(load(1000 * SECOND))).toMatchObject({
       breaches: [{ rule: 'per-guest.insns', held: 999_000, limit: 1000 }],
     });

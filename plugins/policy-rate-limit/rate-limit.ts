@@ -13,12 +13,13 @@ import type {
 import { guestOverrides, settingsFor, unknownGuests } from '../../src/core/offload/guest-overrides.js';
 import { LeakyBucket } from './leaky-bucket.js';
 
-const RATE_NAMES = ['commands', 'loads', 'verifier-milliseconds', 'insns'] as const;
+const RATE_NAMES = ['commands', 'elements', 'loads', 'verifier-milliseconds', 'insns'] as const;
 type RateName = (typeof RATE_NAMES)[number];
 
 /** How messages call what each rate is of. */
 const UNITS: Readonly<Record<RateName, string>> = {
   commands: 'commands',
+  elements: 'elements of maps',
   loads: 'loads',
   'verifier-milliseconds': 'ms of verifier time',
   insns: 'insns',
@@ -44,8 +45,17 @@ const Rate = (description: string, each: number, atOnce: number) =>
   );
 
 /** One section of rates; the numbers are defaults. */
-const rates = (commands: [number, number], loads: [number, number], milliseconds: [number, number]) => ({
+const rates = (
+  commands: [number, number],
+  elements: [number, number],
+  loads: [number, number],
+  milliseconds: [number, number],
+) => ({
   commands: Rate('commands of the control queue, whatever they are, malformed ones included', ...commands),
+  elements: Rate(
+    'elements of maps that are looked up, updated, deleted or listed, one by one or in batches, as many as are asked for; a batch of more than the burst is never allowed',
+    ...elements,
+  ),
   loads: Rate('programs that are to be loaded, whatever becomes of them', ...loads),
   'verifier-milliseconds': Rate(
     'ms of CPU time that judging programs took; known afterwards, so the next load is denied until it is paid off',
@@ -63,7 +73,7 @@ const rates = (commands: [number, number], loads: [number, number], milliseconds
   ),
 });
 
-const PerGuest = Type.Object(rates([100_000, 100_000], [20, 20], [1_000, 10_000]), {
+const PerGuest = Type.Object(rates([100_000, 100_000], [1_000_000, 1_000_000], [20, 20], [1_000, 10_000]), {
   ...closed,
   default: {},
   description: 'how fast one guest may ask, over all of its nics',
@@ -73,7 +83,7 @@ export const RateLimitConfig = Type.Object(
   {
     'per-guest': PerGuest,
     guests: guestOverrides(PerGuest, 'rates of single guests, by name, instead of those in per-guest'),
-    total: Type.Object(rates([1_000_000, 1_000_000], [200, 200], [2_000, 20_000]), {
+    total: Type.Object(rates([1_000_000, 1_000_000], [10_000_000, 10_000_000], [200, 200], [2_000, 20_000]), {
       ...closed,
       default: {},
       description: 'how fast all guests together may ask',
@@ -86,6 +96,7 @@ export const RateLimitConfig = Type.Object(
       {
         'per-guest': {
           commands: { 'per-second': 10_000, burst: 2_000 },
+          elements: { 'per-second': 200_000, burst: 20_000 },
           loads: { 'per-second': 5, burst: 5 },
           'verifier-milliseconds': { 'per-second': 200, burst: 5_000 },
           insns: { 'per-second': 1e9, burst: 1e10 },
@@ -127,6 +138,8 @@ export function checkRateLimit(
   ];
 }
 
+const WITHIN: Ruling = { ruling: 'allow', reason: 'within every rate' };
+
 /** What one guest, or all together, may ask and have asked. */
 interface Meter {
   /** `per-guest` or `total`: with the rate's name, the name of the rule. */
@@ -138,8 +151,8 @@ interface Meter {
 }
 
 /**
- * Denies what comes faster than it may: commands when they come, before anything is spent on them, and programs before they
- * are judged. What is denied for its rate counts for none, so that a guest that goes on asking is served at its rate.
+ * Denies what comes faster than it may: commands when they come, before anything is spent on them, elements of maps before
+ * they are touched, and programs before they are judged. What is denied for its rate counts for none, so that a guest that goes on asking is served at its rate.
  *
  * What judging a program took, and what programs execute, is known afterwards: it counts then, and no program is
  * loaded as long as more was spent than the burst. An attached program is not stopped by it.
@@ -162,16 +175,22 @@ export class RateLimit implements Policy {
   }
 
   admit({ time, guest }: ArrivedCommand): Ruling {
-    return this.#take('commands', time, guest) ?? { ruling: 'allow', reason: 'within every rate' };
+    return this.#take('commands', time, guest) ?? WITHIN;
   }
 
   rule(request: PolicyRequest): Ruling {
-    if (request.operation !== 'program-load') return { ruling: 'allow', reason: 'loads no program' };
-    const { time, guest } = request;
-    return (
-      this.#requirePaidOff(time, guest) ??
-      this.#take('loads', time, guest) ?? { ruling: 'allow', reason: 'within every rate' }
-    );
+    const { operation, time, guest } = request;
+    switch (operation) {
+      case 'map-lookup':
+      case 'map-update':
+      case 'map-delete':
+      case 'map-next-key':
+        return this.#take('elements', time, guest, request.elements) ?? WITHIN;
+      case 'program-load':
+        return this.#requirePaidOff(time, guest) ?? this.#take('loads', time, guest) ?? WITHIN;
+      default:
+        return { ruling: 'allow', reason: 'of no rate' };
+    }
   }
 
   observe(cost: ObservedCost): void {
@@ -179,22 +198,21 @@ export class RateLimit implements Policy {
       if (cost.kind === 'verification') {
         buckets.get('verifier-milliseconds')?.add(cost.time, cost.milliseconds);
       } else {
-        // Told now and then, of what was executed all the while since it was told last, and not in the time before.
-        buckets.get('insns')?.add(cost.since, cost.insns);
+        buckets.get('insns')?.add(cost.time, cost.insns);
       }
     }
   }
 
-  /** One of it, if each bucket has room; otherwise a denial, and none is taken. */
-  #take(name: RateName, time: Picoseconds, guest: string): Ruling | undefined {
+  /** As many of it, if each bucket has room; otherwise a denial, and none is taken. */
+  #take(name: RateName, time: Picoseconds, guest: string, amount = 1): Ruling | undefined {
     const meters = this.#metersOf(guest);
-    const full = meters.filter(({ buckets }) => buckets.get(name)?.fits(time, 1) === false);
+    const full = meters.filter(({ buckets }) => buckets.get(name)?.fits(time, amount) === false);
     if (full.length > 0)
       return denial(
-        full.map((each) => ({ meter: each, name, asked: 1 })),
+        full.map((each) => ({ meter: each, name, asked: amount })),
         time,
       );
-    for (const { buckets } of meters) buckets.get(name)?.add(time, 1);
+    for (const { buckets } of meters) buckets.get(name)?.add(time, amount);
     return undefined;
   }
 
@@ -244,15 +262,19 @@ function denial(
   full: readonly { readonly meter: Meter; readonly name: RateName; readonly asked?: number }[],
   time: Picoseconds,
 ): Ruling {
+  const reasons = full.map(({ meter: { section, whose, buckets }, name }) => {
+    const { perSecond: rate, burst: most } = buckets.get(name)!;
+    const reason = `${UNITS[name]} of ${whose} exceed ${rate} per second after a burst of ${most}`;
+    return {
+      reason,
+      toGuest: section === 'total' ? `the host is asked for too many ${UNITS[name]}` : reason,
+    };
+  });
   return {
     ruling: 'deny',
     errno: EAGAIN,
-    reason: full
-      .map(({ meter: { whose, buckets }, name }) => {
-        const { perSecond: rate, burst: most } = buckets.get(name)!;
-        return `${UNITS[name]} of ${whose} exceed ${rate} per second after a burst of ${most}`;
-      })
-      .join('; '),
+    reason: reasons.map(({ reason }) => reason).join('; '),
+    toGuest: reasons.map(({ toGuest }) => toGuest).join('; '),
     breaches: full.map(({ meter: { section, buckets, at }, name, asked }): Breach => {
       const bucket = buckets.get(name)!;
       return {

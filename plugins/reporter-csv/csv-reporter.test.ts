@@ -148,14 +148,14 @@ describe('csv', () => {
 
   it('quotes what needs it', () => {
     const run = exampleRun();
-    const text = '{ name: "a,b",\r\n }';
-    const maps = [{ ...run.maps[0]!, entries: [{ key: '00000000', value: '00', text }] }];
+    const name = '{ name: "a,b",\r\n }';
+    const maps = [{ ...run.maps[0]!, name, entries: [{ key: '00000000', value: '01' }] }];
     const result = exampleResult([{ ...run, maps }]);
     expect(new CsvReporter().render(result)).toContain(
-      '"guest0.eth0.rxcnt[0]={ name: ""a,b"",\\u000d\\u000a }",finished,',
+      '"guest0.eth0.{ name: ""a,b"",\\u000d\\u000a }[0]=1",finished,',
     );
     const quoted = new CsvReporter().render({ ...exampleResult(), testbed: 'a "b"' });
     expect(quoted.split('\r\n')[1]).toMatch(/^"a ""b""",1,/);
-    expect(records(result)[0]!.maps).toBe('guest0.eth0.rxcnt[0]={ name: "a,b",\\u000d\\u000a }');
+    expect(records(result)[0]!.maps).toBe('guest0.eth0.{ name: "a,b",\\u000d\\u000a }[0]=1');
   });
 });

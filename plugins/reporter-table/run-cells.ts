@@ -1,4 +1,11 @@
-import { isGuestHook, sumControl, sumRulings, type RunResult } from '../../src/core/contract/result.js';
+import type { RenderOptions } from '../../src/core/contract/reporter.js';
+import {
+  isGuestHook,
+  sumControl,
+  sumRulings,
+  type MapResult,
+  type RunResult,
+} from '../../src/core/contract/result.js';
 import { formatMapContent, formatMapEntry } from '../../src/report/map-entry.js';
 import { cut, quantity, type Line } from './text-layout.js';
 
@@ -14,8 +21,11 @@ export const NOTHING: readonly Line[] = [{ text: '–' }];
 export interface Column {
   readonly head: readonly string[];
   /** What the table has of a run here. `single`: the testbed has one guest nic, which goes without saying. */
-  readonly cell: (run: RunResult, single: boolean) => readonly Line[];
+  readonly cell: (run: RunResult, single: boolean, words: Words) => readonly Line[];
 }
+
+/** How elements of maps are written. */
+export type Words = NonNullable<RenderOptions['words']>;
 
 /** The columns behind the run's name. */
 export const COLUMNS: readonly Column[] = [
@@ -90,18 +100,33 @@ function ends(run: RunResult): readonly Line[] {
   }).flatMap((place) => place.lines);
 }
 
-function maps(run: RunResult, single: boolean): readonly Line[] {
+function maps(run: RunResult, single: boolean, words: Words): readonly Line[] {
   if (run.maps.length === 0) return NOTHING;
   const lines = run.maps.map((map): Line => {
-    const entries = cut(
-      map.entries.map((entry) => shorten(formatMapEntry(map, entry))),
-      MAX_ENTRIES,
-      (rest) => `… ${rest.length} more`,
+    const shown = firstOf(map.entries).map((entry) =>
+      shorten(formatMapEntry(map, entry, words(run, map, entry))),
     );
-    const content = formatMapContent(map, entries);
+    const left = map.entries.length - shown.length;
+    const content = formatMapContent(map, left === 0 ? shown : [...shown, `… ${left} more`]);
     return { text: `${single ? '' : `${map.guest}.${map.nic} `}${map.name}: ${content}` };
   });
   return cut(lines, MAX_MAPS, (rest) => ({ text: `… ${quantity(rest.length, 'more map')}` }));
+}
+
+/** The elements that the table has: the others are not even looked at, for there may be a million. */
+function firstOf(entries: MapResult['entries']): MapResult['entries'] {
+  return entries.length > MAX_ENTRIES + 1 ? entries.slice(0, MAX_ENTRIES) : entries;
+}
+
+/** Whether there are words for elements of a map, and the table has not all of them. */
+export function isCutShort(run: RunResult, map: MapResult, words: Words): boolean {
+  const first = firstOf(map.entries);
+  const said = first.map((entry) => words(run, map, entry));
+  if (!said.some(({ key, value }) => (key ?? value) !== undefined)) return false;
+  return (
+    first.length < map.entries.length ||
+    first.some((entry, index) => formatMapEntry(map, entry, said[index]).length > MAX_VALUE)
+  );
 }
 
 /** Commands of all guests together, by name without their class: `CREATE_MAP 1`. */

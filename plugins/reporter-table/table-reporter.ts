@@ -4,8 +4,9 @@ import { printable } from '../../src/core/printable.js';
 import { formatFailure, reportedRuns, type ReportedRun } from '../../src/report/reported-runs.js';
 import { attackTables } from './attack-table.js';
 import { exchangeTables } from './exchange-table.js';
+import { mapListing } from './map-listing.js';
 import { rateTables } from './rate-table.js';
-import { COLUMNS, guestNics, NOTHING, slashed } from './run-cells.js';
+import { COLUMNS, guestNics, NOTHING, slashed, type Words } from './run-cells.js';
 import { cut, drawTable, fitTable, MAX_WIDTH, paint, quantity, wrap, type Line } from './text-layout.js';
 
 /** Lines of a list beneath the table. */
@@ -18,17 +19,18 @@ const MAX_LISTED = 20;
 export class TableReporter implements Reporter {
   readonly name = 'table';
 
-  render(result: ResultDocument, { color }: RenderOptions): string {
+  render(result: ResultDocument, { color, words = () => ({}) }: RenderOptions): string {
     const outcomes = reportedRuns(result);
     // Where all that happens is attacks, how they ended is what there is to say.
     const isAttacked = outcomes.length > 0 && outcomes.every((run) => run.result?.attacks !== undefined);
     const sections = [
       title(result),
-      ...(outcomes.length === 0 || isAttacked ? [] : [table(outcomes, color)]),
+      ...(outcomes.length === 0 || isAttacked ? [] : [table(outcomes, color, words)]),
       failures(outcomes),
       requests(result.runs),
       migrations(result.runs),
       views(result.runs),
+      isAttacked ? [] : mapListing(result.runs, words),
       ...attackTables(result, color),
       ...rateTables(result, color),
       ...exchangeTables(result, color),
@@ -92,14 +94,14 @@ function title(result: ResultDocument): Line[] {
   return [{ text: `testbed ${result.testbed}${on}, seed ${result.seed}`, tone: 'strong' }];
 }
 
-function table(runs: readonly ReportedRun[], color: boolean): string {
+function table(runs: readonly ReportedRun[], color: boolean, words: Words): string {
   const single = runs.every(({ result }) => result === undefined || guestNics(result).size <= 1);
   const axes = Object.keys(runs[0]!.axes).join('/');
   const head: Line[][] = [
     [{ text: 'run', tone: 'strong' }, ...(axes === '' ? [] : slashed(axes))],
     ...COLUMNS.map((column) => column.head.map((text): Line => ({ text, tone: 'strong' }))),
   ];
-  const [header, ...rows] = [head, ...runs.map((run) => [slashed(run.id), ...cells(run, single)])].map(
+  const [header, ...rows] = [head, ...runs.map((run) => [slashed(run.id), ...cells(run, single, words)])].map(
     (row) => row.map((cell) => cell.map((line) => ({ ...line, text: printable(line.text) }))),
   );
 
@@ -138,8 +140,8 @@ function duration(us: number): string {
 }
 
 /** A row behind the run's name; of a run without a result, what became of it. */
-function cells({ state, result }: ReportedRun, single: boolean): (readonly Line[])[] {
-  if (result !== undefined) return COLUMNS.map((column) => column.cell(result, single));
+function cells({ state, result }: ReportedRun, single: boolean, words: Words): (readonly Line[])[] {
+  if (result !== undefined) return COLUMNS.map((column) => column.cell(result, single, words));
   const lines = state
     .split(' ')
     .map((text): Line => ({ text, tone: state === 'not started' ? undefined : 'bad' }));

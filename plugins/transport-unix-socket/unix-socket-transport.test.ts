@@ -171,7 +171,13 @@ describe('who may connect', () => {
       expect(await asNobody(channel.address)).toBe(`${BROKEN} a driver of user 65534 is not let in`);
       await channel.close();
       const { channel: opened } = await open(FLIP, { folder: shared, users: [65534] });
+      // It is the socket of that user: others do not even get into the queue of connections.
+      expect(statSync(opened.address)).toMatchObject({ uid: 65534, mode: 0o140600 });
       expect(await asNobody(opened.address)).toBe(`${RESET}`);
+      await opened.close();
+      const { channel: forTwo } = await open(FLIP, { folder: shared, users: [65534, 65533] });
+      expect(statSync(forTwo.address)).toMatchObject({ uid: 0, mode: 0o140666 });
+      expect(await asNobody(forTwo.address)).toBe(`${RESET}`);
     },
   );
 

@@ -32,6 +32,17 @@ export const UnixSocketConfig = Type.Object(
 );
 export type UnixSocketConfig = Static<typeof UnixSocketConfig>;
 
+/**
+ * Root gives the socket to the one user who is let in beside it: whoever is refused after connecting has taken a place in the
+ * queue until then. Where there are more, the socket lets everybody in and the device asks who it is.
+ */
+function modeFor(users: readonly number[]): { readonly mode: number; readonly owner?: number } {
+  const [first, ...more] = users;
+  if (first === undefined) return { mode: 0o600 };
+  const givesAway = process.getuid?.() === ROOT && more.length === 0;
+  return givesAway ? { mode: 0o600, owner: first } : { mode: 0o666 };
+}
+
 /** Commands that the driver in this process has on its way at once. */
 const WINDOW = 64;
 const ROOT = 0;
@@ -77,7 +88,7 @@ export class UnixSocketTransport implements Transport {
       { label, folder },
       {
         path: config.folder === undefined ? undefined : join(config.folder, `${label}.sock`),
-        mode: others ? 0o666 : 0o600,
+        ...modeFor(config.users),
         admit: unsupported === undefined ? admit : undefined,
         stallMs: config['stall-seconds'] * 1000,
         window: WINDOW,

@@ -59,6 +59,7 @@ export class AbstractVerifier implements Verifier {
         accepted: true,
         verifier: NAME,
         statistics: complexityReport(program, budget, exploration, this.config.deterministic),
+        contained: true,
         properties: programProperties(simulation, exploration, stackBytes),
         facts,
         ...(log === undefined ? {} : { log: log.toString() }),

@@ -1,6 +1,6 @@
 import { BPF_FUNC } from '../../src/bpf/helper-ids.js';
 import { BPF_MAP_TYPE, type MapAttributes } from '../../src/bpf/map-spec.js';
-import { BYTES_PER_INSN, BYTES_WITHIN_CALL } from '../../src/bpf/runtime/insn-budget.js';
+import { BYTES_PER_INSN, BYTES_WITHIN_CALL, longestTrieWay } from '../../src/bpf/runtime/insn-budget.js';
 import type { Call } from './helper-arguments.js';
 import type { Simulation } from './simulation.js';
 import { Kind } from './value.js';
@@ -45,8 +45,17 @@ export function mostWork(sim: Simulation, { prototype, map }: Call): number {
   }
   if (map !== undefined) bytes += map.spec.keySize + bytesOfValue(prototype.id, map.spec);
   if (BYTE_BY_BYTE.has(prototype.id)) return 2 * bytes;
+  const walk = map === undefined ? 0 : workOfWay(map.spec);
   // Each of the parts is charged for by itself, and rounded up.
-  return bytes <= BYTES_WITHIN_CALL ? 0 : Math.ceil(bytes / BYTES_PER_INSN) + PARTS;
+  return walk + (bytes <= BYTES_WITHIN_CALL ? 0 : Math.ceil(bytes / BYTES_PER_INSN) + PARTS);
+}
+
+/**
+ * The way to an element. Of a trie it is as long as a key has bits, however few entries there are: a map of maps may hold one
+ * with more of them.
+ */
+function workOfWay({ type, keySize }: MapAttributes): number {
+  return type === BPF_MAP_TYPE.BPF_MAP_TYPE_LPM_TRIE ? longestTrieWay(keySize) : 0;
 }
 
 /** What no size argument and no map tells. */

@@ -105,7 +105,13 @@ export class KernelVerifier implements Verifier, Lifecycle {
     const logText = request.log === true ? { log: verdict.log } : {};
     if (verdict.accepted) {
       closeFd(verdict.programFd);
-      return { accepted: true, verifier: this.name, statistics: log.statistics, ...logText };
+      return {
+        accepted: true,
+        verifier: this.name,
+        statistics: log.statistics,
+        contained: true,
+        ...logText,
+      };
     }
     return { ...new Explanation(this.name, request).ofLog(log, verdict.errno), ...logText };
   }

@@ -29,6 +29,7 @@ export * from './link.js';
 export * from './map-flags.js';
 export * from './map-spec.js';
 export * from './opcodes.js';
+export * from './per-cpu-value.js';
 export * from './program-tag.js';
 export * from './program.js';
 export * from './rewrite/keeper.js';

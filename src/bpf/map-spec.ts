@@ -70,12 +70,27 @@ export interface MapAttributes {
   readonly inner?: MapAttributes | undefined;
 }
 
+/** The value that one CPU has under a key of a per-CPU map. */
+export interface CpuValue {
+  readonly cpu: number;
+  readonly value: Uint8Array;
+}
+
+/** An element of bytes. */
+export type MapValueEntry =
+  /** Of a per-CPU map it is the value of every CPU. */
+  | { readonly key: Uint8Array; readonly value: Uint8Array }
+  /** Of a per-CPU map: of CPUs that are not named the value is 0. */
+  | { readonly key: Uint8Array; readonly cpuValues: readonly CpuValue[] };
+
+/** A map or a program of an object, by name. */
+export type ObjectPart = { readonly mapName: string } | { readonly programName: string };
+
 /** One element to place in a map before a program runs. */
 export type MapInitialEntry =
-  | { readonly key: Uint8Array; readonly value: Uint8Array }
-  /** The value is another map or program of the same object, by name. */
-  | { readonly key: Uint8Array; readonly mapName: string }
-  | { readonly key: Uint8Array; readonly programName: string };
+  | MapValueEntry
+  /** The value is another map or program of the same object. */
+  | ({ readonly key: Uint8Array } & ObjectPart);
 
 /** A map as an object file declares it: inert, nothing is created. */
 export interface MapSpec extends MapAttributes {
@@ -89,4 +104,10 @@ export interface MapSpec extends MapAttributes {
   /** Where BTF says so: how to print keys and values. */
   readonly keyType?: BtfTypeRef | undefined;
   readonly valueType?: BtfTypeRef | undefined;
+}
+
+/** Whether it is a map of global variables, whose content is written by variable. */
+export function isGlobalData({ name }: Pick<MapSpec, 'name'>): boolean {
+  // As libbpf has it: no other map can have such a name.
+  return /^\.(?:data|rodata|bss|kconfig)\b/.test(name);
 }

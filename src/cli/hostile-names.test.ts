@@ -97,7 +97,7 @@ describe('up and status', () => {
       pid: 1,
       since: 'now',
       namespaces: [],
-      hook: 'h',
+      hook: 'devmap',
       case: 'bridge',
       log: '/log',
       offloads: [],

@@ -223,6 +223,23 @@ describe('an interruption (of the built command: npm run build)', () => {
     expect(ended.milliseconds).toBeLessThan(LIMIT_MS);
   });
 
+  it('prog diff and prog fuzz end soon while a program is verified, too', async () => {
+    const args = [path('slow.s'), path('slow.s'), '--packets', '50', '--format', 'json'];
+    const diff = await interrupt(['prog', 'diff', ...args], 2 * AT_WORK_MS);
+    expect(diff).toMatchObject({ exit: 130, signal: null });
+    expect(diff.err).toMatch(/interrupted while program slow was verified/);
+    expect(diff.milliseconds).toBeLessThan(LIMIT_MS);
+    // What came of the first program is told, and which was under way.
+    expect(JSON.parse(diff.out)).toMatchObject({
+      programs: [{ program: 'quick', result: 'same' }],
+      interrupted: 'slow',
+    });
+    const fuzz = await interrupt(['prog', 'fuzz', path('slow.s'), '--program', 'slow'], AT_WORK_MS);
+    expect(fuzz).toMatchObject({ exit: 130, signal: null, out: '' });
+    expect(fuzz.err).toMatch(/interrupted while program slow was verified/);
+    expect(fuzz.milliseconds).toBeLessThan(LIMIT_MS);
+  });
+
   it.each(['json', 'ndjson', 'junit', 'csv'])('is in the result of a run: %s', async (format) => {
     const { args, when } = LONG.run!;
     const { exit, out } = await interrupt(['run', ...args(), '--format', format], when, 'SIGTERM');

@@ -1,6 +1,9 @@
 import { EXIT, type ExitCode } from '../core/diagnostic.js';
-import type { PluginReference, RunSpec } from '../core/contract/run-spec.js';
+import { entryToText } from '../bpf/map-entry-text.js';
+import type { PluginReference, PolicyReference, RunSpec } from '../core/contract/run-spec.js';
 import { featureNames } from '../virtio/features.js';
+import type { PlanDocument } from '../report/plan-schema.js';
+import type { Printed } from '../report/printed.js';
 import type { CliContext } from './cli-context.js';
 import { openTestbed } from './open-testbed.js';
 import { toResolveOptions, type TestbedOptions } from './testbed-options.js';
@@ -11,32 +14,31 @@ export async function plan(context: CliContext, file: string, options: TestbedOp
     ...toResolveOptions(options),
     trust: options.trust === true,
   });
-  const plan = {
+  const document: Printed<PlanDocument> = {
     schema: 'xdpbed.plan/1',
     testbed: testbed.name,
     seed: String(testbed.seed),
     runs: testbed.runs.map(describeRun),
-    checks: testbed.checks.map(({ numbers: _, ...check }) => check),
+    checks: testbed.checks.map(({ numbers: _, perCpu: __, ...check }) => check),
   };
-  context.terminal.out(`${JSON.stringify(plan, null, 2)}\n`);
+  context.terminal.out(`${JSON.stringify(document, null, 2)}\n`);
   return EXIT.OK;
 }
 
 /** The spec in the words of the testbed language: feature bits by name, bytes in hex. */
-function describeRun({ plan, plugins, objects }: RunSpec): object {
+function describeRun({ plan, plugins, objects }: RunSpec): Printed<PlanDocument>['runs'][number] {
   const use = ({ use: name, config }: PluginReference) => ({ use: name, config });
+  const policyUse = (policy: PolicyReference) =>
+    policy.dryRun === true ? { ...use(policy), 'dry-run': true as const } : use(policy);
   const guests = plan.guests.map((guest) => ({
     ...guest,
     nics: guest.nics.map((nic) => ({ ...nic, features: featureNames(nic.features) })),
   }));
   const programs = Object.values(plan.programs).map((program) => ({
     ...program,
-    sha256: objects[program.object],
+    sha256: objects[program.object]!,
     presets: Object.fromEntries(
-      Object.entries(program.presets).map(([map, presets]) => [
-        map,
-        presets.map(({ key, value }) => ({ key: hex(key), value: hex(value) })),
-      ]),
+      Object.entries(program.presets).map(([map, presets]) => [map, presets.map(entryToText)]),
     ),
   }));
   return {
@@ -60,9 +62,7 @@ function describeRun({ plan, plugins, objects }: RunSpec): object {
             },
           }),
     },
-    policies: plugins.policies.map((policy) =>
-      policy.dryRun === true ? { ...use(policy), 'dry-run': true } : use(policy),
-    ),
+    policies: plugins.policies.map(policyUse),
     'policy-chain': plugins.policyChain ?? 'all-report',
     workload: use(plugins.workload),
     ...(plugins.attacks === undefined
@@ -74,12 +74,8 @@ function describeRun({ plan, plugins, objects }: RunSpec): object {
           migrations: plugins.migrations.map(({ guest, afterFrames, policies }) => ({
             guest,
             'after-frames': afterFrames,
-            policies: policies.map(use),
+            policies: policies.map(policyUse),
           })),
         }),
   };
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex');
 }

@@ -38,13 +38,18 @@ export class RunProgressLine {
 }
 
 /** `1 200 000 of 10 000 000 frames (12 %), 350 000/s, 26 s left` */
-export function trafficWords(frames: number, of: number | undefined, seconds: number): string {
+export function trafficWords(
+  frames: number,
+  of: number | undefined,
+  seconds: number,
+  unit = 'frames',
+): string {
   const rate = seconds > 0 ? frames / seconds : 0;
   const perSecond = rate > 0 ? `, ${grouped(rate)}/s` : '';
   if (of === undefined || !Number.isSafeInteger(of) || of < frames)
-    return `${grouped(frames)} frames${perSecond}`;
+    return `${grouped(frames)} ${unit}${perSecond}`;
   const left = rate > 0 ? `, ${duration((of - frames) / rate)} left` : '';
-  return `${grouped(frames)} of ${grouped(of)} frames (${Math.floor((100 * frames) / of)} %)${perSecond}${left}`;
+  return `${grouped(frames)} of ${grouped(of)} ${unit} (${Math.floor((100 * frames) / of)} %)${perSecond}${left}`;
 }
 
 /** `1 200 000` */
@@ -53,7 +58,7 @@ function grouped(count: number): string {
 }
 
 /** `26 s`, `3 min 20 s`, `2 h 5 min` */
-function duration(seconds: number): string {
+export function duration(seconds: number): string {
   const whole = Math.ceil(seconds);
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;

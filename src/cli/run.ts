@@ -6,6 +6,7 @@ import { LifecycleManager, PHASE_TIMEOUT_MS } from '../core/plugin/lifecycle.js'
 import { Scope } from '../core/plugin/scope.js';
 import { pluginFailure } from '../core/plugin/plugin-failure.js';
 import { pluginName, PluginInstances } from '../core/run/plugin-instances.js';
+import { elementWords } from '../core/run/element-words.js';
 import { exitCodeOf } from '../core/run/run-failures.js';
 import { runTestbed } from '../core/run/run-testbed.js';
 import { choosePlugin, type PluginChoice } from '../core/testbed/choose-plugin.js';
@@ -105,7 +106,7 @@ async function runAndReport(
   }
   if (failures.length > 0) throw failures[0]!;
   try {
-    return { result, text: reporter.render(result, { color: terminal.color }) };
+    return { result, text: reporter.render(result, { color: terminal.color, words: elementWords(testbed) }) };
   } catch (error) {
     throw pluginFailure(name, 'render', error);
   }

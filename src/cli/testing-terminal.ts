@@ -8,18 +8,52 @@ export interface CommandOutcome {
 }
 
 /** @param signal fires: the command is interrupted */
-export async function runForTest(
+export function runForTest(
   args: readonly string[],
   input = '',
   signal = new AbortController().signal,
 ): Promise<CommandOutcome> {
+  return run(args, { input, signal, interactive: false, onPrinted: () => undefined });
+}
+
+/** As `runForTest`, on a terminal, which shows progress; interrupted once what was printed matches. */
+export function interruptForTest(args: readonly string[], when: RegExp): Promise<CommandOutcome> {
+  const abort = new AbortController();
+  const onPrinted = (printed: string): void => {
+    if (when.test(printed)) abort.abort();
+  };
+  return run(args, { input: '', signal: abort.signal, interactive: true, onPrinted });
+}
+
+async function run(
+  args: readonly string[],
+  {
+    input,
+    signal,
+    interactive,
+    onPrinted,
+  }: {
+    readonly input: string;
+    readonly signal: AbortSignal;
+    readonly interactive: boolean;
+    /** Is told everything so far. */
+    readonly onPrinted: (printed: string) => void;
+  },
+): Promise<CommandOutcome> {
   let [out, err] = ['', ''];
   const terminal = {
-    out: (text: string) => void (out += text),
-    err: (text: string) => void (err += text),
+    out: (text: string) => {
+      out += text;
+      onPrinted(out + err);
+    },
+    err: (text: string) => {
+      err += text;
+      onPrinted(out + err);
+    },
     input: () => Promise.resolve(input),
     color: false,
-    interactive: false,
+    interactive,
+    columns: 120,
   };
   const exit = await runCommandLine(args, terminal, {
     listen: () => undefined,

@@ -12,10 +12,20 @@ describe('what is not printable', () => {
     ['a lone surrogate', '\ud800', '\\ud800'],
     ['a tag, in two code units', '\u{e0041}', '\\udb40\\udc41'],
     ['private use', '\ue000', '\\ue000'],
+    ['what fonts ignore', '\u034f\u180b\ufe0f\u17b4', '\\u034f\\u180b\\ufe0f\\u17b4'],
+    ['a variation selector of the supplement', '\u{e0100}', '\\udb40\\udd00'],
+    ['no character, or none yet', '\uffff\ufffe\ufff0\u2065', '\\uffff\\ufffe\\ufff0\\u2065'],
     ['what is blank', '\u2800\u3164\u115f', '\\u2800\\u3164\\u115f'],
   ])('%s is written out', (_, text, written) => {
     for (const make of [printable, printableLine, printableText])
       expect(make(`a${text}b`)).toBe(`a${written}b`);
+  });
+
+  it('is a mark that combines with nothing, or the third on a letter', () => {
+    expect(printable('\u0301x')).toBe('\\u0301x');
+    expect(printable('1\u0301')).toBe('1\\u0301');
+    expect(printable('e\u0301\u0302\u0303\u0304')).toBe('e\u0301\u0302\\u0303\\u0304');
+    expect(printable('हिन्दी')).toBe('हिन्दी');
   });
 
   it('is no other script and no symbol', () => {

@@ -8,15 +8,17 @@
  */
 
 /**
- * Control characters (C0, DEL, C1), format characters (bidirectional controls among them), lone surrogates and private use
- * by their Unicode category, the line and paragraph separators, and letters and symbols that are blank: the fillers of
- * Hangul and BRAILLE PATTERN BLANK.
+ * Control characters (C0, DEL, C1), format characters (bidirectional controls among them), lone surrogates, private use, and
+ * what is no character or not assigned, by their Unicode category; what is ignored where a font does not have it (variation
+ * selectors, fillers of Hangul); the line and paragraph separators; BRAILLE PATTERN BLANK, which is blank. Of marks that
+ * combine, those that have no letter, or that two others are already on: piled up they cover the lines beside them.
  */
-const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\u2028\u2029\u115f\u1160\u3164\uffa0\u2800]/gu;
+const UNPRINTABLE =
+  /[\p{C}\p{Default_Ignorable_Code_Point}\u2028\u2029\u2800]|(?<![\p{L}\p{M}])\p{M}|(?<=\p{M}{2})\p{M}/gu;
 /** Nearly all text, and told without a look at each character's category. */
 const PLAIN = /^[\x20-\x7e]*$/;
 
-/** One line, in which every character has a glyph or is a blank. */
+/** One line, in which every character has a glyph, is on the one before it, or is a blank. */
 export function printable(text: string): string {
   return replaceUnprintable(text, '', inJson);
 }

@@ -150,6 +150,23 @@ describe("a guest's agent, asked by the host", () => {
     expect(driverPlace.history).toEqual(['attach', 'detach']);
   });
 
+  it('is told values of single CPUs, and of maps by their names', async () => {
+    const { driver } = await rig();
+    const counters = [{ key: new Uint8Array(4), cpuValues: [{ cpu: 0, value: new Uint8Array(16).fill(7) }] }];
+    const program = await request('blocklist', 'guest', { counters });
+    expect(await driver.install(program)).toEqual({ attached: true });
+    const content = (await driver.readMaps()).find(({ name }) => name === 'counters')!.entries;
+    expect(content[0]!.value.subarray(0, 16)).toEqual(new Uint8Array(16).fill(7));
+    expect(content[0]!.value.subarray(16).every((byte) => byte === 0)).toBe(true);
+    const families = { by_family: [{ key: Uint8Array.of(1, 0, 0, 0), mapName: 'counts_v6' }] };
+    expect(await driver.install(await request('map_in_map', 'guest', families))).toEqual({ attached: true });
+    // The object has counts_v4 under 0 and counts_v6 under 2.
+    const inner = (await driver.readMaps()).find(({ name }) => name === 'by_family')!.entries;
+    expect(inner.map(({ key }) => key[0])).toEqual([0, 1, 2]);
+    expect(inner[1]!.value).toEqual(inner[2]!.value);
+    expect(inner[1]!.value).not.toEqual(inner[0]!.value);
+  });
+
   it('offloads over its control channel, and counts what it sent', async () => {
     const { driver, client, devicePlace, driverPlace, endpoint } = await rig();
     expect(await driver.install(await request('xdp1', 'host'))).toEqual({ attached: true });

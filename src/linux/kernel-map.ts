@@ -1,6 +1,7 @@
 import type { MapBtf } from '../bpf/btf/map-btf.js';
 import { errnoName } from '../bpf/errno.js';
 import { BPF_MAP_TYPE, mapTypeName, type MapAttributes } from '../bpf/map-spec.js';
+import { syscallValueSize, valueOfEveryCpu } from '../bpf/per-cpu-value.js';
 import { btfLoad, closeFd, mapCreate, possibleCpus, type MapCreation } from './bpf-syscall.js';
 
 export interface NamedMapAttributes extends MapAttributes {
@@ -51,25 +52,14 @@ export function mapCreationProblem(map: NamedMapAttributes, errno: number): stri
   return `map ${name} (${mapTypeName(type)}, keys of ${keySize} bytes, values of ${valueSize} bytes, ${maxEntries} entries) cannot be created in the kernel: ${errnoName(errno)}`;
 }
 
-const PER_CPU_TYPES: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
-]);
-
-/** Bytes of a value as the system call passes it: for per-CPU maps all CPUs' values, each padded to 8 bytes. */
+/** Bytes of a value as the system call passes it. */
 export function kernelValueSize(map: MapAttributes): number {
-  if (!PER_CPU_TYPES.has(map.type)) return map.valueSize;
-  return Math.ceil(map.valueSize / 8) * 8 * possibleCpus();
+  return syscallValueSize(map, possibleCpus());
 }
 
 /** A value for the system call: one that was given for one CPU stands for every CPU. */
 export function kernelValue(map: MapAttributes, value: Uint8Array): Uint8Array {
-  const size = kernelValueSize(map);
-  if (value.length !== map.valueSize || size === map.valueSize) return value;
-  const all = new Uint8Array(size);
-  for (let at = 0; at < size; at += Math.ceil(map.valueSize / 8) * 8) all.set(value, at);
-  return all;
+  return valueOfEveryCpu(map, value, kernelValueSize(map));
 }
 
 /** A file descriptor as an element of a PROG_ARRAY or a map of maps: a u32. */

@@ -4,9 +4,10 @@ import { errnoName, EPERM } from '../bpf/errno.js';
 import type { ObjectSpec } from '../bpf/elf/object-spec.js';
 import { linkProgram } from '../bpf/link.js';
 import type { MapInitialEntry, MapSpec } from '../bpf/map-spec.js';
+import { syscallValue } from '../bpf/per-cpu-value.js';
 import type { Program, ProgramSpec } from '../bpf/program.js';
 import { closeFd, mapFreeze, mapUpdate } from './bpf-syscall.js';
-import { createKernelMap, fdValue, kernelValue, kernelValueSize, mapCreationProblem } from './kernel-map.js';
+import { createKernelMap, fdValue, kernelValueSize, mapCreationProblem } from './kernel-map.js';
 import {
   loadKernelProgram,
   type KernelMapFds,
@@ -144,12 +145,13 @@ function placeElement(
 ): void {
   // An inner map comes before the map that holds it.
   if ('mapName' in entry) return update(spec, fd, entry.key, fdValue(maps.get(entry.mapName)!));
-  const value = kernelValue(spec, entry.value);
+  const value = syscallValue(spec, entry, kernelValueSize(spec));
+  if (typeof value === 'string') throw new XdpbedError('map-invalid', `map ${spec.name}: ${value}`);
   // The kernel reads as much as the map says, whatever there is.
   if (entry.key.length !== spec.keySize || value.length !== kernelValueSize(spec)) {
     throw new XdpbedError(
       'map-invalid',
-      `map ${spec.name}: an element of ${entry.key.length} + ${entry.value.length} bytes, where ${spec.keySize} + ${spec.valueSize} are needed`,
+      `map ${spec.name}: an element of ${entry.key.length} + ${value.length} bytes, where ${spec.keySize} + ${spec.valueSize} are needed`,
     );
   }
   update(spec, fd, entry.key, value);

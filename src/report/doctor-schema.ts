@@ -1,6 +1,5 @@
 import { Type } from '@sinclair/typebox';
-
-const closed = { additionalProperties: false } as const;
+import { closed } from './schema-parts.js';
 
 const Probe = Type.Union(
   [

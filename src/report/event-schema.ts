@@ -8,8 +8,8 @@ import {
   RunResult,
 } from '../core/contract/result.js';
 import { EVENT_SCHEMA_VERSION } from './event-line.js';
+import { Count } from './schema-parts.js';
 
-const Count = (description: string) => Type.Integer({ minimum: 0, description });
 const Run = Type.String({ description: 'id of the run' });
 
 const Line = (event: string, properties: TProperties, description: string): TObject =>

@@ -1,10 +1,17 @@
 import { describe, expect, it } from 'vitest';
 import type { MapResult } from '../core/contract/result.js';
-import { formatMapContent, formatMapEntry } from './map-entry.js';
+import { formatMapContent, formatMapEntry, formatMapItem } from './map-entry.js';
 
 describe('formatMapEntry', () => {
   const map = (type: string) =>
-    ({ guest: 'guest0', nic: 'eth0', name: 'rxcnt', type, readFrom: 'device', entries: [] }) as const;
+    ({
+      guest: 'guest0',
+      nic: 'eth0',
+      name: 'rxcnt',
+      type,
+      readFrom: 'device',
+      entries: [],
+    }) satisfies MapResult;
   it.each([
     ['BPF_MAP_TYPE_ARRAY', { key: '11000000', value: 'e803000000000000' }, '[17]=1000'],
     ['BPF_MAP_TYPE_PERCPU_ARRAY', { key: '00010000', value: 'ff' }, '[256]=255'],
@@ -18,9 +25,40 @@ describe('formatMapEntry', () => {
       '[{ bytes: "01" }]={ bytes: "525400123400" }',
     ],
     ['BPF_MAP_TYPE_ARRAY', { key: '00000000', value: 'ffffffffffffffff' }, '[0]=18446744073709551615'],
-    ['BPF_MAP_TYPE_ARRAY', { key: '00000000', value: '0100', text: '{ a: 1 }' }, '[0]={ a: 1 }'],
   ])('%s %o is %s', (type, entry, expected) => {
     expect(formatMapEntry({ ...map(type), entries: [entry] }, entry)).toBe(expected);
+  });
+
+  it.each([
+    ['BPF_MAP_TYPE_ARRAY', 'm', { value: '{ a: 1 }' }, '[1]={ a: 1 }', '- { key: 1, value: { a: 1 } }'],
+    [
+      'BPF_MAP_TYPE_HASH',
+      'm',
+      { key: '1.0.0.0', value: 'ALLOW' },
+      '[1.0.0.0]=ALLOW',
+      '- { key: 1.0.0.0, value: ALLOW }',
+    ],
+    ['BPF_MAP_TYPE_HASH', 'm', { key: '1.0.0.0' }, '[1.0.0.0]=2', '- { key: 1.0.0.0, value: 2 }'],
+    [
+      'BPF_MAP_TYPE_HASH',
+      'm',
+      { value: 'x' },
+      '[{ bytes: "01000000" }]=x',
+      '- { key: { bytes: "01000000" }, value: x }',
+    ],
+    [
+      'BPF_MAP_TYPE_LRU_PERCPU_HASH',
+      'm',
+      { key: '1', value: '{ 0: 2 }' },
+      '[1]=cpus { 0: 2 }',
+      '- { key: 1, cpus: { 0: 2 } }',
+    ],
+    ['BPF_MAP_TYPE_ARRAY', '.bss', { value: '{ a: 1 }' }, '{ a: 1 }', '{ a: 1 }'],
+    ['BPF_MAP_TYPE_ARRAY', '.bss', {}, '[1]=2', '- { key: 1, value: 2 }'],
+  ])('of %s %s in words %o is %s, and %s as an item', (type, name, words, short, item) => {
+    const entry = { key: '01000000', value: '02' };
+    expect(formatMapEntry({ ...map(type), name }, entry, words)).toBe(short);
+    expect(formatMapItem({ ...map(type), name }, entry, words)).toBe(item);
   });
 });
 

@@ -1,6 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox';
-
-const Count = (description: string) => Type.Integer({ minimum: 0, description });
+import { Count } from './schema-parts.js';
 
 const ProgramInfo = Type.Object(
   {

@@ -1,7 +1,6 @@
 import { Type, type TSchema } from '@sinclair/typebox';
+import { closed, Count } from './schema-parts.js';
 
-const closed = { additionalProperties: false } as const;
-const Count = (description: string) => Type.Integer({ minimum: 0, description });
 const Insn = (description: string) =>
   Type.Integer({ minimum: 0, description: `slot of the insn; ${description}` });
 
@@ -121,6 +120,9 @@ const Acceptance = Type.Object(
   {
     accepted: Type.Literal(true),
     ...Common,
+    contained: Type.Optional(
+      Type.Boolean({ description: 'every access was shown to stay within the object that it is for' }),
+    ),
     properties: Type.Optional(Properties),
     facts: Type.Optional(Facts),
   },

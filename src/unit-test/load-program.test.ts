@@ -6,6 +6,7 @@ import {
   loadProgram,
   type ElementMap,
   type LoadProgramOptions,
+  type ObjectMap,
   type PerCpuMap,
   type ProgramSource,
   type RecordMap,
@@ -181,6 +182,109 @@ describe('buffers of records', () => {
     const event = new Uint8Array(16);
     event.set([2, 1, 0, 0, 0, 0, 0, 0, 60]);
     expect(ring.map('ring').records()).toEqual([event]);
+  });
+});
+
+const KERNEL = noKernel === '' ? ['kernel'] : [];
+describe.each(['interpreter', 'wasm', 'differential', ...KERNEL])('in executor %s', (executor) => {
+  const IPV4 = 17;
+  const options = { program: 'tail_entry', executor };
+
+  it('programs are put into an array of them by name, and taken out', async () => {
+    const chain = await load<{ stages: ObjectMap; visits: ElementMap<number, bigint> }>(
+      `${PROGRAMS}/tail_chain.o`,
+      { ...options, maps: { stages: [{ key: 0, value: 'stage3' }] } },
+    );
+    const { stages, visits } = chain.maps;
+    const counts = (): bigint[] => visits.entries().map(([, count]) => count);
+    chain.run(udp());
+    expect(counts()).toEqual([1n, 0n, 0n, 1n, 1n]);
+    stages.set(0, 'stage4');
+    expect([stages.size, stages.has(3)]).toEqual([4, true]);
+    chain.run(udp());
+    expect(counts()).toEqual([2n, 0n, 0n, 1n, 2n]);
+    expect([stages.delete(0), stages.has(0)]).toEqual([true, false]);
+    chain.run(udp());
+    expect(counts()).toEqual([3n, 0n, 0n, 1n, 2n]);
+    await chain.reset();
+    chain.run(udp());
+    expect(counts()).toEqual([1n, 0n, 0n, 1n, 1n]);
+  });
+
+  it('maps are put into a map of them by name, and taken out', async () => {
+    type Counts = ElementMap<number, bigint>;
+    const program = await load<{
+      by_family: ObjectMap;
+      counts_v4: Counts;
+      counts_v6: Counts;
+      queue1: Counts;
+    }>(`${PROGRAMS}/map_in_map.o`, { executor, maps: { counts_v6: [{ key: IPV4, value: 40 }] } });
+    const { by_family: families, counts_v4: v4, counts_v6: v6 } = program.maps;
+    program.run(udp());
+    families.set(0, 'counts_v6');
+    program.run(udp());
+    expect([v4.get(IPV4), v6.get(IPV4)]).toEqual([1n, 41n]);
+    expect(families.delete(0)).toBe(true);
+    program.run(udp());
+    expect([v4.get(IPV4), v6.get(IPV4)]).toEqual([1n, 41n]);
+    expect(() => families.set(1, 'queue1')).toThrow(
+      'by_family value: map queue1, a BPF_MAP_TYPE_HASH of 4 + 8 bytes, is not like those that by_family holds',
+    );
+    expect(() => families.set(4, 'counts_v4')).toThrow(/by_family: .* cannot be set: E2BIG/);
+  });
+});
+
+describe('what a map of maps or programs is given', () => {
+  const assembly = `.license GPL
+.map jumps prog_array key=4 value=4 entries=2
+.program main
+  r2 = map[jumps]
+  r3 = 0
+  call bpf_tail_call
+  r0 = 2
+  exit
+.program drop
+  r0 = 1
+  exit
+.program loops
+  again:
+  goto again
+  exit
+`;
+  const program = 'main';
+
+  it('is loaded with the program, if it is told to be', async () => {
+    const bare = await load({ assembly }, { program });
+    expect(() => bare.map('jumps').set(0, 'drop')).toThrow(
+      expect.objectContaining({
+        message: "jumps: 'drop' is not loaded with the program",
+        hint: "have it loaded: loadProgram(…, { also: ['drop'] })",
+      }),
+    );
+    const whole = await load({ assembly }, { program, also: ['drop'] });
+    expect(whole.run(udp()).verdict).toBe('XDP_PASS');
+    whole.map('jumps').set(0, 'drop');
+    expect(whole.run(udp()).verdict).toBe('XDP_DROP');
+    await whole.reset();
+    expect(whole.run(udp()).verdict).toBe('XDP_PASS');
+  });
+
+  it('is judged by the verifier, and has to be there', async () => {
+    await expect(load({ assembly }, { program, also: ['loops'] })).rejects.toThrow(
+      /^loops: rejected by abstract/,
+    );
+    await expect(load({ assembly }, { program, also: ['dorp'] })).rejects.toThrow(
+      expect.objectContaining({
+        message: "the object has neither a program nor a map 'dorp'",
+        hint: "did you mean 'drop'?",
+      }),
+    );
+    const bare = await load({ assembly }, { program });
+    expect(() => bare.map('jumps').set(0, 'dorp')).toThrow("jumps value: the object has no program 'dorp'");
+    expect(() => bare.map('jumps').set(0, 7)).toThrow('jumps value: the name of a program of the object');
+    await expect(
+      load({ assembly }, { program, maps: { jumps: [{ key: 2, value: 'drop' }] } }),
+    ).rejects.toThrow('map jumps has no element 2, its last is 1');
   });
 });
 

@@ -1,15 +1,18 @@
 import { fileURLToPath } from 'node:url';
 import type { ObjectSpec } from '../bpf/elf/object-spec.js';
+import type { ObjectPart } from '../bpf/map-spec.js';
 import type { MapSizes } from '../bpf/map-sizes.js';
 import { parseObjectFile } from '../bpf/object-file.js';
 import type { Plugin } from '../core/contract/plugin.js';
 import { XdpbedError } from '../core/diagnostic.js';
+import { nearest } from '../core/nearest.js';
 import { selectProgram } from '../core/offload/select-program.js';
 import { PluginRegistry } from '../core/plugin/plugin-registry.js';
-import { parseMapInput, type MapInput } from '../core/program-test/map-input.js';
+import { parseMapInput, type MapInput } from '../core/testbed/map-input.js';
 import { applyMapSizes } from '../core/program-test/map-size-arguments.js';
 import { ProgramSession } from '../core/program-test/program-session.js';
 import { Workbench } from '../core/program-test/workbench.js';
+import { MAX_CPUS } from '../core/testbed/testbed-schema.js';
 import { readObjectFile } from '../core/testbed/object-file.js';
 import { BUILT_IN_PLUGINS } from '../presets.js';
 import { globalsInput } from './program-globals.js';
@@ -38,13 +41,16 @@ export interface LoadProgramOptions {
   readonly maps?: MapInput | undefined;
   /** Global variables by name, constant ones (`.rodata`) included: the verifier sees them. */
   readonly globals?: Readonly<Record<string, unknown>> | undefined;
+  /**
+   * Programs and maps of the object to be loaded beside the program, by name, which a PROG_ARRAY or a map of maps can then be
+   * given. Those that the object or `maps` puts there are loaded anyway.
+   */
+  readonly also?: readonly string[] | undefined;
   /** `max_entries` by map, instead of the object's. */
   readonly maxEntries?: MapSizes | undefined;
   /** Plugins beside the built-in ones. Others are found by name from the working directory, as in a testbed. */
   readonly plugins?: readonly Plugin[] | undefined;
 }
-
-const MAX_CPUS = 64;
 
 /**
  * Verifies and loads a program, to be run on packets from a test. What is loaded lies apart from everything else that is,
@@ -84,8 +90,11 @@ export async function loadProgram<
   const object = applyMapSizes(await readSource(source, options), options.maxEntries ?? {});
   const selection = selectProgram(object, options.program);
   if ('problem' in selection) throw new XdpbedError('usage', selection.problem, { hint: selection.hint });
-  const initial = parseMapInput(object.maps, withGlobals(object, options), cpus);
+  const initial = parseMapInput(object, withGlobals(object, options), {
+    limit: { cpus, hint: "set the option 'cpus'" },
+  });
 
+  const also = (options.also ?? []).flatMap((name) => partsCalled(object, name));
   const registry = new PluginRegistry([...BUILT_IN_PLUGINS, ...plugins]);
   const bench = await Workbench.open(registry, {
     executor,
@@ -95,7 +104,7 @@ export async function loadProgram<
     runtime: { cpus },
   });
   try {
-    const session = await ProgramSession.open(bench, object, selection.program, initial);
+    const session = await ProgramSession.open(bench, object, selection.program, initial, also);
     if ('code' in session) throw new ProgramRejectedError(session);
     return new TestProgram<Maps, Globals>(session, () => bench.close());
   } catch (error) {
@@ -116,6 +125,21 @@ async function readSource(source: ProgramSource, { type }: LoadProgramOptions): 
     if (!(error instanceof XdpbedError)) throw error;
     throw new XdpbedError(error.code, `${path}: ${error.message}`, { hint: error.hint, cause: error });
   }
+}
+
+/** The program and the map of that name. Throws `usage` where there is neither. */
+function partsCalled(object: ObjectSpec, name: string): ObjectPart[] {
+  const isCalledSo = (part: { readonly name: string }): boolean => part.name === name;
+  const parts: ObjectPart[] = [
+    ...(object.maps.some(isCalledSo) ? [{ mapName: name }] : []),
+    ...(object.programs.some(isCalledSo) ? [{ programName: name }] : []),
+  ];
+  if (parts.length > 0) return parts;
+  const names = [...object.programs, ...object.maps].map((part) => part.name);
+  const near = nearest(name, names);
+  throw new XdpbedError('usage', `the object has neither a program nor a map '${name}'`, {
+    hint: near === undefined ? `it has ${names.join(', ')}` : `did you mean '${near}'?`,
+  });
 }
 
 /** Content of maps, with variables put into those of their sections. */

@@ -40,6 +40,12 @@ export interface ElementMap<K, V, W = Written<V>> extends Iterable<[K, V]> {
 /** A map with a value for each CPU: `get` gives a list by CPU. A list that is set gives each CPU its own, anything else all. */
 export type PerCpuMap<K, V> = ElementMap<K, V[], Written<V> | readonly Written<V>[]>;
 
+/**
+ * PROG_ARRAY, ARRAY_OF_MAPS and HASH_OF_MAPS: `set` takes the name of a program or map of the object that is loaded with the
+ * program (`LoadProgramOptions.also`). What `get` gives is the number by which executor or map backend knows it.
+ */
+export type ObjectMap<K = number> = ElementMap<K, number, string>;
+
 /** QUEUE and STACK. */
 export interface QueueMap<V> {
   readonly name: string;

@@ -2,23 +2,33 @@ import type { BtfTypeRef } from '../bpf/btf/btf-type-ref.js';
 import type { Btf } from '../bpf/btf/btf.js';
 import { readUntyped, readValue, type BtfValue } from '../bpf/btf/read-value.js';
 import { E2BIG, EINVAL, ENOENT, ENOSPC, EPERM, errnoName } from '../bpf/errno.js';
-import { BPF_MAP_TYPE as T, mapTypeName, type MapSpec } from '../bpf/map-spec.js';
+import type { ObjectSpec } from '../bpf/elf/object-spec.js';
+import {
+  BPF_MAP_TYPE as T,
+  mapTypeName,
+  type MapInitialEntry,
+  type MapSpec,
+  type ObjectPart,
+} from '../bpf/map-spec.js';
+import { cpuStride, isPerCpu } from '../bpf/per-cpu-value.js';
 import type { BpfMap, MapRecord } from '../bpf/runtime/bpf-map.js';
 import { XdpbedError } from '../core/diagnostic.js';
 import { nearest } from '../core/nearest.js';
 import { written } from './written-value.js';
-import { cpuStride, isPerCpu } from '../core/program-test/map-input.js';
-import { parseElement } from '../core/testbed/map-values.js';
+import { parseTarget } from '../core/testbed/map-input.js';
+import { holdsObjects, parseElement } from '../core/testbed/map-values.js';
 import type { ElementMap, QueueMap, RecordMap, RecordOptions } from './map-types.js';
 
 const QUEUES: ReadonlySet<number> = new Set([T.BPF_MAP_TYPE_QUEUE, T.BPF_MAP_TYPE_STACK]);
 const BUFFERS: ReadonlySet<number> = new Set([T.BPF_MAP_TYPE_RINGBUF, T.BPF_MAP_TYPE_PERF_EVENT_ARRAY]);
-/** Their elements are maps and programs of the object, which places them. */
-const OF_OBJECTS: ReadonlySet<number> = new Set([
-  T.BPF_MAP_TYPE_PROG_ARRAY,
-  T.BPF_MAP_TYPE_ARRAY_OF_MAPS,
-  T.BPF_MAP_TYPE_HASH_OF_MAPS,
-]);
+
+/** The program that a map is of. */
+export interface MapOwner {
+  readonly object: ObjectSpec;
+  isLoaded(part: ObjectPart): boolean;
+  /** Throws `map-invalid`. */
+  place(map: string, element: MapInitialEntry): void;
+}
 
 /**
  * A map of a loaded program, with keys and values as JavaScript has them. It has the methods of every kind of map; those
@@ -31,7 +41,7 @@ export class ProgramMap<K = unknown, V = unknown, W = unknown>
   /** @param current the map itself: another one after a `reset` that had to load again */
   constructor(
     readonly spec: MapSpec,
-    private readonly btf: Btf | undefined,
+    private readonly owner: MapOwner,
     private readonly current: () => BpfMap,
   ) {}
 
@@ -58,11 +68,20 @@ export class ProgramMap<K = unknown, V = unknown, W = unknown>
 
   set(key: unknown, value: W): void {
     const map = this.#elements('set');
-    if (OF_OBJECTS.has(this.spec.type)) {
-      throw new XdpbedError('usage', `${this.name} is a ${this.type}: what it holds comes from the object`);
-    }
+    if (holdsObjects(this.spec)) return this.#refer(this.#key(key), value);
     const status = map.update(this.#key(key), this.#write(value), 0n);
     if (status !== 0) throw this.#refused('set', status, key);
+  }
+
+  #refer(key: Uint8Array, name: unknown): void {
+    const { owner, spec } = this;
+    const part = written(() => parseTarget(owner.object, spec, name, `${spec.name} value`));
+    if (!owner.isLoaded(part)) {
+      throw new XdpbedError('usage', `${spec.name}: '${String(name)}' is not loaded with the program`, {
+        hint: `have it loaded: loadProgram(…, { also: ['${String(name)}'] })`,
+      });
+    }
+    owner.place(spec.name, { key, ...part });
   }
 
   delete(key: unknown): boolean {
@@ -192,7 +211,7 @@ export class ProgramMap<K = unknown, V = unknown, W = unknown>
   }
 
   #typeOf(name: string): BtfTypeRef {
-    const { btf } = this;
+    const { btf } = this.owner.object;
     if (btf === undefined) {
       throw new XdpbedError('map-invalid', `the object has no BTF, and so no type '${name}'`, {
         hint: 'compile it with -g',

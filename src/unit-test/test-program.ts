@@ -4,15 +4,15 @@ import type { Acceptance } from '../core/contract/verifier.js';
 import { XdpbedError } from '../core/diagnostic.js';
 import { nearest } from '../core/nearest.js';
 import { setOwn } from '../core/own-property.js';
-import { isGlobalData } from '../core/program-test/map-input.js';
+import { isGlobalData } from '../core/testbed/map-values.js';
 import type { PacketInput, PacketOutcome, ProgramSession } from '../core/program-test/program-session.js';
 import { buildFrame, type FrameSpec } from '../packet/frame-builder.js';
 import { programGlobals } from './program-globals.js';
-import { ProgramMap } from './program-map.js';
+import { ProgramMap, type MapOwner } from './program-map.js';
 
 /** A program that is loaded and can be given packets; `loadProgram` makes one. */
 export class TestProgram<Maps = Readonly<Record<string, ProgramMap>>, Globals = Record<string, unknown>> {
-  /** The maps that the program uses, by name, those of global variables left out. */
+  /** The maps that are loaded with the program, by name, those of global variables left out. */
   readonly maps: Maps;
   /** Global variables by name. Reading gives what one is now; what the program can change, a test can assign, too. */
   readonly globals: Globals;
@@ -29,9 +29,17 @@ export class TestProgram<Maps = Readonly<Record<string, ProgramMap>>, Globals = 
     const { object } = session;
     this.#declared = object.maps;
     const maps: Record<string, ProgramMap> = {};
+    const owner: MapOwner = {
+      object,
+      isLoaded: (part) => {
+        const { maps: loadedMaps, programs } = this.#open().loaded;
+        return 'mapName' in part ? loadedMaps.has(part.mapName) : programs.has(part.programName);
+      },
+      place: (name, element) => this.#open().place(name, [element]),
+    };
     for (const spec of object.maps) {
       if (!session.maps.has(spec.name)) continue;
-      const map = new ProgramMap(spec, object.btf, () => this.#current(spec.name)!);
+      const map = new ProgramMap(spec, owner, () => this.#current(spec.name)!);
       this.#used.set(spec.name, map);
       if (!isGlobalData(spec)) setOwn(maps, spec.name, map);
     }

@@ -1,4 +1,4 @@
-; Drops a packet where the random number is below 100, and says when.
+; Drops a packet where the random number is below 100, and says when. Of others a second number says when to look again.
 .license GPL
 .map seen array key=4 value=8 entries=1
 .program draws
@@ -9,10 +9,11 @@
   r2 = r10
   r2 += -4
   call bpf_map_lookup_elem
-  if r0 == 0 goto pass
-  *(u64 *)(r0 +0) = r6
+  if r0 == 0 goto out
+  r7 = r0
   call bpf_get_prandom_u32
-  if r0 > 99 goto pass
+  if r0 > 99 goto later
+  *(u64 *)(r7 +0) = r6
   *(u32 *)(r10 -16) = 0x00000a64
   r1 = r10
   r1 += -16
@@ -20,6 +21,10 @@
   call bpf_trace_printk
   r0 = 1
   exit
-pass:
+later:
+  call bpf_get_prandom_u32
+  r6 += r0
+  *(u64 *)(r7 +0) = r6
+out:
   r0 = 2
   exit

@@ -17,7 +17,7 @@ export interface ParseOptions {
   readonly what?: string | undefined;
   /**
    * What `{ NAME: target }` with this single name and a text stands for, e.g. `{ ifindex: tap0 }`; undefined where the
-   * name is none that refers to something. It may throw.
+   * name is none that refers to something. What it throws is the problem of the value.
    */
   readonly reference?: ((name: string, target: string) => number | string | undefined) | undefined;
 }
@@ -75,7 +75,7 @@ export function parseBytes(size: number, input: unknown, options: ParseOptions =
   const at: Place = new Place(options.what ?? 'value', []);
   const raw = rawBytes(size, input, at);
   if (raw !== undefined) return raw;
-  const reference = referenceOf(input, options);
+  const reference = referenceOf(input, options, at);
   if (reference !== undefined) {
     // What an address or a number does not fill is 0, as behind the first member of a struct.
     const bytes = new Uint8Array(size);
@@ -144,10 +144,11 @@ class ValueWriter {
       const raw = size === undefined ? undefined : rawBytes(size, input, at);
       if (raw !== undefined) return this.#copy(raw, offset, at);
     }
-    const reference = referenceOf(input, this.options);
+    const reference = type.kind === 'DATASEC' ? undefined : referenceOf(input, this.options, at);
     if (reference !== undefined) {
-      if (!isNamed) return this.write(typeId, offset, reference, at, depth + 1);
-      if (type.kind !== 'DATASEC') return this.#refer(type, offset, input as object, reference, at, depth);
+      if (type.kind !== 'STRUCT' && type.kind !== 'UNION')
+        return this.write(typeId, offset, reference, at, depth + 1);
+      return this.#refer(type, offset, input as object, reference, at, depth);
     }
     const form = valueForm(this.btf, typeId);
     if (form !== undefined && this.#inForm(form, typeId, offset, input, at)) return;
@@ -343,11 +344,16 @@ class ValueWriter {
   }
 }
 
-function referenceOf(input: unknown, { reference }: ParseOptions): number | string | undefined {
+function referenceOf(input: unknown, { reference }: ParseOptions, at: Place): number | string | undefined {
   if (reference === undefined || typeof input !== 'object' || input === null) return undefined;
   const [only, ...others] = Object.entries(input);
   if (only === undefined || others.length > 0 || typeof only[1] !== 'string') return undefined;
-  return reference(only[0], only[1]);
+  try {
+    return reference(only[0], only[1]);
+  } catch (error) {
+    if (!(error instanceof XdpbedError)) throw error;
+    throw new ValueProblem(at.path, error.message, undefined, error.hint);
+  }
 }
 
 /** The bytes that `{ bytes: "0a 00" }` or a Uint8Array gives for all of a value; undefined for any other input. */

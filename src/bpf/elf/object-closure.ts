@@ -1,5 +1,5 @@
 import { XdpbedError } from '../../core/diagnostic.js';
-import type { MapInitialEntry, MapSpec } from '../map-spec.js';
+import type { MapInitialEntry, MapSpec, ObjectPart } from '../map-spec.js';
 import type { ProgramSpec } from '../program.js';
 import type { ObjectSpec } from './object-spec.js';
 
@@ -48,12 +48,14 @@ export class ObjectClosure {
     this.#visited.add(name);
     const spec = find(this.object.maps, name, 'map', user);
     for (const entry of this.initialEntries(spec)) {
-      if ('mapName' in entry) this.addMap(entry.mapName, `map ${name}`);
-      if ('programName' in entry) {
-        this.addProgram(find(this.object.programs, entry.programName, 'program', `map ${name}`));
-      }
+      if ('mapName' in entry || 'programName' in entry) this.addPart(entry, `map ${name}`);
     }
     this.maps.set(name, spec);
+  }
+
+  addPart(part: ObjectPart, user = 'what is to be loaded'): void {
+    if ('mapName' in part) this.addMap(part.mapName, user);
+    else this.addProgram(find(this.object.programs, part.programName, 'program', user));
   }
 
   /** Those of the object, then those that were given. */

@@ -29,7 +29,7 @@ export class AddressSpace {
   /** From here on nothing was ever placed: still the zeros that the memory was made of, without physical memory. */
   #untouched = WASM_PAGE;
   /** The same bytes as `u8`, with the comparison of a Buffer. */
-  readonly #bytes: Buffer;
+  readonly bytes: Buffer;
 
   /**
    * @param byteLength size in bytes, rounded up to 64 KiB pages, at most `MAX_ADDRESS_SPACE`. Pages that nobody writes
@@ -42,7 +42,7 @@ export class AddressSpace {
       );
     }
     this.memory = reserve(byteLength);
-    this.#bytes = Buffer.from(this.memory.buffer);
+    this.bytes = Buffer.from(this.memory.buffer);
     this.u8 = new Uint8Array(this.memory.buffer);
     this.i32 = new Int32Array(this.memory.buffer);
     this.view = new DataView(this.memory.buffer);
@@ -150,10 +150,10 @@ export class AddressSpace {
       const end = region.start + region.size;
       for (let at = region.start; at < end; at += WASM_PAGE) {
         const to = Math.min(at + WASM_PAGE, end);
-        const isZero = this.#bytes.compare(ZEROS, 0, to - at, at, to) === 0;
+        const isZero = this.bytes.compare(ZEROS, 0, to - at, at, to) === 0;
         pages.push({
           start: at,
-          bytes: isZero ? ZEROS.subarray(0, to - at) : Buffer.from(this.#bytes.subarray(at, to)),
+          bytes: isZero ? ZEROS.subarray(0, to - at) : Buffer.from(this.bytes.subarray(at, to)),
         });
       }
     }
@@ -164,7 +164,7 @@ export class AddressSpace {
   restore(snapshot: SpaceSnapshot): void {
     for (const { start, bytes } of snapshot) {
       const { length } = bytes;
-      if (this.#bytes.compare(bytes, 0, length, start, start + length) !== 0) this.write(start, bytes);
+      if (this.bytes.compare(bytes, 0, length, start, start + length) !== 0) this.write(start, bytes);
     }
   }
 
@@ -173,7 +173,7 @@ export class AddressSpace {
     const used = Math.min(end, this.#untouched);
     for (let at = start; at < used; at += WASM_PAGE) {
       const to = Math.min(at + WASM_PAGE, used);
-      if (this.#bytes.compare(ZEROS, 0, to - at, at, to) !== 0) this.u8.fill(0, at, to);
+      if (this.bytes.compare(ZEROS, 0, to - at, at, to) !== 0) this.u8.fill(0, at, to);
     }
     this.#untouched = Math.max(this.#untouched, end);
   }

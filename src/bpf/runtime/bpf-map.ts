@@ -40,8 +40,20 @@ export interface BpfMap {
    * it. Bytes that were copied, or -EOPNOTSUPP for a map of another backend.
    */
   copyRecords?(from: BpfMap): number;
+  /**
+   * Makes the elements of this map those of `from`, of the same attributes, by bpf(2)'s rules of who may read and write: adds,
+   * changes and deletes what differs, and writes nothing else. -EOPNOTSUPP for a map of another backend, or where that takes
+   * element by element; another negative errno after which some elements may have been copied.
+   */
+  copyElements?(from: BpfMap): CopiedElements | number;
   /** Gives the memory back. Programs that use the map must be gone. */
   close(): void;
+}
+
+/** Elements that were added or changed, and their bytes, keys and values as bpf(2) passes them. */
+export interface CopiedElements {
+  readonly elements: number;
+  readonly bytes: number;
 }
 
 export interface MapBatch {
@@ -59,7 +71,7 @@ export interface MapBatch {
  * steps than the map's size calls for, or touch memory that is not the map's or named by an argument; what it
  * finds may be wrong.
  * What a program calls (`lookupElem` and the others that take addresses, `lookupIndex`) adds to `BpfRuntime.owedInsns`
- * what it did beyond what any call of it does: for a walk along a hash chain, `chainCharge`.
+ * what it did beyond what any call of it does: for a walk along a hash chain `chainCharge`, for a way down a trie an insn for each node.
  */
 export interface ResidentMap extends BpfMap {
   readonly space: AddressSpace;

@@ -42,6 +42,18 @@ export function chainCharge(passed: number, compared: number, keySize: number): 
   return elements + (compared - 1) * Math.ceil(keySize / BYTES_PER_INSN);
 }
 
+/**
+ * Insns that the longest way down an LPM_TRIE is worth: one for each node that it comes to, of which there may be one for each
+ * length that a prefix can have. Unlike a long hash chain, a deep trie is nothing out of the ordinary, so that none of it
+ * belongs to the call. Bytes of the key are compared once on the way, and charged for with the key.
+ */
+export function longestTrieWay(keySize: number): number {
+  return 8 * (keySize - TRIE_KEY_HEADER) + 1;
+}
+
+/** Bytes of `struct bpf_lpm_trie_key_u8` in front of the prefix. */
+const TRIE_KEY_HEADER = 4;
+
 /** The limit in force when `limit` was asked for. Throws RangeError when that is no number of insns. */
 export function insnLimitOf(limit: number | undefined): number {
   if (limit === undefined) return DEFAULT_INSN_LIMIT;

@@ -53,6 +53,16 @@ export type MapLayout =
    * ARRAY_OF_MAPS: likewise the `address` of the inner map.
    */
   | { readonly kind: 'slots'; readonly slots: number; readonly maxEntries: number }
+  /**
+   * DEVMAP, CPUMAP and XSKMAP: an entry of 8 bytes at `entries + 8 * index`, which is used where its u32 at `usedOffset` is not
+   * 0.
+   */
+  | {
+      readonly kind: 'entries';
+      readonly entries: number;
+      readonly maxEntries: number;
+      readonly usedOffset: number;
+    }
   /** The map is served by calls only. */
   | { readonly kind: 'opaque' };
 

@@ -1,6 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { AddressSpace } from './address-space.js';
-import { PRNG_INCREMENT, PRNG_MULTIPLIER, RUN_STATE, RUN_STATE_SIZE, RunState } from './run-state.js';
+import {
+  MAX_GIVEN_RANDOM,
+  PRNG_INCREMENT,
+  PRNG_MULTIPLIER,
+  RUN_STATE,
+  RUN_STATE_SIZE,
+  RunState,
+} from './run-state.js';
 
 function setUp() {
   const space = new AddressSpace(1 << 17);
@@ -58,21 +65,37 @@ describe('RunState', () => {
     }
   });
 
-  it.each([0, 1, 7, 0x80000000, 0xffffffff])(
-    'returns the random number %i when it is told to, and goes on from it',
-    (number) => {
+  it.each([[[0]], [[7, 0xffffffff]], [[3, 3, 0x80000000, 1]]])(
+    'returns the random numbers %j when they are given, and goes on from the last',
+    (numbers) => {
       const state = new RunState(new AddressSpace());
-      state.setNextRandom(number);
-      expect(state.nextRandom()).toBe(number);
-      const after = state.nextRandom();
-      state.setNextRandom(number);
-      state.nextRandom();
-      expect(state.nextRandom()).toBe(after);
+      state.giveRandom(numbers);
+      expect(numbers.map(() => state.nextRandom())).toEqual(numbers);
+      // A generator whose upper half is the last number, and whose lower half is 0.
+      const next = (BigInt(numbers.at(-1)!) << 32n) * PRNG_MULTIPLIER + PRNG_INCREMENT;
+      expect(state.nextRandom()).toBe(Number(BigInt.asUintN(64, next) >> 32n));
     },
   );
 
+  it('forgets numbers that are left when others are given, and takes no more than fit', () => {
+    const { state } = setUp();
+    const most = Array.from({ length: MAX_GIVEN_RANDOM }, (_, i) => i);
+    state.giveRandom(most);
+    expect(most.map(() => state.nextRandom())).toEqual(most);
+    state.giveRandom([1, 2, 3]);
+    expect(state.nextRandom()).toBe(1);
+    state.giveRandom([]);
+    state.seed(42n);
+    const drawn = state.nextRandom();
+    expect(drawn).not.toBe(2);
+    state.seed(42n);
+    expect(state.nextRandom()).toBe(drawn);
+    expect(() => state.giveRandom([...most, 0])).toThrow(/65 random numbers are given, of 64 at most/);
+  });
+
   it('has its generator in a snapshot', () => {
     const { space, state } = setUp();
+    state.giveRandom([5]);
     const snapshot = space.snapshot();
     const drawn = [state.nextRandom(), state.nextRandom()];
     space.restore(snapshot);

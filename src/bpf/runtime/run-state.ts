@@ -12,8 +12,10 @@ import type { AddressSpace, Region } from './address-space.js';
  *   +52   u32 cpu           number of the simulated CPU
  *   +56   u64 now           nanoseconds of the run's clock (bpf_ktime_get_ns)
  *   +64   u64 prng          state of the generator behind bpf_get_prandom_u32 (see nextRandom)
- *   +72   u32 tail_program  index of the program a tail call selected, when a helper had to resolve it
- *   +76   u32 fault         set by a checked build before it traps: 1 + insn
+ *   +72   u32 given_left    how many numbers bpf_get_prandom_u32 returns before it draws from the generator
+ *   +76   u32 given[64]     these, the last one first
+ *   +332  u32 tail_program  index of the program a tail call selected, when a helper had to resolve it
+ *   +336  u32 fault         set by a checked build before it traps: 1 + insn
  * ```
  * All little-endian, as BPF registers are on the hosts that xdpbed models.
  */
@@ -24,10 +26,14 @@ export const RUN_STATE = {
   cpu: 52,
   now: 56,
   prng: 64,
-  tailProgram: 72,
-  fault: 76,
+  givenLeft: 72,
+  given: 76,
+  tailProgram: 332,
+  fault: 336,
 } as const;
-export const RUN_STATE_SIZE = 80;
+export const RUN_STATE_SIZE = 340;
+/** Random numbers that can be given at once. */
+export const MAX_GIVEN_RANDOM = 64;
 
 export class RunState {
   readonly region: Region;
@@ -127,25 +133,39 @@ export class RunState {
   }
 
   /**
-   * bpf_get_prandom_u32. A multiplicative 64-bit LCG (Knuth's MMIX constants) whose upper half is the number:
-   * two wasm instructions, so every executor can inline it and all draw the same sequence from a seed.
+   * bpf_get_prandom_u32: the next number that was given, if there is one, else one of a multiplicative 64-bit LCG (Knuth's
+   * MMIX constants) whose upper half is the number: two wasm instructions, so every executor can inline it and all draw
+   * the same sequence from a seed. `givenLeft` tells compiled code when it has to ask here.
    */
   nextRandom(): number {
-    const at = this.region.start + RUN_STATE.prng;
-    const next = BigInt.asUintN(64, this.#view.getBigUint64(at, true) * PRNG_MULTIPLIER + PRNG_INCREMENT);
-    this.#view.setBigUint64(at, next, true);
+    const { start } = this.region;
+    const left = this.#view.getUint32(start + RUN_STATE.givenLeft, true);
+    const next =
+      left > 0
+        ? BigInt(this.#view.getUint32(start + RUN_STATE.given + 4 * (left - 1), true)) << 32n
+        : BigInt.asUintN(
+            64,
+            this.#view.getBigUint64(start + RUN_STATE.prng, true) * PRNG_MULTIPLIER + PRNG_INCREMENT,
+          );
+    if (left > 0) this.#view.setUint32(start + RUN_STATE.givenLeft, left - 1, true);
+    this.#view.setBigUint64(start + RUN_STATE.prng, next, true);
     return Number(next >> 32n);
   }
 
-  /** Has the next `nextRandom` return this number; those after it follow from it. */
-  setNextRandom(number: number): void {
-    const next = BigInt.asUintN(32, BigInt(number)) << 32n;
-    const state = BigInt.asUintN(64, (next - PRNG_INCREMENT) * PRNG_INVERSE);
-    this.#view.setBigUint64(this.region.start + RUN_STATE.prng, state, true);
+  /**
+   * Has the next `nextRandom`s return these numbers, in place of what is left of those that were given before; what follows
+   * then follows from the last of them. Throws RangeError for more than MAX_GIVEN_RANDOM.
+   */
+  giveRandom(numbers: readonly number[]): void {
+    if (numbers.length > MAX_GIVEN_RANDOM)
+      throw new RangeError(`${numbers.length} random numbers are given, of ${MAX_GIVEN_RANDOM} at most`);
+    const { start } = this.region;
+    this.#view.setUint32(start + RUN_STATE.givenLeft, numbers.length, true);
+    numbers.toReversed().forEach((number, index) => {
+      this.#view.setUint32(start + RUN_STATE.given + 4 * index, number, true);
+    });
   }
 }
 
 export const PRNG_MULTIPLIER = 6364136223846793005n;
 export const PRNG_INCREMENT = 1442695040888963407n;
-/** PRNG_MULTIPLIER times this is 1 modulo 2^64: the way from a state to the one before it. */
-const PRNG_INVERSE = 13877824140714322085n;

@@ -44,6 +44,9 @@ export const REDIRECT_NONE = 0;
 export const REDIRECT_IFINDEX = 1;
 export const REDIRECT_MAP = 2;
 
+/** Lower bits of bpf_redirect_map's flags: the action it returns when there is nothing under the key. */
+export const REDIRECT_ACTION_MASK = 3;
+
 /**
  * The largest packet that lies in one buffer on arrival, in bytes: one page less headroom and `skb_shared_info`, as in
  * the kernel. Programs without BPF_F_XDP_HAS_FRAGS take no longer one.

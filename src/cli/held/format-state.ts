@@ -1,12 +1,10 @@
 import { printable } from '../../core/printable.js';
 import { XdpbedError } from '../../core/diagnostic.js';
-import type { OffloadResult } from '../../core/contract/result.js';
-import type { ProgramInPlace } from '../../core/offload/nic-session.js';
+import type { Printed } from '../../report/printed.js';
+import type { UpDocument } from '../../report/status-schema.js';
 import type { HeldState } from './holder-messages.js';
 
 const PS_PER_SECOND = 1e12;
-
-export const STATE_SCHEMA = 'xdpbed.up/1';
 
 /** Throws `usage` for a format that none of these verbs has. */
 export function checkFormat(format: string): asserts format is 'table' | 'json' {
@@ -16,9 +14,9 @@ export function checkFormat(format: string): asserts format is 'table' | 'json' 
 
 /** What `up` prints. */
 export function formatState(state: HeldState, format: 'table' | 'json'): string {
-  return format === 'json'
-    ? `${JSON.stringify({ schema: STATE_SCHEMA, ...state }, null, 2)}\n`
-    : `${describeState(state).join('\n')}\n`;
+  if (format === 'table') return `${describeState(state).join('\n')}\n`;
+  const document: Printed<UpDocument> = { schema: 'xdpbed.up/1', ...state };
+  return `${JSON.stringify(document, null, 2)}\n`;
 }
 
 /** A few lines for a person; the first begins with the run's name. */
@@ -37,7 +35,14 @@ export function describeState({ name, testbed, run, pid, since, ...state }: Held
   ].map(printable);
 }
 
-function describeProgram({ site, node, program, attached, reason, verdicts }: ProgramInPlace): string {
+function describeProgram({
+  site,
+  node,
+  program,
+  attached,
+  reason,
+  verdicts,
+}: HeldState['programs'][number]): string {
   if (!attached) return `  ✗ ${program} at ${site} of ${node}: ${reason ?? 'not attached'}`;
   const seen = Object.entries(verdicts).filter(([, frames]) => frames > 0);
   const counts = seen.length === 0 ? 'no frame yet' : seen.map((each) => each.join(' ')).join(', ');
@@ -45,7 +50,15 @@ function describeProgram({ site, node, program, attached, reason, verdicts }: Pr
 }
 
 /** `tap0  of g0.eth0, XDP_OFFLOAD|RFC_2019: tag 0123456789abcdef, 24 insns, loaded at 1.250 s; 1 map, 4 KiB` */
-function describeOffload({ tap, guest, nic, capabilities, program, maps, mapMemory }: OffloadResult): string {
+function describeOffload({
+  tap,
+  guest,
+  nic,
+  capabilities,
+  program,
+  maps,
+  mapMemory,
+}: HeldState['offloads'][number]): string {
   const { names } = capabilities;
   const loaded = program === undefined ? [] : [`loaded at ${(program.loaded / PS_PER_SECOND).toFixed(3)} s`];
   const what =

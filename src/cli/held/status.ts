@@ -1,12 +1,12 @@
 import { EXIT, type ExitCode } from '../../core/diagnostic.js';
 import { printable } from '../../core/printable.js';
 import { readLedgers, type LeftLedger } from '../../linux/ledger.js';
+import type { Printed } from '../../report/printed.js';
+import type { StatusDocument } from '../../report/status-schema.js';
 import type { CliContext } from '../cli-context.js';
 import { checkFormat, describeState } from './format-state.js';
 import { askForState, findRun } from './held-runs.js';
 import type { HeldState } from './holder-messages.js';
-
-export const STATUS_SCHEMA = 'xdpbed.status/1';
 
 /**
  * `xdpbed status`: the runs that are there on this machine, from their ledgers: those that are held up, those whose
@@ -23,7 +23,8 @@ export async function status(
   const states = await Promise.all(ledgers.map(askForState));
   if (options.format === 'json') {
     const runs = ledgers.map((ledger, index) => ({ ...summary(ledger), state: states[index] ?? null }));
-    terminal.out(`${JSON.stringify({ schema: STATUS_SCHEMA, runs }, null, 2)}\n`);
+    const document: Printed<StatusDocument> = { schema: 'xdpbed.status/1', runs };
+    terminal.out(`${JSON.stringify(document, null, 2)}\n`);
     return EXIT.OK;
   }
   if (ledgers.length === 0) terminal.err('nothing is up\n');

@@ -1,5 +1,5 @@
 import { formatElement } from '../../core/program-test/map-dump.js';
-import { isGlobalData } from '../../core/program-test/map-input.js';
+import { isGlobalData } from '../../core/testbed/map-values.js';
 import type { ProgramSession } from '../../core/program-test/program-session.js';
 import { MAX_BPF_STACK } from '../../bpf/opcodes.js';
 import type { MapSpec } from '../../bpf/map-spec.js';

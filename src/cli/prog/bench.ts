@@ -40,7 +40,7 @@ export async function benchProgram(
   if (packets.length === 0) throw new XdpbedError('usage', `${options.pcap} holds no packets`);
   const rounds = wholeNumber('--rounds', options.rounds);
   const batch = wholeNumber('--batch', options.batch);
-  const initial = options.maps === undefined ? undefined : await readMapFile(options.maps, object.maps);
+  const initial = options.maps === undefined ? undefined : await readMapFile(options.maps, object);
   const signal = context.interruption();
   const turns = new EventLoopTurns(signal, 'the measurement');
   const progress = new Progress(context.terminal);

@@ -1,4 +1,5 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -7,6 +8,19 @@ import { runForTest } from '../testing-terminal.js';
 const root = new URL('../../..', import.meta.url).pathname;
 const CASES = join(root, 'testbeds/cases/ip_sanity.cases.yaml');
 const test = (...args: string[]) => runForTest(['prog', 'test', CASES, ...args]);
+
+const noGenhtml = spawnSync('genhtml', ['--version'], { stdio: 'ignore' }).error !== undefined;
+const skipped = noGenhtml ? ' (skipped: genhtml is not installed)' : '';
+
+/** Its report of a tracefile, into a folder. */
+function genhtml(file: string, page: string, ...options: string[]) {
+  const { status, stdout, stderr } = spawnSync(
+    'genhtml',
+    ['--branch-coverage', ...options, '--output-directory', page, file],
+    { encoding: 'utf8' },
+  );
+  return { status, text: stdout + stderr };
+}
 
 let folder: string;
 beforeAll(() => {
@@ -74,6 +88,54 @@ describe('prog test --coverage', () => {
     const { exit, err } = await runForTest(['prog', 'test', object, cases, '--coverage-out', file]);
     expect(exit).toBe(0);
     expect(err).toContain('program bare has no line info');
+    expect(err).toContain(`coverage: ${file}, which is empty: genhtml refuses it\n`);
     expect(readFileSync(file, 'utf8')).toBe('');
+  });
+
+  it('names a source as the compiler did where it is not there, and says what genhtml makes of that', async () => {
+    const object = join(folder, 'ip_sanity.o');
+    copyFileSync(join(root, 'testbeds/programs/ip_sanity.o'), object);
+    const file = join(folder, 'elsewhere.info');
+    const { exit, err } = await test('--object', object, '--coverage-out', file);
+    expect(exit).toBe(0);
+    expect(err).toContain(`${object}: there is no source ./ip_sanity.bpf.c: genhtml ends there, unless with`);
+    expect(readFileSync(file, 'utf8')).toContain('SF:./ip_sanity.bpf.c\n');
+    if (noGenhtml) return;
+    const page = join(folder, 'elsewhere');
+    expect(genhtml(file, page).status).not.toBe(0);
+    expect(genhtml(file, page, '--ignore-errors', 'source').status).toBe(0);
+  });
+});
+
+describe.skipIf(noGenhtml)(`a tracefile in genhtml${skipped}`, () => {
+  it('counts as the listing does, line by line, and nothing is wrong with it', async () => {
+    const [file, page] = [join(folder, 'genhtml.info'), join(folder, 'genhtml')];
+    await test('--coverage-out', file);
+    const { status, text } = genhtml(file, page);
+    expect(text).not.toMatch(/warning|error/i);
+    expect(status).toBe(0);
+    // As above: all that was not taken is the way to line 43, and that line.
+    expect(text).toMatch(/lines\.+: .*\(11 of 12 lines\)/);
+    expect(text).toMatch(/functions\.+: .*\(1 of 1 functions?\)/);
+    expect(text).toMatch(/branches\.+: .*\(9 of 10 branches\)/);
+    const folders = readdirSync(page, { recursive: true, encoding: 'utf8' });
+    const source = folders.find((name) => name.endsWith('ip_sanity.bpf.c.gcov.html'))!;
+    const lines = readFileSync(join(page, source), 'utf8').split('\n');
+    // Its source is the text that the counts are of.
+    const missed = lines.find((line) => line.includes('fragment_bytes += data_end - data;'));
+    expect(missed).toMatch(/43 .*\b0 : /);
+    expect(lines.find((line) => line.includes('if (ip-&gt;ttl == 0) {'))).toMatch(/34 .*\b3 : /);
+  });
+
+  it('takes the records of several objects that share a header', async () => {
+    const [file, page] = [join(folder, 'several.info'), join(folder, 'several')];
+    const cases = join(root, 'testbeds/cases');
+    const { exit } = await runForTest(['prog', 'test', cases, '--coverage-out', file]);
+    expect(exit).toBe(0);
+    const sources = readFileSync(file, 'utf8').match(/^SF:.*parse\.h$/gm)!;
+    expect(sources.length).toBeGreaterThan(1);
+    const { status, text } = genhtml(file, page);
+    expect(text).not.toMatch(/warning|error/i);
+    expect(status).toBe(0);
   });
 });

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { dirname, isAbsolute, resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import type { ProgramSpec } from '../../bpf/program.js';
 import { CoverageCollector } from '../../core/coverage/coverage-collector.js';
 import { formatCoverage } from '../../core/coverage/coverage-listing.js';
@@ -75,7 +75,8 @@ export class CoverageReport {
     } catch (cause) {
       throw new XdpbedError('file-unwritable', `cannot write ${this.out}: ${messageOf(cause)}`, { cause });
     }
-    terminal.err(`coverage: ${this.out}\n`);
+    const isEmpty = this.format === 'lcov' && text === '';
+    terminal.err(`coverage: ${this.out}${isEmpty ? ', which is empty: genhtml refuses it' : ''}\n`);
   }
 
   #render(terminal: Terminal, path: string, collector: CoverageCollector): string {
@@ -87,7 +88,15 @@ export class CoverageReport {
         `${path}: program ${program.name} has no line info and is not in ${this.out}; compile with -g, or see --coverage-format text\n`,
       );
     }
-    return formatLcov(sourceCoverage(coverage), (file) => sourcePath(file, dirname(path)));
+    return formatLcov(sourceCoverage(coverage), (file) => {
+      const source = sourcePath(file, dirname(path));
+      if (source !== undefined) return source;
+      // Counts do not need it, but genhtml shows it.
+      terminal.err(
+        `${path}: there is no source ${file}: genhtml ends there, unless with --ignore-errors source\n`,
+      );
+      return file;
+    });
   }
 }
 
@@ -96,10 +105,9 @@ function defaultFormat(out: string | undefined): CoverageFormat {
 }
 
 /**
- * A source file's name as it can be opened: compilers write it as they were called with it, which may be from this folder
- * or from the object's. As it is where there is no such file.
+ * A source file's absolute path: compilers write its name as they were called with it, which may be from this folder or from
+ * the object's. Undefined where there is no such file.
  */
-function sourcePath(file: string, objectFolder: string): string {
-  if (isAbsolute(file)) return file;
-  return [resolve(file), resolve(objectFolder, file)].find((path) => existsSync(path)) ?? file;
+function sourcePath(file: string, objectFolder: string): string | undefined {
+  return [resolve(file), resolve(objectFolder, file)].find((path) => existsSync(path));
 }

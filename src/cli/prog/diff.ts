@@ -1,48 +1,50 @@
 import { EXIT, type ExitCode, XdpbedError } from '../../core/diagnostic.js';
 import { selectProgram } from '../../core/offload/select-program.js';
-import type { MapElement } from '../../core/program-test/map-input.js';
+import type { MapInitialEntry } from '../../bpf/map-spec.js';
 import { loadCases } from '../../core/program-test/load-cases.js';
 import { parseMapSizes } from '../../core/program-test/map-size-arguments.js';
-import type { TestFile } from '../../core/program-test/test-case.js';
+import { renderVerification } from '../../core/program-test/render-verification.js';
+import type { TestCase } from '../../core/program-test/test-case.js';
 import { caseSequence } from '../../core/program-fuzz/case-sequences.js';
 import { ProgramComparison } from '../../core/program-fuzz/program-comparison.js';
-import type { SentPacket } from '../../core/program-fuzz/sent-packet.js';
-import { searchSequences } from '../../core/program-fuzz/sequence-search.js';
-import { shrinkSequence } from '../../core/program-fuzz/shrink-sequence.js';
 import { Subject } from '../../core/program-fuzz/subject.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import { BPF_PROG_TYPE_XDP, type ProgramSpec } from '../../bpf/program.js';
 import type { CliContext } from '../cli-context.js';
 import { findCaseFiles } from './case-files.js';
+import { diffDocument, outcomeOf, renderDiff, type PairResult, type ProgramPair } from './diff-report.js';
 import { MapFile } from './map-file.js';
 import { openObject, type ProgramOptions } from './prog-object.js';
-import { renderVerification } from '../../core/program-test/render-verification.js';
-import { describeSearch, setUpSearch, type SearchCommandOptions } from './search-setup.js';
-import { renderSequence, writeSequence } from './sequence-report.js';
+import { SearchRun } from './search-run.js';
+import { readSearchInput, setUpSearch, type SearchCommandOptions, type SearchInput } from './search-setup.js';
+import { writeSequence } from './sequence-report.js';
 
 interface DiffOptions extends ProgramOptions, SearchCommandOptions {
   readonly maps?: string;
   readonly cases?: readonly string[];
   readonly verifier: string;
   readonly out?: string;
-}
-
-/** One program in both objects. */
-interface Pair {
-  readonly before: ProgramSpec;
-  readonly after: ProgramSpec;
+  readonly format: string;
 }
 
 /** One of the two objects, with what its maps begin with. */
 interface Side {
   readonly path: string;
   readonly object: ObjectSpec;
-  readonly elements: ReadonlyMap<string, readonly MapElement[]> | undefined;
+  readonly elements: ReadonlyMap<string, readonly MapInitialEntry[]> | undefined;
+}
+
+/** What every pair is compared with. */
+interface Comparisons {
+  readonly before: Side;
+  readonly after: Side;
+  readonly cases: readonly TestCase[];
+  readonly input: SearchInput;
 }
 
 /**
  * `xdpbed prog diff`: whether two builds of a program do the same to packets and maps, and else the smallest sequence of
- * packets that tells them apart.
+ * packets that tells them apart. Interrupted, it prints what it has found so far.
  */
 export async function diffPrograms(
   context: CliContext,
@@ -50,27 +52,72 @@ export async function diffPrograms(
   newPath: string,
   options: DiffOptions,
 ): Promise<ExitCode> {
+  const { terminal } = context;
+  const comparisons = await readSides(oldPath, newPath, options);
+  const { before, after } = comparisons;
+  const { pairs, notes } = pairPrograms(before, after, options);
+  const isText = options.format !== 'json';
+  if (isText) for (const note of notes) terminal.out(`${note}\n`);
+  // From here on, an interruption ends the search and not the process.
+  const signal = context.interruption();
+  const results: PairResult[] = [];
+  let unfinished: string | undefined;
+  let interruption: Error | undefined;
+  for (const pair of pairs) {
+    const { name } = pair.before;
+    try {
+      const result = await diffPair(context, pair, comparisons, options);
+      results.push(result);
+      if (isText) terminal.out(renderDiff(result, comparisons.input));
+      if (result.interrupted) unfinished = name;
+    } catch (error) {
+      if (!signal.aborted || !(error instanceof Error)) throw error;
+      [unfinished, interruption] = [name, error];
+    }
+    if (unfinished !== undefined) break;
+  }
+  if (!isText) {
+    const { seed } = comparisons.input;
+    const document = diffDocument({ old: oldPath, new: newPath, seed, notes, results, unfinished });
+    terminal.out(`${JSON.stringify(document, null, 2)}\n`);
+  }
+  // Of several that differ, the last.
+  const found = results.findLast((result) => result.found !== undefined)?.found;
+  if (found !== undefined && options.out !== undefined) await writeSequence(options.out, found.packets);
+  if (interruption !== undefined) throw interruption;
+  if (unfinished !== undefined) return EXIT.INTERRUPTED;
+  return results.every((result) => outcomeOf(result) === 'same') ? EXIT.OK : EXIT.CHECK_FAILED;
+}
+
+/** All that is read, before there is anything to interrupt. */
+async function readSides(oldPath: string, newPath: string, options: DiffOptions): Promise<Comparisons> {
   const [old, recent] = [await openObject(oldPath, options), await openObject(newPath, options)];
   const file = options.maps === undefined ? undefined : await MapFile.read(options.maps);
   const side = (path: string, object: ObjectSpec, other: ObjectSpec): Side => ({
     path,
     object,
     elements: file?.elementsFor(
-      object.maps,
+      object,
       other.maps.map(({ name }) => name),
     ),
   });
-  const before = side(oldPath, old, recent);
-  const after = side(newPath, recent, old);
-  const { pairs, notes } = pairPrograms(before, after, options);
-  for (const note of notes) context.terminal.out(`${note}\n`);
-  let exit: ExitCode = EXIT.OK;
-  for (const pair of pairs) {
-    const end = await diffPair(context, pair, before, after, options);
-    if (end === EXIT.INTERRUPTED) return end;
-    if (end !== EXIT.OK) exit = end;
-  }
-  return exit;
+  return {
+    before: side(oldPath, old, recent),
+    after: side(newPath, recent, old),
+    cases: await readCases(oldPath, options),
+    input: await readSearchInput(options),
+  };
+}
+
+/** Cases as the old object understands them. */
+async function readCases(
+  object: string,
+  { cases = [], type, map = [] }: DiffOptions,
+): Promise<readonly TestCase[]> {
+  const read: TestCase[] = [];
+  for (const file of await findCaseFiles(cases))
+    read.push(...(await loadCases(file, { object, type, sizes: parseMapSizes(map) })).cases);
+  return read;
 }
 
 /** The program that is named; else all that have the same name, or the only ones of each. */
@@ -78,7 +125,7 @@ function pairPrograms(
   before: Side,
   after: Side,
   options: DiffOptions,
-): { readonly pairs: readonly Pair[]; readonly notes: readonly string[] } {
+): { readonly pairs: readonly ProgramPair[]; readonly notes: readonly string[] } {
   const name = options.program ?? options.section;
   if (name !== undefined)
     return { pairs: [{ before: select(before, name), after: select(after, name) }], notes: [] };
@@ -87,7 +134,7 @@ function pairPrograms(
   const [old, recent] = [xdp(before), xdp(after)];
   if (old.length <= 1 && recent.length <= 1)
     return { pairs: [{ before: select(before), after: select(after) }], notes: [] };
-  const pairs = old.flatMap((program): Pair[] => {
+  const pairs = old.flatMap((program): ProgramPair[] => {
     const same = recent.find((each) => each.name === program.name);
     return same === undefined ? [] : [{ before: program, after: same }];
   });
@@ -109,80 +156,45 @@ function select({ path, object }: Side, name?: string): ProgramSpec {
 
 async function diffPair(
   context: CliContext,
-  pair: Pair,
-  before: Side,
-  after: Side,
+  pair: ProgramPair,
+  { before, after, cases, input }: Comparisons,
   options: DiffOptions,
-): Promise<ExitCode> {
-  const { terminal } = context;
-  const open = async ({ object, elements, path }: Side, spec: ProgramSpec): Promise<Subject | undefined> => {
-    const opened = await Subject.open(context.registry, {
-      object,
-      spec,
-      verifiers: options.verifier.split(','),
-      initial: elements,
-    });
-    if (opened instanceof Subject) return opened;
-    terminal.err(`${path}: ${renderVerification(opened.programName, opened, { complexity: false })}`);
-    return undefined;
-  };
-  const old = await open(before, pair.before);
-  const recent = old && (await open(after, pair.after));
+): Promise<PairResult> {
+  const run = new SearchRun(context);
+  const opened: Subject[] = [];
   try {
-    if (old === undefined || recent === undefined) return EXIT.CHECK_FAILED;
+    for (const [side, spec] of [
+      [before, pair.before],
+      [after, pair.after],
+    ] as const) {
+      const { object, elements, path } = side;
+      const verifiers = options.verifier.split(',');
+      const subject = await run.open({ object, spec, verifiers, initial: elements });
+      if (subject instanceof Subject) {
+        opened.push(subject);
+        continue;
+      }
+      const explained = renderVerification(subject.programName, subject, { complexity: false });
+      context.terminal.err(`${path}: ${explained}`);
+      const nothing = { pair, notes: [], packets: 0, sequences: 0, interrupted: false };
+      return { ...nothing, rejection: { object: side === before ? 'old' : 'new', rejection: subject } };
+    }
+    const [old, recent] = opened as [Subject, Subject];
+    const { name } = pair.before;
     const comparison = new ProgramComparison(old, recent, context.interruption());
-    for (const note of comparison.notes) terminal.out(`${note}\n`);
-    const cases = await casesOf(before, pair.before, options);
-    const search = await setUpSearch(context, options, {
-      sequences: cases,
+    const search = setUpSearch(context, input, {
+      sequences: cases.filter(({ program }) => program.name === name).map(caseSequence),
       programs: [...before.object.programs, ...after.object.programs],
       elements: after.elements,
       longest: Math.min(old.longestPacket, recent.longestPacket),
     });
-    const { found, packets, sequences, interrupted } = await searchSequences(comparison, search);
-    const ran = describeSearch(packets, sequences, options.seed);
-    if (found === undefined) {
-      const so = interrupted ? 'interrupted; the same so far' : 'the same';
-      terminal.out(`${pair.before.name}: ${so} on ${ran}\n`);
-      return interrupted ? EXIT.INTERRUPTED : EXIT.OK;
-    }
-    const smallest = await shrinkSequence(found, (each) => comparison.shows(each), search.signal);
-    terminal.out(`${await renderDifference(pair.before.name, comparison, smallest, ran)}\n`);
-    if (options.out !== undefined) await writeSequence(options.out, smallest);
-    return search.signal?.aborted === true ? EXIT.INTERRUPTED : EXIT.CHECK_FAILED;
+    const { found, packets, sequences } = await run.search(name, comparison, search);
+    const result = { pair, notes: comparison.notes, packets, sequences };
+    if (found === undefined) return { ...result, interrupted: run.interrupted };
+    const smallest = await run.shrink(name, found, comparison);
+    const difference = await comparison.differences(smallest);
+    return { ...result, found: { packets: smallest, difference }, interrupted: run.interrupted };
   } finally {
-    await old?.close();
-    await recent?.close();
+    for (const subject of opened) await subject.close();
   }
-}
-
-/** The sequences of the cases that are for this program, as the old object understands them. */
-async function casesOf(
-  { path }: Side,
-  program: ProgramSpec,
-  { cases = [], type, map = [] }: DiffOptions,
-): Promise<readonly (readonly SentPacket[])[]> {
-  const files = await findCaseFiles(cases);
-  const loaded: TestFile[] = [];
-  for (const file of files)
-    loaded.push(await loadCases(file, { object: path, type, sizes: parseMapSizes(map) }));
-  return loaded
-    .flatMap((file) => file.cases)
-    .filter((each) => each.program.name === program.name)
-    .map(caseSequence);
-}
-
-async function renderDifference(
-  name: string,
-  comparison: ProgramComparison,
-  packets: readonly SentPacket[],
-  ran: string,
-): Promise<string> {
-  const { packets: lines, maps } = await comparison.differences(packets);
-  const what = packets.length === 1 ? 'this packet' : `these ${packets.length} packets, one after the other,`;
-  return [
-    `${name}: ${what} tell${packets.length === 1 ? 's' : ''} them apart, found after ${ran}`,
-    ...renderSequence(packets, (index) => lines[index]!),
-    ...(maps.length === 0 ? [] : ['then in maps:', ...maps.map((line) => `  ${line}`)]),
-  ].join('\n');
 }

@@ -1,9 +1,9 @@
-import { readFile } from 'node:fs/promises';
-import type { MapSpec } from '../../bpf/map-spec.js';
-import { XdpbedError, messageOf } from '../../core/diagnostic.js';
-import { parseMapInput, type MapElement, type MapInput } from '../../core/program-test/map-input.js';
+import type { LoadableObject } from '../../bpf/elf/object-closure.js';
+import type { MapInitialEntry } from '../../bpf/map-spec.js';
+import { parseMapInput, type MapInput } from '../../core/testbed/map-input.js';
 import { ProblemList } from '../../core/testbed/problem-list.js';
-import { YamlSource } from '../../core/testbed/yaml-source.js';
+import { readYamlFile } from '../../core/testbed/yaml-file.js';
+import type { YamlSource } from '../../core/testbed/yaml-source.js';
 
 /** Content of maps by map name, as `--maps` takes it: parsed, and what each object's maps make of it. */
 export class MapFile {
@@ -14,17 +14,10 @@ export class MapFile {
 
   /** Throws `file-unreadable`, or `testbed-invalid` with every problem and its place. */
   static async read(path: string): Promise<MapFile> {
-    let text: string;
-    try {
-      text = await readFile(path, 'utf8');
-    } catch (cause) {
-      throw new XdpbedError('file-unreadable', `cannot read ${path}: ${messageOf(cause)}`, { cause });
-    }
-    const source = new YamlSource(path, text);
-    const problems = new ProblemList(source);
-    problems.throwIfAny();
+    const source = await readYamlFile(path);
     const { value } = source;
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      const problems = new ProblemList(source);
       problems.report([], 'content of maps by their names is expected');
       problems.throwIfAny();
     }
@@ -32,28 +25,28 @@ export class MapFile {
   }
 
   /**
-   * Elements for these maps; all that is wrong is thrown, each at its place in the file.
+   * Elements for maps of an object; all that is wrong is thrown, each at its place in the file.
    *
    * @param others names that may be there as well, and are passed over: maps of another object
    */
-  elementsFor(maps: readonly MapSpec[], others: readonly string[] = []): Map<string, MapElement[]> {
+  elementsFor(object: LoadableObject, others: readonly string[] = []): Map<string, MapInitialEntry[]> {
     const problems = new ProblemList(this.source);
-    const known = new Set(maps.map(({ name }) => name));
+    const known = new Set(object.maps.map(({ name }) => name));
     const input = Object.fromEntries(
       Object.entries(this.input).filter(([name]) => known.has(name) || !others.includes(name)),
     );
-    const elements = parseMapInput(maps, input, 1, (problem) => {
-      problems.report(problem.path, problem.message, problem.hint, problem.onKey);
+    const elements = parseMapInput(object, input, {
+      report: ({ path, message, hint, onKey }) => problems.report(path, message, hint, onKey),
     });
     problems.throwIfAny();
     return elements;
   }
 }
 
-/** What `--maps` places in these maps. */
+/** What `--maps` places in the maps of an object. */
 export async function readMapFile(
   path: string,
-  maps: readonly MapSpec[],
-): Promise<Map<string, MapElement[]>> {
-  return (await MapFile.read(path)).elementsFor(maps);
+  object: LoadableObject,
+): Promise<Map<string, MapInitialEntry[]>> {
+  return (await MapFile.read(path)).elementsFor(object);
 }

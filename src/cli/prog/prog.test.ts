@@ -356,6 +356,47 @@ drop:
     expect(out).toContain('- { key: 17, value: 105 }');
   });
 
+  it('prints what queues and stacks hold, in the order in which it comes out', async () => {
+    const object = join(folder, 'queues.s');
+    // Each packet's number goes into both; the third finds no room.
+    const push = (map: string): string => `  r1 = map[${map}]
+  r2 = r10
+  r2 += -8
+  r3 = 0
+  call bpf_map_push_elem
+`;
+    writeFileSync(
+      object,
+      `.map count array key=4 value=8 entries=1
+.map fifo queue key=0 value=8 entries=2
+.map lifo stack key=0 value=8 entries=2
+.program push
+  r6 = map[count][0]+0
+  r1 = *(u64 *)(r6 +0)
+  r1 += 1
+  *(u64 *)(r6 +0) = r1
+  *(u64 *)(r10 -8) = r1
+${push('fifo')}${push('lifo')}  r0 = 2
+  exit
+`,
+    );
+    const args = ['run', object, '--pcap', mixed];
+    expect((await prog(...args, '--quiet')).out).toContain(`  fifo: # BPF_MAP_TYPE_QUEUE
+    # value 1: 1
+    # value 2: 2
+  lifo: # BPF_MAP_TYPE_STACK
+    # value 1: 2
+    # value 2: 1
+`);
+    const { maps } = JSON.parse((await prog(...args, '--format', 'json')).out) as {
+      maps: { name: string; values?: object[] }[];
+    };
+    expect(maps.find(({ name }) => name === 'lifo')!.values).toEqual([
+      { value: '0200000000000000', text: '2' },
+      { value: '0100000000000000', text: '1' },
+    ]);
+  });
+
   it('prints maps as they can be given', async () => {
     const object = join(root, 'src/bpf/elf/fixtures/written_values.o');
     const given = join(folder, 'given.yaml');
@@ -403,6 +444,14 @@ flows:
     const { exit, err } = await prog('run', object, '--pcap', mixed, '--maps', file);
     expect(exit).toBe(2);
     expect(err).toContain(message);
+  });
+
+  it('refuses --maps in another encoding than UTF-8', async () => {
+    const file = join(folder, 'latin1.yaml');
+    writeFileSync(file, Buffer.from('rxcnt: []\n# caf\u00e9\n', 'latin1'));
+    const { exit, err } = await prog('run', join(programs, 'xdp1.o'), '--pcap', mixed, '--maps', file);
+    expect(exit).toBe(2);
+    expect(err).toContain(`${file}:2:6: the file is not UTF-8: byte 0xe9`);
   });
 
   it.each([

@@ -17,7 +17,7 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .argument('<object>', 'ELF object')
     .addOption(typeOption())
     .addOption(mapOption())
-    .option('--format <format>', 'text or json', 'text')
+    .addOption(formatOption())
     .action(context.verb(async () => (await import('./info.js')).showInfo));
   addProgramOptions(prog.command('disasm'))
     .description('disassemble a program, or all of an object’s')
@@ -29,7 +29,7 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .option('--verifier <names>', 'verifiers, comma-separated: abstract, structural, kernel', 'abstract')
     .option('--log', 'print the state before each insn, in the kernel’s notation')
     .option('--complexity', 'show where states multiply')
-    .option('--format <format>', 'text or json', 'text')
+    .addOption(formatOption())
     .action(context.verb(async () => (await import('./verify.js')).verifyProgram));
   addProgramOptions(prog.command('run'))
     .description('run a program on the packets of a capture: verdicts, changed bytes, map content')
@@ -51,7 +51,7 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
     .option('--ifindex <number>', 'ifindex that frames come in by', '1')
     .option('--quiet', 'no line for each packet')
-    .option('--format <format>', 'text or json', 'text')
+    .addOption(formatOption())
     .action(context.verb(async () => (await import('./run.js')).runProgram));
   addProgramOptions(prog.command('trace'))
     .description('step through a program on one packet: registers, memory accesses, source lines')
@@ -109,6 +109,7 @@ export function addProgVerbs(program: Command, context: CliContext): void {
       ),
     )
     .option('--out <file>', 'write these packets as pcap')
+    .addOption(formatOption())
     .action(context.verb(async () => (await import('./diff.js')).diffPrograms));
   addSearchOptions(addMapOptions(addProgramOptions(prog.command('fuzz'))))
     .description('look for packets after which a property of a program does not hold')
@@ -119,6 +120,7 @@ export function addProgVerbs(program: Command, context: CliContext): void {
       ).argParser((text: string, before: string[] = []) => [...before, text]),
     )
     .option('--out <file>', 'write the packets that were found as pcap')
+    .addOption(formatOption())
     .action(context.verb(async () => (await import('./fuzz.js')).fuzzProgram));
   addProgramOptions(prog.command('bench'))
     .description('time a program on the packets of a capture, executors side by side')
@@ -163,6 +165,10 @@ function addProgramName(command: Command): Command {
     .option('--section <name>', 'section of the program, e.g. xdp/devmap')
     .addOption(typeOption())
     .addOption(mapOption());
+}
+
+function formatOption(): Option {
+  return new Option('--format <format>', 'how it is printed').choices(['text', 'json']).default('text');
 }
 
 function mapOption(): Option {

@@ -24,6 +24,8 @@ import { openProgram, type ProgramOptions } from './prog-object.js';
 import { renderVerification } from '../../core/program-test/render-verification.js';
 import { FrameStream } from '../../core/program-test/capture-input.js';
 import { Workbench } from '../../core/program-test/workbench.js';
+import type { Printed } from '../../report/printed.js';
+import type { ProgRunDocument } from '../../report/prog-run-schema.js';
 
 export interface RunOptions extends ProgramOptions {
   readonly pcap: readonly string[];
@@ -49,7 +51,7 @@ export async function runProgram(context: CliContext, path: string, options: Run
   try {
     // What cannot be read at all is found before anything is run.
     for (const file of options.pcap) captures.push(FrameStream.open(file));
-    const initial = options.maps === undefined ? undefined : await readMapFile(options.maps, object.maps);
+    const initial = options.maps === undefined ? undefined : await readMapFile(options.maps, object);
     const bench = await Workbench.open(context.registry, {
       executor: options.executor,
       mapBackend: options.mapBackend,
@@ -91,7 +93,8 @@ interface RunReport {
   capture(file: string): void;
   packet(file: string, number: number, line: PacketLine): void;
   captureEnds(): void;
-  end(maps: readonly MapDump[], traces: TraceLines): void;
+  /** @param interrupted not all of the packets were run */
+  end(maps: readonly MapDump[], traces: TraceLines, interrupted: boolean): void;
 }
 
 /** Lines of bpf_trace_printk that are kept: the first ones, as they name what went wrong first. */
@@ -144,7 +147,7 @@ async function runCaptures(
       report.captureEnds();
       if (signal.aborted) break;
     }
-    report.end(session.dumpMaps(), traces);
+    report.end(session.dumpMaps(), traces, signal.aborted);
     await out.flush();
   } finally {
     passed?.close();
@@ -381,11 +384,15 @@ class JsonReport implements RunReport {
 
   captureEnds(): void {}
 
-  end(maps: readonly MapDump[], { lines, dropped }: TraceLines): void {
-    const more = dropped > 0 ? `,\n  "traceDropped": ${dropped}` : '';
-    this.out.write(
-      `${this.#isFirst ? '' : '\n  '}],\n  "maps": ${indented(maps, 2)},\n  "trace": ${indented(lines, 2)}${more}\n}\n`,
-    );
+  end(maps: readonly MapDump[], { lines, dropped }: TraceLines, interrupted: boolean): void {
+    const members: Omit<Printed<ProgRunDocument>, 'schema' | 'packets'> = {
+      maps,
+      trace: lines,
+      ...(dropped > 0 ? { traceDropped: dropped } : {}),
+      ...(interrupted ? { interrupted } : {}),
+    };
+    // Without the brace that it begins with.
+    this.out.write(`${this.#isFirst ? '' : '\n  '}],${JSON.stringify(members, null, 2).slice(1)}\n`);
   }
 }
 
@@ -393,7 +400,11 @@ function indented(value: unknown, by: number): string {
   return JSON.stringify(value, null, 2).replace(/\n/g, `\n${' '.repeat(by)}`);
 }
 
-function packetJson(file: string, number: number, line: PacketLine): object {
+function packetJson(
+  file: string,
+  number: number,
+  line: PacketLine,
+): Printed<ProgRunDocument>['packets'][number] {
   const { data, originalLength } = line.before;
   if ('refused' in line) return { file, number, notRun: line.refused, length: data.length, originalLength };
   const { outcome } = line;

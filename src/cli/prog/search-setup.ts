@@ -1,4 +1,4 @@
-import type { MapElement } from '../../core/program-test/map-input.js';
+import type { MapInitialEntry } from '../../bpf/map-spec.js';
 import type { PacketInput } from '../../core/program-test/program-session.js';
 import { PacketGenerator } from '../../core/program-fuzz/packet-generator.js';
 import { programConstants } from '../../core/program-fuzz/program-constants.js';
@@ -9,6 +9,7 @@ import { randomStream } from '../../core/run/random.js';
 import type { ProgramSpec } from '../../bpf/program.js';
 import type { CliContext } from '../cli-context.js';
 import { readFrames } from '../../core/program-test/capture-input.js';
+import type { CapturedPacket } from '../../packet/index.js';
 import { wholeNumber } from './whole-number.js';
 
 /** Options of the verbs that look for packets. */
@@ -25,33 +26,57 @@ const LONGEST_GENERATED = 1514;
 /** Keys of maps that packets are given, at most. */
 const MOST_TOKENS = 256;
 
+/** What the command line says of a search, read and checked. */
+export interface SearchInput {
+  readonly seed: number;
+  readonly ifindex: number;
+  /** How many to generate. */
+  readonly packets: number;
+  readonly milliseconds: number | undefined;
+  /** To begin with. */
+  readonly captures: readonly { readonly file: string; readonly packets: readonly CapturedPacket[] }[];
+}
+
+/** Throws `usage`, and what reading a capture throws. */
+export async function readSearchInput(options: SearchCommandOptions): Promise<SearchInput> {
+  const { packets, seconds, seed, pcap = [], ifindex } = options;
+  const numbers = {
+    seed: wholeNumber('--seed', seed, 0),
+    ifindex: wholeNumber('--ifindex', ifindex, 0),
+    packets: wholeNumber('--packets', packets, 0),
+    milliseconds: seconds === undefined ? undefined : 1000 * wholeNumber('--seconds', seconds),
+  };
+  const captures: SearchInput['captures'][number][] = [];
+  for (const file of pcap) captures.push({ file, packets: await readFrames(file) });
+  return { ...numbers, captures };
+}
+
 export interface SearchSetup {
   /** Programs whose constants packets are made with. */
   readonly programs: readonly ProgramSpec[];
   /** What maps hold: their keys are tried in packets. */
-  readonly elements: ReadonlyMap<string, readonly MapElement[]> | undefined;
+  readonly elements: ReadonlyMap<string, readonly MapInitialEntry[]> | undefined;
   /** Sequences to begin with, of cases. */
   readonly sequences?: readonly (readonly SentPacket[])[] | undefined;
   /** Bytes that every program takes. */
   readonly longest: number;
 }
 
-/** What `searchSequences` is asked for. Throws what reading a capture throws, and `usage`. */
-export async function setUpSearch(
+/** What `searchSequences` is asked for. */
+export function setUpSearch(
   { terminal, interruption }: CliContext,
-  options: SearchCommandOptions,
+  { seed, ifindex, packets, milliseconds, captures }: SearchInput,
   { programs, elements, sequences = [], longest }: SearchSetup,
-): Promise<SearchOptions> {
-  const random = new RandomSource(randomStream(BigInt(wholeNumber('--seed', options.seed, 0)), 'packets'));
-  const input: PacketInput = { ingressIfindex: wholeNumber('--ifindex', options.ifindex, 0) };
-  const seeds: (readonly SentPacket[])[] = sequences.map((packets) =>
-    packets.filter(({ data }) => data.length <= longest),
+): SearchOptions {
+  const random = new RandomSource(randomStream(BigInt(seed), 'packets'));
+  const input: PacketInput = { ingressIfindex: ifindex };
+  const seeds: (readonly SentPacket[])[] = sequences.map((sequence) =>
+    sequence.filter(({ data }) => data.length <= longest),
   );
-  for (const file of options.pcap ?? []) {
-    const packets = await readFrames(file);
-    const whole = packets.filter(({ data }) => data.length <= longest);
-    if (whole.length < packets.length) {
-      const left = packets.length - whole.length;
+  for (const { file, packets: captured } of captures) {
+    const whole = captured.filter(({ data }) => data.length <= longest);
+    if (whole.length < captured.length) {
+      const left = captured.length - whole.length;
       terminal.err(
         `${file}: ${left} packets have more than the ${longest} bytes that the program takes, and are left out\n`,
       );
@@ -72,9 +97,8 @@ export async function setUpSearch(
     random,
     input,
     seeds: seeds.filter((packets) => packets.length > 0),
-    packets: wholeNumber('--packets', options.packets, 0),
-    milliseconds:
-      options.seconds === undefined ? undefined : 1000 * wholeNumber('--seconds', options.seconds),
+    packets,
+    milliseconds,
     signal: interruption(),
   };
 }
@@ -87,6 +111,6 @@ function tokensOf(key: Uint8Array): Uint8Array[] {
 }
 
 /** `12000 packets in 3100 sequences (seed 1)`. */
-export function describeSearch(packets: number, sequences: number, seed: string): string {
+export function describeSearch(packets: number, sequences: number, { seed }: SearchInput): string {
   return `${packets} packets in ${sequences} sequences (seed ${seed})`;
 }

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readCapture, writePcap } from '../../packet/index.js';
-import { runForTest } from '../testing-terminal.js';
+import { interruptForTest, runForTest } from '../testing-terminal.js';
+import { searchWords } from './search-run.js';
 
 const root = new URL('../../..', import.meta.url).pathname;
 const XDP1 = join(root, 'testbeds/programs/xdp1.o');
@@ -127,6 +128,110 @@ describe('prog diff', () => {
     expect(out).toContain('verdict: XDP_DROP, now XDP_PASS');
   });
 
+  it('ends with what it has found, too, when it is interrupted while it makes that small', async () => {
+    // Drops from some packet on: all before it are needed, and each of them is made small by itself; which the loop makes slow.
+    const counting = (limit: number): string => `.map count array key=4 value=8 entries=1
+.program count
+  r6 = map[count][0]+0
+  r1 = *(u64 *)(r6 +0)
+  r1 += 1
+  *(u64 *)(r6 +0) = r1
+  r2 = 0
+more:
+  r2 += 1
+  if r2 < 500 goto more
+  r0 = 2
+  if r1 < ${limit} goto out
+  r0 = 1
+out:
+  exit
+`;
+    const frames = Array.from({ length: 200 }, (_, index) => new Uint8Array(1500).fill(1 + (index % 255)));
+    const pcap = write('many.pcap', writePcap(frames.map((data) => ({ data }))));
+    const [old, recent] = [write('old.s', counting(200)), write('new.s', counting(201))];
+    const words = ['prog', 'diff', old, recent, '--packets', '0', '--pcap', pcap];
+    const { exit, out } = await interruptForTest(words, /making it small, 1 s/);
+    expect(exit).toBe(130);
+    expect(out).toContain('count: these 200 packets, one after the other, tell them apart');
+    expect(out).toMatch(/interrupted: there may be a smaller one\n$/);
+  });
+
+  it('says the same as JSON, with what each packet comes with', async () => {
+    const [old, recent] = [write('old.s', gate(5)), write('new.s', gate(7))];
+    const cases = write(
+      'json.cases.yaml',
+      `cases:
+  - name: between them
+    packet: { hex: '${'00'.repeat(14)}' }
+    context: { ingress-ifindex: 3, rx-queue-index: 2 }
+    time: 5000
+    maps: { gate: [{ key: 0, value: 6 }] }
+    expect: { verdict: XDP_DROP }
+`,
+    );
+    const args = ['diff', old, recent, '--packets', '0', '--cases', cases, '--format', 'json'];
+    const { exit, out, err } = await prog(...args);
+    expect([exit, err]).toEqual([1, '']);
+    expect(JSON.parse(out)).toEqual({
+      schema: 'xdpbed.prog-diff/1',
+      old,
+      new: recent,
+      seed: '1',
+      notCompared: [],
+      programs: [
+        {
+          program: 'gate',
+          newProgram: 'gate',
+          result: 'different',
+          notCompared: [],
+          packets: 1,
+          sequences: 1,
+          difference: {
+            packets: [
+              {
+                packet: '00'.repeat(14),
+                // Of packets that are made small, the first comes after a millisecond.
+                time: '1000000',
+                ingressIfindex: 3,
+                rxQueueIndex: 2,
+                egressIfindex: 0,
+                cpu: 0,
+                metadata: '',
+                elements: [{ map: 'gate', key: '00000000', value: '0600000000000000' }],
+                differences: [{ what: 'verdict', old: 'XDP_DROP', new: 'XDP_PASS' }],
+              },
+            ],
+            maps: [],
+            mapsCut: false,
+          },
+        },
+      ],
+    });
+    const same = await prog('diff', old, old, '--packets', '20', '--format', 'json');
+    expect(same.exit).toBe(0);
+    expect(JSON.parse(same.out)).toMatchObject({ programs: [{ result: 'same' }] });
+  });
+
+  it('has a rejection in JSON, and explains it on stderr', async () => {
+    const rejected = write('bad.s', '.program xdp_prog1\n  r0 = *(u8 *)(r1 +900)\n  exit\n');
+    const { exit, out, err } = await prog('diff', XDP1, rejected, '--format', 'json');
+    expect(exit).toBe(1);
+    expect(err).toMatch(/^.*bad\.s: xdp_prog1: rejected by abstract/);
+    expect(JSON.parse(out)).toMatchObject({
+      programs: [
+        { result: 'rejected', packets: 0, rejection: { object: 'new', program: 'xdp_prog1', insn: 0 } },
+      ],
+    });
+  });
+
+  it('refuses a format that there is not', async () => {
+    for (const verb of ['diff', 'fuzz', 'run', 'verify', 'info'])
+      expect(await prog(verb, XDP1, XDP1, '--format', 'jsn')).toMatchObject({
+        exit: 2,
+        err: expect.stringContaining('text, json') as string,
+      });
+  });
+
   it('refuses what is no number, and says which program is not there', async () => {
     expect(await prog('diff', XDP1, XDP1, '--packets', 'many')).toMatchObject({ exit: 2 });
     expect(await prog('diff', XDP1, XDP1, '--program', 'xdp_prog2')).toMatchObject({ exit: 2 });
@@ -188,6 +293,38 @@ out:
     expect(test.out).toContain('verdict is XDP_DROP, not XDP_PASS');
   });
 
+  it('says the same as JSON, with the case', async () => {
+    const object = write('filter.s', filter(9));
+    const args = ['fuzz', object, '--expect', 'verdict=XDP_PASS', '--seed', '3'];
+    const text = await prog(...args);
+    const { exit, out } = await prog(...args, '--format', 'json');
+    expect(exit).toBe(1);
+    const document = JSON.parse(out) as { packets: number; violation: { case: string } };
+    expect(document).toMatchObject({
+      schema: 'xdpbed.prog-fuzz/1',
+      object,
+      program: 'filter',
+      seed: '3',
+      properties: ['verdict=XDP_PASS'],
+      result: 'violated',
+      violation: {
+        property: 'verdict=XDP_PASS',
+        reason: 'verdict is XDP_DROP',
+        packet: 1,
+        packets: [{ packet: `${'00'.repeat(12)}88b50a`, ingressIfindex: 1, elements: [] }],
+      },
+    });
+    expect(text.out).toContain(`found after ${document.packets} packets`);
+    expect(text.out.endsWith(`as a case:\n${document.violation.case}`)).toBe(true);
+    const holds = await prog('fuzz', XDP1, '--packets', '20', '--format', 'json');
+    expect(holds.exit).toBe(0);
+    expect(JSON.parse(holds.out)).toMatchObject({ result: 'holds', coverage: { lines: {}, branches: {} } });
+    const rejected = write('bad.s', '.program p\n  r0 = *(u8 *)(r1 +900)\n  exit\n');
+    const refused = await prog('fuzz', rejected, '--format', 'json');
+    expect(refused.exit).toBe(1);
+    expect(JSON.parse(refused.out)).toMatchObject({ result: 'rejected', rejection: { program: 'p' } });
+  });
+
   it('looks at maps', async () => {
     const { exit, out } = await prog('fuzz', XDP1, '--expect', 'map rxcnt[6] == 0');
     expect(exit).toBe(1);
@@ -195,15 +332,29 @@ out:
     expect(await prog('fuzz', XDP1, '--expect', 'map rxcnt 6')).toMatchObject({ exit: 2 });
   });
 
-  it('ends with 130 and what it had when it is interrupted', async () => {
-    const abort = new AbortController();
-    setTimeout(() => abort.abort(), 300);
-    const { exit, out } = await runForTest(
-      ['prog', 'fuzz', XDP1, '--packets', '1000000000'],
-      '',
-      abort.signal,
-    );
+  it('shows on a terminal how far it is, and ends with 130 and what it had when it is interrupted', async () => {
+    const words = ['prog', 'fuzz', XDP1, '--packets', '1000000000'];
+    const { exit, out, err } = await interruptForTest(words, /packets/);
     expect(exit).toBe(130);
-    expect(out).toMatch(/interrupted; holds so far on \d+ packets/);
+    expect(out).toMatch(/^no-abort: interrupted; holds so far on \d+ packets/);
+    const lines = err.split('\r\u001b[K');
+    expect(lines.at(-2)).toMatch(/^\w+: [\d ]+ of 1 000 000 000 packets \(0 %\), [\d ]+\/s, .* left$/);
+    // And takes it away again.
+    expect(lines.at(-1)).toBe('');
+    const json = await interruptForTest([...words, '--format', 'json'], /packets/);
+    expect(json.exit).toBe(130);
+    expect(JSON.parse(json.out)).toMatchObject({ result: 'holds', interrupted: true });
+  });
+
+  it.each([
+    [500, 2000, undefined, 5, '500 of 2 000 packets (25 %), 100/s, 15 s left'],
+    // Time is up before: in 10 s, not in 15.
+    [500, 2000, 15_000, 5, '500 packets, 100/s, 10 s left'],
+    [500, 2000, 60_000, 5, '500 of 2 000 packets (25 %), 100/s, 15 s left'],
+    // Captures are run first.
+    [0, 2000, 15_000, 5, '0 packets, 10 s left'],
+    [0, 2000, undefined, 5, '0 of 2 000 packets (0 %)'],
+  ])('%s of %s packets, %s ms at most, after %s s', (generated, packets, milliseconds, seconds, words) => {
+    expect(searchWords(generated, { packets, milliseconds }, seconds)).toBe(words);
   });
 });

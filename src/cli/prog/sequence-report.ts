@@ -1,8 +1,12 @@
 import { writeFile } from 'node:fs/promises';
 import { XdpbedError, messageOf } from '../../core/diagnostic.js';
-import type { MapElement } from '../../core/program-test/map-input.js';
+import { entryToText } from '../../bpf/map-entry-text.js';
+import type { MapInitialEntry } from '../../bpf/map-spec.js';
+import type { ProgramRejection } from '../../core/offload/load-program.js';
+import { hex } from '../../core/program-test/map-dump.js';
 import type { SentPacket } from '../../core/program-fuzz/sent-packet.js';
 import { summarizeFrame, writePcap } from '../../packet/index.js';
+import type { RejectionDocument, SentPacketDocument } from '../../report/sent-packet-schema.js';
 
 /** A sequence packet by packet: decoded, in hex, and what is said of each. Equal packets in a row are shown once. */
 export function renderSequence(
@@ -28,9 +32,14 @@ export function renderSequence(
   return lines;
 }
 
-function elementText({ key, value }: MapElement): string {
-  const hex = (bytes: Uint8Array): string => `0x${Buffer.from(bytes).toString('hex')}`;
-  return `${hex(key)} = ${hex(value)}`;
+function elementText(entry: MapInitialEntry): string {
+  const values = (): string => {
+    if ('mapName' in entry) return entry.mapName;
+    if ('programName' in entry) return entry.programName;
+    if ('value' in entry) return `0x${hex(entry.value)}`;
+    return entry.cpuValues.map(({ cpu, value }) => `0x${hex(value)} of CPU ${cpu}`).join(', ');
+  };
+  return `0x${hex(entry.key)} = ${values()}`;
 }
 
 /** 16 bytes a line, behind their offset; runs of lines that are the same are one. */
@@ -50,6 +59,35 @@ function hexDump(bytes: Uint8Array): string[] {
     before = text;
   }
   return lines;
+}
+
+/** A packet in a JSON document, with what it comes with where it does not say so itself. */
+export function packetToJson({ data, input, elements = new Map() }: SentPacket): SentPacketDocument {
+  const { ingressIfindex = 0, rxQueueIndex = 0, egressIfindex = 0, cpu = 0, now = 0n, random } = input;
+  return {
+    packet: hex(data),
+    time: String(now),
+    ingressIfindex,
+    rxQueueIndex,
+    egressIfindex,
+    cpu,
+    metadata: hex(input.dataMeta ?? new Uint8Array()),
+    ...(random === undefined ? {} : { random: [random].flat() }),
+    elements: [...elements].flatMap(([map, each]) =>
+      each.map((element) => ({ map, ...entryToText(element) })),
+    ),
+  };
+}
+
+/** The verifier's no in a JSON document. */
+export function rejectionToJson({
+  programName,
+  verifier,
+  code,
+  reason,
+  insn,
+}: ProgramRejection): RejectionDocument {
+  return { program: programName, verifier, code, reason, ...(insn === undefined ? {} : { insn }) };
 }
 
 /** Writes a sequence as a capture. Throws `file-unwritable`. */

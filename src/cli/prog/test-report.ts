@@ -1,6 +1,8 @@
 import type { CaseResult } from '../../core/program-test/run-cases.js';
 import { printable } from '../../core/printable.js';
 import { formatLocation } from '../../core/diagnostic.js';
+import type { Printed } from '../../report/printed.js';
+import type { ProgTestDocument } from '../../report/prog-test-schema.js';
 import { element } from '../../report/xml.js';
 
 /** What came of the cases of one file. */
@@ -13,8 +15,15 @@ export interface FileReport {
 export const TEST_FORMATS = ['text', 'junit', 'tap', 'json'] as const;
 export type TestFormat = (typeof TEST_FORMATS)[number];
 
+/** What is said of all files together. */
+export interface TestSummary {
+  readonly milliseconds: number;
+  /** Not all cases were run. */
+  readonly interrupted: boolean;
+}
+
 const RENDERERS: Readonly<
-  Record<TestFormat, (reports: readonly FileReport[], milliseconds: number) => string>
+  Record<TestFormat, (reports: readonly FileReport[], summary: TestSummary) => string>
 > = {
   text: renderText,
   junit: renderJunit,
@@ -25,12 +34,12 @@ const RENDERERS: Readonly<
 export function renderTests(
   format: TestFormat,
   reports: readonly FileReport[],
-  milliseconds: number,
+  summary: TestSummary,
 ): string {
-  return RENDERERS[format](reports, milliseconds);
+  return RENDERERS[format](reports, summary);
 }
 
-function renderText(reports: readonly FileReport[], milliseconds: number): string {
+function renderText(reports: readonly FileReport[], { milliseconds }: TestSummary): string {
   const several = reports.length > 1;
   const lines = reports.flatMap(({ file, results }) => [
     ...(several ? [`${file}:`] : []),
@@ -102,7 +111,7 @@ function renderTap(reports: readonly FileReport[]): string {
   return `TAP version 14\n1..${results.length}\n${lines.map((line) => `${line}\n`).join('')}`;
 }
 
-function renderJson(reports: readonly FileReport[], milliseconds: number): string {
+function renderJson(reports: readonly FileReport[], { milliseconds, interrupted }: TestSummary): string {
   const files = reports.map(({ file, object, results }) => ({
     file,
     object,
@@ -115,5 +124,12 @@ function renderJson(reports: readonly FileReport[], milliseconds: number): strin
       ...(notes.length === 0 ? {} : { notes }),
     })),
   }));
-  return `${JSON.stringify({ schema: 'xdpbed.prog-test/1', ...count(reports), milliseconds, files }, null, 2)}\n`;
+  const document: Printed<ProgTestDocument> = {
+    schema: 'xdpbed.prog-test/1',
+    ...count(reports),
+    milliseconds,
+    files,
+    ...(interrupted ? { interrupted } : {}),
+  };
+  return `${JSON.stringify(document, null, 2)}\n`;
 }

@@ -344,6 +344,80 @@ cases:
     expect(out).toContain('1 passed, 0 failed');
   });
 
+  it.each(EXECUTORS)(
+    'the random numbers that it is given, anew for each run of a packet (%s)',
+    async (executor) => {
+      writeFileSync(
+        join(folder, 'rolls.s'),
+        `.license GPL
+.map rolls array key=4 value=8 entries=1
+.program rolls
+  *(u32 *)(r10 -4) = 0
+  r2 = r10
+  r2 += -4
+  r1 = map[rolls]
+  call bpf_map_lookup_elem
+  if r0 == 0 goto out
+  r6 = r0
+  r7 = *(u64 *)(r6 +0)
+  call bpf_get_prandom_u32
+  r7 += r0
+  call bpf_get_prandom_u32
+  r7 *= 10
+  r7 += r0
+  *(u64 *)(r6 +0) = r7
+out:
+  r0 = 2
+  exit
+`,
+      );
+      const file = join(folder, 'rolls.cases.yaml');
+      writeFileSync(
+        file,
+        `object: rolls.s
+cases: [{ name: a, packet: { hex: '${'00 '.repeat(14)}' }, random: [5, 1], repeat: 2, expect: { maps: { rolls: [{ key: 0, value: 561 }] } } }]
+`,
+      );
+      // (0 + 5) * 10 + 1, then (51 + 5) * 10 + 1.
+      const { out } = await runForTest(['prog', 'test', file, '--executor', executor]);
+      expect(out).toContain('1 passed, 0 failed');
+    },
+  );
+
+  it.each(EXECUTORS)('the programs and maps that its maps are given, by name (%s)', async (executor) => {
+    const chain = `program: tail_entry
+cases:
+  - name: from the first stage to the last
+    packet: { hex: '525400000100 525400ff0001 88b5' }
+    maps: { stages: [{ key: 0, value: stage3 }] }
+    expect:
+      maps: { visits: [{ key: 1, value: 0 }, { key: 3, value: 1 }, { key: 4, value: 1 }] }
+      whole-maps:
+        stages: [{ key: 0, value: stage3 }, { key: 1, value: stage2 }, { key: 2, value: stage3 }, { key: 3, value: stage4 }]
+`;
+    const passed = await run('tail_chain.o', chain, '--executor', executor);
+    expect(passed.out).toContain('1 passed, 0 failed');
+    const { out } = await run(
+      'tail_chain.o',
+      chain.replace('value: stage2', 'value: stage1'),
+      '--executor',
+      executor,
+    );
+    expect(out).toContain('stages[1] is stage2, not stage1');
+
+    const families = `cases:
+  - name: another map for each step
+    packet: { ipv4: { src: 198.51.100.1, dst: 192.0.2.10 }, udp: { srcPort: 4000, dstPort: 53 } }
+    steps:
+      - maps: { by_family: [{ key: 0, value: counts_v6 }] }
+        expect: { maps: { counts_v6: [{ key: 17, value: 1 }], counts_v4: [{ key: 17, value: 0 }] } }
+      - maps: { by_family: [{ key: 0, value: counts_v4 }] }
+        expect: { maps: { counts_v6: [{ key: 17, value: 1 }], counts_v4: [{ key: 17, value: 1 }] } }
+    expect: { whole-maps: { by_family: [{ key: 0, value: counts_v4 }, { key: 2, value: counts_v6 }] } }
+`;
+    expect((await run('map_in_map.o', families, '--executor', executor)).out).toContain('1 passed, 0 failed');
+  });
+
   it('the socket of an XSKMAP', async () => {
     const text = (socket: number): string => `program: to_socket
 maps: { xsks: [{ key: 2, value: 11 }] }
@@ -356,6 +430,15 @@ cases: [{ name: a, packet: { hex: '525400000100 525400ff0001 88b5' }, context: {
 });
 
 describe('what is wrong in a cases file', () => {
+  it('is a byte that is no UTF-8, at its place', async () => {
+    const file = join(folder, 'latin1.cases.yaml');
+    // 11 characters are in front of it in the second line.
+    writeFileSync(file, Buffer.from('cases:\n- name: caf\u00e9\n', 'latin1'));
+    const { exit, err } = await runForTest(['prog', 'test', file]);
+    expect(err).toBe(`${file}:2:12: the file is not UTF-8: byte 0xe9 (save it as UTF-8)\n1 problem\n`);
+    expect(exit).toBe(2);
+  });
+
   const one = (rest: string): string => `cases:\n  - name: a\n    packet: { ${UDP} }\n    ${rest}\n`;
   it.each([
     [
@@ -399,6 +482,16 @@ describe('what is wrong in a cases file', () => {
     [one('expect: { packet: { ipv4: { src: 10.0.0 } } }'), /^5:\d+: "10\.0\.0" is not an IPv4 address/],
     [one('expect: { redirect: { map: block } }'), /^5:\d+: the object has no map 'block'/],
     [one('context: { cpu: 1 }\n    expect: { verdict: XDP_PASS }'), /^5:\d+: there is no CPU 1: cpus is 1/],
+    [one('random: []\n    expect: { verdict: XDP_PASS }'), /^5:\d+: at least 1 needed in cases\.0\.random/],
+    [
+      one(`random: [${'1, '.repeat(64)}1]\n    expect: { verdict: XDP_PASS }`),
+      /^5:13: must NOT have more than 64 items/,
+    ],
+    [one('random: [1, -1]\n    expect: { verdict: XDP_PASS }'), /^5:17: -1 is out of range/],
+    [
+      one('random: some\n    expect: { verdict: XDP_PASS }'),
+      /^5:13: expected an integer or an array, found 'some'/,
+    ],
     [one('pcap: x.pcap\n    expect: { verdict: XDP_PASS }'), /^5:5: there is a 'packet' already/],
     [one(''), /^3:5: 'expect' is missing/],
     [one('steps: [{ name: b }]'), /^3:5: 'expect' is missing/],

@@ -95,7 +95,12 @@ async function testFiles(
   if (filter !== undefined && isEmpty && loaded.length > 0)
     errors.push(new XdpbedError('usage', `no case has '${filter}' in its name`));
   if (loaded.length > 0)
-    context.terminal.out(renderTests(options.format, reports, performance.now() - started));
+    context.terminal.out(
+      renderTests(options.format, reports, {
+        milliseconds: performance.now() - started,
+        interrupted: signal.aborted,
+      }),
+    );
   await coverage?.write(context.terminal, (text) =>
     options.format === 'text' ? context.terminal.out(text) : context.terminal.err(text),
   );

@@ -39,7 +39,7 @@ export async function traceProgram(
       `--packet ${options.packet}: ${options.pcap} holds packets 1 to ${packets.length}`,
     );
   }
-  const initial = options.maps === undefined ? undefined : await readMapFile(options.maps, object.maps);
+  const initial = options.maps === undefined ? undefined : await readMapFile(options.maps, object);
   const signal = context.interruption();
   const bench = await Workbench.open(context.registry, {
     executor: options.executor,

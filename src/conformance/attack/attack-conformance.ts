@@ -27,7 +27,7 @@ export function attackConformance(name: string, make: () => Attack | Promise<Att
       ['answers later', (room: number) => Promise.resolve(new Uint8Array(room))],
     ])('ends when the device %s', async (_, answer) => {
       const random = new SeededRandom(1);
-      const link = new ControlLink({ label: 'mallory.eth0', features: RIG_FEATURES });
+      const link = new ControlLink({ label: 'mallory.eth0', features: RIG_FEATURES, now: () => 0 });
       link.serve((_request, room) => answer(room, random));
       const guest = hostileGuest(link, random);
       await (await make()).run(guest).catch((error: unknown) => {
@@ -38,7 +38,7 @@ export function attackConformance(name: string, make: () => Attack | Promise<Att
     });
 
     it('ends when the device is gone', async () => {
-      const link = new ControlLink({ label: 'mallory.eth0', features: RIG_FEATURES });
+      const link = new ControlLink({ label: 'mallory.eth0', features: RIG_FEATURES, now: () => 0 });
       link.close();
       await (await make()).run(hostileGuest(link, new SeededRandom(1))).catch((error: unknown) => {
         expect(error).toBeInstanceOf(XdpbedError);

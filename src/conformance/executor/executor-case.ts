@@ -45,6 +45,8 @@ export interface XdpCase {
   readonly metadata?: FrameMetadata;
   /** Nanoseconds of the run's clock; default 0. */
   readonly now?: bigint;
+  /** What bpf_get_prandom_u32 returns before it draws (`RunState.giveRandom`). */
+  readonly random?: readonly number[];
   readonly network?: HelperNetwork;
   readonly insnLimit?: number;
   readonly verdict: number;

@@ -467,6 +467,7 @@ async function runXdpCase(
   const alone = how.endsWith('run');
   const slot = alone ? 1 : 2;
   ring.load(slot, packet, one.metadata);
+  bench.runtime.state.giveRandom(one.random ?? []);
   if (alone) {
     const outcome = main!.run(ring, slot);
     expect(outcome.verdict).toBe(one.verdict);

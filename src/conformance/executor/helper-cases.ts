@@ -1,4 +1,5 @@
 import { BPF_F_RDONLY_PROG } from '../../bpf/map-spec.js';
+import { PRNG_INCREMENT, PRNG_MULTIPLIER } from '../../bpf/runtime/run-state.js';
 import { XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX } from '../../bpf/xdp.js';
 import { concat, countingBytes, u16, u32, u64, type XdpCase } from './executor-case.js';
 
@@ -321,6 +322,47 @@ export const HELPER_CASES: readonly XdpCase[] = [
     redirect: { kind: 'none' },
   },
   {
+    name: 'bpf_redirect_map takes the lower half of the key',
+    source: REDIRECT,
+    maps: { devices: { ...DEVMAP, entries: [[u32(2), u32(LOOPBACK)]] } },
+    program: `
+      r2 = 0x700000002 ll
+      r1 = map[devices]
+      r3 = 0
+      call bpf_redirect_map
+      exit`,
+    verdict: XDP_REDIRECT,
+    redirect: { kind: 'map', index: 2, flags: 0, map: 'devices' },
+  },
+  {
+    name: 'bpf_redirect_map goes by a key and by flags out of the packet',
+    source: REDIRECT,
+    maps: { devices: { ...DEVMAP, entries: [[u32(3), u32(LOOPBACK)]] } },
+    packet: countingBytes(60),
+    program: `
+      r6 = *(u32 *)(r1 +0)
+      r7 = *(u32 *)(r1 +4)
+      r0 = 0
+      r2 = r6
+      r2 += 14
+      if r2 > r7 goto +5
+      r2 = *(u8 *)(r6 +3)
+      r3 = *(u8 *)(r6 +2)
+      r1 = map[devices]
+      call bpf_redirect_map
+      exit`,
+    verdict: XDP_REDIRECT,
+    redirect: { kind: 'map', index: 3, flags: 0, map: 'devices' },
+  },
+  {
+    name: 'bpf_redirect_map on a CPUMAP leaves map and CPU',
+    source: REDIRECT,
+    maps: { cpus: { ...DEVMAP, type: 'BPF_MAP_TYPE_CPUMAP', entries: [[u32(1), u32(64)]] } },
+    program: `${redirectMap('cpus', 1, 0)}\nexit`,
+    verdict: XDP_REDIRECT,
+    redirect: { kind: 'map', index: 1, flags: 0, map: 'cpus' },
+  },
+  {
     name: 'bpf_redirect_map with unknown flags is XDP_ABORTED',
     source: REDIRECT,
     maps: { devices: { ...DEVMAP, entries: [[u32(2), u32(LOOPBACK)]] } },
@@ -382,6 +424,23 @@ export const HELPER_CASES: readonly XdpCase[] = [
       r0 ^= r6
       exit`,
     verdict: (prandom(1) ^ prandom(2)) >>> 0,
+  },
+  {
+    name: 'bpf_get_prandom_u32 returns the numbers that are given, then draws from the last',
+    source: 'RunState.giveRandom: one step of the generator from 0x8000000000000000',
+    program: `
+      call bpf_get_prandom_u32
+      r6 = r0
+      r6 <<= 8
+      call bpf_get_prandom_u32
+      r0 >>= 28
+      r6 |= r0
+      call bpf_get_prandom_u32
+      r0 ^= r6
+      exit`,
+    random: [0x123, 0x8000_0000],
+    verdict:
+      (Number((((1n << 63n) * PRNG_MULTIPLIER + PRNG_INCREMENT) >> 32n) & 0xffff_ffffn) ^ 0x12308) >>> 0,
   },
   {
     name: 'bpf_get_smp_processor_id and bpf_get_numa_node_id',
@@ -602,6 +661,16 @@ export const HELPER_CASES: readonly XdpCase[] = [
   csum('one word replaced by another', [0x0000_0005], [0x0000_0007], 0, 0x0002),
   csum('one word replaced by a smaller one', [0x0000_0007], [0x0000_0005], 0, 0xfffd),
   csum('bytes taken away', [0x0000_0005], [], 7, 0x0002),
+  csum('words that are taken away and add up to all ones', [0x8000_0000 | 0, 0x7fff_ffff], [0], 0, 0),
+  csum('all ones taken away from nothing', [0xffff_ffff | 0], [], 0, 0),
+  csum('one word replaced by itself', [0x0000_0005], [0x0000_0005], 0, 0xffff),
+  csum(
+    'a carry that brings another',
+    [],
+    [0xffff_fffe | 0, 0xffff_ffff | 0, 0xffff_ffff | 0],
+    0xffff,
+    0xfffe,
+  ),
   csum('nothing for nothing keeps the seed', [], [], 0x1234, 0x1234),
 
   {

@@ -18,6 +18,7 @@ import {
   CONFORMANCE_MAP_TYPES,
   EVERY_TYPE,
   HASHES,
+  REDIRECT_ARRAYS,
   allKeys,
   lpmKey,
   plainAttributes,
@@ -528,6 +529,28 @@ export function residentMapConformance(
         });
       },
     );
+
+    describeTypes(REDIRECT_ARRAYS, (typeName) => {
+      it('has entries where its layout says, and says so of those that are used', () => {
+        const map = createPlain(typeName);
+        const { layout } = map;
+        if (layout.kind !== 'entries') {
+          expect(layout.kind).toBe('opaque');
+          return;
+        }
+        const used = (index: number): boolean =>
+          runtime.space.view.getUint32(layout.entries + 8 * index + layout.usedOffset, true) !== 0;
+        expect(layout.maxEntries).toBe(map.attributes.maxEntries);
+        expect([0, 1, 2, 3].map(used)).toEqual([false, false, false, false]);
+        // Socket 0 is one; of the others, a device and a queue of one packet.
+        const value = u32(typeName === 'BPF_MAP_TYPE_XSKMAP' ? 0 : 1);
+        expect(map.update(u32(1), value, 0n)).toBe(0);
+        expect([0, 1, 2, 3].map(used)).toEqual([false, true, false, false]);
+        expect(map.lookupIndex!(1)).toBe(layout.entries + 8);
+        expect(map.delete(u32(1))).toBe(0);
+        expect(used(1)).toBe(false);
+      });
+    });
 
     describeTypes(['BPF_MAP_TYPE_XSKMAP'], (typeName) => {
       it('shows a program the queue, and follows the flags', () => {

@@ -1,7 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import type { Reporter } from '../../core/contract/reporter.js';
 import type { ResultDocument } from '../../core/contract/result.js';
-import { exampleEvents, exampleResults, failedResult, interruptedResult } from './result-documents.js';
+import {
+  exampleEvents,
+  exampleResults,
+  failedResult,
+  HOSTILE_TEXT,
+  interruptedResult,
+} from './result-documents.js';
 
 /** But tabs and line feeds: Unicode's control and format characters, and the separators of lines and paragraphs. */
 const NOT_FOR_A_TERMINAL = /(?![\t\n])[\p{Cc}\p{Cf}\u2028\u2029]/u;
@@ -38,7 +44,9 @@ export function reporterConformance(name: string, make: () => Reporter): void {
         it('lets nothing through that commands a terminal, turns the direction of writing or breaks a line unseen', () => {
           const reporter = make();
           const lines = exampleEvents(result).map((event) => reporter.onEvent?.(event) ?? '');
-          for (const text of [...lines, reporter.render(result, { color: false })]) {
+          const words = { color: false, words: () => ({ key: HOSTILE_TEXT, value: HOSTILE_TEXT }) };
+          const texts = [reporter.render(result, { color: false }), make().render(result, words)];
+          for (const text of [...lines, ...texts]) {
             // CR LF is how some formats end a line.
             expect(text.replaceAll('\r\n', '\n')).not.toMatch(NOT_FOR_A_TERMINAL);
           }

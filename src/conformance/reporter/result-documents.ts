@@ -177,7 +177,7 @@ function hostileRun(): RunResult {
   return {
     ...run,
     attachments: [{ ...attachment!, attached: false, reason: HOSTILE_TEXT }],
-    maps: [{ ...map!, name: HOSTILE_TEXT, entries: [{ key: '00000000', value: '00', text: HOSTILE_TEXT }] }],
+    maps: [{ ...map!, name: HOSTILE_TEXT, entries: [{ key: '00000000', value: '00' }] }],
     views: [{ node: 'guest0.eth0', command: 'bpftool map dump', text: HOSTILE_TEXT, json: HOSTILE_TEXT }],
   };
 }

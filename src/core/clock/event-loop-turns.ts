@@ -18,16 +18,17 @@ export class EventLoopTurns {
 
   /** Undefined as long as it is not yet time; else what to await. Rejects with `interrupted` once the signal has fired. */
   next(): Promise<void> | undefined {
-    return this.#isTime ? this.#turn() : undefined;
+    return this.isDue ? this.#turn() : undefined;
   }
 
   /** As `next`, for work that ends with what it has so far: whether to go on. */
   async goOn(): Promise<boolean> {
-    if (this.#isTime) await this.#giveWay();
+    if (this.isDue) await this.#giveWay();
     return this.signal?.aborted !== true;
   }
 
-  get #isTime(): boolean {
+  /** It is time for `goOn`: for who cannot afford to await it each time. */
+  get isDue(): boolean {
     return performance.now() - this.#last >= MS_PER_TURN;
   }
 

@@ -1,7 +1,6 @@
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import type { Clock } from './clock.js';
 import type { HookPlace } from './hook-place.js';
-import type { ProgramWork } from './executor.js';
 import { token } from './injection.js';
 import type { Party } from './party.js';
 import type { ChainedPolicy, HostUsage } from './policy.js';
@@ -94,8 +93,6 @@ export interface NicDevice {
   prepareMove?(
     to: Pick<NicDeviceOptions, 'party' | 'policies' | 'accounts'>,
   ): Promise<DeviceMove | MoveRefusal>;
-  /** What the guest's programs have done, where that is counted (`Party.countWork`); absent in a device that does not tell. */
-  readonly work?: ProgramWork | undefined;
   /** What the host holds for the guest now; absent in a device that does not tell. */
   readonly held?: HeldObjects | undefined;
   /** What the host finds when it looks, and not what the device told a guest. */
@@ -108,8 +105,13 @@ export interface MoveRefusal {
   readonly reason: string;
 }
 
-/** A guest that is ready to go. Either `abort`, or `commit` and then `finish` is called, once. */
+/** A nic's part of a guest that is ready to go. Either `abort`, or `commit` and then `finish` is called, once. */
 export interface DeviceMove {
+  /**
+   * Copies what has changed, in the stretch in which `commit` is to be called; without it `commit` does so itself. False: it
+   * cannot go, as `finish` says; nothing has been switched, so that what else belongs to the guest can stay as well.
+   */
+  copy(): boolean;
   /** The switch, in one stretch: no frame comes between. */
   commit(): void;
   /** What came of it; after a refusal the guest is where it was, and runs. */

@@ -25,7 +25,7 @@ export interface Executor {
   readonly name: string;
   /**
    * Prepares a program. Throws `executor-unsupported` when this executor cannot run it, naming the insn and
-   * the reason. The program must have been verified: an executor may rely on it.
+   * the reason. What a verifier has shown of the program, and what not, the environment says.
    */
   load(program: Program, environment: ExecutionEnvironment): Promise<LoadedProgram>;
   /** As `load`, for callers that cannot wait. Absent where loading takes waiting. */
@@ -39,7 +39,9 @@ export interface ExecutionEnvironment {
   readonly maps: ReadonlyMap<number, BpfMap>;
   /** What helpers see of the world. */
   readonly world: HelperWorld;
-  /** What the verifier learnt; an executor may use it to leave out checks. */
+  /** `Acceptance.contained`: only of such a program may an executor leave out checks. Default: not known. */
+  readonly contained?: boolean | undefined;
+  /** What the verifier learnt. */
   readonly facts?: ProgramFacts | undefined;
   /** What the verifier found that the program may do; a place may depend on it. */
   readonly properties?: ProgramProperties | undefined;

@@ -1,3 +1,5 @@
+import type { MapInitialEntry } from '../../bpf/map-spec.js';
+
 /**
  * One run, fully resolved: every default filled in, every name looked up, every rule of the case applied, nothing
  * left to guess or to parse. Inert data, so that `xdpbed plan` prints exactly what a fabric gets.
@@ -227,6 +229,11 @@ export interface GuestNicPlan {
   readonly requests: RequestsPlan | undefined;
 }
 
+/** The program that is a nic's in the end: what its guest keeps loading, if it does. */
+export function finalProgram({ program, requests }: GuestNicPlan): string | undefined {
+  return requests?.kind === 'load' ? requests.name : program;
+}
+
 /** When a guest's requests are sent. */
 export interface RequestTimes {
   /** When requests are due; undefined: each is sent when the one before is answered. */
@@ -254,19 +261,6 @@ export interface ProgramPlan {
   readonly type?: 'xdp' | undefined;
   /** Entries of maps, by map name, where they are another number than the object’s. */
   readonly maxEntries?: Readonly<Record<string, number>> | undefined;
-  /** Elements to place in maps before the program is attached, by map name. */
-  readonly presets: Readonly<Record<string, readonly MapPreset[]>>;
+  /** Elements to place in maps before the program is attached, by map name; references to interfaces are resolved. */
+  readonly presets: Readonly<Record<string, readonly MapInitialEntry[]>>;
 }
-
-/** One element: key and value in the sizes of the map, references to interfaces already resolved. */
-export interface MapPreset {
-  readonly key: Uint8Array;
-  readonly value: Uint8Array;
-}
-
-/**
- * A key or value as the testbed writes it: a number, hex or MAC text, a list, or a reference to something the
- * plan numbers (`{ ifindex: tap0 }`, `{ mac: guest0.eth0 }`).
- */
-export type PresetValue =
-  number | string | readonly PresetValue[] | { readonly [member: string]: PresetValue };

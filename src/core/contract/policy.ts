@@ -80,9 +80,8 @@ export type ObservedCost = {
     }
   | {
       readonly kind: 'insns';
-      /** Insns that the guest's offloaded programs of this nic have executed from `since` to `time`. */
+      /** Insns that a run of the guest's offloaded program of this nic has executed, those of its tail calls included. */
       readonly insns: number;
-      readonly since: Picoseconds;
     }
 );
 
@@ -99,8 +98,13 @@ export type Ruling =
       readonly ruling: 'deny';
       /** What the guest is told, positive, where the protocol has room for it; by default EPERM or EACCES. */
       readonly errno?: number | undefined;
-      /** Names the thing and the limit: `4097 insns exceed the quota of 4096`. */
+      /** For whoever runs the host: names the thing and the limit, `4097 insns exceed the quota of 4096`. */
       readonly reason: string;
+      /**
+       * What the guest is told, where the protocol has room for it: nothing that it could not know without asking, of other
+       * guests least of all. Default: that this policy denied it, and no more.
+       */
+      readonly toGuest?: string | undefined;
       /** The same for programs: each rule that stands in the way. At most MAX_BREACHES are recorded. */
       readonly breaches?: readonly Breach[] | undefined;
     };
@@ -149,6 +153,8 @@ export type PolicyRequest = {
       readonly map: MapAttributes;
       /** Of a batch: elements that are asked for; undefined: one. */
       readonly elements?: number | undefined;
+      /** Of an update of a PROG_ARRAY: the program that is put there; undefined: none, the guest named none that it has. */
+      readonly program?: ProgramOfGuest | undefined;
     }
   /** Bytes of a BTF section. */
   | { readonly operation: 'btf-load'; readonly bytes: number }
@@ -175,6 +181,13 @@ export type PolicyRequest = {
       readonly properties: ProgramProperties | undefined;
     }
 );
+
+/** A program that the host holds for a guest. */
+export interface ProgramOfGuest {
+  readonly summary: ProgramSummary;
+  /** What the verifier found out. */
+  readonly properties: ProgramProperties | undefined;
+}
 
 export interface ProgramSummary {
   readonly insnCount: number;

@@ -1,4 +1,4 @@
-import type { ResultDocument } from './result.js';
+import type { MapResult, ResultDocument, RunResult } from './result.js';
 import type { StreamEvent } from './event.js';
 import { token } from './injection.js';
 
@@ -20,6 +20,16 @@ export interface Reporter {
 export interface RenderOptions {
   /** Terminal colours are wanted. */
   readonly color: boolean;
+  /** How an element of a guest's map is written. Absent where the testbed that the result is of is not at hand. */
+  readonly words?:
+    ((run: RunResult, map: MapResult, entry: MapResult['entries'][number]) => ElementWords) | undefined;
+}
+
+/** An element of a map as presets and cases have it written, by BTF types; absent is what they say nothing of. */
+export interface ElementWords {
+  readonly key?: string;
+  /** Of a per-CPU map what `cpus` says, of global variables the object by variable. */
+  readonly value?: string;
 }
 
 export const REPORTER = token<Reporter>('reporter');

@@ -97,7 +97,6 @@ export const MapResult = Type.Object(
         {
           key: Type.String({ description: 'hex bytes' }),
           value: Type.String({ description: 'hex bytes' }),
-          text: Type.Optional(Type.String({ description: 'the value as its BTF type prints it' })),
         },
         { additionalProperties: false },
       ),
@@ -286,7 +285,7 @@ export const OffloadResult = Type.Object(
   {
     tap: Type.String({ description: 'the tap in whose path the program runs' }),
     guest: Type.String({ description: 'whose it is' }),
-    nic: Type.String(),
+    nic: Type.String({ description: 'of the guest, that the tap backs' }),
     features: Type.Array(Type.String(), { description: 'virtio features that driver and device negotiated' }),
     capabilities: Type.Object(
       {

@@ -21,6 +21,11 @@ export interface ControlChannelOptions {
    * transport that needs one; absent: it finds one of its own.
    */
   readonly folder?: (() => string) | undefined;
+  /**
+   * Milliseconds by which the device's end gives way to others when commands take long. Default: the machine's clock. Where a
+   * run has to come about in the same way each time it stands still, and how much was asked and answered has to do.
+   */
+  readonly now?: (() => number) | undefined;
 }
 
 /** A channel, seen from the host. */

@@ -45,6 +45,11 @@ export interface Acceptance {
   readonly accepted: true;
   readonly verifier: string;
   readonly statistics: VerifierStatistics;
+  /**
+   * It was shown of every access on every path that it stays within the object that it is for, and of every argument of a
+   * helper that it is what the helper takes. Absent: that is not known, and an executor has to check as it runs.
+   */
+  readonly contained?: boolean | undefined;
   readonly properties?: ProgramProperties | undefined;
   readonly facts?: ProgramFacts | undefined;
   readonly log?: string | undefined;

@@ -250,6 +250,20 @@ describe('sourceCoverage', () => {
     ]);
   });
 
+  it('keeps what names of the object hold in their records of lcov', () => {
+    const program = programOf('p', 'r0 = 2\nexit', [[0, 5]], [[0, 'f\nDA:9,9']]);
+    const text = formatLcov(
+      sourceCoverage([coverageOf(program, [1, 1])]),
+      (file) => `${file}\nend_of_record`,
+    );
+    expect(text.split('\n').slice(0, 4)).toEqual([
+      'TN:',
+      String.raw`SF:x.c\u000aend_of_record`,
+      String.raw`FN:5,f\u000aDA:9,9`,
+      String.raw`FNDA:1,f\u000aDA:9,9`,
+    ]);
+  });
+
   it('sets apart what the verifier says that no path reaches', () => {
     const program = programOf('p', 'if r1 == 1 goto dead\nr0 = 2\nexit\ndead: r0 = 1\nexit', [
       [0, 5],

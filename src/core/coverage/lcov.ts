@@ -1,9 +1,10 @@
+import { printable } from '../printable.js';
 import type { BranchCoverage, FileCoverage, WayCoverage } from './source-coverage.js';
 
 /**
- * A tracefile of lcov (geninfo(1), FILES), which genhtml and editors read. Branch 0 of a block is the jump that is taken,
- * branch 1 going on behind it; ways and lines that the verifier says no path leads to are left out, as they could never
- * be covered.
+ * A tracefile of lcov (geninfo(1), FILES), which genhtml and editors read; empty where there are no files. Branch 0 of a
+ * block is the jump that is taken, branch 1 going on behind it; ways and lines that the verifier says no path leads to are
+ * left out, as they could never be covered.
  *
  * @param pathOf name of a source file as readers shall find it; by default as BTF has it
  */
@@ -24,9 +25,10 @@ function recordOf(file: FileCoverage, path: string): string[] {
   );
   return [
     'TN:',
-    `SF:${path}`,
-    ...functions.map(({ name, line }) => `FN:${line},${name}`),
-    ...functions.map(({ name, count }) => `FNDA:${count},${name}`),
+    // Names are the object's: a line feed in one would begin a record of its own.
+    `SF:${printable(path)}`,
+    ...functions.map(({ name, line }) => `FN:${line},${printable(name)}`),
+    ...functions.map(({ name, count }) => `FNDA:${count},${printable(name)}`),
     `FNF:${functions.length}`,
     `FNH:${hits(functions)}`,
     ...branches.map(

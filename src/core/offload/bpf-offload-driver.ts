@@ -6,10 +6,10 @@ import { helperName } from '../../bpf/helper-ids.js';
 import { encodeInsns } from '../../bpf/insn.js';
 import { linkProgram } from '../../bpf/link.js';
 import { BPF_F_MMAPABLE, mapTypeName, type MapInitialEntry, type MapSpec } from '../../bpf/map-spec.js';
+import { syscallValue, syscallValueSize } from '../../bpf/per-cpu-value.js';
 import type { ProgramSpec } from '../../bpf/program.js';
-import { roundUp } from '../../bpf/runtime/address-space.js';
 import type { DeviceClient } from './device-client.js';
-import { DeviceMap, valueBytesOf } from './device-map.js';
+import { DeviceMap } from './device-map.js';
 import { failure, success, SUCCESS, type GuestFailure, type GuestResult } from './guest-map.js';
 import type { OffloadDriver, OffloadedProgram } from './offload-driver.js';
 import { readCapabilities } from './protocol/bpf-offload/config-space.js';
@@ -93,7 +93,7 @@ export class BpfOffloadDriver implements OffloadDriver {
     const asked = await this.capabilities();
     if (!asked.ok) return asked;
     const { cpus, maxBatch } = asked.value;
-    const valueBytes = valueBytesOf(spec, cpus);
+    const valueBytes = syscallValueSize(spec, cpus);
     const { maxValueBytes } = this.#device.protocol.limits;
     // How many CPUs there are only the device says: no room is made for as many as it likes.
     if (valueBytes > spec.valueSize && valueBytes > maxValueBytes) {
@@ -235,17 +235,22 @@ export class BpfOffloadDriver implements OffloadDriver {
     entries: readonly MapInitialEntry[],
     maps: ReadonlyMap<string, DeviceMap>,
   ): Promise<GuestResult<void>> {
-    const values: { readonly key: Uint8Array; readonly value: Uint8Array }[] = [];
-    for (const entry of entries) {
-      if ('value' in entry) values.push({ key: entry.key, value: forAllCpus(map, entry.value) });
-      if (!('mapName' in entry)) continue;
-      const set = await this.#setElement(map, entry.key, maps.get(entry.mapName)!.handle);
-      if (!set.ok) return set;
-    }
     const problem = (failed: GuestFailure): GuestFailure => ({
       ...failed,
       message: `initial element of map ${map.spec.name}: ${failed.message}`,
     });
+    const values: { readonly key: Uint8Array; readonly value: Uint8Array }[] = [];
+    for (const entry of entries) {
+      if ('programName' in entry) continue;
+      if ('mapName' in entry) {
+        const set = await this.#setElement(map, entry.key, maps.get(entry.mapName)!.handle);
+        if (!set.ok) return set;
+        continue;
+      }
+      const value = syscallValue(map.spec, entry, map.valueSize);
+      if (typeof value === 'string') return problem(failure(EINVAL, value));
+      values.push({ key: entry.key, value });
+    }
     if (values.length <= FEW) {
       for (const { key, value } of values) {
         const updated = await map.update(key, value, 0n);
@@ -361,12 +366,4 @@ function has(set: bigint, bit: number): boolean {
 
 function handlesOf(maps: ReadonlyMap<string, DeviceMap>): number[] {
   return [...maps.values()].map((map) => map.handle).reverse();
-}
-
-/** A value that was given once stands for every CPU. */
-function forAllCpus(map: DeviceMap, value: Uint8Array): Uint8Array {
-  if (value.length !== map.spec.valueSize || map.valueSize === value.length) return value;
-  const all = new Uint8Array(map.valueSize);
-  for (let at = 0; at + value.length <= all.length; at += roundUp(value.length, 8)) all.set(value, at);
-  return all;
 }

@@ -1,11 +1,10 @@
-import { ENOSPC } from '../../bpf/errno.js';
+import { EACCES, ENOMEM, ENOSPC, EPERM } from '../../bpf/errno.js';
 import { Btf } from '../../bpf/btf/btf.js';
-import type { PolicyRequest } from '../contract/policy.js';
+import type { HostUsage, PolicyRequest } from '../contract/policy.js';
 import type { GuestBpfLimits, GuestBpfOptions } from './guest-bpf-options.js';
 import type { ObjectTable } from './object-table.js';
 import { ruleByChain } from './policy-chain.js';
 import type { Charge } from '../contract/device.js';
-import type { ProgramWork } from '../contract/executor.js';
 import { denied, failed, type Refusal } from './refusal.js';
 
 /** One command, as far as carrying it out depends on it. */
@@ -23,10 +22,23 @@ export type RequestDetails = DistributiveOmit<
   'id' | 'time' | 'guest' | 'nic' | 'usage' | 'totalUsage'
 >;
 
+/** Bytes of the host's memory that a program takes as executor `wasm` has it, which takes most, measured: 59 KB and 431 for each insn. */
+const PROGRAM_BYTES = 64 * 1024;
+const INSN_BYTES = 512;
+
+/** Bytes that what a guest holds takes of the host, about: maps and BTF as they are charged for, programs by their length. */
+function heldBytes({ mapMemory = 0, btfMemory = 0, programs = 0, insns = 0 }: Partial<HostUsage>): number {
+  return mapMemory + btfMemory + programs * PROGRAM_BYTES + insns * INSN_BYTES;
+}
+
+function mebibytes(bytes: number): number {
+  return Math.ceil(bytes / (1024 * 1024));
+}
+
 /** What the parts of one guest's BPF share. */
 export class BpfScope {
-  /** What the programs that were ever loaded have done, where that is counted. */
-  work: ProgramWork | undefined;
+  /** Of what was charged and not given back, see `heldBytes`. */
+  #heldBytes = 0;
   /** The BTF that was parsed last: it takes ten times the memory of its bytes, so there is one. */
   #parsed: { readonly bytes: Uint8Array; readonly btf: Btf } | undefined;
 
@@ -64,7 +76,35 @@ export class BpfScope {
     const totalUsage = accounts.totalUsage(except);
     const whole = { id, time: clock.now(), guest, nic, usage, totalUsage, ...request };
     const answer = ruleByChain(policies, whole, onRuling);
-    return answer.ruling === 'allow' ? undefined : denied(answer, request.operation);
+    return answer.ruling === 'allow'
+      ? undefined
+      : denied(answer, request.operation === 'map-create' ? EPERM : EACCES);
+  }
+
+  /** Charges the guest for what is about to be made, where the device has room for it whatever policies say. */
+  charge(amount: Partial<HostUsage>): Charge | Refusal {
+    const { guest, accounts } = this.options;
+    const { maxBytes } = this.limits;
+    const bytes = heldBytes(amount);
+    if (this.#heldBytes + bytes > maxBytes) {
+      const [wants, has, used] = [bytes, maxBytes, this.#heldBytes].map(mebibytes);
+      return failed(
+        ENOMEM,
+        `it wants ${wants} MiB; the device has ${has} MiB for maps, programs and BTF, of which ${used} are taken`,
+      );
+    }
+    const charge = accounts.charge(guest, amount);
+    this.#heldBytes += bytes;
+    let released = false;
+    return {
+      ...charge,
+      release: () => {
+        if (released) return;
+        released = true;
+        this.#heldBytes -= bytes;
+        charge.release();
+      },
+    };
   }
 
   tableFull(): Refusal {

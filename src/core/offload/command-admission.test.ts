@@ -8,25 +8,21 @@ import { assemble } from '../../bpf/assembler.js';
 import { EAGAIN } from '../../bpf/errno.js';
 import { encodeInsns } from '../../bpf/insn.js';
 import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
-import { FrameRing } from '../../bpf/runtime/frame-ring.js';
 import { OffloadRig, RIG_FEATURES, u32Key } from '../../conformance/offload/offload-rig.js';
 import { featureSet, VIRTIO_NET_ERR, VIRTIO_NET_F_MQ } from '../../virtio/index.js';
-import { VirtualClock } from '../clock/virtual-clock.js';
 import type { Party } from '../contract/party.js';
-import type { ChainedPolicy, ObservedCost, Policy } from '../contract/policy.js';
-import { InsnMeter } from './insn-meter.js';
+import type { Policy } from '../contract/policy.js';
 import { chained } from './policy-chain.js';
 import { RFC_2019 } from './protocol/rfc-2019/rfc-2019.js';
 
 const SECOND = 1e12;
 
-function party(countWork = false): Party & { readonly runtime: BpfRuntime } {
+function party(): Party & { readonly runtime: BpfRuntime } {
   const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
   return {
     name: 'host',
     runtime,
     cpus: 1,
-    countWork,
     mapBackend: new MemoryMapBackend(runtime),
     executor: new InterpreterExecutor(runtime),
     verifier: new StructuralVerifier(),
@@ -186,64 +182,5 @@ describe('admission of commands', () => {
       const reply = await rig.send({ kind: 'get-first', handle: 1, keySize: 4, valueSize: 8 });
       expect(reply).toEqual({ kind: 'error', errno: EAGAIN });
     }
-  });
-});
-
-describe('what was executed on behalf of guests', () => {
-  it('is told of all nics before a policy rules on a program', async () => {
-    const clock = new VirtualClock();
-    const told: ObservedCost[] = [];
-    const policy: ChainedPolicy = {
-      name: 'counting',
-      countsInsns: true,
-      rule: ({ operation }) => ({ ruling: 'allow', reason: `${operation} after ${told.length}` }),
-      observe: (cost) => void told.push(cost),
-    };
-    const meter = new InsnMeter([policy], clock);
-    expect(meter.isWanted).toBe(true);
-    const rigs = ['alice', 'bob'].map((name) => {
-      const host = party(true);
-      const rig = new OffloadRig({ host, guest: host, name, policies: meter.metered(), device: { clock } });
-      meter.add(name, 'eth0', () => rig.device.work);
-      return { rig, host };
-    });
-    const run = ({ rig, host }: (typeof rigs)[number], times: number): void => {
-      const frames = new FrameRing(host.runtime.space, 1);
-      frames.load(0, new Uint8Array(60));
-      for (let time = 0; time < times; time++) rig.place.program!.run(frames, 0);
-      frames.close();
-    };
-    const [alice, bob] = rigs as [(typeof rigs)[0], (typeof rigs)[0]];
-    await alice.rig.send(PASS);
-    await bob.rig.send(PASS);
-    expect(told).toEqual([]);
-    run(alice, 10);
-    clock.runUntil(5);
-    await bob.rig.createArray();
-    expect(told).toEqual([]);
-    run(bob, 1);
-    await bob.rig.send(PASS);
-    // Two insns each time.
-    expect(told).toEqual([
-      { kind: 'insns', guest: 'alice', nic: 'eth0', since: 0, time: 5, insns: 20 },
-      { kind: 'insns', guest: 'bob', nic: 'eth0', since: 0, time: 5, insns: 2 },
-    ]);
-    clock.runUntil(9);
-    run(alice, 1);
-    await alice.rig.send(PASS);
-    expect(told.slice(2)).toEqual([
-      { kind: 'insns', guest: 'alice', nic: 'eth0', since: 5, time: 9, insns: 2 },
-    ]);
-    await alice.rig.device.unplug();
-    await alice.rig.send(PASS).catch(() => undefined);
-    meter.tell();
-    expect(told).toHaveLength(3);
-  });
-
-  it('is not counted where nobody wants to know', () => {
-    const policy: ChainedPolicy = { name: 'other', rule: () => ({ ruling: 'allow', reason: '' }) };
-    const meter = new InsnMeter([policy], new VirtualClock());
-    expect(meter.isWanted).toBe(false);
-    expect(meter.metered()).toEqual([policy]);
   });
 });

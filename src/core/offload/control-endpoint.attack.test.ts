@@ -456,13 +456,17 @@ describe('defect 10: a multi-queue device attaches to the first queue only', () 
     refusing.place.attach = () => Promise.reject(new Error('no room'));
     expect(await refusing.send(setOffload(PASS))).toMatchObject({ kind: 'error' });
     expect(refusing.accounts.guests).toEqual([]);
-    expect(refusing.audit.at(-1)!.reason).toBe('failed: no room');
+    expect(refusing.audit.at(-1)!.reason).toBe(
+      'failed: the program in front of the guest cannot be changed: no room',
+    );
     r.place.onReplace = () => Promise.reject(new Error('no room'));
     expect(await r.send(setOffload(encodeInsns(assemble('r0 = 1\nexit'))))).toMatchObject({ kind: 'error' });
     expect(r.place.program).toBe(old);
     expect(r.device.attachedProgram).toBe(old);
     expect(r.accounts.usageOf('guest0')).toMatchObject({ programs: 1 });
-    expect(r.audit.at(-1)!.reason).toBe('failed: no room');
+    expect(r.audit.at(-1)!.reason).toBe(
+      'failed: the program in front of the guest cannot be changed: no room',
+    );
   });
 });
 
@@ -624,7 +628,10 @@ describe('a program that may still be called is not closed', () => {
       r.place.onDetach = () => Promise.reject(new Error('busy'));
       await r.device.reset();
       expect(closedInPlace).toEqual([]);
-      expect(r.audit.at(-1)).toMatchObject({ command: 'reset', reason: 'internal: busy' });
+      expect(r.audit.at(-1)).toMatchObject({
+        command: 'reset',
+        reason: 'internal: the program in front of the guest cannot be changed: busy',
+      });
       // The map that it uses stays with it, the other goes.
       expect(r.accounts.usageOf('guest0')).toMatchObject({ maps: 1, programs: 1 });
       expect(await r.send({ kind: 'free-map', handle })).toEqual({ kind: 'error' });

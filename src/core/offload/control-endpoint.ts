@@ -15,7 +15,7 @@ import {
 } from '../../virtio/index.js';
 import { messageOf } from '../diagnostic.js';
 import type { DeviceEvents, HeldObjects, MoveReport } from '../contract/device.js';
-import type { LoadedProgram, ProgramWork } from '../contract/executor.js';
+import type { LoadedProgram } from '../contract/executor.js';
 import type { HostUsage } from '../contract/policy.js';
 import type { AuditRecord, RulingRecord } from '../contract/result.js';
 import type { DeviceObject } from './device-object.js';
@@ -36,7 +36,7 @@ import { PreparedMove } from './migration/move.js';
 import { HOOK_POINT } from './protocol/object-info.js';
 import { protocolOf } from './protocol/protocol-of.js';
 import { recordedText } from './recorded-text.js';
-import { internal, malformed, STALE, unsupported, type Outcome, type Refusal } from './refusal.js';
+import { denied, internal, malformed, STALE, unsupported, type Outcome, type Refusal } from './refusal.js';
 import { standardCommand } from './standard-commands.js';
 
 export interface EndpointLimits extends RequestLimits, GuestBpfLimits {
@@ -69,6 +69,7 @@ export type MoveTarget = Pick<ControlEndpointOptions, 'party' | 'policies' | 'ac
 
 /** A guest that is ready to go: see {@link PreparedMove}. */
 export interface EndpointMove {
+  copy(): boolean;
   commit(): void;
   finish(): Promise<MoveReport | Refusal>;
   abort(): Promise<void>;
@@ -204,11 +205,6 @@ export class ControlEndpoint {
     return describeHeld(this.#bpf.objects, this.#bpf.attachedProgram);
   }
 
-  /** What the guest's programs have done, where that is counted. */
-  get work(): ProgramWork | undefined {
-    return this.#bpf.work;
-  }
-
   get statistics(): DeviceStatistics {
     return {
       commands: Object.fromEntries(this.#commands),
@@ -293,6 +289,7 @@ export class ControlEndpoint {
       return move;
     }
     return {
+      copy: () => move.copy(),
       commit: () => move.commit(),
       finish: async () => {
         const report = await move.finish(() => {
@@ -355,9 +352,7 @@ export class ControlEndpoint {
     if (this.#admitting.length === 0) return undefined;
     const command = { id, time: clock.now(), guest, nic, bytes };
     const answer = admitByChain(this.#admitting, command, this.#onRuling);
-    if (answer.ruling === 'allow') return undefined;
-    const { policy, reason, errno = EAGAIN } = answer;
-    return { ok: false, kind: 'denied', reason: `by ${policy}: ${reason}`, errno };
+    return answer.ruling === 'allow' ? undefined : denied(answer, EAGAIN);
   }
 
   /** Refuses a command that was not decoded, and says why where the protocol has room for it. */
@@ -366,7 +361,7 @@ export class ControlEndpoint {
     if (readable.length < CONTROL_HEADER_BYTES || readable[0] !== this.#protocol.controlClass)
       return response;
     try {
-      const { errno, reason: message } = refusal;
+      const { errno, reason, toGuest: message = reason } = refusal;
       return this.#protocol.encodeRefusal({ kind: 'error', errno, message }, room, readable);
     } catch {
       return response;
@@ -435,9 +430,9 @@ export class ControlEndpoint {
     if (refusal.kind !== 'answer' && refusal.kind !== 'stale') {
       this.#audit(command, 'error-ack', `${refusal.kind}: ${refusal.reason}`, refusal.code);
     }
-    const { errno, reason, count } = refusal;
+    const { errno, reason, toGuest: message = reason, count } = refusal;
     try {
-      const reply = { kind: 'error', errno, message: reason, count } as const;
+      const reply = { kind: 'error', errno, message, count } as const;
       return request === undefined
         ? this.#protocol.encodeRefusal(reply, room)
         : this.#protocol.encodeReply(request, reply, room);

@@ -1,4 +1,4 @@
-import { chmod, mkdtemp, rename, rm, stat } from 'node:fs/promises';
+import { chmod, chown, mkdtemp, rename, rm, stat } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,6 +18,12 @@ const MAX_SOCKET_PATH = 107;
 /** Connections that are being told why they are refused; beyond that, the one that has had longest is hung up on. */
 const MAX_REFUSED = 8;
 
+/**
+ * Connections that wait to be accepted (listen(2)). Anybody whom the socket's mode admits can queue; who is refused takes well
+ * under a millisecond, and a driver that finds the queue full would have its connect(2) fail (EAGAIN).
+ */
+const BACKLOG = 511;
+
 export interface ControlSocketOptions {
   /**
    * Path of the socket, in a folder that is there. What is left there by a process that is gone is replaced. Default:
@@ -26,6 +32,8 @@ export interface ControlSocketOptions {
   readonly path?: string | undefined;
   /** Who may connect to the socket, apart from who may enter its folder; default 0o600. */
   readonly mode?: number | undefined;
+  /** Uid that the socket is given to, which takes root; default: this process's. */
+  readonly owner?: number | undefined;
   /** Why whoever is at the other end is not let in, if it is not. */
   readonly admit?: ((socket: Socket) => string | undefined) | undefined;
   /** See SerialControlDeviceOptions. */
@@ -73,7 +81,7 @@ export class ControlSocketChannel implements ControlChannel {
   /** @throws XdpbedError `host-unsupported` when there can be no such socket */
   static async open(
     { label, folder: parent = tmpdir }: Pick<ControlChannelOptions, 'label' | 'folder'>,
-    { path, mode = 0o600, admit, stallMs, window }: ControlSocketOptions = {},
+    { path, mode = 0o600, owner, admit, stallMs, window }: ControlSocketOptions = {},
   ): Promise<ControlSocketChannel> {
     const device = new SerialControlDevice(label, { stallMs });
     const refused = new RefusedConnections();
@@ -94,6 +102,7 @@ export class ControlSocketChannel implements ControlChannel {
       if (path !== undefined) await checkFree(path);
       await listen(listener, made);
       await chmod(made, mode);
+      if (owner !== undefined) await chown(made, owner, process.getgid?.() ?? 0);
       if (nursery !== undefined) await rename(made, address);
     } catch (error) {
       listener.close();
@@ -202,7 +211,7 @@ async function checkFree(path: string): Promise<void> {
 async function listen(server: Server, path: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen({ path, backlog: 1 }, () => {
+    server.listen({ path, backlog: BACKLOG }, () => {
       server.off('error', reject);
       resolve();
     });

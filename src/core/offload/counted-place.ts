@@ -8,6 +8,7 @@ export class CountedPlace implements HookPlace {
   readonly #past = emptyVerdictCounts();
   #current: Attachment | undefined;
   #used = false;
+  #countsWork = false;
 
   constructor(readonly place: HookPlace) {}
 
@@ -18,6 +19,7 @@ export class CountedPlace implements HookPlace {
   async attach(program: LoadedProgram): Promise<Attachment> {
     const attachment = await this.place.attach(program);
     this.#used = true;
+    this.#countsWork = program.work !== undefined;
     this.#current = attachment;
     let detached = false;
     return {
@@ -37,6 +39,11 @@ export class CountedPlace implements HookPlace {
   /** A program is in the place now. */
   get isOccupied(): boolean {
     return this.#current !== undefined;
+  }
+
+  /** What the last program that was put here does is counted (`LoadedProgram.work`). */
+  get countsWork(): boolean {
+    return this.#countsWork;
   }
 
   /** Verdicts of all programs that were ever here; undefined when there was none. */

@@ -1,7 +1,7 @@
 import { EFAULT, EINVAL } from '../../bpf/errno.js';
 import { BPF_MAP_TYPE, type MapSpec } from '../../bpf/map-spec.js';
+import { syscallValueSize } from '../../bpf/per-cpu-value.js';
 import type { MapRecord } from '../../bpf/runtime/bpf-map.js';
-import { roundUp } from '../../bpf/runtime/address-space.js';
 import type { DeviceClient } from './device-client.js';
 import {
   failure,
@@ -23,11 +23,6 @@ const BATCHED: ReadonlySet<number> = new Set([
   T.BPF_MAP_TYPE_ARRAY,
   T.BPF_MAP_TYPE_PERCPU_ARRAY,
   T.BPF_MAP_TYPE_LPM_TRIE,
-]);
-const PER_CPU: ReadonlySet<number> = new Set([
-  T.BPF_MAP_TYPE_PERCPU_HASH,
-  T.BPF_MAP_TYPE_LRU_PERCPU_HASH,
-  T.BPF_MAP_TYPE_PERCPU_ARRAY,
 ]);
 /** Bytes of records that are asked for at once. */
 const RECORD_BYTES = 64 * 1024;
@@ -52,7 +47,7 @@ export class DeviceMap implements GuestMap {
     /** Elements of a batch at most. */
     private readonly maxBatch = 1,
   ) {
-    this.valueSize = valueBytesOf(spec, cpus);
+    this.valueSize = syscallValueSize(spec, cpus);
     const { requests } = device.protocol;
     if (requests.has('lookup-batch') && BATCHED.has(spec.type)) {
       this.lookupBatch = (cursor, count) => this.#lookupBatch(cursor, count);
@@ -137,11 +132,6 @@ export class DeviceMap implements GuestMap {
     if (!sent.ok) return sent;
     return sent.value.kind === 'records' ? success(sent.value.records) : NO_BYTES;
   }
-}
-
-/** Bytes of a value as a command carries it: of all CPUs, where each has its own. */
-export function valueBytesOf({ type, valueSize }: MapSpec, cpus: number): number {
-  return PER_CPU.has(type) ? roundUp(valueSize, 8) * cpus : valueSize;
 }
 
 const NO_BYTES = failure(EFAULT, 'the device answered without what was asked for');

@@ -14,6 +14,11 @@ export interface GuestBpfLimits {
   readonly maxObjects: number;
   /** Names that objects are pinned under. */
   readonly maxPins: number;
+  /**
+   * Bytes that maps, their elements, programs and BTF may take together (`heldBytes` in bpf-scope.ts): a bound whatever policies
+   * say.
+   */
+  readonly maxBytes: number;
   /** BPF_MAP_TYPE_* that are created. */
   readonly mapTypes: readonly number[];
 }
@@ -47,6 +52,7 @@ export const OFFLOADABLE_MAP_TYPES: readonly number[] = [
 export const DEFAULT_GUEST_BPF_LIMITS: GuestBpfLimits = {
   maxObjects: 4096,
   maxPins: 1024,
+  maxBytes: 256 * 1024 * 1024,
   mapTypes: RFC_2019_MAP_TYPES,
 };
 

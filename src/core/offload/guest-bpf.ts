@@ -1,6 +1,6 @@
 import { EBUSY, EEXIST, ENOENT, ENOLINK, ENOSPC, EPERM } from '../../bpf/errno.js';
 import { messageOf, XdpbedError } from '../diagnostic.js';
-import type { LoadedProgram, ProgramWork } from '../contract/executor.js';
+import type { LoadedProgram } from '../contract/executor.js';
 import type { HostUsage } from '../contract/policy.js';
 import { addVerdicts, emptyVerdictCounts, type VerdictCounts } from '../contract/result.js';
 import { BpfScope, type CommandContext, type RequestDetails } from './bpf-scope.js';
@@ -9,8 +9,8 @@ import type { BtfObject, DeviceObject, LinkObject } from './device-object.js';
 import { DEFAULT_GUEST_BPF_LIMITS, type GuestBpfOptions } from './guest-bpf-options.js';
 import { GuestMaps } from './guest-maps.js';
 import { loadGuestProgram } from './guest-programs.js';
-import { WorkOfHosts } from './migration/work-of-hosts.js';
 import { ObjectTable, type Named } from './object-table.js';
+import { turn } from './turn.js';
 import { ProgramPlace } from './program-place.js';
 import type {
   BpfRequest,
@@ -33,6 +33,9 @@ import {
   type Refusal,
 } from './refusal.js';
 
+/** Milliseconds after which taking things away gives others their turn. */
+const STRETCH_MS = 2;
+
 /**
  * One guest's BPF on the host: what it holds there, by handles of its own, and what is attached. Each request's fields
  * are checked against the object it names, its handles are translated, and the policies are asked, all before anything
@@ -51,8 +54,6 @@ export class GuestBpf {
   readonly #maps: GuestMaps;
   #counted: CountedPlace;
   readonly #place: ProgramPlace;
-  /** Where the guest came from another host, on which its work was counted. */
-  #workOfHosts: WorkOfHosts | undefined;
 
   constructor(options: GuestBpfOptions) {
     this.#options = options;
@@ -80,11 +81,6 @@ export class GuestBpf {
   /** Handles and names of pins that the guest has. */
   get nameCount(): number {
     return this.#objects.nameCount;
-  }
-
-  /** What the programs that were ever loaded have done, where that is counted. */
-  get work(): ProgramWork | undefined {
-    return this.#workOfHosts ?? this.#scope.work;
   }
 
   /** What those objects are charged for, added up anew. */
@@ -177,7 +173,12 @@ export class GuestBpf {
     // The place first: a link whose last name goes takes away by itself what it attached, and nobody waits for that. What a
     // command that is under way still finds is of no use to it: its epoch is over.
     const refusal = await this.#place.take();
-    this.#objects.freeAll();
+    let since = performance.now();
+    for (const steps = this.#objects.freeing(); steps.next().done !== true;) {
+      if (performance.now() - since < STRETCH_MS) continue;
+      await turn();
+      since = performance.now();
+    }
     this.#scope.forget();
     if (refusal !== undefined) this.#options.onFailure('reset', new Error(refusal.reason));
   }
@@ -240,7 +241,6 @@ export class GuestBpf {
       linkHere?.kind === 'link' ? linkHere : undefined,
     );
     this.#counted = from.#counted;
-    if (from.work !== undefined) this.#workOfHosts = new WorkOfHosts(from.work, () => this.#scope.work);
     this.#objects.takeNames(from.#objects, counterparts);
     from.#objects.freeAll();
     from.#scope.forget();
@@ -312,7 +312,8 @@ export class GuestBpf {
       if (error instanceof XdpbedError) return malformed(messageOf(error));
       throw error;
     }
-    const charge = this.#options.accounts.charge(this.#options.guest, { btfMemory: bytes.length });
+    const charge = this.#scope.charge({ btfMemory: bytes.length });
+    if ('ok' in charge) return charge;
     const added = this.#objects.add<BtfObject>('btf', {
       charge,
       make: (id) => ({ kind: 'btf', id, name: '', bytes }),

@@ -651,6 +651,32 @@ describe('a batch', () => {
     },
   );
 
+  normative('dev-batch-held', 'of elements that are objects has fewer of them', async () => {
+    const g = guest();
+    const inner = await g.map();
+    for (const mapType of [T.HASH_OF_MAPS, T.ARRAY_OF_MAPS]) {
+      const outer = await g.map({ mapType, valueSize: 4, maxEntries: 1024, inner });
+      const keys = (count: number): Uint8Array =>
+        Uint8Array.from(Array.from({ length: count }, (_, index) => [index & 0xff, index >> 8, 0, 0]).flat());
+      const some = (count: number): UpdateBatch => ({
+        kind: 'update-batch',
+        handle: outer,
+        keySize: 4,
+        valueSize: 4,
+        count,
+        keys: keys(count),
+        values: Uint8Array.from(Array.from({ length: count }, () => [...u32Key(inner)]).flat()),
+        flags: 0n,
+      });
+      const gone = (count: number) =>
+        ({ kind: 'delete-batch', handle: outer, keySize: 4, count, keys: keys(count) }) as const;
+      expect(await g.send(some(513))).toMatchObject({ kind: 'error', errno: E2BIG, count: 0 });
+      expect(await g.expect('count', some(512))).toMatchObject({ count: 512 });
+      expect(await g.send(gone(513))).toMatchObject({ kind: 'error', errno: E2BIG, count: 0 });
+      expect(await g.expect('count', gone(512))).toMatchObject({ count: 512 });
+    }
+  });
+
   normative(
     'dev-freeze',
     'and every other change is refused once the map is frozen; what is read is not',

@@ -7,6 +7,7 @@ import type { BpfScope, CommandContext } from './bpf-scope.js';
 import { MAX_READ_BYTES } from './protocol/control-protocol.js';
 import type { BtfObject, MapObject, ObjectReference } from './device-object.js';
 import { explainMapRefusal } from './map-refusal.js';
+import type { PolicyRequest, ProgramOfGuest } from '../contract/policy.js';
 import type { Named } from './object-table.js';
 import type {
   CreateMap,
@@ -43,6 +44,11 @@ const HANDLE_BYTES = 4;
  * step for other maps is up to 2048 there: 4096 elements would hold the host for half a second, these for 1 ms.
  */
 const MAX_TRIE_BITS = 8192;
+/**
+ * Elements that are objects of which one batch may consist: each takes 1 to 4 µs, to find and to keep, where others take less
+ * than one. These take 1 to 2 ms.
+ */
+const MAX_HELD_IN_BATCH = 512;
 /** Bytes of `struct bpf_lpm_trie_key_u8` in front of the prefix. */
 const TRIE_PREFIX_LENGTH_BYTES = 4;
 /** Bytes of BTF that one map may keep: making and reading them takes 1 to 2 ms at most. */
@@ -61,6 +67,9 @@ type MapOperation =
   | 'map-freeze'
   | 'map-read-records';
 
+/** What policies are told of an operation beside the map. */
+type MapDetails = Pick<Extract<PolicyRequest, { operation: MapOperation }>, 'elements' | 'program'>;
+
 /** One guest's maps on the host: what a request says of key and value is what the map has, and policies agree, before anything is done. */
 export class GuestMaps {
   readonly #scope: BpfScope;
@@ -72,7 +81,7 @@ export class GuestMaps {
 
   create(request: CreateMap, { id }: CommandContext): Outcome {
     const { options, limits, objects } = this.#scope;
-    const { guest, accounts, party } = options;
+    const { party } = options;
     const plain: MapAttributes = {
       type: request.mapType,
       keySize: request.keySize,
@@ -117,12 +126,14 @@ export class GuestMaps {
       const btfDenial =
         btfMemory === 0 ? undefined : this.#scope.rule(id, { operation: 'btf-load', bytes: btfMemory });
       if (btfDenial !== undefined) return btfDenial;
-      charge = accounts.charge(guest, {
+      const charged = this.#scope.charge({
         maps: 1,
         mapMemory: memoryBytes,
         entries: attributes.maxEntries,
         btfMemory,
       });
+      if ('ok' in charged) return charged;
+      charge = charged;
       const name = `${this.#scope.label}/map${++this.#mapsMade}`;
       const created = party.mapBackend.create(attributes, { name, innerTemplate: inner?.map });
       if (typeof created === 'number') {
@@ -240,7 +251,7 @@ export class GuestMaps {
     { id }: CommandContext,
     act: (object: MapObject) => Outcome,
     check?: (object: MapObject) => Refusal | undefined,
-    elements?: number,
+    details?: (object: MapObject) => MapDetails,
   ): Outcome {
     const object = this.#scope.objects.find('map', handle);
     if (object === undefined) return unknownHandle(handle, 'map');
@@ -249,7 +260,7 @@ export class GuestMaps {
       this.#scope.rule(id, {
         operation,
         map: object.attributes,
-        ...(elements === undefined ? {} : { elements }),
+        ...details?.(object),
       });
     return refusal ?? act(object);
   }
@@ -357,7 +368,6 @@ export class GuestMaps {
     act: (object: MapObject) => Outcome,
   ): Outcome {
     const keySize = request.key === undefined ? request.keySize : request.key.length;
-    const elements = request.key === undefined ? request.count : undefined;
     const check = ({ map, attributes }: MapObject): Refusal | undefined => {
       if (keySize !== attributes.keySize) {
         return malformed(`key_size ${keySize}, the map has keys of ${attributes.keySize} bytes`);
@@ -371,7 +381,18 @@ export class GuestMaps {
       }
       return undefined;
     };
-    return this.withMap(request.handle, operation, context, act, check, elements);
+    const { count, value } = request as { readonly count?: number; readonly value?: Uint8Array };
+    let details: ((object: MapObject) => MapDetails) | undefined;
+    if (count !== undefined) details = () => ({ elements: count });
+    else if (value !== undefined) details = (object) => ({ program: this.#programIn(object, value) });
+    return this.withMap(request.handle, operation, context, act, check, details);
+  }
+
+  /** The program that a value names, of a map that holds programs. */
+  #programIn({ attributes }: MapObject, value: Uint8Array): ProgramOfGuest | undefined {
+    if (attributes.type !== T.BPF_MAP_TYPE_PROG_ARRAY) return undefined;
+    const program = this.#scope.objects.find('program', handleIn(value));
+    return program && { summary: program.summary, properties: program.properties };
   }
 
   #lookup(object: MapObject, key: Uint8Array): Uint8Array | number {
@@ -388,7 +409,7 @@ export class GuestMaps {
     if (!holdsObjects(object.attributes)) return done(object.map.update(key, bytes, flags));
     if (flags !== 0n)
       return malformed(`update flags ${flags}: elements that are maps or programs take BPF_ANY`);
-    const handle = new DataView(bytes.buffer, bytes.byteOffset, HANDLE_BYTES).getUint32(0, true);
+    const handle = handleIn(bytes);
     const isPrograms = object.attributes.type === T.BPF_MAP_TYPE_PROG_ARRAY;
     const kind = isPrograms ? 'program' : 'map';
     const element = this.#scope.objects.hold(kind, handle);
@@ -491,13 +512,16 @@ export function mixesFrags({ frags, attributes }: MapObject, ofProgram: boolean)
 }
 
 /** Elements of one batch, where the type of the map limits them further than the device does. */
-function mostInBatch({ attributes: { type, keySize } }: MapObject): number {
+function mostInBatch({ attributes }: MapObject): number {
+  const { type, keySize } = attributes;
+  if (holdsObjects(attributes)) return MAX_HELD_IN_BATCH;
   if (type !== T.BPF_MAP_TYPE_LPM_TRIE) return Infinity;
   return Math.max(1, Math.floor(MAX_TRIE_BITS / (8 * (keySize - TRIE_PREFIX_LENGTH_BYTES))));
 }
 
 function tooMany(object: MapObject, count: number): Refusal {
-  const problem = `a batch of ${count}, of this LPM_TRIE ${mostInBatch(object)} elements at most`;
+  const type = mapTypeName(object.attributes.type);
+  const problem = `a batch of ${count}, of this ${type} ${mostInBatch(object)} elements at most`;
   return { ...failed(E2BIG, problem), count: 0 };
 }
 
@@ -527,6 +551,11 @@ function clearPrograms(object: MapObject): void {
     object.elements.delete(name);
     element.release();
   }
+}
+
+/** The handle that a value is, a u32 in little-endian. */
+function handleIn(value: Uint8Array): number {
+  return new DataView(value.buffer, value.byteOffset, HANDLE_BYTES).getUint32(0, true);
 }
 
 function value(answer: Uint8Array | number): Outcome {

@@ -248,6 +248,41 @@ describe('PROG_LOAD', () => {
     },
   );
 
+  it('asks the policies about a program that is put into a PROG_ARRAY, and puts none that they deny', async () => {
+    const place = new ProgramHook('guest0.eth0', 2);
+    const asked: unknown[] = [];
+    const policy: Policy = {
+      name: 'one insn less',
+      rule: (request) => {
+        if (request.operation !== 'map-update') return { ruling: 'allow', reason: '' };
+        asked.push(request.program);
+        const denied = (request.program?.properties?.worstCaseInsns ?? 0) > 2;
+        return denied
+          ? { ruling: 'deny', reason: 'too long', errno: EPERM }
+          : { ruling: 'allow', reason: '' };
+      },
+    };
+    const g = guest({ device: { place }, policies: [policy] });
+    const jumps = await g.map(PROG_ARRAY);
+    await g.link(await g.program(insns(TAIL_CALL, { j: jumps })));
+    const run = () => place.runOn(new Uint8Array(64)).action;
+    const long = await g.program(insns('r0 = 3\nr0 = 3\nexit'));
+    expect(await g.errno(put(jumps, 0, long))).toBe(EPERM);
+    expect(run()).toBe('XDP_DROP');
+    await g.expect('done', put(jumps, 0, await g.program(TX)));
+    expect(run()).toBe('XDP_TX');
+    // None that it has: what is there is denied for that, and not by a policy that knew nothing of it.
+    expect(await g.errno(put(jumps, 0, 12345))).toBe(EBADF);
+    expect(asked).toMatchObject([
+      { summary: { insnCount: 3 }, properties: { worstCaseInsns: 3 } },
+      { summary: { insnCount: 2 }, properties: { worstCaseInsns: 2 } },
+      undefined,
+    ]);
+    const hash = await g.map({ mapType: 1, keySize: 4, valueSize: 4 });
+    await g.expect('done', put(hash, 0, long));
+    expect(asked.at(-1)).toBeUndefined();
+  });
+
   normative(
     'dev-prog-array-attached',
     'finds a PROG_ARRAY empty whose last name went, although it goes on using it',

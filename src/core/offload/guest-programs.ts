@@ -16,7 +16,8 @@ import { translateHandles } from './program-handles.js';
 import { summarizeProgram } from './program-summary.js';
 import type { ProgramDebug } from './protocol/control-protocol.js';
 import type { Charge } from './quota-accounts.js';
-import { failed, malformed, rejected, STALE, unknownHandle, type Refusal } from './refusal.js';
+import { failed, hostFailed, malformed, rejected, STALE, unknownHandle, type Refusal } from './refusal.js';
+import { turn } from './turn.js';
 
 /** A program as a request brings it. */
 export interface ProgramBytes {
@@ -43,7 +44,7 @@ export async function loadGuestProgram(
   { id, epoch }: CommandContext,
 ): Promise<Named<ProgramObject> | Refusal> {
   const { options, objects } = scope;
-  const { guest, accounts, party, world } = options;
+  const { party, world } = options;
   const references: ObjectReference[] = [];
   const maps = new Map<number, MapObject>();
   const numbers = new Map<number, number>();
@@ -100,7 +101,9 @@ export async function loadGuestProgram(
     if (debug !== undefined && 'ok' in debug) return debug;
     const program: Program = debug === undefined ? undescribed : { ...undescribed, debug };
     // Charged before the verifier is awaited: other guests' requests are ruled on meanwhile.
-    charge = accounts.charge(guest, { programs: 1, insns: program.insns.length });
+    const charged = scope.charge({ programs: 1, insns: program.insns.length });
+    if ('ok' in charged) return charged;
+    charge = charged;
 
     const verification = await party.verifier.verify({
       program,
@@ -125,15 +128,18 @@ export async function loadGuestProgram(
       loaded = await party.executor.load(program, {
         maps: new Map([...maps].map(([number, object]) => [number, object.map])),
         world,
+        contained: verification.contained,
         facts: verification.facts,
         properties,
         insnLimit: insnLimitFor(properties),
         countWork: party.countWork,
       });
     } catch (error) {
-      return failed(EOPNOTSUPP, `the program cannot be loaded: ${messageOf(error)}`);
+      // What an executor cannot run it says in words of the program's; anything else is the host's own.
+      if (error instanceof XdpbedError && error.code === 'executor-unsupported')
+        return failed(EOPNOTSUPP, `the program cannot be loaded: ${error.message}`);
+      return hostFailed(EOPNOTSUPP, 'the program cannot be loaded', error);
     }
-    scope.work = loaded.work ?? scope.work;
     if (isLong) await turn();
     if (epoch.aborted) return STALE;
     const whole = { program: loaded, charge };
@@ -177,11 +183,6 @@ export async function loadGuestProgram(
     charge?.release();
     for (const reference of references) reference.release();
   }
-}
-
-/** Lets others have their turn of the event loop. */
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }
 
 /** What a verifier may rely on: a frozen map that programs cannot write either has the value that it has now for ever. */

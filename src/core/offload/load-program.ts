@@ -1,9 +1,9 @@
-import { errnoName } from '../../bpf/errno.js';
+import { EINVAL, errnoName } from '../../bpf/errno.js';
 import { ObjectClosure, type LoadableObject } from '../../bpf/elf/object-closure.js';
 import { linkProgram } from '../../bpf/link.js';
-import { BPF_MAP_TYPE, type MapInitialEntry, type MapSpec } from '../../bpf/map-spec.js';
+import { BPF_MAP_TYPE, type MapInitialEntry, type MapSpec, type ObjectPart } from '../../bpf/map-spec.js';
+import { syscallValue } from '../../bpf/per-cpu-value.js';
 import type { Program, ProgramSpec } from '../../bpf/program.js';
-import { roundUp } from '../../bpf/runtime/address-space.js';
 import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
 import type { HelperWorld } from '../../bpf/runtime/helper-world.js';
 import { XdpbedError } from '../diagnostic.js';
@@ -17,6 +17,8 @@ export interface LoadObjectOptions {
   readonly world: HelperWorld;
   /** Elements to place in maps after those of the object, by map name. Maps the program has no use for are not created. */
   readonly initial?: ReadonlyMap<string, readonly MapInitialEntry[]> | undefined;
+  /** Parts of the object to be loaded beside the program, so that elements can name them later. */
+  readonly also?: readonly ObjectPart[] | undefined;
   /**
    * Maps that are there already, by name: used as they are instead of being created, and left open. This is how
    * two programs of an object share its maps.
@@ -35,8 +37,10 @@ export interface LoadedObjectProgram {
   /** As it was verified: its `lddw` insns carry the numbers by which the executor knows the maps. */
   readonly program: Program;
   readonly verification: Acceptance;
-  /** Every map that the program or one it tail-calls refers to, by its name in the object. */
+  /** Every map that one of them refers to, by its name in the object. */
   readonly maps: ReadonlyMap<string, BpfMap>;
+  /** All that were loaded, by their names in the object. */
+  readonly programs: ReadonlyMap<string, LoadedProgram>;
   /** Unloads the programs and closes the maps that were created for them. The second and later calls do nothing. */
   close(): void;
 }
@@ -100,6 +104,7 @@ class ObjectLoading {
 
   async load(spec: ProgramSpec): Promise<LoadedObjectProgram | ProgramRejection> {
     this.#closure.addProgram(spec);
+    for (const part of this.options.also ?? []) this.#closure.addPart(part);
     this.#checkFrags(spec);
     for (const map of this.#closure.maps.values()) this.#bringUpMap(map);
 
@@ -125,6 +130,7 @@ class ObjectLoading {
       const loaded = await this.party.executor.load(program, {
         maps: byHandle,
         world: this.options.world,
+        contained: verification.contained,
         facts: verification.facts,
         properties: verification.properties,
         insnLimit: this.options.insnLimit,
@@ -147,8 +153,13 @@ class ObjectLoading {
       program: main!.program,
       verification: main!.verification,
       maps: this.#maps,
+      programs: this.#loaded,
       close: () => this.close(),
     };
+  }
+
+  get #parts(): LoadedParts {
+    return { maps: this.#maps, programs: this.#loaded };
   }
 
   close(): void {
@@ -183,13 +194,7 @@ class ObjectLoading {
     const map = this.#create(spec);
     this.#maps.set(spec.name, map);
     for (const entry of this.#closure.initialEntries(spec)) {
-      if ('programName' in entry) continue;
-      if ('value' in entry) {
-        setElement(map, spec.name, entry.key, entry.value);
-        continue;
-      }
-      const status = this.#setInnerMap(map, entry.key, entry.mapName);
-      if (status !== 0) throw elementProblem(spec.name, entry.key, status);
+      if (!('programName' in entry)) placeElement(this.#parts, spec.name, entry);
     }
     if (spec.type === BPF_MAP_TYPE.BPF_MAP_TYPE_PERF_EVENT_ARRAY) this.#openPerfEvents(map);
     if (spec.frozen === true) {
@@ -247,26 +252,11 @@ class ObjectLoading {
     );
   }
 
-  #setInnerMap(map: BpfMap, key: Uint8Array, innerName: string): number {
-    const inner = this.#maps.get(innerName)!;
-    if (map.setInnerMap === undefined) {
-      throw new XdpbedError('map-invalid', `map ${map.name} cannot hold map ${innerName}`);
-    }
-    return map.setInnerMap(key, inner);
-  }
-
   #fillProgramArrays(): void {
     for (const spec of this.#closure.maps.values()) {
       if (this.options.maps?.has(spec.name) === true) continue;
-      const map = this.#maps.get(spec.name)!;
       for (const entry of this.#closure.initialEntries(spec)) {
-        if (!('programName' in entry)) continue;
-        if (map.setProgram === undefined) {
-          throw new XdpbedError('map-invalid', `map ${spec.name} cannot hold program ${entry.programName}`);
-        }
-        const index = new DataView(entry.key.buffer, entry.key.byteOffset).getUint32(0, true);
-        const status = map.setProgram(index, this.#loaded.get(entry.programName)!.id);
-        if (status !== 0) throw elementProblem(spec.name, entry.key, status);
+        if ('programName' in entry) placeElement(this.#parts, spec.name, entry);
       }
     }
   }
@@ -284,25 +274,46 @@ class ObjectLoading {
   }
 }
 
-/** Sets one element; a value that is given once stands for every CPU. Throws `map-invalid` when it cannot be set. */
-export function setElement(map: BpfMap, name: string, key: Uint8Array, value: Uint8Array): void {
-  const status = map.update(key, valueForAllCpus(map, value), 0n);
-  if (status !== 0) throw elementProblem(name, key, status);
+/** What elements may name. */
+type LoadedParts = Pick<LoadedObjectProgram, 'maps' | 'programs'>;
+
+/** Sets an element of a map that is loaded. Throws `map-invalid` when it cannot be set. */
+export function placeElement({ maps, programs }: LoadedParts, name: string, entry: MapInitialEntry): void {
+  const map = maps.get(name)!;
+  const { key } = entry;
+  const fail = (why: number | string): never => {
+    throw elementProblem(name, key, why);
+  };
+  if ('mapName' in entry) {
+    const inner = maps.get(entry.mapName) ?? fail(notLoaded(`map ${entry.mapName}`));
+    const status = map.setInnerMap?.(key, inner) ?? fail('it holds no maps');
+    if (status !== 0)
+      fail(status === -EINVAL ? `map ${entry.mapName} is not like those that it holds` : status);
+    return;
+  }
+  if ('programName' in entry) {
+    const program = programs.get(entry.programName) ?? fail(notLoaded(`program ${entry.programName}`));
+    const index = new DataView(key.buffer, key.byteOffset).getUint32(0, true);
+    const status = map.setProgram?.(index, program.id) ?? fail('it holds no programs');
+    if (status !== 0) fail(status);
+    return;
+  }
+  const value = syscallValue(map.attributes, entry, map.syscallValueSize);
+  if (typeof value === 'string') return fail(value);
+  const status = map.update(key, value, 0n);
+  if (status !== 0) fail(status);
 }
 
-/** A value as the system call wants it: one that was given once stands for every CPU. */
-function valueForAllCpus(map: BpfMap, value: Uint8Array): Uint8Array {
-  const { valueSize } = map.attributes;
-  if (value.length !== valueSize || map.syscallValueSize === valueSize) return value;
-  const all = new Uint8Array(map.syscallValueSize);
-  for (let at = 0; at + valueSize <= all.length; at += roundUp(valueSize, 8)) all.set(value, at);
-  return all;
+function notLoaded(what: string): string {
+  return `${what} is not loaded with the program`;
 }
 
-function elementProblem(mapName: string, key: Uint8Array, status: number): XdpbedError {
+/** @param why an errno, negative, or in words */
+function elementProblem(mapName: string, key: Uint8Array, why: number | string): XdpbedError {
   const hex = Buffer.from(key).toString('hex');
+  const reason = typeof why === 'number' ? errnoName(why) : why;
   return new XdpbedError(
     'map-invalid',
-    `map ${mapName}: the element under key ${hex} cannot be set: ${errnoName(status)}`,
+    `map ${mapName}: the element under key ${hex} cannot be set: ${reason}`,
   );
 }

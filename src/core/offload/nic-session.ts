@@ -20,7 +20,6 @@ import type {
   NicDevice,
   NicDeviceOptions,
 } from '../contract/device.js';
-import type { ProgramWork } from '../contract/executor.js';
 import type { LinkStatistics, LocalDriver, NicPlaces } from '../contract/fabric.js';
 import type {
   ControlCounts,
@@ -244,11 +243,6 @@ export class NicSession {
     return session;
   }
 
-  /** What the guest's programs have done on the host, where that is counted. */
-  get work(): ProgramWork | undefined {
-    return this.#device.work;
-  }
-
   /** See `NicDevice.prepareMove`. */
   async prepareMove(
     to: Pick<NicDeviceOptions, 'party' | 'policies' | 'accounts'>,
@@ -353,12 +347,12 @@ export class NicSession {
   }
 
   #capabilities(features: bigint): TapCapability[] {
-    const { plan, policies, hostParty } = this.#options;
+    const { plan, policies } = this.#options;
     const has: Partial<Record<TapCapability, boolean>> = {
       XDP_OFFLOAD: true,
       MULTI_QUEUE: plan.queues > 1,
       POLICED: policies.length > 0,
-      INSNS_COUNTED: hostParty.countWork === true && this.#device.work !== undefined,
+      INSNS_COUNTED: this.#offload.countsWork,
       RFC_2019: hasFeature(features, VIRTIO_NET_F_XDP_OFFLOAD),
       BPF_OFFLOAD: hasFeature(features, VIRTIO_NET_F_BPF_OFFLOAD),
     };

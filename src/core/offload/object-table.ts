@@ -244,10 +244,20 @@ export class ObjectTable {
    * goes when that ends.
    */
   freeAll(): void {
-    this.#pins.forEach((_entry, name) => this.unpin(name));
+    for (const steps = this.freeing(); steps.next().done !== true;);
+  }
+
+  /** The same, a name at each step: a map may let go of thousands of elements with its last. */
+  *freeing(): Generator<void, void> {
+    for (const name of [...this.#pins.keys()]) {
+      this.unpin(name);
+      yield;
+    }
     for (const kind of ['link', 'program', 'map', 'btf'] as const) {
       for (let index = 0; index < this.#slots.length; index++) {
-        if (this.#slots[index]?.object.kind === kind) this.free(this.#handles[index]!);
+        if (this.#slots[index]?.object.kind !== kind) continue;
+        this.free(this.#handles[index]!);
+        yield;
       }
     }
   }

@@ -331,13 +331,15 @@ export class OffloadNetdev {
     return undefined;
   }
 
-  async #verify({ programs, maps }: ObjectClosure): Promise<GuestFailure | undefined> {
+  async #verify(closure: ObjectClosure): Promise<GuestFailure | undefined> {
+    const { programs, maps } = closure;
     const specs = [...maps.values()];
     const handles = new Map(specs.map((map, index) => [map.name, index + 1]));
     const byHandle = new Map(
       specs.map((map, index) => {
-        const [first] = map.frozen === true ? map.initial : [];
-        const value = first !== undefined && 'value' in first ? { frozenValue: first.value } : {};
+        // What it was frozen with.
+        const last = map.frozen === true ? closure.initialEntries(map).at(-1) : undefined;
+        const value = last !== undefined && 'value' in last ? { frozenValue: last.value } : {};
         return [index + 1, { ...map, ...value }];
       }),
     );

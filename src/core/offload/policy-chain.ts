@@ -68,6 +68,7 @@ export type ChainRuling =
       readonly policy: string;
       readonly reason: string;
       /** What the guest is to be told, if the policy says. */
+      readonly toGuest: string | undefined;
       readonly errno: number | undefined;
     };
 
@@ -129,10 +130,10 @@ function askInOrder<P extends ChainedPolicy>(
   let result: ChainRuling = { ruling: 'allow' };
   for (const policy of policies) {
     const answer = ruleBy(policy, ask);
-    const { ruling, reason, errno } = answer;
+    const { ruling, reason, toGuest, errno } = answer;
     record(rulingRecord(policy, request, operation, answer));
     if (ruling === 'allow' || policy.dryRun === true) continue;
-    if (result.ruling === 'allow') result = { ruling, policy: policy.name, reason, errno };
+    if (result.ruling === 'allow') result = { ruling, policy: policy.name, reason, toGuest, errno };
     if (policy.endsChain === true) break;
   }
   return result;
@@ -154,19 +155,22 @@ function rulingRecord(
 interface PolicyAnswer {
   readonly ruling: 'allow' | 'deny';
   readonly reason: string;
+  readonly toGuest: string | undefined;
   readonly errno: number | undefined;
   readonly breaches: BreachRecord[];
 }
 
 function ruleBy<P extends ChainedPolicy>(policy: P, ask: (policy: P) => unknown): PolicyAnswer {
   try {
-    const { ruling, reason, errno, breaches } = (ask(policy) ?? {}) as Record<string, unknown>;
+    const { ruling, reason, toGuest, errno, breaches } = (ask(policy) ?? {}) as Record<string, unknown>;
     const text = typeof reason === 'string' ? recordedText(reason) : 'no reason given';
-    if (ruling === 'allow') return { ruling, reason: text, errno: undefined, breaches: [] };
+    if (ruling === 'allow')
+      return { ruling, reason: text, toGuest: undefined, errno: undefined, breaches: [] };
     if (ruling !== 'deny') return denial('the policy gave no ruling');
     return {
       ruling,
       reason: text,
+      toGuest: typeof toGuest === 'string' ? recordedText(toGuest) : undefined,
       errno: isErrno(errno) ? errno : undefined,
       breaches: breachRecords(breaches, policy.configPath),
     };
@@ -176,7 +180,7 @@ function ruleBy<P extends ChainedPolicy>(policy: P, ask: (policy: P) => unknown)
 }
 
 function denial(reason: string): PolicyAnswer {
-  return { ruling: 'deny', reason, errno: undefined, breaches: [] };
+  return { ruling: 'deny', reason, toGuest: undefined, errno: undefined, breaches: [] };
 }
 
 /** Linux's MAX_ERRNO is 4095. */

@@ -1,10 +1,9 @@
 import { EBUSY } from '../../bpf/errno.js';
-import { messageOf } from '../diagnostic.js';
 import type { LoadedProgram } from '../contract/executor.js';
 import type { Attachment, HookPlace } from '../contract/hook-place.js';
 import type { VerdictCounts } from '../contract/result.js';
 import type { LinkObject, ObjectReference, ProgramObject } from './device-object.js';
-import { failed, STALE, type Refusal } from './refusal.js';
+import { hostFailed, STALE, type Refusal } from './refusal.js';
 
 /**
  * The one place of a nic's offloaded programs: what is there, on whose behalf, and that things are done to it one after
@@ -114,7 +113,7 @@ export class ProgramPlace {
         }
       } catch (error) {
         program.release();
-        return failed(EBUSY, messageOf(error));
+        return hostFailed(EBUSY, 'the program in front of the guest cannot be changed', error);
       }
       this.#attached = { program, attachment, link };
       previous?.program.release();
@@ -134,7 +133,7 @@ export class ProgramPlace {
         await previous.attachment.detach();
       } catch (error) {
         // A program that may still be called must not be closed.
-        return failed(EBUSY, messageOf(error));
+        return hostFailed(EBUSY, 'the program in front of the guest cannot be changed', error);
       }
       if (this.#attached === previous) {
         this.#attached = undefined;

@@ -1,6 +1,7 @@
-import { EACCES, EBADF, EBUSY, EINVAL, EOPNOTSUPP, EPERM } from '../../bpf/errno.js';
+import { EACCES, EBADF, EBUSY, EINVAL, EOPNOTSUPP } from '../../bpf/errno.js';
 import { messageOf } from '../diagnostic.js';
 import type { Rejection } from '../contract/verifier.js';
+import type { ChainRuling } from './policy-chain.js';
 import type { BpfReply } from './protocol/control-protocol.js';
 
 /**
@@ -16,7 +17,10 @@ import type { BpfReply } from './protocol/control-protocol.js';
 export interface Refusal {
   readonly ok: false;
   readonly kind: 'malformed' | 'denied' | 'rejected' | 'failed' | 'answer' | 'stale' | 'internal';
+  /** For whoever runs the host. */
   readonly reason: string;
+  /** What the guest is told; default: `reason`, which then says nothing but what is the guest's own. */
+  readonly toGuest?: string | undefined;
   /** Positive. */
   readonly errno: number;
   /** The verifier's, for `rejected`. */
@@ -55,11 +59,21 @@ export function unknownHandle(handle: number, what: string): Refusal {
 }
 
 export function denied(
-  ruling: { readonly policy: string; readonly reason: string; readonly errno: number | undefined },
-  operation: string,
+  { policy, reason, toGuest, errno }: Extract<ChainRuling, { ruling: 'deny' }>,
+  defaultErrno: number,
 ): Refusal {
-  const errno = ruling.errno ?? (operation === 'map-create' ? EPERM : EACCES);
-  return { ok: false, kind: 'denied', reason: `by ${ruling.policy}: ${ruling.reason}`, errno };
+  return {
+    ok: false,
+    kind: 'denied',
+    reason: `by ${policy}: ${reason}`,
+    toGuest: toGuest === undefined ? `by ${policy}` : `by ${policy}: ${toGuest}`,
+    errno: errno ?? defaultErrno,
+  };
+}
+
+/** Something of the host's threw, whose words are not for the guest: they may name what is the host's own. */
+export function hostFailed(errno: number, what: string, error: unknown): Refusal {
+  return { ...failed(errno, `${what}: ${messageOf(error)}`), toGuest: what };
 }
 
 export function rejected(rejection: Rejection): Refusal {
@@ -74,5 +88,11 @@ export function rejected(rejection: Rejection): Refusal {
 }
 
 export function internal(error: unknown): Refusal {
-  return { ok: false, kind: 'internal', reason: messageOf(error), errno: EINVAL };
+  return {
+    ok: false,
+    kind: 'internal',
+    reason: messageOf(error),
+    toGuest: 'the device failed',
+    errno: EINVAL,
+  };
 }

@@ -11,6 +11,7 @@ import {
   type MapInitialEntry,
   type MapSpec,
 } from '../../bpf/map-spec.js';
+import { syscallValue } from '../../bpf/per-cpu-value.js';
 import type { Program, ProgramSpec } from '../../bpf/program.js';
 import type { DeviceClient } from './device-client.js';
 import { DeviceMap } from './device-map.js';
@@ -94,8 +95,12 @@ export class Rfc2019Driver implements OffloadDriver {
       if (!created.ok) return undo(created);
       maps.set(mapSpec.name, created.value);
       for (const entry of [...mapSpec.initial, ...(initial?.get(mapSpec.name) ?? [])]) {
-        if (!('value' in entry)) continue;
-        const updated = await created.value.update(entry.key, entry.value, 0n);
+        if ('mapName' in entry || 'programName' in entry) continue;
+        const value = syscallValue(mapSpec, entry, created.value.valueSize);
+        const updated =
+          typeof value === 'string'
+            ? failure(EINVAL, value)
+            : await created.value.update(entry.key, value, 0n);
         if (!updated.ok) {
           return undo({ ...updated, message: `initial element of map ${mapSpec.name}: ${updated.message}` });
         }

@@ -1,9 +1,10 @@
 import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
 import { formatValue } from '../../bpf/btf/format-value.js';
-import { BPF_MAP_TYPE, mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
+import { BPF_F_RDONLY, BPF_F_WRONLY, BPF_MAP_TYPE, mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
 import { isResidentMap, type BpfMap } from '../../bpf/runtime/bpf-map.js';
+import { isQueueOrStack, readQueueValues } from '../../bpf/runtime/queue-values.js';
 import { formatElement } from '../program-test/map-dump.js';
-import { isGlobalData } from '../program-test/map-input.js';
+import { isGlobalData } from '../testbed/map-values.js';
 import type { Subject, SubjectMap } from './subject.js';
 
 const {
@@ -17,7 +18,7 @@ const {
 } = BPF_MAP_TYPE;
 
 /** Whose elements programs write, and can be read key by key. */
-const COMPARABLE: ReadonlySet<number> = new Set([
+const WITH_KEYS: ReadonlySet<number> = new Set([
   BPF_MAP_TYPE_ARRAY,
   BPF_MAP_TYPE_PERCPU_ARRAY,
   BPF_MAP_TYPE_HASH,
@@ -26,20 +27,25 @@ const COMPARABLE: ReadonlySet<number> = new Set([
   BPF_MAP_TYPE_LRU_PERCPU_HASH,
   BPF_MAP_TYPE_LPM_TRIE,
 ]);
-/** Programs write them, but there are no keys by which to read. */
-const WITHOUT_KEYS: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_QUEUE,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_STACK,
-]);
+
+/** Something that is not the same: in the old program, and in the new one. */
+export interface ValueDifference {
+  /** `verdict`, `counts[3]`, … */
+  readonly what: string;
+  readonly old: string;
+  readonly new: string;
+}
 
 /** A map of each, under one name. */
 interface MapPair {
   readonly name: string;
   readonly before: SubjectMap;
   readonly after: SubjectMap;
+  /** Of maps of global variables: those that are compared. */
+  readonly variables?: readonly SharedVariable[] | undefined;
 }
 
-/** A global variable that both programs have. */
+/** A global variable that both programs have, of one size. */
 interface SharedVariable {
   readonly name: string;
   readonly before: Placement;
@@ -58,35 +64,32 @@ export class MapComparison {
   readonly notes: readonly string[];
 
   constructor(before: Subject, after: Subject) {
-    const notes: string[] = [];
-    const [old, recent] = [before.maps, after.maps];
-    for (const [maps, others, which] of [
-      [old, recent, 'old'],
-      [recent, old, 'new'],
-    ] as const) {
-      for (const name of maps.keys())
-        if (!others.has(name)) notes.push(`map ${name} is only in the ${which} program`);
-    }
-    this.#pairs = [...old].flatMap(([name, map]) => {
-      const other = recent.get(name);
+    const notes = notesOnOthers('map ', before.maps, after.maps);
+    this.#pairs = [...before.maps].flatMap(([name, map]): MapPair[] => {
+      const other = after.maps.get(name);
       if (other === undefined) return [];
       const reason = whyNot(map.spec, other.spec);
-      if (reason !== undefined && reason !== '') notes.push(`map ${name} is not compared: ${reason}`);
-      return reason === undefined ? [{ name, before: map, after: other }] : [];
+      if (reason !== undefined) {
+        if (reason !== '') notes.push(`map ${name} is not compared: ${reason}`);
+        return [];
+      }
+      const pair = { name, before: map, after: other };
+      if (!isGlobal(map.spec) || !isGlobal(other.spec)) return [pair];
+      return [{ ...pair, variables: sharedVariables(name, map.spec, other.spec, notes) }];
     });
     this.notes = notes;
   }
 
-  /** Elements that are not the same now, one line each; `most` at most. */
-  differences(most = 8): string[] {
-    const lines: string[] = [];
+  /** Elements that are not the same now, the first of them, and whether there are others. */
+  differences(most: number): { readonly differences: readonly ValueDifference[]; readonly cut: boolean } {
+    const differences: ValueDifference[] = [];
     for (const pair of this.#pairs) {
-      for (const line of differencesOf(pair)) {
-        if (lines.length === most) return [...lines, '… and more'];
-        lines.push(line);
+      for (const difference of differencesOf(pair)) {
+        if (differences.length === most) return { differences, cut: true };
+        differences.push(difference);
       }
     }
-    return lines;
+    return { differences, cut: false };
   }
 
   get areSame(): boolean {
@@ -97,14 +100,30 @@ export class MapComparison {
   }
 }
 
+/** What only one of them has. @param what in front of the names */
+function notesOnOthers(
+  what: string,
+  before: ReadonlyMap<string, unknown>,
+  after: ReadonlyMap<string, unknown>,
+): string[] {
+  const only = (one: ReadonlyMap<string, unknown>, other: ReadonlyMap<string, unknown>, which: string) =>
+    [...one.keys()]
+      .filter((name) => !other.has(name))
+      .map((name) => `${what}${name} is only in the ${which} program`);
+  return [...only(before, after, 'old'), ...only(after, before, 'new')];
+}
+
 /** Why two maps cannot be compared; '' where nobody would ask. */
 function whyNot(before: MapSpec, after: MapSpec): string | undefined {
   // Constants: what comes of them is compared.
-  if (before.frozen === true || after.frozen === true) return '';
+  if (before.frozen === true && after.frozen === true) return '';
+  if (before.frozen === true || after.frozen === true) return 'it is constant in one of the programs only';
   if (before.type !== after.type)
     return `it is a ${mapTypeName(before.type)}, now a ${mapTypeName(after.type)}`;
-  if (WITHOUT_KEYS.has(before.type)) return `a ${mapTypeName(before.type)} cannot be read by key`;
-  if (!COMPARABLE.has(before.type)) return '';
+  // What programs send through buffers is compared when it is sent; into the others they do not write.
+  if (!WITH_KEYS.has(before.type) && !isQueueOrStack(before.type)) return '';
+  const unreadable = whyUnreadable(before) ?? whyUnreadable(after);
+  if (unreadable !== undefined) return unreadable;
   if (isGlobal(before) && isGlobal(after)) return undefined;
   if (before.keySize !== after.keySize) return `keys have ${before.keySize} bytes, now ${after.keySize}`;
   if (before.valueSize !== after.valueSize)
@@ -112,10 +131,26 @@ function whyNot(before: MapSpec, after: MapSpec): string | undefined {
   return undefined;
 }
 
-function* differencesOf(pair: MapPair): Generator<string> {
-  const { name, before, after } = pair;
-  if (isGlobal(before.spec) && isGlobal(after.spec)) {
-    yield* variableDifferences(pair);
+/** Maps that are for programs only, or in one way only. */
+function whyUnreadable({ type, flags }: MapSpec): string | undefined {
+  if ((flags & BPF_F_WRONLY) !== 0) return 'only programs may read it (BPF_F_WRONLY)';
+  // Reading all of one means to take all out, and to put it in again.
+  if (isQueueOrStack(type) && (flags & BPF_F_RDONLY) !== 0)
+    return 'only programs may take something out of it (BPF_F_RDONLY)';
+  return undefined;
+}
+
+/** In place of a value. */
+const NOT_THERE = 'not there';
+
+function* differencesOf(pair: MapPair): Generator<ValueDifference> {
+  const { name, before, after, variables } = pair;
+  if (variables !== undefined) {
+    yield* variableDifferences(pair, variables);
+    return;
+  }
+  if (isQueueOrStack(before.spec.type)) {
+    yield* queueDifferences(pair);
     return;
   }
   if (haveSameBytes(before.map, after.map)) return;
@@ -123,24 +158,50 @@ function* differencesOf(pair: MapPair): Generator<string> {
     const [old, recent] = [before.map.lookup(key), after.map.lookup(key)];
     if (typeof old === 'number') continue;
     if (typeof recent !== 'number' && equal(old, recent)) continue;
-    const is = typeof recent === 'number' ? 'not there' : valueText(after.spec, recent);
-    yield `${elementName(name, before.spec, key)} is ${valueText(before.spec, old)}, now ${is}`;
+    yield {
+      what: elementName(name, before.spec, key),
+      old: valueText(before.spec, old),
+      new: typeof recent === 'number' ? NOT_THERE : valueText(after.spec, recent),
+    };
   }
   for (const key of keysOf(after.map)) {
     const value = after.map.lookup(key);
     if (typeof value === 'number' || typeof before.map.lookup(key) !== 'number') continue;
-    yield `${elementName(name, after.spec, key)} is not there, now ${valueText(after.spec, value)}`;
+    const what = elementName(name, after.spec, key);
+    yield { what, old: NOT_THERE, new: valueText(after.spec, value) };
   }
 }
 
-function* variableDifferences({ name, before, after }: MapPair): Generator<string> {
+/** Value by value, in the order in which they come out. */
+function* queueDifferences({ name, before, after }: MapPair): Generator<ValueDifference> {
+  const [old, recent] = [readQueueValues(before.map), readQueueValues(after.map)];
+  if (typeof old === 'number' || typeof recent === 'number') return;
+  for (let index = 0; index < Math.max(old.length, recent.length); index++) {
+    const [was, is] = [old[index], recent[index]];
+    if (was !== undefined && is !== undefined && equal(was, is)) continue;
+    yield {
+      what: `${name}, value ${index + 1}`,
+      old: was === undefined ? NOT_THERE : valueText(before.spec, was),
+      new: is === undefined ? NOT_THERE : valueText(after.spec, is),
+    };
+  }
+}
+
+function* variableDifferences(
+  { name, before, after }: MapPair,
+  variables: readonly SharedVariable[],
+): Generator<ValueDifference> {
   const key = new Uint8Array(before.spec.keySize);
   const [old, recent] = [before.map.lookup(key), after.map.lookup(key)];
   if (typeof old === 'number' || typeof recent === 'number') return;
-  for (const variable of sharedVariables(before.spec, after.spec)) {
+  for (const variable of variables) {
     const [was, is] = [cut(old, variable.before), cut(recent, variable.after)];
     if (equal(was, is)) continue;
-    yield `${name}.${variable.name} is ${formatValue(variable.before.type, was)}, now ${formatValue(variable.after.type, is)}`;
+    yield {
+      what: `${name}.${variable.name}`,
+      old: formatValue(variable.before.type, was),
+      new: formatValue(variable.after.type, is),
+    };
   }
 }
 
@@ -164,11 +225,21 @@ function variablesOf({ valueType }: MapSpec): Map<string, Placement> {
   return variables;
 }
 
-function sharedVariables(before: MapSpec, after: MapSpec): SharedVariable[] {
-  const recent = variablesOf(after);
-  return [...variablesOf(before)].flatMap(([name, old]) => {
+/** @param notes is told of those that are not compared */
+function sharedVariables(
+  map: string,
+  before: MapSpec,
+  after: MapSpec,
+  notes: string[],
+): readonly SharedVariable[] {
+  const [old, recent] = [variablesOf(before), variablesOf(after)];
+  notes.push(...notesOnOthers(`variable ${map}.`, old, recent));
+  return [...old].flatMap(([name, variable]): SharedVariable[] => {
     const other = recent.get(name);
-    return other === undefined ? [] : [{ name, before: old, after: other }];
+    if (other === undefined) return [];
+    if (variable.size === other.size) return [{ name, before: variable, after: other }];
+    notes.push(`variable ${map}.${name} is not compared: it has ${variable.size} bytes, now ${other.size}`);
+    return [];
   });
 }
 

@@ -1,8 +1,13 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { readAssembly } from '../../bpf/assembly-object.js';
+import type { BtfType } from '../../bpf/btf/btf-type.js';
+import type { Btf } from '../../bpf/btf/btf.js';
+import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
+import { BPF_F_RDONLY, BPF_F_WRONLY, type MapSpec } from '../../bpf/map-spec.js';
 import { BUILT_IN_PLUGINS } from '../../presets.js';
 import { PluginRegistry } from '../plugin/plugin-registry.js';
 import { randomStream } from '../run/random.js';
+import { readObjectFile } from '../testbed/object-file.js';
 import { PacketGenerator } from './packet-generator.js';
 import { ProgramComparison } from './program-comparison.js';
 import { programConstants } from './program-constants.js';
@@ -18,8 +23,9 @@ afterEach(async () => {
   for (const subject of opened.splice(0)) await subject.close();
 });
 
-async function subjectOf(text: string): Promise<Subject> {
-  const object = readAssembly(`.license GPL\n${text}`);
+const subjectOf = (text: string): Promise<Subject> => openSubject(readAssembly(`.license GPL\n${text}`));
+
+async function openSubject(object: ObjectSpec): Promise<Subject> {
   const subject = await Subject.open(registry, {
     object,
     spec: object.programs[0]!,
@@ -84,8 +90,9 @@ describe('ProgramComparison', () => {
     const returning = (verdict: number): string => `.program p\n  r0 = ${verdict}\n  exit\n`;
     const verdicts = await compare(returning(2), returning(1));
     expect(await verdicts.differences(sent(packet()))).toEqual({
-      packets: [['verdict: XDP_PASS, now XDP_DROP']],
+      packets: [[{ what: 'verdict', old: 'XDP_PASS', new: 'XDP_DROP' }]],
       maps: [],
+      mapsCut: false,
     });
     const writing = (value: number): string => `.program p
   r2 = *(u32 *)(r1 +0)
@@ -100,19 +107,19 @@ out:
 `;
     const bytes = await compare(writing(7), writing(9));
     expect((await bytes.differences(sent(packet(), packet()))).packets).toEqual([
-      ['byte 5: 07, now 09'],
-      ['byte 5: 07, now 09'],
+      [{ what: 'byte 5', old: '07', new: '09' }],
+      [{ what: 'byte 5', old: '07', new: '09' }],
     ]);
     const shortening = (by: number): string =>
       `.program p\n  r2 = ${-by}\n  call bpf_xdp_adjust_tail\n  r0 = 2\n  exit\n`;
     const lengths = await compare(shortening(4), shortening(10));
     expect((await lengths.differences(sent(packet()))).packets[0]).toEqual(
-      expect.arrayContaining(['length of the packet: 56 bytes, now 50 bytes']),
+      expect.arrayContaining([{ what: 'length of the packet', old: '56 bytes', new: '50 bytes' }]),
     );
     // What is no verdict is one of its own.
     const numbers = await compare(returning(0), returning(9));
     expect((await numbers.differences(sent(packet()))).packets).toEqual([
-      ['verdict: XDP_ABORTED, now 9 (no verdict)'],
+      [{ what: 'verdict', old: 'XDP_ABORTED', new: '9 (no verdict)' }],
     ]);
   });
 
@@ -129,7 +136,10 @@ out:
     );
     const difference = await comparison.differences(sent(packet(3, 4)));
     expect(difference.packets).toEqual([[]]);
-    expect(difference.maps).toEqual(['counts[3] is 1, now not there', 'counts[4] is not there, now 1']);
+    expect(difference.maps).toEqual([
+      { what: 'counts[3]', old: '1', new: 'not there' },
+      { what: 'counts[4]', old: 'not there', new: '1' },
+    ]);
     expect(await comparison.shows(sent(packet(5, 5)))).toBe(false);
   });
 
@@ -153,6 +163,115 @@ out:
   });
 });
 
+describe('maps without keys', () => {
+  /** Puts bytes of the packet into a queue or stack, those at these offsets in this order. */
+  const pushing = (
+    type: 'queue' | 'stack',
+    offsets: readonly number[],
+    flags = 0,
+  ): string => `.map jobs ${type} key=0 value=4 entries=3 flags=${flags}
+.program push
+  r6 = *(u32 *)(r1 +0)
+  r7 = *(u32 *)(r1 +4)
+  r8 = r6
+  r8 += 14
+  if r8 > r7 goto out
+${offsets
+  .map(
+    (offset) => `  r2 = *(u8 *)(r6 +${offset})
+  *(u32 *)(r10 -4) = r2
+  r1 = map[jobs]
+  r2 = r10
+  r2 += -4
+  r3 = 0
+  call bpf_map_push_elem
+`,
+  )
+  .join('')}out:
+  r0 = 2
+  exit
+`;
+
+  it.each([
+    // First in, first out: 5 and then 6 of the old program.
+    ['queue', '5', '6'],
+    ['stack', '6', '5'],
+  ] as const)('are compared value by value, as they come out of a %s', async (type, first, second) => {
+    const comparison = await compare(pushing(type, [0, 1]), pushing(type, [1, 0]));
+    expect(comparison.notes).toEqual([]);
+    expect(await comparison.differences(sent(packet(5, 6)))).toEqual({
+      packets: [[]],
+      maps: [
+        { what: 'jobs, value 1', old: first, new: second },
+        { what: 'jobs, value 2', old: second, new: first },
+      ],
+      mapsCut: false,
+    });
+    expect(await comparison.shows(sent(packet(5, 6)))).toBe(true);
+    expect(await comparison.shows(sent(packet(7, 7)))).toBe(false);
+  });
+
+  it('are told apart by how much they hold, and hold it still', async () => {
+    const comparison = await compare(pushing('queue', [0]), pushing('queue', [0, 1]));
+    // Of two packets; the new one has no room for the fourth value.
+    const { maps } = await comparison.differences(sent(packet(1, 2), packet(3, 4)));
+    expect(maps).toEqual([
+      { what: 'jobs, value 2', old: '3', new: '2' },
+      { what: 'jobs, value 3', old: 'not there', new: '3' },
+    ]);
+    const left = comparison.after.session.maps.get('jobs')!;
+    const values = [0, 1, 2].map(() => left.lookupAndDelete(new Uint8Array()));
+    expect(values).toEqual([1, 2, 3].map((byte) => Uint8Array.of(byte, 0, 0, 0)));
+  });
+
+  it('that only programs may read, or take something out of, are told', async () => {
+    const [open, readOnly, writeOnly] = [0, BPF_F_RDONLY, BPF_F_WRONLY].map((flags) =>
+      pushing('queue', [0], flags),
+    );
+    expect((await compare(open!, readOnly!)).notes).toEqual([
+      'map jobs is not compared: only programs may take something out of it (BPF_F_RDONLY)',
+    ]);
+    expect((await compare(writeOnly!, open!)).notes).toEqual([
+      'map jobs is not compared: only programs may read it (BPF_F_WRONLY)',
+    ]);
+  });
+});
+
+describe('global variables', () => {
+  /** As if its source had `bytes` as a `__u32`, and another name for `last_ns`. */
+  function changed(object: ObjectSpec): ObjectSpec {
+    const maps = object.maps.map((map): MapSpec => {
+      if (map.name !== '.bss') return map;
+      const { btf, id } = map.valueType!;
+      const names = new Map([['last_ns', 'latest_ns']]);
+      const type = (of: number): BtfType => {
+        const found = btf.type(of);
+        if (found.kind === 'VAR') return { ...found, name: names.get(found.name) ?? found.name };
+        if (found.kind !== 'DATASEC') return found;
+        const variables = found.variables.map((each) =>
+          btf.type(each.type).name === 'bytes' ? { ...each, size: 4 } : each,
+        );
+        return { ...found, variables };
+      };
+      return { ...map, valueType: { btf: { type } as unknown as Btf, id } };
+    });
+    return { ...object, maps };
+  }
+
+  it('that only one has, or in another size, are told and not compared', async () => {
+    const object = await readObjectFile('testbeds/programs/globals.o');
+    const [before, after] = [await openSubject(object), await openSubject(changed(object))];
+    const comparison = new ProgramComparison(before, after);
+    expect(comparison.notes).toEqual([
+      'variable .bss.last_ns is only in the old program',
+      'variable .bss.latest_ns is only in the new program',
+      'variable .bss.bytes is not compared: it has 8 bytes, now 4',
+    ]);
+    // The program counts its bytes and notes the time, as it did before.
+    expect(await comparison.shows([{ data: packet(), input: { now: 5n } }])).toBe(false);
+  });
+});
+
 describe('a search', () => {
   const search = async (comparison: ProgramComparison, seed: bigint, packets: number) => {
     const random = new RandomSource(randomStream(seed, 'packets'));
@@ -173,7 +292,7 @@ describe('a search', () => {
       [],
       [],
       [],
-      ['verdict: XDP_DROP, now XDP_PASS'],
+      [{ what: 'verdict', old: 'XDP_DROP', new: 'XDP_PASS' }],
     ]);
   });
 

@@ -1,21 +1,23 @@
 import { changedRanges, describeRedirect } from '../program-test/program-session.js';
 import { CoverageFrontier, type JumpOperands } from './coverage-frontier.js';
-import { MapComparison } from './compare-maps.js';
+import { MapComparison, type ValueDifference } from './compare-maps.js';
 import type { SearchTarget } from './sequence-search.js';
 import type { SentPacket } from './sent-packet.js';
 import type { Step, Subject } from './subject.js';
 import { EventLoopTurns } from '../clock/event-loop-turns.js';
 
-/** Packets between two looks at the clock. */
-const PACKETS_PER_TURN = 256;
-
 /** In what two programs differ on a sequence of packets. */
 export interface Difference {
   /** By packet, in order; of packets to which both did the same, nothing. */
-  readonly packets: readonly (readonly string[])[];
+  readonly packets: readonly (readonly ValueDifference[])[];
   /** In their maps, once the sequence is through. */
-  readonly maps: readonly string[];
+  readonly maps: readonly ValueDifference[];
+  /** There are more in their maps. */
+  readonly mapsCut: boolean;
 }
+
+/** Of differences in maps. */
+const MOST_DIFFERENCES = 100;
 
 /** Two programs side by side on the same packets, each with maps of its own. */
 export class ProgramComparison implements SearchTarget {
@@ -41,8 +43,8 @@ export class ProgramComparison implements SearchTarget {
 
   async shows(packets: readonly SentPacket[]): Promise<boolean> {
     await this.#restart();
-    for (const [index, packet] of packets.entries()) {
-      if (index % PACKETS_PER_TURN === PACKETS_PER_TURN - 1 && !(await this.#turns.goOn())) return false;
+    for (const packet of packets) {
+      if (this.#turns.isDue && !(await this.#turns.goOn())) return false;
       if (stepDifferences(this.before.send(packet), this.after.send(packet)).length > 0) return true;
     }
     return !this.#maps.areSame;
@@ -59,8 +61,9 @@ export class ProgramComparison implements SearchTarget {
   /** Runs a sequence and tells everything in which they differ on it. */
   async differences(packets: readonly SentPacket[]): Promise<Difference> {
     await this.#restart();
-    const lines = packets.map((packet) => stepDifferences(this.before.send(packet), this.after.send(packet)));
-    return { packets: lines, maps: this.#maps.differences() };
+    const steps = packets.map((packet) => stepDifferences(this.before.send(packet), this.after.send(packet)));
+    const { differences, cut } = this.#maps.differences(MOST_DIFFERENCES);
+    return { packets: steps, maps: differences, mapsCut: cut };
   }
 
   async #restart(): Promise<void> {
@@ -69,11 +72,11 @@ export class ProgramComparison implements SearchTarget {
   }
 }
 
-function stepDifferences(before: Step, after: Step): string[] {
+function stepDifferences(before: Step, after: Step): ValueDifference[] {
   const [old, recent] = [before.outcome, after.outcome];
-  const lines: string[] = [];
+  const differences: ValueDifference[] = [];
   const differ = (what: string, was: string, is: string): void => {
-    if (was !== is) lines.push(`${what}: ${was}, now ${is}`);
+    if (was !== is) differences.push({ what, old: was, new: is });
   };
   // A number that is no verdict is one of its own, and XDP_ABORTED by name.
   if (old.returned !== recent.returned)
@@ -83,12 +86,10 @@ function stepDifferences(before: Step, after: Step): string[] {
     differ('fault', old.fault?.reason ?? 'none', recent.fault?.reason ?? 'none');
   if (!sameBytes(old.packet, recent.packet)) {
     differ('length of the packet', `${old.packet.length} bytes`, `${recent.packet.length} bytes`);
-    const ranges = changedRanges(old.packet, recent.packet);
-    for (const { start, end } of ranges.slice(0, 4)) {
+    for (const { start, end } of changedRanges(old.packet, recent.packet)) {
       const what = end - start === 1 ? `byte ${start}` : `bytes ${start} to ${end - 1}`;
       differ(what, hexOf(old.packet, start, end), hexOf(recent.packet, start, end));
     }
-    if (ranges.length > 4) lines.push(`… and ${ranges.length - 4} more ranges of bytes`);
   }
   if (!sameBytes(old.metadata, recent.metadata))
     differ('metadata', hexOf(old.metadata), hexOf(recent.metadata));
@@ -99,7 +100,7 @@ function stepDifferences(before: Step, after: Step): string[] {
   );
   for (const name of new Set([...before.records.keys(), ...after.records.keys()]))
     differ(`records in ${name}`, recordsText(before.records.get(name)), recordsText(after.records.get(name)));
-  return lines;
+  return differences;
 }
 
 function verdictText(name: string, returned: number): string {

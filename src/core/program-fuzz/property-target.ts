@@ -5,9 +5,6 @@ import type { SearchTarget } from './sequence-search.js';
 import type { Step, Subject } from './subject.js';
 import { EventLoopTurns } from '../clock/event-loop-turns.js';
 
-/** Packets between two looks at the clock. */
-const PACKETS_PER_TURN = 256;
-
 /** A property that did not hold after a packet. */
 export interface Violation {
   /** The packet's place in the sequence. */
@@ -56,8 +53,7 @@ export class PropertyTarget implements SearchTarget {
   async violation(packets: readonly SentPacket[], toTheEnd = false): Promise<Violation | undefined> {
     await this.subject.restart();
     for (const [index, packet] of packets.entries()) {
-      if (index % PACKETS_PER_TURN === PACKETS_PER_TURN - 1 && !(await this.#turns.goOn()) && !toTheEnd)
-        return undefined;
+      if (this.#turns.isDue && !(await this.#turns.goOn()) && !toTheEnd) return undefined;
       const step = this.subject.send(packet);
       for (const property of this.#properties) {
         const text = property.violation(step, this.subject);

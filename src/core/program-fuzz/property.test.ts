@@ -4,7 +4,7 @@ import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import { buildFrame } from '../../packet/index.js';
 import { BUILT_IN_PLUGINS } from '../../presets.js';
 import { PluginRegistry } from '../plugin/plugin-registry.js';
-import { parseMapInput } from '../program-test/map-input.js';
+import { parseMapInput } from '../testbed/map-input.js';
 import { readObjectFile } from '../testbed/object-file.js';
 import { parseProperty } from './property.js';
 import { Subject } from './subject.js';
@@ -18,7 +18,7 @@ async function after(
   packet: Uint8Array = new Uint8Array(60),
   maps: Record<string, unknown> = {},
 ): Promise<(string | undefined)[]> {
-  const initial = parseMapInput(object.maps, maps);
+  const initial = parseMapInput(object, maps);
   const subject = await Subject.open(registry, {
     object,
     spec: object.programs[0]!,

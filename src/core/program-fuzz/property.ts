@@ -6,7 +6,8 @@ import { XdpbedError } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 import { valueForm } from '../../bpf/btf/value-types.js';
 import { formatElement } from '../program-test/map-dump.js';
-import { findMap, isGlobalData } from '../program-test/map-input.js';
+import { findMap } from '../testbed/map-input.js';
+import { isGlobalData } from '../testbed/map-values.js';
 import { parseElement } from '../testbed/map-values.js';
 import type { Step, Subject } from './subject.js';
 

@@ -1,4 +1,4 @@
-import type { MapElement } from '../program-test/map-input.js';
+import type { MapInitialEntry } from '../../bpf/map-spec.js';
 import type { PacketInput } from '../program-test/program-session.js';
 
 /** A packet of a sequence, with what it comes with. */
@@ -6,7 +6,7 @@ export interface SentPacket {
   readonly data: Uint8Array;
   readonly input: PacketInput;
   /** Elements to be set before it is sent, by map name; of maps that the program does not use, nothing is set. */
-  readonly elements?: ReadonlyMap<string, readonly MapElement[]> | undefined;
+  readonly elements?: ReadonlyMap<string, readonly MapInitialEntry[]> | undefined;
 }
 
 /** Bytes of the shortest frame that is made: an Ethernet header, as BPF_PROG_TEST_RUN demands (net/bpf/test_run.c). */

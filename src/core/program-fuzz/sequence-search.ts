@@ -28,6 +28,8 @@ export interface SearchOptions {
   /** Milliseconds after which to give up. Default: none. */
   readonly milliseconds?: number | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Is told before each sequence how many packets were generated. */
+  readonly onProgress?: ((generated: number) => void) | undefined;
 }
 
 export interface SearchTarget {
@@ -53,7 +55,7 @@ export interface SearchResult {
  * sequences that reached something new. The same choices for the same stream of random numbers.
  */
 export async function searchSequences(target: SearchTarget, options: SearchOptions): Promise<SearchResult> {
-  const { seeds = [], milliseconds = Infinity, signal } = options;
+  const { seeds = [], milliseconds = Infinity, signal, onProgress } = options;
   const sequences = new SequenceSource(options);
   const start = performance.now();
   const turns = new EventLoopTurns(signal);
@@ -70,11 +72,15 @@ export async function searchSequences(target: SearchTarget, options: SearchOptio
     if (!(await turns.goOn())) return end();
     const now = performance.now();
     if (seed === undefined && (generated >= options.packets || now - start >= milliseconds)) return end();
+    onProgress?.(generated);
     const sequence = seed ?? sequences.next();
     if (seed === undefined) generated += sequence.length;
+    const shows = await target.shows(sequence);
+    // Of one that was broken off nobody knows what it would have shown.
+    if (!shows && signal?.aborted === true) return end();
     packets += sequence.length;
     count++;
-    if (await target.shows(sequence)) return end(sequence);
+    if (shows) return end(sequence);
     const advanced = target.hasAdvanced();
     if (advanced) sequences.keep(sequence);
     // The others are looked at now and then: a packet may be right but for what the last jump asks for.

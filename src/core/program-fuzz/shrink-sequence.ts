@@ -80,6 +80,8 @@ class Shrinking {
   }
 
   async #tryChange(group: readonly number[], change: (data: Uint8Array) => Uint8Array): Promise<boolean> {
+    // Before all the bytes are copied that a trial changes.
+    if (this.isExhausted) return false;
     const candidate = this.#changed(group, change);
     return candidate !== undefined && (await this.#try(candidate));
   }

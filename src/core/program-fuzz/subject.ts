@@ -5,7 +5,6 @@ import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
 import { CoverageCollector } from '../coverage/coverage-collector.js';
 import type { ProgramRejection } from '../offload/load-program.js';
 import type { PluginRegistry } from '../plugin/plugin-registry.js';
-import type { MapElement } from '../program-test/map-input.js';
 import { ProgramSession, type PacketOutcome } from '../program-test/program-session.js';
 import { Workbench } from '../program-test/workbench.js';
 import type { SentPacket } from './sent-packet.js';
@@ -88,11 +87,14 @@ export class Subject {
   }
 
   /** Elements of another size are another object's: its map has the name and no more. */
-  #place(name: string, elements: readonly MapElement[]): void {
+  #place(name: string, elements: readonly MapInitialEntry[]): void {
     const attributes = this.session.maps.get(name)?.attributes;
-    const fitting = elements.filter(({ key, value }) => {
-      const valueSizes = [attributes?.valueSize, this.session.maps.get(name)?.syscallValueSize];
-      return key.length === attributes?.keySize && valueSizes.includes(value.length);
+    const fitting = elements.filter((entry) => {
+      if (entry.key.length !== attributes?.keySize) return false;
+      if ('mapName' in entry) return this.session.maps.has(entry.mapName);
+      if ('programName' in entry) return this.session.loaded.programs.has(entry.programName);
+      const values = 'value' in entry ? [entry.value] : entry.cpuValues.map(({ value }) => value);
+      return values.every(({ length }) => length === attributes.valueSize);
     });
     this.session.place(name, fitting);
   }

@@ -1,6 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox';
+import { MAX_GIVEN_RANDOM } from '../../bpf/runtime/run-state.js';
 import { MAX_METADATA_LENGTH, XDP_ACTION_NAMES } from '../../bpf/xdp.js';
-import { MaxEntries, Words } from '../testbed/testbed-schema.js';
+import { MAX_CPUS, MaxEntries, Words } from '../testbed/testbed-schema.js';
 import { ExpectedPacketSection, Hex, PacketSection } from './packet-schema.js';
 
 /**
@@ -118,10 +119,15 @@ const STEP = {
     }),
   ),
   random: Type.Optional(
-    Type.Integer({
+    // Not a union: an error of each of its members would be told.
+    Type.Unsafe<number | readonly number[]>({
+      type: ['integer', 'array'],
       minimum: 0,
       maximum: 0xffff_ffff,
-      description: 'what bpf_get_prandom_u32 returns first for a packet; each after it follows from it',
+      items: { type: 'integer', minimum: 0, maximum: 0xffff_ffff },
+      minItems: 1,
+      maxItems: MAX_GIVEN_RANDOM,
+      description: `what bpf_get_prandom_u32 returns first for a packet, or a list of its first returns (${MAX_GIVEN_RANDOM} at most); each after these follows from the last`,
     }),
   ),
   repeat: Type.Optional(
@@ -189,7 +195,7 @@ export const CaseFileSchema = Type.Object(
     ),
     cpus: Type.Integer({
       minimum: 1,
-      maximum: 64,
+      maximum: MAX_CPUS,
       default: 1,
       description: 'CPUs that per-CPU maps have values for',
     }),

@@ -23,7 +23,7 @@ function withPlaceholders(node: unknown): unknown {
   if (typeof node !== 'object' || node === null) return node;
   const schema = node as JsonSchema;
   const isRestricted = schema['type'] === 'string' && ('enum' in schema || 'pattern' in schema);
-  if (REPLACED.has(schema['type']) || isRestricted) {
+  if ([schema['type']].flat().some((type) => REPLACED.has(type)) || isRestricted) {
     const { description, items, ...rest } = schema;
     const own = items === undefined ? rest : { ...rest, items: withPlaceholders(items) };
     return { ...(description === undefined ? {} : { description }), anyOf: [own, PLACEHOLDER] };

@@ -2,12 +2,14 @@ import type { BtfJson } from '../../bpf/btf/format-value.js';
 import { formatJson, valueToJson } from '../../bpf/btf/format-value.js';
 import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
 import { BPF_MAP_TYPE, type MapSpec } from '../../bpf/map-spec.js';
+import { cpuStride, isPerCpu } from '../../bpf/per-cpu-value.js';
 import { ENOENT, errnoName } from '../../bpf/errno.js';
+import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
 import type { YamlPath } from '../testbed/yaml-source.js';
 import { compareBytes, comparePacket, parseHex } from './case-packet.js';
 import { elementToJson, formatElement, formatEntry, hex, keysWithValues } from './map-dump.js';
-import { cpuStride, isPerCpu, parseCpuValues, parseOneValue } from './map-input.js';
-import { parseElement } from '../testbed/map-values.js';
+import { parseCpuValues, parseOneValue } from '../testbed/map-input.js';
+import { holdsObjects, parseElement } from '../testbed/map-values.js';
 import {
   changedRanges,
   describeRedirect,
@@ -128,13 +130,21 @@ function compareMap(expected: MapExpectation, session: ProgramSession, ranOn: nu
       const why = actual === -ENOENT ? 'is not there' : `cannot be looked up: ${errnoName(actual)}`;
       return [{ path, message: `${name}[${keyText}] ${why}` }];
     }
+    if (holdsObjects(spec)) {
+      const nameless = `something that executor ${session.bench.party.executor.name} has no name for`;
+      const is = session.targetOf(spec, actual) ?? nameless;
+      if (is === entry.value) return [];
+      return [
+        { path: [...path, 'value'], message: `${name}[${keyText}] is ${is}, not ${String(entry.value)}` },
+      ];
+    }
     const ofCpu = (cpu: number): Uint8Array =>
       isPerCpu(spec) ? actual.subarray(cpu * cpuStride(spec)).subarray(0, spec.valueSize) : actual;
     const base = (cpu: number): Uint8Array => (whole ? new Uint8Array(spec.valueSize) : ofCpu(cpu));
     const values =
       entry.cpus === undefined
-        ? new Map([[ranOn, parseOneValue(spec, entry.value, `${what}.value`, base(ranOn))]])
-        : parseCpuValues(spec, entry.cpus, cpus, `${what}.cpus`, base);
+        ? new Map([[ranOn, parseOneValue(spec, entry.value, `${what}.value`, { base: base(ranOn) })]])
+        : parseCpuValues(spec, entry.cpus, { cpus }, `${what}.cpus`, (cpu) => ({ base: base(cpu) }));
     if (whole && isPerCpu(spec)) {
       for (let cpu = 0; cpu < cpus; cpu++)
         if (!values.has(cpu)) values.set(cpu, new Uint8Array(spec.valueSize));
@@ -151,14 +161,15 @@ function compareMap(expected: MapExpectation, session: ProgramSession, ranOn: nu
       }));
     });
   });
-  return whole ? [...problems, ...others(expected, spec, map)] : problems;
+  return whole ? [...problems, ...others(expected, spec, map, session)] : problems;
 }
 
 /** Elements that are there and are not expected. */
 function others(
   { entries, path }: MapExpectation,
   spec: MapSpec,
-  map: Parameters<typeof keysWithValues>[0],
+  map: BpfMap,
+  session: ProgramSession,
 ): CaseProblem[] {
   const named = new Set(entries.map(({ key }) => hex(key)));
   const problems: CaseProblem[] = [];
@@ -169,7 +180,7 @@ function others(
       left++;
       continue;
     }
-    const message = `${spec.name} has ${formatEntry(spec, key, value)}, which is not expected`;
+    const message = `${spec.name} has ${formatEntry(spec, key, value, session.targetOf(spec, value))}, which is not expected`;
     problems.push({ path, message });
   }
   if (left > 0)

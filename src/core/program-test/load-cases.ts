@@ -3,18 +3,25 @@ import { dirname, resolve } from 'node:path';
 import type { Btf } from '../../bpf/btf/btf.js';
 import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
-import { BPF_MAP_TYPE, mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
+import {
+  BPF_MAP_TYPE,
+  mapTypeName,
+  type MapInitialEntry,
+  type MapSpec,
+  type ObjectPart,
+} from '../../bpf/map-spec.js';
 import { resizeMaps, type MapSizes } from '../../bpf/map-sizes.js';
 import { takeForXdp } from '../../bpf/object-file.js';
 import { MAX_METADATA_LENGTH } from '../../bpf/xdp.js';
-import { XdpbedError, messageOf } from '../diagnostic.js';
+import { XdpbedError } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 import { selectProgram } from '../offload/select-program.js';
-import { parseElement, type MapProblem } from '../testbed/map-values.js';
+import { holdsObjects, isGlobalData, parseElement, type MapProblem } from '../testbed/map-values.js';
 import { readObjectFile } from '../testbed/object-file.js';
 import { ProblemList } from '../testbed/problem-list.js';
 import { SchemaValidator } from '../testbed/schema-validator.js';
-import { YamlSource, type YamlPath } from '../testbed/yaml-source.js';
+import { readYamlFile } from '../testbed/yaml-file.js';
+import type { YamlPath } from '../testbed/yaml-source.js';
 import { readFrames } from './capture-input.js';
 import { addressProblems, buildPacket, parseHex } from './case-packet.js';
 import {
@@ -30,16 +37,16 @@ import {
   entriesOf,
   findMap,
   findMapOrReport,
-  isGlobalData,
   parseCpuValues,
   parseKey,
   parseMapInput,
   parseOneValue,
+  parseTarget,
   reporting,
   within,
-  type MapElement,
+  type CpuLimit,
   type MapInput,
-} from './map-input.js';
+} from '../testbed/map-input.js';
 import type {
   EventExpectation,
   Expectation,
@@ -68,15 +75,8 @@ const VALIDATOR = new SchemaValidator();
  * `testbed-invalid` with every problem at its place.
  */
 export async function loadCases(file: string, options: LoadCasesOptions = {}): Promise<TestFile> {
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (cause) {
-    throw new XdpbedError('file-unreadable', `cannot read ${file}: ${messageOf(cause)}`, { cause });
-  }
-  const source = new YamlSource(file, text);
+  const source = await readYamlFile(file);
   const problems = new ProblemList(source);
-  problems.throwIfAny();
   const { data, origin, problems: tableProblems } = expandCases(structuredClone(source.value));
   for (const { path, message, hint } of tableProblems) problems.report(path, message, hint);
   problems.throwIfAny();
@@ -189,12 +189,12 @@ class CaseLoader {
       ...this.#elements(object, file.maps, ['maps']),
       ...this.#elements(object, section.maps, [...path, 'maps']),
     ]);
-    const frozen = new Map<string, readonly MapElement[]>();
-    for (const { name, frozen: isFrozen } of object.maps) {
-      const given = isFrozen === true ? elements.get(name) : undefined;
+    const initial = new Map<string, readonly MapInitialEntry[]>();
+    for (const map of object.maps) {
+      const given = map.frozen === true || holdsObjects(map) ? elements.get(map.name) : undefined;
       if (given === undefined) continue;
-      frozen.set(name, given);
-      elements.delete(name);
+      initial.set(map.name, given);
+      elements.delete(map.name);
     }
     const steps: TestStep[] = [];
     // What expects nothing cannot fail.
@@ -206,6 +206,12 @@ class CaseLoader {
       for (const [index, step] of section.steps.entries())
         steps.push(await this.#step(object, merge(section, step), [...path, 'steps', index], section, step));
     }
+    const also = steps.flatMap((step) =>
+      [...step.elements.values()].flat().flatMap((entry): ObjectPart[] => {
+        if ('mapName' in entry) return [{ mapName: entry.mapName }];
+        return 'programName' in entry ? [{ programName: entry.programName }] : [];
+      }),
+    );
     const expect = section.steps === undefined ? undefined : section.expect;
     if (expect !== undefined) this.#refuseOfOne(expect, [...path, 'expect']);
     return {
@@ -213,12 +219,12 @@ class CaseLoader {
       path,
       object,
       program: selection.program,
-      frozen,
-      loadKey: JSON.stringify([
-        selection.program.name,
-        this.#sizes(section),
-        [...frozen].map(([name, given]) => [name, given.map(({ value }) => hex(value))]),
-      ]),
+      initial,
+      also,
+      loadKey: JSON.stringify(
+        [selection.program.name, this.#sizes(section), [...initial], also],
+        (_, value: unknown) => (value instanceof Uint8Array ? hex(value) : value),
+      ),
       elements,
       steps,
       expect: expect && (await this.#expectation(object, expect, [...path, 'expect'])),
@@ -251,9 +257,16 @@ class CaseLoader {
     return resized;
   }
 
-  #elements(object: ObjectSpec, input: MapInput | undefined, path: YamlPath): Map<string, MapElement[]> {
+  #elements(object: ObjectSpec, input: MapInput | undefined, path: YamlPath): Map<string, MapInitialEntry[]> {
     if (input === undefined) return new Map();
-    return parseMapInput(object.maps, input, this.section.cpus, (problem) => this.#report(path, problem));
+    return parseMapInput(object, input, {
+      limit: this.#cpus,
+      report: (problem) => this.#report(path, problem),
+    });
+  }
+
+  get #cpus(): CpuLimit {
+    return { cpus: this.section.cpus, hint: "set 'cpus' of the file" };
   }
 
   #report(below: YamlPath, { path, message, hint, onKey }: MapProblem): void {
@@ -427,13 +440,17 @@ class CaseLoader {
         const key = reporting(at, report, () => {
           const bytes = parseKey(map, { entry, what });
           if (absent) return bytes;
+          if (holdsObjects(map)) {
+            within('value', () => parseTarget(object, map, entry.value, `${what}.value`));
+            return bytes;
+          }
           if (entry.cpus === undefined) {
             // Global variables lie at the path of the map itself.
             const parse = (): Uint8Array =>
               parseOneValue(map, entry.value, isGlobalData(map) ? what : `${what}.value`);
             if (isGlobalData(map)) parse();
             else within('value', parse);
-          } else within('cpus', () => parseCpuValues(map, entry.cpus, this.section.cpus, `${what}.cpus`));
+          } else within('cpus', () => parseCpuValues(map, entry.cpus, this.#cpus, `${what}.cpus`));
           return bytes;
         });
         if (key === undefined) return [];

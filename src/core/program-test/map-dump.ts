@@ -8,9 +8,11 @@ import {
   type BtfJson,
 } from '../../bpf/btf/format-value.js';
 import { mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
+import { cpuValues } from '../../bpf/per-cpu-value.js';
 import { isResidentMap, type BpfMap } from '../../bpf/runtime/bpf-map.js';
+import { isQueueOrStack, readQueueValues } from '../../bpf/runtime/queue-values.js';
 import { printable } from '../printable.js';
-import { cpuStride, isGlobalData, isPerCpu } from './map-input.js';
+import { isGlobalData } from '../testbed/map-values.js';
 
 /** One map's content for people and for JSON. */
 export interface MapDump {
@@ -21,6 +23,15 @@ export interface MapDump {
   readonly entries: readonly MapDumpEntry[];
   /** What programs sent through a ring buffer or an array of perf events, oldest first, in hex. */
   readonly records?: readonly string[] | undefined;
+  /** What a queue or stack holds, in the order in which it comes out. */
+  readonly values?: readonly MapDumpValue[] | undefined;
+}
+
+export interface MapDumpValue {
+  /** In hex, in the order of memory. */
+  readonly value: string;
+  /** As values of maps are written. */
+  readonly text: string;
 }
 
 export interface MapDumpEntry {
@@ -33,12 +44,35 @@ export interface MapDumpEntry {
   readonly note?: string | undefined;
 }
 
-/** Elements in key order, those that are all zero bytes left out; of buffers, the records since the last dump. */
-export function dumpMap(spec: MapSpec, map: BpfMap): MapDump {
+/**
+ * Elements in key order, those that are all zero bytes left out; of buffers, the records since the last dump; of queues and
+ * stacks, all values.
+ *
+ * @param targetOf the name of what a value stands for, if it stands for something
+ */
+export function dumpMap(
+  spec: MapSpec,
+  map: BpfMap,
+  targetOf: (value: Uint8Array) => string | undefined = () => undefined,
+): MapDump {
   const type = mapTypeName(spec.type);
   if (map.drainRecords !== undefined) {
     const records = map.drainRecords().map((record) => hex(record.data));
     return { name: spec.name, type, entries: [], records };
+  }
+  if (isQueueOrStack(spec.type)) {
+    const values = readQueueValues(map);
+    // Nobody but programs may take something out.
+    if (typeof values === 'number') return { name: spec.name, type, entries: [] };
+    return {
+      name: spec.name,
+      type,
+      entries: [],
+      values: values.map((value) => ({
+        value: hex(value),
+        text: formatElement(spec.valueType, spec.valueSize, value),
+      })),
+    };
   }
   const entries: MapDumpEntry[] = [];
   for (const { key, value } of keysWithValues(map, true)) {
@@ -46,34 +80,34 @@ export function dumpMap(spec: MapSpec, map: BpfMap): MapDump {
     entries.push({
       key: hex(key),
       value: hex(value),
-      text: formatEntry(spec, key, value),
+      text: formatEntry(spec, key, value, targetOf(value)),
       ...(note === undefined ? {} : { note }),
     });
   }
   return { name: spec.name, type, ...(isGlobalData(spec) ? { global: true } : {}), entries };
 }
 
-/** One element as content of maps is written, on one line of YAML. `value` is as the system call has it. */
-export function formatEntry(spec: MapSpec, key: Uint8Array, value: Uint8Array): string {
+/**
+ * One element as content of maps is written, on one line of YAML. `value` is as the system call has it; `target` is the name
+ * that is written in its place.
+ */
+export function formatEntry(spec: MapSpec, key: Uint8Array, value: Uint8Array, target?: string): string {
   if (isGlobalData(spec)) return formatElement(spec.valueType, spec.valueSize, value);
   const keyText = formatElement(spec.keyType, spec.keySize, key);
+  if (target !== undefined) return `{ key: ${keyText}, value: ${formatJson(target)} }`;
   const values = cpuValues(spec, value);
   if (values.length === 1) {
     return `{ key: ${keyText}, value: ${formatElement(spec.valueType, spec.valueSize, values[0]!)} }`;
   }
-  const cpus = values.flatMap((own, cpu) =>
-    own.every((byte) => byte === 0) ? [] : [`${cpu}: ${formatElement(spec.valueType, spec.valueSize, own)}`],
-  );
-  return `{ key: ${keyText}, cpus: { ${cpus.join(', ')} } }`;
+  return `{ key: ${keyText}, cpus: ${formatCpus(spec, value)} }`;
 }
 
-function cpuValues(spec: MapSpec, value: Uint8Array): Uint8Array[] {
-  if (!isPerCpu(spec)) return [value];
-  const values: Uint8Array[] = [];
-  for (let at = 0; at + spec.valueSize <= value.length; at += cpuStride(spec)) {
-    values.push(value.subarray(at, at + spec.valueSize));
-  }
-  return values;
+/** The values of a per-CPU map's element as `cpus` has them, those that are all zero bytes left out: `{ 0: 5, 3: 7 }`. */
+export function formatCpus(spec: MapSpec, value: Uint8Array): string {
+  const cpus = cpuValues(spec, value).flatMap((own, cpu) =>
+    own.every((byte) => byte === 0) ? [] : [`${cpu}: ${formatElement(spec.valueType, spec.valueSize, own)}`],
+  );
+  return `{ ${cpus.join(', ')} }`;
 }
 
 /** By members what had to be written as bytes. */
@@ -142,7 +176,8 @@ function shorten(record: string): string {
  * content are named in the last line.
  */
 export function renderMaps(maps: readonly MapDump[]): string[] {
-  const isUntouched = (map: MapDump): boolean => map.entries.length === 0 && (map.records ?? []).length === 0;
+  const isUntouched = ({ entries, records = [], values = [] }: MapDump): boolean =>
+    entries.length + records.length + values.length === 0;
   const lines = maps
     .filter((map) => !isUntouched(map))
     .flatMap((map) => [
@@ -152,6 +187,7 @@ export function renderMaps(maps: readonly MapDump[]): string[] {
         return `    ${item}${note === undefined ? '' : ` # ${note}`}`;
       }),
       ...(map.records ?? []).map((record, index) => `    # record ${index + 1}: ${shorten(record)}`),
+      ...(map.values ?? []).map(({ text }, index) => `    # value ${index + 1}: ${text}`),
     ]);
   const untouched = maps.filter(isUntouched).map((map) => map.name);
   return [

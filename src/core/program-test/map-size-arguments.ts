@@ -2,7 +2,7 @@ import { resizeMaps, type MapSizes } from '../../bpf/map-sizes.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import { XdpbedError } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
-import { findMap } from './map-input.js';
+import { findMap } from '../testbed/map-input.js';
 
 /** What `--map NAME.member=value` can set of a map. */
 const MEMBERS = ['max_entries'];

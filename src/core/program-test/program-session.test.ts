@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { readAssembly } from '../../bpf/assembly-object.js';
-import { parseMapInput } from './map-input.js';
+import { parseMapInput } from '../testbed/map-input.js';
 import { ProgramSession, type PacketInput } from './program-session.js';
 import { Workbench } from './workbench.js';
 import { PluginRegistry } from '../plugin/plugin-registry.js';
@@ -95,9 +95,30 @@ describe.each(['interpreter', 'wasm', 'differential'])('a session in executor %s
     ]);
   });
 
+  it('gives a program a list of random numbers, of which the next packet sees nothing', async () => {
+    const session = await open(executor);
+    const drawn = (input?: PacketInput): bigint => {
+      session.run(FRAME, input);
+      const { data } = session.drain('sent')[0]!;
+      return new DataView(data.buffer, data.byteOffset).getBigUint64(16, true);
+    };
+    const [first, second] = [drawn({ random: [] }), drawn()];
+    await session.reset();
+    expect(drawn()).toBe(first);
+    // One of three is drawn.
+    expect(drawn({ random: [7, 8, 9] })).toBe(7n);
+    const after = drawn();
+    expect([8n, second]).not.toContain(after);
+    await session.reset();
+    expect([drawn({ random: 7 }), drawn()]).toEqual([7n, after]);
+    expect(() => session.run(FRAME, { random: Array<number>(65).fill(1) })).toThrow(
+      'random: 65 numbers, 64 at most',
+    );
+  });
+
   it('takes elements, which a reset takes away again', async () => {
     const session = await open(executor);
-    const entries = parseMapInput(STATEFUL.maps, { counts: [{ key: 0, value: 40 }] }, 3).get('counts')!;
+    const entries = parseMapInput(STATEFUL, { counts: [{ key: 0, value: 40 }] }).get('counts')!;
     session.place('counts', entries);
     session.run(FRAME, { cpu: 1 });
     const count = (): number[] => [...(session.maps.get('counts')!.lookup(new Uint8Array(4)) as Uint8Array)];
@@ -118,7 +139,8 @@ describe.skipIf(noKernel !== '')(`a session in executor kernel${noKernel}`, () =
     await session.reset();
     session.run(FRAME);
     expect(counts()).toEqual(first);
-    expect(() => session.run(FRAME, { random: 1 })).toThrow(/random numbers of its own/);
+    for (const random of [1, [1, 2]])
+      expect(() => session.run(FRAME, { random })).toThrow(/random numbers of its own/);
   });
 });
 

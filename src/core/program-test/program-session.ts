@@ -1,11 +1,12 @@
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
-import { BPF_MAP_TYPE, type MapInitialEntry } from '../../bpf/map-spec.js';
+import { BPF_MAP_TYPE, type MapInitialEntry, type MapSpec, type ObjectPart } from '../../bpf/map-spec.js';
 import type { ProgramSpec } from '../../bpf/program.js';
 import type { SpaceSnapshot } from '../../bpf/runtime/address-space.js';
 import { isResidentMap, type BpfMap, type MapRecord } from '../../bpf/runtime/bpf-map.js';
 import type { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { FrameRing } from '../../bpf/runtime/frame-ring.js';
 import { BPF_F_BROADCAST } from '../../bpf/runtime/helpers/redirect-helpers.js';
+import { MAX_GIVEN_RANDOM } from '../../bpf/runtime/run-state.js';
 import { MAX_FRAGS_FRAME_LENGTH } from '../../bpf/runtime/xdp-frame.js';
 import { xdpActionName, type XdpActionName } from '../../bpf/xdp.js';
 import type { FrameMetadata, FrameSlots, ProgramFault } from '../contract/executor.js';
@@ -13,11 +14,12 @@ import type { Party } from '../contract/party.js';
 import { XdpbedError } from '../diagnostic.js';
 import {
   loadObjectProgram,
+  placeElement,
   requireAccepted,
-  setElement,
   type LoadedObjectProgram,
   type ProgramRejection,
 } from '../offload/load-program.js';
+import { holdsObjects } from '../testbed/map-values.js';
 import { dumpMap, type MapDump } from './map-dump.js';
 
 /** Where a packet was redirected to, as far as the program's maps tell. */
@@ -55,10 +57,10 @@ export interface PacketInput extends FrameMetadata {
   /** Nanoseconds of the clock (bpf_ktime_get_ns). Default 0. */
   readonly now?: bigint | undefined;
   /**
-   * What bpf_get_prandom_u32 returns first, 32 bits; what it returns then follows from that. Default: the series goes
-   * on, which is the same one after each `reset`.
+   * What bpf_get_prandom_u32 returns first, 32 bits, or what it returns first, second and so on (MAX_GIVEN_RANDOM numbers at
+   * most); what it returns then follows from the last. Default: the series goes on, which is the same one after each `reset`.
    */
-  readonly random?: number | undefined;
+  readonly random?: number | readonly number[] | undefined;
 }
 
 /** Where a program is loaded: {@link Workbench}, or another party with its runtime. */
@@ -116,18 +118,20 @@ export class ProgramSession {
    *
    * @param initial elements to place before the verifier looks: those of `.rodata`, which it takes for constants, have
    * to be given here
+   * @param also as `LoadObjectOptions.also`
    */
   static async open(
     bench: ProgramBench,
     object: ObjectSpec,
     spec: ProgramSpec,
     initial?: ReadonlyMap<string, readonly MapInitialEntry[]>,
+    also?: readonly ObjectPart[],
   ): Promise<ProgramSession | ProgramRejection> {
     const traces: string[] = [];
     const clock = { now: 0n };
     const world = { trace: (text: string) => void traces.push(text), now: () => clock.now };
     const load = (): Promise<LoadedObjectProgram | ProgramRejection> =>
-      loadObjectProgram(bench.party, object, spec, { world, initial });
+      loadObjectProgram(bench.party, object, spec, { world, initial, also });
     const loaded = await load();
     if (!loaded.accepted) return loaded;
     return new ProgramSession(bench, object, load, loaded, traces, clock);
@@ -157,7 +161,10 @@ export class ProgramSession {
     return this.#loaded.maps;
   }
 
-  /** Throws `packet-invalid` for a frame that is too long, and `usage` for a CPU that there is not. */
+  /**
+   * Throws `packet-invalid` for a frame that is too long, `usage` for a CPU that there is not and too many random numbers,
+   * `executor-unsupported` for any where the executor has its own.
+   */
   run(packet: Uint8Array, input: PacketInput = {}): PacketOutcome {
     this.#prepare(input);
     const frames = this.#frames;
@@ -175,13 +182,13 @@ export class ProgramSession {
   }
 
   /**
-   * Sets elements of a map that the program uses; a value of a per-CPU map that is given once stands for every CPU.
-   * Throws `map-invalid` for an element that cannot be set; nothing is done for a map that the program does not use.
+   * Sets elements of a map that the program uses; a value of a per-CPU map that is given once stands for every CPU. Maps and
+   * programs that are named have to be loaded with the program. Throws `map-invalid` for an element that cannot be set;
+   * nothing is done for a map that the program does not use.
    */
-  place(name: string, entries: readonly { readonly key: Uint8Array; readonly value: Uint8Array }[]): void {
-    const map = this.maps.get(name);
-    if (map === undefined) return;
-    for (const { key, value } of entries) setElement(map, name, key, value);
+  place(name: string, entries: readonly MapInitialEntry[]): void {
+    if (!this.maps.has(name)) return;
+    for (const entry of entries) placeElement(this.#loaded, name, entry);
   }
 
   /** Records that the program sent through a ring buffer or an array of perf events since the last call, oldest first. */
@@ -209,8 +216,23 @@ export class ProgramSession {
   dumpMaps(): MapDump[] {
     return [...this.maps].flatMap(([name, map]) => {
       const spec = this.object.maps.find((candidate) => candidate.name === name);
-      return spec === undefined ? [] : [dumpMap(spec, map)];
+      return spec === undefined ? [] : [dumpMap(spec, map, (value) => this.targetOf(spec, value))];
     });
+  }
+
+  /**
+   * The name of the program or map that an element of a PROG_ARRAY or a map of maps leads to; undefined for other maps, and
+   * where numbers are the kernel's.
+   */
+  targetOf(spec: MapSpec, value: Uint8Array): string | undefined {
+    if (!holdsObjects(spec) || this.#start === undefined) return undefined;
+    const number = new DataView(value.buffer, value.byteOffset).getUint32(0, true);
+    const { maps, programs } = this.#loaded;
+    const numbers: (readonly [string, number])[] =
+      spec.type === BPF_MAP_TYPE.BPF_MAP_TYPE_PROG_ARRAY
+        ? [...programs].map(([name, { id }]) => [name, id])
+        : [...maps].flatMap(([name, map]) => (isResidentMap(map) ? [[name, map.address] as const] : []));
+    return numbers.find(([, own]) => own === number)?.[0];
   }
 
   close(): void {
@@ -226,14 +248,18 @@ export class ProgramSession {
     this.clock.now = now;
     runtime.state.cpu = cpu;
     party.executor.runOn?.(cpu);
-    if (random === undefined) return;
-    if (this.#start === undefined) {
+    const numbers = random === undefined ? [] : [random].flat();
+    if (random !== undefined && this.#start === undefined) {
       throw new XdpbedError(
         'executor-unsupported',
         `executor ${party.executor.name} has random numbers of its own`,
       );
     }
-    runtime.state.setNextRandom(random);
+    if (numbers.length > MAX_GIVEN_RANDOM) {
+      throw new XdpbedError('usage', `random: ${numbers.length} numbers, ${MAX_GIVEN_RANDOM} at most`);
+    }
+    // Those that the packet before left are no concern of this one.
+    runtime.state.giveRandom(numbers);
   }
 
   #redirect(): PacketRedirect | undefined {

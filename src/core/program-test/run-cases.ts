@@ -120,7 +120,8 @@ class LoadedPrograms {
     }
     const bench = await this.openBench(this.file.cpus);
     try {
-      const opening = ProgramSession.open(bench, testCase.object, testCase.program, testCase.frozen);
+      const { object, program, initial, also } = testCase;
+      const opening = ProgramSession.open(bench, object, program, initial, also);
       const session = await unlessInterrupted(this.signal, 'a program was verified', opening);
       if ('code' in session) {
         await bench.close();

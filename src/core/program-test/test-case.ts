@@ -1,10 +1,9 @@
 import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
-import type { MapSpec } from '../../bpf/map-spec.js';
 import type { ProgramSpec } from '../../bpf/program.js';
 import type { Problem, YamlPath } from '../testbed/yaml-source.js';
 import type { ExpectSection } from './case-schema.js';
-import type { MapElement } from './map-input.js';
+import type { MapInitialEntry, MapSpec, ObjectPart } from '../../bpf/map-spec.js';
 import type { PacketInput } from './program-session.js';
 
 /** A cases file that was read and held against its object: all that is left is to run it. */
@@ -25,11 +24,13 @@ export interface TestCase {
   /** With the sizes of maps that the case has. */
   readonly object: ObjectSpec;
   readonly program: ProgramSpec;
-  /** Elements that the verifier has to see. */
-  readonly frozen: ReadonlyMap<string, readonly MapElement[]>;
+  /** Elements that the verifier has to see, or that name what is loaded with the program. */
+  readonly initial: ReadonlyMap<string, readonly MapInitialEntry[]>;
+  /** What elements of steps name. */
+  readonly also: readonly ObjectPart[];
   /** Cases with the same run on one loaded program. */
   readonly loadKey: string;
-  readonly elements: ReadonlyMap<string, readonly MapElement[]>;
+  readonly elements: ReadonlyMap<string, readonly MapInitialEntry[]>;
   readonly steps: readonly TestStep[];
   /** Of a case with steps: after the last of them. */
   readonly expect?: Expectation | undefined;
@@ -42,7 +43,7 @@ export interface TestStep {
   readonly input: PacketInput;
   readonly repeat: number;
   /** To be set before. */
-  readonly elements: ReadonlyMap<string, readonly MapElement[]>;
+  readonly elements: ReadonlyMap<string, readonly MapInitialEntry[]>;
   readonly expect?: Expectation | undefined;
 }
 

@@ -1,6 +1,6 @@
 import { mapTypeName } from '../../bpf/map-spec.js';
 import type { MeasuredRate, Measurements, TrafficReport } from '../contract/fabric.js';
-import type { GuestNicPlan, RunPlan } from '../contract/plan.js';
+import { finalProgram, type RunPlan } from '../contract/plan.js';
 import type {
   AttackResult,
   AuditRecord,
@@ -113,7 +113,7 @@ function hooks(plan: RunPlan, { hostPrograms, nics }: RunOutcomes): HookResult[]
     addHost('tap-rx', name);
     for (const { guest, nic } of planned) {
       if (nic.tap !== name) continue;
-      add('offload', `${guest}.${nic.name}`, offloaded(nic), outcomeOf(guest, nic.name)?.verdicts.offload);
+      add('offload', `${guest}.${nic.name}`, finalProgram(nic), outcomeOf(guest, nic.name)?.verdicts.offload);
     }
   }
   for (const { guest, nic } of planned) {
@@ -163,11 +163,6 @@ function rateResult(plan: RunPlan, rate: MeasuredRate): RateResult {
     ...(nic?.program === undefined ? {} : { program: nic.program }),
     placement: nic?.placement ?? 'guest',
   };
-}
-
-/** What a guest keeps loading is what is there in the end. */
-function offloaded({ program, requests }: GuestNicPlan): string | undefined {
-  return requests?.kind === 'load' ? requests.name : program;
 }
 
 function mapResults({ guest, nic, maps }: NicOutcome): MapResult[] {

@@ -7,6 +7,9 @@ import {
   type RunResult,
   type VerdictCounts,
 } from '../contract/result.js';
+import { BUILT_IN_PLUGINS } from '../../presets.js';
+import { PluginRegistry } from '../plugin/plugin-registry.js';
+import { resolveTestbed } from '../testbed/resolve-testbed.js';
 import { CHECKS, COUNTERS, type CheckSection } from '../testbed/testbed-schema.js';
 import { effectiveChecks, evaluateCheck, evaluateChecks } from './checks.js';
 
@@ -311,6 +314,78 @@ describe('same-across', () => {
     expect(result).toMatchObject({
       description: 'verdicts and maps are the same across placement',
       ...failed(`count/host differs from count/guest in maps: g0.eth0 rxcnt${difference}`),
+    });
+  });
+
+  describe('of a per-CPU map', () => {
+    /** `counters` of blocklist.o: `struct traffic`, packets and bytes, 64 bits each. */
+    const lanes = (...values: readonly (readonly [packets: bigint, bytes: bigint])[]): string => {
+      const all = Buffer.alloc(16 * values.length);
+      values.flat().forEach((number, index) => all.writeBigUInt64LE(BigInt.asUintN(64, number), 8 * index));
+      return all.toString('hex');
+    };
+    const counters = (entries: Readonly<Record<string, string>>): Pick<RunResult, 'maps'> => ({
+      maps: [
+        {
+          guest: 'g0',
+          nic: 'eth0',
+          name: 'counters',
+          type: 'BPF_MAP_TYPE_PERCPU_ARRAY',
+          readFrom: 'device',
+          entries: Object.entries(entries).map(([key, value]) => ({ key, value })),
+        },
+      ],
+    });
+    const compared = async (
+      one: Readonly<Record<string, string>>,
+      other: Readonly<Record<string, string>>,
+    ): Promise<readonly string[]> => {
+      const path = new URL('../../../testbeds/programs/blocklist.o', import.meta.url).pathname;
+      const text = `version: 1
+name: cpus
+programs: { count: { object: ${path} } }
+host: { case: bridge, nics: { eth0: { mac: 52:54:00:00:00:01 } }, taps: { tap0: {} }, bridges: { br0: { ports: [eth0, tap0] } } }
+guests: { g0: { nics: { eth0: { tap: tap0, mac: 52:54:00:00:00:02, program: count } } } }
+matrix: { placement: { guest: {}, host: { guests.g0.nics.eth0.placement: host } } }
+checks: [{ kind: same-across, axis: placement }]
+`;
+      const { runs, checks } = await resolveTestbed('t.yaml', text, new PluginRegistry(BUILT_IN_PLUGINS));
+      const [guest, host] = runs.map(({ plan: { id, axes } }) => ({ id, axes }));
+      return evaluateCheck(checks[0]!, [
+        runResult({ ...guest!, ...counters(one) }),
+        runResult({ ...host!, ...counters(other) }),
+      ]).problems;
+    };
+    const [first, second] = ['00000000', '01000000'];
+
+    it('passes on the same sums, however many CPUs there are and whichever counted', async () => {
+      expect(
+        await compared(
+          { [first]: lanes([10n, 600n]), [second]: lanes([1n, 60n]) },
+          {
+            [first]: lanes([3n, 180n], [0n, 0n], [7n, 420n], [0n, 0n]),
+            [second]: lanes([0n, 0n], [1n, 60n], [0n, 0n], [0n, 0n]),
+          },
+        ),
+      ).toEqual([]);
+    });
+
+    it('passes on the same sum of what one CPU adds and another takes away', async () => {
+      const taken = lanes([5n, 1n], [-4n, -1n]);
+      expect(await compared({ [first]: lanes([1n, 0n]) }, { [first]: taken })).toEqual([]);
+      // Together they are what an element is that is not there.
+      expect(await compared({}, { [second]: lanes([5n, -1n], [-5n, 1n]) })).toEqual([]);
+    });
+
+    it('fails on another sum, and names the member', async () => {
+      expect(
+        await compared({ [first]: lanes([10n, 600n]) }, { [first]: lanes([3n, 180n], [7n, 421n]) }),
+      ).toEqual([
+        'host differs from guest in maps: g0.eth0 counters[00000000].bytes over all CPUs is 601, not 600',
+      ]);
+      expect(await compared({ [first]: lanes([10n, 600n], [0n, 0n]) }, {})).toEqual([
+        'host differs from guest in maps: g0.eth0 counters[00000000].packets over all CPUs is absent, not 10',
+      ]);
     });
   });
 

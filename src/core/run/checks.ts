@@ -8,7 +8,9 @@ import {
   type RunResult,
   type VerdictCounts,
 } from '../contract/result.js';
-import type { ResolvedCheck } from '../testbed/resolve-checks.js';
+import type { MapSpec } from '../../bpf/map-spec.js';
+import type { PerCpuMaps, ResolvedCheck } from '../testbed/resolve-checks.js';
+import { overAllCpus } from './cpu-sums.js';
 import { countedWords, demandWords, meetsDemand, withinScope } from './expected-counter.js';
 import { sumOverMaps } from './expected-map.js';
 import { nearChange, nearReference, outpaces } from './rate-checks.js';
@@ -339,11 +341,10 @@ function sameAcross(
     compared.push(first, ...others);
     for (const other of others) {
       for (const aspect of check.compare) {
-        const [a, b] =
+        const difference =
           aspect === 'verdicts'
-            ? [guestVerdicts(first), guestVerdicts(other)]
-            : [mapContents(first), mapContents(other)];
-        const difference = firstDifference(a, b);
+            ? firstDifference(guestVerdicts(first), guestVerdicts(other))
+            : differentContent(first, other, check.perCpu);
         if (difference !== undefined)
           problems.push(`${other.id} differs from ${first.id} in ${aspect}: ${difference}`);
       }
@@ -361,19 +362,51 @@ function guestVerdicts(run: RunResult): Map<string, string> {
   );
 }
 
-function mapContents(run: RunResult): Map<string, string> {
-  const contents = new Map<string, string>();
-  for (const map of run.maps) {
-    for (const entry of map.entries)
-      contents.set(`${map.guest}.${map.nic} ${map.name}[${entry.key}]`, entry.value);
+/** The first element of the guests' maps in which runs differ; where each CPU has a value, in what it says of all of them. */
+function differentContent(one: RunResult, other: RunResult, perCpu?: PerCpuMaps): string | undefined {
+  const [contents, others] = [one, other].map((run) => mapContents(run, perCpu)) as [
+    MapContents,
+    MapContents,
+  ];
+  for (const key of new Set([...contents.keys(), ...others.keys()])) {
+    const [a, b] = [contents.get(key), others.get(key)];
+    if (a?.value === b?.value) continue;
+    const map = a?.perCpu ?? b?.perCpu;
+    if (map === undefined) return `${key} is ${b?.value ?? 'absent'}, not ${a?.value ?? 'absent'}`;
+    // An element that is not there is one of zeros, which results leave out.
+    const together = (entry: ContentEntry | undefined): ReadonlyMap<string, string> =>
+      entry === undefined ? new Map() : overAllCpus(entry.perCpu ?? map, Buffer.from(entry.value, 'hex'));
+    const difference = firstDifference(together(a), together(b), (member) => `${key}${member} over all CPUs`);
+    if (difference !== undefined) return difference;
+  }
+  return undefined;
+}
+
+interface ContentEntry {
+  readonly value: string;
+  /** Where each CPU has a value. */
+  readonly perCpu: MapSpec | undefined;
+}
+type MapContents = ReadonlyMap<string, ContentEntry>;
+
+function mapContents(run: RunResult, perCpu?: PerCpuMaps): MapContents {
+  const contents = new Map<string, ContentEntry>();
+  for (const { guest, nic, name, entries } of run.maps) {
+    const map = perCpu?.get(run.id)?.get(`${guest}.${nic}`)?.get(name);
+    for (const { key, value } of entries)
+      contents.set(`${guest}.${nic} ${name}[${key}]`, { value, perCpu: map });
   }
   return contents;
 }
 
-function firstDifference(a: ReadonlyMap<string, string>, b: ReadonlyMap<string, string>): string | undefined {
+function firstDifference(
+  a: ReadonlyMap<string, string>,
+  b: ReadonlyMap<string, string>,
+  placeOf: (key: string) => string = (key) => key,
+): string | undefined {
   for (const key of new Set([...a.keys(), ...b.keys()])) {
     if (a.get(key) !== b.get(key))
-      return `${key} is ${b.get(key) ?? 'absent'}, not ${a.get(key) ?? 'absent'}`;
+      return `${placeOf(key)} is ${b.get(key) ?? 'absent'}, not ${a.get(key) ?? 'absent'}`;
   }
   return undefined;
 }

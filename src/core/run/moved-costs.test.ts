@@ -9,13 +9,14 @@ import { runTestbed } from './run-testbed.js';
 
 const programs = new URL('../../../testbeds/programs/', import.meta.url).pathname;
 
-it('tells the policies of each host what judging a guest’s program took there, also of one that moved in', async () => {
+it('tells the policies of each host what judging and running a guest’s program took there, also of one that moved in', async () => {
   const told = new Map<string, ObservedCost[]>([
     ['here', []],
     ['there', []],
   ]);
   const policy = (name: string): Policy => ({
     name,
+    countsInsns: true,
     rule: () => ({ ruling: 'allow', reason: 'all is' }),
     observe: (cost) => void told.get(name)!.push(cost),
   });
@@ -32,7 +33,7 @@ it('tells the policies of each host what judging a guest’s program took there,
   );
   const text = `version: 1
 name: costs
-workload: { use: udp-flood, config: { frames: 20 } }
+workload: { use: udp-flood, config: { frames: 200 } }
 policies: [{ use: here }]
 programs: { count: { object: ${programs}flow_count.o } }
 host:
@@ -42,7 +43,7 @@ host:
   bridges: { br0: { ports: [eth0, tap0] } }
 guests:
   alice:
-    migration: { after-frames: 10, policies: [{ use: there }] }
+    migration: { after-frames: 100, policies: [{ use: there }] }
     nics:
       eth0:
         tap: tap0
@@ -55,8 +56,15 @@ guests:
   const testbed = await resolveTestbed('/t.yaml', text, registry);
   const { runs } = await runTestbed(testbed, { version: '0' });
   expect(runs[0]!.migrations).toMatchObject([{ moved: true, programs: 1 }]);
-  for (const costs of told.values()) {
-    expect(costs).toMatchObject([{ kind: 'verification', guest: 'alice', nic: 'eth0' }]);
-    expect(costs[0]).toHaveProperty('milliseconds', expect.any(Number));
+  const runsOn = new Map<string, number>();
+  for (const [host, [judged, ...ran]] of told) {
+    expect(judged).toMatchObject({ kind: 'verification', guest: 'alice', nic: 'eth0' });
+    expect(judged).toHaveProperty('milliseconds', expect.any(Number));
+    runsOn.set(host, ran.length);
+    for (const run of ran) expect(run).toMatchObject({ kind: 'insns', guest: 'alice', nic: 'eth0' });
   }
+  // The fabric takes frames some at a time, so that of the first hundred the last ones may meet the program there.
+  expect(runsOn.get('here')! + runsOn.get('there')!).toBe(200);
+  expect(runsOn.get('here')).toBeGreaterThan(0);
+  expect(runsOn.get('there')).toBeGreaterThanOrEqual(100);
 });

@@ -23,7 +23,7 @@ import { AttackRun } from '../attack/attack-run.js';
 import { VirtualClock } from '../clock/virtual-clock.js';
 import { CommandTurns } from '../offload/command-turns.js';
 import { CountedPlace } from '../offload/counted-place.js';
-import { InsnMeter } from '../offload/insn-meter.js';
+import { meteringExecutor } from '../offload/metering-executor.js';
 import { loadObjectProgram, requireAccepted } from '../offload/load-program.js';
 import { NicSession, type NicOutcome, type ProgramInPlace } from '../offload/nic-session.js';
 import { objectProgram } from '../offload/object-program.js';
@@ -73,12 +73,12 @@ export interface Migration {
   readonly policies: readonly ChainedPolicy[];
 }
 
-/** One nic of a guest that is ready to go. */
+/** A guest whose nics are all ready to go. */
 interface Move {
-  readonly session: NicSession;
   readonly afterFrames: number;
-  readonly move: DeviceMove;
-  committed: boolean;
+  readonly nics: readonly { readonly session: NicSession; readonly move: DeviceMove }[];
+  /** Undefined before it was tried; then for each nic whether it could go. All were switched, or none. */
+  copied?: readonly boolean[];
   over: boolean;
 }
 
@@ -101,7 +101,6 @@ export class Offloading {
   readonly #hostPrograms: HostProgram[] = [];
   readonly #sessions: NicSession[] = [];
   readonly #undo = new UndoSteps();
-  readonly #meter: InsnMeter;
   readonly #commandTurns: CommandTurns;
   readonly #attackRuns: AttackRun[] = [];
   readonly #moves: Move[] = [];
@@ -112,7 +111,6 @@ export class Offloading {
 
   constructor(options: OffloadingOptions) {
     this.#options = options;
-    this.#meter = new InsnMeter(options.policies, options.clock);
     this.#commandTurns = new CommandTurns(
       options.device.service ?? 'turns',
       Math.round(options.plan.host.commandMicroseconds * PS_PER_US),
@@ -123,7 +121,7 @@ export class Offloading {
   async attach(): Promise<void> {
     await this.#attachHostPrograms();
     const { countWork } = this.#options.deployment;
-    const policies = this.#meter.metered();
+    const { policies } = this.#options;
     for (const guest of this.#options.plan.guests) {
       let party: Promise<Party> | undefined;
       const guestParty = (): Promise<Party> =>
@@ -131,25 +129,16 @@ export class Offloading {
       for (const nic of guest.nics) {
         const node = `${guest.name}.${nic.name}`;
         // What a guest offloads runs in a party of its own: no other guest's memory is in reach.
-        const hostParty = await this.#options.parties.open(`host for ${node}`, {
-          ...this.#hostSide(),
-          ...(this.#meter.isWanted ? { countWork: true } : {}),
-          memoryBytes: OFFLOAD_MEMORY_BYTES,
-        });
+        const hostParty = await this.#openHostParty(
+          `host for ${node}`,
+          { guest: guest.name, nic: nic.name },
+          policies,
+        );
         const session = await NicSession.open({
           guest: guest.name,
           plan: nic,
           places: this.#nicPlaces(guest.name, nic.name),
-          hostParty: {
-            ...hostParty,
-            verifier: this.#options.verification.for(guest.name, hostParty.verifier, (milliseconds) =>
-              this.#tellVerification(
-                this.#options.policies,
-                { guest: guest.name, nic: nic.name },
-                milliseconds,
-              ),
-            ),
-          },
+          hostParty,
           guestParty,
           world: this.#world(node),
           device: this.#options.device,
@@ -162,7 +151,6 @@ export class Offloading {
           giveWay: () => this.#options.turns.next(),
         });
         this.#sessions.push(session);
-        this.#meter.add(guest.name, nic.name, () => session.work);
         await this.#keep(() => session.close());
         if (nic.program !== undefined) await this.#install(session, nic.program);
       }
@@ -215,35 +203,37 @@ export class Offloading {
     }
   }
 
-  /** Has everything of the guests that go to another host made ready there. */
+  /** Has everything of the guests that go to another host made ready there: of all nics of a guest, or of none. */
   async prepareMoves(): Promise<void> {
-    const { migrations, verification } = this.#options;
-    for (const { guest, afterFrames, policies } of migrations) {
-      for (const session of this.#sessions.filter((each) => each.guest === guest)) {
-        const { node } = session;
-        const party = await this.#options.parties.open(`other host for ${node}`, {
-          ...this.#hostSide(),
-          ...(this.#meter.isWanted ? { countWork: true } : {}),
-          memoryBytes: OFFLOAD_MEMORY_BYTES,
-        });
-        // The other host judges what comes, and its own policies are told what that took.
-        const verifier = verification.for(guest, party.verifier, (milliseconds) =>
-          this.#tellVerification(policies, session, milliseconds),
-        );
-        const accounts = this.#accountsThere;
-        const move = await session.prepareMove({ party: { ...party, verifier }, policies, accounts });
-        if ('ok' in move) {
-          this.#moved.push({ node, afterFrames, moved: false, reason: move.reason });
-          continue;
-        }
-        const ready: Move = { session, afterFrames, move, committed: false, over: false };
-        this.#moves.push(ready);
-        await this.#keep(async () => {
-          if (!ready.over) await move.abort();
-          ready.over = true;
-        });
-      }
+    for (const migration of this.#options.migrations) {
+      const ready = await this.#prepareMove(migration);
+      if (ready === undefined) continue;
+      this.#moves.push(ready);
+      await this.#keep(() => abort(ready));
     }
+  }
+
+  async #prepareMove({ guest, afterFrames, policies }: Migration): Promise<Move | undefined> {
+    const nics: { session: NicSession; move: DeviceMove }[] = [];
+    const ready: Move = { afterFrames, nics, over: false };
+    const sessions = this.#sessions.filter((session) => session.guest === guest);
+    for (const session of sessions) {
+      // The other host judges and runs what comes, and its own policies are told what that took.
+      const party = await this.#openHostParty(`other host for ${session.node}`, session, policies);
+      const accounts = this.#accountsThere;
+      const move = await session.prepareMove({ party, policies, accounts });
+      if (!('ok' in move)) {
+        nics.push({ session, move });
+        continue;
+      }
+      await abort(ready);
+      for (const each of sessions) {
+        const reason = each === session ? move.reason : `${session.node} cannot go: ${move.reason}`;
+        this.#moved.push({ node: each.node, afterFrames, moved: false, reason });
+      }
+      return undefined;
+    }
+    return ready;
   }
 
   /** Frames as they come, and in between guests go when it is their time. */
@@ -263,16 +253,28 @@ export class Offloading {
   /** What came of the moves; a guest whose time did not come while there was traffic goes now. */
   async finishMoves(): Promise<void> {
     for (const ready of this.#moves) {
-      commit(ready);
-      const { session, afterFrames, move } = ready;
-      const report = await move.finish();
+      const { afterFrames, nics } = ready;
+      const copied = commit(ready);
       ready.over = true;
-      const { node } = session;
-      this.#moved.push(
-        'ok' in report
-          ? { node, afterFrames, moved: false, reason: report.reason }
-          : { node, afterFrames, moved: true, ...report },
-      );
+      const first = copied.indexOf(false);
+      let why = '';
+      // Who could not go comes first, so that the others can say why they stay.
+      for (const index of [...nics.keys()].sort((a, b) => Number(b === first) - Number(a === first))) {
+        const { session, move } = nics[index]!;
+        const { node } = session;
+        if (first >= 0 && copied[index] === true) {
+          await move.abort();
+          this.#moved.push({ node, afterFrames, moved: false, reason: why });
+          continue;
+        }
+        const report = await move.finish();
+        if (!('ok' in report)) {
+          this.#moved.push({ node, afterFrames, moved: true, ...report });
+          continue;
+        }
+        if (index === first) why = `${node} cannot go: ${report.reason}`;
+        this.#moved.push({ node, afterFrames, moved: false, reason: report.reason });
+      }
     }
   }
 
@@ -333,18 +335,27 @@ export class Offloading {
     await this.#undo.run();
   }
 
-  #tellVerification(
-    policies: readonly ChainedPolicy[],
+  /** A host on behalf of one nic: no other shares its memory, and its policies are told what it spends. */
+  async #openHostParty(
+    name: string,
     { guest, nic }: { readonly guest: string; readonly nic: string },
-    milliseconds: number,
-  ): void {
-    tellChain(policies, {
-      kind: 'verification',
-      guest,
-      nic,
-      time: this.#options.clock.now(),
-      milliseconds,
+    policies: readonly ChainedPolicy[],
+  ): Promise<Party> {
+    const { parties, verification, clock } = this.#options;
+    const countsInsns = policies.some((policy) => policy.countsInsns === true);
+    const party = await parties.open(name, {
+      ...this.#hostSide(),
+      ...(countsInsns ? { countWork: true } : {}),
+      memoryBytes: OFFLOAD_MEMORY_BYTES,
     });
+    const verifier = verification.for(guest, party.verifier, (milliseconds) =>
+      tellChain(policies, { kind: 'verification', guest, nic, time: clock.now(), milliseconds }),
+    );
+    if (!countsInsns) return { ...party, verifier };
+    const executor = meteringExecutor(party.executor, (insns) =>
+      tellChain(policies, { kind: 'insns', guest, nic, time: clock.now(), insns }),
+    );
+    return { ...party, verifier, executor };
   }
 
   async #keep(undo: () => void | Promise<void>): Promise<void> {
@@ -436,9 +447,18 @@ export class Offloading {
   }
 }
 
-function commit(ready: Move): void {
-  if (!ready.committed) ready.move.commit();
-  ready.committed = true;
+/** All nics in one stretch, once it is known of each that it can go. Returns of each whether it could. */
+function commit(ready: Move): readonly boolean[] {
+  if (ready.copied !== undefined) return ready.copied;
+  ready.copied = ready.nics.map(({ move }) => move.copy());
+  if (!ready.copied.includes(false)) for (const { move } of ready.nics) move.commit();
+  return ready.copied;
+}
+
+async function abort(ready: Move): Promise<void> {
+  if (ready.over) return;
+  ready.over = true;
+  for (const { move } of ready.nics) await move.abort();
 }
 
 function missing(what: string): XdpbedError {

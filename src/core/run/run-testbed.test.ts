@@ -124,7 +124,7 @@ describe('max-entries of a program', () => {
     ]);
     const { runs } = await run(of('{ rxcnt: 4294967295 }', 'host'));
     expect(runs[0]!.attachments).toMatchObject([{ attached: false }]);
-    expect(runs[0]!.audit.at(-1)!.reason).toMatch(/wants 32769 MiB; the address space has 256 MiB/);
+    expect(runs[0]!.audit.at(-1)!.reason).toMatch(/wants 32769 MiB; the device has 256 MiB/);
   });
 
   it.each([

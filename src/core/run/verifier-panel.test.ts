@@ -119,6 +119,16 @@ describe('a panel of verifiers', () => {
     });
   });
 
+  it('takes a program for contained when one that accepts it has shown so', async () => {
+    const contained = async (rule: PanelRule, opinions: readonly Verification[]) =>
+      ((await panel(rule, opinions).verifier.verify(request)) as Acceptance).contained;
+    const [plain, shown] = [accepts('a'), accepts('b', { contained: true })];
+    expect(await contained('all', [plain, shown])).toBe(true);
+    expect(await contained('all', [plain, accepts('c', { contained: false })])).toBe(false);
+    expect(await contained('any', [rejects('a'), shown])).toBe(true);
+    expect(await contained('any', [plain, rejects('b')])).toBe(false);
+  });
+
   it('knows nothing of a program when no acceptance does', async () => {
     const verification = await panel('any', [rejects('a'), accepts('b')]).verifier.verify(request);
     expect(verification).toMatchObject({ accepted: true, verifier: 'b' });

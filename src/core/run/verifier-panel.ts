@@ -4,7 +4,7 @@ import type { Verification, Verifier, VerifyRequest } from '../contract/verifier
 /**
  * Several verifiers side by side, as one: `all` accepts when every one of them does, `any` when one does,
  * `first` as the first one does. All of them judge, whatever the first says, so that their opinions can be
- * compared; but with `in-turn`, as `all`, none behind one that rejects. What is known of the program (facts, properties) comes from the first acceptance that has it.
+ * compared; but with `in-turn`, as `all`, none behind one that rejects. What is known of the program (facts, properties, whether it is contained) comes from the first acceptance that has it.
  */
 export class VerifierPanel implements Verifier {
   readonly name: string;
@@ -38,6 +38,7 @@ export class VerifierPanel implements Verifier {
     if (!decisive.accepted) return decisive;
     return {
       ...decisive,
+      contained: acceptances.some((opinion) => opinion.contained === true),
       facts: acceptances.find((opinion) => opinion.facts !== undefined)?.facts,
       properties: acceptances.find((opinion) => opinion.properties !== undefined)?.properties,
     };

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { entryToText } from '../../bpf/map-entry-text.js';
 import { BUILT_IN_PLUGINS } from '../../presets.js';
 import { PluginRegistry } from '../plugin/plugin-registry.js';
 import { MAX_VALUES } from './count-values.js';
@@ -72,7 +73,7 @@ describe('a guest of which there are several', () => {
     const presets = (run: typeof three) =>
       Object.entries(run!.plan.programs['to-tap']!.presets).map(([map, elements]) => [
         map,
-        elements.map(({ key, value }) => `${hex(key)} ${hex(value)}`),
+        elements.map(entryToText).map((entry) => `${entry.key} ${'value' in entry ? entry.value : ''}`),
       ]);
     expect(presets(three)).toEqual([
       [
@@ -95,6 +96,26 @@ describe('a guest of which there are several', () => {
     const [run] = (await resolve([], text)).runs;
     expect(run!.plan.guests.map(({ name }) => name)).toEqual(['guest', 'other']);
     expect(hex(run!.plan.programs['to-tap']!.presets['tx_port']![0]!.key)).toBe('00000000');
+  });
+
+  it('is told apart in values of single CPUs, and not in global variables', async () => {
+    const set = (maps: string) =>
+      resolve([
+        'guests.other.cpus=2',
+        'programs.xdp1.object=programs/blocklist.o',
+        `programs.xdp1.maps=${maps}`,
+      ]);
+    const each = '{ counters: [{ key: 1, cpus: { 1: { packets: { index: guest } } } }] }';
+    const [three] = (await set(each)).runs;
+    expect(three!.plan.programs['xdp1']!.presets['counters']!.map(entryToText)).toEqual(
+      [0, 1, 2].map((index) => ({
+        key: '01000000',
+        cpuValues: [{ cpu: 1, value: `0${index}${'00'.repeat(15)}` }],
+      })),
+    );
+    await expect(set('{ .bss: { unused: { index: guest } } }')).rejects.toThrow(
+      "'guest' stands for 3 guests, and a global variable has one value",
+    );
   });
 
   it.each([

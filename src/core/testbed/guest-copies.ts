@@ -195,9 +195,17 @@ class Copying {
     const copied = mapSection(maps, (elements, map) =>
       Array.isArray(elements)
         ? this.#copyItems(elements, ['programs', name, 'maps', map], (element) => this.#copyElement(element))
-        : elements,
+        : this.#copyVariables(elements, ['programs', name, 'maps', map]),
     );
     return { ...(program as Section), maps: copied };
+  }
+
+  /** Global variables are there once, for all guests. */
+  #copyVariables(variables: unknown, path: YamlPath): unknown {
+    return this.#refer(variables, ({ name, count }) => {
+      const message = `'${name}' stands for ${count} guests, and a global variable has one value`;
+      this.#problems.push({ path, message });
+    });
   }
 
   #copyElement(element: unknown): unknown[] {

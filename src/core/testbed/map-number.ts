@@ -1,15 +1,9 @@
 import { readUntyped, readValue, type BtfValue } from '../../bpf/btf/read-value.js';
-import { BPF_MAP_TYPE, mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
+import { mapTypeName, type MapSpec } from '../../bpf/map-spec.js';
+import { cpuValues, isPerCpu } from '../../bpf/per-cpu-value.js';
 import { XdpbedError } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
-import {
-  cpuStride,
-  isGlobalData,
-  isPerCpu,
-  mapProblem,
-  parseElement,
-  type MapProblem,
-} from './map-values.js';
+import { beyondEntries, isGlobalData, mapProblem, parseElement, type MapProblem } from './map-values.js';
 
 /** Where a number stands in a map, as an `expect` check names it. */
 export interface MapNumberSection {
@@ -73,12 +67,6 @@ export function findMapNumber(
   };
 }
 
-/** Map types whose keys are an index below the number of elements. */
-const ARRAYS: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
-]);
-
 function keyOf(map: MapSpec, section: MapNumberSection, maxEntries: number): Uint8Array {
   if (map.keySize === 0) throw invalid(`map ${map.name} is a ${mapTypeName(map.type)} and has no keys`);
   if (section.key === undefined) {
@@ -87,21 +75,19 @@ function keyOf(map: MapSpec, section: MapNumberSection, maxEntries: number): Uin
     throw invalid(`'key' is missing: which element of map ${map.name}`);
   }
   const key = parseElement(map.keyType, map.keySize, section.key, { what: `${map.name}.key` });
-  const index = ARRAYS.has(map.type) ? Buffer.from(key).readUInt32LE() : 0;
-  if (index >= maxEntries && ARRAYS.has(map.type))
-    throw invalid(`map ${map.name} has no element ${index}, its last is ${maxEntries - 1}`);
+  const beyond = beyondEntries(map, key, maxEntries);
+  if (beyond !== undefined) throw invalid(beyond);
   return key;
 }
 
 /** The values of the CPUs that count: of one, or of all. */
-function valuesOf(map: MapSpec, value: Uint8Array, cpu: number | undefined): Uint8Array[] {
-  if (!isPerCpu(map)) return [value];
-  const stride = cpuStride(map);
-  const cpus = Math.floor(value.length / stride);
-  if (cpu !== undefined && cpu >= cpus)
-    throw invalid(`there is no CPU ${cpu}, the last with a value is ${cpus - 1}`);
-  const wanted = cpu === undefined ? Array.from({ length: cpus }, (_, each) => each) : [cpu];
-  return wanted.map((each) => value.subarray(each * stride, each * stride + map.valueSize));
+function valuesOf(map: MapSpec, value: Uint8Array, cpu: number | undefined): readonly Uint8Array[] {
+  const values = cpuValues(map, value);
+  if (cpu === undefined || !isPerCpu(map)) return values;
+  const own = values[cpu];
+  if (own === undefined)
+    throw invalid(`there is no CPU ${cpu}, the last with a value is ${values.length - 1}`);
+  return [own];
 }
 
 /** The integer at a member of a value. `true` is 1. */

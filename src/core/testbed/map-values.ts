@@ -1,9 +1,11 @@
 import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
 import { parseBytes, parseValue, ValueProblem, type ParseOptions } from '../../bpf/btf/parse-value.js';
-import { BPF_MAP_TYPE, type MapSpec } from '../../bpf/map-spec.js';
+import { BPF_MAP_TYPE as T, isGlobalData, type MapSpec } from '../../bpf/map-spec.js';
 import type { XdpbedError } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 import type { YamlPath } from './yaml-source.js';
+
+export { isGlobalData };
 
 /** What is wrong with map content, at a path within it. `onKey`: the key itself is wrong, not what is behind it. */
 export interface MapProblem {
@@ -39,23 +41,36 @@ export function mapProblem(error: XdpbedError, path: YamlPath): MapProblem {
   };
 }
 
-const PER_CPU_TYPES: ReadonlySet<number> = new Set([
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_HASH,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_PERCPU_ARRAY,
-  BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH,
+/** Whether its elements are programs or maps of the object, and written by their names. */
+export function holdsObjects({ type }: Pick<MapSpec, 'type'>): boolean {
+  return (
+    type === T.BPF_MAP_TYPE_PROG_ARRAY ||
+    type === T.BPF_MAP_TYPE_ARRAY_OF_MAPS ||
+    type === T.BPF_MAP_TYPE_HASH_OF_MAPS
+  );
+}
+
+/** Map types whose keys are an index below the number of entries. */
+const INDEXED: ReadonlySet<number> = new Set([
+  T.BPF_MAP_TYPE_ARRAY,
+  T.BPF_MAP_TYPE_PERCPU_ARRAY,
+  T.BPF_MAP_TYPE_PROG_ARRAY,
+  T.BPF_MAP_TYPE_ARRAY_OF_MAPS,
+  T.BPF_MAP_TYPE_DEVMAP,
+  T.BPF_MAP_TYPE_CPUMAP,
+  T.BPF_MAP_TYPE_XSKMAP,
 ]);
 
-export function isPerCpu(map: MapSpec): boolean {
-  return PER_CPU_TYPES.has(map.type);
+/** Whether its keys are indexes. */
+export function isIndexed({ type }: Pick<MapSpec, 'type'>): boolean {
+  return INDEXED.has(type);
 }
 
-/** Bytes from one CPU's value to the next in what the system call passes. */
-export function cpuStride(map: MapSpec): number {
-  return Math.ceil(map.valueSize / 8) * 8;
-}
-
-/** Whether it is a map of global variables, whose content is written by variable. */
-export function isGlobalData(map: MapSpec): boolean {
-  // As libbpf has it: no other map can have such a name.
-  return /^\.(?:data|rodata|bss|kconfig)\b/.test(map.name);
+/** Why there is no element under a key, for a map whose elements are there from the start; undefined otherwise. */
+export function beyondEntries(map: MapSpec, key: Uint8Array, maxEntries: number): string | undefined {
+  // Without a size the map is not made at all.
+  if (!isIndexed(map) || key.length !== 4 || maxEntries === 0) return undefined;
+  const index = new DataView(key.buffer, key.byteOffset).getUint32(0, true);
+  if (index < maxEntries) return undefined;
+  return `map ${map.name} has no element ${index}, its last is ${maxEntries - 1}`;
 }

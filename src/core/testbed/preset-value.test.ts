@@ -1,17 +1,23 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
 import { readObject } from '../../bpf/elf/object-spec.js';
-import { encodePreset } from './preset-value.js';
+import type { XdpbedError } from '../diagnostic.js';
+import { mapProblem, parseElement } from './map-values.js';
+import { presetReference } from './preset-value.js';
 
 const names = {
   ifindexes: new Map([['tap0', 3]]),
   macs: new Map([['g0.eth0', '52:54:00:00:00:02']]),
 };
-const hex = (value: unknown, size: number, type?: Parameters<typeof encodePreset>[3]) => {
-  const encoded = encodePreset(value as never, size, names, type);
-  if ('bytes' in encoded) return Buffer.from(encoded.bytes).toString('hex');
-  const { path, message, hint } = encoded.problem;
-  return [path.join('.'), message, hint].filter((part) => part).join(' | ');
+const reference = presetReference(names);
+const hex = (value: unknown, size: number, type?: BtfTypeRef): string => {
+  try {
+    return Buffer.from(parseElement(type, size, value, { reference })).toString('hex');
+  } catch (error) {
+    const { path, message, hint } = mapProblem(error as XdpbedError, []);
+    return [path.join('.'), message, hint].filter((part) => part).join(' | ');
+  }
 };
 
 describe('map presets', () => {

@@ -1,7 +1,5 @@
-import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
+import type { ParseOptions } from '../../bpf/btf/parse-value.js';
 import { XdpbedError } from '../diagnostic.js';
-import type { PresetValue } from '../contract/plan.js';
-import { mapProblem, parseElement, type MapProblem } from './map-values.js';
 import { suggest } from './wiring.js';
 
 /** What the references in preset values stand for. */
@@ -11,27 +9,16 @@ export interface PresetNames {
   readonly macs: ReadonlyMap<string, string>;
 }
 
-/** The bytes of a preset value, or why there are none. */
-export type Encoded = { readonly bytes: Uint8Array } | { readonly problem: MapProblem };
-
 /**
- * Encodes a key or value of `size` bytes as `parseValue` has it written. `{ ifindex: INTERFACE }` and `{ mac: INTERFACE }`
- * stand, at any depth, for the number and the address of an interface of the testbed.
- *
- * @param what how messages call it
+ * `{ ifindex: INTERFACE }` and `{ mac: INTERFACE }` stand, at any depth of a preset value, for the number and the address of an
+ * interface of the testbed.
  */
-export function encodePreset(
-  value: PresetValue,
-  size: number,
-  names: PresetNames,
-  type?: BtfTypeRef,
-  what = 'value',
-): Encoded {
+export function presetReference(names: PresetNames): NonNullable<ParseOptions['reference']> {
   const tables: Readonly<Record<string, ReadonlyMap<string, number | string>>> = {
     ifindex: names.ifindexes,
     mac: names.macs,
   };
-  const reference = (name: string, target: string): number | string | undefined => {
+  return (name, target) => {
     const table = Object.hasOwn(tables, name) ? tables[name]! : undefined;
     if (table === undefined) return undefined;
     const found = table.get(target);
@@ -41,10 +28,4 @@ export function encodePreset(
       hint: suggest(target, [...table.keys()], 'interfaces'),
     });
   };
-  try {
-    return { bytes: parseElement(type, size, value, { what, reference }) };
-  } catch (error) {
-    if (error instanceof XdpbedError) return { problem: mapProblem(error, []) };
-    throw error;
-  }
 }

@@ -1,5 +1,6 @@
 import type { MapSpec } from '../../bpf/map-spec.js';
-import type { GuestNicPlan, ProgramPlan, RunPlan } from '../contract/plan.js';
+import { isPerCpu } from '../../bpf/per-cpu-value.js';
+import { finalProgram, type GuestNicPlan, type ProgramPlan, type RunPlan } from '../contract/plan.js';
 import { findMapNumber, type MapNumber, type MapNumberFound, type MapNumbers } from './map-number.js';
 import type { ProblemList } from './problem-list.js';
 import type { SchemaValidator } from './schema-validator.js';
@@ -12,7 +13,12 @@ import type { YamlPath } from './yaml-source.js';
 export type ResolvedCheck = CheckSection & {
   /** Of an `expect` on a map. */
   readonly numbers?: MapNumbers;
+  /** Of `same-across`. */
+  readonly perCpu?: PerCpuMaps;
 };
+
+/** Per-CPU maps by the run's id, then by the nic whose program has them (`guest0.eth0`), then by name. */
+export type PerCpuMaps = ReadonlyMap<string, ReadonlyMap<string, ReadonlyMap<string, MapSpec>>>;
 
 /** What the checks are about. */
 export interface CheckedRuns {
@@ -30,7 +36,7 @@ export function resolveChecks(
   runs: CheckedRuns,
 ): ResolvedCheck[] {
   const axes = Object.keys(matrix);
-  return parts.testbed.checks.flatMap((section, index) => {
+  return parts.testbed.checks.flatMap((section, index): ResolvedCheck[] => {
     const path = ['checks', index];
     if (!parts.has(...path) || !Object.hasOwn(CHECKS, section.kind)) return [];
     const checked = structuredClone(section);
@@ -58,6 +64,7 @@ export function resolveChecks(
     switch (check.kind) {
       case 'same-across':
         hasAxis(check.axis, [...path, 'axis']);
+        if (check.compare.includes('maps')) return [{ ...check, perCpu: findPerCpuMaps(runs) }];
         break;
       case 'requests-undisturbed':
         if (hasAxis(check.axis, [...path, 'axis'])) {
@@ -210,8 +217,27 @@ function locateNumbers(
   return numbers;
 }
 
+function findPerCpuMaps({ plans, mapsOf }: CheckedRuns): PerCpuMaps {
+  const found = new Map<string, Map<string, ReadonlyMap<string, MapSpec>>>();
+  // Of many nics that run the same program they are the same.
+  const known = new Map<ProgramPlan, ReadonlyMap<string, MapSpec>>();
+  for (const { plan, node, nic } of nicsOf({}, plans)) {
+    const name = finalProgram(nic);
+    const program = name === undefined ? undefined : plan.programs[name];
+    if (program === undefined) continue;
+    const maps =
+      known.get(program) ??
+      new Map(mapsOf(program).flatMap((map) => (isPerCpu(map) ? [[map.name, map] as const] : [])));
+    known.set(program, maps);
+    if (maps.size === 0) continue;
+    const ofRun = found.get(plan.id) ?? new Map<string, ReadonlyMap<string, MapSpec>>();
+    found.set(plan.id, ofRun.set(node, maps));
+  }
+  return found;
+}
+
 function* nicsOf(
-  { where = {}, guest, nic }: ExpectSection,
+  { where = {}, guest, nic }: Pick<ExpectSection, 'where' | 'guest' | 'nic'>,
   plans: readonly RunPlan[],
 ): Generator<{ readonly plan: RunPlan; readonly node: string; readonly nic: GuestNicPlan }> {
   for (const plan of plans) {

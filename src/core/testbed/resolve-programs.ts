@@ -1,19 +1,19 @@
-import type { BtfTypeRef } from '../../bpf/btf/btf-type-ref.js';
 import type { ObjectSpec } from '../../bpf/elf/object-spec.js';
 import { whyNotXdp } from '../../bpf/link.js';
-import { isResizable } from '../../bpf/map-sizes.js';
-import type { MapSpec } from '../../bpf/map-spec.js';
+import { isResizable, resizeMaps } from '../../bpf/map-sizes.js';
+import type { MapInitialEntry, MapSpec } from '../../bpf/map-spec.js';
 import { takeForXdp } from '../../bpf/object-file.js';
-import type { MapPreset, PresetValue, ProgramPlan } from '../contract/plan.js';
+import type { ProgramPlan } from '../contract/plan.js';
 import type { Sha256 } from '../contract/run-spec.js';
 import { XdpbedError } from '../diagnostic.js';
 import { selectProgram } from '../offload/select-program.js';
-import { encodePreset, type PresetNames } from './preset-value.js';
+import { parseMapInput, type CpuLimit } from './map-input.js';
+import { presetReference, type PresetNames } from './preset-value.js';
 import type { ProblemList } from './problem-list.js';
 import { attachedPrograms, presetNames } from './run-plan.js';
 import type { SoundParts } from './sound-parts.js';
 import type { TestbedFiles } from './testbed-files.js';
-import type { Testbed } from './testbed-schema.js';
+import { MAX_CPUS, type Testbed } from './testbed-schema.js';
 import { suggest } from './wiring.js';
 import type { YamlPath } from './yaml-source.js';
 import { setOwn } from '../own-property.js';
@@ -78,28 +78,8 @@ class ProgramResolver {
         if (map !== undefined && !isResizable(map))
           this.problems.report(where, `map ${mapName} holds global variables and has one element`);
       }
-      const presets: Record<string, MapPreset[]> = {};
-      for (const [mapName, entries] of Object.entries(section.maps ?? {})) {
-        const map = this.#findMap(object, section.object, mapName, [...at, 'maps', mapName]);
-        if (map === undefined) continue;
-        // Presets name interfaces; without those, nothing can be said of them.
-        if (names === undefined) continue;
-        const encoded = entries.flatMap((entry, index) => {
-          const where = [...at, 'maps', mapName, index];
-          const what = `${mapName}[${index}]`;
-          const key = this.#encode(entry.key, map.keySize, map.keyType, names, [...where, 'key'], what);
-          const value = this.#encode(
-            entry.value,
-            map.valueSize,
-            map.valueType,
-            names,
-            [...where, 'value'],
-            what,
-          );
-          return key === undefined || value === undefined ? [] : [{ key, value }];
-        });
-        setOwn(presets, mapName, encoded);
-      }
+      // Presets name interfaces; without those, nothing can be said of them.
+      const presets = names === undefined ? {} : this.#presets(object, name, section, names);
       if (wired) this.#checkLookups(parts.testbed, name, section.object, object.maps);
       if (!attached.has(name) || file instanceof XdpbedError) continue;
       setOwn(objects, section.object, file.hash);
@@ -141,18 +121,51 @@ class ProgramResolver {
     return map;
   }
 
-  #encode(
-    value: unknown,
-    size: number,
-    type: BtfTypeRef | undefined,
+  #presets(
+    object: ObjectSpec,
+    name: string,
+    { object: file, maps, 'max-entries': sizes = {} }: Testbed['programs'][string],
     names: PresetNames,
-    path: YamlPath,
-    what: string,
-  ): Uint8Array | undefined {
-    const encoded = encodePreset(value as PresetValue, size, names, type, `${what}.${path.at(-1)}`);
-    if ('bytes' in encoded) return encoded.bytes;
-    const { problem } = encoded;
-    this.problems.report([...path, ...problem.path], problem.message, problem.hint, problem.onKey);
-    return undefined;
+  ): Record<string, readonly MapInitialEntry[]> {
+    const content = Object.entries(maps ?? {}).filter(
+      ([map]) => this.#findMap(object, file, map, ['programs', name, 'maps', map]) !== undefined,
+    );
+    const resizable = object.maps.filter((map) => isResizable(map) && Object.hasOwn(sizes, map.name));
+    const sized = resizeMaps(
+      object,
+      Object.fromEntries(resizable.map((map) => [map.name, sizes[map.name]!])),
+    );
+    const parsed = parseMapInput(sized, Object.fromEntries(content), {
+      limit: cpusOf(this.parts.testbed, name),
+      reference: presetReference(names),
+      report: ({ path, message, hint, onKey }) =>
+        this.problems.report(['programs', name, 'maps', ...path], message, hint, onKey),
+    });
+    const presets: Record<string, readonly MapInitialEntry[]> = {};
+    for (const [map, elements] of parsed) setOwn(presets, map, elements);
+    return presets;
   }
+}
+
+/** The CPUs that a program finds wherever the testbed has it run. */
+function cpusOf(testbed: Testbed, program: string): CpuLimit {
+  const { host, guests } = testbed;
+  const onHost = { cpus: host.cpus, hint: "set 'host.cpus'" };
+  const places: CpuLimit[] = [
+    ...[
+      ...Object.values(host.nics).map((nic) => nic.program),
+      ...Object.values(host.taps).map((tap) => tap['rx-program']),
+    ]
+      .filter((each) => each === program)
+      .map(() => onHost),
+    ...Object.entries(guests).flatMap(([guest, { cpus, nics }]) =>
+      Object.values(nics).flatMap((nic): CpuLimit[] => {
+        // What a guest keeps loading, it offloads.
+        if (nic.requests?.load === program) return [onHost];
+        if (nic.program !== program) return [];
+        return [nic.placement === 'host' ? onHost : { cpus, hint: `set 'guests.${guest}.cpus'` }];
+      }),
+    ),
+  ];
+  return places.reduce((least, place) => (place.cpus < least.cpus ? place : least), { cpus: MAX_CPUS });
 }

@@ -47,6 +47,9 @@ function Named<T extends TSchema>(value: T, description: string, options: object
   });
 }
 
+/** CPUs that a host or a guest may have. */
+export const MAX_CPUS = 64;
+
 const closed = { additionalProperties: false } as const;
 
 export const MacAddress = Type.String({
@@ -109,6 +112,28 @@ const PresetValue = Type.Unsafe<unknown>({
     'by the BTF type: a number, an address (`10.0.0.1`, `2001:db8::1`, `02:00:00:00:00:01`), an enumerator, text, a list, or an object by member; `{ bytes: "0a 00 00 01" }`; at any depth `{ ifindex: tap0 }`, `{ mac: guest0.eth0 }`, or `{ index: guest }`, the number of a guest of which there are several (`count`)',
 });
 
+/** Elements, or the variables of `.data`, `.rodata` and `.bss`. Not a union: an error of each of its members would be told. */
+const MapContent = Type.Unsafe<unknown>({
+  type: ['array', 'object'],
+  items: {
+    type: 'object',
+    properties: {
+      key: PresetValue,
+      value: PresetValue,
+      cpus: {
+        type: 'object',
+        description: 'of a per-CPU map, in place of `value`: values by CPU, of others 0',
+        patternProperties: { '^[0-9]+$': PresetValue },
+        additionalProperties: false,
+      },
+    },
+    required: ['key'],
+    additionalProperties: false,
+  },
+  description:
+    'a list of `{ key, value }`, of per-CPU maps also of `{ key, cpus: { CPU: value } }`; of `.data`, `.rodata` and `.bss` an object by variable; a value in a PROG_ARRAY or a map of maps is the name of a program or map of the object',
+});
+
 export const MaxEntries = Type.Record(
   Type.String(),
   Type.Integer({ minimum: 1, maximum: 0xffff_ffff, description: 'entries of the map' }),
@@ -134,8 +159,9 @@ export const ProgramSection = Type.Object(
       }),
     ),
     maps: Type.Optional(
-      Type.Record(Type.String(), Type.Array(Type.Object({ key: PresetValue, value: PresetValue }, closed)), {
-        description: 'elements to place in the program’s maps before it is attached, by map name',
+      Type.Record(Type.String(), MapContent, {
+        description: 'content of the program’s maps before it is attached, by map name',
+        examples: [{ counters: [{ key: 0, cpus: { 0: 5 } }], '.rodata': { min_len: 64 } }],
       }),
     ),
     'max-entries': Type.Optional(MaxEntries),
@@ -157,7 +183,7 @@ export const HostSection = Type.Object(
     ),
     cpus: Type.Integer({
       minimum: 1,
-      maximum: 64,
+      maximum: MAX_CPUS,
       default: 1,
       description: 'CPUs of the host: values per element of a per-CPU map',
     }),
@@ -410,7 +436,7 @@ export const GuestSection = Type.Object(
         examples: [64],
       }),
     ),
-    cpus: Type.Integer({ minimum: 1, maximum: 64, default: 1, description: 'virtual CPUs' }),
+    cpus: Type.Integer({ minimum: 1, maximum: MAX_CPUS, default: 1, description: 'virtual CPUs' }),
     nics: Named(GuestNicSection, 'virtio-net devices', { minProperties: 1 }),
   },
   closed,
@@ -560,7 +586,7 @@ export const CHECKS = {
         default: ['verdicts', 'maps'],
         minItems: 1,
         description:
-          'what must be equal: the verdicts of the guests’ programs, and the content of their maps',
+          'what must be equal: the verdicts of the guests’ programs, and the content of their maps, of per-CPU maps the sum of integers over all CPUs and which other values occur',
       }),
     },
     { ...closed, description: 'runs that differ only on this axis give the same verdicts and map content' },

@@ -53,7 +53,7 @@ export class GuestVerification {
    * The verifier that judges the programs of a guest.
    * @param own the same verifier where the run is
    * @param onCost told the milliseconds that judging a program took, however it ended: of CPU time, or by the clock where
-   *   the program is judged where the run is
+   *   the program is judged where the run is; and those of the start of a process that there had to be for it
    */
   for(guest: string, own: Verifier, onCost: (milliseconds: number) => void = () => undefined): Verifier {
     return { name: own.name, verify: (request) => this.#verify(guest, own, request, onCost) };

@@ -16,14 +16,21 @@ interface Idle {
 export class JudgePool {
   readonly #idle: Idle[] = [];
 
-  /** @param onCost told the milliseconds of CPU time that it took, however it ended. */
+  /**
+   * @param onCost told the milliseconds of CPU time that it took, however it ended; and those of the start of a process that
+   *   there had to be for it, as soon as they are known, which may be later
+   */
   async verify(
     recipe: JudgeRecipe,
     limits: JudgeLimits,
     request: VerifyRequest,
     onCost?: (milliseconds: number) => void,
   ): Promise<Judgement> {
-    const judge = this.#take(limits, [recipe]) ?? new JudgeProcess(limits);
+    let judge = this.#take(limits, [recipe]);
+    if (judge === undefined) {
+      judge = new JudgeProcess(limits);
+      void judge.started.then((milliseconds) => onCost?.(milliseconds));
+    }
     try {
       return await judge.verify(recipe, request);
     } finally {

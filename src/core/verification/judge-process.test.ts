@@ -24,11 +24,12 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true }));
 
 /** A verifier whose `verify` has this body; `request` is what it is asked, `ACCEPTED` an acceptance. */
-function verifierThat(body: string): JudgeRecipe {
+function verifierThat(body: string, whenImported = ''): JudgeRecipe {
   const path = join(folder, `${Math.random().toString(36).slice(2)}.mjs`);
   writeFileSync(
     path,
     `import { definePlugin, VERIFIER } from ${JSON.stringify(library)};
+     ${whenImported}
      const ACCEPTED = { accepted: true, verifier: 'made-up', statistics: { processedInsns: 1, peakStates: 0, totalStates: 0 } };
      let calls = 0;
      export default definePlugin({
@@ -304,6 +305,51 @@ describe('the pool of judges', () => {
     expect(await pid()).not.toBe(first);
     pool.close();
     expect(pool.idle).toBe(0);
+  });
+
+  describe.runIf(process.platform === 'linux')('tells what the start of a process took', () => {
+    const BUSY_MS = 100;
+    const busy = `for (const { user } = process.cpuUsage(); process.cpuUsage().user - user < ${1000 * BUSY_MS}; );`;
+    const sum = (all: readonly number[]): number => all.reduce((total, each) => total + each, 0);
+
+    it('to whom it was started for, though that gave up meanwhile, and to nobody else', async () => {
+      const pool = new JudgePool();
+      const recipe = verifierThat('return ACCEPTED;', busy);
+      const costs = { first: [] as number[], others: [] as number[] };
+      for (const who of ['first', 'others', 'others'] as const) {
+        const abort = new AbortController();
+        const asked = { ...PASS, signal: abort.signal };
+        const verification = pool.verify(recipe, LIMITS, asked, (ms) => costs[who].push(ms));
+        abort.abort(new Error('a reset'));
+        await expect(verification).rejects.toThrow('a reset');
+        // It goes on with what the next will need.
+        expect(pool.idle).toBe(1);
+      }
+      await pool.verify(recipe, LIMITS, PASS, (ms) => costs.others.push(ms));
+      expect(sum(costs.first)).toBeGreaterThanOrEqual(BUSY_MS);
+      expect(costs.others).toHaveLength(3);
+      expect(sum(costs.others)).toBeLessThan(BUSY_MS);
+      pool.close();
+    });
+
+    it('though nothing can be made ready in it', async () => {
+      const pool = new JudgePool();
+      const recipe = verifierThat('return ACCEPTED;', `${busy} throw new Error('not today');`);
+      const costs: number[] = [];
+      await expect(pool.verify(recipe, LIMITS, PASS, (ms) => costs.push(ms))).rejects.toThrow('not today');
+      expect(sum(costs)).toBeGreaterThanOrEqual(BUSY_MS);
+    });
+
+    it('and not what it took when nobody had asked yet', async () => {
+      const pool = new JudgePool();
+      const recipe = verifierThat('return ACCEPTED;', busy);
+      pool.prepare(LIMITS, [recipe]);
+      const costs: number[] = [];
+      await pool.verify(recipe, LIMITS, PASS, (ms) => costs.push(ms));
+      expect(costs).toHaveLength(1);
+      expect(sum(costs)).toBeLessThan(BUSY_MS);
+      pool.close();
+    });
   });
 
   it('has one that was prepared judge by each of its recipes', async () => {

@@ -73,6 +73,14 @@ export class JudgeProcess {
   #heldAtMost = 0;
   /** Why it is no more. */
   #ended: Error | undefined;
+  #isStarted!: (cpuMilliseconds: number) => void;
+  /**
+   * Milliseconds of CPU time that it took until something was ready that it was asked for, or until it ended before that; 0 on
+   * systems without /proc.
+   */
+  readonly started = new Promise<number>((resolve) => {
+    this.#isStarted = resolve;
+  });
 
   constructor(readonly limits: JudgeLimits) {
     const main = compiledModule(new URL('./judge-main.js', import.meta.url).href);
@@ -111,7 +119,7 @@ export class JudgeProcess {
   }
 
   /**
-   * Milliseconds of CPU time that the last verification took, however it ended, to 10 ms: of many the sum is as exact. 0 on
+   * Milliseconds of CPU time that the last verification took, without the start of the process, however it ended, to 10 ms: of many the sum is as exact. 0 on
    * systems without /proc.
    */
   get cpuMilliseconds(): number {
@@ -151,7 +159,8 @@ export class JudgeProcess {
 
   /**
    * Judges a program. What the limits end is a rejection, `out-of-time` or `out-of-memory`; rejects when the verifier
-   * failed or when `request.signal` has fired, but only once the process is free again or gone.
+   * failed or when `request.signal` has fired, but only once the process is free again or gone. While it makes something ready
+   * it is free: who is next waits for the same.
    */
   async verify(recipe: JudgeRecipe, request: VerifyRequest): Promise<Judgement> {
     this.#keepProcessAlive(true);
@@ -175,14 +184,19 @@ export class JudgeProcess {
     }
   }
 
-  /** The verifier's name once all is ready that was asked for; ends the process when the signal fires before. */
+  /** The verifier's name once all is ready that was asked for; rejects when the signal fires before. */
   async #readyUnless(recipe: JudgeRecipe, signal: AbortSignal | undefined): Promise<string> {
-    const giveUp = (): void => this.#end(signal!.reason as Error);
+    if (this.#ended !== undefined) throw this.#ended;
+    signal?.throwIfAborted();
+    let giveUp = (): void => undefined;
+    const givenUp = new Promise<never>((_, reject) => {
+      giveUp = () => reject(signal!.reason as Error);
+    });
     signal?.addEventListener('abort', giveUp, { once: true });
     try {
-      if (this.#ended !== undefined) throw this.#ended;
       // What is being made ready for others would count as this program's time and memory.
-      await Promise.all([...this.#preparations.values()].map(({ ready }) => ready));
+      const all = Promise.all([...this.#preparations.values()].map(({ ready }) => ready));
+      await Promise.race([all, givenUp]);
       return await this.#preparations.get(JSON.stringify(recipe))!.ready;
     } finally {
       signal?.removeEventListener('abort', giveUp);
@@ -312,6 +326,7 @@ export class JudgeProcess {
     const preparation = [...this.#preparations.values()].find(({ id }) => id === recipeId);
     if (preparation === undefined || preparation.isReady) return;
     preparation.isReady = true;
+    this.#isStarted(this.#usage()?.cpuMilliseconds ?? 0);
     // What one more verifier takes is not the next program's.
     if (this.#heldBefore > 0) {
       const grown = (this.#usage()?.residentMiB ?? 0) - preparation.heldBefore;
@@ -324,6 +339,7 @@ export class JudgeProcess {
   #end(error: Error): void {
     if (this.#ended !== undefined) return;
     this.#ended = error;
+    this.#isStarted(this.#usage()?.cpuMilliseconds ?? 0);
     const tell = (): void => {
       for (const { reject } of this.#preparations.values()) reject(error);
       this.#settle?.({ error });

@@ -1,11 +1,6 @@
+import { entryFromText, entryToText, type MapEntryText } from '../../bpf/map-entry-text.js';
+import type { ExchangePlan, Placement, ProgramPlan, RequestTimes } from '../../core/contract/plan.js';
 import { ByteQueue } from '../../virtio/index.js';
-import type {
-  ExchangePlan,
-  MapPreset,
-  Placement,
-  ProgramPlan,
-  RequestTimes,
-} from '../../core/contract/plan.js';
 
 /**
  * What host and guest agent say to each other over a virtio-serial port of its own. A message, little-endian:
@@ -113,27 +108,17 @@ export type AgentRequest = {
   };
 }[AgentMethod];
 
-/** A ProgramPlan as JSON has it: keys and values of presets in hex. */
+/** A ProgramPlan as JSON has it. */
 export type ProgramText = Omit<ProgramPlan, 'presets'> & {
-  readonly presets: Readonly<Record<string, readonly { readonly key: string; readonly value: string }[]>>;
+  readonly presets: Readonly<Record<string, readonly MapEntryText[]>>;
 };
 
 export function programToText(program: ProgramPlan): ProgramText {
-  return {
-    ...program,
-    presets: eachPreset(program.presets, ({ key, value }) => ({ key: hex(key), value: hex(value) })),
-  };
+  return { ...program, presets: eachPreset(program.presets, entryToText) };
 }
 
 export function programFromText(text: ProgramText): ProgramPlan {
-  const bytes = (digits: string): Uint8Array => Uint8Array.from(Buffer.from(digits, 'hex'));
-  return {
-    ...text,
-    presets: eachPreset(text.presets, ({ key, value }): MapPreset => ({
-      key: bytes(key),
-      value: bytes(value),
-    })),
-  };
+  return { ...text, presets: eachPreset(text.presets, entryFromText) };
 }
 
 function eachPreset<From, To>(
@@ -141,10 +126,6 @@ function eachPreset<From, To>(
   turn: (preset: From) => To,
 ): Record<string, To[]> {
   return Object.fromEntries(Object.entries(presets).map(([map, elements]) => [map, elements.map(turn)]));
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex');
 }
 
 const HEADER_BYTES = 8;

@@ -41,7 +41,7 @@ describe.each([
   });
 
   it('does not answer a command of before a reset, however late the device is done with it', async () => {
-    const link = new ControlLink({ label: 'g', features: FEATURES });
+    const link = new ControlLink({ label: 'g', features: FEATURES, now: () => 0 });
     let finish = (_response: Uint8Array): void => {};
     link.serve(() => new Promise((resolve) => (finish = resolve)));
     const old = link.send([Uint8Array.of(0, 0)], 1);
@@ -111,7 +111,7 @@ describe.each([
   ])(
     'gives others their turn after a queue of commands, of a guest that always has one more: answered %s',
     async (_when, answer) => {
-      const link = new ControlLink({ label: 'g', features: FEATURES, queueSize: 16 });
+      const link = new ControlLink({ label: 'g', features: FEATURES, queueSize: 16, now: () => 0 });
       let commands = 0;
       const more = (): void => void link.send([Uint8Array.of(0, 0)], 1).catch(() => {});
       const stop = link.serve((_request, room) => {
@@ -131,8 +131,49 @@ describe.each([
     },
   );
 
+  /** How many of `count` commands were carried out by the end of each turn, of a kick that brings all of them. */
+  async function turns(count: number, bytes: number, now: () => number, work: () => void): Promise<number[]> {
+    const link = new ControlLink({ label: 'g', features: FEATURES, now });
+    let carriedOut = 0;
+    for (let n = 0; n < count; n++) void link.send([new Uint8Array(bytes)], bytes).catch(() => {});
+    link.serve((request) => {
+      carriedOut++;
+      work();
+      return request;
+    });
+    const seen = [carriedOut];
+    while (carriedOut < count) {
+      await new Promise((resolve) => setImmediate(resolve));
+      seen.push(carriedOut);
+    }
+    return seen;
+  }
+
+  it('gives others their turn after 2 ms of work', async () => {
+    let now = 0;
+    expect(
+      await turns(
+        9,
+        1,
+        () => now,
+        () => void (now += 1),
+      ),
+    ).toEqual([2, 4, 6, 8, 9]);
+  });
+
+  it('gives others their turn after 256 KiB of commands and answers', async () => {
+    expect(
+      await turns(
+        5,
+        64 * 1024,
+        () => 0,
+        () => {},
+      ),
+    ).toEqual([2, 4, 5]);
+  });
+
   it('goes on after a turn with whoever serves then, and not after a reset', async () => {
-    const link = new ControlLink({ label: 'g', features: FEATURES, queueSize: 2 });
+    const link = new ControlLink({ label: 'g', features: FEATURES, queueSize: 2, now: () => 0 });
     const served: string[] = [];
     const by =
       (name: string) =>
@@ -181,7 +222,7 @@ describe.each([
 describe('ControlLink with a ring that its answers are written to', () => {
   it('serves the commands that they make available, but no more in one turn than the queue has entries', async () => {
     const features = featureSet(VIRTIO_F_VERSION_1, VIRTIO_NET_F_CTRL_VQ);
-    const link = new ControlLink({ label: 'g', features, queueSize: 16 });
+    const link = new ControlLink({ label: 'g', features, queueSize: 16, now: () => 0 });
     const { memory, layout } = link;
     const { descriptorTable, availRing } = link.splitLayout!;
     // Every entry of the avail ring is head 0: a command of two bytes, whose answer is avail.idx.

@@ -4,6 +4,7 @@ import { hasFeature, VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_NET_F_CT
 import { GuestAllocator, GuestMemory, roundUp } from '../guest-memory.js';
 import { queueFormat, SPLIT_QUEUE, type QueueFormat } from '../queue-format.js';
 import { splitLayoutAt, type SplitLayout } from '../split-layout.js';
+import { Stretch } from '../stretch.js';
 import type { BufferToken } from '../virtqueue.js';
 import { LinkStatus } from './link-status.js';
 import { UnguardedControlChain } from './unguarded-control-chain.js';
@@ -39,6 +40,8 @@ export interface ControlLinkOptions {
   readonly queueSize?: number | undefined;
   /** Default: what the features say. */
   readonly format?: QueueFormat | undefined;
+  /** Milliseconds by which the device's end gives way to others as well: see {@link Stretch}. Default: the machine's clock. */
+  readonly now?: (() => number) | undefined;
 }
 
 export interface ControlLinkStatistics extends NotificationCounts {
@@ -66,7 +69,8 @@ interface Command {
  * is a chain of device-readable bytes and device-writable room (virtio 1.3, 5.1.6.5).
  *
  * A queue need not ever be empty: an answer may be written over the ring itself, and make the next command available. After
- * as many commands in a row as the queue has entries, the device's end goes on in a later turn of the event loop.
+ * as many commands in a row as the queue has entries, or when they bring much work ({@link Stretch}), the device's end goes on in
+ * a later turn of the event loop.
  */
 export class ControlLink {
   readonly statistics: ControlLinkStatistics = {
@@ -91,8 +95,8 @@ export class ControlLink {
   #unguarded = false;
   /** The device is at work on the queue. */
   #serving = false;
-  /** Commands that were carried out since the queue was empty, or since the last turn of the event loop. */
-  #inARow = 0;
+  /** What was carried out since the queue was empty, or since the last turn of the event loop. */
+  readonly #stretch: Stretch;
   /** Ends with the turn of the event loop in which it was asked for. */
   #turn: NodeJS.Immediate | undefined;
   /** The device is at work, and goes on in the next turn. */
@@ -107,6 +111,7 @@ export class ControlLink {
     this.#options = options;
     this.#format = options.format ?? queueFormat(options.features);
     this.#queueSize = options.queueSize ?? CONTROL_QUEUE_SIZE;
+    this.#stretch = new Stretch(this.#queueSize, options.now ?? (() => performance.now()));
     this.#indirect = hasFeature(options.features, VIRTIO_F_INDIRECT_DESC);
     this.status = new LinkStatus(options.label, (reason) => this.#forgetOutstanding(reason));
     const buffers = roundUp(GUEST_MEMORY_BASE + this.#format.bytes(this.#queueSize), BUFFER_ALIGNMENT);
@@ -193,7 +198,7 @@ export class ControlLink {
     const { generation } = this.status;
     const { device } = ends;
     for (;;) {
-      if (this.#inARow >= this.#queueSize) {
+      if (this.#stretch.isOver) {
         this.#outOfTurn = true;
         this.#awaitTurn();
         return;
@@ -216,12 +221,13 @@ export class ControlLink {
         }
         this.#serving = false;
         // Unless a turn is waited for anyway: commands that come in the same one count with those before.
-        if (this.#turn === undefined) this.#inARow = 0;
+        if (this.#turn === undefined) this.#stretch.renew();
         return;
       }
       const { chain } = popped;
       this.statistics.commands++;
-      this.#inARow++;
+      this.#stretch.begin();
+      this.#stretch.add(chain.readable.length);
       let answer: Uint8Array | Promise<Uint8Array>;
       try {
         answer = this.#unguarded
@@ -267,7 +273,7 @@ export class ControlLink {
   #awaitTurn(): void {
     this.#turn ??= setImmediate(() => {
       this.#turn = undefined;
-      this.#inARow = 0;
+      this.#stretch.renew();
       if (!this.#outOfTurn) return;
       this.#outOfTurn = false;
       this.#serveAvailable(this.#ends!);
@@ -277,6 +283,7 @@ export class ControlLink {
   /** Returns the chain with its answer; false when there is nothing to go on with. */
   #finish(ends: QueueEnds, chain: DescriptorChain, response: Uint8Array): boolean {
     const { generation } = this.status;
+    this.#stretch.add(response.length);
     if (!chain.writer.write(response)) {
       this.status.violate(`the device answered ${response.length} bytes into ${chain.writer.capacity}`);
       return false;

@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 import { messageOf } from '../../core/diagnostic.js';
 import type { ControlHandler } from '../net-link/control-link.js';
 import { LinkStatus } from '../net-link/link-status.js';
+import { Stretch } from '../stretch.js';
 import { ByteQueue } from './byte-queue.js';
 import {
   decodeSerialHeader,
@@ -27,6 +28,8 @@ export interface SerialControlDeviceOptions {
    * stopped for a while.
    */
   readonly stallMs?: number | undefined;
+  /** Milliseconds by which it gives way to others: see {@link Stretch}. Default: the machine's clock. */
+  readonly now?: (() => number) | undefined;
 }
 
 /**
@@ -52,15 +55,21 @@ export class SerialControlDevice {
   #serving = false;
   /** The guest has to take answers first. */
   #clogged = false;
+  /** What was carried out since the last turn of the event loop. */
+  readonly #stretch: Stretch;
+  /** Ends with the turn of the event loop in which it was asked for. */
   #turn: NodeJS.Immediate | undefined;
+  /** There is more to look at, in the next turn. */
+  #outOfTurn = false;
   /** What there is of the last driver's on the device, once it has sent commands. */
   #driverGone: (() => void) | undefined;
   #commanded = false;
   readonly #stallMs: number | undefined;
   #stalled: NodeJS.Timeout | undefined;
 
-  constructor(label: string, { stallMs }: SerialControlDeviceOptions = {}) {
+  constructor(label: string, { stallMs, now = () => performance.now() }: SerialControlDeviceOptions = {}) {
     this.#stallMs = stallMs;
+    this.#stretch = new Stretch(MESSAGES_PER_TURN, now);
     this.status = new LinkStatus(label, () => {
       // Whatever comes from now on is of no epoch, until the guest says that it has heard of the next one.
       this.#greeted = false;
@@ -197,24 +206,32 @@ export class SerialControlDevice {
 
   /** Looks at what has come, as far as it may, and reads more of the stream only when there is nothing left to do. */
   #process(): void {
-    let messages = 0;
     const stream = this.#stream;
     // The answers to what came together go together.
     stream?.cork();
-    while (this.#mayProcess() && this.#next()) {
+    while (this.#mayProcess() && !this.#outOfTurn) {
+      this.#awaitTurn();
+      this.#stretch.begin();
+      if (!this.#next()) break;
       // What it owed, it has given.
       this.#unwatch();
-      if (++messages < MESSAGES_PER_TURN) continue;
-      this.#turn ??= setImmediate(() => {
-        this.#turn = undefined;
-        this.#process();
-      });
-      break;
+      this.#outOfTurn = this.#stretch.isOver;
     }
     stream?.uncork();
-    if (this.#mayProcess() && this.#turn === undefined) this.#stream?.resume();
+    if (this.#mayProcess() && !this.#outOfTurn) this.#stream?.resume();
     else this.#stream?.pause();
     this.#watch();
+  }
+
+  /** Of setImmediate: microtasks, however many, come before the turn of anybody else. */
+  #awaitTurn(): void {
+    this.#turn ??= setImmediate(() => {
+      this.#turn = undefined;
+      this.#stretch.renew();
+      if (!this.#outOfTurn) return;
+      this.#outOfTurn = false;
+      this.#process();
+    });
   }
 
   /** Has the driver hung up on when it does not do in time what it has to do next, if there is such. */
@@ -310,6 +327,7 @@ export class SerialControlDevice {
   #carryOut(number: number, request: Uint8Array, room: number): void {
     this.statistics.commands++;
     this.statistics.kicks++;
+    this.#stretch.add(request.length);
     const { generation } = this.status;
     this.#serving = true;
     this.#commanded = true;
@@ -349,6 +367,7 @@ export class SerialControlDevice {
       return;
     }
     this.statistics.interrupts++;
+    this.#stretch.add(response.length);
     this.#write(SERIAL_KIND.ANSWER, number, [response]);
   }
 }

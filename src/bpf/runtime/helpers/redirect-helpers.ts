@@ -1,6 +1,6 @@
 import { BPF_MAP_TYPE } from '../../map-spec.js';
 import { XDP_ABORTED, XDP_REDIRECT } from '../../xdp.js';
-import { REDIRECT_IFINDEX, REDIRECT_MAP, REDIRECT_NONE } from '../xdp-frame.js';
+import { REDIRECT_ACTION_MASK, REDIRECT_IFINDEX, REDIRECT_MAP, REDIRECT_NONE } from '../xdp-frame.js';
 import {
   chargeOwed,
   FRAME_WORD,
@@ -13,9 +13,6 @@ import {
 /** Flags of bpf_redirect_map for DEVMAP and DEVMAP_HASH (include/uapi/linux/bpf.h). */
 export const BPF_F_BROADCAST = 1 << 3;
 export const BPF_F_EXCLUDE_INGRESS = 1 << 4;
-
-/** Lower bits of bpf_redirect_map's flags: the action it returns when there is nothing under the key. */
-const ACTION_MASK = 3;
 
 const FLAG_MASK: Readonly<Record<number, number>> = {
   [BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP]: BPF_F_BROADCAST | BPF_F_EXCLUDE_INGRESS,
@@ -58,7 +55,7 @@ export const REDIRECT_HELPERS: HelperGroup = {
     const mask = FLAG_MASK[map.attributes.type];
     if (mask === undefined) throw new HelperFault(`bpf_redirect_map cannot use map ${map.name}`);
     const flags = state.argLow(3);
-    if ((flags & ~(ACTION_MASK | mask)) !== 0 || state.argHigh(3) !== 0) {
+    if ((flags & ~(REDIRECT_ACTION_MASK | mask)) !== 0 || state.argHigh(3) !== 0) {
       state.setResult(XDP_ABORTED);
       return;
     }
@@ -71,7 +68,7 @@ export const REDIRECT_HELPERS: HelperGroup = {
       // A miss also forgets what an earlier call of the run left behind.
       i32.fill(0, frame + FRAME_WORD.redirectKind, frame + FRAME_WORD.redirectFlags + 1);
       i32[frame + FRAME_WORD.redirectKind] = REDIRECT_NONE;
-      state.setResult(flags & ACTION_MASK);
+      state.setResult(flags & REDIRECT_ACTION_MASK);
       return;
     }
     i32[frame + FRAME_WORD.redirectKind] = REDIRECT_MAP;

@@ -572,55 +572,6 @@ describe('what moves, whatever it is', () => {
     });
   });
 
-  it('is work that goes on being counted, from what was done before', async () => {
-    const counting = (name: string): TestParty => ({ ...party(name), countWork: true });
-    const { rig, ask, send } = setUp({ host: counting('here') });
-    const handle = await handleOf(ask, { ...map, mapType: 2 });
-    const insns = encodeInsns(
-      assemble(
-        `r1 = 0
-        *(u32 *)(r10 -4) = r1
-        r2 = r10
-        r2 += -4
-        r1 = map[m]
-        call bpf_map_lookup_elem
-        r0 = 2
-        exit`,
-        { maps: new Map([['m', handle]]) },
-      ),
-    );
-    const load = { kind: 'load-program', name: '', insns, gplCompatible: true, frags: false } as const;
-    await handleOf(ask, { kind: 'create-link', program: await handleOf(ask, load), hook: 0 });
-    const done = () => {
-      const { insns: executed, bytes, helpers } = rig.device.work!;
-      return { executed, bytes, helpers: [...helpers], lookups: rig.device.work!.calls(1) };
-    };
-    // Eight insns each, one call of helper 1, whose key has four bytes.
-    const after = (frames: number) => ({
-      executed: 8 * frames,
-      bytes: 4 * frames,
-      helpers: [1],
-      lookups: frames,
-    });
-    for (let frame = 0; frame < 3; frame++) expect(send()).toBe('XDP_PASS');
-    expect(done()).toEqual(after(3));
-    for (const frames of [5, 7]) {
-      await moved(rig, { ...there(), party: counting('there') });
-      expect(done()).toEqual(after(frames - 2));
-      for (let frame = 0; frame < 2; frame++) expect(send()).toBe('XDP_PASS');
-      expect(done()).toEqual(after(frames));
-    }
-    // A host that does not count adds nothing, and takes nothing away.
-    await moved(rig);
-    expect(send()).toBe('XDP_PASS');
-    expect(done()).toEqual(after(7));
-    // Helper 5, bpf_ktime_get_ns, is new; helper 1 is still there.
-    await moved(rig, { ...there(), party: counting('yet another') });
-    const clock = encodeInsns(assemble('call bpf_ktime_get_ns\nr0 = 2\nexit'));
-    await handleOf(ask, { ...load, insns: clock });
-    expect(done().helpers).toEqual([1, 5]);
-  });
-
   it('are programs and maps of programs for frames in several buffers, or not', async () => {
     const { rig, ask } = setUp();
     const jumps = await handleOf(ask, { ...map, mapType: T.BPF_MAP_TYPE_PROG_ARRAY, valueSize: 4 });
@@ -686,12 +637,63 @@ describe('what moves, whatever it is', () => {
     },
   );
 
-  it('does not hold everybody up: maps beyond what is copied in one stretch stay, with their guest', async () => {
+  it.each([
+    ['one map', [65_537]],
+    ['several together', [32_768, 32_768, 1]],
+  ])(
+    'does not hold everybody up: more than what is copied in one stretch stays, with its guest: %s',
+    async (_what, sizes) => {
+      const { rig, ask } = setUp();
+      for (const maxEntries of sizes) await handleOf(ask, { ...map, mapType: 2, maxEntries });
+      const to = there();
+      expect(await rig.device.prepareMove(to)).toMatchObject({
+        ok: false,
+        reason: /65537 steps to copy, of which no more than 65536 are moved/,
+      });
+      expect(to.accounts.totalUsage()).toEqual(NO_USAGE);
+    },
+  );
+
+  it('moves as much as is copied in one stretch, and what nobody can change beside it', async () => {
     const { rig, ask } = setUp();
-    await handleOf(ask, { ...map, mapType: 2, maxEntries: 65_537 });
-    expect(await rig.device.prepareMove(there())).toMatchObject({
-      ok: false,
-      reason: /no more than 65536 are moved/,
-    });
+    for (const maxEntries of [32_768, 32_768]) await handleOf(ask, { ...map, mapType: 2, maxEntries });
+    // BPF_F_RDONLY_PROG
+    const constant = await handleOf(ask, { ...map, mapType: 2, maxEntries: 1, mapFlags: 1 << 7 });
+    await ask({ kind: 'freeze-map', handle: constant });
+    await moved(rig);
+  });
+
+  it('gives others their turn while elements that are objects are put in', async () => {
+    const { rig, ask } = setUp();
+    const inner = await handleOf(ask, { ...map, mapType: 2 });
+    const outer = await handleOf(ask, { ...map, mapType: 13, valueSize: 4, maxEntries: 4096, inner });
+    for (let first = 0; first < 4096; first += 512) {
+      const count = 512;
+      const keys = new Uint8Array(Uint32Array.from({ length: count }, (_, index) => first + index).buffer);
+      const values = new Uint8Array(new Uint32Array(count).fill(inner).buffer);
+      const batch = {
+        kind: 'update-batch',
+        handle: outer,
+        keySize: 4,
+        valueSize: 4,
+        count,
+        keys,
+        values,
+        flags: 0n,
+      } as const;
+      expect(await ask(batch)).toEqual({ kind: 'count', count });
+    }
+    let turns = 0;
+    let isReady = false;
+    const next = (): void => {
+      turns++;
+      if (!isReady) setImmediate(next);
+    };
+    setImmediate(next);
+    const move = await rig.device.prepareMove(there());
+    isReady = true;
+    if ('ok' in move) throw new Error(move.reason);
+    expect(turns).toBeGreaterThanOrEqual(4096 / 256);
+    await move.abort();
   });
 });

@@ -21,6 +21,7 @@ export interface MoveEnd {
 export class PreparedMove {
   #switching: Promise<void> | undefined;
   #bytesAtSwitch = 0;
+  #copied = false;
   #problem: Refusal | undefined;
 
   private constructor(
@@ -42,23 +43,34 @@ export class PreparedMove {
   }
 
   /**
-   * The switch: copies what has changed and puts the other host's program in the place of this one's, all in one stretch
-   * in which no frame is processed. What the place says to it comes with `finish`.
+   * Copies what has changed, in the stretch in which the switch is to be: no frame comes between. False when the guest has
+   * to stay where it is, which `finish` tells the reason of; nothing of it has changed, and `abort` is called, too.
    */
-  commit(): void {
-    const { from, replayed, context } = this;
+  copy(): boolean {
+    const { replayed, context } = this;
+    this.#copied = true;
     if (context.epoch.aborted) {
       this.#problem = STALE;
-      return;
+      return false;
     }
     for (const [source, copy] of replayed.changing) {
       const copied = copyMapContent(source.map, copy.map);
       if (typeof copied === 'number') {
         this.#problem = failed(-copied, `map ${source.id} cannot be filled: ${errnoName(copied)}`);
-        return;
+        return false;
       }
       this.#bytesAtSwitch += copied.bytes;
     }
+    return true;
+  }
+
+  /**
+   * The switch: puts the other host's program in the place of this one's, once what has changed is copied (`copy`), all in
+   * one stretch in which no frame is processed. What the place says to it comes with `finish`.
+   */
+  commit(): void {
+    const { from, replayed } = this;
+    if (this.#copied ? this.#problem !== undefined : !this.copy()) return;
     for (const [source, copy] of replayed.counterparts) {
       if (source.kind !== 'map' || copy.kind !== 'map' || !source.frozen || copy.frozen) continue;
       copy.map.freeze();

@@ -1,5 +1,5 @@
 import { encodeInsns, isLddw, type Insn } from '../../../bpf/insn.js';
-import { BPF_F_RDONLY_PROG, BPF_MAP_TYPE, type MapAttributes } from '../../../bpf/map-spec.js';
+import { BPF_F_RDONLY_PROG, type MapAttributes } from '../../../bpf/map-spec.js';
 import { BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE } from '../../../bpf/opcodes.js';
 import { E2BIG, EBUSY, errnoName } from '../../../bpf/errno.js';
 import { messageOf } from '../../diagnostic.js';
@@ -8,8 +8,9 @@ import type { BtfObject, DeviceObject, MapObject, ProgramObject } from '../devic
 import type { GuestBpf } from '../guest-bpf.js';
 import { holdsObjects } from '../guest-maps.js';
 import type { BpfRequest } from '../protocol/control-protocol.js';
-import { failed, type Refusal } from '../refusal.js';
-import { copyMapContent } from './copy-map.js';
+import { failed, STALE, type Refusal } from '../refusal.js';
+import { turn } from '../turn.js';
+import { copyInPortions, stepsOfCopy, type CopiedContent } from './copy-map.js';
 
 /** A guest's objects on the host that it leaves, and what stands for them on the one that it goes to. */
 export interface ReplayedObjects {
@@ -45,6 +46,8 @@ class Replay implements ReplayedObjects {
   readonly changing: [MapObject, MapObject][] = [];
   bytes = 0;
   readonly #handles = new Map<DeviceObject, number>();
+  /** Elements that are objects and were put into maps. */
+  #put = 0;
 
   constructor(
     readonly to: GuestBpf,
@@ -53,6 +56,8 @@ class Replay implements ReplayedObjects {
 
   async run(from: GuestBpf): Promise<Refusal | undefined> {
     const { objects } = from;
+    const tooMuch = refuseLongCopy(objects);
+    if (tooMuch !== undefined) return tooMuch;
     for (const make of [
       (object: DeviceObject) => (object.kind === 'btf' ? this.#btf(object) : undefined),
       (object: DeviceObject) => (object.kind === 'map' ? this.#map(object) : undefined),
@@ -82,7 +87,7 @@ class Replay implements ReplayedObjects {
   }
 
   async #map(object: MapObject): Promise<Refusal | undefined> {
-    const { attributes, name, btf, frozen, inner } = object;
+    const { attributes, name, btf, inner } = object;
     const refusal = await this.#make(object, {
       ...createMap(attributes),
       name,
@@ -102,26 +107,36 @@ class Replay implements ReplayedObjects {
     // Also of a PROG_ARRAY that has no program any more.
     copy.frags = object.frags;
     if (holdsObjects(attributes)) return undefined;
-    const elements = elementsAtOnce(attributes);
-    if (attributes.maxEntries > elements) {
-      return failed(
-        E2BIG,
-        `map ${object.id} has ${attributes.maxEntries} entries, of its kind no more than ${elements} are moved`,
-      );
-    }
     // Others have their turn between two maps.
-    await new Promise((resolve) => setImmediate(resolve));
-    const copied = copyMapContent(object.map, copy.map);
-    if (typeof copied === 'number')
-      return failed(-copied, `map ${object.id} cannot be filled: ${errnoName(copied)}`);
+    await turn();
+    const copied = await this.#copy(object, copy);
+    if ('ok' in copied) return copied;
     this.bytes += copied.bytes;
-    // Nobody can write it any more, and a verifier may want to know what is in it.
-    const isConstant = frozen && (attributes.flags & BPF_F_RDONLY_PROG) !== 0;
-    if (!isConstant) this.changing.push([object, copy]);
-    const sealed = isConstant
+    // Of one that nobody can write any more a verifier may want to know what is in it.
+    const changes = mayChange(object);
+    if (changes) this.changing.push([object, copy]);
+    const sealed = !changes
       ? await this.#do({ kind: 'freeze-map', handle: this.#handles.get(object)! })
       : undefined;
     return typeof sealed === 'object' ? sealed : undefined;
+  }
+
+  /** As far as it goes while the guest's programs run: what they change meanwhile is copied at the switch. */
+  async #copy(object: MapObject, copy: MapObject): Promise<CopiedContent | Refusal> {
+    const copying = copyInPortions(object.map, copy.map);
+    for (;;) {
+      const { done, value } = copying.next();
+      if (done !== true) {
+        await turn();
+        // What is copied, or what it is copied to, may be gone.
+        if (this.context.epoch.aborted) return STALE;
+        continue;
+      }
+      if (typeof value !== 'number') return value;
+      // There was room for what is in the original, and what is in the copy is no more in the original.
+      if (value === -E2BIG) return { elements: 0, bytes: 0 };
+      return failed(-value, `map ${object.id} cannot be filled: ${errnoName(value)}`);
+    }
   }
 
   #program(object: ProgramObject): Promise<Refusal | undefined> {
@@ -155,6 +170,7 @@ class Replay implements ReplayedObjects {
         flags: 0n,
       });
       if (typeof refusal === 'object') return refusal;
+      if (++this.#put % ELEMENTS_PER_TURN === 0) await turn();
     }
     return undefined;
   }
@@ -189,14 +205,28 @@ function namesMap(insn: Insn, before: Insn | undefined): boolean {
   return isLddw(insn) && (insn.src === BPF_PSEUDO_MAP_FD || insn.src === BPF_PSEUDO_MAP_VALUE);
 }
 
-/**
- * Entries of a map that are copied in one stretch, in which nobody else is served: some 0.1 s. Going through a trie takes as
- * long as its keys are deep, for each of them.
- */
-function elementsAtOnce({ type, keySize }: MapAttributes): number {
-  // Entries are bytes, which are copied as they are.
-  if (type === BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF) return Infinity;
-  return type === BPF_MAP_TYPE.BPF_MAP_TYPE_LPM_TRIE ? Math.floor(MAX_MOVED / (8 * keySize)) : MAX_MOVED;
+/** Whether somebody can write it: a command, or a program. */
+function mayChange({ frozen, attributes }: MapObject): boolean {
+  return !frozen || (attributes.flags & BPF_F_RDONLY_PROG) === 0;
 }
 
-const MAX_MOVED = 65_536;
+/** What the switch goes through is bounded, of all maps together: nobody else is served meanwhile. */
+function refuseLongCopy(objects: readonly DeviceObject[]): Refusal | undefined {
+  let steps = 0;
+  for (const object of objects) {
+    if (object.kind !== 'map' || holdsObjects(object.attributes) || !mayChange(object)) continue;
+    steps += stepsOfCopy(object.map);
+    if (steps > MAX_STEPS) {
+      return failed(
+        E2BIG,
+        `maps up to map ${object.id} take ${steps} steps to copy, of which no more than ${MAX_STEPS} are moved: one for an entry and for each KiB of it, more of an LPM_TRIE`,
+      );
+    }
+  }
+  return undefined;
+}
+
+/** Steps of the copy in one stretch at the switch: 15 to 90 ms. */
+const MAX_STEPS = 65_536;
+/** Elements that are objects, of 1 to 4 µs each, after which others have their turn. */
+const ELEMENTS_PER_TURN = 256;

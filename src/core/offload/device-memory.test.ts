@@ -1,0 +1,121 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
+import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
+import { StructuralVerifier } from '../../../plugins/verifier-structural/structural-verifier.js';
+import { assemble } from '../../bpf/assembler.js';
+import { ElfFile } from '../../bpf/elf/elf-file.js';
+import { ENOMEM } from '../../bpf/errno.js';
+import { encodeInsns } from '../../bpf/insn.js';
+import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
+import { BpfOffloadGuest } from '../../conformance/offload/bpf-offload-guest.js';
+import { u32Key } from '../../conformance/offload/offload-rig.js';
+import type { Party } from '../contract/party.js';
+
+function party(): Party {
+  const runtime = new BpfRuntime({ memoryBytes: 16 * 1024 * 1024 });
+  return {
+    name: 'host',
+    cpus: 1,
+    mapBackend: new MemoryMapBackend(runtime),
+    executor: new InterpreterExecutor(runtime),
+    verifier: new StructuralVerifier(),
+  };
+}
+
+const guest = (maxBytes?: number): BpfOffloadGuest =>
+  new BpfOffloadGuest({
+    host: party(),
+    guest: party(),
+    policies: [],
+    device: maxBytes === undefined ? {} : { limits: { maxBytes } },
+  });
+
+const MIB = 1024 * 1024;
+const ARRAY_OF_MAPS = { mapType: 12, keySize: 4, valueSize: 4 };
+
+describe('what a device holds for a guest that no policy limits', () => {
+  it('is bounded with the elements that are objects, which lie outside the memory of programs', async () => {
+    const g = guest();
+    const inner = await g.map();
+    const create = { ...ARRAY_OF_MAPS, maxEntries: 4096, inner };
+    const handles: number[] = [];
+    // An element takes 256 bytes beside its map: 4096 maps of 4096 elements would be 4 GiB.
+    for (;;) {
+      const errno = await g.errno({ kind: 'create-map', mapFlags: 0, name: '', ...create });
+      if (errno !== undefined) {
+        expect(errno).toBe(ENOMEM);
+        break;
+      }
+      handles.push(handles.length);
+      expect(handles.length).toBeLessThan(4096);
+    }
+    expect(handles.length * MIB).toBeLessThan(256 * MIB);
+    expect(handles.length * MIB).toBeGreaterThan(200 * MIB);
+    const { mapMemory } = g.accounts.usageOf('guest0');
+    expect(mapMemory).toBeLessThanOrEqual(256 * MIB);
+    await g.device.reset();
+    expect(g.accounts.usageOf('guest0').mapMemory).toBe(0);
+    // All of it is there to be had again.
+    await g.map({ ...create, inner: await g.map() });
+  });
+
+  it('is bounded with programs, by their length, and with BTF', async () => {
+    const g = guest(3 * 64 * 1024);
+    const load = (insns: number) =>
+      g.errno({
+        kind: 'load-program',
+        name: '',
+        insns: encodeInsns(assemble(`${'r0 = 2\n'.repeat(insns - 1)}exit`)),
+        gplCompatible: true,
+        frags: false,
+      });
+    expect(await load(300)).toBe(ENOMEM);
+    expect(await load(200)).toBeUndefined();
+    expect(await load(2)).toBe(ENOMEM);
+    expect(g.accounts.usageOf('guest0')).toMatchObject({ programs: 1, insns: 200 });
+    const elf = new ElfFile(readFileSync(new URL('../../../testbeds/programs/xdp1.o', import.meta.url)));
+    const bytes = Uint8Array.from(elf.bytesOf(elf.section('.BTF')!));
+    const small = guest(bytes.length + 10);
+    const btf = await small.handle({ kind: 'load-btf', bytes });
+    expect(await small.errno({ kind: 'load-btf', bytes })).toBe(ENOMEM);
+    await small.close(btf);
+    expect(await small.errno({ kind: 'load-btf', bytes })).toBeUndefined();
+  });
+
+  it('gives others their turn while it goes', async () => {
+    const g = guest();
+    const held = await g.map();
+    const inner = held;
+    for (let map = 0; map < 20; map++) {
+      const outer = await g.map({ ...ARRAY_OF_MAPS, maxEntries: 4096, inner });
+      for (let index = 0; index < 4096; index++) {
+        await g.expect('done', {
+          kind: 'update-elem',
+          handle: outer,
+          key: u32Key(index),
+          value: u32Key(held),
+          flags: 0n,
+        });
+      }
+    }
+    let now = 0;
+    const clock = performance.now.bind(performance);
+    let turns = 0;
+    try {
+      // Each look at the clock is a millisecond later: two of them are a stretch.
+      performance.now = () => now++;
+      const reset = g.device.reset();
+      let over = false;
+      void reset.then(() => (over = true));
+      while (!over) {
+        await new Promise((resolve) => setImmediate(resolve));
+        turns++;
+      }
+    } finally {
+      performance.now = clock;
+    }
+    expect(turns).toBeGreaterThanOrEqual(10);
+    expect(g.accounts.usageOf('guest0').maps).toBe(0);
+  });
+});

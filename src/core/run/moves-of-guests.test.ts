@@ -1,0 +1,122 @@
+import { Type } from '@sinclair/typebox';
+import { describe, expect, it } from 'vitest';
+import { GuardedDevice } from '../../../plugins/device-guarded/guarded-device.js';
+import { BUILT_IN_PLUGINS } from '../../presets.js';
+import { DEVICE, type Device, type DeviceMove, type NicDevice } from '../contract/device.js';
+import { definePlugin } from '../contract/plugin.js';
+import { PluginRegistry } from '../plugin/plugin-registry.js';
+import { resolveTestbed } from '../testbed/resolve-testbed.js';
+import { runTestbed } from './run-testbed.js';
+
+const programs = new URL('../../../testbeds/programs/', import.meta.url).pathname;
+const FEATURES = '[VIRTIO_F_VERSION_1, VIRTIO_NET_F_MAC, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_BPF_OFFLOAD]';
+
+/** A device whose guests cannot go from `nic` once it is to be switched. */
+const refusing = (nic: string) =>
+  definePlugin({
+    name: 'refusing',
+    version: '1.0.0',
+    role: 'device',
+    api: '^2',
+    description: 'finds at the last moment that one nic cannot go',
+    configSchema: Type.Object({}),
+    register: (scope) =>
+      scope.bindFactory(DEVICE, (): Device => {
+        const guarded = new GuardedDevice();
+        return {
+          name: 'refusing',
+          open: (options) => {
+            const device = guarded.open(options);
+            if (options.nic !== nic) return device;
+            const prepareMove: NicDevice['prepareMove'] = async (to) => {
+              const move = await device.prepareMove!(to);
+              if ('ok' in move) return move;
+              const reason = 'it changed its mind';
+              const never: DeviceMove = {
+                copy: () => false,
+                commit: () => expect.unreachable('it was switched'),
+                finish: async () => (await move.abort(), { ok: false, reason }),
+                abort: () => move.abort(),
+              };
+              return never;
+            };
+            return { ...bound(device), prepareMove };
+          },
+        };
+      }),
+  });
+
+/** A device that has its methods. */
+function bound(device: NicDevice): NicDevice {
+  return {
+    handle: device.handle.bind(device),
+    reset: device.reset.bind(device),
+    unplug: device.unplug.bind(device),
+    idle: device.idle.bind(device),
+    transportBroken: device.transportBroken.bind(device),
+    inspect: device.inspect.bind(device),
+    configuration: device.configuration,
+  };
+}
+
+async function migrations(flows: number, device?: string) {
+  const text = `version: 1
+name: two-nics
+workload: { use: udp-flood, config: { frames: 400 } }
+${device === undefined ? '' : 'plugins: { device: { use: refusing } }'}
+programs:
+  stages: { object: ${programs}tail_chain.o, section: tail_entry }
+  flows: { object: ${programs}flow_count.o, max-entries: { flows: ${flows} } }
+host:
+  case: bridge
+  nics: { eth0: { mac: 52:54:00:00:00:01 } }
+  taps: { tap0: {}, tap1: {}, tap2: {} }
+  bridges: { br0: { ports: [eth0, tap0, tap1, tap2] } }
+guests:
+  alice:
+    migration: { after-frames: 100 }
+    nics:
+      eth0: { tap: tap0, mac: 52:54:00:00:01:00, placement: host, program: stages, features: ${FEATURES} }
+      eth1: { tap: tap1, mac: 52:54:00:00:01:01, placement: host, program: flows, features: ${FEATURES} }
+  bob:
+    migration: { after-frames: 100 }
+    nics:
+      eth0: { tap: tap2, mac: 52:54:00:00:01:02, placement: host, program: stages, features: ${FEATURES} }
+`;
+  const registry = new PluginRegistry([
+    ...BUILT_IN_PLUGINS,
+    ...(device === undefined ? [] : [refusing(device)]),
+  ]);
+  const testbed = await resolveTestbed('/t.yaml', text, registry);
+  const { runs, failures } = await runTestbed(testbed, { version: '0' });
+  expect(failures ?? []).toEqual([]);
+  const moves = runs[0]!.migrations!;
+  return new Map(moves.map((move) => [move.node, move.moved ? 'moved' : move.reason]));
+}
+
+describe('a guest of two nics that is to go to another host', () => {
+  it('goes with both', async () => {
+    expect(await migrations(64)).toEqual(
+      new Map([
+        ['alice.eth0', 'moved'],
+        ['alice.eth1', 'moved'],
+        ['bob.eth0', 'moved'],
+      ]),
+    );
+  });
+
+  it('stays with both when one cannot be made ready there, and others go', async () => {
+    const moves = await migrations(70_000);
+    expect(moves.get('alice.eth1')).toMatch(/70000/);
+    expect(moves.get('alice.eth0')).toMatch(/^alice\.eth1 cannot go: .*70000/);
+    expect(moves.get('bob.eth0')).toBe('moved');
+  });
+
+  it.each(['eth0', 'eth1'])('stays with both when %s cannot go at the last moment', async (nic) => {
+    const moves = await migrations(64, nic);
+    const other = nic === 'eth0' ? 'eth1' : 'eth0';
+    expect(moves.get(`alice.${nic}`)).toBe('it changed its mind');
+    expect(moves.get(`alice.${other}`)).toBe(`alice.${nic} cannot go: it changed its mind`);
+    expect(moves.get('bob.eth0')).toBe(nic === 'eth0' ? 'it changed its mind' : 'moved');
+  });
+});
