@@ -16,8 +16,7 @@ export function narrow(
 ): readonly [Scalar, Scalar] | undefined {
   const asked = outcome ? code : OPPOSITE[code]!;
   const key = is32 ? asked | 1 : asked;
-  const slot =
-    (Math.imul(a.serial, 31) ^ Math.imul(b.serial, 131) ^ Math.imul(key, 7919)) & (REMEMBERED - 1);
+  const slot = (Math.imul(a.serial, 31) ^ Math.imul(b.serial, 131) ^ Math.imul(key, 7919)) & (REMEMBERED - 1);
   const entry = remembered[slot];
   if (entry !== undefined && entry.key === key && entry.a === a && entry.b === b) return entry.result;
   const result = is32 ? narrow32(asked, a, b) : narrow64(asked, a, b);
