@@ -355,6 +355,17 @@ describe('a hostile driver of a unix socket', () => {
         const more = setInterval(() => (socket.destroyed ? clearInterval(more) : socket.write('x')), 10);
       },
     ],
+    ...[encodeSerialMessage(HELLO, 77), encodeSerialMessage(HELLO, 0, [Uint8Array.of(1)])].map(
+      (greeting, index): [string, (driver: Awaited<ReturnType<typeof raw>>) => void] => [
+        `greets ${['for another epoch', 'with bytes behind it'][index]!}, for ever`,
+        ({ socket }) => {
+          const more = setInterval(
+            () => (socket.destroyed ? clearInterval(more) : socket.write(greeting)),
+            10,
+          );
+        },
+      ],
+    ),
   ])('is hung up on when it %s, and another is served', async (_what, act) => {
     const { channel } = await open(FLIP, SOON);
     const driver = await raw(channel.address);

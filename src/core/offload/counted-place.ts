@@ -23,7 +23,10 @@ export class CountedPlace implements HookPlace {
     this.#current = attachment;
     let detached = false;
     return {
-      replace: (other) => attachment.replace(other),
+      replace: async (other) => {
+        await attachment.replace(other);
+        this.#countsWork = other.work !== undefined;
+      },
       counters: () => attachment.counters(),
       detach: async () => {
         await attachment.detach();

@@ -165,6 +165,8 @@ export class NicSession {
   readonly #offload: CountedPlace;
   readonly #driver: GuestDriver;
   readonly #stopServing: Closer;
+  /** Where the guest is: another host once it has moved. */
+  #host: Pick<NicDeviceOptions, 'party' | 'policies'>;
   #broken = false;
   #attachment: AttachmentResult | undefined;
   #requests: RequestsResult | undefined;
@@ -177,6 +179,7 @@ export class NicSession {
     stopServing: Closer,
   ) {
     this.#options = options;
+    this.#host = { party: options.hostParty, policies: options.policies };
     this.#device = device;
     this.#offload = offload;
     this.#driver = driver;
@@ -247,8 +250,21 @@ export class NicSession {
   async prepareMove(
     to: Pick<NicDeviceOptions, 'party' | 'policies' | 'accounts'>,
   ): Promise<DeviceMove | MoveRefusal> {
-    const { name } = this.#options.device;
-    return this.#device.prepareMove?.(to) ?? { ok: false, reason: `device ${name} cannot be moved` };
+    const { device } = this.#options;
+    if (this.#device.prepareMove === undefined)
+      return { ok: false, reason: `device ${device.name} cannot be moved` };
+    const move = await this.#device.prepareMove(to);
+    if ('ok' in move) return move;
+    return {
+      copy: () => move.copy(),
+      commit: () => move.commit(),
+      finish: async () => {
+        const report = await move.finish();
+        if (!('ok' in report)) this.#host = to;
+        return report;
+      },
+      abort: () => move.abort(),
+    };
   }
 
   get guest(): string {
@@ -292,7 +308,7 @@ export class NicSession {
 
   /** Bytes of the host's party that are taken, as its map backend has it; undefined where that does not say. */
   get hostMemoryUsed(): number | undefined {
-    return this.#options.hostParty.mapBackend.memory?.().used;
+    return this.#host.party.mapBackend.memory?.().used;
   }
 
   /** What the host finds when it looks at the device. */
@@ -347,11 +363,11 @@ export class NicSession {
   }
 
   #capabilities(features: bigint): TapCapability[] {
-    const { plan, policies } = this.#options;
+    const { plan } = this.#options;
     const has: Partial<Record<TapCapability, boolean>> = {
       XDP_OFFLOAD: true,
       MULTI_QUEUE: plan.queues > 1,
-      POLICED: policies.length > 0,
+      POLICED: this.#host.policies.length > 0,
       INSNS_COUNTED: this.#offload.countsWork,
       RFC_2019: hasFeature(features, VIRTIO_NET_F_XDP_OFFLOAD),
       BPF_OFFLOAD: hasFeature(features, VIRTIO_NET_F_BPF_OFFLOAD),

@@ -59,11 +59,12 @@ function bound(device: NicDevice): NicDevice {
   };
 }
 
-async function migrations(flows: number, device?: string) {
+async function run(flows: number, device?: string, here = '[]', there = '[]') {
   const text = `version: 1
 name: two-nics
 workload: { use: udp-flood, config: { frames: 400 } }
 ${device === undefined ? '' : 'plugins: { device: { use: refusing } }'}
+policies: ${here}
 programs:
   stages: { object: ${programs}tail_chain.o, section: tail_entry }
   flows: { object: ${programs}flow_count.o, max-entries: { flows: ${flows} } }
@@ -74,7 +75,7 @@ host:
   bridges: { br0: { ports: [eth0, tap0, tap1, tap2] } }
 guests:
   alice:
-    migration: { after-frames: 100 }
+    migration: { after-frames: 100, policies: ${there} }
     nics:
       eth0: { tap: tap0, mac: 52:54:00:00:01:00, placement: host, program: stages, features: ${FEATURES} }
       eth1: { tap: tap1, mac: 52:54:00:00:01:01, placement: host, program: flows, features: ${FEATURES} }
@@ -90,7 +91,11 @@ guests:
   const testbed = await resolveTestbed('/t.yaml', text, registry);
   const { runs, failures } = await runTestbed(testbed, { version: '0' });
   expect(failures ?? []).toEqual([]);
-  const moves = runs[0]!.migrations!;
+  return runs[0]!;
+}
+
+async function migrations(flows: number, device?: string) {
+  const moves = (await run(flows, device)).migrations!;
   return new Map(moves.map((move) => [move.node, move.moved ? 'moved' : move.reason]));
 }
 
@@ -118,5 +123,18 @@ describe('a guest of two nics that is to go to another host', () => {
     expect(moves.get(`alice.${nic}`)).toBe('it changed its mind');
     expect(moves.get(`alice.${other}`)).toBe(`alice.${nic} cannot go: it changed its mind`);
     expect(moves.get('bob.eth0')).toBe(nic === 'eth0' ? 'it changed its mind' : 'moved');
+  });
+
+  it('is told of as what the host is that it has gone to', async () => {
+    const insns = '{ per-second: 1.0e+9, burst: 1.0e+9 }';
+    const policed = `[{ use: rate-limit, config: { per-guest: { insns: ${insns} } } }]`;
+    const names = async (here: string, there: string) =>
+      (await run(64, undefined, here, there)).offloads!.find(({ guest }) => guest === 'alice')!.capabilities
+        .names;
+    const told = ['POLICED', 'INSNS_COUNTED'];
+    expect(await names(policed, '[]')).not.toEqual(
+      expect.arrayContaining([expect.stringMatching('POLICED|COUNTED')]),
+    );
+    expect(await names('[]', policed)).toEqual(expect.arrayContaining(told));
   });
 });

@@ -110,7 +110,7 @@ export class SerialControlDevice {
     stream.on('drain', () => {
       if (this.#stream !== stream) return;
       this.#clogged = false;
-      this.#unwatch();
+      if (this.#greeted) this.#unwatch();
       this.#process();
     });
     // What went wrong with a stream is told by 'close', which follows.
@@ -213,8 +213,8 @@ export class SerialControlDevice {
       this.#awaitTurn();
       this.#stretch.begin();
       if (!this.#next()) break;
-      // What it owed, it has given.
-      this.#unwatch();
+      // What it owed, it has given; a greeting that is none does not put off the end of the time for one.
+      if (this.#greeted) this.#unwatch();
       this.#outOfTurn = this.#stretch.isOver;
     }
     stream?.uncork();
