@@ -153,6 +153,8 @@ export class SerialControlDevice {
   reset(): void {
     this.status.reset();
     if (this.status.closed) return;
+    // It is told just now that it has to greet again.
+    this.#unwatch();
     this.#beginEpoch();
     this.#process();
   }
@@ -212,9 +214,10 @@ export class SerialControlDevice {
     while (this.#mayProcess() && !this.#outOfTurn) {
       this.#awaitTurn();
       this.#stretch.begin();
+      const wasGreeted = this.#greeted;
       if (!this.#next()) break;
       // What it owed, it has given; a greeting that is none does not put off the end of the time for one.
-      if (this.#greeted) this.#unwatch();
+      if (wasGreeted || this.#greeted) this.#unwatch();
       this.#outOfTurn = this.#stretch.isOver;
     }
     stream?.uncork();
