@@ -62,6 +62,7 @@ export {
 export { DeviceClient } from './core/offload/device-client.js';
 export { DeviceMap } from './core/offload/device-map.js';
 export { CountedPlace } from './core/offload/counted-place.js';
+export { denialText, HOST_IS_FULL } from './core/offload/denial-text.js';
 export {
   guestOverrides,
   settingsFor,

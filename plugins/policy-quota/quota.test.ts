@@ -72,8 +72,7 @@ describe('quota', () => {
       reason:
         '100 map entries of guest g exceed the quota of 99; 1000 bytes of map memory of all guests exceed the quota of 999',
       // Of what all hold together a guest is told no number: less its own, it is what others hold.
-      toGuest:
-        '100 map entries of guest g exceed the quota of 99; the host has no room for as many bytes of map memory',
+      toGuest: '100 map entries of guest g exceed the quota of 99',
       breaches: [
         { rule: 'per-guest.entries', limit: 99, asked: 100, held: 0, at: ['per-guest', 'entries'] },
         { rule: 'total.map-memory', limit: 999, asked: 1000, held: 0, at: ['total', 'map-memory'] },

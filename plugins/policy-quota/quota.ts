@@ -9,6 +9,7 @@ import type {
   Ruling,
 } from '../../src/core/contract/policy.js';
 
+import { denialText } from '../../src/core/offload/denial-text.js';
 import {
   guestOverrides,
   settingsFor,
@@ -194,15 +195,13 @@ export class Quota implements Policy {
     const { config } = this;
     const own = settingsFor(request.guest, config['per-guest'], ['per-guest'], config.guests);
     const total: Limits = { values: config.total, at: (name) => ['total', name] };
-    const exceeded = [
-      ...exceededLimits(request.usage, cost, 'per-guest', own, `guest ${request.guest}`),
-      ...exceededLimits(request.totalUsage, cost, 'total', total, 'all guests'),
-    ];
+    const ofGuest = exceededLimits(request.usage, cost, 'per-guest', own, `guest ${request.guest}`);
+    const exceeded = [...ofGuest, ...exceededLimits(request.totalUsage, cost, 'total', total, 'all guests')];
     if (exceeded.length === 0) return { ruling: 'allow', reason: 'within every limit' };
     return {
       ruling: 'deny',
       reason: exceeded.map(({ text }) => text).join('; '),
-      toGuest: exceeded.map(({ toGuest }) => toGuest).join('; '),
+      toGuest: denialText(ofGuest.map(({ text }) => text)),
       breaches: exceeded.map(({ breach }) => breach),
     };
   }
@@ -217,7 +216,7 @@ function exceededLimits(
   section: string,
   { values, at }: Limits,
   holder: string,
-): { readonly text: string; readonly toGuest: string; readonly breach: Breach }[] {
+): { readonly text: string; readonly breach: Breach }[] {
   return LIMIT_NAMES.flatMap((name) => {
     const { usage: key, unit } = LIMITS[name];
     const asked = cost[key];
@@ -226,12 +225,9 @@ function exceededLimits(
     const limit = values[name];
     // Written so that a cost that is no number is over every limit.
     if (held + asked <= limit) return [];
-    const text = `${held + asked} ${unit} of ${holder} exceed the quota of ${limit}`;
     return [
       {
-        text,
-        // What all hold together, less its own, is what others hold.
-        toGuest: section === 'total' ? `the host has no room for as many ${unit}` : text,
+        text: `${held + asked} ${unit} of ${holder} exceed the quota of ${limit}`,
         breach: { rule: `${section}.${name}`, limit, asked, held, at: at(name) },
       },
     ];

@@ -9,6 +9,7 @@ import { formatProblem, type TestbedError } from '../../src/core/testbed/problem
 import { runTestbed } from '../../src/core/run/run-testbed.js';
 import { resolveTestbed, type ResolvedTestbed } from '../../src/core/testbed/resolve-testbed.js';
 import { BUILT_IN_PLUGINS } from '../../src/presets.js';
+import { HOST_IS_FULL } from '../../src/core/offload/denial-text.js';
 import { RateLimit, RateLimitConfig } from './rate-limit.js';
 
 const SECOND = 1e12;
@@ -75,7 +76,7 @@ describe('rate-limit', () => {
     expect(policy.admit(command(0, 'bob')).ruling).toBe('allow');
     expect(policy.admit(command(0, 'carol'))).toMatchObject({
       reason: 'commands of all guests exceed 0 per second after a burst of 2',
-      toGuest: 'the host is asked for too many commands',
+      toGuest: HOST_IS_FULL,
       breaches: [{ rule: 'total.commands', at: ['total', 'commands'] }],
     });
   });

@@ -10,6 +10,7 @@ import type {
   PolicyRequest,
   Ruling,
 } from '../../src/core/contract/policy.js';
+import { denialText } from '../../src/core/offload/denial-text.js';
 import { guestOverrides, settingsFor, unknownGuests } from '../../src/core/offload/guest-overrides.js';
 import { LeakyBucket } from './leaky-bucket.js';
 
@@ -264,17 +265,13 @@ function denial(
 ): Ruling {
   const reasons = full.map(({ meter: { section, whose, buckets }, name }) => {
     const { perSecond: rate, burst: most } = buckets.get(name)!;
-    const reason = `${UNITS[name]} of ${whose} exceed ${rate} per second after a burst of ${most}`;
-    return {
-      reason,
-      toGuest: section === 'total' ? `the host is asked for too many ${UNITS[name]}` : reason,
-    };
+    return { section, text: `${UNITS[name]} of ${whose} exceed ${rate} per second after a burst of ${most}` };
   });
   return {
     ruling: 'deny',
     errno: EAGAIN,
-    reason: reasons.map(({ reason }) => reason).join('; '),
-    toGuest: reasons.map(({ toGuest }) => toGuest).join('; '),
+    reason: reasons.map(({ text }) => text).join('; '),
+    toGuest: denialText(reasons.filter(({ section }) => section !== 'total').map(({ text }) => text)),
     breaches: full.map(({ meter: { section, buckets, at }, name, asked }): Breach => {
       const bucket = buckets.get(name)!;
       return {

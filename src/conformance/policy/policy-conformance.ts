@@ -122,6 +122,26 @@ export function policyConformance(name: string, make: () => Policy): void {
         expect(['allow', 'deny']).toContain(policy.rule(request).ruling);
     });
 
+    it('tells a guest that it denies the same, whatever the others hold', () => {
+      const others = [0, 1, 1000, 2 ** 40, Number.MAX_SAFE_INTEGER];
+      for (const request of policyRequests()) {
+        const told = new Set<string | undefined>();
+        for (const more of others) {
+          const totalUsage = plus(request.usage, more);
+          const ruling = make().rule({ ...request, totalUsage });
+          if (ruling.ruling === 'deny') told.add(`${ruling.errno} ${ruling.toGuest}`);
+        }
+        expect([...told].slice(1)).toEqual([]);
+      }
+    });
+
+    it('grants a guest the same, whatever the others have asked for', () => {
+      const asked = make();
+      const before = asked.grants?.('guest0');
+      for (const request of policyRequests()) asked.rule({ ...request, guest: 'guest1' });
+      expect(asked.grants?.('guest0')).toEqual(before);
+    });
+
     it('does not change the request', () => {
       const policy = make();
       for (const request of policyRequests()) {
@@ -137,6 +157,18 @@ export function policyConformance(name: string, make: () => Policy): void {
       expect(rulings(make())).toEqual(rulings(make()));
     });
   });
+}
+
+function plus(usage: HostUsage, more: number): HostUsage {
+  const { maps, mapMemory, entries, programs, insns, btfMemory } = usage;
+  return {
+    maps: maps + more,
+    mapMemory: mapMemory + more,
+    entries: entries + more,
+    programs: programs + more,
+    insns: insns + more,
+    btfMemory: btfMemory + more,
+  };
 }
 
 function deepFreeze<T>(value: T): T {

@@ -13,6 +13,7 @@ import type { OffloadRigOptions } from '../../conformance/offload/offload-rig.js
 import type { Party } from '../contract/party.js';
 import type { Policy } from '../contract/policy.js';
 import { QuotaAccounts } from './quota-accounts.js';
+import { HOST_IS_FULL } from './denial-text.js';
 
 function party(): Party {
   const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
@@ -73,7 +74,7 @@ describe('what a guest is told of a refusal', () => {
     const total = { commands: { 'per-second': 0, burst: 0 } };
     const config = Value.Default(RateLimitConfig, { total });
     const g = guest({ policies: [new RateLimit(Value.Parse(RateLimitConfig, config))] });
-    expect(await refusalOf(g, 1)).toBe('by rate-limit: the host is asked for too many commands');
+    expect(await refusalOf(g, 1)).toBe(`by rate-limit: ${HOST_IS_FULL}`);
   });
 
   it('is no more than who denied it, where a policy says nothing for guests', async () => {
