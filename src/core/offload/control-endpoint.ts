@@ -279,11 +279,16 @@ export class ControlEndpoint {
     this.#waitFor(new Promise<void>((resolve) => (wait.over = resolve)));
     await before;
     const bpf = this.#openBpf(options);
-    const move = await PreparedMove.prepare(
-      { bpf: this.#bpf, capabilities: this.capabilities },
-      { bpf, capabilities: this.#capabilitiesOf(options) },
-      context,
-    );
+    let move: PreparedMove | Refusal;
+    try {
+      const here = { bpf: this.#bpf, capabilities: this.capabilities };
+      const there = { bpf, capabilities: this.#capabilitiesOf(options) };
+      move = await PreparedMove.prepare(here, there, context);
+    } catch (error) {
+      // Whatever is wrong with the other host, this one goes on answering.
+      wait.over!();
+      throw error;
+    }
     if ('ok' in move) {
       wait.over!();
       return move;
