@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { assemble } from '../../src/bpf/assembler.js';
 import { requiredMaps } from '../../src/bpf/elf/object-closure.js';
 import { readObject } from '../../src/bpf/elf/object-spec.js';
 import { linkProgram } from '../../src/bpf/link.js';
@@ -50,6 +51,23 @@ export function casesOfObject(path: string, name: string, origin: VerifierCase['
       },
     };
   });
+}
+
+/** A program that runs another one several times over, each a function of its own that is verified as a whole. */
+export function severalTimes({ name, origin, request }: VerifierCase, times: number): VerifierCase {
+  const { insns, debug: _, ...rest } = request.program;
+  const calls = Array.from({ length: times }, (_, index) => {
+    const callsLeft = 2 * (times - 1 - index);
+    // Over the calls that are left and the exit, and over the functions in front of it.
+    return `r1 = r6\ncall pc+${callsLeft + 1 + index * insns.length}`;
+  });
+  const main = assemble(`r6 = r1\n${calls.join('\n')}\nexit`);
+  const all = [...main, ...Array.from({ length: times }, () => insns).flat()];
+  return {
+    name: `${name} ×${times}`,
+    origin,
+    request: { ...request, program: { ...rest, insns: all } },
+  };
 }
 
 /** What the verifier is told of a map: the content of a frozen one is part of the program. */

@@ -45,6 +45,26 @@ async function reject(program: Program, config?: Partial<AbstractVerifierConfig>
 
 verifierConformance('abstract', () => new AbstractVerifier({ ...DEFAULT_CONFIG, maxProcessedInsns: 20_000 }));
 
+describe('statistics', () => {
+  it('tell how often each insn was simulated, where that is asked for', async () => {
+    // The fourth insn is come to twice, and what is behind it is explored once.
+    const text = 'r2 = *(u32 *)(r1 +12)\nif r2 > 5 goto pc+1\nr2 = 0\nr0 = 2\nexit';
+    const judge = (visits: boolean): Promise<Verification> =>
+      new AbstractVerifier(DEFAULT_CONFIG).verify({ program: programOf(text), maps: MAPS, visits });
+    const { statistics } = await judge(true);
+    expect(statistics.visits).toEqual([1, 1, 1, 2, 2]);
+    expect(statistics).toMatchObject({ processedInsns: 7, prunedPaths: 0 });
+    expect((await judge(false)).statistics.visits).toBeUndefined();
+  });
+
+  it('count the paths that were pruned', async () => {
+    const long = (name: string): string =>
+      `${'r0 = 0\n'.repeat(9)} goto ${name}\n ${name}: goto ${name}2\n ${name}2:`;
+    const text = `r2 = *(u32 *)(r1 +12)\nif r2 > 5 goto join\nr2 = 0\njoin: r2 = 0\n${long('a')} ${long('b')} r0 = 2\nexit`;
+    expect((await accept(text)).statistics.prunedPaths).toBe(1);
+  });
+});
+
 describe('limits', () => {
   const counting = 'r6 = 0\nagain: r6 += 1\nr7 = r6\nif r7 != 1000000 goto again\nr0 = 2\nexit';
 

@@ -38,6 +38,7 @@ export class AbstractVerifier implements Verifier {
   async verify(request: VerifyRequest): Promise<Verification> {
     const { program, signal } = request;
     const budget = new Budget(this.#limits(request), request.limits?.clock);
+    const wanted = { deterministic: this.config.deterministic, visits: request.visits === true };
     const log = request.log === true ? new StateLog(program) : undefined;
     let exploration: Exploration | undefined;
     let simulation: Simulation | undefined;
@@ -58,7 +59,7 @@ export class AbstractVerifier implements Verifier {
       return {
         accepted: true,
         verifier: NAME,
-        statistics: complexityReport(program, budget, exploration, this.config.deterministic),
+        statistics: complexityReport(program, budget, exploration, wanted),
         contained: true,
         properties: programProperties(simulation, exploration, stackBytes),
         facts,
@@ -76,7 +77,7 @@ export class AbstractVerifier implements Verifier {
           // The explanation is a service; the verdict stands without it.
         }
       }
-      const statistics = complexityReport(program, budget, exploration, this.config.deterministic);
+      const statistics = complexityReport(program, budget, exploration, wanted);
       const placed = atHotspot(finding, statistics.hotspots ?? []);
       return makeRejection(NAME, program, placed, traced, statistics, log?.toString());
     }

@@ -12,13 +12,15 @@ export function complexityReport(
   program: Program,
   budget: Budget,
   exploration: Exploration | undefined,
-  deterministic: boolean,
+  { deterministic, visits }: { readonly deterministic: boolean; readonly visits: boolean },
 ): VerifierStatistics {
   return {
     processedInsns: budget.processedInsns,
+    prunedPaths: exploration?.prunedPaths ?? 0,
     peakStates: exploration?.peakStates ?? 0,
     totalStates: exploration?.totalStates ?? 0,
     hotspots: exploration === undefined ? [] : hotspots(program, exploration),
+    ...(visits && exploration !== undefined ? { visits: [...exploration.visits] } : {}),
     ...(deterministic ? {} : { milliseconds: budget.milliseconds }),
   };
 }

@@ -99,6 +99,7 @@ export class Exploration implements Driver {
   peakStates = 0;
   totalStates = 0;
   longestRun = 0;
+  prunedPaths = 0;
   /** How the path that is running came to be, for whoever explains a rejection. */
   get choices(): Choice | undefined {
     return this.#simulation.state.choices;
@@ -155,6 +156,7 @@ export class Exploration implements Driver {
       const { pc } = simulation;
       if (flow.prunePoints[pc] !== 0 && this.#arrive(pc)) {
         log?.pruned(pc);
+        this.prunedPaths++;
         this.#nextPath();
         continue;
       }

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { assemble } from '../../src/bpf/assembler.js';
 import { REJECTION_CODES } from '../verifier-abstract/rejection-codes.js';
-import { readKernelLog, type KernelLog } from './kernel-log.js';
+import { countVisits, readKernelLog, type KernelLog } from './kernel-log.js';
 import { codeOf, KERNEL_ONLY_CODES, SUGGESTIONS } from './rejection-codes.js';
 
 /** Logs of kernel 6.18, captured from programs of the tests. */
@@ -46,6 +47,18 @@ describe('a log of the kernel', () => {
     expect(slots(log)).toEqual([0, 1, 4, 5]);
     expect(log.messages[0]).toBe('invalid access to packet, off=7 size=1, R2(id=0,off=7,r=0)');
     expect(log.frames[0]!.get('R0')).toBe('5');
+  });
+
+  it('tells in level 2 how often each insn was simulated', () => {
+    const text = readFileSync(new URL('fixtures/two-paths-level-2.log', import.meta.url), 'utf8');
+    const insns = assemble(
+      'r0 = *(u32 *)(r1 +16)\nif r0 == 5 goto pc+2\nr0 = 2\ngoto pc+2\nr2 = *(u32 *)(r1 +0)\nr0 = *(u8 *)(r2 +7)\nexit',
+    );
+    expect(countVisits(text, insns)).toEqual([1, 1, 1, 1, 1, 1, 1]);
+    // Insns that were put in front of one go by its number.
+    expect(countVisits(`6: (bf) r6 = r0\n6: (85) call pc+3\n6: (95) exit\n9: (95) exit\n`, insns)).toEqual([
+      0, 0, 0, 0, 0, 0, 1,
+    ]);
   });
 
   it('reads the notation of older kernels', () => {

@@ -1,3 +1,4 @@
+import type { Insn } from '../../src/bpf/insn.js';
 import type { VerifierStatistics } from '../../src/core/contract/verifier.js';
 
 /** One insn on the way to the failure, as the kernel walked it. */
@@ -48,6 +49,19 @@ export function readKernelLog(text: string): KernelLog {
   const whole = text.replaceAll(/(?<!\n)(verification time \d+ usec|processed \d+ insns \(limit )/g, '\n$1');
   for (const line of whole.split('\n')) reader.line(line.trimEnd());
   return reader.result();
+}
+
+/**
+ * How often each insn was simulated, by slot, from a whole log of level 2. Together with the paths that were pruned, of
+ * which the log says `safe`, that is what the kernel counts as processed.
+ */
+export function countVisits(text: string, insns: readonly Insn[]): number[] {
+  const visits = new Array<number>(insns.length).fill(0);
+  for (const [, slot, opcode] of text.matchAll(/^(\d+): \(([0-9a-f]{2})\) /gm)) {
+    // Others were put in front of it (src/linux/live-functions.ts).
+    if (insns[Number(slot)]?.opcode === parseInt(opcode!, 16)) visits[Number(slot)]!++;
+  }
+  return visits;
 }
 
 class LogReader {

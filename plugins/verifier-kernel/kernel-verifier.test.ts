@@ -53,10 +53,11 @@ const BY_HANDLE = new Map(MAPS.map((attributes, index) => [100 + index, attribut
 interface Options {
   readonly perfmon?: boolean;
   readonly log?: boolean;
+  readonly visits?: boolean;
   readonly debug?: ProgramDebugInfo;
 }
 
-function verify(text: string, { perfmon = true, log, debug }: Options = {}): Promise<Verification> {
+function verify(text: string, { perfmon = true, log, visits, debug }: Options = {}): Promise<Verification> {
   return new KernelVerifier({ perfmon }).verify({
     program: {
       name: 'test',
@@ -68,6 +69,7 @@ function verify(text: string, { perfmon = true, log, debug }: Options = {}): Pro
     },
     maps: BY_HANDLE,
     log,
+    visits,
   });
 }
 
@@ -210,6 +212,20 @@ describe.skipIf(skipped !== '')(`verifier kernel${skipped}`, () => {
       expect(await verify(text)).toMatchObject({ accepted: true });
       expect(await verify(text, { perfmon: false })).toMatchObject({ accepted: false, code });
     }
+  });
+
+  it('counts, where that is asked for, how often each insn was simulated', async () => {
+    const text = 'r2 = *(u32 *)(r1 +12)\nif r2 > 5 goto pc+1\nr2 = 0\nr0 = 2\nexit';
+    const { statistics } = await verify(text, { visits: true });
+    expect(statistics.visits).toEqual([1, 1, 1, 2, 2]);
+    expect(statistics.processedInsns).toBe(7);
+    expect((await verify(text)).statistics.visits).toBeUndefined();
+    const { visits } = (await rejection(`${PACKET}\nr0 = *(u32 *)(r2 +12)\nout:\nexit`, { visits: true }))
+      .statistics;
+    expect(visits).toEqual([1, 1, 1, 1, 1, 1, 1, 0]);
+    // Too many to be named one by one.
+    const endless = 'r1 = 0\nagain: r1 += 1\nif r1 != 2000000 goto again\nr0 = 2\nexit';
+    expect((await rejection(endless, { visits: true })).statistics.visits).toBeUndefined();
   });
 
   it('gives counts with an acceptance, and the log that was asked for', async () => {

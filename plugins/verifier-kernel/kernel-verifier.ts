@@ -40,7 +40,7 @@ import { BPF_LOG_LEVEL2, BPF_LOG_STATS, closeFd, mapFreeze, mapUpdate } from '..
 import { createKernelMap, kernelValue, mapCreationProblem } from '../../src/linux/kernel-map.js';
 import { loadKernelProgram, type KernelVerdict } from '../../src/linux/kernel-program.js';
 import { causalPath, operands, PACKET_MOVERS } from './causal-path.js';
-import { readKernelLog, type KernelLog } from './kernel-log.js';
+import { countVisits, readKernelLog, type KernelLog } from './kernel-log.js';
 import { codeOf, SUGGESTIONS, type KernelCode } from './rejection-codes.js';
 
 export const KernelVerifierConfig = Type.Object(
@@ -57,6 +57,8 @@ export type KernelVerifierConfig = Static<typeof KernelVerifierConfig>;
 
 /** The kernel's limit on the length of a privileged program (BPF_COMPLEXITY_LIMIT_INSNS). */
 const MAX_INSNS = 1_000_000;
+/** Bytes of a log in which visits are counted; 100 000 insns take up to 80 MiB. */
+const MAX_LOG_OF_VISITS = 256 * 1024 * 1024;
 const NOTHING: VerifierStatistics = { processedInsns: 0, peakStates: 0, totalStates: 0 };
 
 /**
@@ -94,10 +96,32 @@ export class KernelVerifier implements Verifier, Lifecycle {
         logLevel: request.log === true ? BPF_LOG_LEVEL2 | BPF_LOG_STATS : undefined,
         perfmon: this.config.perfmon,
       });
-      return this.#judge(request, verdict);
+      const verification = this.#judge(request, verdict);
+      return request.visits === true ? this.#withVisits(request, fds, verification) : verification;
     } finally {
       for (const fd of fds.values()) closeFd(fd);
     }
+  }
+
+  /**
+   * Loads once more, with a log that names each insn as often as it was simulated: counts and time are those of the load
+   * without one. A program that is too complex would take minutes.
+   */
+  #withVisits(
+    { program }: VerifyRequest,
+    fds: ReadonlyMap<number, number>,
+    verification: Verification,
+  ): Verification {
+    if (!verification.accepted && verification.code === 'too-many-insns') return verification;
+    const verdict = loadKernelProgram(program, fds, {
+      logLevel: BPF_LOG_LEVEL2,
+      maxLog: MAX_LOG_OF_VISITS,
+      perfmon: this.config.perfmon,
+    });
+    if (verdict.accepted) closeFd(verdict.programFd);
+    if (verdict.logTruncated) return verification;
+    const visits = countVisits(verdict.log, program.insns);
+    return { ...verification, statistics: { ...verification.statistics, visits } };
   }
 
   #judge(request: VerifyRequest, verdict: KernelVerdict): Verification {

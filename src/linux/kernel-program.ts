@@ -23,7 +23,12 @@ export type KernelMapFds = ReadonlyMap<number, number>;
 
 /** What the verifier of the kernel said. Its file descriptor is the caller's to close. */
 export type KernelVerdict =
-  | { readonly accepted: true; readonly programFd: number; readonly log: string }
+  | {
+      readonly accepted: true;
+      readonly programFd: number;
+      readonly log: string;
+      readonly logTruncated: boolean;
+    }
   | {
       readonly accepted: false;
       /** Positive. */
@@ -38,6 +43,8 @@ export interface KernelProgramOptions {
    * not, which costs a second load but leaves the first undisturbed.
    */
   readonly logLevel?: number | undefined;
+  /** Bytes of log to read at most, where there is a `logLevel`. */
+  readonly maxLog?: number | undefined;
   /**
    * False: loads without CAP_PERFMON, so that the kernel also rejects programs that give away addresses or read
    * stack that was never written, and guards against speculative execution; helpers such as bpf_trace_printk are
@@ -137,14 +144,14 @@ function* kernelLoading(
     btf,
   });
   try {
-    let result = yield request(options.logLevel ?? BPF_LOG_STATS);
+    let result = yield request(options.logLevel ?? BPF_LOG_STATS, options.maxLog);
     // A program too complex to verify would take seconds with a log, and the path is not what it was rejected for.
     if (result.fd < 0 && !TOO_COMPLEX.test(result.log) && options.logLevel === undefined) {
       result = yield request(BPF_LOG_STATS | BPF_LOG_LEVEL1, PATH_LOG);
     }
     const { fd, logTruncated } = result;
     const log = translateLog(result.log);
-    if (fd >= 0) return { accepted: true, programFd: fd, log };
+    if (fd >= 0) return { accepted: true, programFd: fd, log, logTruncated };
     if (fd === -EPERM && log === '') {
       throw new XdpbedError(
         'host-unsupported',

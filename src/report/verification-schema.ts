@@ -28,10 +28,18 @@ const Hotspot = Type.Object(
 
 const Statistics = Type.Object(
   {
-    processedInsns: Count('insns simulated, each visit'),
+    processedInsns: Count(
+      'insns simulated, each visit; of the kernel’s verifier also those at which a path was pruned',
+    ),
+    prunedPaths: Type.Optional(Count('paths that came to a state that was explored before')),
     peakStates: Count('held at a time'),
     totalStates: Count('in all'),
     hotspots: Type.Optional(Type.Array(Hotspot, { description: 'most first' })),
+    visits: Type.Optional(
+      Type.Array(Count('how often'), {
+        description: 'with `--complexity`: simulations of each insn, by slot',
+      }),
+    ),
     milliseconds: Type.Optional(Type.Number({ minimum: 0, description: 'ms by the clock' })),
     memoryMiB: Type.Optional(Type.Number({ minimum: 0, description: 'MiB held at most' })),
   },

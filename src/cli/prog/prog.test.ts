@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { readCapture, writePcap, writePcapng } from '../../packet/index.js';
 import { probeBpf } from '../../linux/bpf-probe.js';
+import type { Verification } from '../../core/contract/verifier.js';
 import { runForTest } from '../testing-terminal.js';
 
 const root = new URL('../../..', import.meta.url).pathname;
@@ -793,6 +794,21 @@ describe('prog verify', () => {
     expect(exit).toBe(1);
     expect(out).toMatch(/^\w+: cannot be loaded: /m);
     expect(out).toMatch(/^\w+: accepted by abstract/m);
+  });
+
+  it('says where the effort goes, by source line or by insn, and in JSON by slot', async () => {
+    const object = join(programs, 'xdp1.o');
+    const byLine = await prog('verify', object, '--complexity');
+    expect(byLine.out).toMatch(/^ {2}abstract {2}source line/m);
+    expect(byLine.out).toMatch(/^ +\d+ {2}if \(count\) {2}\(rxcnt\.h:22\)$/m);
+    const byInsn = await prog('verify', object, '--by-insn');
+    expect(byInsn.out).toMatch(/^ +1 +0: r2 = \*\(u32 \*\)\(r1 \+4\)$/m);
+    expect((await prog('verify', object)).out).not.toContain('source line');
+    const { out } = await prog('verify', object, '--complexity', '--format', 'json');
+    const [{ verifications }] = (JSON.parse(out) as { programs: [{ verifications: Verification[] }] })
+      .programs;
+    const { visits, processedInsns } = verifications[0]!.statistics;
+    expect(visits!.reduce((sum, visit) => sum + visit, 0)).toBe(processedInsns);
   });
 });
 

@@ -28,7 +28,11 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .description('judge a program, or all of an object’s, without loading it, and explain a rejection')
     .option('--verifier <names>', 'verifiers, comma-separated: abstract, structural, kernel', 'abstract')
     .option('--log', 'print the state before each insn, in the kernel’s notation')
-    .option('--complexity', 'show where states multiply')
+    .option(
+      '--complexity',
+      'show where states multiply, and how often each verifier looked at which source line',
+    )
+    .option('--by-insn', 'the same insn by insn')
     .addOption(formatOption())
     .action(context.verb(async () => (await import('./verify.js')).verifyProgram));
   addProgramOptions(prog.command('run'))

@@ -16,6 +16,7 @@ import { interrupted } from '../../core/clock/interrupted.js';
 import { ElapsedLine } from '../elapsed-line.js';
 import { Progress } from '../progress.js';
 import { openObject, openProgram, type ProgramOptions } from './prog-object.js';
+import { renderEffort } from './effort-table.js';
 import { VERIFICATION_SCHEMA_VERSION } from '../../report/verification-schema.js';
 import { renderVerification } from '../../core/program-test/render-verification.js';
 import { choose } from '../../core/program-test/workbench.js';
@@ -49,16 +50,16 @@ export async function verifyProgram(
     }
     for (const [index, spec] of programs.entries()) {
       if (spec.unsupported !== undefined) {
-        results.push({ program: spec.name, verifications: [], unsupported: spec.unsupported });
+        results.push({ program: spec.name, spec, verifications: [], unsupported: spec.unsupported });
         continue;
       }
       elapsed.begin(`program ${index + 1} of ${programs.length}: ${spec.name}`);
-      const verifications = await verifyBy(verifiers, object, spec, options.log === true, signal);
+      const verifications = await verifyBy(verifiers, object, spec, options, signal);
       if (verifications === undefined) {
         unfinished = spec.name;
         break;
       }
-      results.push({ program: spec.name, verifications });
+      results.push({ program: spec.name, spec, verifications });
     }
   } finally {
     elapsed.end();
@@ -77,6 +78,7 @@ export async function verifyProgram(
 /** What each verifier said of one program. */
 interface ProgramResult {
   readonly program: string;
+  readonly spec: ProgramSpec;
   readonly verifications: readonly Verification[];
   /** Why it cannot be loaded at all: it uses something that only a running kernel resolves. */
   readonly unsupported?: string | undefined;
@@ -87,7 +89,7 @@ async function verifyBy(
   verifiers: readonly Verifier[],
   object: ObjectSpec,
   spec: ProgramSpec,
-  log: boolean,
+  { log, complexity, byInsn }: VerifyOptions,
   signal: AbortSignal,
 ): Promise<Verification[] | undefined> {
   const maps = requiredMaps(object, spec);
@@ -96,7 +98,8 @@ async function verifyBy(
   const request: VerifyRequest = {
     program: linkProgram(spec, handles),
     maps: new Map(maps.map((map, index) => [index + 1, verifierMap(map)])),
-    log,
+    log: log === true,
+    visits: complexity === true || byInsn === true,
     signal,
   };
   const verifications: Verification[] = [];
@@ -119,18 +122,24 @@ async function verifyBy(
   return verifications;
 }
 
-function renderText({ program, verifications, unsupported }: ProgramResult, options: VerifyOptions): string {
+function renderText(
+  { program, spec, verifications, unsupported }: ProgramResult,
+  options: VerifyOptions,
+): string {
   if (unsupported !== undefined) return `${printable(`${program}: cannot be loaded: ${unsupported}`)}\n`;
-  const texts = verifications.map((each) =>
-    renderVerification(program, each, { complexity: options.complexity === true }),
-  );
-  return texts.join('') + (verifications.length > 1 ? renderComparison(verifications) : '');
+  const byInsn = options.byInsn === true;
+  const complexity = options.complexity === true || byInsn;
+  const texts = verifications.map((each) => renderVerification(program, each, { complexity }));
+  if (complexity) texts.push(renderEffort(spec, verifications, byInsn));
+  if (verifications.length > 1) texts.push(renderComparison(verifications));
+  return texts.join('');
 }
 
 interface VerifyOptions {
   readonly verifier: string;
   readonly log?: boolean;
   readonly complexity?: boolean;
+  readonly byInsn?: boolean;
   readonly format: string;
 }
 
@@ -170,7 +179,7 @@ function toJson(programs: readonly ProgramResult[], unfinished: string | undefin
   return JSON.stringify(
     {
       schema: VERIFICATION_SCHEMA_VERSION,
-      programs,
+      programs: programs.map(({ spec: _, ...rest }) => rest),
       ...(unfinished === undefined ? {} : { interrupted: unfinished }),
     },
     (_, value: unknown) => plain(value),

@@ -15,6 +15,8 @@ export interface VerifyRequest {
   readonly maps: ReadonlyMap<number, VerifierMap>;
   /** Ask for the per-insn state log (costly). */
   readonly log?: boolean | undefined;
+  /** Ask for `VerifierStatistics.visits` (costly where they have to be counted in a log, as of the kernel). */
+  readonly visits?: boolean | undefined;
   /**
    * What the caller grants, explaining a rejection included. A verifier ends by itself with a rejection, `out-of-time`
    * or `out-of-memory`; where programs are hostile, the core does not rely on it (core/run/guest-verification.ts).
@@ -88,12 +90,16 @@ export interface PathStep {
 }
 
 export interface VerifierStatistics {
-  /** Insns simulated, counting each visit (the kernel's `insn_processed`). */
+  /** Insns simulated, counting each visit. The kernel's `insn_processed` counts those as well at which a path was pruned. */
   readonly processedInsns: number;
+  /** Paths that were pruned: they came to a state that was explored before. */
+  readonly prunedPaths?: number | undefined;
   readonly peakStates: number;
   readonly totalStates: number;
   /** Where states multiply: insns with the most stored states, most first. */
   readonly hotspots?: readonly Hotspot[] | undefined;
+  /** By slot: how often the insn was simulated, where it was asked for and could be told. */
+  readonly visits?: readonly number[] | undefined;
   /** Wall-clock milliseconds; left out of anything that must be deterministic. */
   readonly milliseconds?: number | undefined;
   /** MiB of heap that were held at most, where that is known; left out as well. */
