@@ -16,7 +16,7 @@ import { translateHandles } from './program-handles.js';
 import { summarizeProgram } from './program-summary.js';
 import type { ProgramDebug } from './protocol/control-protocol.js';
 import type { Charge } from './quota-accounts.js';
-import { failed, hostFailed, malformed, rejected, STALE, unknownHandle, type Refusal } from './refusal.js';
+import { hostFailed, malformed, rejected, STALE, unknownHandle, type Refusal } from './refusal.js';
 import { turn } from './turn.js';
 
 /** A program as a request brings it. */
@@ -135,9 +135,6 @@ export async function loadGuestProgram(
         countWork: party.countWork,
       });
     } catch (error) {
-      // What an executor cannot run it says in words of the program's; anything else is the host's own.
-      if (error instanceof XdpbedError && error.code === 'executor-unsupported')
-        return failed(EOPNOTSUPP, `the program cannot be loaded: ${error.message}`);
       return hostFailed(EOPNOTSUPP, 'the program cannot be loaded', error);
     }
     if (isLong) await turn();

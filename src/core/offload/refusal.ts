@@ -1,5 +1,5 @@
 import { EACCES, EBADF, EBUSY, EINVAL, EOPNOTSUPP } from '../../bpf/errno.js';
-import { messageOf } from '../diagnostic.js';
+import { messageOf, XdpbedError } from '../diagnostic.js';
 import type { Rejection } from '../contract/verifier.js';
 import type { ChainRuling } from './policy-chain.js';
 import type { BpfReply } from './protocol/control-protocol.js';
@@ -71,9 +71,14 @@ export function denied(
   };
 }
 
-/** Something of the host's threw, whose words are not for the guest: they may name what is the host's own. */
+/**
+ * Something of the host's threw, whose words are not for the guest: they may name what is the host's own. That a program cannot
+ * be run as it is (`executor-unsupported`) is said in words of the program's, which the guest is told.
+ */
 export function hostFailed(errno: number, what: string, error: unknown): Refusal {
-  return { ...failed(errno, `${what}: ${messageOf(error)}`), toGuest: what };
+  const refusal = failed(errno, `${what}: ${messageOf(error)}`);
+  const isOfProgram = error instanceof XdpbedError && error.code === 'executor-unsupported';
+  return isOfProgram ? refusal : { ...refusal, toGuest: what };
 }
 
 export function rejected(rejection: Rejection): Refusal {
