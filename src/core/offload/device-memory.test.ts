@@ -60,6 +60,22 @@ describe('what a device holds for a guest that no policy limits', () => {
     await g.map({ ...create, inner: await g.map() });
   });
 
+  it('is bounded with the keys of elements that are objects, and with small maps', async () => {
+    const g = guest(2 * MIB);
+    const HASH_OF_MAPS = { mapType: 13, keySize: 512, valueSize: 4 };
+    const inner = await g.map();
+    const create = (maxEntries: number) =>
+      g.errno({ kind: 'create-map', mapFlags: 0, name: '', ...HASH_OF_MAPS, maxEntries, inner });
+    // In the map's own memory a key takes its 512 bytes, beside it 1024 in hex.
+    expect(await create(Math.ceil((2 * MIB) / (512 + 1024)))).toBe(ENOMEM);
+    expect(await create(1000)).toBeUndefined();
+    // Each takes 48 bytes of the memory of programs, and some KiB of the process.
+    const small = guest(64 * 1024);
+    for (let map = 0; map < 15; map++) await small.map();
+    const array = { mapType: 2, keySize: 4, valueSize: 8, maxEntries: 4 };
+    expect(await small.errno({ kind: 'create-map', mapFlags: 0, name: '', ...array })).toBe(ENOMEM);
+  });
+
   it('is bounded with programs, by their length, and with BTF', async () => {
     const g = guest(3 * 64 * 1024);
     const load = (insns: number) =>

@@ -35,8 +35,8 @@ const ORDINARY_ERRNOS: ReadonlySet<number> = new Set([ENOENT, EEXIST, E2BIG]);
 const T = BPF_MAP_TYPE;
 /** Elements of a map that are objects: as many as a device has of them; closing one lets go of all of them in one go. */
 const MAX_HELD_ELEMENTS = 4096;
-/** Bytes of the host's memory that an element that is an object takes beside the map's own, measured: a key in hex, a reference. */
-const HELD_ELEMENT_BYTES = 256;
+/** Bytes of the host's memory that an element that is an object takes beside the map's own and its key in hex, measured: 220 to 235. */
+const HELD_ELEMENT_BYTES = 248;
 const RECORD_MAPS: ReadonlySet<number> = new Set([T.BPF_MAP_TYPE_RINGBUF, T.BPF_MAP_TYPE_PERF_EVENT_ARRAY]);
 const HANDLE_BYTES = 4;
 /**
@@ -527,7 +527,7 @@ function tooMany(object: MapObject, count: number): Refusal {
 
 /** Bytes of the host's memory that a map's elements take beside the map's own: of those that are objects. */
 function heldElementBytes(attributes: MapAttributes): number {
-  return holdsObjects(attributes) ? HELD_ELEMENT_BYTES * attributes.maxEntries : 0;
+  return holdsObjects(attributes) ? (HELD_ELEMENT_BYTES + 2 * attributes.keySize) * attributes.maxEntries : 0;
 }
 
 /** Whether the elements are other objects of the guest's. */
