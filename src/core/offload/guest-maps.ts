@@ -8,7 +8,7 @@ import { MAX_READ_BYTES } from './protocol/control-protocol.js';
 import type { BtfObject, MapObject, ObjectReference } from './device-object.js';
 import { explainMapRefusal } from './map-refusal.js';
 import type { PolicyRequest, ProgramOfGuest } from '../contract/policy.js';
-import type { Named } from './object-table.js';
+import type { Going, Named } from './object-table.js';
 import type {
   CreateMap,
   DeleteBatch,
@@ -163,12 +163,9 @@ export class GuestMaps {
           frags: undefined,
           elements,
         }),
-        unnamed: (object) => clearPrograms(object),
-        close: () => {
-          created.close();
-          for (const element of elements.values()) element.release();
-          elements.clear();
-        },
+        unnamed: (object) => (plain.type === T.BPF_MAP_TYPE_PROG_ARRAY ? clearPrograms(object) : undefined),
+        close: () => created.close(),
+        holds: () => elements.values(),
       });
     } finally {
       if (added === undefined) {
@@ -543,13 +540,13 @@ export function holdsObjects({ type }: Pick<MapAttributes, 'type'>): boolean {
  * A PROG_ARRAY that nobody can name any more lets go of its programs (kernel/bpf/arraymap.c prog_array_map_clear): they may
  * use it themselves, and would keep each other for ever.
  */
-function clearPrograms(object: MapObject): void {
-  if (object.attributes.type !== T.BPF_MAP_TYPE_PROG_ARRAY) return;
+function* clearPrograms(object: MapObject): Going {
   for (const [name, element] of object.elements) {
     // What a map does not let go of has to stay alive.
     if (object.map.delete(Uint8Array.from(Buffer.from(name, 'hex'))) !== 0) continue;
     object.elements.delete(name);
     element.release();
+    yield 1;
   }
 }
 

@@ -110,6 +110,7 @@ export class PreparedMove {
     to.takeOver(from, replayed.counterparts);
     arrive();
     if (wasReset) await to.reset();
+    await from.going;
     return report;
   }
 
