@@ -9,7 +9,7 @@ const INDEX_BITS = 12;
 const INDEX_MASK = MAX_OBJECTS - 1;
 /** Generations of one slot; handles stay positive as signed 32-bit numbers, because an insn's imm is one. */
 const MAX_GENERATION = (1 << (31 - INDEX_BITS)) - 1;
-/** Steps of going after which others have their turn: one lets go of an element, which takes half a microsecond. */
+/** Steps of going after which others have their turn: one lets go of an element, which takes 0.1 to 0.5 µs. */
 const STRETCH_STEPS = 2048;
 /** Steps that closing an object counts for. */
 const CLOSE_STEPS = 64;
