@@ -25,6 +25,10 @@ describe('what is not printable', () => {
     expect(printable('\u0301x')).toBe('\\u0301x');
     expect(printable('1\u0301')).toBe('1\\u0301');
     expect(printable('e\u0301\u0302\u0303\u0304')).toBe('e\u0301\u0302\\u0303\\u0304');
+    // Nor does it get onto the end of what is written in place of another.
+    expect(printable('1\u0301\u0302')).toBe('1\\u0301\\u0302');
+    expect(printable('e\ufe0f\u0301')).toBe('e\\ufe0f\\u0301');
+    expect(printable('\u3164\u0301')).toBe('\\u3164\\u0301');
     expect(printable('हिन्दी')).toBe('हिन्दी');
   });
 

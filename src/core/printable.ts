@@ -11,10 +11,9 @@
  * Control characters (C0, DEL, C1), format characters (bidirectional controls among them), lone surrogates, private use, and
  * what is no character or not assigned, by their Unicode category; what is ignored where a font does not have it (variation
  * selectors, fillers of Hangul); the line and paragraph separators; BRAILLE PATTERN BLANK, which is blank. Of marks that
- * combine, those that have no letter, or that two others are already on: piled up they cover the lines beside them.
+ * combine, those that have no letter that is printed, or that two others are already on: piled up they cover the lines beside them.
  */
-const UNPRINTABLE =
-  /[\p{C}\p{Default_Ignorable_Code_Point}\u2028\u2029\u2800]|(?<![\p{L}\p{M}])\p{M}|(?<=\p{M}{2})\p{M}/gu;
+const UNPRINTABLE = /[\p{C}\p{DI}\u2028\u2029\u2800]|(?<!(?!\p{DI})\p{L}(?:(?!\p{DI})\p{M})?)\p{M}/gu;
 /** Nearly all text, and told without a look at each character's category. */
 const PLAIN = /^[\x20-\x7e]*$/;
 

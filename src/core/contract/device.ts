@@ -114,7 +114,10 @@ export interface DeviceMove {
   copy(): boolean;
   /** The switch, in one stretch: no frame comes between. */
   commit(): void;
-  /** What came of it; after a refusal the guest is where it was, and runs. */
+  /**
+   * What came of it. After `commit` a refusal is the fault of the host's place for programs alone, and the nic is where it was; what
+   * the guest does, a reset too, does not have it stay: its other nics have gone.
+   */
   finish(): Promise<MoveReport | MoveRefusal>;
   abort(): Promise<void>;
 }

@@ -131,6 +131,8 @@ export class ControlEndpoint {
   readonly #underWay = new Set<Promise<unknown>>();
   /** The reset that is under way, however often the guest has asked for it since. */
   #resetting: Promise<void> | undefined;
+  /** Until the move that is under way is over. */
+  #moving: Promise<void> | undefined;
 
   constructor(options: ControlEndpointOptions) {
     this.#options = options;
@@ -251,7 +253,8 @@ export class ControlEndpoint {
     this.#resetting = done;
     const over = (): void => void (this.#resetting = undefined);
     done.then(over, over);
-    this.#waitFor(done);
+    // Nor are commands let through in the midst of a move: what they made here would be left behind.
+    this.#waitFor(this.#moving === undefined ? done : done.then(() => this.#moving));
     return done;
   }
 
@@ -275,8 +278,15 @@ export class ControlEndpoint {
     const context = { id: ++this.#lastId, epoch: this.#epoch.signal };
     const before = this.#tail;
     const wait: { over?: () => void } = {};
+    const moving = new Promise<void>((resolve) => {
+      wait.over = () => {
+        this.#moving = undefined;
+        resolve();
+      };
+    });
+    this.#moving = moving;
     // Commands that come are behind it, as behind any that takes its time.
-    this.#waitFor(new Promise<void>((resolve) => (wait.over = resolve)));
+    this.#waitFor(moving);
     await before;
     const bpf = this.#openBpf(options);
     let move: PreparedMove | Refusal;
@@ -297,18 +307,23 @@ export class ControlEndpoint {
       copy: () => move.copy(),
       commit: () => move.commit(),
       finish: async () => {
-        const report = await move.finish(() => {
-          this.#bpf = bpf;
-          this.#options = options;
-          this.#limits = this.#limitsOf(options);
-          this.#admitting = options.policies.filter(isAdmitting);
-        });
-        wait.over!();
-        return report;
+        try {
+          return await move.finish(() => {
+            this.#bpf = bpf;
+            this.#options = options;
+            this.#limits = this.#limitsOf(options);
+            this.#admitting = options.policies.filter(isAdmitting);
+          });
+        } finally {
+          wait.over!();
+        }
       },
       abort: async () => {
-        await move.abort();
-        wait.over!();
+        try {
+          await move.abort();
+        } finally {
+          wait.over!();
+        }
       },
     };
   }

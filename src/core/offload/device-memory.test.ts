@@ -5,12 +5,13 @@ import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map
 import { StructuralVerifier } from '../../../plugins/verifier-structural/structural-verifier.js';
 import { assemble } from '../../bpf/assembler.js';
 import { ElfFile } from '../../bpf/elf/elf-file.js';
-import { ENOMEM } from '../../bpf/errno.js';
+import { ENOENT, ENOMEM } from '../../bpf/errno.js';
 import { encodeInsns } from '../../bpf/insn.js';
 import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { BpfOffloadGuest } from '../../conformance/offload/bpf-offload-guest.js';
-import { u32Key } from '../../conformance/offload/offload-rig.js';
+import { RecordingPlace, u32Key } from '../../conformance/offload/offload-rig.js';
 import type { Party } from '../contract/party.js';
+import { QuotaAccounts } from './quota-accounts.js';
 
 function party(): Party {
   const runtime = new BpfRuntime({ memoryBytes: 16 * 1024 * 1024 });
@@ -28,7 +29,10 @@ const guest = (maxBytes?: number): BpfOffloadGuest =>
     host: party(),
     guest: party(),
     policies: [],
-    device: maxBytes === undefined ? {} : { limits: { maxBytes } },
+    device: {
+      place: Object.assign(new RecordingPlace(), { replacesAtOnce: true }),
+      ...(maxBytes === undefined ? {} : { limits: { maxBytes } }),
+    },
   });
 
 const MIB = 1024 * 1024;
@@ -60,6 +64,22 @@ describe('what a device holds for a guest that no policy limits', () => {
     await g.map({ ...create, inner: await g.map() });
   });
 
+  it('is bounded with the keys of elements that are objects, and with small maps', async () => {
+    const g = guest(2 * MIB);
+    const HASH_OF_MAPS = { mapType: 13, keySize: 512, valueSize: 4 };
+    const inner = await g.map();
+    const create = (maxEntries: number) =>
+      g.errno({ kind: 'create-map', mapFlags: 0, name: '', ...HASH_OF_MAPS, maxEntries, inner });
+    // In the map's own memory a key takes its 512 bytes, beside it 1024 in hex.
+    expect(await create(Math.ceil((2 * MIB) / (512 + 1024)))).toBe(ENOMEM);
+    expect(await create(1000)).toBeUndefined();
+    // Each takes 48 bytes of the memory of programs, and some KiB of the process.
+    const small = guest(64 * 1024);
+    for (let map = 0; map < 15; map++) await small.map();
+    const array = { mapType: 2, keySize: 4, valueSize: 8, maxEntries: 4 };
+    expect(await small.errno({ kind: 'create-map', mapFlags: 0, name: '', ...array })).toBe(ENOMEM);
+  });
+
   it('is bounded with programs, by their length, and with BTF', async () => {
     const g = guest(3 * 64 * 1024);
     const load = (insns: number) =>
@@ -83,39 +103,67 @@ describe('what a device holds for a guest that no policy limits', () => {
     expect(await small.errno({ kind: 'load-btf', bytes })).toBeUndefined();
   });
 
-  it('gives others their turn while it goes', async () => {
+  const OUTERS = 20;
+  const ELEMENTS = 4096;
+
+  /** A guest with maps that are full of one of its maps, and what it calls them. */
+  async function full() {
     const g = guest();
     const held = await g.map();
-    const inner = held;
-    for (let map = 0; map < 20; map++) {
-      const outer = await g.map({ ...ARRAY_OF_MAPS, maxEntries: 4096, inner });
-      for (let index = 0; index < 4096; index++) {
-        await g.expect('done', {
-          kind: 'update-elem',
-          handle: outer,
-          key: u32Key(index),
-          value: u32Key(held),
-          flags: 0n,
-        });
+    const outers: number[] = [];
+    for (let map = 0; map < OUTERS; map++) {
+      const outer = await g.map({ ...ARRAY_OF_MAPS, maxEntries: ELEMENTS, inner: held });
+      outers.push(outer);
+      for (let index = 0; index < ELEMENTS; index++) {
+        const [key, value] = [u32Key(index), u32Key(held)];
+        await g.expect('done', { kind: 'update-elem', handle: outer, key, value, flags: 0n });
       }
     }
-    let now = 0;
-    const clock = performance.now.bind(performance);
-    let turns = 0;
-    try {
-      // Each look at the clock is a millisecond later: two of them are a stretch.
-      performance.now = () => now++;
-      const reset = g.device.reset();
-      let over = false;
-      void reset.then(() => (over = true));
-      while (!over) {
-        await new Promise((resolve) => setImmediate(resolve));
-        turns++;
-      }
-    } finally {
-      performance.now = clock;
+    return { g, held, outers };
+  }
+
+  /** Turns that others had until it was over. */
+  async function turnsOf(work: Promise<unknown>): Promise<number> {
+    let over = false;
+    void work.then(() => (over = true));
+    for (let turns = 0; ; turns++) {
+      await new Promise((resolve) => setImmediate(resolve));
+      if (over) return turns;
     }
-    expect(turns).toBeGreaterThanOrEqual(10);
-    expect(g.accounts.usageOf('guest0').maps).toBe(0);
+  }
+
+  it('gives others their turn while it goes with a reset', async () => {
+    const { g } = await full();
+    expect(await turnsOf(g.device.reset())).toBeGreaterThanOrEqual(OUTERS - 1);
+    expect(g.accounts.guests).toEqual([]);
+  });
+
+  it('gives others their turn while it goes with the last handle of a program, and is answered when it has', async () => {
+    const { g, held, outers } = await full();
+    const loads = outers.map((_, index) => `r1 = map[m${index}]`);
+    const maps = new Map(outers.map((handle, index) => [`m${index}`, handle]));
+    const user = await g.program(encodeInsns(assemble([...loads, 'r0 = 2', 'exit'].join('\n'), { maps })));
+    for (const outer of outers) await g.close(outer);
+    const { maps: before } = g.accounts.usageOf('guest0');
+    expect(before).toBe(OUTERS + 1);
+    const closed = g.close(user);
+    // What comes meanwhile waits: it finds nothing that is half gone.
+    const next = g.errno({ kind: 'open-by-id', object: 'map', id: 2 });
+    expect(await turnsOf(closed)).toBeGreaterThanOrEqual(OUTERS - 1);
+    expect(g.accounts.usageOf('guest0')).toMatchObject({ maps: 1, programs: 0 });
+    expect(await next).toBe(ENOENT);
+    await g.close(held);
+    expect(g.accounts.guests).toEqual([]);
+  });
+
+  it('gives others their turn while it goes from the host that it has left', async () => {
+    const { g } = await full();
+    const accounts = new QuotaAccounts();
+    const move = await g.device.prepareMove({ party: party(), policies: [], accounts });
+    if ('ok' in move) throw new Error(move.reason);
+    move.commit();
+    expect(await turnsOf(move.finish())).toBeGreaterThanOrEqual(OUTERS - 1);
+    expect(g.accounts.guests).toEqual([]);
+    expect(accounts.usageOf('guest0').maps).toBe(OUTERS + 1);
   });
 });

@@ -10,7 +10,6 @@ import { DEFAULT_GUEST_BPF_LIMITS, type GuestBpfOptions } from './guest-bpf-opti
 import { GuestMaps } from './guest-maps.js';
 import { loadGuestProgram } from './guest-programs.js';
 import { ObjectTable, type Named } from './object-table.js';
-import { turn } from './turn.js';
 import { ProgramPlace } from './program-place.js';
 import type {
   BpfRequest,
@@ -32,9 +31,6 @@ import {
   type Outcome,
   type Refusal,
 } from './refusal.js';
-
-/** Milliseconds after which taking things away gives others their turn. */
-const STRETCH_MS = 2;
 
 /**
  * One guest's BPF on the host: what it holds there, by handles of its own, and what is attached. Each request's fields
@@ -94,6 +90,18 @@ export class GuestBpf {
   }
 
   handle(request: BpfRequest, context: CommandContext): Outcome | Promise<Outcome> {
+    const outcome = this.#carryOut(request, context);
+    return outcome instanceof Promise
+      ? outcome.then((settled) => this.#whenGone(settled))
+      : this.#whenGone(outcome);
+  }
+
+  /** What comes of a command, once all has gone that it has left to itself. */
+  #whenGone(outcome: Outcome): Outcome | Promise<Outcome> {
+    return this.#objects.going?.then(() => outcome) ?? outcome;
+  }
+
+  #carryOut(request: BpfRequest, context: CommandContext): Outcome | Promise<Outcome> {
     switch (request.kind) {
       case 'set-offload':
         return this.#setOffload(request, context);
@@ -173,12 +181,8 @@ export class GuestBpf {
     // The place first: a link whose last name goes takes away by itself what it attached, and nobody waits for that. What a
     // command that is under way still finds is of no use to it: its epoch is over.
     const refusal = await this.#place.take();
-    let since = performance.now();
-    for (const steps = this.#objects.freeing(); steps.next().done !== true;) {
-      if (performance.now() - since < STRETCH_MS) continue;
-      await turn();
-      since = performance.now();
-    }
+    this.#objects.freeAll();
+    await this.#objects.going;
     this.#scope.forget();
     if (refusal !== undefined) this.#options.onFailure('reset', new Error(refusal.reason));
   }
@@ -194,6 +198,7 @@ export class GuestBpf {
         void this.#place.take(link).then((refusal) => {
           if (refusal !== undefined) this.#options.onFailure('close', new Error(refusal.reason));
         });
+        return undefined;
       },
     });
     return added ?? this.#scope.tableFull();
@@ -211,6 +216,11 @@ export class GuestBpf {
   /** Settles when what is being done to the place is done; undefined: nothing is. */
   get underWay(): Promise<unknown> | undefined {
     return this.#place.underWay;
+  }
+
+  /** Settles when all has gone that nothing needs any more; undefined: it has. */
+  get going(): Promise<void> | undefined {
+    return this.#objects.going;
   }
 
   /** See {@link HookPlace.replacesAtOnce}. */

@@ -11,14 +11,44 @@ import { runTestbed } from './run-testbed.js';
 const programs = new URL('../../../testbeds/programs/', import.meta.url).pathname;
 const FEATURES = '[VIRTIO_F_VERSION_1, VIRTIO_NET_F_MAC, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_BPF_OFFLOAD]';
 
-/** A device whose guests cannot go from `nic` once it is to be switched. */
-const refusing = (nic: string) =>
+type Prepare = NonNullable<NicDevice['prepareMove']>;
+
+/** Guests cannot go once they are to be switched. */
+const changingItsMind =
+  (device: NicDevice): Prepare =>
+  async (to) => {
+    const move = await device.prepareMove!(to);
+    if ('ok' in move) return move;
+    const never: DeviceMove = {
+      copy: () => false,
+      commit: () => expect.unreachable('it was switched'),
+      finish: async () => (await move.abort(), { ok: false, reason: 'it changed its mind' }),
+      abort: () => move.abort(),
+    };
+    return never;
+  };
+
+/** The guest resets the device when it has been switched, and nothing has arrived yet. */
+const resetting =
+  (device: NicDevice): Prepare =>
+  async (to) => {
+    const move = await device.prepareMove!(to);
+    if ('ok' in move) return move;
+    const commit = (): void => {
+      move.commit();
+      void device.reset();
+    };
+    return { copy: () => move.copy(), commit, finish: () => move.finish(), abort: () => move.abort() };
+  };
+
+/** A device with moves of its own at `nic`, of every guest; empty: at all. */
+const refusing = (nic: string, prepareMove: (device: NicDevice) => Prepare) =>
   definePlugin({
     name: 'refusing',
     version: '1.0.0',
     role: 'device',
     api: '^2',
-    description: 'finds at the last moment that one nic cannot go',
+    description: 'has something happen to the moves of one nic',
     configSchema: Type.Object({}),
     register: (scope) =>
       scope.bindFactory(DEVICE, (): Device => {
@@ -27,20 +57,8 @@ const refusing = (nic: string) =>
           name: 'refusing',
           open: (options) => {
             const device = guarded.open(options);
-            if (options.nic !== nic) return device;
-            const prepareMove: NicDevice['prepareMove'] = async (to) => {
-              const move = await device.prepareMove!(to);
-              if ('ok' in move) return move;
-              const reason = 'it changed its mind';
-              const never: DeviceMove = {
-                copy: () => false,
-                commit: () => expect.unreachable('it was switched'),
-                finish: async () => (await move.abort(), { ok: false, reason }),
-                abort: () => move.abort(),
-              };
-              return never;
-            };
-            return { ...bound(device), prepareMove };
+            if (nic !== '' && options.nic !== nic) return device;
+            return { ...bound(device), prepareMove: prepareMove(device) };
           },
         };
       }),
@@ -59,7 +77,19 @@ function bound(device: NicDevice): NicDevice {
   };
 }
 
-async function run(flows: number, device?: string, here = '[]', there = '[]') {
+async function run(flows: number, device?: string, here = '[]', there = '[]', prepareMove = changingItsMind) {
+  const { runs, failures } = await runAll(flows, device, here, there, prepareMove);
+  expect(failures ?? []).toEqual([]);
+  return runs[0]!;
+}
+
+async function runAll(
+  flows: number,
+  device: string | undefined,
+  here: string,
+  there: string,
+  prepareMove: (device: NicDevice) => Prepare,
+) {
   const text = `version: 1
 name: two-nics
 workload: { use: udp-flood, config: { frames: 400 } }
@@ -86,12 +116,10 @@ guests:
 `;
   const registry = new PluginRegistry([
     ...BUILT_IN_PLUGINS,
-    ...(device === undefined ? [] : [refusing(device)]),
+    ...(device === undefined ? [] : [refusing(device, prepareMove)]),
   ]);
   const testbed = await resolveTestbed('/t.yaml', text, registry);
-  const { runs, failures } = await runTestbed(testbed, { version: '0' });
-  expect(failures ?? []).toEqual([]);
-  return runs[0]!;
+  return runTestbed(testbed, { version: '0' });
 }
 
 async function migrations(flows: number, device?: string) {
@@ -124,6 +152,39 @@ describe('a guest of two nics that is to go to another host', () => {
     expect(moves.get(`alice.${other}`)).toBe(`alice.${nic} cannot go: it changed its mind`);
     expect(moves.get('bob.eth0')).toBe(nic === 'eth0' ? 'it changed its mind' : 'moved');
   });
+
+  it.each(['eth0', 'eth1'])('goes with both when it resets %s in the midst of it', async (nic) => {
+    const { migrations: moves } = await run(64, nic, '[]', '[]', resetting);
+    const maps = new Map(moves!.map((move) => [move.node, move.moved ? move.maps : move.reason]));
+    // What was reset has nothing left, and is on the other host all the same.
+    expect(maps.get(`alice.${nic}`)).toBe(0);
+    expect(maps.get(nic === 'eth0' ? 'alice.eth1' : 'alice.eth0')).toBeGreaterThan(0);
+  });
+
+  it('is not held up where it is when making one nic ready throws', async () => {
+    let aborted = 0;
+    const counted =
+      (device: NicDevice): Prepare =>
+      async (to) => {
+        const move = await device.prepareMove!(to);
+        if ('ok' in move) return move;
+        const abort = async (): Promise<void> => {
+          aborted++;
+          await move.abort();
+          throw new Error('abort threw');
+        };
+        return { copy: () => move.copy(), commit: () => move.commit(), finish: () => move.finish(), abort };
+      };
+    const throwing = (device: NicDevice): Prepare => {
+      opened++;
+      return opened === 1 ? counted(device) : () => Promise.reject(new Error('prepare threw'));
+    };
+    let opened = 0;
+    const { failures } = await runAll(64, '', '[]', '[]', throwing);
+    const told = (failures ?? []).map(({ message }) => message).join('\n');
+    expect(told).toMatch(/prepare threw/);
+    expect(aborted).toBe(1);
+  }, 20_000);
 
   it('is told of as what the host is that it has gone to', async () => {
     const insns = '{ per-second: 1.0e+9, burst: 1.0e+9 }';

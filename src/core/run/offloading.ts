@@ -18,7 +18,7 @@ import {
 import type { Random } from '../contract/run-scope.js';
 import type { Objects } from '../contract/run-spec.js';
 import type { WorkloadFrame } from '../contract/workload.js';
-import { XdpbedError } from '../diagnostic.js';
+import { messageOf, XdpbedError } from '../diagnostic.js';
 import { AttackRun } from '../attack/attack-run.js';
 import { VirtualClock } from '../clock/virtual-clock.js';
 import { CommandTurns } from '../offload/command-turns.js';
@@ -207,15 +207,15 @@ export class Offloading {
   async prepareMoves(): Promise<void> {
     for (const migration of this.#options.migrations) {
       const ready = await this.#prepareMove(migration);
-      if (ready === undefined) continue;
-      this.#moves.push(ready);
-      await this.#keep(() => abort(ready));
+      if (ready !== undefined) this.#moves.push(ready);
     }
   }
 
   async #prepareMove({ guest, afterFrames, policies }: Migration): Promise<Move | undefined> {
     const nics: { session: NicSession; move: DeviceMove }[] = [];
     const ready: Move = { afterFrames, nics, over: false };
+    // Before the first is ready: where another throws, commands of those that are would wait for ever.
+    await this.#keep(() => abort(ready));
     const sessions = this.#sessions.filter((session) => session.guest === guest);
     for (const session of sessions) {
       // The other host judges and runs what comes, and its own policies are told what that took.
@@ -259,22 +259,24 @@ export class Offloading {
       const first = copied.indexOf(false);
       let why = '';
       // Who could not go comes first, so that the others can say why they stay.
-      for (const index of [...nics.keys()].sort((a, b) => Number(b === first) - Number(a === first))) {
+      const order = [...nics.keys()].sort((a, b) => Number(b === first) - Number(a === first));
+      const finish = async (index: number): Promise<void> => {
         const { session, move } = nics[index]!;
         const { node } = session;
         if (first >= 0 && copied[index] === true) {
           await move.abort();
           this.#moved.push({ node, afterFrames, moved: false, reason: why });
-          continue;
+          return;
         }
         const report = await move.finish();
         if (!('ok' in report)) {
           this.#moved.push({ node, afterFrames, moved: true, ...report });
-          continue;
+          return;
         }
         if (index === first) why = `${node} cannot go: ${report.reason}`;
         this.#moved.push({ node, afterFrames, moved: false, reason: report.reason });
-      }
+      };
+      await allOf(order.map((index) => () => finish(index)));
     }
   }
 
@@ -455,10 +457,25 @@ function commit(ready: Move): readonly boolean[] {
   return ready.copied;
 }
 
+/** What fails of one nic does not keep the rest up. */
 async function abort(ready: Move): Promise<void> {
   if (ready.over) return;
   ready.over = true;
-  for (const { move } of ready.nics) await move.abort();
+  await allOf(
+    ready.nics.map(
+      ({ move }) =>
+        async () =>
+          move.abort(),
+    ),
+  );
+}
+
+/** Does one after the other, all of them, whatever each throws; then throws that. */
+async function allOf(steps: readonly (() => Promise<void>)[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const step of steps) await step().catch((error: unknown) => failures.push(error));
+  if (failures.length === 1) throw failures[0];
+  if (failures.length > 1) throw new AggregateError(failures, failures.map(messageOf).join('; '));
 }
 
 function missing(what: string): XdpbedError {

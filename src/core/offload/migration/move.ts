@@ -83,8 +83,9 @@ export class PreparedMove {
 
   /**
    * From here on the other host answers the guest; or it does not, and this one goes on. Called once, after `commit`.
+   * After the switch a reset does not have the guest stay, since its other nics may have gone: it arrives with nothing.
    * @param arrive called in the same stretch in which the other host takes everything over: has `to` answer the guest. A
-   * reset that comes later finds all that there is there, one that came earlier has the guest stay.
+   * reset that comes later finds all that there is there.
    */
   async finish(arrive: () => void): Promise<MoveReport | Refusal> {
     try {
@@ -92,13 +93,14 @@ export class PreparedMove {
     } catch (error) {
       this.#problem = failed(EBUSY, `the program could not be replaced: ${messageOf(error)}`);
     }
-    if (this.context.epoch.aborted) this.#problem ??= STALE;
     if (this.#problem !== undefined) {
       await this.abort();
       return this.#problem;
     }
-    const { from, to, replayed } = this;
-    const objects = [...replayed.counterparts.keys()];
+    const { from, to, replayed, context } = this;
+    const wasReset = context.epoch.aborted;
+    if (wasReset) await this.#untilPlaceIsLeft();
+    const objects = wasReset ? [] : [...replayed.counterparts.keys()];
     const report = {
       maps: objects.filter(({ kind }) => kind === 'map').length,
       programs: objects.filter(({ kind }) => kind === 'program').length,
@@ -107,14 +109,20 @@ export class PreparedMove {
     };
     to.takeOver(from, replayed.counterparts);
     arrive();
+    if (wasReset) await to.reset();
+    await from.going;
     return report;
   }
 
   /** Gives back what the other host has made, once the place has let go of it. */
   async abort(): Promise<void> {
-    // A reset that came meanwhile takes away what is attached, which may be the other host's program already.
-    while (this.from.underWay !== undefined) await this.from.underWay;
+    await this.#untilPlaceIsLeft();
     await this.to.reset();
+  }
+
+  /** A reset that came meanwhile takes away what is attached, which may be the other host's program already. */
+  async #untilPlaceIsLeft(): Promise<void> {
+    while (this.from.underWay !== undefined) await this.from.underWay;
   }
 }
 
