@@ -172,7 +172,7 @@ class DeploymentBuilder {
       features,
     });
     this.undo.keep(link);
-    const channel = await transport.open({ label, features, now: () => 0 });
+    const channel = await transport.open({ label, features });
     this.undo.keep(channel);
     // A nic is broken as a whole, whichever of its queues a rule was broken on (DEVICE_NEEDS_RESET).
     link.status.onBroken((reason) => channel.break(reason));

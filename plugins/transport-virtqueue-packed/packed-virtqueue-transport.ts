@@ -1,3 +1,4 @@
+import { PS_PER_MS, type Clock } from '../../src/core/contract/clock.js';
 import type { ControlChannelOptions, Transport } from '../../src/core/contract/transport.js';
 import { ControlLinkChannel, PACKED_QUEUE } from '../../src/virtio/index.js';
 
@@ -5,7 +6,14 @@ import { ControlLinkChannel, PACKED_QUEUE } from '../../src/virtio/index.js';
 export class PackedVirtqueueTransport implements Transport {
   readonly name = 'virtqueue-packed';
 
+  /** @param clock by which the device's end gives way to others. Default: the machine's. */
+  constructor(readonly clock?: Clock) {}
+
   async open(options: ControlChannelOptions): Promise<ControlLinkChannel> {
-    return new ControlLinkChannel(options, PACKED_QUEUE);
+    const { clock } = this;
+    return new ControlLinkChannel(
+      { ...options, now: clock && (() => clock.now() / PS_PER_MS) },
+      PACKED_QUEUE,
+    );
   }
 }

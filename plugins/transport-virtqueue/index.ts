@@ -1,4 +1,5 @@
 import { Type } from '@sinclair/typebox';
+import { CLOCK } from '../../src/core/contract/clock.js';
 import { definePlugin } from '../../src/core/contract/plugin.js';
 import { TRANSPORT } from '../../src/core/contract/transport.js';
 import { VirtqueueTransport } from './virtqueue-transport.js';
@@ -12,6 +13,6 @@ export default definePlugin({
   queueFormat: 'split',
   configSchema: Type.Object({}, { additionalProperties: false }),
   register(scope) {
-    scope.bindFactory(TRANSPORT, () => new VirtqueueTransport());
+    scope.bindFactory(TRANSPORT, (resolve) => new VirtqueueTransport(resolve(CLOCK)));
   },
 });

@@ -1,7 +1,6 @@
-import type { Cancel, Clock, Picoseconds } from '../contract/clock.js';
+import { PS_PER_MS, type Cancel, type Clock, type Picoseconds } from '../contract/clock.js';
 import { canceller, DueQueue, runDue } from './due-queue.js';
 
-const PS_PER_MS = 1e9;
 /** The longest that setTimeout waits: what is due later is looked at again then. */
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 

@@ -7,6 +7,7 @@ import { token } from './injection.js';
 export type Picoseconds = number;
 
 export const PS_PER_NS = 1_000;
+export const PS_PER_MS = 1_000_000_000;
 
 /** Calls the thing off; does nothing once it has happened. */
 export type Cancel = () => void;

@@ -5,6 +5,9 @@ import { token } from './injection.js';
 /**
  * Role `transport`: carries control commands and their answers between a guest's driver and its device, whose two
  * ends may be in different processes. Frames travel apart from it. One channel for each guest nic.
+ *
+ * What gives way to others by the time that commands take goes by CLOCK, so that a run in virtual time, which stands still
+ * meanwhile, comes about in the same way each time.
  */
 export interface Transport {
   readonly name: string;
@@ -21,11 +24,6 @@ export interface ControlChannelOptions {
    * transport that needs one; absent: it finds one of its own.
    */
   readonly folder?: (() => string) | undefined;
-  /**
-   * Milliseconds by which the device's end gives way to others when commands take long. Default: the machine's clock. Where a
-   * run has to come about in the same way each time it stands still, and how much was asked and answered has to do.
-   */
-  readonly now?: (() => number) | undefined;
 }
 
 /** A channel, seen from the host. */
