@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { defineConfig, type Plugin } from 'vite';
@@ -25,9 +25,18 @@ const STARTS = [
   ),
 ];
 
-const files = readdirSync(MODULES, { recursive: true, encoding: 'utf8' }).filter((file) =>
-  file.endsWith('.js'),
-);
+const files = readdirSync(MODULES, { recursive: true, encoding: 'utf8' })
+  .filter((file) => file.endsWith('.js'))
+  .filter(isOfSource);
+
+/** tsc leaves what it made of a module that has been moved or removed since, which goes. */
+function isOfSource(file: string): boolean {
+  if (existsSync(here(`./${file.replace(/\.js$/, '.ts')}`))) return true;
+  for (const made of [join(MODULES, file), here(`./dist/${file}`)]) {
+    for (const each of [made, made.replace(/\.js$/, '.d.ts')]) rmSync(each, { force: true });
+  }
+  return false;
+}
 
 /** By what tsc writes: a statement a line. */
 function importsOf(file: string, pattern: RegExp): string[] {
