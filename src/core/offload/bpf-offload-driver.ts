@@ -260,11 +260,11 @@ export class BpfOffloadDriver implements OffloadDriver {
     }
     const { keySize } = map.spec;
     const { valueSize } = map;
-    const atOnce = Math.min(
+    let atOnce = Math.min(
       this.#capabilities!.maxBatch,
       Math.max(1, Math.floor(BATCH_BYTES / (keySize + valueSize))),
     );
-    for (let first = 0; first < values.length; first += atOnce) {
+    for (let first = 0; first < values.length;) {
       const batch = values.slice(first, first + atOnce);
       const keys = new Uint8Array(batch.length * keySize);
       const bytes = new Uint8Array(batch.length * valueSize);
@@ -287,7 +287,10 @@ export class BpfOffloadDriver implements OffloadDriver {
         values: bytes,
         flags: 0n,
       });
-      if (!sent.ok) return problem(sent);
+      if (sent.ok) first += count;
+      // The map is full, or the device takes fewer of elements that are so much work: it tells neither ahead.
+      else if (sent.errno === E2BIG && count > 1) atOnce = Math.ceil(count / 2);
+      else return problem(sent);
     }
     return SUCCESS;
   }

@@ -3,8 +3,18 @@ import { InterpreterExecutor } from '../../../plugins/executor-interpreter/inter
 import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
 import { HelperAllowList } from '../../../plugins/policy-helper-allow-list/helper-allow-list.js';
 import { StructuralVerifier } from '../../../plugins/verifier-structural/structural-verifier.js';
-import { EACCES, EBUSY, EEXIST, EFAULT, EINVAL, ENODEV, ENOENT, EOPNOTSUPP } from '../../bpf/errno.js';
-import { BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_MAP_TYPE } from '../../bpf/map-spec.js';
+import {
+  EACCES,
+  EBUSY,
+  EEXIST,
+  EFAULT,
+  EINVAL,
+  ENODEV,
+  ENOENT,
+  ENOSPC,
+  EOPNOTSUPP,
+} from '../../bpf/errno.js';
+import { BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_F_RDONLY_PROG, BPF_MAP_TYPE } from '../../bpf/map-spec.js';
 import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { FrameRing } from '../../bpf/runtime/frame-ring.js';
 import { XDP_DROP } from '../../bpf/xdp.js';
@@ -26,6 +36,7 @@ import {
   XDP_FLAGS_SKB_MODE,
   XDP_FLAGS_UPDATE_IF_NOEXIST,
 } from './offload-netdev.js';
+import { BPF_OFFLOAD } from './protocol/bpf-offload/bpf-offload.js';
 import { readGuestMap } from './guest-map.js';
 import { loadObjectProgram, requireAccepted } from './load-program.js';
 import { programFromText } from '../../bpf/assembly-object.js';
@@ -109,6 +120,34 @@ describe('a program offloaded by the guest driver', () => {
     expect(r.place.program).toBeUndefined();
     expect(r.accounts.guests).toEqual([]);
     expect(r.driverPlace.history).toEqual([]);
+  });
+
+  it('has more initial elements than the device takes at once for a trie', async () => {
+    // A device refuses batches of more than 8192 bits of prefixes, here 256 elements.
+    const prefixes = Array.from({ length: 1000 }, (_, i) => ({
+      key: Uint8Array.of(32, 0, 0, 0, 10, 0, i >> 8, i & 0xff),
+      value: new Uint8Array(8).fill(i & 0xff),
+    }));
+    const { BPF_MAP_TYPE_LPM_TRIE } = BPF_MAP_TYPE;
+    const trie = { type: BPF_MAP_TYPE_LPM_TRIE, keySize: 8, flags: BPF_F_NO_PREALLOC };
+    const install = async (maxEntries: number) => {
+      const r = rig({ protocol: BPF_OFFLOAD });
+      const blocked = mapSpec('blocked', { ...trie, maxEntries }, prefixes);
+      const program = programFromText('pass', 'r1 = map[blocked]\nr0 = 2\nexit', [blocked]);
+      return r.netdev.install({ maps: [blocked], programs: [program] }, program, 'offload');
+    };
+    const installed = await install(1000);
+    if (!installed.ok) throw new Error(installed.message);
+    const entries = await readGuestMap(installed.value.maps.get('blocked')!);
+    if (!entries.ok) throw new Error(entries.message);
+    const written = entries.value.map(({ key, value }) => [Buffer.from(key).readUInt16BE(6), value[7]]);
+    expect(written.sort(([a], [b]) => a! - b!)).toEqual(prefixes.map((_, i) => [i, i & 0xff]));
+    // A trie that is full is no matter of how many at once.
+    expect(await install(900)).toMatchObject({
+      ok: false,
+      errno: ENOSPC,
+      message: expect.stringContaining('blocked') as string,
+    });
   });
 
   it('has its work counted where the host’s party says so', async () => {
