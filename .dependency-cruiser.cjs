@@ -39,7 +39,7 @@ module.exports = {
     {
       name: 'core-imports-only-the-pure-libraries',
       severity: 'error',
-      from: { path: '^src/core/', pathNot: '\\.test\\.ts$' },
+      from: { path: '^src/core/', pathNot: '(\\.test|/testing-[^/]+)\\.ts$' },
       to: { path: '^(src|plugins)/', pathNot: `^src/core/|${PURE}` },
     },
     {
@@ -67,7 +67,7 @@ module.exports = {
     {
       name: 'only-presets-name-plugins',
       severity: 'error',
-      from: { path: '^src/', pathNot: '\\.test\\.ts$|^src/presets\\.ts$|^src/guest-agent/' },
+      from: { path: '^src/', pathNot: '(\\.test|/testing-[^/]+)\\.ts$|^src/presets\\.ts$|^src/guest-agent/' },
       to: { path: '^plugins/' },
     },
     {

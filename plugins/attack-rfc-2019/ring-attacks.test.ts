@@ -1,8 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { OffloadRig, RIG_FEATURES } from '../../src/conformance/offload/offload-rig.js';
 import type { HostileGuest, Invariant } from '../../src/core/contract/attack.js';
-import type { Party } from '../../src/core/contract/party.js';
 import {
   ChainWriter,
   ControlLink,
@@ -18,11 +16,9 @@ import {
   type PopResult,
   type QueueFormat,
 } from '../../src/virtio/index.js';
-import { InterpreterExecutor } from '../executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../map-backend-memory/memory-map-backend.js';
-import { StructuralVerifier } from '../verifier-structural/structural-verifier.js';
 import { Attacker } from './attacker.js';
 import { RING_ATTACKS } from './ring-attacks.js';
+import { testingParty } from '../../src/core/offload/testing-party.js';
 
 /** Descriptors that it follows before it is taken to be hanging. */
 const HANGING = 1000;
@@ -124,23 +120,12 @@ const TRUSTING: QueueFormat = {
   openDevice: (memory, address, size) => ({ ok: true, queue: new TrustingQueue(memory, address, size) }),
 };
 
-function party(name: string): Party {
-  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
-  return {
-    name,
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new StructuralVerifier(),
-  };
-}
-
 /** Carries an attack out on a device behind such a queue: what the attacker saw that must not be. */
 async function seen(
   name: string,
   format: QueueFormat,
 ): Promise<{ saw: Map<Invariant, string>; did: string; aims: readonly Invariant[] }> {
-  const rig = new OffloadRig({ host: party('host'), guest: party('guest') });
+  const rig = new OffloadRig({ host: testingParty('host'), guest: testingParty('guest') });
   const link = new ControlLink({
     label: 'mallory.eth0',
     features: RIG_FEATURES | (1n << 28n),

@@ -2,35 +2,20 @@ import { describe, expect, it } from 'vitest';
 import { assemble } from '../../src/bpf/assembler.js';
 import { encodeInsns } from '../../src/bpf/insn.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
-import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { XDP_DROP, XDP_PASS } from '../../src/bpf/xdp.js';
 import { deviceConformance } from '../../src/conformance/device/index.js';
 import { RecordingPlace, RIG_FEATURES, u32Key } from '../../src/conformance/offload/offload-rig.js';
 import { VirtualClock } from '../../src/core/clock/virtual-clock.js';
-import type { Party } from '../../src/core/contract/party.js';
 import type { ControlClient } from '../../src/core/contract/transport.js';
 import type { BpfReply, BpfRequest } from '../../src/core/offload/protocol/control-protocol.js';
 import { RFC_2019 } from '../../src/core/offload/protocol/rfc-2019/rfc-2019.js';
 import { QuotaAccounts } from '../../src/core/offload/quota-accounts.js';
 import { ControlLink, VIRTIO_NET_OK } from '../../src/virtio/index.js';
-import { InterpreterExecutor } from '../executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../map-backend-memory/memory-map-backend.js';
-import { StructuralVerifier } from '../verifier-structural/structural-verifier.js';
 import { NaiveDevice } from './naive-device.js';
 import { RESIDUE } from './pretend-heap.js';
+import { testingParty } from '../../src/core/offload/testing-party.js';
 
-function party(name: string): Party {
-  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
-  return {
-    name,
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new StructuralVerifier(),
-  };
-}
-
-deviceConformance('rfc-2019-naive', () => new NaiveDevice(), { party, guarded: false });
+deviceConformance('rfc-2019-naive', () => new NaiveDevice(), { party: testingParty, guarded: false });
 
 /** A guest nic whose commands go through a control queue in its memory. */
 function plug(device: NaiveDevice, guest: string) {
@@ -39,7 +24,7 @@ function plug(device: NaiveDevice, guest: string) {
   const nic = device.open({
     guest,
     nic: 'eth0',
-    party: party(guest),
+    party: testingParty(guest),
     policies: [],
     accounts,
     place,

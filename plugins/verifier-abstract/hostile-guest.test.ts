@@ -2,35 +2,19 @@ import { describe, expect, it } from 'vitest';
 import { assemble } from '../../src/bpf/assembler.js';
 import { encodeInsns } from '../../src/bpf/insn.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
-import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
-import type { Party } from '../../src/core/contract/party.js';
 import { NO_USAGE } from '../../src/core/offload/quota-accounts.js';
 import { OffloadRig } from '../../src/conformance/offload/offload-rig.js';
-import { InterpreterExecutor } from '../executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../map-backend-memory/memory-map-backend.js';
 import { AbstractVerifier } from './abstract-verifier.js';
 import { DEFAULT_CONFIG } from './config.js';
 import { TWINS } from './twins/index.js';
 import { TWIN_MAPS } from './twins/twin.js';
+import { testingParty, type TestingParty } from '../../src/core/offload/testing-party.js';
 
 /** Map types that a device creates for its guest (RFC 2019, guest driver rules). */
 const OFFERED = new Set<number>([BPF_MAP_TYPE.BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE.BPF_MAP_TYPE_HASH]);
 
-/** A party whose memory the test looks into. */
-interface TestParty extends Party {
-  readonly runtime: BpfRuntime;
-}
-
-function party(name: string): TestParty {
-  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
-  return {
-    name,
-    runtime,
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new AbstractVerifier(DEFAULT_CONFIG),
-  };
+function party(name: string): TestingParty {
+  return testingParty(name, { verifier: new AbstractVerifier(DEFAULT_CONFIG) });
 }
 
 /**

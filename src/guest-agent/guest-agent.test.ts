@@ -1,13 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { duplexPair } from 'node:stream';
 import { afterEach, describe, expect, it } from 'vitest';
-import { InterpreterExecutor } from '../../plugins/executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../../plugins/map-backend-memory/memory-map-backend.js';
-import { StructuralVerifier } from '../../plugins/verifier-structural/structural-verifier.js';
-import { BpfRuntime } from '../bpf/runtime/bpf-runtime.js';
 import { RecordingPlace, RIG_FEATURES } from '../conformance/offload/offload-rig.js';
 import type { InstallRequest, RequestsOrder } from '../core/contract/guest-driver.js';
-import type { Party } from '../core/contract/party.js';
 import { VirtualClock } from '../core/clock/virtual-clock.js';
 import { ControlEndpoint } from '../core/offload/control-endpoint.js';
 import { QuotaAccounts } from '../core/offload/quota-accounts.js';
@@ -16,6 +11,7 @@ import type { NicSettings } from '../linux/guest/agent-messages.js';
 import { RemoteNicDriver } from '../linux/guest/remote-nic-driver.js';
 import { SerialControlDevice } from '../virtio/index.js';
 import { GuestAgent } from './guest-agent.js';
+import { testingParty } from '../core/offload/testing-party.js';
 
 const NIC: NicSettings = {
   guest: 'guest0',
@@ -27,17 +23,6 @@ const NIC: NicSettings = {
   hostile: false,
   features: '0',
 };
-
-function party(name: string): Party {
-  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
-  return {
-    name,
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new StructuralVerifier(),
-  };
-}
 
 const closers: (() => unknown)[] = [];
 afterEach(() => {
@@ -55,7 +40,7 @@ async function rig(nic: Partial<NicSettings> = {}) {
   const endpoint = new ControlEndpoint({
     guest: 'guest0',
     nic: 'eth0',
-    party: party('host'),
+    party: testingParty('host'),
     policies: [],
     accounts: new QuotaAccounts(),
     place: devicePlace,
@@ -69,7 +54,7 @@ async function rig(nic: Partial<NicSettings> = {}) {
   device.attach(deviceEnd);
   device.serve((request, room) => endpoint.handle(request, room));
   const agent = new GuestAgent(guestEnd, {
-    party: party('guest'),
+    party: testingParty('guest'),
     frames: () => ({ received: 7, transmitted: 5 }),
     serveExchange: async (settings, exchange) => {
       if (exchange.kind === 'tcp-rr') throw new Error('no stack');

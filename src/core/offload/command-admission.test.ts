@@ -1,33 +1,17 @@
 import { Value } from '@sinclair/typebox/value';
 import { describe, expect, it } from 'vitest';
-import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
 import { RateLimit, RateLimitConfig } from '../../../plugins/policy-rate-limit/rate-limit.js';
-import { StructuralVerifier } from '../../../plugins/verifier-structural/structural-verifier.js';
 import { assemble } from '../../bpf/assembler.js';
 import { EAGAIN } from '../../bpf/errno.js';
 import { encodeInsns } from '../../bpf/insn.js';
-import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { OffloadRig, RIG_FEATURES, u32Key } from '../../conformance/offload/offload-rig.js';
 import { featureSet, VIRTIO_NET_ERR, VIRTIO_NET_F_MQ } from '../../virtio/index.js';
-import type { Party } from '../contract/party.js';
 import type { Policy } from '../contract/policy.js';
 import { chained } from './policy-chain.js';
 import { RFC_2019 } from './protocol/rfc-2019/rfc-2019.js';
+import { testingParty } from './testing-party.js';
 
 const SECOND = 1e12;
-
-function party(): Party & { readonly runtime: BpfRuntime } {
-  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
-  return {
-    name: 'host',
-    runtime,
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new StructuralVerifier(),
-  };
-}
 
 function rateLimit(perGuest: object): RateLimit {
   const config = { 'per-guest': perGuest };
@@ -65,7 +49,7 @@ describe('admission of commands', () => {
         return { ruling: 'allow', reason: 'welcome' };
       },
     };
-    const host = party();
+    const host = testingParty('host');
     const rig = new OffloadRig({
       host,
       guest: host,
@@ -92,7 +76,7 @@ describe('admission of commands', () => {
   it.each(COMMANDS)(
     'of %s denied: an error ack, an audit record, and nothing else is done',
     async (_, bytes, room) => {
-      const host = party();
+      const host = testingParty('host');
       const touched: string[] = [];
       const watched: Policy = {
         name: 'not asked',
@@ -126,7 +110,7 @@ describe('admission of commands', () => {
   );
 
   it('says EAGAIN where the answer has room for it, and the guest then gets through', async () => {
-    const host = party();
+    const host = testingParty('host');
     const rig = new OffloadRig({ host, guest: host, policies: [rateLimit({ commands: rate(1, 1) })] });
     const handle = await rig.createArray();
     const lookup = { kind: 'lookup-elem', handle, key: u32Key(0), valueSize: 8 } as const;
@@ -137,7 +121,7 @@ describe('admission of commands', () => {
   });
 
   it('goes on in a dry run, and is recorded', async () => {
-    const host = party();
+    const host = testingParty('host');
     const policies = [chained(rateLimit({ commands: rate(1, 1) }), { dryRun: true })];
     const rig = new OffloadRig({ host, guest: host, policies });
     for (let times = 0; times < 3; times++) await rig.createArray();
@@ -149,7 +133,7 @@ describe('admission of commands', () => {
   });
 
   it('answers a flood of malformed commands, of which few are looked at, with few records', async () => {
-    const host = party();
+    const host = testingParty('host');
     const rig = new OffloadRig({ host, guest: host, policies: [rateLimit({ commands: rate(100, 10) })] });
     const flood = 20_000;
     for (let count = 0; count < flood; count++) {
@@ -176,7 +160,7 @@ describe('admission of commands', () => {
       },
       () => ({ ruling: 'deny', reason: 'no', errno: 4096 }) as const,
     ]) {
-      const host = party();
+      const host = testingParty('host');
       const policies = [{ name: 'odd', rule: () => ({ ruling: 'allow', reason: '' }) as const, admit }];
       const rig = new OffloadRig({ host, guest: host, policies });
       const reply = await rig.send({ kind: 'get-first', handle: 1, keySize: 4, valueSize: 8 });

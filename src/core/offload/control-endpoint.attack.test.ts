@@ -1,14 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
-import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
 import { Quota, QuotaConfig } from '../../../plugins/policy-quota/quota.js';
-import { StructuralVerifier } from '../../../plugins/verifier-structural/structural-verifier.js';
 import { Value } from '@sinclair/typebox/value';
 import { assemble } from '../../bpf/assembler.js';
 import { EBADF, ENOENT, EOPNOTSUPP } from '../../bpf/errno.js';
 import { encodeInsns, type Insn } from '../../bpf/insn.js';
 import { OP_LDDW } from '../../bpf/opcodes.js';
-import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import {
   featureSet,
   MAX_RESPONSE_BYTES,
@@ -16,7 +12,6 @@ import {
   VIRTIO_NET_F_MQ,
   VIRTIO_NET_OK,
 } from '../../virtio/index.js';
-import type { Party } from '../contract/party.js';
 import { NO_USAGE, QuotaAccounts } from './quota-accounts.js';
 import { OffloadRecords } from './offload-records.js';
 import { RFC_2019 } from './protocol/rfc-2019/rfc-2019.js';
@@ -26,28 +21,13 @@ import {
   u32Key,
   type OffloadRigOptions,
 } from '../../conformance/offload/offload-rig.js';
-
-interface TestParty extends Party {
-  readonly runtime: BpfRuntime;
-}
-
-function party(name: string): TestParty {
-  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
-  return {
-    name,
-    runtime,
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new StructuralVerifier(),
-  };
-}
+import { testingParty, type TestingParty } from './testing-party.js';
 
 function rig(
-  options: Partial<OffloadRigOptions> & { host?: TestParty } = {},
-): OffloadRig & { host: TestParty } {
-  const host = options.host ?? party('host');
-  return Object.assign(new OffloadRig({ host, guest: party('guest'), ...options }), { host });
+  options: Partial<OffloadRigOptions> & { host?: TestingParty } = {},
+): OffloadRig & { host: TestingParty } {
+  const host = options.host ?? testingParty('host');
+  return Object.assign(new OffloadRig({ host, guest: testingParty('guest'), ...options }), { host });
 }
 
 const PASS = encodeInsns(assemble('r0 = 2\nexit'));
@@ -170,11 +150,11 @@ describe('defect 2: results are written into the device-readable buffer', () => 
 
 describe('defect 3: buf_len is read twice', () => {
   it('what changes while the command is under way is not seen: it was decoded before the first wait', async () => {
-    const host = party('host');
+    const host = testingParty('host');
     let release = (): void => {};
     const verified: number[] = [];
     const gate = new Promise<void>((resolve) => (release = resolve));
-    const slow: TestParty = {
+    const slow: TestingParty = {
       ...host,
       verifier: {
         name: 'slow',
@@ -315,11 +295,11 @@ describe('defect 8: maps and the program outlive a device reset', () => {
 
   it('a command that was under way when the device was reset has no effect and leaves nothing', async () => {
     for (const stage of ['verify', 'load'] as const) {
-      const host = party('host');
+      const host = testingParty('host');
       let release = (): void => {};
       let loads = 0;
       const gate = new Promise<void>((resolve) => (release = resolve));
-      const gated: TestParty = {
+      const gated: TestingParty = {
         ...host,
         verifier: {
           name: 'gated',
@@ -425,8 +405,8 @@ describe('defect 9: no limit on maps, memory or commands', () => {
   });
 
   it('commands that pile up are refused', async () => {
-    const host = party('host');
-    const never: TestParty = { ...host, verifier: { name: 'never', verify: () => new Promise(() => {}) } };
+    const host = testingParty('host');
+    const never: TestingParty = { ...host, verifier: { name: 'never', verify: () => new Promise(() => {}) } };
     const r = rig({ host: never, device: { limits: { maxPendingCommands: 4 } } });
     void r.send(setOffload(PASS));
     for (let i = 0; i < 3; i++) void r.createArray().catch(() => {});
@@ -577,9 +557,9 @@ describe('a place that takes its time', () => {
 describe('a program that may still be called is not closed', () => {
   /** Tells of every program that is closed while it is in its place. */
   function watchedRig() {
-    const host = party('host');
+    const host = testingParty('host');
     const closedInPlace: string[] = [];
-    const watched: TestParty = {
+    const watched: TestingParty = {
       ...host,
       executor: {
         name: 'watched',

@@ -1,11 +1,7 @@
 import { Value } from '@sinclair/typebox/value';
 import { describe, expect, it } from 'vitest';
-import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
 import { HelperAllowList } from '../../../plugins/policy-helper-allow-list/helper-allow-list.js';
 import { Quota, QuotaConfig } from '../../../plugins/policy-quota/quota.js';
-import { StructuralVerifier } from '../../../plugins/verifier-structural/structural-verifier.js';
-import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { SeededRandom } from '../../conformance/verifier/index.js';
 import {
   CONTROL_QUEUE_SIZE,
@@ -25,11 +21,11 @@ import {
   VIRTQ_DESC_F_USED,
   VIRTQ_DESC_F_WRITE,
 } from '../../virtio/index.js';
-import type { Party } from '../contract/party.js';
 import { NO_USAGE } from './quota-accounts.js';
 import { OffloadRig } from '../../conformance/offload/offload-rig.js';
 import { hostileBytes } from '../../conformance/offload/request-generator.js';
 import { Rfc2019Requests } from '../../conformance/offload/rfc-2019-requests.js';
+import { testingParty, type TestingParty } from './testing-party.js';
 
 const FEATURES = featureSet(
   VIRTIO_F_VERSION_1,
@@ -41,24 +37,11 @@ const FEATURES = featureSet(
 );
 const CHAINS = 40_000;
 
-/** A party whose memory the test looks into. */
-interface TestParty extends Party {
-  readonly runtime: BpfRuntime;
+function party(): TestingParty {
+  return testingParty('host', { mebibytes: 8 });
 }
 
-function party(): TestParty {
-  const runtime = new BpfRuntime({ memoryBytes: 8 * 1024 * 1024 });
-  return {
-    name: 'host',
-    runtime,
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new StructuralVerifier(),
-  };
-}
-
-function setUp(): { rig: OffloadRig; host: TestParty; baseline: number; errAcks: () => number } {
+function setUp(): { rig: OffloadRig; host: TestingParty; baseline: number; errAcks: () => number } {
   const host = party();
   const quota = new Quota(
     Value.Parse(QuotaConfig, Value.Default(QuotaConfig, { 'per-guest': { maps: 24 } })),

@@ -1,27 +1,16 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
-import { StructuralVerifier } from '../../../plugins/verifier-structural/structural-verifier.js';
 import { assemble } from '../../bpf/assembler.js';
 import { ElfFile } from '../../bpf/elf/elf-file.js';
 import { ENOENT, ENOMEM } from '../../bpf/errno.js';
 import { encodeInsns } from '../../bpf/insn.js';
-import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { BpfOffloadGuest } from '../../conformance/offload/bpf-offload-guest.js';
 import { RecordingPlace, u32Key } from '../../conformance/offload/offload-rig.js';
-import type { Party } from '../contract/party.js';
 import { QuotaAccounts } from './quota-accounts.js';
+import { testingParty, type TestingParty } from './testing-party.js';
 
-function party(): Party {
-  const runtime = new BpfRuntime({ memoryBytes: 16 * 1024 * 1024 });
-  return {
-    name: 'host',
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new StructuralVerifier(),
-  };
+function party(): TestingParty {
+  return testingParty('host', { mebibytes: 16 });
 }
 
 const guest = (maxBytes?: number): BpfOffloadGuest =>

@@ -1,32 +1,22 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
 import { AbstractVerifier } from '../../../plugins/verifier-abstract/abstract-verifier.js';
 import { DEFAULT_CONFIG } from '../../../plugins/verifier-abstract/config.js';
 import { assemble } from '../../bpf/assembler.js';
 import { encodeInsns } from '../../bpf/insn.js';
-import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { SeededRandom } from '../../conformance/verifier/seeded-random.js';
 import { BpfOffloadGuest } from '../../conformance/offload/bpf-offload-guest.js';
 import { hex } from '../../conformance/offload/normative.js';
 import { u32Key } from '../../conformance/offload/offload-rig.js';
-import type { Party } from '../contract/party.js';
 import { ProgramHook } from './program-hook.js';
 import { OBJECT_KINDS } from './protocol/object-info.js';
 import type { BpfRequest } from './protocol/control-protocol.js';
 import { encodeSyscall } from './protocol/bpf-offload/syscall.js';
 import { NO_USAGE } from './quota-accounts.js';
+import { testingParty, type TestingParty } from './testing-party.js';
 
-function party(name: string): Party {
-  const runtime = new BpfRuntime({ memoryBytes: 8 * 1024 * 1024, cpus: 2 });
-  return {
-    name,
-    cpus: 2,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new AbstractVerifier(DEFAULT_CONFIG),
-  };
+function party(name: string): TestingParty {
+  return testingParty(name, { cpus: 2, mebibytes: 8, verifier: new AbstractVerifier(DEFAULT_CONFIG) });
 }
 
 const LIMITS = { maxObjects: 40, maxPins: 4 };

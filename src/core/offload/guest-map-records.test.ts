@@ -1,26 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
-import { StructuralVerifier } from '../../../plugins/verifier-structural/structural-verifier.js';
 import { EMSGSIZE, EOPNOTSUPP } from '../../bpf/errno.js';
 import { BPF_MAP_TYPE } from '../../bpf/map-spec.js';
 import type { ResidentMap } from '../../bpf/runtime/bpf-map.js';
-import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { BpfOffloadGuest } from '../../conformance/offload/bpf-offload-guest.js';
 import { normative } from '../../conformance/offload/normative.js';
 import type { Party } from '../contract/party.js';
 import { ProgramHook } from './program-hook.js';
 import { QuotaAccounts } from './quota-accounts.js';
+import { testingParty, type TestingParty } from './testing-party.js';
 
-function party(name: string): Party {
-  const runtime = new BpfRuntime({ memoryBytes: 8 * 1024 * 1024 });
-  return {
-    name,
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new StructuralVerifier(),
-  };
+function party(name: string): TestingParty {
+  return testingParty(name, { mebibytes: 8 });
 }
 
 const RING = { mapType: BPF_MAP_TYPE.BPF_MAP_TYPE_RINGBUF, keySize: 0, valueSize: 0, maxEntries: 1 << 20 };

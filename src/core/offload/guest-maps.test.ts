@@ -1,7 +1,5 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it, vi } from 'vitest';
-import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
 import { Quota, QuotaConfig } from '../../../plugins/policy-quota/quota.js';
 import { AbstractVerifier } from '../../../plugins/verifier-abstract/abstract-verifier.js';
 import { DEFAULT_CONFIG } from '../../../plugins/verifier-abstract/config.js';
@@ -22,24 +20,16 @@ import {
   EPERM,
 } from '../../bpf/errno.js';
 import { encodeInsns } from '../../bpf/insn.js';
-import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { BpfOffloadGuest } from '../../conformance/offload/bpf-offload-guest.js';
 import { hex, normative } from '../../conformance/offload/normative.js';
 import { u32Key, type OffloadRigOptions } from '../../conformance/offload/offload-rig.js';
-import type { Party } from '../contract/party.js';
 import { ProgramHook } from './program-hook.js';
 import type { BpfReply, BpfRequest, LookupBatch, UpdateBatch } from './protocol/control-protocol.js';
 import { NO_USAGE } from './quota-accounts.js';
+import { testingParty, type TestingParty } from './testing-party.js';
 
-function party(name: string, cpus = 1): Party {
-  const runtime = new BpfRuntime({ memoryBytes: 32 * 1024 * 1024, cpus });
-  return {
-    name,
-    cpus,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new AbstractVerifier(DEFAULT_CONFIG),
-  };
+function party(name: string, cpus = 1): TestingParty {
+  return testingParty(name, { cpus, mebibytes: 32, verifier: new AbstractVerifier(DEFAULT_CONFIG) });
 }
 
 function guest(options: Partial<OffloadRigOptions> = {}): BpfOffloadGuest {

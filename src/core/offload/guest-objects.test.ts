@@ -1,31 +1,21 @@
 import { describe, expect } from 'vitest';
-import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
 import { DEFAULT_CONFIG } from '../../../plugins/verifier-abstract/config.js';
 import { AbstractVerifier } from '../../../plugins/verifier-abstract/abstract-verifier.js';
 import { assemble } from '../../bpf/assembler.js';
 import { EBADF, EBUSY, EEXIST, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP } from '../../bpf/errno.js';
 import { encodeInsns } from '../../bpf/insn.js';
-import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { BpfOffloadGuest } from '../../conformance/offload/bpf-offload-guest.js';
 import { hex, normative } from '../../conformance/offload/normative.js';
 import { u32Key, type OffloadRigOptions } from '../../conformance/offload/offload-rig.js';
 import { featureSet, VIRTIO_F_VERSION_1, VIRTIO_NET_F_CTRL_VQ } from '../../virtio/index.js';
 import { encodeNetConfig } from '../../virtio/net-config.js';
-import type { Party } from '../contract/party.js';
 import { readCapabilities } from './protocol/bpf-offload/config-space.js';
 import type { BpfRequest } from './protocol/control-protocol.js';
 import { NO_USAGE, QuotaAccounts } from './quota-accounts.js';
+import { testingParty, type TestingParty } from './testing-party.js';
 
-function party(name: string): Party {
-  const runtime = new BpfRuntime({ memoryBytes: 16 * 1024 * 1024, cpus: 2 });
-  return {
-    name,
-    cpus: 2,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new AbstractVerifier(DEFAULT_CONFIG),
-  };
+function party(name: string): TestingParty {
+  return testingParty(name, { cpus: 2, mebibytes: 16, verifier: new AbstractVerifier(DEFAULT_CONFIG) });
 }
 
 function guest(options: Partial<OffloadRigOptions> = {}): BpfOffloadGuest {

@@ -1,7 +1,5 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
 import { AbstractVerifier } from '../../../plugins/verifier-abstract/abstract-verifier.js';
 import { DEFAULT_CONFIG } from '../../../plugins/verifier-abstract/config.js';
 import { assemble } from '../../bpf/assembler.js';
@@ -9,25 +7,17 @@ import { Btf } from '../../bpf/btf/btf.js';
 import { ElfFile } from '../../bpf/elf/elf-file.js';
 import { EACCES, EBADF, EBUSY, EINVAL, ENOLINK, EPERM } from '../../bpf/errno.js';
 import { encodeInsns } from '../../bpf/insn.js';
-import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { BpfOffloadGuest } from '../../conformance/offload/bpf-offload-guest.js';
 import { hex, normative } from '../../conformance/offload/normative.js';
 import { u32Key, type OffloadRigOptions } from '../../conformance/offload/offload-rig.js';
-import type { Party } from '../contract/party.js';
 import type { Policy } from '../contract/policy.js';
 import { ProgramHook } from './program-hook.js';
 import type { BpfRequest } from './protocol/control-protocol.js';
 import { NO_USAGE } from './quota-accounts.js';
+import { testingParty, type TestingParty } from './testing-party.js';
 
-function party(name: string): Party {
-  const runtime = new BpfRuntime({ memoryBytes: 16 * 1024 * 1024 });
-  return {
-    name,
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new AbstractVerifier(DEFAULT_CONFIG),
-  };
+function party(name: string): TestingParty {
+  return testingParty(name, { mebibytes: 16, verifier: new AbstractVerifier(DEFAULT_CONFIG) });
 }
 
 function guest(options: Partial<OffloadRigOptions> = {}): BpfOffloadGuest {

@@ -1,35 +1,25 @@
 import { describe, expect, it } from 'vitest';
-import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
-import { StructuralVerifier } from '../../../plugins/verifier-structural/structural-verifier.js';
 import { readFileSync } from 'node:fs';
 import { parseObjectFile } from '../../bpf/object-file.js';
 import { BPF_MAP_TYPE } from '../../bpf/map-spec.js';
-import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { OffloadRig } from '../../conformance/offload/offload-rig.js';
-import type { Party } from '../contract/party.js';
 import { guestView } from './guest-tool.js';
 import { ProgramHook } from './program-hook.js';
 import { BPF_OFFLOAD } from './protocol/bpf-offload/bpf-offload.js';
 import type { ControlProtocol } from './protocol/control-protocol.js';
 import { RFC_2019 } from './protocol/rfc-2019/rfc-2019.js';
+import { testingParty } from './testing-party.js';
 
 const FLOW_COUNT = new URL('../../../testbeds/programs/flow_count.o', import.meta.url);
 
-function party(name: string): Party {
-  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
-  return {
-    name,
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new StructuralVerifier(),
-  };
-}
-
 async function offloaded(protocol: ControlProtocol) {
   const place = new ProgramHook('guest0.eth0', 1);
-  const rig = new OffloadRig({ host: party('host'), guest: party('guest'), protocol, device: { place } });
+  const rig = new OffloadRig({
+    host: testingParty('host'),
+    guest: testingParty('guest'),
+    protocol,
+    device: { place },
+  });
   const object = parseObjectFile(readFileSync(FLOW_COUNT), 'flow_count.o');
   expect(await rig.netdev.install(object, object.programs[0]!, 'offload')).toMatchObject({ ok: true });
   return { rig, place, tool: rig.netdev.tool };
@@ -104,6 +94,10 @@ describe('what a guest’s user sees of what is offloaded', () => {
 });
 
 async function offloadedEmpty() {
-  const rig = new OffloadRig({ host: party('host'), guest: party('guest'), protocol: RFC_2019 });
+  const rig = new OffloadRig({
+    host: testingParty('host'),
+    guest: testingParty('guest'),
+    protocol: RFC_2019,
+  });
   return { tool: rig.netdev.tool };
 }

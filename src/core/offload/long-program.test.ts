@@ -1,10 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
-import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { BpfOffloadGuest } from '../../conformance/offload/bpf-offload-guest.js';
-import type { Party } from '../contract/party.js';
 import type { Verifier } from '../contract/verifier.js';
+import { testingParty, type TestingParty } from './testing-party.js';
 
 /** A verifier that is no step of its own. */
 const ACCEPTS: Verifier = {
@@ -16,15 +13,8 @@ const ACCEPTS: Verifier = {
   }),
 };
 
-function party(name: string): Party {
-  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
-  return {
-    name,
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: ACCEPTS,
-  };
+function party(name: string): TestingParty {
+  return testingParty(name, { verifier: ACCEPTS });
 }
 
 /** `r0 = 0`, again and again, and exit. */

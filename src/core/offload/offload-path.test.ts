@@ -1,8 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
 import { HelperAllowList } from '../../../plugins/policy-helper-allow-list/helper-allow-list.js';
-import { StructuralVerifier } from '../../../plugins/verifier-structural/structural-verifier.js';
 import {
   EACCES,
   EBUSY,
@@ -15,7 +12,6 @@ import {
   EOPNOTSUPP,
 } from '../../bpf/errno.js';
 import { BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_F_RDONLY_PROG, BPF_MAP_TYPE } from '../../bpf/map-spec.js';
-import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { FrameRing } from '../../bpf/runtime/frame-ring.js';
 import { XDP_DROP } from '../../bpf/xdp.js';
 import {
@@ -46,29 +42,13 @@ import {
   u32Key,
   type OffloadRigOptions,
 } from '../../conformance/offload/offload-rig.js';
+import { testingParty, type TestingParty } from './testing-party.js';
 
-/** A party whose memory the test looks into. */
-interface TestParty extends Party {
-  readonly runtime: BpfRuntime;
-}
-
-function party(name: string): TestParty {
-  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
-  return {
-    name,
-    runtime,
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new StructuralVerifier(),
-  };
-}
-
-let host: TestParty;
-let guest: TestParty;
+let host: TestingParty;
+let guest: TestingParty;
 beforeEach(() => {
-  host = party('host');
-  guest = party('guest');
+  host = testingParty('host');
+  guest = testingParty('guest');
 });
 const rig = (options: Partial<OffloadRigOptions> = {}): OffloadRig =>
   new OffloadRig({ host, guest, ...options });

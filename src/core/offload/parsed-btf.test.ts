@@ -1,16 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { expect, it, vi } from 'vitest';
-import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
-import { StructuralVerifier } from '../../../plugins/verifier-structural/structural-verifier.js';
 import { assemble } from '../../bpf/assembler.js';
 import { Btf } from '../../bpf/btf/btf.js';
 import { ElfFile } from '../../bpf/elf/elf-file.js';
 import { EINVAL } from '../../bpf/errno.js';
 import { encodeInsns } from '../../bpf/insn.js';
-import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { BpfOffloadGuest } from '../../conformance/offload/bpf-offload-guest.js';
-import type { Party } from '../contract/party.js';
+import { testingParty } from './testing-party.js';
 
 /** How often BTF of that many bytes was parsed: what a map keeps of it is shorter. */
 const parsing = vi.hoisted(() => ({ bytes: 0, count: 0 }));
@@ -28,17 +24,6 @@ vi.mock('../../bpf/btf/btf.js', async (original) => {
   };
 });
 
-function party(name: string): Party {
-  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
-  return {
-    name,
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new StructuralVerifier(),
-  };
-}
-
 const elf = new ElfFile(readFileSync(new URL('../../../testbeds/programs/xdp2.o', import.meta.url)));
 const section = Uint8Array.from(elf.bytesOf(elf.section('.BTF')!));
 
@@ -54,7 +39,7 @@ const ARRAY = { kind: 'create-map', mapType: 2, keySize: 4, maxEntries: 1, mapFl
 
 it('BTF is parsed once for all maps and programs that are made with it', async () => {
   const [keyType, valueType] = [integerOf(4), integerOf(8)];
-  const g = new BpfOffloadGuest({ host: party('host'), guest: party('guest') });
+  const g = new BpfOffloadGuest({ host: testingParty('host'), guest: testingParty('guest') });
   Object.assign(parsing, { bytes: section.length, count: 0 });
   const handle = await g.handle({ kind: 'load-btf', bytes: section });
   for (let made = 0; made < 3; made++) await g.map({ btf: { handle, keyType, valueType } });

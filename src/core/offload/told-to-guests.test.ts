@@ -1,33 +1,18 @@
 import { Value } from '@sinclair/typebox/value';
 import { describe, expect, it } from 'vitest';
-import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
 import { Quota, QuotaConfig } from '../../../plugins/policy-quota/quota.js';
 import { RateLimit, RateLimitConfig } from '../../../plugins/policy-rate-limit/rate-limit.js';
-import { StructuralVerifier } from '../../../plugins/verifier-structural/structural-verifier.js';
 import { assemble } from '../../bpf/assembler.js';
 import { encodeInsns } from '../../bpf/insn.js';
-import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { BpfOffloadGuest } from '../../conformance/offload/bpf-offload-guest.js';
 import type { OffloadRigOptions } from '../../conformance/offload/offload-rig.js';
-import type { Party } from '../contract/party.js';
 import type { Policy } from '../contract/policy.js';
 import { QuotaAccounts } from './quota-accounts.js';
 import { HOST_IS_FULL } from './denial-text.js';
-
-function party(): Party {
-  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
-  return {
-    name: 'host',
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new StructuralVerifier(),
-  };
-}
+import { testingParty } from './testing-party.js';
 
 const guest = (options: Partial<OffloadRigOptions> = {}): BpfOffloadGuest =>
-  new BpfOffloadGuest({ host: party(), guest: party(), ...options });
+  new BpfOffloadGuest({ host: testingParty('host'), guest: testingParty('host'), ...options });
 
 /** What a guest reads of a refusal. */
 async function refusalOf(g: BpfOffloadGuest, maxEntries: number): Promise<string> {
@@ -98,16 +83,16 @@ describe('what a guest is told of a refusal', () => {
   });
 
   it('is nothing of what the host’s own parts throw', async () => {
-    const host = party();
+    const host = testingParty('host');
     host.mapBackend.create = () => {
       throw new Error('cannot open /srv/host-only');
     };
     const g = guest({ host });
     expect(await refusalOf(g, 1)).toBe('the device failed');
     expect(g.records.audit.at(-1)).toMatchObject({ reason: 'internal: cannot open /srv/host-only' });
-    const executor = { ...party().executor, name: 'mine' };
+    const executor = { ...testingParty('host').executor, name: 'mine' };
     executor.load = () => Promise.reject(new Error('cannot open /srv/host-only'));
-    const other = guest({ host: { ...party(), executor } });
+    const other = guest({ host: { ...testingParty('host'), executor } });
     const reply = await other.send({
       kind: 'load-program',
       name: '',

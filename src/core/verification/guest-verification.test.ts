@@ -3,18 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { InterpreterExecutor } from '../../../plugins/executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../../../plugins/map-backend-memory/memory-map-backend.js';
-import { StructuralVerifier } from '../../../plugins/verifier-structural/structural-verifier.js';
 import { assemble } from '../../bpf/assembler.js';
 import { encodeInsns } from '../../bpf/insn.js';
-import { BpfRuntime } from '../../bpf/runtime/bpf-runtime.js';
 import { OffloadRig, u32Key } from '../../conformance/offload/offload-rig.js';
-import type { Party } from '../contract/party.js';
 import type { VerificationPlan } from '../contract/plan.js';
 import type { Verifier } from '../contract/verifier.js';
 import { GuestVerification } from './guest-verification.js';
 import type { JudgeRecipe } from './judge-messages.js';
+import { testingParty } from '../offload/testing-party.js';
 
 const library = new URL('../../../dist/src/index.js', import.meta.url).href;
 const PLAN: VerificationPlan = { milliseconds: 20_000, memoryMiB: 128, atOnce: 2, atOncePerGuest: 1 };
@@ -46,21 +42,10 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-function party(name: string): Party {
-  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
-  return {
-    name,
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new StructuralVerifier(),
-  };
-}
-
 function guest(name: string, verification: GuestVerification, onCost?: (ms: number) => void): OffloadRig {
-  const host = party(`host for ${name}`);
+  const host = testingParty(`host for ${name}`);
   const verifier = verification.for(name, host.verifier, onCost);
-  return new OffloadRig({ name, host: { ...host, verifier }, guest: party(name) });
+  return new OffloadRig({ name, host: { ...host, verifier }, guest: testingParty(name) });
 }
 
 const set = (text: string) =>
@@ -177,8 +162,8 @@ describe('verifying on behalf of guests', () => {
         };
       },
     };
-    const host = { ...party('host'), verifier: verification.for('guest', own) };
-    const rig = new OffloadRig({ host, guest: party('guest') });
+    const host = { ...testingParty('host'), verifier: verification.for('guest', own) };
+    const rig = new OffloadRig({ host, guest: testingParty('guest') });
     expect(await rig.send(GOOD)).toEqual({ kind: 'done' });
     expect(asked).toEqual([{ milliseconds: 20_000, memoryMiB: 128 }]);
     const judged = rig.send(SLOW);

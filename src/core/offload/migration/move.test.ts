@@ -1,14 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { InterpreterExecutor } from '../../../../plugins/executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../../../../plugins/map-backend-memory/memory-map-backend.js';
 import { HelperAllowList } from '../../../../plugins/policy-helper-allow-list/helper-allow-list.js';
-import { StructuralVerifier } from '../../../../plugins/verifier-structural/structural-verifier.js';
 import { assemble } from '../../../bpf/assembler.js';
 import { programFromText } from '../../../bpf/assembly-object.js';
 import { EINVAL } from '../../../bpf/errno.js';
 import { encodeInsns } from '../../../bpf/insn.js';
 import { BPF_MAP_TYPE } from '../../../bpf/map-spec.js';
-import { BpfRuntime } from '../../../bpf/runtime/bpf-runtime.js';
 import {
   mapSpec,
   OffloadRig,
@@ -25,22 +21,7 @@ import type { BpfReply, BpfRequest } from '../protocol/control-protocol.js';
 import { NO_USAGE, QuotaAccounts } from '../quota-accounts.js';
 import { readGuestMap } from '../guest-map.js';
 import { RFC_2019 } from '../protocol/rfc-2019/rfc-2019.js';
-
-interface TestParty extends Party {
-  readonly runtime: BpfRuntime;
-}
-
-function party(name: string): TestParty {
-  const runtime = new BpfRuntime({ memoryBytes: 4 * 1024 * 1024 });
-  return {
-    name,
-    runtime,
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new StructuralVerifier(),
-  };
-}
+import { testingParty } from '../testing-party.js';
 
 const T = BPF_MAP_TYPE;
 const COUNTERS = mapSpec('counters', { maxEntries: 4 });
@@ -97,11 +78,11 @@ const OBJECT = { maps: [COUNTERS, STAGES, FLOWS], programs: [FIRST, LAST] };
 
 /** A place that programs can be switched in at once, and a rig around it. */
 function setUp(options: Partial<OffloadRigOptions> = {}) {
-  const here = party('here');
+  const here = testingParty('here');
   const place = new ProgramHook('guest0.eth0', 1);
   const rig = new OffloadRig({
     host: here,
-    guest: party('guest'),
+    guest: testingParty('guest'),
     protocol: BPF_OFFLOAD,
     ...options,
     device: { place, ...options.device },
@@ -112,7 +93,7 @@ function setUp(options: Partial<OffloadRigOptions> = {}) {
 }
 
 const there = (policies: readonly Policy[] = []) => {
-  const to = { party: party('there'), policies, accounts: new QuotaAccounts() };
+  const to = { party: testingParty('there'), policies, accounts: new QuotaAccounts() };
   return to;
 };
 
@@ -155,7 +136,7 @@ describe('a guest that moves to another host', () => {
     expect(flows.ok && flows.value.map(({ value }) => value[0])).toEqual([11]);
     expect(to.accounts.usageOf('guest0')).toEqual(usage);
     expect(rig.accounts.guests).toEqual([]);
-    expect(here.runtime.space.bytesInUse).toBe(party('new').runtime.space.bytesInUse);
+    expect(here.runtime.space.bytesInUse).toBe(testingParty('new').runtime.space.bytesInUse);
     const report2 = await ask({ kind: 'get-report' });
     expect(report2.kind === 'report' && report2.report.verdicts).toMatchObject({ XDP_DROP: 10 });
 
@@ -323,7 +304,11 @@ describe('a guest that is not let go', () => {
   it('stays when its programs cannot be switched between two frames', async () => {
     const { rig } = setUp({ device: {} });
     // The rig's own place says nothing of it.
-    const slow = new OffloadRig({ host: party('here'), guest: party('guest'), protocol: BPF_OFFLOAD });
+    const slow = new OffloadRig({
+      host: testingParty('here'),
+      guest: testingParty('guest'),
+      protocol: BPF_OFFLOAD,
+    });
     expect(await slow.device.prepareMove(there())).toMatchObject({
       ok: false,
       reason: /an update could be lost/,

@@ -1,28 +1,17 @@
 import { describe, expect, it } from 'vitest';
-import { InterpreterExecutor } from '../../../../../plugins/executor-interpreter/interpreter-executor.js';
-import { MemoryMapBackend } from '../../../../../plugins/map-backend-memory/memory-map-backend.js';
-import { StructuralVerifier } from '../../../../../plugins/verifier-structural/structural-verifier.js';
 import { BPF_MAP_TYPE } from '../../../../bpf/map-spec.js';
-import { BpfRuntime } from '../../../../bpf/runtime/bpf-runtime.js';
 import { OffloadRig, u32Key } from '../../../../conformance/offload/offload-rig.js';
 import { PACKED_QUEUE, SPLIT_QUEUE, type QueueFormat } from '../../../../virtio/index.js';
 import { featureSet, VIRTIO_F_VERSION_1, VIRTIO_NET_F_CTRL_VQ } from '../../../../virtio/features.js';
 import { ControlLink } from '../../../../virtio/net-link/control-link.js';
-import type { Party } from '../../../contract/party.js';
 import { DeviceClient } from '../../device-client.js';
 import type { BpfReply, BpfRequest } from '../control-protocol.js';
 import { BPF_OFFLOAD } from './bpf-offload.js';
 import { MAX_BATCH_BYTES } from './wire.js';
+import { testingParty, type TestingParty } from '../../testing-party.js';
 
-function party(name: string): Party {
-  const runtime = new BpfRuntime({ memoryBytes: 16 * 1024 * 1024 });
-  return {
-    name,
-    cpus: 1,
-    mapBackend: new MemoryMapBackend(runtime),
-    executor: new InterpreterExecutor(runtime),
-    verifier: new StructuralVerifier(),
-  };
+function party(name: string): TestingParty {
+  return testingParty(name, { mebibytes: 16 });
 }
 
 /** As many elements as a batch may have, which together take as many bytes as a batch may take. */
