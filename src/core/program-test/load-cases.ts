@@ -13,6 +13,7 @@ import {
 import { resizeMaps, type MapSizes } from '../../bpf/map-sizes.js';
 import { takeForXdp } from '../../bpf/object-file.js';
 import { MAX_METADATA_LENGTH } from '../../bpf/xdp.js';
+import { EventLoopTurns } from '../clock/event-loop-turns.js';
 import { XdpbedError } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 import { selectProgram } from '../offload/select-program.js';
@@ -65,6 +66,8 @@ export interface LoadCasesOptions {
   readonly type?: 'xdp' | undefined;
   /** Sizes of maps that go before those of the file. */
   readonly sizes?: MapSizes | undefined;
+  /** Ends it with a throw of `interrupted`. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Schemas are compiled once. */
@@ -72,20 +75,24 @@ const VALIDATOR = new SchemaValidator();
 
 /**
  * Reads a file of cases and what it names, and holds it against the object. Throws `file-unreadable` and `usage`, or
- * `testbed-invalid` with every problem at its place.
+ * `testbed-invalid` with every problem at its place. Gives way to the event loop between its steps and between cases.
  */
 export async function loadCases(file: string, options: LoadCasesOptions = {}): Promise<TestFile> {
+  const turns = new EventLoopTurns(options.signal, `reading ${file}`);
   const source = await readYamlFile(file);
+  await turns.next();
   const problems = new ProblemList(source);
   const { data, origin, problems: tableProblems } = expandCases(structuredClone(source.value));
   for (const { path, message, hint } of tableProblems) problems.report(path, message, hint);
   problems.throwIfAny();
   problems.within([], origin);
+  await turns.next();
   for (const violation of VALIDATOR.validate(CaseFileSchema, data)) problems.reportViolation(violation);
   problems.throwIfAny();
+  await turns.next();
   return new CaseLoader(file, data as CaseFile, problems, options, (path) =>
     source.locate(origin(path)),
-  ).load();
+  ).load(turns);
 }
 
 class CaseLoader {
@@ -106,7 +113,7 @@ class CaseLoader {
     this.#reads.push(file);
   }
 
-  async load(): Promise<TestFile> {
+  async load(turns: EventLoopTurns): Promise<TestFile> {
     const { section, problems } = this;
     this.#checkNames();
     const objectFile = this.options.object ?? this.#named(section.object);
@@ -119,6 +126,8 @@ class CaseLoader {
     const cases: TestCase[] = [];
     for (const [index, testCase] of section.cases.entries()) {
       if (problems.full) break;
+      const turn = turns.next();
+      if (turn !== undefined) await turn;
       const resolved = await this.#case(object, testCase, ['cases', index]);
       if (resolved !== undefined) cases.push(resolved);
     }
