@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { Btf } from '../../bpf/btf/btf.js';
@@ -14,7 +15,7 @@ import { resizeMaps, type MapSizes } from '../../bpf/map-sizes.js';
 import { takeForXdp } from '../../bpf/object-file.js';
 import { MAX_METADATA_LENGTH } from '../../bpf/xdp.js';
 import { EventLoopTurns } from '../clock/event-loop-turns.js';
-import { XdpbedError } from '../diagnostic.js';
+import { messageOf, XdpbedError } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 import { selectProgram } from '../offload/select-program.js';
 import { holdsObjects, isGlobalData, parseElement, type MapProblem } from '../testbed/map-values.js';
@@ -422,7 +423,10 @@ class CaseLoader {
       events: this.#events(object, section.events, [...path, 'events']),
       capture:
         section.pcap === undefined ? undefined : await this.#expectedCapture(section.pcap, [...path, 'pcap']),
-      snapshot: section.snapshot === undefined ? undefined : await this.#expectedText(section.snapshot),
+      snapshot:
+        section.snapshot === undefined
+          ? undefined
+          : await this.#expectedText(section.snapshot, [...path, 'snapshot']),
     };
   }
 
@@ -525,20 +529,28 @@ class CaseLoader {
     } catch (error) {
       if (!(error instanceof XdpbedError)) throw error;
       // One that is not there can be written; one that is spoilt is somebody's mistake.
-      if (error.code !== 'file-unreadable') this.problems.report(path, error.message, error.hint);
+      if (!isAbsent(error.cause)) this.problems.report(path, error.message, error.hint);
       return { file, content: undefined };
     }
   }
 
-  async #expectedText(name: string): Promise<ExpectedFile<string>> {
+  async #expectedText(name: string, path: YamlPath): Promise<ExpectedFile<string>> {
     const file = resolve(this.#folder, name);
     this.#reads.push(file);
     try {
-      return { file, content: await readFile(file, 'utf8') };
-    } catch {
-      return { file, content: undefined };
+      const bytes = await readFile(file);
+      if (isUtf8(bytes)) return { file, content: bytes.toString('utf8') };
+      this.problems.report(path, `${name} is not UTF-8`, 'write it anew with --update once it is away');
+    } catch (error) {
+      if (!isAbsent(error)) this.problems.report(path, `cannot read ${name}: ${messageOf(error)}`);
     }
+    return { file, content: undefined };
   }
+}
+
+/** That there is no such file: one that is expected can be written then. */
+function isAbsent(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
 }
 
 type CapturePacket = TestPacket;
