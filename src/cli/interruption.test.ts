@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
@@ -221,6 +221,21 @@ describe('an interruption (of the built command: npm run build)', () => {
     expect(ended).toMatchObject({ exit: 130, signal: null });
     expect(ended.out).toMatch(/0 passed, 0 failed/);
     expect(ended.milliseconds).toBeLessThan(LIMIT_MS);
+  });
+
+  it('prog test ends soon while cases are read, with a document all the same', async () => {
+    mkdirSync(path('tables'));
+    const rows = Array.from({ length: 8_000 }, (_, i) => `      - { i: ${i} }\n`).join('');
+    const packet = '{ ipv4: { src: 192.0.2.1, dst: 192.0.2.2 }, udp: { srcPort: $i, dstPort: 53 } }';
+    for (let file = 0; file < 20; file++)
+      writeFileSync(
+        path(`tables/${file}.cases.yaml`),
+        `object: ${xdp1}\ncases:\n  - name: c $i\n    each:\n${rows}    packet: ${packet}\n    expect: { verdict: XDP_DROP }\n`,
+      );
+    const ended = await interrupt(['prog', 'test', path('tables'), '--format', 'json'], AT_WORK_MS);
+    expect(ended).toMatchObject({ exit: 130, signal: null });
+    expect(ended.milliseconds).toBeLessThan(LIMIT_MS);
+    expect(JSON.parse(ended.out)).toMatchObject({ files: [], interrupted: true });
   });
 
   it('prog diff and prog fuzz end soon while a program is verified, too', async () => {

@@ -382,13 +382,18 @@ ${push('fifo')}${push('lifo')}  r0 = 2
 `,
     );
     const args = ['run', object, '--pcap', mixed];
-    expect((await prog(...args, '--quiet')).out).toContain(`  fifo: # BPF_MAP_TYPE_QUEUE
+    const { out } = await prog(...args, '--quiet');
+    expect(out).toContain(`  # fifo: # BPF_MAP_TYPE_QUEUE
     # value 1: 1
     # value 2: 2
-  lifo: # BPF_MAP_TYPE_STACK
+  # lifo: # BPF_MAP_TYPE_STACK
     # value 1: 2
     # value 2: 1
 `);
+    // What is printed can be pasted: there the queue and the stack are comments.
+    const pasted = join(folder, 'pasted.maps.yaml');
+    writeFileSync(pasted, out.slice(out.indexOf('maps:\n') + 'maps:\n'.length).replace(/^ {2}/gm, ''));
+    expect(await prog(...args, '--quiet', '--maps', pasted)).toMatchObject({ exit: 0, err: '' });
     const { maps } = JSON.parse((await prog(...args, '--format', 'json')).out) as {
       maps: { name: string; values?: object[] }[];
     };

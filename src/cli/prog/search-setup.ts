@@ -1,4 +1,5 @@
 import type { MapInitialEntry } from '../../bpf/map-spec.js';
+import { EventLoopTurns } from '../../core/clock/event-loop-turns.js';
 import type { PacketInput } from '../../core/program-test/program-session.js';
 import { PacketGenerator } from '../../core/program-fuzz/packet-generator.js';
 import { programConstants } from '../../core/program-fuzz/program-constants.js';
@@ -9,7 +10,6 @@ import { randomStream } from '../../core/run/random.js';
 import type { ProgramSpec } from '../../bpf/program.js';
 import type { CliContext } from '../cli-context.js';
 import { readFrames } from '../../core/program-test/capture-input.js';
-import type { CapturedPacket } from '../../packet/index.js';
 import { wholeNumber } from './whole-number.js';
 
 /** Options of the verbs that look for packets. */
@@ -34,7 +34,7 @@ export interface SearchInput {
   readonly packets: number;
   readonly milliseconds: number | undefined;
   /** To begin with. */
-  readonly captures: readonly { readonly file: string; readonly packets: readonly CapturedPacket[] }[];
+  readonly captures: readonly { readonly file: string; readonly packets: readonly SentPacket[] }[];
 }
 
 /** Throws `usage`, and what reading a capture throws. */
@@ -47,7 +47,16 @@ export async function readSearchInput(options: SearchCommandOptions): Promise<Se
     milliseconds: seconds === undefined ? undefined : 1000 * wholeNumber('--seconds', seconds),
   };
   const captures: SearchInput['captures'][number][] = [];
-  for (const file of pcap) captures.push({ file, packets: await readFrames(file) });
+  for (const file of pcap) {
+    const turns = new EventLoopTurns();
+    const packets: SentPacket[] = [];
+    for (const { data, timestampNs } of await readFrames(file)) {
+      packets.push({ data, input: { ingressIfindex: numbers.ifindex, now: timestampNs } });
+      const turn = turns.next();
+      if (turn !== undefined) await turn;
+    }
+    captures.push({ file, packets });
+  }
   return { ...numbers, captures };
 }
 
@@ -81,7 +90,7 @@ export function setUpSearch(
         `${file}: ${left} packets have more than the ${longest} bytes that the program takes, and are left out\n`,
       );
     }
-    seeds.push(whole.map(({ data, timestampNs }) => ({ data, input: { ...input, now: timestampNs } })));
+    seeds.push(whole);
   }
   const constants = programConstants(programs.flatMap(({ insns }) => insns));
   const tokens = [...(elements ?? [])]

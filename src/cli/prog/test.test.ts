@@ -258,6 +258,24 @@ describe('captures', () => {
     expect(out).toContain('3 packets are let through, not 2');
   });
 
+  it('refuse a snapshot or capture that cannot be read, at its place, and take line ends of any kind', async () => {
+    const cases = (expected: string): string =>
+      `cases: [{ name: a, pcap: ${mixed}, packets: 1, expect: { ${expected} } }]\n`;
+    const told = async (expected: string): Promise<string> => {
+      const { err, exit } = await run('xdp1.o', cases(expected));
+      expect(exit).toBe(2);
+      return err;
+    };
+    const bad = join(folder, 'latin-1.txt');
+    writeFileSync(bad, Buffer.from('1 XDP_DROP\xe9\n', 'latin1'));
+    expect(await told(`snapshot: ${folder}`)).toMatch(/^2:\d+: cannot read .*EISDIR/);
+    expect(await told(`pcap: ${folder}`)).toMatch(/^2:\d+: cannot read .*EISDIR/);
+    expect(await told(`snapshot: ${bad}`)).toMatch(/^2:\d+: .*latin-1.txt is not UTF-8/);
+    const windows = join(folder, 'windows.txt');
+    writeFileSync(windows, '1 XDP_DROP\r\n');
+    expect((await run('xdp1.o', cases(`snapshot: ${windows}`))).exit).toBe(0);
+  });
+
   it('have the verdict of each packet as a snapshot', async () => {
     const snapshot = join(folder, 'verdicts.txt');
     const text = `cases: [{ name: a, pcap: ${mixed}, context: { ingress-ifindex: 3 }, expect: { snapshot: ${snapshot} } }]\n`;

@@ -61,8 +61,10 @@ async function testFiles(
   const loaded: TestFile[] = [];
   for (const file of files) {
     try {
-      loaded.push(await loadCases(file, { object: options.object, type: options.type, sizes }));
+      loaded.push(await loadCases(file, { object: options.object, type: options.type, sizes, signal }));
     } catch (error) {
+      // What was being read has no part in what is told; nothing has been run.
+      if (signal.aborted) break;
       if (!(error instanceof XdpbedError)) throw error;
       errors.push(error);
     }
@@ -71,6 +73,7 @@ async function testFiles(
   const coverage = CoverageReport.wanted(context.terminal, options);
   const reports: FileReport[] = [];
   for (const file of loaded) {
+    if (signal.aborted) break;
     const results: CaseResult[] = [];
     const open = (cpus: number): Promise<Workbench> =>
       Workbench.open(context.registry, {
@@ -94,7 +97,7 @@ async function testFiles(
   const isEmpty = !signal.aborted && reports.every(({ results }) => results.length === 0);
   if (filter !== undefined && isEmpty && loaded.length > 0)
     errors.push(new XdpbedError('usage', `no case has '${filter}' in its name`));
-  if (loaded.length > 0)
+  if (loaded.length > 0 || signal.aborted)
     context.terminal.out(
       renderTests(options.format, reports, {
         milliseconds: performance.now() - started,

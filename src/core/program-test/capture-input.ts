@@ -1,38 +1,33 @@
 import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { EventLoopTurns } from '../clock/event-loop-turns.js';
 import { XdpbedError, messageOf } from '../diagnostic.js';
 import {
   CaptureInMemory,
   ethernetFrame,
-  ethernetFrames,
   openCapture,
-  readWholePackets,
   type CaptureBytes,
   type CapturedPacket,
 } from '../../packet/index.js';
 
-/** The Ethernet frames of a capture, all of which must be sound. Throws `file-unreadable` or `pcap-invalid`. */
+/**
+ * The Ethernet frames of a capture, all of which must be sound. Throws `file-unreadable` or `pcap-invalid`. Gives way to
+ * the event loop: a capture may have millions.
+ */
 export async function readFrames(path: string): Promise<CapturedPacket[]> {
-  const { packets, damage } = await readWholeFrames(path);
-  if (damage !== undefined) throw damage;
-  return packets;
-}
-
-/** As `readFrames`, up to where the file was cut off or spoilt: what is wrong there is `damage`. */
-export async function readWholeFrames(
-  path: string,
-): Promise<{ readonly packets: CapturedPacket[]; readonly damage: XdpbedError | undefined }> {
-  let bytes: Uint8Array;
+  const stream = FrameStream.open(path);
+  const turns = new EventLoopTurns();
+  const packets: CapturedPacket[] = [];
   try {
-    bytes = await readFile(path);
-  } catch (cause) {
-    throw new XdpbedError('file-unreadable', `cannot read ${path}: ${messageOf(cause)}`, { cause });
+    for (const packet of stream.frames()) {
+      packets.push(packet);
+      const turn = turns.next();
+      if (turn !== undefined) await turn;
+    }
+  } finally {
+    stream.close();
   }
-  const capture = inFile(path, () => readWholePackets(bytes));
-  return {
-    packets: inFile(path, () => ethernetFrames(capture)),
-    damage: capture.damage && named(path, capture.damage),
-  };
+  if (stream.damage !== undefined) throw stream.damage;
+  return packets;
 }
 
 /** The Ethernet frames of a capture, read as they are asked for: a file of any length takes the memory of a small one. */

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { Btf } from '../../bpf/btf/btf.js';
@@ -13,7 +14,8 @@ import {
 import { resizeMaps, type MapSizes } from '../../bpf/map-sizes.js';
 import { takeForXdp } from '../../bpf/object-file.js';
 import { MAX_METADATA_LENGTH } from '../../bpf/xdp.js';
-import { XdpbedError } from '../diagnostic.js';
+import { EventLoopTurns } from '../clock/event-loop-turns.js';
+import { messageOf, XdpbedError } from '../diagnostic.js';
 import { nearest } from '../nearest.js';
 import { selectProgram } from '../offload/select-program.js';
 import { holdsObjects, isGlobalData, parseElement, type MapProblem } from '../testbed/map-values.js';
@@ -65,6 +67,8 @@ export interface LoadCasesOptions {
   readonly type?: 'xdp' | undefined;
   /** Sizes of maps that go before those of the file. */
   readonly sizes?: MapSizes | undefined;
+  /** Ends it with a throw of `interrupted`. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Schemas are compiled once. */
@@ -72,20 +76,24 @@ const VALIDATOR = new SchemaValidator();
 
 /**
  * Reads a file of cases and what it names, and holds it against the object. Throws `file-unreadable` and `usage`, or
- * `testbed-invalid` with every problem at its place.
+ * `testbed-invalid` with every problem at its place. Gives way to the event loop between its steps and between cases.
  */
 export async function loadCases(file: string, options: LoadCasesOptions = {}): Promise<TestFile> {
+  const turns = new EventLoopTurns(options.signal, `reading ${file}`);
   const source = await readYamlFile(file);
+  await turns.next();
   const problems = new ProblemList(source);
   const { data, origin, problems: tableProblems } = expandCases(structuredClone(source.value));
   for (const { path, message, hint } of tableProblems) problems.report(path, message, hint);
   problems.throwIfAny();
   problems.within([], origin);
+  await turns.next();
   for (const violation of VALIDATOR.validate(CaseFileSchema, data)) problems.reportViolation(violation);
   problems.throwIfAny();
+  await turns.next();
   return new CaseLoader(file, data as CaseFile, problems, options, (path) =>
     source.locate(origin(path)),
-  ).load();
+  ).load(turns);
 }
 
 class CaseLoader {
@@ -106,7 +114,7 @@ class CaseLoader {
     this.#reads.push(file);
   }
 
-  async load(): Promise<TestFile> {
+  async load(turns: EventLoopTurns): Promise<TestFile> {
     const { section, problems } = this;
     this.#checkNames();
     const objectFile = this.options.object ?? this.#named(section.object);
@@ -119,6 +127,8 @@ class CaseLoader {
     const cases: TestCase[] = [];
     for (const [index, testCase] of section.cases.entries()) {
       if (problems.full) break;
+      const turn = turns.next();
+      if (turn !== undefined) await turn;
       const resolved = await this.#case(object, testCase, ['cases', index]);
       if (resolved !== undefined) cases.push(resolved);
     }
@@ -413,7 +423,10 @@ class CaseLoader {
       events: this.#events(object, section.events, [...path, 'events']),
       capture:
         section.pcap === undefined ? undefined : await this.#expectedCapture(section.pcap, [...path, 'pcap']),
-      snapshot: section.snapshot === undefined ? undefined : await this.#expectedText(section.snapshot),
+      snapshot:
+        section.snapshot === undefined
+          ? undefined
+          : await this.#expectedText(section.snapshot, [...path, 'snapshot']),
     };
   }
 
@@ -516,20 +529,28 @@ class CaseLoader {
     } catch (error) {
       if (!(error instanceof XdpbedError)) throw error;
       // One that is not there can be written; one that is spoilt is somebody's mistake.
-      if (error.code !== 'file-unreadable') this.problems.report(path, error.message, error.hint);
+      if (!isAbsent(error.cause)) this.problems.report(path, error.message, error.hint);
       return { file, content: undefined };
     }
   }
 
-  async #expectedText(name: string): Promise<ExpectedFile<string>> {
+  async #expectedText(name: string, path: YamlPath): Promise<ExpectedFile<string>> {
     const file = resolve(this.#folder, name);
     this.#reads.push(file);
     try {
-      return { file, content: await readFile(file, 'utf8') };
-    } catch {
-      return { file, content: undefined };
+      const bytes = await readFile(file);
+      if (isUtf8(bytes)) return { file, content: bytes.toString('utf8') };
+      this.problems.report(path, `${name} is not UTF-8`, 'write it anew with --update once it is away');
+    } catch (error) {
+      if (!isAbsent(error)) this.problems.report(path, `cannot read ${name}: ${messageOf(error)}`);
     }
+    return { file, content: undefined };
   }
+}
+
+/** That there is no such file: one that is expected can be written then. */
+function isAbsent(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
 }
 
 type CapturePacket = TestPacket;

@@ -181,7 +181,8 @@ export function renderMaps(maps: readonly MapDump[]): string[] {
   const lines = maps
     .filter((map) => !isUntouched(map))
     .flatMap((map) => [
-      `  ${map.name}: # ${map.type}`,
+      // A name with nothing but comments below it would be one of nothing, which no map takes.
+      `  ${map.entries.length === 0 ? `# ${map.name}` : map.name}: # ${map.type}`,
       ...map.entries.map(({ text, note }) => {
         const item = map.global === true ? text : `- ${text}`;
         return `    ${item}${note === undefined ? '' : ` # ${note}`}`;
@@ -191,7 +192,9 @@ export function renderMaps(maps: readonly MapDump[]): string[] {
     ]);
   const untouched = maps.filter(isUntouched).map((map) => map.name);
   return [
-    ...(lines.length === 0 ? [] : ['maps:', ...lines]),
+    ...(lines.length === 0
+      ? []
+      : [maps.some(({ entries }) => entries.length > 0) ? 'maps:' : '# maps:', ...lines]),
     ...(untouched.length === 0 ? [] : [`# empty or all zero: ${untouched.join(', ')}`]),
   ].map(printable);
 }

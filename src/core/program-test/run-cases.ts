@@ -280,7 +280,7 @@ class CaseRun {
       return [];
     }
     if (snapshot.content === undefined) return [{ path: at, message: NOT_THERE }];
-    const expected = snapshot.content.split('\n').filter((line) => line !== '');
+    const expected = snapshot.content.split(/\r?\n/).filter((line) => line !== '');
     const problems: CaseProblem[] = [];
     for (let index = 0; index < Math.max(lines.length, expected.length); index++) {
       const [is, not] = [lines[index], expected[index]];
