@@ -12,6 +12,7 @@ import { verifierConformance } from '../../src/conformance/verifier/verifier-con
 import type { Acceptance, Rejection, Verification, VerifierMap } from '../../src/core/contract/verifier.js';
 import { AbstractVerifier } from './abstract-verifier.js';
 import { type AbstractVerifierConfig, DEFAULT_CONFIG } from './config.js';
+import { MOST_REFERENCES } from './references.js';
 import { TWINS } from './twins/index.js';
 import { TWIN_MAPS } from './twins/twin.js';
 
@@ -96,6 +97,28 @@ describe('limits', () => {
     const { code, statistics } = await reject(programOf(text), { maxMemoryMiB: 32 });
     expect(code).toBe('out-of-memory');
     expect(statistics.processedInsns).toBeLessThan(4_000);
+  });
+
+  it('lets a program hold no more references than there is room for pointers to them', async () => {
+    const reserve = 'r1 = map[ring]\nr2 = 8\nr3 = 0\ncall bpf_ringbuf_reserve\n';
+    const held = (count: number): Promise<Rejection> =>
+      reject(programOf(`${reserve.repeat(count)}r0 = 2\nexit`));
+    const most = await held(MOST_REFERENCES);
+    expect(most.reason).toMatch(/^the program ends, but the ring buffer record that insn 4 acquired/);
+    const more = await held(2 * MOST_REFERENCES);
+    expect(more.reason).toMatch(/^592 are held, more than there is room for/);
+    expect(more.code).toBe('reference-leak');
+    expect(more.statistics.processedInsns).toBe(4 * MOST_REFERENCES + 4);
+  });
+
+  it('counts the references that each state holds', async () => {
+    const reserve = 'r1 = map[ring]\nr2 = 8\nr3 = 0\ncall bpf_ringbuf_reserve\n';
+    const stored = `${'r0 = 0\n'.repeat(8)}goto pc+0\ngoto pc+0\n`.repeat(500);
+    const codeOf = async (references: number): Promise<string> =>
+      (await reject(programOf(`${reserve.repeat(references)}${stored}r0 = 2\nexit`), { maxMemoryMiB: 3 }))
+        .code;
+    expect(await codeOf(50)).toBe('reference-leak');
+    expect(await codeOf(500)).toBe('out-of-memory');
   });
 
   it('refuses a format that is longer than executors read', async () => {

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Checkpoint, markLive, markPrecise, markReturned } from './checkpoint.js';
 import { Origin, OriginKind } from './origin.js';
 import { Byte, byteMask, Slot } from './slot.js';
@@ -101,6 +101,23 @@ describe('bytes of a stack slot that are read', () => {
     last.close();
     path.read(0x01);
     expect(at.map((each) => each.liveBytes(0, 0))).toEqual([0x01, 0x01, 0]);
+  });
+
+  it('are told once to each thing that the slot held, however often they are read', () => {
+    const path = new Path();
+    path.write(0xff);
+    path.checkpoint();
+    const previous = vi.spyOn(Origin.prototype, 'previousContent', 'get');
+    for (let i = 0; i < 100; i++) {
+      path.write(0x01);
+      path.read(0x80);
+    }
+    expect(previous.mock.calls.length).toBeLessThan(250);
+    // Another byte is news to all of them.
+    previous.mockClear();
+    path.read(0x40);
+    expect(previous.mock.calls.length).toBe(100);
+    previous.mockRestore();
   });
 
   it('are no part of a number that replaced what was there', () => {
