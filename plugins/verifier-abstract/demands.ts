@@ -78,10 +78,7 @@ export class Demands {
     }
     const { settled, place, demand, reference } = BYTES_OF;
     this.bytes =
-      settled +
-      this.#list.length * place +
-      (pool.made - made) * demand +
-      state.references.length * reference;
+      settled + this.#list.length * place + (pool.made - made) * demand + state.references.length * reference;
   }
 
   #addRegisters(
