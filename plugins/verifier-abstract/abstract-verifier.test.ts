@@ -660,6 +660,13 @@ describe('a trusted loader', () => {
     expect((await reject(programOf(leak))).code).toBe('pointer-leak');
     expect((await verify(programOf(leak), { allowPointerLeaks: true })).accepted).toBe(true);
   });
+
+  it.each([
+    ['stores', '*(u32 *)(r10 -8) = r1\nr0 = 2\nexit'],
+    ['loads', '*(u64 *)(r10 -8) = r1\nr0 = *(u8 *)(r10 -5)\nr0 = 2\nexit'],
+  ])('%s no part of a pointer, as with the kernel', async (_, text) => {
+    expect((await reject(programOf(text), { allowPointerLeaks: true })).code).toBe('spill-size');
+  });
 });
 
 describe('log', () => {
