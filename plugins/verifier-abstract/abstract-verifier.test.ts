@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { assemble } from '../../src/bpf/assembler.js';
 import { requiredMaps } from '../../src/bpf/elf/object-closure.js';
 import { readObject } from '../../src/bpf/elf/object-spec.js';
@@ -13,6 +13,7 @@ import type { Acceptance, Rejection, Verification, VerifierMap } from '../../src
 import { AbstractVerifier } from './abstract-verifier.js';
 import { type AbstractVerifierConfig, DEFAULT_CONFIG } from './config.js';
 import { MOST_REFERENCES } from './references.js';
+import { Simulation } from './simulation.js';
 import { TWINS } from './twins/index.js';
 import { TWIN_MAPS } from './twins/twin.js';
 
@@ -143,6 +144,17 @@ describe('limits', () => {
     expect((await verified(4095)).accepted).toBe(true);
     const longer = await verified(4096);
     expect(longer.accepted ? 'accepted' : longer.code).toBe('helper-argument');
+  });
+
+  it('reads a format once for all arguments that it may name', async () => {
+    const told = vi.spyOn(Simulation.prototype, 'preciseNumber');
+    const format = 'r1 = 0x6161616161616161 ll\n*(u64 *)(r10 -8) = r1\n';
+    await accept(
+      `${format}r1 = r10\nr1 += -8\nr2 = 8\nr3 = 0\nr4 = 0\nr5 = 0\ncall bpf_trace_printk\nr0 = 2\nexit`,
+    );
+    // Each byte, and the size.
+    expect(told).toHaveBeenCalledTimes(9);
+    told.mockRestore();
   });
 
   it('survives a program of the greatest length', async () => {

@@ -380,14 +380,15 @@ export function stackRange(
   return [min, max + size];
 }
 
-/** The number spilled at a constant place on the stack, and where it came from. */
+/** The number spilled at a constant place on the stack, `off` bytes above `base`, and where it came from. */
 export function spilledNumber(
   sim: Simulation,
   base: Value,
   size: number,
+  off = 0,
 ): { scalar: Scalar; origin: Origin | undefined } | undefined {
   if (base.kind !== Kind.Stack || !base.scalar.isConst) return undefined;
-  const at = base.off + Number(base.scalar.smin);
+  const at = base.off + off + Number(base.scalar.smin);
   const { stack } = sim.state.frames[base.size]!;
   const slot = stack.slot(slotIndex(at));
   const from = byteIndex(at);
