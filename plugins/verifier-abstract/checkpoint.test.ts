@@ -53,6 +53,15 @@ describe('a number that is needed exactly', () => {
     expect(whereOf(at, (each) => each.isPrecise(first))).toEqual([0, 1]);
   });
 
+  it('makes all that it was made of so, as often as it takes', () => {
+    const path = new Path();
+    const sources = [path.make(), path.make(), path.make()];
+    const at = path.checkpoint();
+    const first = path.make(sources[0], sources[1]);
+    markPrecise(path.make(first, sources[2]), path.state.latest);
+    expect(sources.map((each) => at.isPrecise(each))).toEqual([true, true, true]);
+  });
+
   it('is so on its own way only, and in front of it', () => {
     const path = new Path();
     const number = path.make();
@@ -139,8 +148,9 @@ describe('a return value', () => {
   it('is followed over copies, and what it was computed of is needed exactly', () => {
     const path = new Path();
     const operand = path.make();
+    const second = path.make();
     const at = [path.checkpoint()];
-    const sum = path.make(operand);
+    const sum = path.make(operand, second);
     at.push(path.checkpoint());
     const held = path.make();
     const copy = path.make(sum, held, OriginKind.Copy);
@@ -149,6 +159,7 @@ describe('a return value', () => {
     expect(whereOf(at, (each) => each.isReturned(copy))).toEqual([2]);
     expect(whereOf(at, (each) => each.isReturned(sum))).toEqual([1]);
     expect(whereOf(at, (each) => each.isPrecise(operand))).toEqual([0]);
+    expect(whereOf(at, (each) => each.isPrecise(second))).toEqual([0]);
     expect(whereOf(at, (each) => each.isPrecise(sum) || each.isPrecise(held))).toEqual([]);
   });
 });
