@@ -8,6 +8,7 @@ import { movesByBoundedNumber, withBoundsTold } from './bounded-move.js';
 import { isDeadWay } from './dead-way.js';
 import { judge, requestOf, type Judgement, type Judges, type Mode } from './judges.js';
 import { tellsNoAddress } from './no-address.js';
+import { withConstantNull } from './null-checks.js';
 import { classOf, isKernelBug, type RejectionClass } from './tally.js';
 import { isLeftByTailCall, withoutTailCalls, type Stead } from './without-tail-calls.js';
 
@@ -17,14 +18,17 @@ export interface Opinions {
   readonly kernel: Judgement | undefined;
 }
 
+/** What the kernel can be told of what abstract knows. */
+type Telling = 'bounds' | 'NULL';
+
 /** What it means that the kernel rejects what abstract accepts; undefined if it is not so. */
 export async function meaningOf(
   judges: Readonly<Record<Mode, Judges>>,
   mode: Mode,
   generated: GeneratedCase,
   { abstract, kernel }: Opinions,
-  /** Whether the kernel has been told bounds already. */
-  told = false,
+  /** What the kernel has been told already. */
+  told: ReadonlySet<Telling> = new Set(),
 ): Promise<RejectionClass | undefined> {
   const theirs = kernel!.verification;
   if (theirs.accepted || !abstract.verification.accepted) return undefined;
@@ -38,24 +42,33 @@ export async function meaningOf(
   const isDead = async (): Promise<boolean> =>
     (place !== undefined && facts?.unreachable.has(place) === true) ||
     (await isDeadWay(verifier, stead.request, stead.pathOf(await kernelPath(judges[mode], request))));
+  /** Whether the kernel finds nothing in a program of the same meaning, in which it is told something. */
+  const suffices = async (what: Telling, twin: VerifyRequest): Promise<boolean> => {
+    const programs = generated.programs.map((program, index) =>
+      index === kernel!.program ? twin.program : program,
+    );
+    const telling = { ...generated, programs };
+    const again = {
+      abstract: await judge(verifier, telling),
+      kernel: await judge(judges[mode].kernel!, telling),
+    };
+    return (
+      again.abstract.verification.accepted &&
+      (await meaningOf(judges, mode, telling, again, new Set([...told, what]))) !== 'safety'
+    );
+  };
   const boundsSuffice = async (): Promise<boolean> => {
-    if (told || !(verifier instanceof AbstractVerifier)) return false;
+    if (told.has('bounds') || !(verifier instanceof AbstractVerifier)) return false;
     const path = await kernelPath(judges[mode], request);
     const twin = await withBoundsTold(verifier.config, request, path);
     if (twin === undefined || !(await isReachedByNone(verifier, twin.request, twin.corrections)))
       return false;
-    const programs = generated.programs.map((program, index) =>
-      index === kernel!.program ? twin.request.program : program,
-    );
-    const bounded = { ...generated, programs };
-    const again = {
-      abstract: await judge(verifier, bounded),
-      kernel: await judge(judges[mode].kernel!, bounded),
-    };
-    return (
-      again.abstract.verification.accepted &&
-      (await meaningOf(judges, mode, bounded, again, true)) !== 'safety'
-    );
+    return suffices('bounds', twin.request);
+  };
+  const constantNullSuffices = async (): Promise<boolean> => {
+    if (told.has('NULL') || !(verifier instanceof AbstractVerifier)) return false;
+    const twin = await withConstantNull(verifier.config, request, stead);
+    return twin !== undefined && suffices('NULL', twin);
   };
   const forRoot = mode === 'guest' ? (await judge(judges.root.kernel!, generated)).verification : undefined;
   const asked = async (question: typeof tellsNoAddress): Promise<boolean> =>
@@ -67,6 +80,7 @@ export async function meaningOf(
     tellsNoAddress: () => asked(tellsNoAddress),
     movesByBoundedNumber: () => asked(movesByBoundedNumber),
     boundsSuffice,
+    constantNullSuffices,
     isCopy: insn !== undefined && isCopy(request.program.insns[insn]),
     isExact: facts !== undefined && isExactAt(facts, place),
     acceptedForRoot: forRoot !== undefined && (forRoot.accepted || isKernelBug(forRoot.reason)),

@@ -23,7 +23,7 @@ noticed.
 
 const PLUGIN = 'plugins/verifier-abstract';
 /** What is run on a mutant that the probe did not notice: what the probe does not do itself. */
-const TESTS = ['pruning.test.ts', 'abstract-verifier.test.ts', 'hostile-guest.test.ts'];
+const TESTS = ['pruning.test.ts', 'checkpoint.test.ts', 'abstract-verifier.test.ts', 'hostile-guest.test.ts'];
 /** And on one of the arithmetic. */
 const SCALAR_TESTS = ['scalar/scalar.test.ts'];
 const PROBE_TIMEOUT_MS = 120_000;

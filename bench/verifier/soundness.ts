@@ -90,7 +90,7 @@ function findContradiction(
       if (fact === undefined) return;
       if (fact.size !== size) report(insn, `accesses ${size} bytes, said to be ${fact.size}`);
       if (write && !fact.write) report(insn, 'writes, said to read');
-      const isMapValue = object?.includes('map ') === true;
+      const isMapValue = object?.includes('value of map ') === true;
       if (isMapValue !== (fact.region === 'map-value')) {
         report(insn, `accesses ${object ?? 'nothing known'}, said to be in the ${fact.region}`);
       }

@@ -21,6 +21,8 @@ export const CLASSES = {
     'the distance of two pointers into the same memory, as `data_end - data`, in which the kernel sees an address',
   'no address':
     'a comparison with 0 in a register, or of what is never NULL with 0, or of pointers into the same memory, or a 32-bit copy of a packet pointer, in which the kernel sees an address',
+  'NULL in a register':
+    'a pointer is checked for NULL by a comparison with a register that holds 0, which tells the kernel nothing: it accepts the program when that is the constant',
   "caller's stack":
     "a pointer to a caller's stack, stored there by a callee: the kernel refuses any, `abstract` those that outlive what they point to",
   remains:
@@ -56,6 +58,8 @@ export interface Circumstances {
   movesByBoundedNumber(): Promise<boolean>;
   /** Whether the kernel accepts the program, or rejects it for something harmless, once it is told bounds that `abstract` has. */
   boundsSuffice(): Promise<boolean>;
+  /** The same, once registers that are checked for NULL are compared with the constant 0, and not with a register that holds it. */
+  constantNullSuffices(): Promise<boolean>;
   /** Whether the insn that the kernel rejects only moves a register, or spills it. */
   readonly isCopy: boolean;
   /** Whether `abstract` knows the one offset of the access, or constants of the call, that the kernel rejects. */
@@ -89,6 +93,8 @@ export async function classOf(
   if (code === 'stale-packet-pointer' && circumstances.isCopy) return 'stale copy';
   if (/cannot spill pointers to stack into stack frame of the caller/.test(reason)) return "caller's stack";
   if (await circumstances.isDead()) return 'dead code';
+  if (code === 'null-dereference' && (await circumstances.constantNullSuffices()))
+    return 'NULL in a register';
   return (await circumstances.boundsSuffice()) ? 'precision' : 'safety';
 }
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { assemble } from '../../src/bpf/assembler.js';
 import { requiredMaps } from '../../src/bpf/elf/object-closure.js';
 import { readObject } from '../../src/bpf/elf/object-spec.js';
@@ -12,6 +12,8 @@ import { verifierConformance } from '../../src/conformance/verifier/verifier-con
 import type { Acceptance, Rejection, Verification, VerifierMap } from '../../src/core/contract/verifier.js';
 import { AbstractVerifier } from './abstract-verifier.js';
 import { type AbstractVerifierConfig, DEFAULT_CONFIG } from './config.js';
+import { MOST_REFERENCES } from './references.js';
+import { Simulation } from './simulation.js';
 import { TWINS } from './twins/index.js';
 import { TWIN_MAPS } from './twins/twin.js';
 
@@ -98,6 +100,28 @@ describe('limits', () => {
     expect(statistics.processedInsns).toBeLessThan(4_000);
   });
 
+  it('lets a program hold no more references than there is room for pointers to them', async () => {
+    const reserve = 'r1 = map[ring]\nr2 = 8\nr3 = 0\ncall bpf_ringbuf_reserve\n';
+    const held = (count: number): Promise<Rejection> =>
+      reject(programOf(`${reserve.repeat(count)}r0 = 2\nexit`));
+    const most = await held(MOST_REFERENCES);
+    expect(most.reason).toMatch(/^the program ends, but the ring buffer record that insn 4 acquired/);
+    const more = await held(2 * MOST_REFERENCES);
+    expect(more.reason).toMatch(/^592 are held, more than there is room for/);
+    expect(more.code).toBe('reference-leak');
+    expect(more.statistics.processedInsns).toBe(4 * MOST_REFERENCES + 4);
+  });
+
+  it('counts the references that each state holds', async () => {
+    const reserve = 'r1 = map[ring]\nr2 = 8\nr3 = 0\ncall bpf_ringbuf_reserve\n';
+    const stored = `${'r0 = 0\n'.repeat(8)}goto pc+0\ngoto pc+0\n`.repeat(500);
+    const codeOf = async (references: number): Promise<string> =>
+      (await reject(programOf(`${reserve.repeat(references)}${stored}r0 = 2\nexit`), { maxMemoryMiB: 3 }))
+        .code;
+    expect(await codeOf(50)).toBe('reference-leak');
+    expect(await codeOf(500)).toBe('out-of-memory');
+  });
+
   it('refuses a format that is longer than executors read', async () => {
     const insns = assemble(
       'r1 = r10\n r1 += -8\n r2 = 8\n r3 = map[text][0]+0\n r4 = 0\n r5 = 0\n call bpf_snprintf\n r0 = 2\n exit',
@@ -120,6 +144,17 @@ describe('limits', () => {
     expect((await verified(4095)).accepted).toBe(true);
     const longer = await verified(4096);
     expect(longer.accepted ? 'accepted' : longer.code).toBe('helper-argument');
+  });
+
+  it('reads a format once for all arguments that it may name', async () => {
+    const told = vi.spyOn(Simulation.prototype, 'preciseNumber');
+    const format = 'r1 = 0x6161616161616161 ll\n*(u64 *)(r10 -8) = r1\n';
+    await accept(
+      `${format}r1 = r10\nr1 += -8\nr2 = 8\nr3 = 0\nr4 = 0\nr5 = 0\ncall bpf_trace_printk\nr0 = 2\nexit`,
+    );
+    // Each byte, and the size.
+    expect(told).toHaveBeenCalledTimes(9);
+    told.mockRestore();
   });
 
   it('survives a program of the greatest length', async () => {
@@ -636,6 +671,13 @@ describe('a trusted loader', () => {
     const leak = 'r2 = r10\n*(u64 *)(r10 -8) = r2\nw2 = w2\nr0 = r2\nexit';
     expect((await reject(programOf(leak))).code).toBe('pointer-leak');
     expect((await verify(programOf(leak), { allowPointerLeaks: true })).accepted).toBe(true);
+  });
+
+  it.each([
+    ['stores', '*(u32 *)(r10 -8) = r1\nr0 = 2\nexit'],
+    ['loads', '*(u64 *)(r10 -8) = r1\nr0 = *(u8 *)(r10 -5)\nr0 = 2\nexit'],
+  ])('%s no part of a pointer, as with the kernel', async (_, text) => {
+    expect((await reject(programOf(text), { allowPointerLeaks: true })).code).toBe('spill-size');
   });
 });
 

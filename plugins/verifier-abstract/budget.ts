@@ -23,6 +23,8 @@ export const BYTES_OF = {
   /** A branch that waits: a state, with the running frame and its stack slots. */
   branch: 900,
   branchSlot: 16,
+  /** Where it is named: lists of them are rarely shared. */
+  reference: 8,
   settled: 1100,
   place: 16,
   demand: 450,

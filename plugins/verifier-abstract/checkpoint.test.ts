@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Checkpoint, markLive, markPrecise, markReturned } from './checkpoint.js';
 import { Origin, OriginKind } from './origin.js';
 import { Byte, byteMask, Slot } from './slot.js';
@@ -53,6 +53,15 @@ describe('a number that is needed exactly', () => {
     expect(whereOf(at, (each) => each.isPrecise(first))).toEqual([0, 1]);
   });
 
+  it('makes all that it was made of so, as often as it takes', () => {
+    const path = new Path();
+    const sources = [path.make(), path.make(), path.make()];
+    const at = path.checkpoint();
+    const first = path.make(sources[0], sources[1]);
+    markPrecise(path.make(first, sources[2]), path.state.latest);
+    expect(sources.map((each) => at.isPrecise(each))).toEqual([true, true, true]);
+  });
+
   it('is so on its own way only, and in front of it', () => {
     const path = new Path();
     const number = path.make();
@@ -103,6 +112,23 @@ describe('bytes of a stack slot that are read', () => {
     expect(at.map((each) => each.liveBytes(0, 0))).toEqual([0x01, 0x01, 0]);
   });
 
+  it('are told once to each thing that the slot held, however often they are read', () => {
+    const path = new Path();
+    path.write(0xff);
+    path.checkpoint();
+    const previous = vi.spyOn(Origin.prototype, 'previousContent', 'get');
+    for (let i = 0; i < 100; i++) {
+      path.write(0x01);
+      path.read(0x80);
+    }
+    expect(previous.mock.calls.length).toBeLessThan(250);
+    // Another byte is news to all of them.
+    previous.mockClear();
+    path.read(0x40);
+    expect(previous.mock.calls.length).toBe(100);
+    previous.mockRestore();
+  });
+
   it('are no part of a number that replaced what was there', () => {
     const path = new Path();
     path.write(0xff, path.make());
@@ -122,8 +148,9 @@ describe('a return value', () => {
   it('is followed over copies, and what it was computed of is needed exactly', () => {
     const path = new Path();
     const operand = path.make();
+    const second = path.make();
     const at = [path.checkpoint()];
-    const sum = path.make(operand);
+    const sum = path.make(operand, second);
     at.push(path.checkpoint());
     const held = path.make();
     const copy = path.make(sum, held, OriginKind.Copy);
@@ -132,6 +159,7 @@ describe('a return value', () => {
     expect(whereOf(at, (each) => each.isReturned(copy))).toEqual([2]);
     expect(whereOf(at, (each) => each.isReturned(sum))).toEqual([1]);
     expect(whereOf(at, (each) => each.isPrecise(operand))).toEqual([0]);
+    expect(whereOf(at, (each) => each.isPrecise(second))).toEqual([0]);
     expect(whereOf(at, (each) => each.isPrecise(sum) || each.isPrecise(held))).toEqual([]);
   });
 });

@@ -144,8 +144,9 @@ export function markLive(
       wanted = at.noteLive(frame, slot, wanted);
       if (wanted === 0) return;
     }
-    wanted &= ~content.written;
+    wanted &= ~(content.written | content.toldLive);
     if (wanted === 0) return;
+    content.tellLive(wanted);
     content = content.previousContent;
   }
 }

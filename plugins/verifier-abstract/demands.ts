@@ -76,8 +76,9 @@ export class Demands {
       this.#addRegisters(regs, origins, liveRegisters[frame]!, frame, marks, pool);
       this.#addStack(stack, frame, marks, pool);
     }
-    const { settled, place, demand } = BYTES_OF;
-    this.bytes = settled + this.#list.length * place + (pool.made - made) * demand;
+    const { settled, place, demand, reference } = BYTES_OF;
+    this.bytes =
+      settled + this.#list.length * place + (pool.made - made) * demand + state.references.length * reference;
   }
 
   #addRegisters(

@@ -311,7 +311,11 @@ export class Exploration implements Driver {
     copy.latest = undefined;
     let slots = 0;
     for (const frame of copy.frames) slots += frame.stack.slots.length;
-    const bytes = BYTES_OF.state + copy.frames.length * BYTES_OF.frame + slots * BYTES_OF.slot;
+    const bytes =
+      BYTES_OF.state +
+      copy.frames.length * BYTES_OF.frame +
+      slots * BYTES_OF.slot +
+      copy.references.length * BYTES_OF.reference;
     const stored = new Stored(pc, copy, live, state.latest, this.#parent, bytes);
     state.latest = stored;
     (this.#stored[pc] ??= []).push(stored);
@@ -404,8 +408,9 @@ function costOfRounds(old: VerifierState, current: VerifierState): number {
   return more;
 }
 
-function bytesOfBranch({ top }: VerifierState): number {
-  return BYTES_OF.branch + top.stack.slots.length * BYTES_OF.branchSlot;
+function bytesOfBranch({ top, references }: VerifierState): number {
+  const { branch, branchSlot, reference } = BYTES_OF;
+  return branch + top.stack.slots.length * branchSlot + references.length * reference;
 }
 
 /** Cost of the longest run from the state on. Where a run before it had no bound, nor has one from it. */

@@ -11,7 +11,7 @@ import { BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, mapTypeName } from '../../src/bpf
 import { isAligned } from './access.js';
 import { boundAdvice } from './bound-advice.js';
 import { isConstantString } from './map-access.js';
-import { checkPrintArgument } from './print-arguments.js';
+import { checkPrintArgument, type Printing } from './print-arguments.js';
 import { checkAccess } from './region-access.js';
 import type { Simulation } from './simulation.js';
 import { checkLockArgument } from './spin-locks.js';
@@ -41,7 +41,7 @@ const WRITES_MAP: ReadonlySet<number> = new Set([
 const COPIES_OUT: ReadonlySet<number> = new Set([BPF_FUNC.map_pop_elem, BPF_FUNC.map_peek_elem]);
 
 /** What the arguments of one call tell each other. */
-export interface Call {
+export interface Call extends Printing {
   readonly prototype: HelperPrototype;
   readonly name: string;
   map: KnownMap | undefined;
@@ -93,7 +93,7 @@ function rejectArgument(
 
 export function checkArgument(sim: Simulation, call: Call, arg: HelperArgument, register: number): void {
   if (arg.kind === 'print-argument') {
-    checkPrintArgument(sim, register);
+    checkPrintArgument(sim, call, register);
     return;
   }
   const value = sim.get(register);

@@ -36,6 +36,7 @@ export function callHelper(sim: Simulation, insn: Insn): void {
     keyRegister: undefined,
     allocation: 0,
     released: 0,
+    format: undefined,
     filled: undefined,
   };
   const { args } = prototype;

@@ -34,6 +34,14 @@ const MAPS = [
     valueSize: 4,
     maxEntries: 2,
   },
+  {
+    handle: 3,
+    name: 'flows',
+    type: BPF_MAP_TYPE.BPF_MAP_TYPE_HASH,
+    keySize: 4,
+    valueSize: 8,
+    maxEntries: 2,
+  },
 ];
 const HANDLES = new Map(MAPS.map(({ name, handle }) => [name, handle]));
 
@@ -199,6 +207,29 @@ describe('what it means that only the kernel rejects', () => {
     expect(meaning).toBe('precision');
     // It is not what the kernel takes anyway: it takes no more than 1.
     expect((await abstract.verify(returns('r0 /= 3'))).accepted).toBe(false);
+  });
+
+  /** R0 may be NULL, and is compared with a register, which is 0 on one way and `other` on the second. */
+  const checked = (other: number, access = 'r0 = *(u8 *)(r0 +0)') =>
+    requestOf(
+      `r7 = *(u32 *)(r1 +12)\n *(u32 *)(r10 -4) = r7\n r6 = 0\n if r7 > 3 goto zero\n r6 = ${other}\n zero: r1 = map[flows]\n r2 = r10\n r2 += -4\n call bpf_map_lookup_elem\n if r6 == r0 goto out\n ${access}\n out: r0 = 2\n exit`,
+    );
+
+  it('is a NULL in a register where the kernel accepts a constant in its place', async () => {
+    const kernel = await openKernelVerifier(true);
+    if (typeof kernel === 'string') return;
+    const root = new AbstractVerifier({ ...DEFAULT_CONFIG, allowPointerLeaks: true });
+    const judges = { abstract: root, kernel };
+    const of = async (request: VerifyRequest, ours = request) =>
+      meaningOf({ guest: judges, root: judges }, 'root', caseOf(request.program), {
+        abstract: { verification: await root.verify(ours), program: 0 },
+        kernel: { verification: await kernel.verify(request), program: 0 },
+      });
+    expect(await of(checked(0))).toBe('NULL in a register');
+    // What is no check for NULL, or would not be enough of one, excuses nothing, whoever says that it was accepted.
+    expect((await root.verify(checked(5))).accepted).toBe(false);
+    expect(await of(checked(5), checked(0))).toBe('safety');
+    expect(await of(checked(0, 'r0 = *(u8 *)(r0 +8)'), checked(0))).toBe('safety');
   });
 
   it('is precision where the kernel accepts with the bounds of abstract, and safety where it then does not', async () => {

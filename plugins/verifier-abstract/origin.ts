@@ -4,7 +4,7 @@
  * depend on is told by it to the states that the path passed through (checkpoint.ts).
  */
 export class Origin {
-  /** PRECISE and RETURNED: that it was told to what the value was computed from. */
+  /** PRECISE and RETURNED: that it was told to what the value was computed from. Above them, bytes of `toldLive`. */
   marks = 0;
 
   constructor(
@@ -26,6 +26,15 @@ export class Origin {
     return this.b?.kind === OriginKind.Slot ? this.b : undefined;
   }
 
+  /** Of a slot's content: bytes of which what the slot held before was told that they are read. */
+  get toldLive(): number {
+    return this.marks >> TOLD_LIVE;
+  }
+
+  tellLive(bytes: number): void {
+    this.marks |= bytes << TOLD_LIVE;
+  }
+
   /** Whether the first byte was written, where a slot's number begins: then `b` has only bytes behind it. */
   get replacesNumber(): boolean {
     return this.kind === OriginKind.Slot && (this.written & 1) !== 0;
@@ -45,6 +54,9 @@ export enum OriginKind {
 export const PRECISE = 1;
 /** A number became the program's return value without being computed with. */
 export const RETURNED = 2;
+
+/** Where in `marks` the bytes of `toldLive` begin: with a field for them, origins would be larger, of which there are many. */
+const TOLD_LIVE = 2;
 
 /** All bytes of a stack slot, one bit for each, lowest address first. */
 export const ALL_BYTES = 0xff;

@@ -6,6 +6,12 @@ import { rejectStale } from './stale-pointers.js';
 import { describeKind } from './value-format.js';
 import { Kind, type Value } from './value.js';
 
+/** A call of bpf_trace_printk. */
+export interface Printing {
+  /** What it prints, byte by byte as far as it is known; found out with the first argument that it may name. */
+  format: readonly (number | undefined)[] | undefined;
+}
+
 /** Where bpf_trace_printk takes the first argument that its format names. */
 const FIRST_PRINTED = 3;
 /** Of a format, no more is read (src/bpf/runtime/helpers/output-helpers.ts). */
@@ -32,9 +38,9 @@ enum Conversion {
  * the others unset; what happens to be in the register would be printed. Of a pointer the helper gives back how many
  * characters it took, which tells the address of one that is moved until it takes one more.
  */
-export function checkPrintArgument(sim: Simulation, register: number): void {
+export function checkPrintArgument(sim: Simulation, call: Printing, register: number): void {
   const value = sim.peek(register);
-  const format = knownBytes(sim, sim.peek(1), Number(sim.peek(2).scalar.umax));
+  const format = (call.format ??= knownBytes(sim, sim.peek(1), Number(sim.peek(2).scalar.umax)));
   const index = register - FIRST_PRINTED;
   if (mostConversions(format) <= index) return;
   const isKnown = format.indexOf(undefined) < 0;
@@ -154,7 +160,7 @@ function knownByte(sim: Simulation, pointer: Value, index: number): number | und
     const byte = frozenContent(pointer, index, 1);
     return byte === undefined ? undefined : Number(byte);
   }
-  const spilled = spilledNumber(sim, pointer.with({ off: pointer.off + index }), 1);
+  const spilled = spilledNumber(sim, pointer, 1, index);
   if (spilled?.scalar.constant === undefined) return undefined;
   // That it is live is seen to with the memory argument; states have to agree on the number as well.
   sim.preciseNumber(spilled.origin);

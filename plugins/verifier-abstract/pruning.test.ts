@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
+import { BYTES_OF } from './budget.js';
 import { Frame, type CallbackFrame, type Rounds } from './frame.js';
 import { Checkpoint, markLive, markPrecise, markReturned } from './checkpoint.js';
 import { DemandPool, Demands } from './demands.js';
@@ -8,7 +9,7 @@ import { COMPARISONS, Comparison, covers as coversWhole, markEverything } from '
 import { Scalar, UNKNOWN } from './scalar/scalar.js';
 import { Byte, Slot, byteMask } from './slot.js';
 import { StackState } from './stack-state.js';
-import { CONTEXT, Kind, pointer, type KnownMap, Value } from './value.js';
+import { CONTEXT, Kind, pointer, UNKNOWN_NUMBER, type KnownMap, Value } from './value.js';
 import { type HeldLock, type PassedState, VerifierState } from './verifier-state.js';
 
 const map = (handle: number): KnownMap => ({
@@ -231,11 +232,60 @@ describe('ids', () => {
     expect(is([number(1), number(1, 4)], [known(10), known(15)])).toBe(false);
     expect(is([number(1), number(1)], [known(10), number(3, 10)])).toBe(false);
     expect(is([number(1), number(1)], [number(0), number(0)])).toBe(false);
+    // A number without an id is no other one, and no constant either.
+    expect(is([number(1), number(1)], [number(0), known(0)])).toBe(false);
+    expect(is([number(1), number(1)], [known(0), number(0)])).toBe(false);
   });
 
   it('of one number alone mean nothing', () => {
     expect(is([number(1)], [number(0)])).toBe(true);
     expect(is([number(0), number(0)], [number(3), number(3)])).toBe(true);
+  });
+});
+
+describe('demands that are shared', () => {
+  const slot = spill(CONTEXT);
+  const demand = { value: CONTEXT, slot: undefined, live: 0, isReturned: false };
+
+  it('are of one place', () => {
+    const pool = new DemandPool();
+    const ask = (frame: number, place: number, part: Slot | undefined) =>
+      pool.share({ ...demand, frame, place, slot: part });
+    const places = Array.from({ length: 8 }, (_, frame) => [
+      ...Array.from({ length: 10 }, (__, place) => [frame, place, undefined] as const),
+      ...Array.from({ length: 64 }, (__, place) => [frame, place, slot] as const),
+    ]).flat();
+    for (const [frame, place, part] of places) {
+      expect(ask(frame, place, part)).toMatchObject({ frame, place, slot: part });
+    }
+    expect(pool.made).toBe(places.length);
+    for (const [frame, place, part] of places) ask(frame, place, part);
+    expect(pool.made).toBe(places.length);
+  });
+
+  it('are the same in all that they ask for', () => {
+    const pool = new DemandPool();
+    const first = { ...demand, frame: 1, place: 2, slot, live: 3 };
+    for (const other of [
+      { ...first, value: UNKNOWN_NUMBER },
+      { ...first, slot: spill(CONTEXT) },
+      { ...first, live: 1 },
+      { ...first, isReturned: true },
+    ]) {
+      const known = pool.share(first);
+      expect(pool.share(other)).not.toBe(known);
+      expect(pool.share(other)).toBe(pool.share(other));
+    }
+  });
+
+  it('count once, and each place of them for what names it', () => {
+    const pool = new DemandPool();
+    const state = withRegisters(CONTEXT, CONTEXT);
+    state.references = [1, 2, 3].map((id) => ({ id, insn: 0, what: 'the ring buffer record' }));
+    const bytes = () => new Demands(passed(state, 0xc0), new Checkpoint(0, undefined), pool).bytes;
+    const { settled, place, demand: each, reference } = BYTES_OF;
+    expect(bytes()).toBe(settled + 2 * place + 2 * each + 3 * reference);
+    expect(bytes()).toBe(settled + 2 * place + 3 * reference);
   });
 });
 

@@ -116,18 +116,14 @@ export function loadFromStack(sim: Simulation, insn: Insn, base: Value, size: nu
       return;
     }
     if (value.isPointer) {
-      if (!sim.options.allowPointerLeaks) {
-        sim.reject(
-          'spill-size',
-          `${size} of the 8 bytes of ${describeKind(value)} that was spilled to fp${min - from} would be read`,
-          {
-            registers: [insn.src],
-            suggestion: 'read a spilled pointer with one 8-byte load from where it was stored',
-          },
-        );
-      }
-      sim.set(insn.dst, scalarValue(Scalar.ofBytes(size)));
-      return;
+      sim.reject(
+        'spill-size',
+        `${size} of the 8 bytes of ${describeKind(value)} that was spilled to fp${min - from} would be read`,
+        {
+          registers: [insn.src],
+          suggestion: 'read a spilled pointer with one 8-byte load from where it was stored',
+        },
+      );
     }
     let part = value.scalar;
     if (from + size <= slot.spillSize) {
@@ -189,18 +185,14 @@ export function storeToStack(
   const from = byteIndex(min);
   if (value.isPointer) {
     if (size !== 8) {
-      if (!sim.options.allowPointerLeaks) {
-        sim.reject(
-          'spill-size',
-          `only ${size} of the 8 bytes of R${source}, ${describeKind(value)}, would be stored`,
-          {
-            registers: [source!],
-            suggestion: 'spill pointers with an 8-byte store',
-          },
-        );
-      }
-      writeUntracked(sim, insn.dst, base, min, min + size, true);
-      return;
+      sim.reject(
+        'spill-size',
+        `only ${size} of the 8 bytes of R${source}, ${describeKind(value)}, would be stored`,
+        {
+          registers: [source!],
+          suggestion: 'spill pointers with an 8-byte store',
+        },
+      );
     }
     if (value.kind === Kind.Stack && value.size > base.size) {
       sim.reject(
@@ -388,14 +380,15 @@ export function stackRange(
   return [min, max + size];
 }
 
-/** The number spilled at a constant place on the stack, and where it came from. */
+/** The number spilled at a constant place on the stack, `off` bytes above `base`, and where it came from. */
 export function spilledNumber(
   sim: Simulation,
   base: Value,
   size: number,
+  off = 0,
 ): { scalar: Scalar; origin: Origin | undefined } | undefined {
   if (base.kind !== Kind.Stack || !base.scalar.isConst) return undefined;
-  const at = base.off + Number(base.scalar.smin);
+  const at = base.off + off + Number(base.scalar.smin);
   const { stack } = sim.state.frames[base.size]!;
   const slot = stack.slot(slotIndex(at));
   const from = byteIndex(at);
