@@ -14,6 +14,7 @@ const manifest = JSON.parse(readFileSync(here('./package.json'), 'utf8')) as {
 const MAIN = [
   'src/cli/main.js',
   'src/cli/held/holder.js',
+  'src/cli/prog/test-thread.js',
   'src/core/verification/judge-main.js',
   'src/core/verification/judge-watch.js',
 ];

@@ -23,10 +23,10 @@ is made from the schema (\`schemas/cases.schema.json\`, for editors) and from fi
 ## The tool
 | | |
 | --- | --- |
-| \`xdpbed prog test a.cases.yaml b.cases.yaml\` | several files, one after the other |
+| \`xdpbed prog test a.cases.yaml b.cases.yaml\` | several files, as many at a time as there are CPUs (\`--jobs N\`) when they take longer than a quarter of a second |
 | \`xdpbed prog test tests\`, \`'tests/**/*.cases.yaml'\` | all \`*.cases.yaml\` below a folder, or what fits a pattern (\`*\`, \`?\`, \`**\`) |
 | \`xdpbed prog test build/x.o a.cases.yaml\`, \`--object build/x.o\` | on another object than the one that the files name |
-| \`--filter TEXT\`, \`--bail\` | only cases with this text in their names; none after the first that fails |
+| \`--filter TEXT\`, \`--bail\` | only cases with this text in their names; none after the first that fails, and files one after the other (as with \`--coverage\` and executor \`kernel\`) |
 | \`--watch\`, \`--build 'make x.o'\` | again whenever a file changes; build before, and when a source below the working directory changes |
 | \`--update\` | write the captures and snapshots that are expected as they are now |
 | \`--format text\\|junit\\|tap\\|json\` | JSON is that of \`schemas/prog-test.schema.json\` |

@@ -81,6 +81,7 @@ export function addProgVerbs(program: Command, context: CliContext): void {
     .option('--verifier <names>', 'verifiers that must accept, comma-separated', 'abstract')
     .option('--filter <text>', 'only cases with this text in their names')
     .option('--bail', 'stop after the first case that fails')
+    .option('--jobs <number>', 'files tested at a time; default: as many as there are CPUs')
     .option('--update', 'write the captures and snapshots that cases expect as they are now')
     .option('--watch', 'test again whenever a file changes')
     .option('--build <command>', 'with --watch: run this before, and when a source changes')

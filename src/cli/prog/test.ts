@@ -1,15 +1,16 @@
+import { availableParallelism } from 'node:os';
 import { EXIT, XdpbedError, messageOf, type ExitCode } from '../../core/diagnostic.js';
-import { loadCases } from '../../core/program-test/load-cases.js';
+import { errorOfMessage } from '../../core/failure-message.js';
 import { parseMapSizes } from '../../core/program-test/map-size-arguments.js';
-import { runCases, type CaseResult } from '../../core/program-test/run-cases.js';
-import type { TestFile } from '../../core/program-test/test-case.js';
-import { Workbench } from '../../core/program-test/workbench.js';
 import type { CliContext } from '../cli-context.js';
 import { findCaseFiles } from './case-files.js';
 import { COVERAGE_EXECUTOR, CoverageReport, type CoverageOptions } from './coverage.js';
 import type { ObjectOptions } from './prog-object.js';
-import { renderTests, type FileReport, type TestFormat } from './test-report.js';
+import { testOneFile, type FileTests } from './test-one-file.js';
+import { renderTests, type TestFormat } from './test-report.js';
+import { testSideBySide } from './test-threads.js';
 import { watchTests, type TestedFiles } from './watch-tests.js';
+import { wholeNumber } from './whole-number.js';
 
 export interface TestOptions extends ObjectOptions, CoverageOptions {
   readonly executor: string;
@@ -19,6 +20,7 @@ export interface TestOptions extends ObjectOptions, CoverageOptions {
   readonly object?: string;
   readonly filter?: string;
   readonly bail?: boolean;
+  readonly jobs?: string;
   readonly update?: boolean;
   readonly watch?: boolean;
   readonly build?: string;
@@ -56,48 +58,23 @@ async function testFiles(
   const started = performance.now();
   const signal = context.interruption();
   const files = await findCaseFiles(patterns);
-  const sizes = parseMapSizes(options.map ?? []);
-  const errors: XdpbedError[] = [];
-  const loaded: TestFile[] = [];
-  for (const file of files) {
-    try {
-      loaded.push(await loadCases(file, { object: options.object, type: options.type, sizes, signal }));
-    } catch (error) {
-      // What was being read has no part in what is told; nothing has been run.
-      if (signal.aborted) break;
-      if (!(error instanceof XdpbedError)) throw error;
-      errors.push(error);
-    }
-  }
-  const { filter } = options;
+  // What is wrong with them is wrong for all files.
+  parseMapSizes(options.map ?? []);
   const coverage = CoverageReport.wanted(context.terminal, options);
-  const reports: FileReport[] = [];
-  for (const file of loaded) {
-    if (signal.aborted) break;
-    const results: CaseResult[] = [];
-    const open = (cpus: number): Promise<Workbench> =>
-      Workbench.open(context.registry, {
-        executor: coverage === undefined ? options.executor : COVERAGE_EXECUTOR,
-        coverage: coverage?.collectorFor(file.objectFile, file.cases[0]!.object.programs),
-        mapBackend: options.mapBackend,
-        verifiers: options.verifier.split(','),
-        runtime: { cpus },
-      });
-    const running = runCases(file, {
-      open,
-      filter: filter === undefined ? undefined : (name) => name.includes(filter),
-      update: options.update,
-      bail: options.bail,
-      signal,
-    });
-    for await (const result of running) results.push(result);
-    reports.push({ file: file.file, object: file.objectFile, results });
-    if (signal.aborted || (options.bail === true && results.some(({ passed }) => !passed))) break;
-  }
+  const tests = fileTests(options, coverage === undefined ? options.executor : COVERAGE_EXECUTOR);
+  const outcomes = await testSideBySide(
+    files,
+    tests,
+    (file) => testOneFile(context.registry, file, tests, signal, coverage?.collectorFor.bind(coverage)),
+    { jobs: jobsOf(options, coverage !== undefined), signal },
+  );
+  const reports = outcomes.flatMap(({ report }) => report ?? []);
+  const errors = outcomes.flatMap(({ failure }) => (failure === undefined ? [] : errorOfMessage(failure)));
+  const { filter } = options;
   const isEmpty = !signal.aborted && reports.every(({ results }) => results.length === 0);
-  if (filter !== undefined && isEmpty && loaded.length > 0)
+  if (filter !== undefined && isEmpty && reports.length > 0)
     errors.push(new XdpbedError('usage', `no case has '${filter}' in its name`));
-  if (loaded.length > 0 || signal.aborted)
+  if (reports.length > 0 || signal.aborted)
     context.terminal.out(
       renderTests(options.format, reports, {
         milliseconds: performance.now() - started,
@@ -117,6 +94,20 @@ async function testFiles(
           ? EXIT.CHECK_FAILED
           : EXIT.OK,
     errors,
-    reads: [...files, ...loaded.flatMap(({ reads }) => reads)],
+    reads: [...new Set([...files, ...outcomes.flatMap(({ reads }) => reads)])],
   };
+}
+
+/** Of the options that the whole command has, those that say how a file is tested. */
+function fileTests(
+  { object, type, map, mapBackend, verifier, filter, update, bail }: TestOptions,
+  executor: string,
+): FileTests {
+  return { object, type, map, executor, mapBackend, verifier, filter, update, bail };
+}
+
+/** Files at a time. What has to know what came of the file before, or counts in one place, takes one after the other. */
+function jobsOf({ jobs, bail, executor }: TestOptions, counts: boolean): number {
+  const wanted = jobs === undefined ? availableParallelism() : wholeNumber('--jobs', jobs);
+  return bail === true || counts || executor === 'kernel' ? 1 : wanted;
 }

@@ -10,7 +10,7 @@ import { filesBelow } from './case-files.js';
 export interface TestedFiles {
   readonly exit: ExitCode;
   /** What kept files from being run; the others were. */
-  readonly errors: readonly XdpbedError[];
+  readonly errors: readonly Error[];
   /** Files that the tests depend on. */
   readonly reads: readonly string[];
 }
