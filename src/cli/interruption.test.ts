@@ -235,7 +235,7 @@ describe('an interruption (of the built command: npm run build)', () => {
     const ended = await interrupt(['prog', 'test', path('tables'), '--format', 'json'], AT_WORK_MS);
     expect(ended).toMatchObject({ exit: 130, signal: null });
     expect(ended.milliseconds).toBeLessThan(LIMIT_MS);
-    expect(JSON.parse(ended.out)).toMatchObject({ files: [], interrupted: true });
+    expect(JSON.parse(ended.out)).toMatchObject({ schema: 'xdpbed.prog-test/1', interrupted: true });
   });
 
   it('prog diff and prog fuzz end soon while a program is verified, too', async () => {
