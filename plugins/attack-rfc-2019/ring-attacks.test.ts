@@ -1,16 +1,17 @@
 import { describe, expect, it } from 'vitest';
+import { pieceOf } from '../../src/core/fresh-bytes.js';
 import { OffloadRig, RIG_FEATURES } from '../../src/conformance/offload/offload-rig.js';
 import type { HostileGuest, Invariant } from '../../src/core/contract/attack.js';
 import {
   ChainWriter,
   ControlLink,
   ControlLinkChannel,
+  DescriptorChain,
   SPLIT_QUEUE,
   splitLayoutAt,
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
-  type DescriptorChain,
   type DeviceQueue,
   type GuestMemory,
   type PopResult,
@@ -66,7 +67,8 @@ class TrustingQueue implements DeviceQueue {
       writable.map(({ address }) => address),
       writable.map(({ length }) => length),
     );
-    return { kind: 'chain', chain: { head, position, readable: Uint8Array.from(readable), writer } };
+    const copied = pieceOf(Uint8Array.from(readable));
+    return { kind: 'chain', chain: new DescriptorChain(head, position, copied, writer) };
   }
 
   #walk(table: number, first: number, parts: { address: number; length: number; flags: number }[]): void {

@@ -94,6 +94,8 @@ class GuestQueue {
     };
   }
 
+  readonly #sendBy = (nic: GuestNic, frame: Frame): void => nic.send(frame, this.queue);
+
   poll(most: number): boolean {
     const { port, hook, accounting, timing } = this.nic.options;
     const { queue } = this;
@@ -125,7 +127,7 @@ class GuestQueue {
   #send(nic: GuestNic, frame: Frame): void {
     const { timing } = this.nic.options;
     timing.charge(timing.costs['guest-tx']);
-    timing.then(() => nic.send(frame, this.queue));
+    timing.thenCall(this.#sendBy, nic, frame);
   }
 
   #redirect(frame: Frame, redirect: FrameRedirect): void {

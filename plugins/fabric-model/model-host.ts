@@ -181,8 +181,10 @@ export class ModelHost implements TapSurroundings {
     this.timing.charge(this.timing.costs['nic-tx']);
     this.accounting.end(frame, `host.${nic}`, 'transmitted');
     // When it is done with that: another CPU cleans up after it.
-    this.timing.then(() => this.onTransmit?.(nic, frame));
+    if (this.onTransmit !== undefined) this.timing.thenCall(this.#transmitted, nic, frame);
   }
+
+  readonly #transmitted = (nic: string, frame: Frame): void => this.onTransmit?.(nic, frame);
 
   #toStack(interfaceName: string, frame: Frame): void {
     const { timing, accounting } = this;
@@ -204,9 +206,15 @@ export class ModelHost implements TapSurroundings {
       accounting.end(frame, node, 'host-stack');
       return;
     }
+    const { ifindexes } = target;
+    if (ifindexes.length === 1) this.#redirectTo(this.#interfaces.get(ifindexes[0]!), frame, node);
+    else this.#broadcast(ifindexes, frame, node);
+  }
+
+  #broadcast(ifindexes: readonly number[], frame: Frame, node: string): void {
     // All copies before the frame itself goes on and changes.
-    const frames = target.ifindexes.map((_, index) => (index === 0 ? frame : accounting.copy(frame)));
-    target.ifindexes.forEach((ifindex, index) =>
+    const frames = ifindexes.map((_, index) => (index === 0 ? frame : this.accounting.copy(frame)));
+    ifindexes.forEach((ifindex, index) =>
       this.#redirectTo(this.#interfaces.get(ifindex), frames[index]!, node),
     );
   }

@@ -82,26 +82,28 @@ export class TapReader {
       const frame = tap.receiveMessage(queue);
       if (frame === undefined) continue;
       timing.charge(timing.costs['vhost-rx'] + frame.bytes.length * timing.costs['copy-byte']);
-      timing.then(() => this.#deliver(frame));
+      timing.thenCall(this.#deliver, frame, queue);
     }
     if (this.#taken >= this.batch || (this.#taken > 0 && taken < most)) {
       this.#taken = 0;
-      timing.then(() => {
-        if (this.#delivered > 0) port.notify(queue);
-        this.#delivered = 0;
-      });
+      timing.thenCall(this.#notify, port, queue);
     }
     return taken === most;
   }
 
-  #deliver(frame: Frame): void {
-    const { port, queue, node, accounting, isBroken } = this.options;
+  readonly #notify = (port: DevicePort<Frame>, queue: number): void => {
+    if (this.#delivered > 0) port.notify(queue);
+    this.#delivered = 0;
+  };
+
+  readonly #deliver = (frame: Frame, queue: number): void => {
+    const { port, node, accounting, isBroken } = this.options;
     if (isBroken()) accounting.end(frame, node, 'link-broken');
     else if (frame.bytes.length > port.longestFrame) accounting.end(frame, node, 'frame-too-long');
     else if (port.deliver(queue, frame.bytes, frame)) this.#delivered++;
     // What is wrong with the guest's buffers shows when one is taken.
     else accounting.end(frame, node, isBroken() ? 'link-broken' : 'no-receive-buffer');
-  }
+  };
 
   #fromGuest(most: number): boolean {
     const { port, queue, tap, accounting, timing } = this.options;

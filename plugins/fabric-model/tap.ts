@@ -100,10 +100,14 @@ export class Tap {
     const bulk = this.#bulks.get(this.timing.cpu);
     if (bulk === undefined || bulk.length === 0) return;
     this.timing.charge(this.timing.costs['redirect-flush']);
-    for (const frame of bulk.splice(0)) {
-      this.timing.charge(this.timing.costs['tun-xdp-xmit']);
-      this.#enqueue(frame, 'tun_xdp_xmit');
-    }
+    // What is sent may come back here, and then is a bulk of its own. One frame is all there is where nothing costs time.
+    if (bulk.length === 1) this.#sendRedirected(bulk.pop()!);
+    else for (const frame of bulk.splice(0)) this.#sendRedirected(frame);
+  }
+
+  #sendRedirected(frame: Frame): void {
+    this.timing.charge(this.timing.costs['tun-xdp-xmit']);
+    this.#enqueue(frame, 'tun_xdp_xmit');
   }
 
   hasFrame(queue: number): boolean {
@@ -133,16 +137,16 @@ export class Tap {
     }
     const queue = flowQueue(frame.bytes, this.rings.length);
     const passed = this.options.hook === point ? this.#runOffloaded(frame, queue) : frame;
-    if (passed !== undefined) this.timing.then(() => this.#produce(passed, queue));
+    if (passed !== undefined) this.timing.thenCall(this.#produce, passed, queue);
   }
 
-  #produce(frame: Frame, queue: number): void {
+  readonly #produce = (frame: Frame, queue: number): void => {
     if (!this.rings[queue]!.push(frame, this.timing.now)) {
       this.accounting.end(frame, this.node, 'ring-full');
       return;
     }
     this.onFrame?.(queue);
-  }
+  };
 
   /** The frame to go on with, or undefined when the program consumed it. */
   #runOffloaded(frame: Frame, queue: number): Frame | undefined {

@@ -72,6 +72,12 @@ export class Timing {
     else this.#cpu.then(effect);
   }
 
+  /** As `then`, of a function that is there already: with nothing to wait for, nothing is made for a frame. */
+  thenCall<A, B>(effect: (a: A, b: B) => void, a: A, b: B): void {
+    if (this.#cpu === undefined) effect(a, b);
+    else deferCall(this.#cpu, effect, a, b);
+  }
+
   /** What a program's run is to be charged by, asked for before it runs; undefined where nothing costs time. */
   meter(work: ProgramWork | undefined): WorkMeter | undefined {
     if (this.#model === undefined || work === undefined) return undefined;
@@ -79,4 +85,9 @@ export class Timing {
     if (meter === undefined) this.#meters.set(work, (meter = new WorkMeter(work, this.#model)));
     return meter;
   }
+}
+
+/** Apart from who calls it, because V8 makes what a closure holds when the function is entered that it is in. */
+function deferCall<A, B>(cpu: VirtualCpu, effect: (a: A, b: B) => void, a: A, b: B): void {
+  cpu.then(() => effect(a, b));
 }

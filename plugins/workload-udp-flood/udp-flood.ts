@@ -1,6 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox';
 import { XdpbedError } from '../../src/core/diagnostic.js';
-import { freshCopy } from '../../src/core/fresh-bytes.js';
+import { freshCopyFrom, type FreshPiece, pieceOf } from '../../src/core/fresh-bytes.js';
 import type {
   Workload,
   WorkloadContext,
@@ -107,18 +107,18 @@ export class UdpFlood implements Workload {
     const { frames, flows, rate } = this.config;
     // Equal SYNs are retransmissions to a program that looks at sequence numbers: one number per frame.
     const repeats = this.config.protocol === 'udp' && flows * targets.length <= MAX_TEMPLATES;
-    const templates = new Map<number, Uint8Array>();
+    const templates = new Map<number, FreshPiece>();
     for (let index = 0; index < frames; index++) {
       const target = index % targets.length;
       const flow = Math.floor(index / targets.length) % flows;
       const key = target * flows + flow;
       let frame = templates.get(key);
       if (frame === undefined) {
-        frame = buildFrame(this.#spec(context, targets[target]!, flow));
+        frame = pieceOf(buildFrame(this.#spec(context, targets[target]!, flow)));
         if (repeats) templates.set(key, frame);
       }
       // Programs write into frames: each frame is a copy of its own.
-      yield { bytes: freshCopy(frame), at: sendTime(index, rate) };
+      yield { bytes: freshCopyFrom(frame.block, frame.start, frame.length), at: sendTime(index, rate) };
     }
   }
 

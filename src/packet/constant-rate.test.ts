@@ -9,3 +9,14 @@ it('sends a rate that picoseconds do not divide evenly, without drifting', () =>
   ]);
   expect(sendTime(3_000_000, 3)).toBe(1_000_000 * 1e12);
 });
+
+it.each([1, 3, 7, 999_983, 14_880_952, 999_999_937, 1_000_000_000])(
+  'is exact at %i frames per second',
+  (rate) => {
+    for (const step of [1, 2, 10, 9_999, 1_000_003]) {
+      for (let index = 0; index < 20_000 * step; index += 97 * step) {
+        expect(sendTime(index, rate)).toBe(Number((BigInt(index) * 10n ** 12n) / BigInt(rate)));
+      }
+    }
+  },
+);

@@ -30,10 +30,7 @@ export class CheckedRequest {
       throw new XdpbedError('virtio-violation', `${this.count} parts exceed the queue size of ${size}`);
     }
     this.writableBytes = checkedLength(this.#writable, memory);
-    const bytes = checkedLength(this.#readable, memory) + this.writableBytes;
-    if (bytes > MAX_CHAIN_BYTES) {
-      throw new XdpbedError('virtio-violation', `a chain of ${bytes} bytes exceeds 2^32`);
-    }
+    checkChainBytes(checkedLength(this.#readable, memory) + this.writableBytes);
   }
 
   part(index: number): BufferPart {
@@ -52,16 +49,27 @@ export class CheckedRequest {
   }
 }
 
+/** @throws XdpbedError `virtio-violation` for a part that cannot be offered */
+export function checkPart({ address, length }: BufferPart, memory: GuestMemory): void {
+  if (length > 0 && memory.contains(address, length)) return;
+  throw new XdpbedError(
+    'virtio-violation',
+    `a part of ${length} bytes at 0x${address.toString(16)} is empty or outside guest memory`,
+  );
+}
+
+/** @throws XdpbedError `virtio-violation` for more than a chain may have */
+export function checkChainBytes(bytes: number): void {
+  if (bytes > MAX_CHAIN_BYTES) {
+    throw new XdpbedError('virtio-violation', `a chain of ${bytes} bytes exceeds 2^32`);
+  }
+}
+
 function checkedLength(parts: readonly BufferPart[], memory: GuestMemory): number {
   let total = 0;
-  for (const { address, length } of parts) {
-    if (length <= 0 || !memory.contains(address, length)) {
-      throw new XdpbedError(
-        'virtio-violation',
-        `a part of ${length} bytes at 0x${address.toString(16)} is empty or outside guest memory`,
-      );
-    }
-    total += length;
+  for (const part of parts) {
+    checkPart(part, memory);
+    total += part.length;
   }
   return total;
 }

@@ -1,11 +1,11 @@
-import { freshViewable } from '../core/fresh-bytes.js';
-import { ChainWriter, type DescriptorChain } from './descriptor-chain.js';
+import { FreshPiece } from '../core/fresh-bytes.js';
+import { ChainWriter, DescriptorChain } from './descriptor-chain.js';
 import { addressOf, DESCRIPTOR_BYTES } from './descriptor-format.js';
 import type { GuestMemory } from './guest-memory.js';
 import type { DriverViolation, DriverViolationReason } from './violation.js';
 import type { BufferPart } from './virtqueue.js';
 
-const NOTHING = new Uint8Array();
+const NOTHING = new FreshPiece(0);
 
 /**
  * The device's copy of the descriptors of the chain that is being popped: a queue fills it from what the driver wrote,
@@ -22,6 +22,8 @@ export class ChainCopy {
   readonly #writable: Uint8Array;
   /** Descriptors of the chain that was taken last that are device-readable; they come first. */
   #readableCount = 0;
+  /** Of all chains that have none writable: nothing can be written by it. */
+  readonly #noRoom: ChainWriter;
 
   constructor(
     readonly memory: GuestMemory,
@@ -30,6 +32,7 @@ export class ChainCopy {
     /** Readable and writable bytes of one chain together. */
     readonly maxBytes: number,
   ) {
+    this.#noRoom = new ChainWriter(memory, [], []);
     this.#addressHigh = new Uint32Array(size);
     this.#addressLow = new Uint32Array(size);
     this.#length = new Uint32Array(size);
@@ -55,7 +58,7 @@ export class ChainCopy {
   /** Where the device-readable bytes of the chain that was taken last lie, in order. */
   readableParts(): BufferPart[] {
     return Array.from({ length: this.#readableCount }, (_, i) => ({
-      address: addressOf(this.#addressHigh[i]!, this.#addressLow[i]!),
+      address: this.#address(i),
       length: this.#length[i]!,
     }));
   }
@@ -104,19 +107,30 @@ export class ChainCopy {
     }
 
     this.#readableCount = readableCount;
-    const readable = readableBytes === 0 ? NOTHING : freshViewable(readableBytes);
+    const copied = readableBytes === 0 ? NOTHING : new FreshPiece(readableBytes);
     for (let i = 0, to = 0; i < readableCount; i++) {
       const length = this.#length[i]!;
-      memory.readInto(addressOf(this.#addressHigh[i]!, this.#addressLow[i]!), readable, to, length);
+      memory.readPiece(this.#address(i), copied, to, length);
       to += length;
     }
-    const addresses: number[] = [];
-    const lengths: number[] = [];
-    for (let i = readableCount; i < count; i++) {
-      addresses.push(addressOf(this.#addressHigh[i]!, this.#addressLow[i]!));
+    return new DescriptorChain(head, position, copied, this.#writer());
+  }
+
+  /** Of the chain's writable descriptors, of which there are rarely more than one. */
+  #writer(): ChainWriter {
+    const first = this.#readableCount;
+    if (first === this.count) return this.#noRoom;
+    const addresses = [this.#address(first)];
+    const lengths = [this.#length[first]!];
+    for (let i = first + 1; i < this.count; i++) {
+      addresses.push(this.#address(i));
       lengths.push(this.#length[i]!);
     }
-    return { head, position, readable, writer: new ChainWriter(memory, addresses, lengths) };
+    return new ChainWriter(this.memory, addresses, lengths);
+  }
+
+  #address(index: number): number {
+    return addressOf(this.#addressHigh[index]!, this.#addressLow[index]!);
   }
 }
 

@@ -3,7 +3,7 @@
  * of it, and recycles the buffers.
  */
 
-import { freshViewable } from '../core/fresh-bytes.js';
+import { FreshPiece } from '../core/fresh-bytes.js';
 import type { GuestAllocator, GuestMemory } from './guest-memory.js';
 import type { DeviceViolation } from './violation.js';
 import { StateReader } from './state-reader.js';
@@ -19,13 +19,24 @@ export interface CopyRequest {
   readonly indirect?: boolean;
 }
 
+/** A buffer that came back. */
+export class Collected {
+  readonly kind = 'used';
+
+  constructor(
+    readonly token: BufferToken,
+    /** A copy of exactly the bytes that the device says it wrote. */
+    readonly copied: FreshPiece,
+  ) {}
+
+  /** The same to work with. */
+  get response(): Uint8Array {
+    return this.copied.from(0);
+  }
+}
+
 export type CollectResult =
-  | {
-      readonly kind: 'used';
-      readonly token: BufferToken;
-      /** A copy of exactly the bytes that the device says it wrote. */
-      readonly response: Uint8Array;
-    }
+  | Collected
   | { readonly kind: 'empty' }
   | { readonly kind: 'violation'; readonly violation: DeviceViolation };
 
@@ -36,6 +47,7 @@ interface Held {
 
 const FULL = { kind: 'full' } as const;
 const NO_PARTS: readonly BufferPart[] = [];
+const NOTHING = new FreshPiece(0);
 
 export class CopyingDriver {
   readonly #memory: GuestMemory;
@@ -126,7 +138,7 @@ export class CopyingDriver {
     if (address === undefined) return FULL;
     this.#memory.write(address, header);
     this.#memory.write(address + header.length, bytes);
-    return this.#add([{ address, length: header.length + bytes.length }], NO_PARTS);
+    return this.#addPart({ address, length: header.length + bytes.length }, false);
   }
 
   /**
@@ -137,7 +149,7 @@ export class CopyingDriver {
     // Asked before memory is: a driver offers buffers until there is no room for one more.
     if (this.#queue.freeDescriptors === 0) return FULL;
     const address = this.#buffers.allocate(length);
-    return address === undefined ? FULL : this.#add(NO_PARTS, [{ address, length }]);
+    return address === undefined ? FULL : this.#addPart({ address, length }, true);
   }
 
   /** Exposes what was submitted. `true`: the device wants a kick. */
@@ -151,16 +163,16 @@ export class CopyingDriver {
     const used = this.#queue.getUsed();
     if (used.kind !== 'used') return used;
     const buffer = this.#held[used.token]!;
-    const response = freshViewable(used.written);
-    let to = 0;
+    const copied = used.written === 0 ? NOTHING : new FreshPiece(used.written);
+    let done = 0;
     for (const part of buffer.writable) {
-      const count = Math.min(part.length, used.written - to);
-      this.#memory.readInto(part.address, response, to, count);
-      to += count;
+      const count = Math.min(part.length, used.written - done);
+      this.#memory.readPiece(part.address, copied, done, count);
+      done += count;
     }
     this.#held[used.token] = undefined;
     this.#free(buffer.readable, buffer.writable);
-    return { kind: 'used', token: used.token, response };
+    return new Collected(used.token, copied);
   }
 
   /**
@@ -173,17 +185,19 @@ export class CopyingDriver {
   }
 
   /** Adds what was allocated, or frees it. */
-  #add(readable: readonly BufferPart[], writable: readonly BufferPart[]): AddResult {
+  #addPart(part: BufferPart, writable: boolean): AddResult {
     let added = false;
     try {
-      const result = this.#queue.addBuffer({ readable, writable });
+      const result = this.#queue.addPart(part, writable);
       if (result.kind === 'added') {
         added = true;
-        this.#held[result.token] = { readable, writable };
+        this.#held[result.token] = writable
+          ? { readable: NO_PARTS, writable: [part] }
+          : { readable: [part], writable: NO_PARTS };
       }
       return result;
     } finally {
-      if (!added) this.#free(readable, writable);
+      if (!added) this.#buffers.free(part.address);
     }
   }
 

@@ -3,6 +3,7 @@
  * answers goes through a bounded writer.
  */
 
+import type { FreshPiece } from '../core/fresh-bytes.js';
 import type { GuestMemory } from './guest-memory.js';
 
 /**
@@ -107,13 +108,22 @@ export class ChainWriter {
 }
 
 /** One chain that the device holds. */
-export interface DescriptorChain {
-  /** Index of the head descriptor, or the buffer ID in a packed queue: what the device will name when it returns it. */
-  readonly head: number;
-  /** How many were popped before it, modulo 2^16; in a split queue, the avail ring position. */
-  readonly position: number;
-  /** All device-readable bytes, copied once when the chain was popped: the driver cannot change them any more. */
-  readonly readable: Uint8Array;
-  /** The device-writable bytes. */
-  readonly writer: ChainWriter;
+export class DescriptorChain {
+  #view: Uint8Array | undefined;
+
+  constructor(
+    /** Index of the head descriptor, or the buffer ID in a packed queue: what the device will name when it returns it. */
+    readonly head: number,
+    /** How many were popped before it, modulo 2^16; in a split queue, the avail ring position. */
+    readonly position: number,
+    /** All device-readable bytes, copied once when the chain was popped: the driver cannot change them any more. */
+    readonly copied: FreshPiece,
+    /** The device-writable bytes. */
+    readonly writer: ChainWriter,
+  ) {}
+
+  /** The device-readable bytes. */
+  get readable(): Uint8Array {
+    return (this.#view ??= this.copied.from(0));
+  }
 }

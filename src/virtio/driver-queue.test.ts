@@ -45,6 +45,34 @@ describe.each(RAW_QUEUES)('the driver of a %s queue', (_name, make) => {
     );
   });
 
+  it.each([false, true])(
+    'takes one part without a request, writable %s, as it takes it with one',
+    (writable) => {
+      const part = { address: 0x2000, length: 12 };
+      const [asPart, asRequest] = [open(), open()].map((ring) => ({ ring, queue: ring.openDriver() }));
+      for (let round = 0; round < SIZE; round++) {
+        const one = asPart!.queue.addPart(part, writable);
+        expect(one.kind).toBe('added');
+        const request = writable ? { writable: [part] } : { readable: [part] };
+        expect(asRequest!.queue.addBuffer(request)).toEqual(one);
+      }
+      expect(asPart!.queue.addPart(part, writable)).toEqual({ kind: 'full' });
+      for (const { queue } of [asPart!, asRequest!]) queue.publish();
+      const bytes = ({ ring }: NonNullable<typeof asPart>) => ring.memory.read(0, ring.memory.size);
+      expect(bytes(asPart!)).toEqual(bytes(asRequest!));
+      expect(asPart!.queue.save()).toEqual(asRequest!.queue.save());
+    },
+  );
+
+  it.each([
+    ['an empty part', { address: 0x1000, length: 0 }],
+    ['a part outside memory', { address: 0x3fff, length: 2 }],
+  ])('refuses %s without a request', (_what, part) => {
+    expect(() => open().openDriver().addPart(part, false)).toThrow(
+      expect.objectContaining({ code: 'virtio-violation' }),
+    );
+  });
+
   it('says when used buffers came in before interrupts were enabled', () => {
     const ring = open();
     const queue = ring.openDriver();
@@ -119,7 +147,7 @@ describe.each(RAW_QUEUES)('the driver of a %s queue', (_name, make) => {
         expect([...popped.chain.readable]).toEqual([round]);
         popped.chain.writer.write(Uint8Array.of(1, 2, 3));
         device.pushUsed(popped.chain);
-        expect(driver.collect()).toEqual({
+        expect(driver.collect()).toMatchObject({
           kind: 'used',
           token: result.token,
           response: Uint8Array.of(1, 2, 3),

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { FreshPiece } from '../core/fresh-bytes.js';
 import { GuestAllocator, GuestMemory } from './guest-memory.js';
 
 describe('GuestMemory', () => {
@@ -41,6 +42,42 @@ describe('GuestMemory', () => {
       { numRuns: 500 },
     );
   });
+
+  it.each([0, 1, 4])(
+    'copies into a piece likewise, its own bytes beginning at byte %i of a buffer',
+    (begin) => {
+      const backing = Uint8Array.from({ length: 1200 }, (_, index) => index % 251);
+      const memory = new GuestMemory(backing.subarray(begin), 1000);
+      let reads = 0;
+      memory.afterRead = () => reads++;
+      for (const [from, length, at] of [
+        [0, 72, 0],
+        [1, 72, 0],
+        [64, 72, 1],
+        [8, 255, 4],
+        [3, 1024, 8],
+      ] as const) {
+        const piece = new FreshPiece(at + length + 5);
+        expect(memory.readPiece(1000 + from, piece, at, length)).toBe(true);
+        const expected = [...backing.subarray(begin + from, begin + from + length)];
+        expect([...piece.from(0)]).toEqual([...new Uint8Array(at), ...expected, 0, 0, 0, 0, 0]);
+      }
+      expect(reads).toBe(5);
+      const piece = new FreshPiece(16);
+      const end = memory.base + memory.size;
+      for (const [address, at, length] of [
+        [end - 15, 0, 16],
+        [999, 0, 4],
+        [1000, 1, 16],
+        [1000, -1, 4],
+        [1000, 0, -1],
+      ] as const) {
+        expect(memory.readPiece(address, piece, at, length)).toBe(false);
+      }
+      expect(piece.from(0).every((byte) => byte === 0)).toBe(true);
+      expect(reads).toBe(5);
+    },
+  );
 
   it.each([NaN, Infinity, -1, 1000.5, -0.5])('does not contain %s', (value) => {
     const memory = new GuestMemory(100, 1000);

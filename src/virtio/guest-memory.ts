@@ -3,7 +3,7 @@
  */
 
 import { XdpbedError } from '../core/diagnostic.js';
-import { freshBytes } from '../core/fresh-bytes.js';
+import { copyBetween, freshBytes, type FreshPiece, type Memory } from '../core/fresh-bytes.js';
 
 /** So few are copied one by one sooner than a view of them is made: 48 bytes take as long either way. */
 const FEW_BYTES = 48;
@@ -31,6 +31,8 @@ export class GuestMemory {
   /** Bytes. */
   readonly size: number;
   readonly #bytes: Uint8Array;
+  /** The same and its words, if it begins at one. */
+  readonly #memory: Memory | undefined;
   /**
    * Called when bytes have been copied out: what a hostile guest's other CPU does in the instant between two reads, tests do
    * here. Nobody else sets it.
@@ -54,6 +56,10 @@ export class GuestMemory {
       throw new XdpbedError('virtio-violation', `guest memory at ${base} ends beyond 2^53 - 1`);
     }
     this.#bytes = typeof backing === 'number' ? new Uint8Array(size) : backing;
+    const { buffer, byteOffset } = this.#bytes;
+    if (byteOffset % 4 === 0) {
+      this.#memory = { bytes: this.#bytes, words: new Int32Array(buffer, byteOffset, size >> 2) };
+    }
     this.base = base;
     this.size = size;
   }
@@ -100,6 +106,16 @@ export class GuestMemory {
     if (length <= FEW_BYTES) for (let i = 0; i < length; i++) target[at + i] = bytes[offset + i]!;
     else target.set(bytes.subarray(offset, offset + length), at);
     this.afterRead?.(Number(address), length);
+    return true;
+  }
+
+  /** The same into a piece, from its byte `at` on. */
+  readPiece(address: number, piece: FreshPiece, at: number, length: number): boolean {
+    if (at < 0 || length > piece.length - at || !this.contains(address, length)) return false;
+    if (this.#memory === undefined)
+      return this.readInto(address, piece.block.bytes, piece.start + at, length);
+    copyBetween(this.#memory, address - this.base, piece.block, piece.start + at, length);
+    this.afterRead?.(address, length);
     return true;
   }
 

@@ -1,4 +1,5 @@
-import { ChainWriter, type DescriptorChain } from './descriptor-chain.js';
+import { pieceOf } from '../core/fresh-bytes.js';
+import { ChainWriter, DescriptorChain } from './descriptor-chain.js';
 import type { GuestMemory } from './guest-memory.js';
 import type { StateReader } from './state-reader.js';
 import type { QueueState } from './virtqueue.js';
@@ -81,7 +82,7 @@ export class HeldChains {
       const readable = item.bytes('readable', maxBytes);
       const writer = new ChainWriter(memory, addresses, lengths, item.integer('written', capacity));
       extra(item, head);
-      this.add({ head, position, readable, writer });
+      this.add(new DescriptorChain(head, position, pieceOf(readable), writer));
     });
   }
 }

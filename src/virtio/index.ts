@@ -7,7 +7,7 @@
 
 export * from './control.js';
 export * from './copying-driver.js';
-export { ChainWriter, type DescriptorChain } from './descriptor-chain.js';
+export { ChainWriter, DescriptorChain } from './descriptor-chain.js';
 export {
   MAX_QUEUE_SIZE,
   VIRTQ_DESC_F_INDIRECT,

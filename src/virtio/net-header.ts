@@ -68,18 +68,18 @@ export function encodeNetHeader(header: NetHeader): Uint8Array {
   return bytes;
 }
 
-/** The header at the start of `bytes`, or `undefined` when there are fewer than 12. Judges no value. */
-export function decodeNetHeader(bytes: Uint8Array): NetHeader | undefined {
-  if (bytes.length < VIRTIO_NET_HDR_BYTES) return undefined;
+/** The header at byte `at` of `bytes`, or `undefined` when there are fewer than 12. Judges no value. */
+export function decodeNetHeader(bytes: Uint8Array, at = 0): NetHeader | undefined {
+  if (bytes.length - at < VIRTIO_NET_HDR_BYTES) return undefined;
   // Once per frame and direction: byte by byte costs less than a DataView.
   return {
-    flags: bytes[0]!,
-    gsoType: bytes[1]!,
-    hdrLen: readU16(bytes, 2),
-    gsoSize: readU16(bytes, 4),
-    csumStart: readU16(bytes, 6),
-    csumOffset: readU16(bytes, 8),
-    numBuffers: readU16(bytes, 10),
+    flags: bytes[at]!,
+    gsoType: bytes[at + 1]!,
+    hdrLen: readU16(bytes, at + 2),
+    gsoSize: readU16(bytes, at + 4),
+    csumStart: readU16(bytes, at + 6),
+    csumOffset: readU16(bytes, at + 8),
+    numBuffers: readU16(bytes, at + 10),
   };
 }
 

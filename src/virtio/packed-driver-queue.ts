@@ -6,7 +6,7 @@
  */
 
 import { XdpbedError } from '../core/diagnostic.js';
-import { CheckedRequest, MAX_CHAIN_BYTES } from './buffer-request.js';
+import { checkChainBytes, CheckedRequest, checkPart, MAX_CHAIN_BYTES } from './buffer-request.js';
 import {
   DESCRIPTOR_BYTES,
   DESCRIPTOR_LENGTH,
@@ -34,7 +34,14 @@ import {
 import type { DriverQueueOptions } from './queue-options.js';
 import { StateReader } from './state-reader.js';
 import type { DeviceViolation, DeviceViolationReason } from './violation.js';
-import type { AddResult, BufferRequest, DriverQueue, QueueState, UsedResult } from './virtqueue.js';
+import type {
+  AddResult,
+  BufferPart,
+  BufferRequest,
+  DriverQueue,
+  QueueState,
+  UsedResult,
+} from './virtqueue.js';
 
 /** What the driver knows about a buffer it has added. */
 interface Outstanding {
@@ -281,10 +288,37 @@ export class PackedDriverQueue implements DriverQueue {
       writeElement(ring, at, indirectTable, length);
       ring.setUint16(at + DESCRIPTOR_ID, id, true);
     }
-    this.#nextAvail = advance(first, descriptors, size);
+    return this.#enter(id, firstFlags, descriptors, writableBytes, indirectTable);
+  }
+
+  addPart(part: BufferPart, writable: boolean): AddResult {
+    if (this.#violation !== undefined) return { kind: 'violation', violation: this.#violation };
+    const { address, length } = part;
+    checkPart(part, this.#memory);
+    checkChainBytes(length);
+    if (this.#freeDescriptors === 0) return FULL;
+    const id = this.#freeIds.pop()!;
+    const { descriptors: ring } = this.#rings;
+    const at = descriptorAt(this.#nextAvail, this.size);
+    writeElement(ring, at, address, length);
+    ring.setUint16(at + DESCRIPTOR_ID, id, true);
+    const flags = availableFlags(this.#nextAvail, this.size) | (writable ? VIRTQ_DESC_F_WRITE : 0);
+    return this.#enter(id, flags, 1, writable ? length : 0, undefined);
+  }
+
+  /** Enters a buffer whose descriptors are written, all but the flags of the first. */
+  #enter(
+    id: number,
+    flags: number,
+    descriptors: number,
+    writableBytes: number,
+    indirectTable: number | undefined,
+  ): AddResult {
+    const position = this.#nextAvail;
+    this.#nextAvail = advance(position, descriptors, this.size);
     this.#freeDescriptors -= descriptors;
     this.#outstanding[id] = { descriptors, writableBytes, indirectTable, published: false };
-    this.#added.push({ id, position: first, flags: firstFlags });
+    this.#added.push({ id, position, flags });
     return { kind: 'added', token: id };
   }
 

@@ -6,8 +6,13 @@
  */
 
 import { XdpbedError } from '../core/diagnostic.js';
-import { CheckedRequest, MAX_CHAIN_BYTES } from './buffer-request.js';
-import { DESCRIPTOR_BYTES, VIRTQ_DESC_F_INDIRECT, writeElement } from './descriptor-format.js';
+import { checkChainBytes, CheckedRequest, checkPart, MAX_CHAIN_BYTES } from './buffer-request.js';
+import {
+  DESCRIPTOR_BYTES,
+  VIRTQ_DESC_F_INDIRECT,
+  VIRTQ_DESC_F_WRITE,
+  writeElement,
+} from './descriptor-format.js';
 import type { GuestAllocator, GuestMemory } from './guest-memory.js';
 import {
   AVAIL_ENTRY_BYTES,
@@ -27,7 +32,14 @@ import {
 import type { DriverQueueOptions } from './queue-options.js';
 import type { DeviceViolation, DeviceViolationReason } from './violation.js';
 import { StateReader } from './state-reader.js';
-import type { AddResult, BufferRequest, DriverQueue, QueueState, UsedResult } from './virtqueue.js';
+import type {
+  AddResult,
+  BufferPart,
+  BufferRequest,
+  DriverQueue,
+  QueueState,
+  UsedResult,
+} from './virtqueue.js';
 
 /** What the driver knows about a buffer it has added. */
 interface Outstanding {
@@ -251,10 +263,31 @@ export class SplitDriverQueue implements DriverQueue {
       for (let i = 0; i < count; i++) writePart(table, i, parts, i, i + 1);
       writeDescriptor(this.#rings.descriptors, head, indirectTable, length, VIRTQ_DESC_F_INDIRECT, 0);
     }
+    return this.#enter(head, tail, descriptors, writableBytes, indirectTable);
+  }
+
+  addPart(part: BufferPart, writable: boolean): AddResult {
+    if (this.#violation !== undefined) return { kind: 'violation', violation: this.#violation };
+    const { address, length } = part;
+    checkPart(part, this.#memory);
+    checkChainBytes(length);
+    if (this.#freeDescriptors === 0) return FULL;
+    const head = this.#freeHead;
+    writeDescriptor(this.#rings.descriptors, head, address, length, writable ? VIRTQ_DESC_F_WRITE : 0, 0);
+    return this.#enter(head, head, 1, writable ? length : 0, undefined);
+  }
+
+  /** Enters a buffer whose descriptors are written, and puts it into the avail ring. */
+  #enter(
+    head: number,
+    tail: number,
+    descriptors: number,
+    writableBytes: number,
+    indirectTable: number | undefined,
+  ): AddResult {
     this.#freeHead = this.#link[tail]!;
     this.#freeDescriptors -= descriptors;
     this.#outstanding[head] = { tail, descriptors, writableBytes, indirectTable, published: false };
-
     const position = (this.#nextAvail + this.#added.length) & (this.size - 1);
     this.#rings.avail.setUint16(RING_ENTRIES + AVAIL_ENTRY_BYTES * position, head, true);
     this.#added.push(head);
@@ -267,7 +300,7 @@ export class SplitDriverQueue implements DriverQueue {
     this.#inDevice += this.#added.length;
     this.#publishedSinceCheck += this.#added.length;
     this.#nextAvail = (this.#nextAvail + this.#added.length) & 0xffff;
-    this.#added = [];
+    this.#added.length = 0;
     // Descriptors and ring entries are written before idx exposes them. (One thread: no barrier needed.)
     this.#rings.avail.setUint16(RING_IDX, this.#nextAvail, true);
   }

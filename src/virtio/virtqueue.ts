@@ -75,6 +75,8 @@ export interface DriverQueue {
    * @throws XdpbedError `virtio-violation` for a request that the specification forbids
    */
   addBuffer(request: BufferRequest): AddResult;
+  /** As {@link addBuffer}, of one part in a descriptor of its own: what a frame takes. */
+  addPart(part: BufferPart, writable: boolean): AddResult;
   /** Exposes everything added so far. Follow it by {@link shouldKick}. */
   publish(): void;
   /** Whether the device wants to hear of what was published since the last call. */

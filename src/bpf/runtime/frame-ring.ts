@@ -1,7 +1,7 @@
 import type { Program } from '../program.js';
 import { MAX_METADATA_LENGTH, XDP_ABORTED, XDP_PACKET_HEADROOM } from '../xdp.js';
 import { XdpbedError } from '../../core/diagnostic.js';
-import { freshBytes } from '../../core/fresh-bytes.js';
+import { freshCopyFrom, type Memory } from '../../core/fresh-bytes.js';
 import type { AddressSpace, Region } from './address-space.js';
 import type { BpfMap } from './bpf-map.js';
 import type { BpfRuntime } from './bpf-runtime.js';
@@ -39,6 +39,7 @@ export class FrameRing {
   readonly region: Region;
   /** Bytes of the longest frame that a slot takes. */
   readonly longestFrame: number;
+  readonly #memory: Memory;
   readonly #frags: Region | undefined;
   /** Bytes of one slot's frags. */
   readonly #fragsSize: number;
@@ -56,6 +57,7 @@ export class FrameRing {
   ) {
     this.#fragsSize = fragsRoom(Math.max(0, Math.min(longest, MAX_FRAGS_FRAME_LENGTH) - MAX_FRAME_LENGTH));
     this.longestFrame = MAX_FRAME_LENGTH + this.#fragsSize;
+    this.#memory = { bytes: space.u8, words: space.i32 };
     this.region = space.allocate(slots * FRAME_SLOT_SIZE, {
       kind: 'packet',
       label: 'a frame',
@@ -136,16 +138,11 @@ export class FrameRing {
     if (!this.intact(index)) return new Uint8Array();
     const frame = this.address(index);
     const word = frame >> 2;
-    const { i32, u8 } = this.space;
+    const { i32 } = this.space;
     // As nearly always: each frame passes here at each hook.
     if (i32[word + (FRAME_SLOT.fragsLength >> 2)] === 0) {
       const data = i32[word]!;
-      const dataEnd = i32[word + 1]!;
-      // Short ones V8 keeps in the object itself: then a slice is cheaper than a view and a copy.
-      if (dataEnd - data <= 64) return u8.slice(data, dataEnd);
-      const bytes = freshBytes(dataEnd - data);
-      bytes.set(u8.subarray(data, dataEnd));
-      return bytes;
+      return freshCopyFrom(this.#memory, data, i32[word + 1]! - data);
     }
     return readFrame(this.space, frame, 0, frameLength(i32, frame));
   }

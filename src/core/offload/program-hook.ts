@@ -25,13 +25,17 @@ interface Attached {
 export class ProgramHook implements HookPlace {
   readonly replacesAtOnce = true;
   #attached: Attached | undefined;
+  /** Of the frame that is loaded: one for all of them. */
+  readonly #metadata: { readonly ingressIfindex: number; rxQueueIndex: number };
 
   constructor(
     /** Where it is, for messages: `guest0.eth0`. */
     readonly node: string,
     /** What programs see as ingress interface. */
     readonly ifindex: number,
-  ) {}
+  ) {
+    this.#metadata = { ingressIfindex: ifindex, rxQueueIndex: 0 };
+  }
 
   async attach(program: LoadedProgram): Promise<Attachment> {
     if (this.#attached !== undefined) {
@@ -83,7 +87,8 @@ export class ProgramHook implements HookPlace {
   runOn(bytes: Uint8Array, queue = 0): ProgramOutcome {
     if (this.#attached === undefined) return { action: 'XDP_PASS', bytes, redirect: NO_REDIRECT };
     const { program, frames, verdicts } = this.#attached;
-    frames.load(0, bytes, { ingressIfindex: this.ifindex, rxQueueIndex: queue });
+    this.#metadata.rxQueueIndex = queue;
+    frames.load(0, bytes, this.#metadata);
     const action = xdpActionName(this.#verdict(program, frames));
     verdicts[action]++;
     // Taking a packet out is most of what a hook costs.

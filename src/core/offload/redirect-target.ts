@@ -58,11 +58,13 @@ function ifindexOf(value: Uint8Array | number): number | undefined {
   return ifindex === 0 ? undefined : ifindex;
 }
 
+/** A map looks at the key during the call only, so that one is enough. */
+const KEY = new Uint8Array(4);
+
 function littleEndian(value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  bytes[0] = value;
-  bytes[1] = value >>> 8;
-  bytes[2] = value >>> 16;
-  bytes[3] = value >>> 24;
-  return bytes;
+  KEY[0] = value;
+  KEY[1] = value >>> 8;
+  KEY[2] = value >>> 16;
+  KEY[3] = value >>> 24;
+  return KEY;
 }

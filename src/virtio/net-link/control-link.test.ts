@@ -90,7 +90,7 @@ describe.each([
   });
 
   it('refuses a command that no queue can hold, also when its turn comes later', async () => {
-    const link = new ControlLink({ label: 'g', features: FEATURES, queueSize: 4 });
+    const link = new ControlLink({ label: 'g', features: FEATURES, queueSize: 4, now: () => 0 });
     let finish = (_response: Uint8Array): void => {};
     link.serve(() => new Promise((resolve) => (finish = resolve)));
     const first = link.send([Uint8Array.of(1)], 1);

@@ -10,6 +10,7 @@ import {
   checkTransmitHeader,
   decodeNetHeader,
   encodeNetHeader,
+  type NetHeader,
   PLAIN_NET_HEADER,
   VIRTIO_NET_HDR_BYTES,
   VIRTIO_NET_HDR_F_NEEDS_CSUM,
@@ -17,9 +18,10 @@ import {
 } from '../net-header.js';
 import { queueFormat, type QueueFormat } from '../queue-format.js';
 import { concatenate } from '../concatenate.js';
+import type { FreshPiece } from '../../core/fresh-bytes.js';
 import type { DescriptorChain } from '../descriptor-chain.js';
 import { StateReader } from '../state-reader.js';
-import type { BufferToken } from '../virtqueue.js';
+import type { BufferToken, DeviceQueue } from '../virtqueue.js';
 import { FrameTags } from './frame-tags.js';
 import { LinkStatus } from './link-status.js';
 import { QueueEnds, type NotificationCounts, type QueueEndsState } from './queue-ends.js';
@@ -278,13 +280,16 @@ export class NetLink<Tag = undefined> {
   #receiveOne({ ends, tags }: TaggedQueue<Tag>): LinkFrame<Tag> | undefined {
     const first = this.#collect(ends);
     if (first?.kind !== 'used') return undefined;
-    const header = decodeNetHeader(first.response);
+    const { copied } = first;
+    const header = headerOf(copied);
     if (header === undefined) {
-      this.status.violate(`driver: ${first.response.length} bytes in a receive buffer hold no net header`);
+      this.status.violate(`driver: ${copied.length} bytes in a receive buffer hold no net header`);
       return undefined;
     }
-    const parts = [first.response.subarray(VIRTIO_NET_HDR_BYTES)];
+    const bytes = copied.from(VIRTIO_NET_HDR_BYTES);
     const count = this.#mergeable ? header.numBuffers : 1;
+    if (count <= 1) return { bytes, tag: tags.take(first.token) };
+    const parts = [bytes];
     for (let i = 1; i < count; i++) {
       const more = this.#collect(ends);
       if (more?.kind !== 'used') {
@@ -295,7 +300,7 @@ export class NetLink<Tag = undefined> {
     }
     // Not before it is all there: a link that broke on the way has lost it, as all the others in it.
     const tag = tags.take(first.token);
-    return { bytes: count === 1 ? parts[0]! : concatenate(parts), tag };
+    return { bytes: concatenate(parts), tag };
   }
 
   #send(pair: number, bytes: Uint8Array, tag: Tag): boolean {
@@ -330,22 +335,21 @@ export class NetLink<Tag = undefined> {
     if (this.status.isDown || bytes.length > this.device.longestFrame) return false;
     const { ends, tags } = this.#receiveQueue(pair);
     const { device } = ends;
-    const chains: DescriptorChain[] = [];
-    let room = 0;
+    const first = this.#popRoom(device, pair);
+    if (first === undefined) return false;
+    let room = first.writer.capacity;
+    if (room < VIRTIO_NET_HDR_BYTES) {
+      this.status.violate(`receive queue ${pair}: a buffer of ${room} bytes, less than the net header`);
+      return false;
+    }
+    const chains = [first];
     const needed = VIRTIO_NET_HDR_BYTES + bytes.length;
-    while (room < needed && (chains.length === 0 || this.#mergeable)) {
-      const popped = device.popChain();
-      if (popped.kind === 'violation') {
-        this.status.violate(`receive queue ${pair}: ${popped.violation.message}`);
-        return false;
-      }
-      if (popped.kind === 'empty') break;
-      chains.push(popped.chain);
-      room += popped.chain.writer.capacity;
-      if (chains.length === 1 && room < VIRTIO_NET_HDR_BYTES) {
-        this.status.violate(`receive queue ${pair}: a buffer of ${room} bytes, less than the net header`);
-        return false;
-      }
+    while (room < needed && this.#mergeable) {
+      const more = this.#popRoom(device, pair);
+      if (this.status.isDown) return false;
+      if (more === undefined) break;
+      chains.push(more);
+      room += more.writer.capacity;
     }
     if (room < needed) {
       // Nothing was written yet, so the buffers are as good as new.
@@ -353,18 +357,28 @@ export class NetLink<Tag = undefined> {
       return false;
     }
     // The first has room for all of the header; each is filled before the next.
-    chains[0]!.writer.write(receivedHeader(chains.length));
+    first.writer.write(receivedHeader(chains.length));
     let at = 0;
     for (const { writer } of chains) {
       const count = Math.min(bytes.length - at, writer.remaining);
       writer.write(count === bytes.length ? bytes : bytes.subarray(at, at + count));
       at += count;
     }
-    this.#tag(tags, chains[0]!.head, tag);
+    this.#tag(tags, first.head, tag);
     device.pushUsedBatch(chains);
     ends.returned();
     this.statistics.framesToGuest++;
     return true;
+  }
+
+  /** The next buffer for frames to the guest; undefined when there is none, or the link broke. */
+  #popRoom(device: DeviceQueue, pair: number): DescriptorChain | undefined {
+    const popped = device.popChain();
+    if (popped.kind === 'chain') return popped.chain;
+    if (popped.kind === 'violation') {
+      this.status.violate(`receive queue ${pair}: ${popped.violation.message}`);
+    }
+    return undefined;
   }
 
   #poll(pair: number, budget: number): LinkFrame<Tag>[] {
@@ -386,12 +400,12 @@ export class NetLink<Tag = undefined> {
         continue;
       }
       const { chain } = popped;
-      const problem = transmitProblem(chain.readable, chain.writer.capacity);
+      const problem = transmitProblem(chain.copied, chain.writer.capacity);
       if (problem !== undefined) {
         this.status.violate(`transmit queue ${pair}: ${problem}`);
         return frames;
       }
-      frames.push({ bytes: chain.readable.subarray(VIRTIO_NET_HDR_BYTES), tag: tags.take(chain.head) });
+      frames.push({ bytes: chain.copied.from(VIRTIO_NET_HDR_BYTES), tag: tags.take(chain.head) });
       device.pushUsed(chain);
       ends.returned();
       this.statistics.framesFromGuest++;
@@ -534,12 +548,17 @@ function receivedHeader(numBuffers: number): Uint8Array {
   return numBuffers === 1 ? ONE_BUFFER_HEADER : encodeNetHeader({ ...PLAIN_NET_HEADER, numBuffers });
 }
 
+/** The header that a frame comes behind, or `undefined` when there are fewer bytes. */
+function headerOf({ block, start, length }: FreshPiece): NetHeader | undefined {
+  return length < VIRTIO_NET_HDR_BYTES ? undefined : decodeNetHeader(block.bytes, start);
+}
+
 /** What is wrong with a chain of the transmit queue, if anything. */
-function transmitProblem(readable: Uint8Array, writableBytes: number): string | undefined {
+function transmitProblem(copied: FreshPiece, writableBytes: number): string | undefined {
   if (writableBytes > 0) return `a frame to send comes with ${writableBytes} device-writable bytes`;
-  const header = decodeNetHeader(readable);
-  if (header === undefined) return `${readable.length} bytes do not hold a net header`;
-  const length = readable.length - VIRTIO_NET_HDR_BYTES;
+  const header = headerOf(copied);
+  if (header === undefined) return `${copied.length} bytes do not hold a net header`;
+  const length = copied.length - VIRTIO_NET_HDR_BYTES;
   if (length === 0) return 'a net header without a frame';
   if (length > MAX_LINK_FRAME_BYTES) {
     return `a frame of ${length} bytes exceeds the limit of ${MAX_LINK_FRAME_BYTES}`;
