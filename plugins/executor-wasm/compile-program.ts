@@ -21,10 +21,12 @@ import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { FUNCTION_POINTER_HIGH, TAIL_CALL } from '../../src/bpf/runtime/helpers/helper-table.js';
 import { helperName } from '../../src/bpf/helper-ids.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
+import { ACCESS_CHECK_TYPE, defineAccessCheck, type AccessPlaces } from './access-check.js';
 import { defineBatchEntry } from './batch-entry.js';
 import { functionsOf, type BpfFunction } from './control-flow-graph.js';
 import { chargeInsns, type InsnCharges } from './insn-charges.js';
 import { constant, wide, word, type KnownValue } from './known-value.js';
+import type { ObjectCache } from './object-cache.js';
 import { FRAME_STRIDE, type ProgramTable } from './program-table.js';
 import { emitStructured, flowShape, type FlowShape } from './structured-control-flow.js';
 import type { CodeEnvironment, FunctionExit } from './code-environment.js';
@@ -42,7 +44,8 @@ export interface CompileOptions {
   readonly supportedHelpers: ReadonlySet<number>;
   /** Helpers that were replaced, so that nothing is known of them. */
   readonly overriddenHelpers: ReadonlySet<number>;
-  readonly checked: boolean;
+  /** What a checked program remembers of objects; undefined for a program that is not checked. */
+  readonly objects: ObjectCache | undefined;
   /** What a run's `ProgramTable.budget` starts from. */
   readonly insnLimit: number;
   /** Address of the counters of work; undefined when it is not counted. */
@@ -134,7 +137,6 @@ class ProgramCompiler {
     const nothing: FunctionType = { parameters: [], results: [] };
     const helperIndices = new Map(helpers.map((id) => [id, module.importFunction('h', String(id), nothing)]));
     const toIndex: FunctionType = { parameters: [I32], results: [I32] };
-    const checks: FunctionType = { parameters: [I32, I32, I32, I32], results: [] };
     const environment: CodeEnvironment = {
       runState: options.runtime.state.address,
       tailCalls: options.table.tailCalls,
@@ -152,8 +154,8 @@ class ProgramCompiler {
         ? module.importFunction('x', 'resolve', { parameters: [], results: [I32] })
         : -1,
       mainType: module.typeIndex(MAIN_TYPE),
-      checkAccess: options.checked ? module.importFunction('x', 'check', checks) : undefined,
       limitReached: module.importFunction('x', 'limit', { parameters: [I32], results: [] }),
+      access: options.objects === undefined ? undefined : this.#importAccess(options.objects),
     };
     for (const fn of this.#functions) {
       this.#wasmFunctions.set(fn.start, module.declare(fn.start === 0 ? MAIN_TYPE : this.#localType()));
@@ -183,6 +185,23 @@ class ProgramCompiler {
       callbacks,
       insnAt: (offset) => insnAt(offset, codeOffsets, bodies),
     };
+  }
+
+  /** What checks need. After all other imports: it declares a function. */
+  #importAccess(objects: ObjectCache): AccessPlaces {
+    const module = this.#module;
+    const { runtime, table } = this.options;
+    const range = (name: string): { readonly start: number; readonly end: number } => ({
+      start: module.importGlobal('x', `${name} start`, I32),
+      end: module.importGlobal('x', `${name} end`, I32),
+    });
+    const [read, write] = [range('read'), range('write')];
+    const stale = module.importGlobal('x', 'stale', I32);
+    const check = module.importFunction('x', 'check', { parameters: [I32, I32, I32, I32], results: [] });
+    const checkAccess = module.declare(ACCESS_CHECK_TYPE);
+    const judge = { runState: runtime.state.address, stack: table.stack, read, write, check };
+    this.#define(checkAccess, defineAccessCheck(judge));
+    return { checkAccess, stale, space: runtime.space, watch: (address) => objects.watch(address) };
   }
 
   #define(index: number, body: FunctionWriter): void {
@@ -280,8 +299,9 @@ class ProgramCompiler {
     return out;
   }
 
-  /** First as if stack memory were never read; if it is, again with all stores. */
+  /** First as if stack memory were never read; if it is, again with all stores, as a checked build has them anyway. */
   #withFewestStores(translate: (elide: boolean) => Translation): FunctionWriter {
+    if (this.options.objects !== undefined) return translate(false).out;
     let translator = translate(true);
     if (translator.readsStackMemory) translator = translate(false);
     return translator.out;
@@ -307,6 +327,7 @@ class ProgramCompiler {
       exit,
       ...locals,
       elideStackStores,
+      stackFrame: this.#dynamicFrames ? undefined : this.#frameOf(fn.start),
     });
     translator.enter(parameters);
     emitStructured(analysis.successors, shape, out, translator);
@@ -364,12 +385,12 @@ class ProgramCompiler {
       function: fn,
       entry,
       // A checked build keeps everything in memory: what it finds there is then also a test of the other build.
-      frame: this.#dynamicFrames || options.checked ? undefined : frame,
+      frame: this.#dynamicFrames || options.objects !== undefined ? undefined : frame,
       memoryBytes: space.byteLength,
       cpus,
       mapsByAddress: this.#mapsByAddress,
       overridden: options.overriddenHelpers,
-      checked: options.checked,
+      checked: options.objects !== undefined,
       xdp,
       lddw: (slot) => this.#lddw.get(slot)!,
     };

@@ -199,6 +199,13 @@ export function accessSize(insn: Insn): number {
   }
 }
 
+/** The register whose sum with `off` an insn accesses memory at, if it does. */
+export function accessedRegister(insn: Insn): number | undefined {
+  const kind = insn.opcode & BPF_CLASS_MASK;
+  if (kind === BPF_LDX) return insn.src;
+  return kind === BPF_ST || kind === BPF_STX ? insn.dst : undefined;
+}
+
 /** The register a load leaves behind. */
 export function loadResult(input: AnalysisInput, insn: Insn, state: ProgramState): KnownValue {
   const base = state.registers[insn.src]!;

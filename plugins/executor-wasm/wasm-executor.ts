@@ -28,7 +28,8 @@ import { messageOf } from '../../src/core/diagnostic.js';
 import { compileProgram, type CompiledProgram } from './compile-program.js';
 import { ProgramTable, type TableMember } from './program-table.js';
 import { wasmPlace } from './wasm-place.js';
-import { WRITE_FLAG } from './code-environment.js';
+import { WRITE_FLAG } from './access-check.js';
+import { ObjectCache } from './object-cache.js';
 
 export interface WasmExecutorOptions {
   /**
@@ -111,7 +112,8 @@ class WasmProgram implements LoadedProgram, TableMember {
   readonly #now: (() => bigint) | undefined;
   readonly #module: WasmModule;
   readonly #insnLimit: number;
-  readonly #checked: boolean;
+  /** What a checked program remembers. */
+  readonly #objects: ObjectCache | undefined;
   #batch!: BatchFunction;
   /** The program compiled for arguments that are not a context, made when first asked for. */
   #values:
@@ -135,20 +137,24 @@ class WasmProgram implements LoadedProgram, TableMember {
     this.id = environment.programId ?? runtime.allocateProgramId();
     this.#now = environment.world.now?.bind(environment.world);
     this.#insnLimit = insnLimitOf(environment.insnLimit);
-    this.#checked = options.checked ?? environment.contained !== true;
+    const checked = options.checked ?? environment.contained !== true;
+    if (checked) this.#objects = new ObjectCache(runtime.space);
     this.#helpers = createHelpers(runtime, environment.world, {
-      check: this.#checked ? undefined : false,
+      check: checked ? undefined : false,
       invoke: (slot) => (this.#running[`callback ${slot}`] as () => void)(),
       charge: (insns) => this.#charge(insns),
       work,
       overrides: environment.helperOverrides,
     });
-    this.#module = this.#compile('packet');
-    this.importsTable = this.#module.compiled.importsTable;
+    let module: WasmModule | undefined;
     try {
+      module = this.#compile('packet');
+      this.#module = module;
+      this.importsTable = module.compiled.importsTable;
       table.add(this.id, this);
     } catch (error) {
-      modulesByName.delete(this.#module.name);
+      if (module !== undefined) modulesByName.delete(module.name);
+      this.#objects?.close();
       throw error;
     }
     work?.declareHelpers(program.insns);
@@ -237,6 +243,7 @@ class WasmProgram implements LoadedProgram, TableMember {
     modulesByName.delete(this.#module.name);
     if (this.#values !== undefined) modulesByName.delete(this.#values.module.name);
     this.table.remove(this.id);
+    this.#objects?.close();
     this.release();
   }
 
@@ -273,7 +280,7 @@ class WasmProgram implements LoadedProgram, TableMember {
       maps: environment.maps,
       supportedHelpers: this.#helpers.supported,
       overriddenHelpers: new Set(environment.helperOverrides?.keys()),
-      checked: this.#checked,
+      objects: this.#objects,
       insnLimit: this.#insnLimit,
       workCounters: this.work?.address,
       entry,
@@ -295,7 +302,7 @@ class WasmProgram implements LoadedProgram, TableMember {
         budget: this.table.budget,
         find: (programId: number) => this.table.find(programId),
         resolve: () => this.#resolveTailCall(),
-        check: this.#accessCheck(),
+        ...(this.#objects === undefined ? {} : this.#checkImports(this.#objects)),
         limit: (insn: number) => {
           throw new Fault(insnLimitReason(this.#insnLimit), insn);
         },
@@ -311,19 +318,31 @@ class WasmProgram implements LoadedProgram, TableMember {
     if (left < 0) throw new HelperFault(insnLimitReason(this.#insnLimit));
   }
 
-  #accessCheck(): (low: number, high: number, size: number, insn: number) => void {
+  #checkImports(objects: ObjectCache): WebAssembly.ModuleImports {
     const { runtime } = this;
-    const check = defaultAccessCheck(runtime);
-    return (low, high, sizeAndFlag, insn) => {
+    const { space, state } = runtime;
+    const judge = defaultAccessCheck(runtime);
+    const check = (low: number, high: number, sizeAndFlag: number, insn: number): void => {
       const address = low >>> 0;
-      const size = sizeAndFlag & ~WRITE_FLAG;
+      const write = (sizeAndFlag & WRITE_FLAG) !== 0;
       const reason =
         high === 0
-          ? check(address, size, (sizeAndFlag & WRITE_FLAG) !== 0)
+          ? judge(address, sizeAndFlag & ~WRITE_FLAG, write)
           : `0x${((BigInt(high >>> 0) << 32n) | BigInt(address)).toString(16)} belongs to no object`;
-      if (reason === undefined) return;
-      runtime.space.i32[(runtime.state.address + RUN_STATE.fault) >> 2] = insn + 1;
+      if (reason === undefined) {
+        if (space.regionAt(address)!.kind !== 'packet') objects.remember(address, write);
+        return;
+      }
+      space.i32[(state.address + RUN_STATE.fault) >> 2] = insn + 1;
       throw new Fault(reason, insn);
+    };
+    return {
+      check,
+      stale: objects.stale,
+      'read start': objects.read.start,
+      'read end': objects.read.end,
+      'write start': objects.write.start,
+      'write end': objects.write.end,
     };
   }
 
