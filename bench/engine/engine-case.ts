@@ -221,7 +221,7 @@ function udpFrame(length: number, flow: number): Uint8Array {
 }
 
 /** The folder with package.json: this file runs from bench/ as well as from dist/bench/. */
-function repositoryRoot(): string {
+export function repositoryRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
   return folder;
