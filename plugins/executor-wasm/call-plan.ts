@@ -6,7 +6,7 @@ import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import { REDIRECT_ACTION_MASK } from '../../src/bpf/runtime/xdp-frame.js';
 import { BYTES_WITHIN_CALL, CHAIN_WITHIN_CALL } from '../../src/bpf/runtime/insn-budget.js';
 import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
-import { constantAddress, type KnownValue } from './known-value.js';
+import { constantAddress, constantWord, type KnownValue } from './known-value.js';
 
 /** Keys longer than this are looked up by the helper: the code for one would grow out of proportion. */
 export const MAX_INLINE_KEY = 64;
@@ -15,6 +15,11 @@ const MAX_INLINE_CHECKSUM = 64;
 
 type LayoutOf<Kind> = Extract<MapLayout, { readonly kind: Kind }>;
 export type InlineLayout = LayoutOf<'array'> | LayoutOf<'hash'> | LayoutOf<'slots'>;
+
+export interface ProgramArray {
+  readonly map: ResidentMap;
+  readonly layout: LayoutOf<'slots'>;
+}
 
 /** How a call is compiled. */
 export type CallPlan =
@@ -30,8 +35,8 @@ export type CallPlan =
   /** Bytes of each of the two, whole words of 4. */
   | { readonly kind: 'checksum'; readonly fromSize: number; readonly toSize: number }
   | { readonly kind: 'time' | 'random' | 'cpu' | 'redirect' }
-  /** `layout` is missing when the map is not known until the program runs. */
-  | { readonly kind: 'tail-call'; readonly layout: LayoutOf<'slots'> | undefined }
+  /** `array` is missing when the map is not known until the program runs. */
+  | { readonly kind: 'tail-call'; readonly array: ProgramArray | undefined }
   | { readonly kind: 'helper'; readonly id: number };
 
 export interface CallPlanning {
@@ -50,8 +55,11 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
   if (insn.src === BPF_PSEUDO_CALL) return { kind: 'local' };
   const id = insn.imm;
   if (id === BPF_FUNC.tail_call) {
-    const layout = mapOf(registers[2]!, planning)?.layout;
-    return { kind: 'tail-call', layout: layout?.kind === 'slots' ? layout : undefined };
+    const map = mapOf(registers[2]!, planning);
+    return {
+      kind: 'tail-call',
+      array: map?.layout.kind === 'slots' ? { map, layout: map.layout } : undefined,
+    };
   }
   const byCall: CallPlan = { kind: 'helper', id };
   if (planning.overridden.has(id)) return byCall;
@@ -93,11 +101,6 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
     default:
       return byCall;
   }
-}
-
-/** The lower half of a register, which is what helpers take of a u32. */
-function constantWord(value: KnownValue): number | undefined {
-  return value.form === 'const' ? Number(BigInt.asUintN(32, value.constant)) : undefined;
 }
 
 /** How many arguments the usual helpers take; the rest are given all five registers. */

@@ -42,6 +42,8 @@ export interface TranslationOptions extends CallSiteOptions {
   readonly out: FunctionWriter;
   /** Leave out stores to stack cells that locals hold; see `Translation.readsStackMemory`. */
   readonly elideStackStores: boolean;
+  /** What is added to a slot to make it a mark of `out`. */
+  readonly firstMark: number;
 }
 
 /** What came of writing a function. */
@@ -120,7 +122,7 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
     const before = this.#isMeeting(node) ? undefined : options.shape.predecessors[node]![0];
     this.#work = before === undefined ? NO_WORK : this.#workAfter[before]!;
     for (let slot = block.start; slot < block.end; slot++) {
-      this.out.mark(slot);
+      this.mark(slot);
       if (environment.workCounters !== undefined) this.#work = addInsn(this.#work);
       this.#insn(slot);
       step(input, slot, this.state);
@@ -163,6 +165,10 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
     } else {
       exit.verdict(() => this.pushWord(0));
     }
+  }
+
+  mark(slot: number): void {
+    this.out.mark(this.options.firstMark + slot);
   }
 
   // How work is counted.

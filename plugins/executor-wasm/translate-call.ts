@@ -8,7 +8,14 @@ import {
   REDIRECT_NONE,
 } from '../../src/bpf/runtime/xdp-frame.js';
 import { XDP_ABORTED, XDP_REDIRECT } from '../../src/bpf/xdp.js';
-import { helperArity, mayCharge, planCall, writesProgramMemory, type CallPlan } from './call-plan.js';
+import {
+  helperArity,
+  mayCharge,
+  planCall,
+  writesProgramMemory,
+  type CallPlan,
+  type ProgramArray,
+} from './call-plan.js';
 import { emitCharge, type CodeEnvironment, type FunctionExit } from './code-environment.js';
 import { callTarget } from './control-flow-graph.js';
 import { emitLookup, type KeyWord } from './inline-map-lookup.js';
@@ -24,8 +31,30 @@ export interface CallSiteOptions {
   readonly exit: FunctionExit;
   /** The local with the frame's low end, where frames are not at fixed addresses. */
   readonly frameLocal?: number | undefined;
-  /** The i64 local with how many tail calls led to a main program, which nothing but another can have made. */
-  readonly chainLocal?: number | undefined;
+  /**
+   * How many tail calls led to a main program, which nothing but another can have made: the number, or the i64 local with
+   * it. Left out: none.
+   */
+  readonly chain?: number | { readonly local: number } | undefined;
+  /** What stands in the place of a tail call; see tail-links.ts. */
+  readonly linked?: ((array: ProgramArray, index: KnownValue) => TailLinks) | undefined;
+}
+
+/** The programs that are compiled in place of a tail call. */
+export interface TailLinks {
+  readonly programs: readonly LinkedProgram[];
+  /** These are all that the map held, so that another is news. */
+  readonly complete: boolean;
+}
+
+export interface LinkedProgram {
+  readonly id: number;
+  /**
+   * Writes the program's code, which control does not leave but by its exit; whether it reads stack memory.
+   *
+   * @param context the i32 local with R1
+   */
+  emit(context: number): boolean;
 }
 
 /** What the code of a call is made from: the function under translation, at one insn. */
@@ -39,6 +68,8 @@ export interface CallSite extends Operands {
   countCall(helper: number, bytes: number): void;
   /** Writes down what was done on the way to here; what comes behind counts it again. */
   emitCount(): void;
+  /** What is written from here on belongs to the insn at `slot`. */
+  mark(slot: number): void;
   /** Pushes the stack cell of that index as an i32 (i64 where it is held wide). */
   pushCell(index: number, value: KnownValue): void;
 }
@@ -305,14 +336,14 @@ function emitRedirectMap(
 }
 
 function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }, slot: number): void {
-  const { environment, exit, frameLocal } = at.options;
+  const { environment, exit, frameLocal, linked } = at.options;
   const { out } = at;
   const target = at.scratch(I32, 'target');
   const count = at.scratch(I32, 'tail calls');
   const miss = out.block();
   pushTailCallCount(at);
   out.tee(count).i32(MAX_TAIL_CALL_CNT).op(OP.i32_ge_u).brIf(miss);
-  if (plan.layout === undefined) {
+  if (plan.array === undefined) {
     for (let r = 1; r <= 3; r++) {
       out.i32(environment.runState);
       at.pushWide(r);
@@ -324,10 +355,12 @@ function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }, slot
     const program = at.scratch(I32, 'program');
     const entry = at.scratch(I32, 'entry');
     // The helper takes the index as a u32.
+    const { layout } = plan.array;
     at.pushWord(3);
-    out.tee(index).i32(plan.layout.maxEntries).op(OP.i32_ge_u).brIf(miss);
-    out.get(index).i32(2).op(OP.i32_shl).memory(OP.i32_load, plan.layout.slots);
+    out.tee(index).i32(layout.maxEntries).op(OP.i32_ge_u).brIf(miss);
+    out.get(index).i32(2).op(OP.i32_shl).memory(OP.i32_load, layout.slots);
     out.tee(program).op(OP.i32_eqz).brIf(miss);
+    if (linked !== undefined) emitLinks(at, linked(plan.array, at.known(3)), program, slot);
     const { address, mask } = environment.directory;
     out.get(program).i32(mask).op(OP.i32_and).i32(3).op(OP.i32_shl).tee(entry);
     out.memory(OP.i32_load, address).get(program).op(OP.i32_eq).if();
@@ -360,14 +393,30 @@ function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }, slot
   out.end();
 }
 
+/** Runs the program whose id is in a local where it stands here; else control goes on behind. */
+function emitLinks(at: CallSite, { programs, complete }: TailLinks, program: number, slot: number): void {
+  const { out } = at;
+  const context = at.scratch(I32, 'context');
+  at.pushWord(1);
+  out.set(context);
+  for (const linked of programs) {
+    out.get(program).i32(linked.id).op(OP.i32_eq).if();
+    at.emitCount();
+    if (linked.emit(context)) at.readsStackMemory = true;
+    out.op(OP.unreachable).end();
+    at.mark(slot);
+  }
+  if (complete) out.call(at.options.environment.linkMissed);
+}
+
 /**
  * Pushes how many tail calls the run has made, an i32. It is a parameter of the program that was called, where no
  * program can overwrite it. Only local functions that made tail calls and went on after them must look in memory;
  * what they do is counted as insns, so that they do not go on for ever either.
  */
 function pushTailCallCount({ out, options }: CallSite): void {
-  const { environment, frameLocal, chainLocal } = options;
+  const { environment, frameLocal, chain = 0 } = options;
   if (frameLocal !== undefined) out.i32(environment.tailCalls).memory(OP.i32_load);
-  else if (chainLocal !== undefined) out.get(chainLocal).op(OP.i32_wrap_i64);
-  else out.i32(0);
+  else if (typeof chain === 'number') out.i32(chain);
+  else out.get(chain.local).op(OP.i32_wrap_i64);
 }

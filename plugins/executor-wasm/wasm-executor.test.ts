@@ -1,6 +1,6 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { assemble } from '../../src/bpf/assembler.js';
 import type { Insn } from '../../src/bpf/insn.js';
 import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
@@ -12,6 +12,7 @@ import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import type { ExecutionEnvironment, LoadedProgram } from '../../src/core/contract/executor.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
+import { LinkSchedule } from './tail-links.js';
 import { WasmExecutor, type WasmExecutorOptions } from './wasm-executor.js';
 
 const FLOW_MAP = 7;
@@ -223,6 +224,132 @@ describe('tail calls', () => {
       expect(loaded.run(bench.ring, 0)).toEqual({ verdict: 53210 });
     },
   );
+});
+
+describe('programs in the place of tail calls', () => {
+  const JUMP_BY_QUEUE = `
+    r2 = map[m]
+    r3 = *(u32 *)(r1 +16)
+    call bpf_tail_call
+    r0 = 77
+    exit`;
+
+  /** The sizes of modules that are compiled while `work` runs, in bytes. */
+  function compiled(work: () => unknown): number[] {
+    const Module = vi.spyOn(WebAssembly, 'Module');
+    try {
+      work();
+      return Module.mock.calls.map(([bytes]) => bytes.byteLength);
+    } finally {
+      Module.mockRestore();
+    }
+  }
+
+  function verdicts(bench: Bench, loaded: LoadedProgram): number[] {
+    loaded.runBatch(bench.ring, 0, 8);
+    return [0, 1, 2, 3].map((slot) => bench.ring.verdict(slot));
+  }
+
+  async function opened(): Promise<{ bench: Bench; slots: number; caller: LoadedProgram }> {
+    const bench = new Bench({ checked: false, linkAfter: 1 });
+    const slots = bench.programArray(3);
+    for (let slot = 0; slot < 8; slot++) bench.ring.load(slot, new Uint8Array(60), { rxQueueIndex: slot });
+    return { bench, slots, caller: await bench.load(JUMP_BY_QUEUE) };
+  }
+
+  it('are those that the array holds, from one call to the next', async () => {
+    const { bench, slots, caller } = await opened();
+    for (const [id, verdict] of [11, 12, 13].entries())
+      await bench.load(`r0 = ${verdict}\nexit`, { id: id + 1 });
+    bench.setSlot(slots, 0, 1);
+    bench.setSlot(slots, 1, 2);
+    expect(compiled(() => verdicts(bench, caller))).toHaveLength(1);
+    expect(compiled(() => expect(verdicts(bench, caller)).toEqual([11, 12, 77, 77]))).toEqual([]);
+    bench.setSlot(slots, 0, 0);
+    bench.setSlot(slots, 1, 1);
+    bench.setSlot(slots, 2, 3);
+    expect(verdicts(bench, caller)).toEqual([77, 11, 13, 77]);
+    bench.setSlot(slots, 1, 4711);
+    expect(verdicts(bench, caller)).toEqual([77, 77, 13, 77]);
+  });
+
+  it('are others once many calls led elsewhere', async () => {
+    const { bench, slots, caller } = await opened();
+    await bench.load('r0 = 11\nexit');
+    bench.setSlot(slots, 0, bench.lastId);
+    verdicts(bench, caller);
+    await bench.load('r0 = 12\nexit');
+    bench.setSlot(slots, 0, bench.lastId);
+    const again = compiled(() => {
+      for (let i = 0; i < 1024 + 16; i++) verdicts(bench, caller);
+    });
+    expect(again).toHaveLength(1);
+    expect(verdicts(bench, caller)).toEqual([12, 77, 77, 77]);
+  });
+
+  it('run no more once they are closed', async () => {
+    const { bench, slots, caller } = await opened();
+    const target = await bench.load('r0 = 11\nexit');
+    bench.setSlot(slots, 0, bench.lastId);
+    verdicts(bench, caller);
+    expect(verdicts(bench, caller)[0]).toBe(11);
+    target.close();
+    expect(verdicts(bench, caller)[0]).toBe(77);
+  });
+
+  it('are told apart where one faults', async () => {
+    const { bench, slots, caller } = await opened();
+    const faulting = 'r0 = 5\nr2 = 0x7fffff00 ll\nr2 += r0\nr0 = *(u64 *)(r2 +0)\nexit';
+    await bench.load(faulting, { name: 'target' });
+    bench.setSlot(slots, 0, bench.lastId);
+    for (let i = 0; i < 2; i++) {
+      expect(caller.runBatch(bench.ring, 0, 8)).toBe(1);
+      expect(caller.lastFault).toEqual({
+        insn: 4,
+        reason: 'access beyond the end of the address space in target',
+      });
+    }
+  });
+
+  it('make 33 tail calls in all', async () => {
+    const bench = new Bench({ checked: false, linkAfter: 1 });
+    const slots = bench.programArray(2);
+    const counter = bench.scratch(8);
+    const counting = (next: number): string => `
+      r2 = ${counter}
+      r3 = *(u32 *)(r2 +0)
+      r3 += 1
+      *(u32 *)(r2 +0) = r3
+      r2 = map[m]
+      r3 = ${next}
+      call bpf_tail_call
+      r0 = 2
+      exit`;
+    const first = await bench.load(counting(1));
+    bench.setSlot(slots, 0, bench.lastId);
+    await bench.load(counting(0));
+    bench.setSlot(slots, 1, bench.lastId);
+    expect(compiled(() => first.run(bench.ring, 0))).toHaveLength(1);
+    for (let runs = 1; runs < 4; runs++) {
+      expect(bench.runtime.space.i32[counter >> 2]).toBe(34 * runs);
+      first.run(bench.ring, 0);
+    }
+  });
+
+  it('do not outgrow a loop over frames', async () => {
+    const { bench, slots, caller } = await opened();
+    await bench.load(`${'r0 = *(u32 *)(r1 +12)\n'.repeat(1020)}r0 = 9\nexit`);
+    bench.setSlot(slots, 0, bench.lastId);
+    const [bytes] = compiled(() => verdicts(bench, caller));
+    expect(bytes).toBeLessThan(1020);
+    expect(verdicts(bench, caller)[0]).toBe(9);
+  });
+
+  it('are looked for after twice as many frames each time', () => {
+    const schedule = new LinkSchedule(4);
+    const due = Array.from({ length: 30 }, (_, i) => i + 1).filter(() => schedule.passed(1));
+    expect(due).toEqual([4, 12, 28]);
+  });
 });
 
 describe('batches', () => {
@@ -649,11 +776,12 @@ class Bench {
       helperOverrides?: ExecutionEnvironment['helperOverrides'];
       maps?: ReadonlyMap<number, BpfMap>;
       contained?: boolean;
+      name?: string;
     } = {},
   ): Promise<LoadedProgram> {
     const names = this.#names.size === 0 ? new Map([['m', FLOW_MAP]]) : this.#names;
     const program: Program = {
-      name: 'test',
+      name: options.name ?? 'test',
       type: BPF_PROG_TYPE_XDP,
       attachType: 'BPF_XDP',
       gplCompatible: true,
@@ -739,7 +867,8 @@ class Bench {
 
   programArray(entries: number): number {
     const slots = this.scratch(4 * entries);
-    this.addMap({ kind: 'slots', slots, maxEntries: entries }, 4, 'm', { programAt: () => 0 });
+    const programAt = (index: number): number => this.runtime.space.i32[(slots >> 2) + index]!;
+    this.addMap({ kind: 'slots', slots, maxEntries: entries }, 4, 'm', { programAt });
     return slots;
   }
 

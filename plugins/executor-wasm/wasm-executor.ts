@@ -25,7 +25,14 @@ import type {
 import { inject, injectable, token } from '../../src/core/contract/injection.js';
 import { BPF_RUNTIME } from '../../src/core/contract/map-backend.js';
 import { messageOf } from '../../src/core/diagnostic.js';
-import { compileProgram, type CompiledProgram } from './compile-program.js';
+import {
+  compileProgram,
+  type CodePlace,
+  type CompiledProgram,
+  type CompileOptions,
+  type LinkSource,
+} from './compile-program.js';
+import { LinkSchedule } from './tail-links.js';
 import { ProgramTable, type TableMember } from './program-table.js';
 import { wasmPlace } from './wasm-place.js';
 import { WRITE_FLAG } from './code-environment.js';
@@ -36,6 +43,11 @@ export interface WasmExecutorOptions {
    * verifier has shown that they are contained.
    */
   readonly checked?: boolean | undefined;
+  /**
+   * Frames after which programs that make tail calls are compiled anew with those that they lead to (tail-links.ts); after
+   * twice as many more the next time. Default: LINK_AFTER.
+   */
+  readonly linkAfter?: number | undefined;
 }
 
 export const WASM_EXECUTOR_OPTIONS = token<WasmExecutorOptions>('executor-wasm.options');
@@ -98,8 +110,11 @@ type BatchFunction = (slot: number, count: number) => void;
 type MainFunction = (r1: bigint, r2: bigint) => bigint;
 
 /** Modules by name, so that a trap in the target of a tail call is found as well. */
-const modulesByName = new Map<string, { readonly program: string; readonly compiled: CompiledProgram }>();
+const modulesByName = new Map<string, CompiledProgram>();
 let moduleCount = 0;
+
+/** Programs that are tried in the place of one's tail calls. */
+const MAX_LINKS = 16;
 
 class WasmProgram implements LoadedProgram, TableMember {
   readonly name: string;
@@ -113,6 +128,9 @@ class WasmProgram implements LoadedProgram, TableMember {
   readonly #insnLimit: number;
   readonly #checked: boolean;
   #batch!: BatchFunction;
+  readonly #linkSchedule: LinkSchedule;
+  /** The module with the batch entry that has other programs in the place of tail calls, and their ids. */
+  #linked: { readonly module: WasmModule; readonly ids: ReadonlySet<number> } | undefined;
   /** The program compiled for arguments that are not a context, made when first asked for. */
   #values:
     | { readonly module: WasmModule; readonly main: MainFunction; readonly exports: WebAssembly.Exports }
@@ -135,6 +153,7 @@ class WasmProgram implements LoadedProgram, TableMember {
     this.id = environment.programId ?? runtime.allocateProgramId();
     this.#now = environment.world.now?.bind(environment.world);
     this.#insnLimit = insnLimitOf(environment.insnLimit);
+    this.#linkSchedule = new LinkSchedule(options.linkAfter);
     this.#checked = options.checked ?? environment.contained !== true;
     this.#helpers = createHelpers(runtime, environment.world, {
       check: this.#checked ? undefined : false,
@@ -158,8 +177,12 @@ class WasmProgram implements LoadedProgram, TableMember {
     this.#exports = this.#instance(this.#module, table).exports;
     // Also for who comes here by a tail call, where none of the entries below is passed.
     this.#running = this.#exports;
-    this.#batch = this.#exports['batch'] as BatchFunction;
+    this.#unlink();
     return this.#exports['main']!;
+  }
+
+  programGone(programId: number): void {
+    if (this.#linked?.ids.has(programId) === true) this.#unlink();
   }
 
   openFrames(slots: number, longest?: number): FrameRing {
@@ -235,6 +258,7 @@ class WasmProgram implements LoadedProgram, TableMember {
     if (this.#closed) return;
     this.#closed = true;
     modulesByName.delete(this.#module.name);
+    if (this.#linked !== undefined) modulesByName.delete(this.#linked.module.name);
     if (this.#values !== undefined) modulesByName.delete(this.#values.module.name);
     this.table.remove(this.id);
     this.release();
@@ -264,10 +288,17 @@ class WasmProgram implements LoadedProgram, TableMember {
     return { module, main: exports['main'] as MainFunction, exports };
   }
 
-  #compile(entry: 'packet' | 'values'): WasmModule {
+  #compile(entry: 'packet' | 'values', links?: readonly LinkSource[]): WasmModule {
+    const options = { ...this.#compileOptions(entry), links };
+    const compiled = compileProgram(this.program, options);
+    const module = new WebAssembly.Module(compiled.bytes);
+    modulesByName.set(options.moduleName, compiled);
+    return { name: options.moduleName, compiled, module };
+  }
+
+  #compileOptions(entry: 'packet' | 'values'): CompileOptions {
     const { environment } = this;
-    const name = `bpf${++moduleCount}`;
-    const compiled = compileProgram(this.program, {
+    return {
       runtime: this.runtime,
       table: this.table,
       maps: environment.maps,
@@ -277,18 +308,76 @@ class WasmProgram implements LoadedProgram, TableMember {
       insnLimit: this.#insnLimit,
       workCounters: this.work?.address,
       entry,
-      moduleName: name,
-    });
-    const module = new WebAssembly.Module(compiled.bytes);
-    modulesByName.set(name, { program: this.program.name, compiled });
-    return { name, compiled, module };
+      moduleName: `bpf${++moduleCount}`,
+    };
   }
 
-  #instance({ compiled, module }: WasmModule, table: WebAssembly.Table): WebAssembly.Instance {
+  /** Has tail calls go through the table, until it is time to put programs in their place. */
+  #unlink(): void {
+    const plain = this.#exports['batch'] as BatchFunction;
+    const takesLinks = this.#module.compiled.takesLinks && !this.#checked;
+    this.#batch = !takesLinks
+      ? plain
+      : (slot, count) => {
+          plain(slot, count);
+          if (this.#linkSchedule.passed(count)) this.#link();
+        };
+  }
+
+  /** Puts programs in the place of tail calls: those that arrays hold now. */
+  #link(): void {
+    if (this.#linked !== undefined) modulesByName.delete(this.#linked.module.name);
+    this.#linked = undefined;
+    const programs = this.#linkable();
+    if (programs.length === 0) return;
+    const links = programs.map((other) => ({
+      id: other.id,
+      program: other.program,
+      options: other.#compileOptions('packet'),
+    }));
+    const module = this.#compile('packet', links);
+    if (module.compiled.linked.length === 0) {
+      modulesByName.delete(module.name);
+      return;
+    }
+    this.#linked = { module, ids: new Set(module.compiled.linked.map(({ id }) => id)) };
+    this.table.imported();
+    const { exports } = this.#instance(module, this.table.table, programs);
+    this.#batch = exports['batch'] as BatchFunction;
+  }
+
+  /** Programs that tail calls may lead to, and on from there; those that are run under the same terms as this one. */
+  #linkable(): WasmProgram[] {
+    const found = new Set<WasmProgram>([this]);
+    // A set hands out what is added on the way, too.
+    for (const program of found) {
+      for (const id of program.#module.compiled.tailTargets()) {
+        const other = this.table.member(id);
+        if (!(other instanceof WasmProgram) || found.size > MAX_LINKS) continue;
+        const alike =
+          other.program.type === this.program.type &&
+          other.#insnLimit === this.#insnLimit &&
+          other.work === this.work &&
+          !other.#checked;
+        if (alike && other.#module.compiled.linkable) found.add(other);
+      }
+    }
+    found.delete(this);
+    return [...found];
+  }
+
+  /** @param links whose helpers the module imports besides */
+  #instance(
+    { module }: WasmModule,
+    table: WebAssembly.Table,
+    links: readonly WasmProgram[] = [],
+  ): WebAssembly.Instance {
     const { runtime } = this;
-    const helpers: Record<string, () => void> = {};
-    for (const id of compiled.helpers) helpers[id] = this.#helpers.find(id)!;
+    const helpers = Object.fromEntries(
+      links.map((other, position) => [`h${position + 1}`, other.#helperImports()]),
+    );
     return new WebAssembly.Instance(module, {
+      ...helpers,
       x: {
         memory: runtime.space.memory,
         table,
@@ -299,9 +388,16 @@ class WasmProgram implements LoadedProgram, TableMember {
         limit: (insn: number) => {
           throw new Fault(insnLimitReason(this.#insnLimit), insn);
         },
+        linkMissed: () => {
+          if (this.#linkSchedule.missed()) this.#unlink();
+        },
       },
-      h: helpers,
+      h: this.#helperImports(),
     });
+  }
+
+  #helperImports(): Record<string, () => void> {
+    return Object.fromEntries(this.#module.compiled.helpers.map((id) => [id, this.#helpers.find(id)!]));
   }
 
   #charge(insns: number): void {
@@ -385,11 +481,7 @@ function reasonOf(error: unknown): string {
 }
 
 /** The program and insn that were running: the innermost wasm frame of the stack trace. */
-function placeOf(
-  error: unknown,
-): { readonly program: string; readonly insn: number | undefined } | undefined {
+function placeOf(error: unknown): CodePlace | undefined {
   const place = error instanceof Error ? wasmPlace(error) : undefined;
-  const module = place === undefined ? undefined : modulesByName.get(place.module);
-  if (place === undefined || module === undefined) return undefined;
-  return { program: module.program, insn: module.compiled.insnAt(place.offset) };
+  return place === undefined ? undefined : modulesByName.get(place.module)?.placeAt(place.offset);
 }
