@@ -1,6 +1,6 @@
 import { BPF_FUNC } from '../../src/bpf/helper-ids.js';
 import type { Insn } from '../../src/bpf/insn.js';
-import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
+import { BPF_ANY, BPF_EXIST, BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { BPF_PSEUDO_CALL } from '../../src/bpf/opcodes.js';
 import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import { REDIRECT_ACTION_MASK } from '../../src/bpf/runtime/xdp-frame.js';
@@ -10,6 +10,9 @@ import { constantAddress, constantWord, type KnownValue } from './known-value.js
 
 /** Keys longer than this are looked up by the helper: the code for one would grow out of proportion. */
 export const MAX_INLINE_KEY = 64;
+const PLAIN_UPDATE_FLAGS: ReadonlySet<bigint> = new Set([BigInt(BPF_ANY), BigInt(BPF_EXIST)]);
+/** Values longer than this are copied by the helper. */
+const MAX_INLINE_VALUE = 64;
 /** Bytes that code sums up without a loop: an IPv4 header with all of its options. */
 const MAX_INLINE_CHECKSUM = 64;
 
@@ -25,6 +28,8 @@ export interface ProgramArray {
 export type CallPlan =
   | { readonly kind: 'local' }
   | { readonly kind: 'lookup'; readonly map: ResidentMap; readonly layout: InlineLayout }
+  /** Of an element that is there whatever its flags say: BPF_ANY or BPF_EXIST. */
+  | { readonly kind: 'update'; readonly map: ResidentMap; readonly layout: LayoutOf<'array'> }
   | {
       readonly kind: 'redirect-map';
       readonly map: ResidentMap;
@@ -72,6 +77,15 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
       // A PROG_ARRAY cannot be read by a program; whatever the helper says of it is right.
       if (map.layout.kind === 'slots' && map.programAt !== undefined) return byCall;
       return { kind: 'lookup', map, layout: map.layout };
+    }
+    case BPF_FUNC.map_update_elem: {
+      const map = mapOf(registers[1]!, planning);
+      const flags = registers[4]!;
+      if (planning.checked || map?.layout.kind !== 'array' || !map.layout.plainValues) return byCall;
+      if (map.attributes.valueSize > MAX_INLINE_VALUE || map.syscallValueSize > BYTES_WITHIN_CALL)
+        return byCall;
+      if (flags.form !== 'const' || !PLAIN_UPDATE_FLAGS.has(flags.constant)) return byCall;
+      return { kind: 'update', map, layout: map.layout };
     }
     case BPF_FUNC.ktime_get_ns:
     case BPF_FUNC.ktime_get_boot_ns:

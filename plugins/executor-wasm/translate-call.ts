@@ -1,4 +1,5 @@
 import type { Insn } from '../../src/bpf/insn.js';
+import { E2BIG } from '../../src/bpf/errno.js';
 import { MAX_TAIL_CALL_CNT } from '../../src/bpf/opcodes.js';
 import { PRNG_INCREMENT, PRNG_MULTIPLIER, RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import {
@@ -18,11 +19,18 @@ import {
 } from './call-plan.js';
 import { emitCharge, type CodeEnvironment, type FunctionExit } from './code-environment.js';
 import { callTarget } from './control-flow-graph.js';
-import { emitLookup, type KeyWord } from './inline-map-lookup.js';
+import { emitElementAddress, emitLookup, type KeyWord } from './inline-map-lookup.js';
 import type { KnownValue } from './known-value.js';
 import { FRAME_STRIDE } from './program-table.js';
 import type { Operands } from './translate-insn.js';
-import { callResult, cellOf, readCell, type AnalysisInput, type ProgramState } from './value-analysis.js';
+import {
+  callResult,
+  cellOf,
+  isIndexKnown,
+  readCell,
+  type AnalysisInput,
+  type ProgramState,
+} from './value-analysis.js';
 import { I32, I64, OP } from './wasm-encoder.js';
 
 export interface CallSiteOptions {
@@ -94,6 +102,9 @@ export function emitCall(at: CallSite, insn: Insn, slot: number): void {
     case 'lookup':
       emitMapLookup(at, plan, result!, slot);
       return;
+    case 'update':
+      emitArrayUpdate(at, plan, result!);
+      return;
     case 'time':
       out.i32(environment.runState).memory(OP.i64_load, RUN_STATE.now);
       at.set(0, result!);
@@ -135,6 +146,7 @@ export function emitCall(at: CallSite, insn: Insn, slot: number): void {
 /** Bytes that the code in place of a helper goes through. */
 function inlineBytes(plan: CallPlan): number {
   if (plan.kind === 'lookup') return plan.map.attributes.keySize;
+  if (plan.kind === 'update') return plan.map.attributes.keySize + plan.map.syscallValueSize;
   return plan.kind === 'checksum' ? plan.fromSize + plan.toSize : 0;
 }
 
@@ -163,50 +175,13 @@ function emitMapLookup(
   result: KnownValue,
   slot: number,
 ): void {
-  const { input, environment } = at.options;
+  const { environment } = at.options;
   const keySize = plan.map.attributes.keySize;
   if (result.form === 'const') return;
-  const base = at.known(2);
-  const keyWord = (index: number): KeyWord => {
-    const size = Math.min(4, keySize - 4 * index);
-    const offset = cellOf(input, base, 4 * index);
-    const held = offset === undefined ? undefined : readCell(at.state, offset, 4);
-    if (held !== undefined && offset !== undefined && (offset & 3) === 0) {
-      return {
-        size,
-        known: held,
-        push: () => {
-          at.pushCell(offset >> 2, held);
-          // What lies behind the key in the cell is not part of it.
-          if (size < 4) at.out.i32(2 ** (8 * size) - 1).op(OP.i32_and);
-        },
-      };
-    }
-    if (base.stack) at.readsStackMemory = true;
-    const load = (opcode: number, within: number): void => {
-      if (base.form === 'const') at.out.i32(base.low + 4 * index + within).memory(opcode);
-      else {
-        at.pushWord(2);
-        at.out.memory(opcode, 4 * index + within);
-      }
-    };
-    return {
-      size,
-      known: undefined,
-      push: () => {
-        if (size === 4) load(OP.i32_load, 0);
-        else if (size === 1) load(OP.i32_load8_u, 0);
-        else load(OP.i32_load16_u, 0);
-        if (size !== 3) return;
-        load(OP.i32_load8_u, 2);
-        at.out.i32(16).op(OP.i32_shl).op(OP.i32_or);
-      },
-    };
-  };
   emitLookup({
     out: at.out,
     layout: plan.layout,
-    keyWord,
+    keyWord: (index) => pointedWord(at, 2, 4 * index, Math.min(4, keySize - 4 * index)),
     keySize,
     cpuAddress: environment.runState + RUN_STATE.cpu,
     charge: (insns) => {
@@ -217,6 +192,113 @@ function emitMapLookup(
   });
   at.set(0, result);
 }
+
+/** Up to four bytes, from so many on, of what a register points to: from the cell that holds them, or from memory. */
+function pointedWord(at: CallSite, register: number, from: number, size: number): KeyWord {
+  const base = at.known(register);
+  const offset = cellOf(at.options.input, base, from);
+  const held = offset === undefined ? undefined : readCell(at.state, offset, 4);
+  if (held !== undefined && offset !== undefined && (offset & 3) === 0) {
+    return {
+      size,
+      known: held,
+      push: () => {
+        at.pushCell(offset >> 2, held);
+        // What lies behind the key in the cell is not part of it.
+        if (size < 4) at.out.i32(2 ** (8 * size) - 1).op(OP.i32_and);
+      },
+    };
+  }
+  if (base.stack) at.readsStackMemory = true;
+  const load = (opcode: number, within: number): void => {
+    if (base.form === 'const') at.out.i32(base.low + from + within).memory(opcode);
+    else {
+      at.pushWord(register);
+      at.out.memory(opcode, from + within);
+    }
+  };
+  return {
+    size,
+    known: undefined,
+    push: () => {
+      if (size === 4) load(OP.i32_load, 0);
+      else if (size === 1) load(OP.i32_load8_u, 0);
+      else load(OP.i32_load16_u, 0);
+      if (size !== 3) return;
+      load(OP.i32_load8_u, 2);
+      at.out.i32(16).op(OP.i32_shl).op(OP.i32_or);
+    },
+  };
+}
+
+/** bpf_map_update_elem on an array: the value is read before any of it is written, as the two may overlap. */
+function emitArrayUpdate(at: CallSite, plan: CallPlan & { kind: 'update' }, result: KnownValue): void {
+  const { out } = at;
+  const { layout, map } = plan;
+  const { input, environment } = at.options;
+  const { valueSize } = map.attributes;
+  const index = at.scratch(I32, 'index');
+  const element = at.scratch(I32, 'element');
+  pointedWord(at, 2, 0, 4).push();
+  out.set(index);
+  const known = isIndexKnown(input, plan, at.state);
+  if (!known) {
+    out.get(index).i32(layout.maxEntries).op(OP.i32_ge_u).if();
+    out.i64(BigInt(-E2BIG));
+    at.set(0, result);
+    out.else();
+  }
+  const stores: (() => void)[] = [];
+  for (let from = 0; from < valueSize;) {
+    const part = emitValuePart(at, from, valueSize - from);
+    const to = from;
+    stores.push(() => {
+      out.get(element);
+      part.push();
+      out.memory(part.store, to);
+    });
+    from += part.size;
+  }
+  out.get(index);
+  emitElementAddress({ out, cpuAddress: environment.runState + RUN_STATE.cpu }, layout);
+  out.set(element);
+  for (const store of stores) store();
+  if (known) return;
+  out.i64(0n);
+  at.set(0, result);
+  out.end();
+}
+
+interface ValuePart {
+  readonly size: number;
+  readonly store: number;
+  push(): void;
+}
+
+/** The next part, of at most `rest` bytes, of the value that R3 points to: the cell that holds it, or the local that it is put into. */
+function emitValuePart(at: CallSite, from: number, rest: number): ValuePart {
+  const base = at.known(3);
+  const offset = cellOf(at.options.input, base, from);
+  const index = offset === undefined || (offset & 3) !== 0 ? undefined : offset >> 2;
+  const held = index === undefined ? undefined : at.state.cells.get(index);
+  if (index !== undefined && held !== undefined) {
+    const [size, store] = held.form === 'wide' ? [8, OP.i64_store] : [4, OP.i32_store];
+    if (size <= rest) return { size, store, push: () => void at.pushCell(index, held) };
+  }
+  if (base.stack) at.readsStackMemory = true;
+  const { size, type, load, store } = VALUE_PARTS.find((part) => part.size <= rest)!;
+  const local = at.scratch(type, `value ${from}`);
+  at.pushWord(3);
+  at.out.memory(load, from).set(local);
+  return { size, store, push: () => void at.out.get(local) };
+}
+
+const VALUE_PARTS = [
+  { size: 8, type: I64, load: OP.i64_load, store: OP.i64_store },
+  { size: 4, type: I32, load: OP.i32_load, store: OP.i32_store },
+  { size: 2, type: I32, load: OP.i32_load16_u, store: OP.i32_store16 },
+  { size: 1, type: I32, load: OP.i32_load8_u, store: OP.i32_store8 },
+] as const;
 
 function emitRedirect(at: CallSite, result: KnownValue): void {
   const { out } = at;

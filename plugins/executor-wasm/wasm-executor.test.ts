@@ -84,7 +84,7 @@ describe('inline lookups', () => {
   it('check the index of an ARRAY, known or not', async () => {
     const bench = new Bench();
     const values = bench.scratch(24 * 5);
-    bench.addMap({ kind: 'array', values, stride: 24, maxEntries: 5, cpuStride: 0 }, 4);
+    bench.addMap({ kind: 'array', values, stride: 24, maxEntries: 5, cpuStride: 0, plainValues: true }, 4);
     const unknown = await bench.load(LOOKUP_OF_R1);
     const masked = await bench.load(`r1 &= 3\n${LOOKUP_OF_R1}`);
     const constant = await bench.load(`r1 = 4\n${LOOKUP_OF_R1}`);
@@ -158,7 +158,11 @@ describe('tail calls', () => {
     const bench = new Bench();
     const slots = bench.programArray(1);
     const counter = bench.scratch(8);
-    bench.addMap({ kind: 'array', values: counter, stride: 8, maxEntries: 1, cpuStride: 0 }, 4, 'count');
+    bench.addMap(
+      { kind: 'array', values: counter, stride: 8, maxEntries: 1, cpuStride: 0, plainValues: true },
+      4,
+      'count',
+    );
     const loop = await bench.load(`
       r6 = r1
       *(u32 *)(r10 -4) = 0

@@ -29,6 +29,8 @@ export type MapLayout =
       readonly maxEntries: number;
       /** 0 for an array that is not per CPU. */
       readonly cpuStride: number;
+      /** There is nothing in a value that an update leaves out or clears, such as a lock: it copies `valueSize` bytes. */
+      readonly plainValues: boolean;
     }
   | {
       readonly kind: 'hash';
