@@ -22,7 +22,7 @@ import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { FUNCTION_POINTER_HIGH, TAIL_CALL } from '../../src/bpf/runtime/helpers/helper-table.js';
 import { helperName } from '../../src/bpf/helper-ids.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
-import { defineBatchEntry } from './batch-entry.js';
+import { defineBatchEntry, defineSingleEntry, SINGLE_TYPE } from './batch-entry.js';
 import { functionsOf, type BpfFunction } from './control-flow-graph.js';
 import { chargeInsns, type InsnCharges } from './insn-charges.js';
 import { constant, wide, word, type KnownValue } from './known-value.js';
@@ -221,6 +221,9 @@ class ProgramCompiler {
       const batch = module.declare({ parameters: [I32, I32], results: [] });
       module.export('batch', batch);
       this.#define(batch, this.#batch(environment));
+      const single = module.declare(SINGLE_TYPE);
+      module.export('single', single);
+      this.#define(single, defineSingleEntry(batch));
     }
     const callbacks =
       options.links === undefined ? [...new Set(this.#functions.flatMap((fn) => fn.callbacks))] : [];

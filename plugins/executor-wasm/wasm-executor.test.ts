@@ -356,6 +356,34 @@ describe('programs in the place of tail calls', () => {
   });
 });
 
+describe('single frames', () => {
+  it.each([0, 2, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff])('return %i as their verdict', async (verdict) => {
+    const bench = new Bench();
+    const loaded = await bench.load(`w0 = ${verdict | 0}\nexit`);
+    expect(loaded.run(bench.ring, 3)).toEqual({ verdict });
+    expect(bench.ring.verdict(3)).toBe(verdict);
+  });
+
+  it.each([
+    ['data', 'r2 = *(u32 *)(r1 +0)\nr2 += -1\n*(u32 *)(r1 +0) = r2', false],
+    ['data_end', 'r2 = *(u32 *)(r1 +0)\nr2 += -1\n*(u32 *)(r1 +4) = r2', false],
+    ['data_end', '*(u32 *)(r1 +4) = -1', false],
+    ['data_meta', '*(u32 *)(r1 +8) = 65536', false],
+    ['hard_start', '*(u32 *)(r1 +24) = 65536', false],
+    ['hard_end', '*(u32 *)(r1 +28) = 0x10000000', false],
+    ['frags_length', '*(u32 *)(r1 +52) = 1', false],
+    ['nothing but data_end, further out', 'r2 = *(u32 *)(r1 +28)\n*(u32 *)(r1 +4) = r2', true],
+  ])('are looked at by their bounds: %s overwritten by %s', async (_, text, whole) => {
+    const bench = new Bench();
+    const loaded = await bench.load(`${text}\nr0 = 2\nexit`);
+    expect(loaded.run(bench.ring, 3)).toEqual(
+      whole
+        ? { verdict: 2 }
+        : { verdict: 0, fault: { insn: -1, reason: 'the bounds of the frame were overwritten' } },
+    );
+  });
+});
+
 describe('batches', () => {
   it('wrap at the end of the ring and leave a verdict in each slot', async () => {
     const bench = new Bench();

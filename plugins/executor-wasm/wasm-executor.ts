@@ -107,6 +107,7 @@ export class WasmExecutor implements Executor {
 }
 
 type BatchFunction = (slot: number, count: number) => void;
+type SingleFunction = (slot: number) => number;
 type MainFunction = (r1: bigint, r2: bigint) => bigint;
 
 /** Modules by name, so that a trap in the target of a tail call is found as well. */
@@ -128,6 +129,9 @@ class WasmProgram implements LoadedProgram, TableMember {
   readonly #insnLimit: number;
   readonly #checked: boolean;
   #batch!: BatchFunction;
+  #single!: SingleFunction;
+  /** The last that were looked at. */
+  #frames: FrameRing | undefined;
   readonly #linkSchedule: LinkSchedule;
   /** The module with the batch entry that has other programs in the place of tail calls, and their ids. */
   #linked: { readonly module: WasmModule; readonly ids: ReadonlySet<number> } | undefined;
@@ -191,17 +195,15 @@ class WasmProgram implements LoadedProgram, TableMember {
 
   run(slots: FrameSlots, slot: number): RunOutcome {
     const frames = this.#prepare(slots);
-    const { i32 } = frames.space;
-    const address = frames.address(slot);
-    const verdict = (address + FRAME_SLOT.verdict) >> 2;
     try {
-      this.#batch(address, 1);
+      const verdict = this.#single(frames.address(slot));
+      if (verdict >= 0) return { verdict };
     } catch (error) {
-      i32[verdict] = XDP_ABORTED;
+      abort(frames, slot);
       return { verdict: XDP_ABORTED, fault: this.#faulted(error) };
     }
-    if (frames.intact(slot)) return { verdict: i32[verdict]! >>> 0 };
-    i32[verdict] = XDP_ABORTED;
+    if (frames.intact(slot)) return { verdict: frames.verdict(slot) };
+    abort(frames, slot);
     this.lastFault = { insn: UNKNOWN_INSN, reason: 'the bounds of the frame were overwritten' };
     return { verdict: XDP_ABORTED, fault: this.lastFault };
   }
@@ -228,8 +230,7 @@ class WasmProgram implements LoadedProgram, TableMember {
         } else {
           // The program overwrote which frame that was. None may run twice, so all of the call have faulted.
           aborted += done;
-          for (let i = 0; i < done; i++)
-            i32[(frames.address(slot + i) + FRAME_SLOT.verdict) >> 2] = XDP_ABORTED;
+          for (let i = 0; i < done; i++) abort(frames, slot + i);
         }
       }
       slot = (slot + done) % frames.slots;
@@ -266,11 +267,14 @@ class WasmProgram implements LoadedProgram, TableMember {
 
   /** Sets the clock, and sees that the frames lie where the program can reach them. */
   #prepare(frames: FrameSlots): FrameRing {
-    if (!(frames instanceof FrameRing) || frames.space !== this.runtime.space) {
-      throw new RangeError('the frames lie in another address space');
+    if (frames !== this.#frames) {
+      if (!(frames instanceof FrameRing) || frames.space !== this.runtime.space) {
+        throw new RangeError('the frames lie in another address space');
+      }
+      this.#frames = frames;
     }
     if (this.#now !== undefined) this.runtime.state.now = this.#now();
-    return frames;
+    return this.#frames;
   }
 
   /** What the batch entry does for each frame. */
@@ -314,14 +318,18 @@ class WasmProgram implements LoadedProgram, TableMember {
 
   /** Has tail calls go through the table, until it is time to put programs in their place. */
   #unlink(): void {
-    const plain = this.#exports['batch'] as BatchFunction;
-    const takesLinks = this.#module.compiled.takesLinks && !this.#checked;
-    this.#batch = !takesLinks
-      ? plain
-      : (slot, count) => {
-          plain(slot, count);
-          if (this.#linkSchedule.passed(count)) this.#link();
-        };
+    this.#enter(this.#exports);
+    if (!this.#module.compiled.takesLinks || this.#checked) return;
+    const [batch, single] = [this.#batch, this.#single];
+    this.#batch = (slot, count) => {
+      batch(slot, count);
+      if (this.#linkSchedule.passed(count)) this.#link();
+    };
+    this.#single = (slot) => {
+      const verdict = single(slot);
+      if (this.#linkSchedule.passed(1)) this.#link();
+      return verdict;
+    };
   }
 
   /** Puts programs in the place of tail calls: those that arrays hold now. */
@@ -343,7 +351,12 @@ class WasmProgram implements LoadedProgram, TableMember {
     this.#linked = { module, ids: new Set(module.compiled.linked.map(({ id }) => id)) };
     this.table.imported();
     const { exports } = this.#instance(module, this.table.table, programs);
+    this.#enter(exports);
+  }
+
+  #enter(exports: WebAssembly.Exports): void {
     this.#batch = exports['batch'] as BatchFunction;
+    this.#single = exports['single'] as SingleFunction;
   }
 
   /** Programs that tail calls may lead to, and on from there; those that are run under the same terms as this one. */
@@ -443,6 +456,10 @@ interface WasmModule {
   readonly name: string;
   readonly compiled: CompiledProgram;
   readonly module: WebAssembly.Module;
+}
+
+function abort(frames: FrameRing, slot: number): void {
+  frames.space.i32[(frames.address(slot) + FRAME_SLOT.verdict) >> 2] = XDP_ABORTED;
 }
 
 /** Thrown by an import to end a run with a reason. */
