@@ -10,6 +10,8 @@ import { constantAddress, constantWord, type KnownValue } from './known-value.js
 
 /** Keys longer than this are looked up by the helper: the code for one would grow out of proportion. */
 export const MAX_INLINE_KEY = 64;
+/** BPF_RB_NO_WAKEUP and BPF_RB_FORCE_WAKEUP: nobody sleeps here. */
+const RING_FLAGS = 3n;
 const PLAIN_UPDATE_FLAGS: ReadonlySet<bigint> = new Set([BigInt(BPF_ANY), BigInt(BPF_EXIST)]);
 /** Values longer than this are copied by the helper. */
 const MAX_INLINE_VALUE = 64;
@@ -39,6 +41,7 @@ export type CallPlan =
     }
   /** Bytes of each of the two, whole words of 4. */
   | { readonly kind: 'checksum'; readonly fromSize: number; readonly toSize: number }
+  | { readonly kind: 'ring-output'; readonly layout: LayoutOf<'ring'>; readonly size: number }
   | { readonly kind: 'time' | 'random' | 'cpu' | 'redirect' }
   /** `array` is missing when the map is not known until the program runs. */
   | { readonly kind: 'tail-call'; readonly array: ProgramArray | undefined }
@@ -72,7 +75,8 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
     case BPF_FUNC.map_lookup_elem: {
       const map = mapOf(registers[1]!, planning);
       if (planning.checked || map === undefined) return byCall;
-      if (map.layout.kind === 'opaque' || map.layout.kind === 'entries') return byCall;
+      if (map.layout.kind === 'opaque' || map.layout.kind === 'entries' || map.layout.kind === 'ring')
+        return byCall;
       if (map.layout.kind === 'hash' && map.layout.keySize > MAX_INLINE_KEY) return byCall;
       // A PROG_ARRAY cannot be read by a program; whatever the helper says of it is right.
       if (map.layout.kind === 'slots' && map.programAt !== undefined) return byCall;
@@ -104,6 +108,14 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
       const isPlain = flags.form === 'const' && flags.constant <= REDIRECT_ACTION_MASK;
       if (!planning.xdp || planning.checked || map?.layout.kind !== 'entries' || !isPlain) return byCall;
       return { kind: 'redirect-map', map, layout: map.layout, otherwise: Number(flags.constant) };
+    }
+    case BPF_FUNC.ringbuf_output: {
+      const layout = mapOf(registers[1]!, planning)?.layout;
+      const [size, flags] = [registers[3]!, registers[4]!];
+      if (planning.checked || layout?.kind !== 'ring' || size.form !== 'const' || flags.form !== 'const')
+        return byCall;
+      if (size.constant > MAX_INLINE_VALUE || flags.constant > RING_FLAGS) return byCall;
+      return { kind: 'ring-output', layout, size: Number(size.constant) };
     }
     case BPF_FUNC.csum_diff: {
       const [fromSize, toSize] = [constantWord(registers[2]!), constantWord(registers[4]!)];

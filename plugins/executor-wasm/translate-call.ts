@@ -1,6 +1,8 @@
 import type { Insn } from '../../src/bpf/insn.js';
 import { E2BIG } from '../../src/bpf/errno.js';
 import { MAX_TAIL_CALL_CNT } from '../../src/bpf/opcodes.js';
+import { roundUp } from '../../src/bpf/runtime/address-space.js';
+import { RING_RECORD } from '../../src/bpf/runtime/map-layout.js';
 import { PRNG_INCREMENT, PRNG_MULTIPLIER, RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import {
   FRAME_SLOT,
@@ -23,6 +25,7 @@ import { emitElementAddress, emitLookup, type KeyWord } from './inline-map-looku
 import type { KnownValue } from './known-value.js';
 import { FRAME_STRIDE } from './program-table.js';
 import type { Operands } from './translate-insn.js';
+import { emitCount, NO_WORK } from './work-count.js';
 import {
   callResult,
   cellOf,
@@ -104,6 +107,9 @@ export function emitCall(at: CallSite, insn: Insn, slot: number): void {
       return;
     case 'update':
       emitArrayUpdate(at, plan, result!);
+      return;
+    case 'ring-output':
+      emitRingOutput(at, plan, insn.imm, result!);
       return;
     case 'time':
       out.i32(environment.runState).memory(OP.i64_load, RUN_STATE.now);
@@ -248,36 +254,97 @@ function emitArrayUpdate(at: CallSite, plan: CallPlan & { kind: 'update' }, resu
     at.set(0, result);
     out.else();
   }
-  const stores: (() => void)[] = [];
-  for (let from = 0; from < valueSize;) {
-    const part = emitValuePart(at, from, valueSize - from);
-    const to = from;
-    stores.push(() => {
-      out.get(element);
-      part.push();
-      out.memory(part.store, to);
-    });
-    from += part.size;
-  }
+  const storeValue = emitValueLoads(at, 3, valueSize);
   out.get(index);
   emitElementAddress({ out, cpuAddress: environment.runState + RUN_STATE.cpu }, layout);
   out.set(element);
-  for (const store of stores) store();
+  storeValue(element, 0);
   if (known) return;
   out.i64(0n);
   at.set(0, result);
   out.end();
 }
 
+/** bpf_ringbuf_output of known size; where there is no room, by the helper. */
+function emitRingOutput(
+  at: CallSite,
+  { layout, size }: CallPlan & { kind: 'ring-output' },
+  id: number,
+  result: KnownValue,
+): void {
+  const { out } = at;
+  const { environment } = at.options;
+  const position = at.scratch(I32, 'ring position');
+  const record = at.scratch(I32, 'record');
+  const total = roundUp(RING_RECORD.data + size, 8);
+  out.i32(layout.producer).memory(OP.i32_load).tee(position);
+  out.i32(layout.consumer).memory(OP.i32_load).op(OP.i32_sub);
+  out
+    .i32(layout.size - 1 - total)
+    .op(OP.i32_le_u)
+    .if();
+  const storeData = emitValueLoads(at, 2, size);
+  out
+    .get(position)
+    .i32(layout.size - 8)
+    .op(OP.i32_and)
+    .i32(layout.data)
+    .op(OP.i32_add)
+    .tee(record);
+  out.i32(size).memory(OP.i32_store, RING_RECORD.length);
+  out.get(record).i32(environment.runState).memory(OP.i32_load16_u, RUN_STATE.cpu);
+  out.i32(layout.lost).memory(OP.i32_load).i32(16).op(OP.i32_shl).op(OP.i32_or);
+  out.memory(OP.i32_store, RING_RECORD.origin);
+  out.i32(layout.lost).i32(0).memory(OP.i32_store);
+  storeData(record, RING_RECORD.data);
+  out.i32(layout.producer).get(position).i32(total).op(OP.i32_add).tee(position).memory(OP.i32_store);
+  out.get(position).i32(total).op(OP.i32_lt_u).if();
+  const upper = layout.producer + 4;
+  out.i32(upper).i32(upper).memory(OP.i32_load).i32(1).op(OP.i32_add).memory(OP.i32_store);
+  out.end();
+  const { workCounters } = environment;
+  if (workCounters !== undefined) emitCount(out, workCounters, { ...NO_WORK, bytes: size });
+  out.i64(0n);
+  at.set(0, result);
+  out.else();
+  emitHelperCall(at, id, result);
+  out.end();
+}
+
+/**
+ * Puts into locals what memory holds of the bytes that a register points to; gives what writes all of them from an offset of
+ * an address on, which a local has.
+ */
+function emitValueLoads(
+  at: CallSite,
+  register: number,
+  size: number,
+): (address: number, offset: number) => void {
+  const { out } = at;
+  const parts: (ValuePart & { readonly from: number })[] = [];
+  for (let from = 0; from < size;) {
+    const part = emitValuePart(at, register, from, size - from);
+    parts.push({ ...part, from });
+    from += part.size;
+  }
+  return (address, offset) => {
+    for (const { from, store, push } of parts) {
+      out.get(address);
+      push();
+      out.memory(store, offset + from);
+    }
+  };
+}
+
 interface ValuePart {
   readonly size: number;
   readonly store: number;
-  push(): void;
+  readonly push: () => void;
 }
 
-/** The next part, of at most `rest` bytes, of the value that R3 points to: the cell that holds it, or the local that it is put into. */
-function emitValuePart(at: CallSite, from: number, rest: number): ValuePart {
-  const base = at.known(3);
+/** The next part, of at most `rest` bytes, of the value that a register points to: the cell that holds it, or the local that it is put into. */
+function emitValuePart(at: CallSite, register: number, from: number, rest: number): ValuePart {
+  const base = at.known(register);
   const offset = cellOf(at.options.input, base, from);
   const index = offset === undefined || (offset & 3) !== 0 ? undefined : offset >> 2;
   const held = index === undefined ? undefined : at.state.cells.get(index);
@@ -288,7 +355,7 @@ function emitValuePart(at: CallSite, from: number, rest: number): ValuePart {
   if (base.stack) at.readsStackMemory = true;
   const { size, type, load, store } = VALUE_PARTS.find((part) => part.size <= rest)!;
   const local = at.scratch(type, `value ${from}`);
-  at.pushWord(3);
+  at.pushWord(register);
   at.out.memory(load, from).set(local);
   return { size, store, push: () => void at.out.get(local) };
 }
