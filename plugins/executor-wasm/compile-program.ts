@@ -33,6 +33,7 @@ import type { CodeEnvironment, FunctionExit } from './code-environment.js';
 import { FunctionTranslator, type Translation } from './function-translator.js';
 import type { CallSiteOptions } from './translate-call.js';
 import { unrollLoops } from './unroll-loops.js';
+import { NO_WORK } from './work-count.js';
 import { analyzeFunction, type AnalysisInput, type FunctionAnalysis } from './value-analysis.js';
 import { FunctionWriter, I32, I64, ModuleWriter, OP, type FunctionType } from './wasm-encoder.js';
 
@@ -372,7 +373,7 @@ class ProgramCompiler {
         complete: free.length === ids?.length,
         programs: free.map((link) => ({
           id: link.source.id,
-          emit: (context) => {
+          emit: (context, work) => {
             this.#linked.add(link.source);
             const way = [...chain, link];
             const { compiler, environment, firstMark } = link;
@@ -384,7 +385,7 @@ class ProgramCompiler {
               exit,
               { chain: way.length, linked: this.#linksFrom(way, out, exit, elideStackStores) },
               elideStackStores,
-              firstMark,
+              { firstMark, workBefore: work },
             );
             return translator.readsStackMemory;
           },
@@ -419,7 +420,7 @@ class ProgramCompiler {
     exit: FunctionExit,
     site: Pick<CallSiteOptions, 'frameLocal' | 'chain' | 'linked'>,
     elideStackStores: boolean,
-    firstMark = 0,
+    linked = { firstMark: 0, workBefore: NO_WORK },
   ): FunctionTranslator {
     const { input, analysis, shape, charges } = this.#analyze(fn);
     const translator = new FunctionTranslator({
@@ -432,7 +433,7 @@ class ProgramCompiler {
       exit,
       ...site,
       elideStackStores,
-      firstMark,
+      ...linked,
     });
     translator.enter(parameters);
     emitStructured(analysis.successors, shape, out, translator);

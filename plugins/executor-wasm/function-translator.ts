@@ -44,6 +44,8 @@ export interface TranslationOptions extends CallSiteOptions {
   readonly elideStackStores: boolean;
   /** What is added to a slot to make it a mark of `out`. */
   readonly firstMark: number;
+  /** What was done before and is to be written down with what is done here. */
+  readonly workBefore: WorkCount;
 }
 
 /** What came of writing a function. */
@@ -90,6 +92,9 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
     const entry = this.options.input.entry;
     // The code may stand in a loop of the caller's.
     if (this.#insnsLocal !== undefined) this.out.i32(0).set(this.#insnsLocal);
+    const { environment, workBefore } = this.options;
+    if (environment.workCounters !== undefined && this.#isMeeting(0))
+      emitCount(this.out, environment.workCounters, workBefore);
     for (const [register, local, type] of parameters) {
       const value = entry[register]!;
       if (value.form === 'const') continue;
@@ -120,7 +125,8 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
       charges.checked[node] === 1 ? { slot: block.start } : undefined,
     );
     const before = this.#isMeeting(node) ? undefined : options.shape.predecessors[node]![0];
-    this.#work = before === undefined ? NO_WORK : this.#workAfter[before]!;
+    if (before !== undefined) this.#work = this.#workAfter[before]!;
+    else this.#work = node === 0 && !this.#isMeeting(0) ? options.workBefore : NO_WORK;
     for (let slot = block.start; slot < block.end; slot++) {
       this.mark(slot);
       if (environment.workCounters !== undefined) this.#work = addInsn(this.#work);
@@ -179,6 +185,12 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
 
   emitCount(): void {
     this.#emitCount(this.#work);
+  }
+
+  handOnWork(): WorkCount {
+    if (this.#insnsLocal === undefined) return this.#work;
+    this.emitCount();
+    return NO_WORK;
   }
 
   #emitCount(work: WorkCount): void {

@@ -25,7 +25,7 @@ import { emitElementAddress, emitLookup, type KeyWord } from './inline-map-looku
 import type { KnownValue } from './known-value.js';
 import { FRAME_STRIDE } from './program-table.js';
 import type { Operands } from './translate-insn.js';
-import { emitCount, NO_WORK } from './work-count.js';
+import { emitCount, NO_WORK, type WorkCount } from './work-count.js';
 import {
   callResult,
   cellOf,
@@ -64,8 +64,9 @@ export interface LinkedProgram {
    * Writes the program's code, which control does not leave but by its exit; whether it reads stack memory.
    *
    * @param context the i32 local with R1
+   * @param work what was done before and is not written down
    */
-  emit(context: number): boolean;
+  emit(context: number, work: WorkCount): boolean;
 }
 
 /** What the code of a call is made from: the function under translation, at one insn. */
@@ -79,6 +80,8 @@ export interface CallSite extends Operands {
   countCall(helper: number, bytes: number): void;
   /** Writes down what was done on the way to here; what comes behind counts it again. */
   emitCount(): void;
+  /** Likewise, but for what the code that comes next can add to its own. */
+  handOnWork(): WorkCount;
   /** What is written from here on belongs to the insn at `slot`. */
   mark(slot: number): void;
   /** Pushes the stack cell of that index as an i32 (i64 where it is held wide). */
@@ -550,8 +553,7 @@ function emitLinks(at: CallSite, { programs, complete }: TailLinks, program: num
   out.set(context);
   for (const linked of programs) {
     out.get(program).i32(linked.id).op(OP.i32_eq).if();
-    at.emitCount();
-    if (linked.emit(context)) at.readsStackMemory = true;
+    if (linked.emit(context, at.handOnWork())) at.readsStackMemory = true;
     out.op(OP.unreachable).end();
     at.mark(slot);
   }

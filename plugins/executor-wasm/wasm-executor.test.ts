@@ -340,6 +340,34 @@ describe('programs in the place of tail calls', () => {
     }
   });
 
+  it.each([
+    ['at once', JUMP_BY_QUEUE, 3],
+    ['behind ways that meet', JUMP_BY_QUEUE.replace('r3 =', 'if r1 == 0 goto on\nr4 = 1\non: r3 ='), 5],
+    ['in the last round of a loop', `r4 = 0\nagain: r4 += 1\nif r4 < 3 goto again\n${JUMP_BY_QUEUE}`, 10],
+  ])('are counted with what came before them, %s', async (_, text, insns) => {
+    const bench = new Bench({ checked: false, linkAfter: 1 });
+    const slots = bench.programArray(3);
+    for (let slot = 0; slot < 8; slot++) bench.ring.load(slot, new Uint8Array(60), { rxQueueIndex: slot });
+    await bench.load('r0 = 11\nexit', { countWork: true });
+    bench.setSlot(slots, 0, bench.lastId);
+    // Eight rounds: its first insn is where the loop goes round.
+    await bench.load('again: r1 += 1\nr2 = r1\nr2 &= 7\nif r2 != 0 goto again\nr0 = 12\nexit', {
+      countWork: true,
+    });
+    bench.setSlot(slots, 1, bench.lastId);
+    const { run, work } = await bench.load(text, { countWork: true }).then((loaded) => ({
+      run: (slot: number) => loaded.run(bench.ring, slot),
+      work: loaded.work!,
+    }));
+    for (const slot of [0, 0, 1, 0, 1, 2]) {
+      const before = [work.insns, work.calls(12)];
+      const { verdict } = run(slot);
+      expect(verdict).toBe([11, 12, 77][slot]);
+      const more = [2, 8 * 4 + 2, 2][slot]!;
+      expect([work.insns - before[0]!, work.calls(12) - before[1]!]).toEqual([insns + more, 1]);
+    }
+  });
+
   it('do not outgrow a loop over frames', async () => {
     const { bench, slots, caller } = await opened();
     await bench.load(`${'r0 = *(u32 *)(r1 +12)\n'.repeat(1020)}r0 = 9\nexit`);
@@ -809,6 +837,7 @@ class Bench {
       maps?: ReadonlyMap<number, BpfMap>;
       contained?: boolean;
       name?: string;
+      countWork?: boolean;
     } = {},
   ): Promise<LoadedProgram> {
     const names = this.#names.size === 0 ? new Map([['m', FLOW_MAP]]) : this.#names;
@@ -827,6 +856,7 @@ class Bench {
       insnLimit: options.insnLimit,
       helperOverrides: options.helperOverrides,
       contained: options.contained,
+      countWork: options.countWork,
     });
   }
 
