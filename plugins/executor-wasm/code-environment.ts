@@ -29,6 +29,8 @@ export interface CodeEnvironment {
   readonly workCounters: number | undefined;
   /** `(insn)`: throws because the insn limit is used up. */
   readonly limitReached: number;
+  /** `()`: told that a tail call led to none of the programs that stand in its place; -1 where there are none. */
+  readonly linkMissed: number;
 }
 
 /** How a function hands back its result. */

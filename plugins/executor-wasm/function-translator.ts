@@ -47,6 +47,10 @@ export interface TranslationOptions extends CallSiteOptions {
   readonly elideStackStores: boolean;
   /** The function's own stack frame, unless it may lie anywhere. */
   readonly stackFrame: { readonly low: number; readonly high: number } | undefined;
+  /** What is added to a slot to make it a mark of `out`. */
+  readonly firstMark: number;
+  /** What was done before and is to be written down with what is done here. */
+  readonly workBefore: WorkCount;
 }
 
 /** What came of writing a function. */
@@ -114,6 +118,9 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
     const entry = this.options.input.entry;
     // The code may stand in a loop of the caller's.
     if (this.#insnsLocal !== undefined) this.out.i32(0).set(this.#insnsLocal);
+    const { environment, workBefore } = this.options;
+    if (environment.workCounters !== undefined && this.#isMeeting(0))
+      emitCount(this.out, environment.workCounters, workBefore);
     for (const [register, local, type] of parameters) {
       const value = entry[register]!;
       if (value.form === 'const') continue;
@@ -145,10 +152,11 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
       charges.checked[node] === 1 ? { slot: block.start } : undefined,
     );
     const before = this.#isMeeting(node) ? undefined : options.shape.predecessors[node]![0];
-    this.#work = before === undefined ? NO_WORK : this.#workAfter[before]!;
+    if (before !== undefined) this.#work = this.#workAfter[before]!;
+    else this.#work = node === 0 && !this.#isMeeting(0) ? options.workBefore : NO_WORK;
     this.#checks?.startBlock(node);
     for (let slot = block.start; slot < block.end; slot++) {
-      this.out.mark(slot);
+      this.mark(slot);
       if (environment.workCounters !== undefined) this.#work = addInsn(this.#work);
       this.#insn(slot);
       this.#checks?.step(slot);
@@ -194,6 +202,10 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
     }
   }
 
+  mark(slot: number): void {
+    this.out.mark(this.options.firstMark + slot);
+  }
+
   // How work is counted.
 
   countCall(helper: number, bytes: number): void {
@@ -206,6 +218,12 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
 
   emitCount(): void {
     this.#emitCount(this.#work);
+  }
+
+  handOnWork(): WorkCount {
+    if (this.#insnsLocal === undefined) return this.#work;
+    this.emitCount();
+    return NO_WORK;
   }
 
   #emitCount(work: WorkCount): void {
