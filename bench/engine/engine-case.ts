@@ -68,6 +68,8 @@ export function engineCases(): EngineCase[] {
     fromText('hash update and delete', UPDATE_DELETE, [HASH]),
     fromText('array update', UPDATE, [mapSpec('m')]),
     fromText('bpf_csum_diff, 20 B', CSUM_DIFF, []),
+    fromText('ring buffer output, 16 B', RING_OUTPUT, [RING]),
+    fromText('ring buffer reserve, submit', RING_RESERVE, [RING]),
   ];
 }
 
@@ -102,6 +104,38 @@ const UPDATE_DELETE = UPDATE.replace(
   call bpf_map_delete_elem
   r0 = 2`,
 );
+/** Room for what one round of measurement sends; it is emptied in between. */
+const RING = mapSpec('m', {
+  type: T.BPF_MAP_TYPE_RINGBUF,
+  keySize: 0,
+  valueSize: 0,
+  maxEntries: 4 * 1024 * 1024,
+});
+/** Flags 1: nobody is woken. */
+const RING_OUTPUT = `
+  *(u64 *)(r10 -16) = 7
+  *(u64 *)(r10 -8) = 8
+  r1 = map[m]
+  r2 = r10
+  r2 += -16
+  r3 = 16
+  r4 = 1
+  call bpf_ringbuf_output
+  r0 = 2
+  exit`;
+const RING_RESERVE = `
+  r1 = map[m]
+  r2 = 16
+  r3 = 0
+  call bpf_ringbuf_reserve
+  if r0 == 0 goto +5
+  *(u64 *)(r0 +0) = 7
+  *(u64 *)(r0 +8) = 8
+  r1 = r0
+  r2 = 1
+  call bpf_ringbuf_submit
+  r0 = 2
+  exit`;
 /** The five words from the IPv4 header of the frame on. */
 const CSUM_DIFF = `
   r3 = *(u32 *)(r1 +0)
@@ -221,7 +255,7 @@ function udpFrame(length: number, flow: number): Uint8Array {
 }
 
 /** The folder with package.json: this file runs from bench/ as well as from dist/bench/. */
-function repositoryRoot(): string {
+export function repositoryRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
   return folder;

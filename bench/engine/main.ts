@@ -6,6 +6,7 @@ import type { BpfMap } from '../../src/bpf/runtime/bpf-map.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import type { Executor, LoadedProgram, ProgramWork } from '../../src/core/contract/executor.js';
+import { CInterpreter } from './c-interpreter.js';
 import { engineCases, type EngineCase } from './engine-case.js';
 import { KERNEL_METHODS, kernelBodyProblem, KernelBody, type KernelMethod } from './kernel-body.js';
 
@@ -55,9 +56,15 @@ interface Row {
   /** Copies that fill half of the instruction cache. */
   readonly halfCache: number | undefined;
   readonly compileMs: number;
+  /** Of the interpreter in C, where it can run the case. */
+  readonly c: number | undefined;
 }
 
-async function measure(test: EngineCase, kernel: boolean): Promise<Row> {
+async function measure(
+  test: EngineCase,
+  kernel: boolean,
+  interpreterInC: CInterpreter | undefined,
+): Promise<Row> {
   const wasm = await Engine.make((runtime) => new WasmExecutor(runtime, { checked: false }), test);
   const interpreter = await Engine.make((runtime) => new InterpreterExecutor(runtime), test);
   const checked = await Engine.make((runtime) => new WasmExecutor(runtime, { checked: true }), test);
@@ -73,6 +80,8 @@ async function measure(test: EngineCase, kernel: boolean): Promise<Row> {
     { name: 'interpreter counted', round: () => interpreterCounted.batchRound() },
   ];
   const body = kernel ? KernelBody.load(test) : undefined;
+  const inC = interpreterInC?.prepare(test, Math.max(RING_SLOTS, test.flows));
+  const cRounds: number[] = [];
   const kernelRounds = new Map(KERNEL_METHODS.map((method) => [method, [] as number[]]));
   const rounds = new Map(contenders.map(({ name }) => [name, [] as number[]]));
   for (let round = -WARM_UP_ROUNDS; round < ROUNDS; round++) {
@@ -82,6 +91,7 @@ async function measure(test: EngineCase, kernel: boolean): Promise<Row> {
     }
     if (body !== undefined && round >= 0 && round % KERNEL_EVERY === 0)
       for (const [method, ns] of body.round()) kernelRounds.get(method)!.push(ns);
+    if (inC !== undefined && round >= 0 && round % KERNEL_EVERY === 0) cRounds.push(inC.measure());
     // V8 compiles in the background and puts its code in place between tasks.
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
@@ -94,6 +104,7 @@ async function measure(test: EngineCase, kernel: boolean): Promise<Row> {
     kernel: new Map(kernelNs.map(([method, values]) => [method, median(values)])),
     halfCache: body?.count('half L1i'),
     compileMs: wasm.compileMs,
+    c: cRounds.length === 0 ? undefined : median(cRounds),
   };
 }
 
@@ -106,6 +117,7 @@ class Engine {
   private constructor(
     readonly loaded: LoadedProgram,
     readonly frames: FrameRing,
+    readonly maps: readonly BpfMap[],
   ) {
     this.#packets = BATCH;
     this.#singles = BATCH;
@@ -141,7 +153,7 @@ class Engine {
     }
     const frames = new FrameRing(runtime.space, Math.max(RING_SLOTS, test.flows));
     for (let slot = 0; slot < frames.slots; slot++) frames.load(slot, test.frame(slot % test.flows));
-    const engine = new Engine(await load(test.program), frames);
+    const engine = new Engine(await load(test.program), frames, [...maps.values()]);
     engine.compileMs = median(times);
     // All keys are in the map before the clock starts.
     if (engine.loaded.runBatch(frames, 0, frames.slots) > 0) {
@@ -158,6 +170,7 @@ class Engine {
     for (let at = 0; at < this.#packets; at += BATCH) loaded.runBatch(frames, at % frames.slots, BATCH);
     const ns = Number(process.hrtime.bigint() - start) / this.#packets;
     this.#packets = roundFor(ns);
+    this.#emptyRings();
     return ns;
   }
 
@@ -170,7 +183,13 @@ class Engine {
     else this.#countedRuns(loaded.work, mask);
     const ns = Number(process.hrtime.bigint() - start) / this.#singles;
     this.#singles = roundFor(ns);
+    this.#emptyRings();
     return ns;
+  }
+
+  /** Takes nothing out, so that nothing is left for the garbage collector. */
+  #emptyRings(): void {
+    for (const map of this.maps) while (map.nextRecordBytes?.() !== undefined) map.skipRecord!();
   }
 
   /** Runs of which each one's work is read, as who charges for it does. */
@@ -242,10 +261,12 @@ function printRows(rows: readonly Row[]): void {
       'single',
       '+',
       'interpreter',
+      'in C',
+      '÷ C',
       'compile ms',
     ],
     rows.map((row) => {
-      const { name, ns, kernel, halfCache, compileMs } = row;
+      const { name, ns, kernel, halfCache, compileMs, c } = row;
       const batch = ns.get('wasm batch')!;
       return [
         name,
@@ -258,6 +279,8 @@ function printRows(rows: readonly Row[]): void {
         cell(ns.get('wasm single')),
         cell(ns.get('wasm single')! - batch),
         cell(ns.get('interpreter')),
+        cell(c),
+        cell(ns.get('interpreter')! / (c ?? NaN), 2),
         cell(compileMs, 2),
       ];
     }),
@@ -265,6 +288,10 @@ function printRows(rows: readonly Row[]): void {
   printMean(
     'wasm batch ÷ least of kernel',
     rows.map((row) => row.ns.get('wasm batch')! / fastestKernel(row)),
+  );
+  printMean(
+    'interpreter ÷ C',
+    rows.map(({ ns, c }) => ns.get('interpreter')! / (c ?? NaN)),
   );
   console.log();
   printTable(
@@ -287,10 +314,13 @@ function printRows(rows: readonly Row[]): void {
 
 const problem = kernelBodyProblem();
 if (problem !== undefined) console.error(`kernel columns: n/a (${problem})`);
+const interpreterInC = CInterpreter.build();
+if (interpreterInC === undefined) console.error('column of the interpreter in C: n/a (no gcc)');
 console.error('ns per packet, medians of interleaved rounds; compare within a row');
 const rows: Row[] = [];
 for (const test of engineCases()) {
   console.error(`measuring ${test.name}`);
-  rows.push(await measure(test, problem === undefined));
+  rows.push(await measure(test, problem === undefined, interpreterInC));
 }
 printRows(rows);
+interpreterInC?.close();

@@ -40,6 +40,7 @@ const MEMORY_BYTES = 2 * 1024 * 1024;
 const EXECUTORS: Readonly<Record<string, (runtime: BpfRuntime) => Executor>> = {
   interpreter: (runtime) => new InterpreterExecutor(runtime),
   wasm: (runtime) => new WasmExecutor(runtime, { checked: false }),
+  'wasm-linked': (runtime) => new WasmExecutor(runtime, { checked: false, linkAfter: 1 }),
   'wasm-checked': (runtime) => new WasmExecutor(runtime, { checked: true }),
 };
 

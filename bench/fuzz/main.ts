@@ -8,7 +8,7 @@ const USAGE = `fuzz:engine [options]: random valid programs in several executors
   --seed N          seed of the first; the others follow (1)
   --frames N        frames for each program (3)
   --statements N    statements of a main program at most (40)
-  --executors A,B   interpreter, wasm, wasm-checked (interpreter,wasm)
+  --executors A,B   interpreter, wasm, wasm-linked, wasm-checked (interpreter,wasm)
   --kernel          the interpreter against BPF_PROG_TEST_RUN instead; needs root
   --stop-after N    findings to stop after (10)
   --verbose         why the kernel rejected programs

@@ -160,7 +160,7 @@ class SteppedRun {
         for (let i = size - 1; i >= 0; i--) value = (value << 8n) | BigInt(space.u8[Number(address) + i]!);
         return value;
       },
-      records: [...this.runtime.reservations.keys()].map(BigInt),
+      records: this.runtime.reservations.records.map(BigInt),
       mapAddress: (handle) => {
         const map = this.maps.get(handle);
         return map === undefined ? undefined : BigInt(map.address);

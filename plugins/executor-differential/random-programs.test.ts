@@ -57,6 +57,15 @@ describe('random programs', () => {
     }
   });
 
+  it('mean the same to interpreter and wasm that has programs in the place of tail calls', async () => {
+    for (let seed = 1; seed <= PROGRAMS / 3; seed++) {
+      await runCase(seed, (runtime) => [
+        new InterpreterExecutor(runtime),
+        new WasmExecutor(runtime, { checked: false, linkAfter: 1 }),
+      ]);
+    }
+  });
+
   it('mean the same to interpreter and the checked build of wasm', async () => {
     for (let seed = 1; seed <= PROGRAMS / 6; seed++) {
       await runCase(seed, (runtime) => [

@@ -12,6 +12,7 @@ import {
 } from '../../src/bpf/runtime/helpers/helper-table.js';
 import { BlockCoverage } from './block-coverage.js';
 import { CONSTANTS, FP, type DecodedProgram } from './decoded-program.js';
+import { fuseInsns } from './fuse-insns.js';
 import { Op } from './op.js';
 
 /** Indices of registers and constants have 16 bits in a decoded insn. */
@@ -177,6 +178,7 @@ class Decoder {
       program: this.program,
       environment: this.environment,
       code: this.#code,
+      fused: fuseInsns(this.#code),
       debugCode,
       coverage:
         this.environment.coverage === undefined

@@ -8,7 +8,9 @@ export interface DecodedProgram {
   readonly environment: ExecutionEnvironment;
   /** Two words per slot: `op | dst << 8 | src << 16` and an operand; one more pair behind the last insn. */
   readonly code: Int32Array;
-  /** The same with every op replaced by PAUSE; a debugger puts one back at a time. */
+  /** The same with some insns taken together, where nobody looks at single ones. */
+  readonly fused: Int32Array;
+  /** `code` with every op replaced by PAUSE; a debugger puts one back at a time. */
   readonly debugCode: Int32Array;
   /** What is counted of it, where its coverage is. */
   readonly coverage?: BlockCoverage | undefined;

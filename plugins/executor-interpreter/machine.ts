@@ -207,18 +207,9 @@ export class Machine {
     }
     const fault = this.runtime.space.accessFault(address, size, write);
     if (fault !== undefined) return fault;
-    this.rangeStart = region.start;
-    this.rangeEnd = region.start + region.size;
-    if (region.elements !== undefined) {
-      const { first, stride, size: elementSize, lane } = region.elements;
-      const offset = address - region.start - first;
-      this.rangeStart = address - (offset % stride);
-      this.rangeEnd = this.rangeStart + elementSize;
-      if (lane !== undefined) {
-        this.rangeStart = address - ((offset % stride) % lane.stride);
-        this.rangeEnd = this.rangeStart + lane.size;
-      }
-    }
+    const { start, end } = this.runtime.space.boundsAt(address);
+    this.rangeStart = start;
+    this.rangeEnd = end;
     return undefined;
   }
 

@@ -111,5 +111,10 @@ export const Op = {
   ATOMIC: 90,
   /** bpf_map_lookup_elem. */
   CALL_LOOKUP: 91,
+
+  /** Insns at once (fuse-insns.ts): MOV64 and ADD64 to the same register, the same and JGT64, ADD64 and JGT64. */
+  SUM64: 92,
+  SUM64_JGT64: 93,
+  ADD64_JGT64: 94,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];

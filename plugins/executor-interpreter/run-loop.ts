@@ -70,7 +70,7 @@ function runSlice(
   baseDepth: number,
 ): Stop | typeof CONTINUE {
   const { i32, u8, view } = machine;
-  const code = machine.pausing === undefined ? program.code : machine.pausing(program);
+  const code = machine.pausing === undefined ? program.fused : machine.pausing(program);
   const regs = program.registers;
   const left = machine.limit - machine.executed;
   let sliceEnd = left < SLICE ? left | 0 : SLICE;
@@ -381,13 +381,10 @@ function runSlice(
         if (((regs[d]! & regs[s]!) | (regs[d + 1]! & regs[s + 1]!)) !== 0) break;
         pc = (pc + 2) | 0;
         continue;
-      case 54 satisfies typeof Op.JGT64: {
-        const a = regs[d + 1]!;
-        const b = regs[s + 1]!;
-        if (a === b ? regs[d]! >>> 0 > regs[s]! >>> 0 : a >>> 0 > b >>> 0) break;
+      case 54 satisfies typeof Op.JGT64:
+        if (isAbove(regs, word)) break;
         pc = (pc + 2) | 0;
         continue;
-      }
       case 55 satisfies typeof Op.JGE64: {
         const a = regs[d + 1]!;
         const b = regs[s + 1]!;
@@ -743,6 +740,36 @@ function runSlice(
         writeEnd = machine.writableEnd | 0;
         pc = (pc + 2) | 0;
         continue;
+      case 92 satisfies typeof Op.SUM64: {
+        const other = code[pc + 2]! >>> 16;
+        const a = regs[s]!;
+        const sum = (a + regs[other]!) | 0;
+        regs[d + 1] = regs[s + 1]! + regs[other + 1]! + (sum >>> 0 < a >>> 0 ? 1 : 0);
+        regs[d] = sum;
+        pc = (pc + 4) | 0;
+        continue;
+      }
+      case 93 satisfies typeof Op.SUM64_JGT64: {
+        const other = code[pc + 2]! >>> 16;
+        const a = regs[s]!;
+        const sum = (a + regs[other]!) | 0;
+        regs[d + 1] = regs[s + 1]! + regs[other + 1]! + (sum >>> 0 < a >>> 0 ? 1 : 0);
+        regs[d] = sum;
+        pc = (pc + 4) | 0;
+        if (isAbove(regs, code[pc]!)) break;
+        pc = (pc + 2) | 0;
+        continue;
+      }
+      case 94 satisfies typeof Op.ADD64_JGT64: {
+        const a = regs[d]!;
+        const sum = (a + regs[s]!) | 0;
+        regs[d + 1] = regs[d + 1]! + regs[s + 1]! + (sum >>> 0 < a >>> 0 ? 1 : 0);
+        regs[d] = sum;
+        pc = (pc + 2) | 0;
+        if (isAbove(regs, code[pc]!)) break;
+        pc = (pc + 2) | 0;
+        continue;
+      }
       case 4 satisfies typeof Op.CALL_LOCAL:
         executed = (executed + pc - from + 2) | 0;
         if (!machine.pushFrame(program, pc + 2)) return failWith(machine, program, pc, executed);
@@ -815,4 +842,13 @@ function runSlice(
 
 function swap32(value: number): number {
   return (value << 24) | ((value & 0xff00) << 8) | ((value >>> 8) & 0xff00) | (value >>> 24);
+}
+
+/** The condition of JGT64, by the word of the insn. */
+function isAbove(regs: Int32Array, word: number): boolean {
+  const d = (word >>> 8) & 0xff;
+  const s = word >>> 16;
+  const a = regs[d + 1]!;
+  const b = regs[s + 1]!;
+  return a === b ? regs[d]! >>> 0 > regs[s]! >>> 0 : a >>> 0 > b >>> 0;
 }

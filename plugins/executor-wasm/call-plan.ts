@@ -1,25 +1,37 @@
 import { BPF_FUNC } from '../../src/bpf/helper-ids.js';
 import type { Insn } from '../../src/bpf/insn.js';
-import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
+import { BPF_ANY, BPF_EXIST, BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import { BPF_PSEUDO_CALL } from '../../src/bpf/opcodes.js';
 import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import { REDIRECT_ACTION_MASK } from '../../src/bpf/runtime/xdp-frame.js';
 import { BYTES_WITHIN_CALL, CHAIN_WITHIN_CALL } from '../../src/bpf/runtime/insn-budget.js';
 import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
-import { constantAddress, type KnownValue } from './known-value.js';
+import { constantAddress, constantWord, type KnownValue } from './known-value.js';
 
 /** Keys longer than this are looked up by the helper: the code for one would grow out of proportion. */
 export const MAX_INLINE_KEY = 64;
+/** BPF_RB_NO_WAKEUP and BPF_RB_FORCE_WAKEUP: nobody sleeps here. */
+const RING_FLAGS = 3n;
+const PLAIN_UPDATE_FLAGS: ReadonlySet<bigint> = new Set([BigInt(BPF_ANY), BigInt(BPF_EXIST)]);
+/** Values longer than this are copied by the helper. */
+const MAX_INLINE_VALUE = 64;
 /** Bytes that code sums up without a loop: an IPv4 header with all of its options. */
 const MAX_INLINE_CHECKSUM = 64;
 
 type LayoutOf<Kind> = Extract<MapLayout, { readonly kind: Kind }>;
 export type InlineLayout = LayoutOf<'array'> | LayoutOf<'hash'> | LayoutOf<'slots'>;
 
+export interface ProgramArray {
+  readonly map: ResidentMap;
+  readonly layout: LayoutOf<'slots'>;
+}
+
 /** How a call is compiled. */
 export type CallPlan =
   | { readonly kind: 'local' }
   | { readonly kind: 'lookup'; readonly map: ResidentMap; readonly layout: InlineLayout }
+  /** Of an element that is there whatever its flags say: BPF_ANY or BPF_EXIST. */
+  | { readonly kind: 'update'; readonly map: ResidentMap; readonly layout: LayoutOf<'array'> }
   | {
       readonly kind: 'redirect-map';
       readonly map: ResidentMap;
@@ -29,9 +41,10 @@ export type CallPlan =
     }
   /** Bytes of each of the two, whole words of 4. */
   | { readonly kind: 'checksum'; readonly fromSize: number; readonly toSize: number }
+  | { readonly kind: 'ring-output'; readonly layout: LayoutOf<'ring'>; readonly size: number }
   | { readonly kind: 'time' | 'random' | 'cpu' | 'redirect' }
-  /** `layout` is missing when the map is not known until the program runs. */
-  | { readonly kind: 'tail-call'; readonly layout: LayoutOf<'slots'> | undefined }
+  /** `array` is missing when the map is not known until the program runs. */
+  | { readonly kind: 'tail-call'; readonly array: ProgramArray | undefined }
   | { readonly kind: 'helper'; readonly id: number };
 
 export interface CallPlanning {
@@ -50,8 +63,11 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
   if (insn.src === BPF_PSEUDO_CALL) return { kind: 'local' };
   const id = insn.imm;
   if (id === BPF_FUNC.tail_call) {
-    const layout = mapOf(registers[2]!, planning)?.layout;
-    return { kind: 'tail-call', layout: layout?.kind === 'slots' ? layout : undefined };
+    const map = mapOf(registers[2]!, planning);
+    return {
+      kind: 'tail-call',
+      array: map?.layout.kind === 'slots' ? { map, layout: map.layout } : undefined,
+    };
   }
   const byCall: CallPlan = { kind: 'helper', id };
   if (planning.overridden.has(id)) return byCall;
@@ -59,11 +75,21 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
     case BPF_FUNC.map_lookup_elem: {
       const map = mapOf(registers[1]!, planning);
       if (planning.checked || map === undefined) return byCall;
-      if (map.layout.kind === 'opaque' || map.layout.kind === 'entries') return byCall;
+      if (map.layout.kind === 'opaque' || map.layout.kind === 'entries' || map.layout.kind === 'ring')
+        return byCall;
       if (map.layout.kind === 'hash' && map.layout.keySize > MAX_INLINE_KEY) return byCall;
       // A PROG_ARRAY cannot be read by a program; whatever the helper says of it is right.
       if (map.layout.kind === 'slots' && map.programAt !== undefined) return byCall;
       return { kind: 'lookup', map, layout: map.layout };
+    }
+    case BPF_FUNC.map_update_elem: {
+      const map = mapOf(registers[1]!, planning);
+      const flags = registers[4]!;
+      if (planning.checked || map?.layout.kind !== 'array' || !map.layout.plainValues) return byCall;
+      if (map.attributes.valueSize > MAX_INLINE_VALUE || map.syscallValueSize > BYTES_WITHIN_CALL)
+        return byCall;
+      if (flags.form !== 'const' || !PLAIN_UPDATE_FLAGS.has(flags.constant)) return byCall;
+      return { kind: 'update', map, layout: map.layout };
     }
     case BPF_FUNC.ktime_get_ns:
     case BPF_FUNC.ktime_get_boot_ns:
@@ -83,6 +109,14 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
       if (!planning.xdp || planning.checked || map?.layout.kind !== 'entries' || !isPlain) return byCall;
       return { kind: 'redirect-map', map, layout: map.layout, otherwise: Number(flags.constant) };
     }
+    case BPF_FUNC.ringbuf_output: {
+      const layout = mapOf(registers[1]!, planning)?.layout;
+      const [size, flags] = [registers[3]!, registers[4]!];
+      if (planning.checked || layout?.kind !== 'ring' || size.form !== 'const' || flags.form !== 'const')
+        return byCall;
+      if (size.constant > MAX_INLINE_VALUE || flags.constant > RING_FLAGS) return byCall;
+      return { kind: 'ring-output', layout, size: Number(size.constant) };
+    }
     case BPF_FUNC.csum_diff: {
       const [fromSize, toSize] = [constantWord(registers[2]!), constantWord(registers[4]!)];
       if (planning.checked || fromSize === undefined || toSize === undefined) return byCall;
@@ -93,11 +127,6 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
     default:
       return byCall;
   }
-}
-
-/** The lower half of a register, which is what helpers take of a u32. */
-function constantWord(value: KnownValue): number | undefined {
-  return value.form === 'const' ? Number(BigInt.asUintN(32, value.constant)) : undefined;
 }
 
 /** How many arguments the usual helpers take; the rest are given all five registers. */

@@ -1,3 +1,4 @@
+import type { AccessPlaces } from './access-check.js';
 import { OP, type FunctionWriter } from './wasm-encoder.js';
 
 /** Fixed addresses and function indices that translated code refers to. */
@@ -20,14 +21,16 @@ export interface CodeEnvironment {
   readonly resolveTailCall: number;
   /** Type index of a program's main function, for the table. */
   readonly mainType: number;
-  /** `(address low, address high, size and write flag, insn)`: throws if the access is not allowed. */
-  readonly checkAccess: number | undefined;
+  /** What checks need, in a checked build. */
+  readonly access: AccessPlaces | undefined;
   /** Index of the i32 global with the insns that the run has left. */
   readonly budget: number;
   /** Address of the counters of work (work-counters.ts); undefined when it is not counted. */
   readonly workCounters: number | undefined;
   /** `(insn)`: throws because the insn limit is used up. */
   readonly limitReached: number;
+  /** `()`: told that a tail call led to none of the programs that stand in its place; -1 where there are none. */
+  readonly linkMissed: number;
 }
 
 /** How a function hands back its result. */
@@ -36,9 +39,6 @@ export type FunctionExit =
   | { readonly kind: 'return' }
   /** Hands the verdict to whoever inlined the function; control must leave. */
   | { readonly kind: 'inlined'; verdict(pushVerdict: () => void): void };
-
-/** Bit in `checkAccess`'s third argument. */
-export const WRITE_FLAG = 0x1_0000;
 
 /** Takes `insns` off the run's budget; ends the run at `slot` when that uses it up and `check` is set. */
 export function emitCharge(

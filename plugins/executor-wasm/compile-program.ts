@@ -10,6 +10,7 @@ import {
   FRAME_POINTER,
   MAX_BPF_STACK,
   MAX_CALL_FRAMES,
+  MAX_TAIL_CALL_CNT,
   OP_CALL,
   OP_LDDW,
   REGISTER_COUNT,
@@ -21,16 +22,20 @@ import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { FUNCTION_POINTER_HIGH, TAIL_CALL } from '../../src/bpf/runtime/helpers/helper-table.js';
 import { helperName } from '../../src/bpf/helper-ids.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
-import { defineBatchEntry } from './batch-entry.js';
+import { ACCESS_CHECK_TYPE, defineAccessCheck, type AccessPlaces } from './access-check.js';
+import { defineBatchEntry, defineSingleEntry, SINGLE_TYPE } from './batch-entry.js';
 import { functionsOf, type BpfFunction } from './control-flow-graph.js';
 import { chargeInsns, type InsnCharges } from './insn-charges.js';
 import { constant, wide, word, type KnownValue } from './known-value.js';
+import type { ObjectCache } from './object-cache.js';
 import { FRAME_STRIDE, type ProgramTable } from './program-table.js';
 import { emitStructured, flowShape, type FlowShape } from './structured-control-flow.js';
+import { programIds, tailTargets } from './tail-links.js';
 import type { CodeEnvironment, FunctionExit } from './code-environment.js';
 import { FunctionTranslator, type Translation } from './function-translator.js';
 import type { CallSiteOptions } from './translate-call.js';
 import { unrollLoops } from './unroll-loops.js';
+import { NO_WORK } from './work-count.js';
 import { analyzeFunction, type AnalysisInput, type FunctionAnalysis } from './value-analysis.js';
 import { FunctionWriter, I32, I64, ModuleWriter, OP, type FunctionType } from './wasm-encoder.js';
 
@@ -42,7 +47,8 @@ export interface CompileOptions {
   readonly supportedHelpers: ReadonlySet<number>;
   /** Helpers that were replaced, so that nothing is known of them. */
   readonly overriddenHelpers: ReadonlySet<number>;
-  readonly checked: boolean;
+  /** What a checked program remembers of objects; undefined for a program that is not checked. */
+  readonly objects: ObjectCache | undefined;
   /** What a run's `ProgramTable.budget` starts from. */
   readonly insnLimit: number;
   /** Address of the counters of work; undefined when it is not counted. */
@@ -53,6 +59,19 @@ export interface CompileOptions {
   readonly entry: 'packet' | 'values';
   /** Name of the module in stack traces. */
   readonly moduleName: string;
+  /**
+   * Programs that may stand in the place of tail calls (tail-links.ts). The module then has nothing but a batch entry with
+   * them in it.
+   */
+  readonly links?: readonly LinkSource[] | undefined;
+}
+
+/** A program that may be compiled into the batch entry of another. */
+export interface LinkSource {
+  /** What a PROG_ARRAY knows it by. */
+  readonly id: number;
+  readonly program: Program;
+  readonly options: CompileOptions;
 }
 
 export interface CompiledProgram {
@@ -62,18 +81,37 @@ export interface CompiledProgram {
   readonly importsTable: boolean;
   /** Slots of the functions that helpers may call back, exported as `callback <slot>`. */
   readonly callbacks: readonly number[];
-  /** The insn of a position in the module, as stack traces of traps give it. */
-  insnAt(offset: number): number | undefined;
+  /** Ids of the programs that its maps of programs hold now, as far as tail-links.ts looks. */
+  tailTargets(): readonly number[];
+  /** Whether other programs can stand in the place of its tail calls. */
+  readonly takesLinks: boolean;
+  /** Whether it can stand in the place of a tail call. */
+  readonly linkable: boolean;
+  /** Those of `CompileOptions.links` that do. */
+  readonly linked: readonly LinkSource[];
+  /** The program and insn of a position in the module, as stack traces of traps give it. */
+  placeAt(offset: number): CodePlace;
 }
 
-/** Programs up to this size are compiled twice, once into the batch loop; a larger one is called from it. */
+export interface CodePlace {
+  readonly program: string;
+  readonly insn: number | undefined;
+}
+
+/**
+ * Programs up to this size are compiled twice, once into the batch loop; a larger one is called from it. It is also what
+ * stands in such a loop at most where tail calls lead on.
+ */
 const MAX_INLINED_INSNS = 1024;
+/** From the marks of one program's insns in the code to those of the next: more than programs have slots. */
+const MARK_STRIDE = 2 ** 20;
 
 /**
  * `(r1, r2)` of a program that is called with values. For one that runs on a packet the second is how many tail calls
  * the run has made.
  */
 const MAIN_TYPE: FunctionType = { parameters: [I64, I64], results: [I64] };
+const NO_VALUES: FunctionType = { parameters: [], results: [] };
 
 /** Translates a program to the bytes of a wasm module. */
 export function compileProgram(program: Program, options: CompileOptions): CompiledProgram {
@@ -85,6 +123,14 @@ interface AnalyzedFunction {
   readonly analysis: FunctionAnalysis;
   readonly shape: FlowShape;
   readonly charges: InsnCharges;
+}
+
+/** A program that may stand in the batch entry, ready to be written. */
+interface Link {
+  readonly source: LinkSource;
+  readonly compiler: ProgramCompiler;
+  readonly environment: CodeEnvironment;
+  readonly firstMark: number;
 }
 
 class ProgramCompiler {
@@ -102,6 +148,11 @@ class ProgramCompiler {
   readonly #tailCalls: boolean;
   /** A helper is called that may charge for its work. */
   #callsCharge = false;
+  /** By id: programs that may stand in the place of tail calls. */
+  readonly #links = new Map<number, Link>();
+  /** Those that do, in the batch entry that was written last, and how many insns they make it. */
+  readonly #linked = new Set<LinkSource>();
+  #inlinedInsns = 0;
 
   constructor(
     readonly program: Program,
@@ -131,10 +182,8 @@ class ProgramCompiler {
     module.importMemory('x', 'memory', options.runtime.space.byteLength / WASM_PAGE);
     if (this.#tailCalls) module.importTable('x', 'table');
     const helpers = [...this.#helperIds()];
-    const nothing: FunctionType = { parameters: [], results: [] };
-    const helperIndices = new Map(helpers.map((id) => [id, module.importFunction('h', String(id), nothing)]));
+    const helper = this.#importHelpers(module, 0);
     const toIndex: FunctionType = { parameters: [I32], results: [I32] };
-    const checks: FunctionType = { parameters: [I32, I32, I32, I32], results: [] };
     const environment: CodeEnvironment = {
       runState: options.runtime.state.address,
       tailCalls: options.table.tailCalls,
@@ -142,7 +191,7 @@ class ProgramCompiler {
       budget: module.importGlobal('x', 'budget', I32),
       directory: options.table.directory,
       workCounters: options.workCounters,
-      helper: (id) => helperIndices.get(id)!,
+      helper,
       mayCharge: () => {
         this.#callsCharge = true;
       },
@@ -152,25 +201,38 @@ class ProgramCompiler {
         ? module.importFunction('x', 'resolve', { parameters: [], results: [I32] })
         : -1,
       mainType: module.typeIndex(MAIN_TYPE),
-      checkAccess: options.checked ? module.importFunction('x', 'check', checks) : undefined,
       limitReached: module.importFunction('x', 'limit', { parameters: [I32], results: [] }),
+      linkMissed: options.links === undefined ? -1 : module.importFunction('x', 'linkMissed', NO_VALUES),
+      // Checked programs take no others in the place of tail calls: no import follows.
+      access: options.objects === undefined ? undefined : this.#importAccess(options.objects),
     };
-    for (const fn of this.#functions) {
+    (options.links ?? []).forEach((source, position) => {
+      const compiler = new ProgramCompiler(source.program, source.options);
+      const number = position + 1;
+      const its = { ...environment, helper: compiler.#importHelpers(module, number) };
+      this.#links.set(source.id, { source, compiler, environment: its, firstMark: number * MARK_STRIDE });
+    });
+    const functions = this.#functions.filter((fn) => options.links === undefined || fn.start !== 0);
+    for (const fn of functions) {
       this.#wasmFunctions.set(fn.start, module.declare(fn.start === 0 ? MAIN_TYPE : this.#localType()));
     }
-    const main = this.#wasmFunctions.get(0)!;
-    module.export('main', main);
-    for (const fn of this.#functions)
+    const main = this.#wasmFunctions.get(0);
+    if (main !== undefined) module.export('main', main);
+    for (const fn of functions)
       this.#define(this.#wasmFunctions.get(fn.start)!, this.#function(fn, environment));
 
     if (options.entry === 'packet') {
       const batch = module.declare({ parameters: [I32, I32], results: [] });
       module.export('batch', batch);
       this.#define(batch, this.#batch(environment));
+      const single = module.declare(SINGLE_TYPE);
+      module.export('single', single);
+      this.#define(single, defineSingleEntry(batch));
     }
-    const callbacks = [...new Set(this.#functions.flatMap((fn) => fn.callbacks))];
+    const callbacks =
+      options.links === undefined ? [...new Set(this.#functions.flatMap((fn) => fn.callbacks))] : [];
     for (const slot of callbacks) {
-      const index = module.declare(nothing);
+      const index = module.declare(NO_VALUES);
       module.export(`callback ${slot}`, index);
       this.#define(index, this.#callback(slot, environment));
     }
@@ -181,8 +243,44 @@ class ProgramCompiler {
       helpers,
       importsTable: this.#tailCalls,
       callbacks,
-      insnAt: (offset) => insnAt(offset, codeOffsets, bodies),
+      tailTargets: () =>
+        [...this.#mapsByAddress.values()].flatMap((map) => programIds(map, map.attributes.maxEntries)),
+      takesLinks: this.#tailCalls && !this.#dynamicFrames && this.#insns.length <= MAX_INLINED_INSNS,
+      linkable: this.#functions.length === 1,
+      linked: [...this.#linked],
+      placeAt: (offset) => {
+        const mark = markAt(offset, codeOffsets, bodies);
+        const number = Math.floor((mark ?? 0) / MARK_STRIDE);
+        const { name } = number === 0 ? this.program : options.links![number - 1]!.program;
+        return { program: name, insn: mark === undefined ? undefined : mark % MARK_STRIDE };
+      },
     };
+  }
+
+  /** What checks need. After all other imports: it declares a function. */
+  #importAccess(objects: ObjectCache): AccessPlaces {
+    const module = this.#module;
+    const { runtime, table } = this.options;
+    const range = (name: string): { readonly start: number; readonly end: number } => ({
+      start: module.importGlobal('x', `${name} start`, I32),
+      end: module.importGlobal('x', `${name} end`, I32),
+    });
+    const [read, write] = [range('read'), range('write')];
+    const stale = module.importGlobal('x', 'stale', I32);
+    const check = module.importFunction('x', 'check', { parameters: [I32, I32, I32, I32], results: [] });
+    const checkAccess = module.declare(ACCESS_CHECK_TYPE);
+    const judge = { runState: runtime.state.address, stack: table.stack, read, write, check };
+    this.#define(checkAccess, defineAccessCheck(judge));
+    return { checkAccess, stale, space: runtime.space, watch: (address) => objects.watch(address) };
+  }
+
+  /** Imports the helpers that this program calls: from `h`, or from `h<number>` for one that stands in another's module. */
+  #importHelpers(module: ModuleWriter, number: number): CodeEnvironment['helper'] {
+    const from = number === 0 ? 'h' : `h${number}`;
+    const indices = new Map(
+      [...this.#helperIds()].map((id) => [id, module.importFunction(from, String(id), NO_VALUES)]),
+    );
+    return (id) => indices.get(id)!;
   }
 
   #define(index: number, body: FunctionWriter): void {
@@ -220,7 +318,7 @@ class ProgramCompiler {
         out,
         parameters,
         { kind: 'return' },
-        { frameLocal, chainLocal: main && this.options.entry === 'packet' ? 1 : undefined },
+        { frameLocal, chain: main && this.options.entry === 'packet' ? { local: 1 } : undefined },
         elideStackStores,
       );
       out.op(OP.unreachable);
@@ -255,18 +353,65 @@ class ProgramCompiler {
             parameters.push([FRAME_POINTER, top, I32]);
           }
           const exit: FunctionExit = { kind: 'inlined', verdict };
+          this.#linked.clear();
+          this.#inlinedInsns = this.#insns.length;
           return this.#translate(
             this.#functions[0]!,
             environment,
             out,
             parameters,
             exit,
-            { frameLocal },
+            { frameLocal, linked: this.#linksFrom([], out, exit, elideStackStores) },
             elideStackStores,
           );
         },
       ),
     );
+  }
+
+  /**
+   * What stands in the place of tail calls of the main program, or of one that it reached by `chain`: never a program that
+   * is under way, so that it ends.
+   */
+  #linksFrom(
+    chain: readonly Link[],
+    out: FunctionWriter,
+    exit: FunctionExit,
+    elideStackStores: boolean,
+  ): CallSiteOptions['linked'] {
+    if (this.#links.size === 0 || this.#dynamicFrames || chain.length >= MAX_TAIL_CALL_CNT) return undefined;
+    return (array, index) => {
+      const ids = tailTargets(array, index);
+      const links = ids?.map((id) => this.#links.get(id)).filter((link) => link !== undefined) ?? [];
+      const free = links.filter((link) => {
+        if (chain.includes(link)) return false;
+        if (this.#inlinedInsns + link.source.program.insns.length > MAX_INLINED_INSNS) return false;
+        this.#inlinedInsns += link.source.program.insns.length;
+        return true;
+      });
+      return {
+        complete: free.length === ids?.length,
+        programs: free.map((link) => ({
+          id: link.source.id,
+          emit: (context, work) => {
+            this.#linked.add(link.source);
+            const way = [...chain, link];
+            const { compiler, environment, firstMark } = link;
+            const translator = compiler.#translate(
+              compiler.#functions[0]!,
+              environment,
+              out,
+              [[1, context, I32]],
+              exit,
+              { chain: way.length, linked: this.#linksFrom(way, out, exit, elideStackStores) },
+              elideStackStores,
+              { firstMark, workBefore: work },
+            );
+            return translator.readsStackMemory;
+          },
+        })),
+      };
+    };
   }
 
   /** `() → ()`: what a helper calls back through; arguments and result are in the run state. */
@@ -280,8 +425,9 @@ class ProgramCompiler {
     return out;
   }
 
-  /** First as if stack memory were never read; if it is, again with all stores. */
+  /** First as if stack memory were never read; if it is, again with all stores, as a checked build has them anyway. */
   #withFewestStores(translate: (elide: boolean) => Translation): FunctionWriter {
+    if (this.options.objects !== undefined) return translate(false).out;
     let translator = translate(true);
     if (translator.readsStackMemory) translator = translate(false);
     return translator.out;
@@ -293,8 +439,9 @@ class ProgramCompiler {
     out: FunctionWriter,
     parameters: readonly (readonly [number, number, number])[],
     exit: FunctionExit,
-    locals: Pick<CallSiteOptions, 'frameLocal' | 'chainLocal'>,
+    site: Pick<CallSiteOptions, 'frameLocal' | 'chain' | 'linked'>,
     elideStackStores: boolean,
+    linked = { firstMark: 0, workBefore: NO_WORK },
   ): FunctionTranslator {
     const { input, analysis, shape, charges } = this.#analyze(fn);
     const translator = new FunctionTranslator({
@@ -305,8 +452,10 @@ class ProgramCompiler {
       environment,
       out,
       exit,
-      ...locals,
+      ...site,
       elideStackStores,
+      stackFrame: this.#dynamicFrames ? undefined : this.#frameOf(fn.start),
+      ...linked,
     });
     translator.enter(parameters);
     emitStructured(analysis.successors, shape, out, translator);
@@ -364,12 +513,12 @@ class ProgramCompiler {
       function: fn,
       entry,
       // A checked build keeps everything in memory: what it finds there is then also a test of the other build.
-      frame: this.#dynamicFrames || options.checked ? undefined : frame,
+      frame: this.#dynamicFrames || options.objects !== undefined ? undefined : frame,
       memoryBytes: space.byteLength,
       cpus,
       mapsByAddress: this.#mapsByAddress,
       overridden: options.overriddenHelpers,
-      checked: options.checked,
+      checked: options.objects !== undefined,
       xdp,
       lddw: (slot) => this.#lddw.get(slot)!,
     };
@@ -476,7 +625,7 @@ function callLevels(functions: readonly BpfFunction[]): Map<number, number> {
   return levels;
 }
 
-function insnAt(
+function markAt(
   offset: number,
   codeOffsets: readonly number[],
   bodies: readonly FunctionWriter[],

@@ -15,9 +15,11 @@ import {
   OP_LDDW,
   REGISTER_COUNT,
 } from '../../src/bpf/opcodes.js';
+import { planCall } from './call-plan.js';
 import { constant, type KnownValue } from './known-value.js';
 import { emitCall, type CallSite, type CallSiteOptions } from './translate-call.js';
-import { emitCharge, WRITE_FLAG } from './code-environment.js';
+import { AccessChecks, quickPlan } from './access-check.js';
+import { emitCharge } from './code-environment.js';
 import type { InsnCharges } from './insn-charges.js';
 import type { FlowShape, NodeEmitter } from './structured-control-flow.js';
 import { addCall, addInsn, emitCount, NO_WORK, type WorkCount } from './work-count.js';
@@ -25,6 +27,7 @@ import { emitAlu, emitAtomic, emitCondition, loadOpcode, storeOpcode } from './t
 import {
   accessSize,
   aluResult,
+  callResult,
   cellOf,
   copyState,
   loadResult,
@@ -42,6 +45,12 @@ export interface TranslationOptions extends CallSiteOptions {
   readonly out: FunctionWriter;
   /** Leave out stores to stack cells that locals hold; see `Translation.readsStackMemory`. */
   readonly elideStackStores: boolean;
+  /** The function's own stack frame, unless it may lie anywhere. */
+  readonly stackFrame: { readonly low: number; readonly high: number } | undefined;
+  /** What is added to a slot to make it a mark of `out`. */
+  readonly firstMark: number;
+  /** What was done before and is to be written down with what is done here. */
+  readonly workBefore: WorkCount;
 }
 
 /** What came of writing a function. */
@@ -75,12 +84,33 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
   readonly #cellLocals = new Map<number, number>();
   readonly #wideCellLocals = new Map<number, number>();
   readonly #scratch = new Map<string, number>();
+  readonly #options: TranslationOptions;
+  readonly #checks: AccessChecks | undefined;
+  /** Whether code is written that is run where all that it accesses has been checked. */
+  #quick = false;
 
-  constructor(readonly options: TranslationOptions) {
+  constructor(options: TranslationOptions) {
+    this.#options = options;
     this.out = options.out;
     const { environment, shape } = options;
     const counted = environment.workCounters !== undefined;
     if (counted && shape.nodes.some((node) => this.#isMeeting(node))) this.#insnsLocal = this.out.local(I32);
+    const { access } = environment;
+    if (access !== undefined) {
+      const { input, analysis, stackFrame } = options;
+      const { runState } = environment;
+      this.#checks = new AccessChecks(this, { input, analysis, places: access, runState, stackFrame });
+    }
+  }
+
+  get options(): TranslationOptions {
+    if (!this.#quick) return this.#options;
+    const { input, environment } = this.#options;
+    return {
+      ...this.#options,
+      input: { ...input, checked: false },
+      environment: { ...environment, access: undefined },
+    };
   }
 
   /** Moves the function's parameters, `[register, local, type]`, to where the first block expects them. */
@@ -88,6 +118,9 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
     const entry = this.options.input.entry;
     // The code may stand in a loop of the caller's.
     if (this.#insnsLocal !== undefined) this.out.i32(0).set(this.#insnsLocal);
+    const { environment, workBefore } = this.options;
+    if (environment.workCounters !== undefined && this.#isMeeting(0))
+      emitCount(this.out, environment.workCounters, workBefore);
     for (const [register, local, type] of parameters) {
       const value = entry[register]!;
       if (value.form === 'const') continue;
@@ -102,6 +135,7 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
       this.set(register, value);
     }
     this.#convert({ registers: [...entry], cells: new Map() }, 0);
+    this.#checks?.enter();
   }
 
   // What emitStructured asks for.
@@ -118,11 +152,14 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
       charges.checked[node] === 1 ? { slot: block.start } : undefined,
     );
     const before = this.#isMeeting(node) ? undefined : options.shape.predecessors[node]![0];
-    this.#work = before === undefined ? NO_WORK : this.#workAfter[before]!;
+    if (before !== undefined) this.#work = this.#workAfter[before]!;
+    else this.#work = node === 0 && !this.#isMeeting(0) ? options.workBefore : NO_WORK;
+    this.#checks?.startBlock(node);
     for (let slot = block.start; slot < block.end; slot++) {
-      this.out.mark(slot);
+      this.mark(slot);
       if (environment.workCounters !== undefined) this.#work = addInsn(this.#work);
       this.#insn(slot);
+      this.#checks?.step(slot);
       step(input, slot, this.state);
       if (input.insns[slot]!.opcode === OP_LDDW) slot++;
     }
@@ -165,14 +202,28 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
     }
   }
 
+  mark(slot: number): void {
+    this.out.mark(this.options.firstMark + slot);
+  }
+
   // How work is counted.
 
   countCall(helper: number, bytes: number): void {
-    if (this.options.environment.workCounters !== undefined) this.#work = addCall(this.#work, helper, bytes);
+    const { workCounters } = this.options.environment;
+    if (workCounters === undefined) return;
+    // The call is counted where the helper is called instead, which counts the bytes itself.
+    if (this.#quick) emitCount(this.out, workCounters, { ...NO_WORK, bytes });
+    else this.#work = addCall(this.#work, helper, bytes);
   }
 
   emitCount(): void {
     this.#emitCount(this.#work);
+  }
+
+  handOnWork(): WorkCount {
+    if (this.#insnsLocal === undefined) return this.#work;
+    this.emitCount();
+    return NO_WORK;
   }
 
   #emitCount(work: WorkCount): void {
@@ -250,17 +301,9 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
    * access first in a checked build.
    */
   pushAddress(register: number, off: number, size: number, write: boolean, slot: number): number {
-    const { environment } = this.options;
+    if (this.#checks !== undefined && !this.#quick)
+      return this.#checks.pushAddress(register, off, size, write, slot);
     const base = this.known(register);
-    if (environment.checkAccess !== undefined) {
-      const address = this.scratch(I64, 'address');
-      this.pushWide(register);
-      this.out.i64(BigInt(off)).op(OP.i64_add).tee(address).op(OP.i32_wrap_i64);
-      this.out.get(address).i64(32n).op(OP.i64_shr_u).op(OP.i32_wrap_i64);
-      this.out.i32(size | (write ? WRITE_FLAG : 0)).i32(slot);
-      this.out.call(environment.checkAccess).get(address).op(OP.i32_wrap_i64);
-      return 0;
-    }
     if (base.form === 'const') {
       this.out.i32(Number(BigInt.asIntN(32, base.constant + BigInt(off))));
       return 0;
@@ -309,10 +352,7 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
     for (let r = 0; r < REGISTER_COUNT; r++) {
       const value = before.registers[r]!;
       const wanted = after.registers[r]!;
-      if ((live & (1 << r)) === 0 || !needsConversion(value, wanted)) continue;
-      if (wanted.form === 'wide') this.#pushWide(r, value);
-      else this.#pushWord(r, value);
-      this.set(r, wanted);
+      if ((live & (1 << r)) !== 0) this.#hold(r, value, wanted);
     }
     for (const [index, wanted] of after.cells) {
       const value = before.cells.get(index)!;
@@ -320,6 +360,14 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
       this.pushCell(index, value);
       this.out.set(this.#cellLocal(index, wanted));
     }
+  }
+
+  /** Brings a register that is held as one value says into the form of another. */
+  #hold(register: number, value: KnownValue, wanted: KnownValue): void {
+    if (!needsConversion(value, wanted)) return;
+    if (wanted.form === 'wide') this.#pushWide(register, value);
+    else this.#pushWord(register, value);
+    this.set(register, wanted);
   }
 
   pushCell(index: number, value: KnownValue): void {
@@ -358,12 +406,38 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
       case BPF_JMP:
       case BPF_JMP32:
         // Conditions are written by `condition`, returns by `exit`.
-        if ((insn.opcode & BPF_OP_MASK) === BPF_CALL) emitCall(this, insn, slot);
+        if ((insn.opcode & BPF_OP_MASK) === BPF_CALL) this.#call(insn, slot);
         return;
       default:
         // `lddw`: its value is a constant and needs no code, but for one that no constant holds.
         return;
     }
+  }
+
+  #call(insn: Insn, slot: number): void {
+    const { input } = this.#options;
+    const checks = this.#checks;
+    const { registers } = this.state;
+    if (checks === undefined) {
+      emitCall(this, insn, slot);
+      return;
+    }
+    const plan = planCall(insn, registers, input);
+    const result = callResult(input, plan, this.state);
+    const quick = quickPlan(insn, registers, input);
+    const guarded = quick !== undefined && checks.pushMayInline(quick);
+    if (guarded) {
+      this.out.if();
+      this.#quick = true;
+      emitCall(this, insn, slot);
+      this.#quick = false;
+      this.#hold(0, callResult({ ...input, checked: false }, quick, this.state)!, result!);
+      this.out.else();
+    }
+    emitCall(this, insn, slot);
+    if (plan.kind === 'helper' || plan.kind === 'local') checks.called();
+    if (guarded) this.out.end();
+    if (result !== undefined) checks.found(slot, result);
   }
 
   #load(insn: Insn, slot: number): void {

@@ -43,16 +43,25 @@ function emitArrayLookup(site: LookupSite, layout: Exclude<InlineLayout, { kind:
     if (!inRange) out.i32(0).get(index).i32(layout.maxEntries).op(OP.i32_lt_u).op(OP.select);
     out.i32(2).op(OP.i32_shl).memory(OP.i32_load, layout.slots);
   } else {
-    const shift = Math.log2(layout.stride);
-    if (Number.isInteger(shift)) out.i32(shift).op(OP.i32_shl);
-    else out.i32(layout.stride).op(OP.i32_mul);
-    out.i32(layout.values).op(OP.i32_add);
-    if (layout.cpuStride !== 0) addCpu(site, layout.cpuStride);
+    emitElementAddress(site, layout);
   }
   if (!inRange) out.i32(0).get(index).i32(layout.maxEntries).op(OP.i32_lt_u).op(OP.select);
 }
 
-function addCpu({ out, cpuAddress }: LookupSite, stride: number): void {
+/** Pops the index of an array's element and pushes the address of its value. */
+export function emitElementAddress(
+  site: Pick<LookupSite, 'out' | 'cpuAddress'>,
+  layout: Extract<InlineLayout, { kind: 'array' }>,
+): void {
+  const { out } = site;
+  const shift = Math.log2(layout.stride);
+  if (Number.isInteger(shift)) out.i32(shift).op(OP.i32_shl);
+  else out.i32(layout.stride).op(OP.i32_mul);
+  out.i32(layout.values).op(OP.i32_add);
+  if (layout.cpuStride !== 0) addCpu(site, layout.cpuStride);
+}
+
+function addCpu({ out, cpuAddress }: Pick<LookupSite, 'out' | 'cpuAddress'>, stride: number): void {
   out.i32(cpuAddress).memory(OP.i32_load).i32(stride).op(OP.i32_mul).op(OP.i32_add);
 }
 

@@ -83,6 +83,11 @@ export function constantAddress(value: KnownValue): number | undefined {
   return value.form === 'const' && value.high <= WORD_MAX ? value.low : undefined;
 }
 
+/** The lower half of a constant, which is what helpers take of a u32. */
+export function constantWord(value: KnownValue): number | undefined {
+  return value.form === 'const' ? Number(BigInt.asUintN(32, value.constant)) : undefined;
+}
+
 /** What is known of the lower 32 bits, zero-extended. */
 export function lowerWord(value: KnownValue): KnownValue {
   if (value.form === 'word') return value;

@@ -22,6 +22,8 @@ export interface TableMember {
   instantiate(table: WebAssembly.Table): WebAssembly.ExportValue;
   /** Whether its instances import the table. */
   readonly importsTable: boolean;
+  /** Told that a program is in the table no more. */
+  programGone(programId: number): void;
 }
 
 interface Entry {
@@ -121,7 +123,17 @@ export class ProgramTable {
     this.table.set(entry.index, null);
     this.#freeIndices.push(entry.index);
     this.#writeDirectory();
+    for (const { member } of this.#entries.values()) member.programGone(programId);
     this.#replaceIfLeaking();
+  }
+
+  member(programId: number): TableMember | undefined {
+    return this.#entries.get(programId)?.member;
+  }
+
+  /** Told that an instance beside a member's own imports the table. */
+  imported(): void {
+    this.#importers++;
   }
 
   /** Table index of a program, or 0. */

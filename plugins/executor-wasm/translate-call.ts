@@ -1,5 +1,8 @@
 import type { Insn } from '../../src/bpf/insn.js';
+import { E2BIG } from '../../src/bpf/errno.js';
 import { MAX_TAIL_CALL_CNT } from '../../src/bpf/opcodes.js';
+import { roundUp } from '../../src/bpf/runtime/address-space.js';
+import { RING_RECORD } from '../../src/bpf/runtime/map-layout.js';
 import { PRNG_INCREMENT, PRNG_MULTIPLIER, RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import {
   FRAME_SLOT,
@@ -8,14 +11,29 @@ import {
   REDIRECT_NONE,
 } from '../../src/bpf/runtime/xdp-frame.js';
 import { XDP_ABORTED, XDP_REDIRECT } from '../../src/bpf/xdp.js';
-import { helperArity, mayCharge, planCall, writesProgramMemory, type CallPlan } from './call-plan.js';
+import {
+  helperArity,
+  mayCharge,
+  planCall,
+  writesProgramMemory,
+  type CallPlan,
+  type ProgramArray,
+} from './call-plan.js';
 import { emitCharge, type CodeEnvironment, type FunctionExit } from './code-environment.js';
 import { callTarget } from './control-flow-graph.js';
-import { emitLookup, type KeyWord } from './inline-map-lookup.js';
+import { emitElementAddress, emitLookup, type KeyWord } from './inline-map-lookup.js';
 import type { KnownValue } from './known-value.js';
 import { FRAME_STRIDE } from './program-table.js';
 import type { Operands } from './translate-insn.js';
-import { callResult, cellOf, readCell, type AnalysisInput, type ProgramState } from './value-analysis.js';
+import { emitCount, NO_WORK, type WorkCount } from './work-count.js';
+import {
+  callResult,
+  cellOf,
+  isIndexKnown,
+  readCell,
+  type AnalysisInput,
+  type ProgramState,
+} from './value-analysis.js';
 import { I32, I64, OP } from './wasm-encoder.js';
 
 export interface CallSiteOptions {
@@ -24,8 +42,31 @@ export interface CallSiteOptions {
   readonly exit: FunctionExit;
   /** The local with the frame's low end, where frames are not at fixed addresses. */
   readonly frameLocal?: number | undefined;
-  /** The i64 local with how many tail calls led to a main program, which nothing but another can have made. */
-  readonly chainLocal?: number | undefined;
+  /**
+   * How many tail calls led to a main program, which nothing but another can have made: the number, or the i64 local with
+   * it. Left out: none.
+   */
+  readonly chain?: number | { readonly local: number } | undefined;
+  /** What stands in the place of a tail call; see tail-links.ts. */
+  readonly linked?: ((array: ProgramArray, index: KnownValue) => TailLinks) | undefined;
+}
+
+/** The programs that are compiled in place of a tail call. */
+export interface TailLinks {
+  readonly programs: readonly LinkedProgram[];
+  /** These are all that the map held, so that another is news. */
+  readonly complete: boolean;
+}
+
+export interface LinkedProgram {
+  readonly id: number;
+  /**
+   * Writes the program's code, which control does not leave but by its exit; whether it reads stack memory.
+   *
+   * @param context the i32 local with R1
+   * @param work what was done before and is not written down
+   */
+  emit(context: number, work: WorkCount): boolean;
 }
 
 /** What the code of a call is made from: the function under translation, at one insn. */
@@ -39,6 +80,10 @@ export interface CallSite extends Operands {
   countCall(helper: number, bytes: number): void;
   /** Writes down what was done on the way to here; what comes behind counts it again. */
   emitCount(): void;
+  /** Likewise, but for what the code that comes next can add to its own. */
+  handOnWork(): WorkCount;
+  /** What is written from here on belongs to the insn at `slot`. */
+  mark(slot: number): void;
   /** Pushes the stack cell of that index as an i32 (i64 where it is held wide). */
   pushCell(index: number, value: KnownValue): void;
 }
@@ -62,6 +107,12 @@ export function emitCall(at: CallSite, insn: Insn, slot: number): void {
       return;
     case 'lookup':
       emitMapLookup(at, plan, result!, slot);
+      return;
+    case 'update':
+      emitArrayUpdate(at, plan, result!);
+      return;
+    case 'ring-output':
+      emitRingOutput(at, plan, insn.imm, result!);
       return;
     case 'time':
       out.i32(environment.runState).memory(OP.i64_load, RUN_STATE.now);
@@ -104,6 +155,7 @@ export function emitCall(at: CallSite, insn: Insn, slot: number): void {
 /** Bytes that the code in place of a helper goes through. */
 function inlineBytes(plan: CallPlan): number {
   if (plan.kind === 'lookup') return plan.map.attributes.keySize;
+  if (plan.kind === 'update') return plan.map.attributes.keySize + plan.map.syscallValueSize;
   return plan.kind === 'checksum' ? plan.fromSize + plan.toSize : 0;
 }
 
@@ -132,50 +184,13 @@ function emitMapLookup(
   result: KnownValue,
   slot: number,
 ): void {
-  const { input, environment } = at.options;
+  const { environment } = at.options;
   const keySize = plan.map.attributes.keySize;
   if (result.form === 'const') return;
-  const base = at.known(2);
-  const keyWord = (index: number): KeyWord => {
-    const size = Math.min(4, keySize - 4 * index);
-    const offset = cellOf(input, base, 4 * index);
-    const held = offset === undefined ? undefined : readCell(at.state, offset, 4);
-    if (held !== undefined && offset !== undefined && (offset & 3) === 0) {
-      return {
-        size,
-        known: held,
-        push: () => {
-          at.pushCell(offset >> 2, held);
-          // What lies behind the key in the cell is not part of it.
-          if (size < 4) at.out.i32(2 ** (8 * size) - 1).op(OP.i32_and);
-        },
-      };
-    }
-    if (base.stack) at.readsStackMemory = true;
-    const load = (opcode: number, within: number): void => {
-      if (base.form === 'const') at.out.i32(base.low + 4 * index + within).memory(opcode);
-      else {
-        at.pushWord(2);
-        at.out.memory(opcode, 4 * index + within);
-      }
-    };
-    return {
-      size,
-      known: undefined,
-      push: () => {
-        if (size === 4) load(OP.i32_load, 0);
-        else if (size === 1) load(OP.i32_load8_u, 0);
-        else load(OP.i32_load16_u, 0);
-        if (size !== 3) return;
-        load(OP.i32_load8_u, 2);
-        at.out.i32(16).op(OP.i32_shl).op(OP.i32_or);
-      },
-    };
-  };
   emitLookup({
     out: at.out,
     layout: plan.layout,
-    keyWord,
+    keyWord: (index) => pointedWord(at, 2, 4 * index, Math.min(4, keySize - 4 * index)),
     keySize,
     cpuAddress: environment.runState + RUN_STATE.cpu,
     charge: (insns) => {
@@ -186,6 +201,174 @@ function emitMapLookup(
   });
   at.set(0, result);
 }
+
+/** Up to four bytes, from so many on, of what a register points to: from the cell that holds them, or from memory. */
+function pointedWord(at: CallSite, register: number, from: number, size: number): KeyWord {
+  const base = at.known(register);
+  const offset = cellOf(at.options.input, base, from);
+  const held = offset === undefined ? undefined : readCell(at.state, offset, 4);
+  if (held !== undefined && offset !== undefined && (offset & 3) === 0) {
+    return {
+      size,
+      known: held,
+      push: () => {
+        at.pushCell(offset >> 2, held);
+        // What lies behind the key in the cell is not part of it.
+        if (size < 4) at.out.i32(2 ** (8 * size) - 1).op(OP.i32_and);
+      },
+    };
+  }
+  if (base.stack) at.readsStackMemory = true;
+  const load = (opcode: number, within: number): void => {
+    if (base.form === 'const') at.out.i32(base.low + from + within).memory(opcode);
+    else {
+      at.pushWord(register);
+      at.out.memory(opcode, from + within);
+    }
+  };
+  return {
+    size,
+    known: undefined,
+    push: () => {
+      if (size === 4) load(OP.i32_load, 0);
+      else if (size === 1) load(OP.i32_load8_u, 0);
+      else load(OP.i32_load16_u, 0);
+      if (size !== 3) return;
+      load(OP.i32_load8_u, 2);
+      at.out.i32(16).op(OP.i32_shl).op(OP.i32_or);
+    },
+  };
+}
+
+/** bpf_map_update_elem on an array: the value is read before any of it is written, as the two may overlap. */
+function emitArrayUpdate(at: CallSite, plan: CallPlan & { kind: 'update' }, result: KnownValue): void {
+  const { out } = at;
+  const { layout, map } = plan;
+  const { input, environment } = at.options;
+  const { valueSize } = map.attributes;
+  const index = at.scratch(I32, 'index');
+  const element = at.scratch(I32, 'element');
+  pointedWord(at, 2, 0, 4).push();
+  out.set(index);
+  const known = isIndexKnown(input, plan, at.state);
+  if (!known) {
+    out.get(index).i32(layout.maxEntries).op(OP.i32_ge_u).if();
+    out.i64(BigInt(-E2BIG));
+    at.set(0, result);
+    out.else();
+  }
+  const storeValue = emitValueLoads(at, 3, valueSize);
+  out.get(index);
+  emitElementAddress({ out, cpuAddress: environment.runState + RUN_STATE.cpu }, layout);
+  out.set(element);
+  storeValue(element, 0);
+  if (known) return;
+  out.i64(0n);
+  at.set(0, result);
+  out.end();
+}
+
+/** bpf_ringbuf_output of known size; where there is no room, by the helper. */
+function emitRingOutput(
+  at: CallSite,
+  { layout, size }: CallPlan & { kind: 'ring-output' },
+  id: number,
+  result: KnownValue,
+): void {
+  const { out } = at;
+  const { environment } = at.options;
+  const position = at.scratch(I32, 'ring position');
+  const record = at.scratch(I32, 'record');
+  const total = roundUp(RING_RECORD.data + size, 8);
+  out.i32(layout.producer).memory(OP.i32_load).tee(position);
+  out.i32(layout.consumer).memory(OP.i32_load).op(OP.i32_sub);
+  out
+    .i32(layout.size - 1 - total)
+    .op(OP.i32_le_u)
+    .if();
+  const storeData = emitValueLoads(at, 2, size);
+  out
+    .get(position)
+    .i32(layout.size - 8)
+    .op(OP.i32_and)
+    .i32(layout.data)
+    .op(OP.i32_add)
+    .tee(record);
+  out.i32(size).memory(OP.i32_store, RING_RECORD.length);
+  out.get(record).i32(environment.runState).memory(OP.i32_load16_u, RUN_STATE.cpu);
+  out.i32(layout.lost).memory(OP.i32_load).i32(16).op(OP.i32_shl).op(OP.i32_or);
+  out.memory(OP.i32_store, RING_RECORD.origin);
+  out.i32(layout.lost).i32(0).memory(OP.i32_store);
+  storeData(record, RING_RECORD.data);
+  out.i32(layout.producer).get(position).i32(total).op(OP.i32_add).tee(position).memory(OP.i32_store);
+  out.get(position).i32(total).op(OP.i32_lt_u).if();
+  const upper = layout.producer + 4;
+  out.i32(upper).i32(upper).memory(OP.i32_load).i32(1).op(OP.i32_add).memory(OP.i32_store);
+  out.end();
+  const { workCounters } = environment;
+  if (workCounters !== undefined) emitCount(out, workCounters, { ...NO_WORK, bytes: size });
+  out.i64(0n);
+  at.set(0, result);
+  out.else();
+  emitHelperCall(at, id, result);
+  out.end();
+}
+
+/**
+ * Puts into locals what memory holds of the bytes that a register points to; gives what writes all of them from an offset of
+ * an address on, which a local has.
+ */
+function emitValueLoads(
+  at: CallSite,
+  register: number,
+  size: number,
+): (address: number, offset: number) => void {
+  const { out } = at;
+  const parts: (ValuePart & { readonly from: number })[] = [];
+  for (let from = 0; from < size;) {
+    const part = emitValuePart(at, register, from, size - from);
+    parts.push({ ...part, from });
+    from += part.size;
+  }
+  return (address, offset) => {
+    for (const { from, store, push } of parts) {
+      out.get(address);
+      push();
+      out.memory(store, offset + from);
+    }
+  };
+}
+
+interface ValuePart {
+  readonly size: number;
+  readonly store: number;
+  readonly push: () => void;
+}
+
+/** The next part, of at most `rest` bytes, of the value that a register points to: the cell that holds it, or the local that it is put into. */
+function emitValuePart(at: CallSite, register: number, from: number, rest: number): ValuePart {
+  const base = at.known(register);
+  const offset = cellOf(at.options.input, base, from);
+  const index = offset === undefined || (offset & 3) !== 0 ? undefined : offset >> 2;
+  const held = index === undefined ? undefined : at.state.cells.get(index);
+  if (index !== undefined && held !== undefined) {
+    const [size, store] = held.form === 'wide' ? [8, OP.i64_store] : [4, OP.i32_store];
+    if (size <= rest) return { size, store, push: () => void at.pushCell(index, held) };
+  }
+  if (base.stack) at.readsStackMemory = true;
+  const { size, type, load, store } = VALUE_PARTS.find((part) => part.size <= rest)!;
+  const local = at.scratch(type, `value ${from}`);
+  at.pushWord(register);
+  at.out.memory(load, from).set(local);
+  return { size, store, push: () => void at.out.get(local) };
+}
+
+const VALUE_PARTS = [
+  { size: 8, type: I64, load: OP.i64_load, store: OP.i64_store },
+  { size: 4, type: I32, load: OP.i32_load, store: OP.i32_store },
+  { size: 2, type: I32, load: OP.i32_load16_u, store: OP.i32_store16 },
+  { size: 1, type: I32, load: OP.i32_load8_u, store: OP.i32_store8 },
+] as const;
 
 function emitRedirect(at: CallSite, result: KnownValue): void {
   const { out } = at;
@@ -305,14 +488,14 @@ function emitRedirectMap(
 }
 
 function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }, slot: number): void {
-  const { environment, exit, frameLocal } = at.options;
+  const { environment, exit, frameLocal, linked } = at.options;
   const { out } = at;
   const target = at.scratch(I32, 'target');
   const count = at.scratch(I32, 'tail calls');
   const miss = out.block();
   pushTailCallCount(at);
   out.tee(count).i32(MAX_TAIL_CALL_CNT).op(OP.i32_ge_u).brIf(miss);
-  if (plan.layout === undefined) {
+  if (plan.array === undefined) {
     for (let r = 1; r <= 3; r++) {
       out.i32(environment.runState);
       at.pushWide(r);
@@ -324,10 +507,12 @@ function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }, slot
     const program = at.scratch(I32, 'program');
     const entry = at.scratch(I32, 'entry');
     // The helper takes the index as a u32.
+    const { layout } = plan.array;
     at.pushWord(3);
-    out.tee(index).i32(plan.layout.maxEntries).op(OP.i32_ge_u).brIf(miss);
-    out.get(index).i32(2).op(OP.i32_shl).memory(OP.i32_load, plan.layout.slots);
+    out.tee(index).i32(layout.maxEntries).op(OP.i32_ge_u).brIf(miss);
+    out.get(index).i32(2).op(OP.i32_shl).memory(OP.i32_load, layout.slots);
     out.tee(program).op(OP.i32_eqz).brIf(miss);
+    if (linked !== undefined) emitLinks(at, linked(plan.array, at.known(3)), program, slot);
     const { address, mask } = environment.directory;
     out.get(program).i32(mask).op(OP.i32_and).i32(3).op(OP.i32_shl).tee(entry);
     out.memory(OP.i32_load, address).get(program).op(OP.i32_eq).if();
@@ -360,14 +545,29 @@ function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }, slot
   out.end();
 }
 
+/** Runs the program whose id is in a local where it stands here; else control goes on behind. */
+function emitLinks(at: CallSite, { programs, complete }: TailLinks, program: number, slot: number): void {
+  const { out } = at;
+  const context = at.scratch(I32, 'context');
+  at.pushWord(1);
+  out.set(context);
+  for (const linked of programs) {
+    out.get(program).i32(linked.id).op(OP.i32_eq).if();
+    if (linked.emit(context, at.handOnWork())) at.readsStackMemory = true;
+    out.op(OP.unreachable).end();
+    at.mark(slot);
+  }
+  if (complete) out.call(at.options.environment.linkMissed);
+}
+
 /**
  * Pushes how many tail calls the run has made, an i32. It is a parameter of the program that was called, where no
  * program can overwrite it. Only local functions that made tail calls and went on after them must look in memory;
  * what they do is counted as insns, so that they do not go on for ever either.
  */
 function pushTailCallCount({ out, options }: CallSite): void {
-  const { environment, frameLocal, chainLocal } = options;
+  const { environment, frameLocal, chain = 0 } = options;
   if (frameLocal !== undefined) out.i32(environment.tailCalls).memory(OP.i32_load);
-  else if (chainLocal !== undefined) out.get(chainLocal).op(OP.i32_wrap_i64);
-  else out.i32(0);
+  else if (typeof chain === 'number') out.i32(chain);
+  else out.get(chain.local).op(OP.i32_wrap_i64);
 }

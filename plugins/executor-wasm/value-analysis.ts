@@ -199,6 +199,13 @@ export function accessSize(insn: Insn): number {
   }
 }
 
+/** The register whose sum with `off` an insn accesses memory at, if it does. */
+export function accessedRegister(insn: Insn): number | undefined {
+  const kind = insn.opcode & BPF_CLASS_MASK;
+  if (kind === BPF_LDX) return insn.src;
+  return kind === BPF_ST || kind === BPF_STX ? insn.dst : undefined;
+}
+
 /** The register a load leaves behind. */
 export function loadResult(input: AnalysisInput, insn: Insn, state: ProgramState): KnownValue {
   const base = state.registers[insn.src]!;
@@ -331,6 +338,8 @@ export function callResult(
       return word(0, 0xffff);
     case 'lookup':
       return lookupResult(input, plan, state);
+    case 'update':
+      return isIndexKnown(input, plan, state) ? constant(0n) : wide();
     case 'helper':
       return plan.id === 1 && !input.overridden.has(1) ? word(0, input.memoryBytes) : wide();
     default:
@@ -349,6 +358,16 @@ function lookupResult(
   const lastIndex = Math.min(key.high, layout.maxEntries - 1);
   const last = layout.values + lastIndex * layout.stride + (input.cpus - 1) * layout.cpuStride;
   return key.high < layout.maxEntries ? word(layout.values + key.low * layout.stride, last) : word(0, last);
+}
+
+/** Whether the key that R2 points to is known to be that of an element of an array. */
+export function isIndexKnown(
+  input: AnalysisInput,
+  { layout }: CallPlan & { kind: 'update' },
+  state: ProgramState,
+): boolean {
+  const key = knownKeyWord(input, state, 0);
+  return key !== undefined && key.high < layout.maxEntries;
 }
 
 /** Word `index` of the key that R2 points to, when a local or a constant holds it. */

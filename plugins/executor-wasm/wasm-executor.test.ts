@@ -1,6 +1,6 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { assemble } from '../../src/bpf/assembler.js';
 import type { Insn } from '../../src/bpf/insn.js';
 import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
@@ -12,6 +12,7 @@ import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import type { ExecutionEnvironment, LoadedProgram } from '../../src/core/contract/executor.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
+import { LinkSchedule } from './tail-links.js';
 import { WasmExecutor, type WasmExecutorOptions } from './wasm-executor.js';
 
 const FLOW_MAP = 7;
@@ -83,7 +84,7 @@ describe('inline lookups', () => {
   it('check the index of an ARRAY, known or not', async () => {
     const bench = new Bench();
     const values = bench.scratch(24 * 5);
-    bench.addMap({ kind: 'array', values, stride: 24, maxEntries: 5, cpuStride: 0 }, 4);
+    bench.addMap({ kind: 'array', values, stride: 24, maxEntries: 5, cpuStride: 0, plainValues: true }, 4);
     const unknown = await bench.load(LOOKUP_OF_R1);
     const masked = await bench.load(`r1 &= 3\n${LOOKUP_OF_R1}`);
     const constant = await bench.load(`r1 = 4\n${LOOKUP_OF_R1}`);
@@ -157,7 +158,11 @@ describe('tail calls', () => {
     const bench = new Bench();
     const slots = bench.programArray(1);
     const counter = bench.scratch(8);
-    bench.addMap({ kind: 'array', values: counter, stride: 8, maxEntries: 1, cpuStride: 0 }, 4, 'count');
+    bench.addMap(
+      { kind: 'array', values: counter, stride: 8, maxEntries: 1, cpuStride: 0, plainValues: true },
+      4,
+      'count',
+    );
     const loop = await bench.load(`
       r6 = r1
       *(u32 *)(r10 -4) = 0
@@ -223,6 +228,188 @@ describe('tail calls', () => {
       expect(loaded.run(bench.ring, 0)).toEqual({ verdict: 53210 });
     },
   );
+});
+
+describe('programs in the place of tail calls', () => {
+  const JUMP_BY_QUEUE = `
+    r2 = map[m]
+    r3 = *(u32 *)(r1 +16)
+    call bpf_tail_call
+    r0 = 77
+    exit`;
+
+  /** The sizes of modules that are compiled while `work` runs, in bytes. */
+  function compiled(work: () => unknown): number[] {
+    const Module = vi.spyOn(WebAssembly, 'Module');
+    try {
+      work();
+      return Module.mock.calls.map(([bytes]) => bytes.byteLength);
+    } finally {
+      Module.mockRestore();
+    }
+  }
+
+  function verdicts(bench: Bench, loaded: LoadedProgram): number[] {
+    loaded.runBatch(bench.ring, 0, 8);
+    return [0, 1, 2, 3].map((slot) => bench.ring.verdict(slot));
+  }
+
+  async function opened(): Promise<{ bench: Bench; slots: number; caller: LoadedProgram }> {
+    const bench = new Bench({ checked: false, linkAfter: 1 });
+    const slots = bench.programArray(3);
+    for (let slot = 0; slot < 8; slot++) bench.ring.load(slot, new Uint8Array(60), { rxQueueIndex: slot });
+    return { bench, slots, caller: await bench.load(JUMP_BY_QUEUE) };
+  }
+
+  it('are those that the array holds, from one call to the next', async () => {
+    const { bench, slots, caller } = await opened();
+    for (const [id, verdict] of [11, 12, 13].entries())
+      await bench.load(`r0 = ${verdict}\nexit`, { id: id + 1 });
+    bench.setSlot(slots, 0, 1);
+    bench.setSlot(slots, 1, 2);
+    expect(compiled(() => verdicts(bench, caller))).toHaveLength(1);
+    expect(compiled(() => expect(verdicts(bench, caller)).toEqual([11, 12, 77, 77]))).toEqual([]);
+    bench.setSlot(slots, 0, 0);
+    bench.setSlot(slots, 1, 1);
+    bench.setSlot(slots, 2, 3);
+    expect(verdicts(bench, caller)).toEqual([77, 11, 13, 77]);
+    bench.setSlot(slots, 1, 4711);
+    expect(verdicts(bench, caller)).toEqual([77, 77, 13, 77]);
+  });
+
+  it('are others once many calls led elsewhere', async () => {
+    const { bench, slots, caller } = await opened();
+    await bench.load('r0 = 11\nexit');
+    bench.setSlot(slots, 0, bench.lastId);
+    verdicts(bench, caller);
+    await bench.load('r0 = 12\nexit');
+    bench.setSlot(slots, 0, bench.lastId);
+    const again = compiled(() => {
+      for (let i = 0; i < 1024 + 16; i++) verdicts(bench, caller);
+    });
+    expect(again).toHaveLength(1);
+    expect(verdicts(bench, caller)).toEqual([12, 77, 77, 77]);
+  });
+
+  it('run no more once they are closed', async () => {
+    const { bench, slots, caller } = await opened();
+    const target = await bench.load('r0 = 11\nexit');
+    bench.setSlot(slots, 0, bench.lastId);
+    verdicts(bench, caller);
+    expect(verdicts(bench, caller)[0]).toBe(11);
+    target.close();
+    expect(verdicts(bench, caller)[0]).toBe(77);
+  });
+
+  it('are told apart where one faults', async () => {
+    const { bench, slots, caller } = await opened();
+    const faulting = 'r0 = 5\nr2 = 0x7fffff00 ll\nr2 += r0\nr0 = *(u64 *)(r2 +0)\nexit';
+    await bench.load(faulting, { name: 'target' });
+    bench.setSlot(slots, 0, bench.lastId);
+    for (let i = 0; i < 2; i++) {
+      expect(caller.runBatch(bench.ring, 0, 8)).toBe(1);
+      expect(caller.lastFault).toEqual({
+        insn: 4,
+        reason: 'access beyond the end of the address space in target',
+      });
+    }
+  });
+
+  it('make 33 tail calls in all', async () => {
+    const bench = new Bench({ checked: false, linkAfter: 1 });
+    const slots = bench.programArray(2);
+    const counter = bench.scratch(8);
+    const counting = (next: number): string => `
+      r2 = ${counter}
+      r3 = *(u32 *)(r2 +0)
+      r3 += 1
+      *(u32 *)(r2 +0) = r3
+      r2 = map[m]
+      r3 = ${next}
+      call bpf_tail_call
+      r0 = 2
+      exit`;
+    const first = await bench.load(counting(1));
+    bench.setSlot(slots, 0, bench.lastId);
+    await bench.load(counting(0));
+    bench.setSlot(slots, 1, bench.lastId);
+    expect(compiled(() => first.run(bench.ring, 0))).toHaveLength(1);
+    for (let runs = 1; runs < 4; runs++) {
+      expect(bench.runtime.space.i32[counter >> 2]).toBe(34 * runs);
+      first.run(bench.ring, 0);
+    }
+  });
+
+  it.each([
+    ['at once', JUMP_BY_QUEUE, 3],
+    ['behind ways that meet', JUMP_BY_QUEUE.replace('r3 =', 'if r1 == 0 goto on\nr4 = 1\non: r3 ='), 5],
+    ['in the last round of a loop', `r4 = 0\nagain: r4 += 1\nif r4 < 3 goto again\n${JUMP_BY_QUEUE}`, 10],
+  ])('are counted with what came before them, %s', async (_, text, insns) => {
+    const bench = new Bench({ checked: false, linkAfter: 1 });
+    const slots = bench.programArray(3);
+    for (let slot = 0; slot < 8; slot++) bench.ring.load(slot, new Uint8Array(60), { rxQueueIndex: slot });
+    await bench.load('r0 = 11\nexit', { countWork: true });
+    bench.setSlot(slots, 0, bench.lastId);
+    // Eight rounds: its first insn is where the loop goes round.
+    await bench.load('again: r1 += 1\nr2 = r1\nr2 &= 7\nif r2 != 0 goto again\nr0 = 12\nexit', {
+      countWork: true,
+    });
+    bench.setSlot(slots, 1, bench.lastId);
+    const { run, work } = await bench.load(text, { countWork: true }).then((loaded) => ({
+      run: (slot: number) => loaded.run(bench.ring, slot),
+      work: loaded.work!,
+    }));
+    for (const slot of [0, 0, 1, 0, 1, 2]) {
+      const before = [work.insns, work.calls(12)];
+      const { verdict } = run(slot);
+      expect(verdict).toBe([11, 12, 77][slot]);
+      const more = [2, 8 * 4 + 2, 2][slot]!;
+      expect([work.insns - before[0]!, work.calls(12) - before[1]!]).toEqual([insns + more, 1]);
+    }
+  });
+
+  it('do not outgrow a loop over frames', async () => {
+    const { bench, slots, caller } = await opened();
+    await bench.load(`${'r0 = *(u32 *)(r1 +12)\n'.repeat(1020)}r0 = 9\nexit`);
+    bench.setSlot(slots, 0, bench.lastId);
+    const [bytes] = compiled(() => verdicts(bench, caller));
+    expect(bytes).toBeLessThan(1020);
+    expect(verdicts(bench, caller)[0]).toBe(9);
+  });
+
+  it('are looked for after twice as many frames each time', () => {
+    const schedule = new LinkSchedule(4);
+    const due = Array.from({ length: 30 }, (_, i) => i + 1).filter(() => schedule.passed(1));
+    expect(due).toEqual([4, 12, 28]);
+  });
+});
+
+describe('single frames', () => {
+  it.each([0, 2, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff])('return %i as their verdict', async (verdict) => {
+    const bench = new Bench();
+    const loaded = await bench.load(`w0 = ${verdict | 0}\nexit`);
+    expect(loaded.run(bench.ring, 3)).toEqual({ verdict });
+    expect(bench.ring.verdict(3)).toBe(verdict);
+  });
+
+  it.each([
+    ['data', 'r2 = *(u32 *)(r1 +0)\nr2 += -1\n*(u32 *)(r1 +0) = r2', false],
+    ['data_end', 'r2 = *(u32 *)(r1 +0)\nr2 += -1\n*(u32 *)(r1 +4) = r2', false],
+    ['data_end', '*(u32 *)(r1 +4) = -1', false],
+    ['data_meta', '*(u32 *)(r1 +8) = 65536', false],
+    ['hard_start', '*(u32 *)(r1 +24) = 65536', false],
+    ['hard_end', '*(u32 *)(r1 +28) = 0x10000000', false],
+    ['frags_length', '*(u32 *)(r1 +52) = 1', false],
+    ['nothing but data_end, further out', 'r2 = *(u32 *)(r1 +28)\n*(u32 *)(r1 +4) = r2', true],
+  ])('are looked at by their bounds: %s overwritten by %s', async (_, text, whole) => {
+    const bench = new Bench();
+    const loaded = await bench.load(`${text}\nr0 = 2\nexit`);
+    expect(loaded.run(bench.ring, 3)).toEqual(
+      whole
+        ? { verdict: 2 }
+        : { verdict: 0, fault: { insn: -1, reason: 'the bounds of the frame were overwritten' } },
+    );
+  });
 });
 
 describe('batches', () => {
@@ -649,11 +836,13 @@ class Bench {
       helperOverrides?: ExecutionEnvironment['helperOverrides'];
       maps?: ReadonlyMap<number, BpfMap>;
       contained?: boolean;
+      name?: string;
+      countWork?: boolean;
     } = {},
   ): Promise<LoadedProgram> {
     const names = this.#names.size === 0 ? new Map([['m', FLOW_MAP]]) : this.#names;
     const program: Program = {
-      name: 'test',
+      name: options.name ?? 'test',
       type: BPF_PROG_TYPE_XDP,
       attachType: 'BPF_XDP',
       gplCompatible: true,
@@ -667,6 +856,7 @@ class Bench {
       insnLimit: options.insnLimit,
       helperOverrides: options.helperOverrides,
       contained: options.contained,
+      countWork: options.countWork,
     });
   }
 
@@ -739,7 +929,8 @@ class Bench {
 
   programArray(entries: number): number {
     const slots = this.scratch(4 * entries);
-    this.addMap({ kind: 'slots', slots, maxEntries: entries }, 4, 'm', { programAt: () => 0 });
+    const programAt = (index: number): number => this.runtime.space.i32[(slots >> 2) + index]!;
+    this.addMap({ kind: 'slots', slots, maxEntries: entries }, 4, 'm', { programAt });
     return slots;
   }
 

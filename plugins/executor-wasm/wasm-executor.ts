@@ -25,10 +25,18 @@ import type {
 import { inject, injectable, token } from '../../src/core/contract/injection.js';
 import { BPF_RUNTIME } from '../../src/core/contract/map-backend.js';
 import { messageOf } from '../../src/core/diagnostic.js';
-import { compileProgram, type CompiledProgram } from './compile-program.js';
+import {
+  compileProgram,
+  type CodePlace,
+  type CompiledProgram,
+  type CompileOptions,
+  type LinkSource,
+} from './compile-program.js';
+import { LinkSchedule } from './tail-links.js';
 import { ProgramTable, type TableMember } from './program-table.js';
 import { wasmPlace } from './wasm-place.js';
-import { WRITE_FLAG } from './code-environment.js';
+import { WRITE_FLAG } from './access-check.js';
+import { ObjectCache } from './object-cache.js';
 
 export interface WasmExecutorOptions {
   /**
@@ -36,6 +44,11 @@ export interface WasmExecutorOptions {
    * verifier has shown that they are contained.
    */
   readonly checked?: boolean | undefined;
+  /**
+   * Frames after which programs that make tail calls are compiled anew with those that they lead to (tail-links.ts); after
+   * twice as many more the next time. Default: LINK_AFTER.
+   */
+  readonly linkAfter?: number | undefined;
 }
 
 export const WASM_EXECUTOR_OPTIONS = token<WasmExecutorOptions>('executor-wasm.options');
@@ -95,11 +108,15 @@ export class WasmExecutor implements Executor {
 }
 
 type BatchFunction = (slot: number, count: number) => void;
+type SingleFunction = (slot: number) => number;
 type MainFunction = (r1: bigint, r2: bigint) => bigint;
 
 /** Modules by name, so that a trap in the target of a tail call is found as well. */
-const modulesByName = new Map<string, { readonly program: string; readonly compiled: CompiledProgram }>();
+const modulesByName = new Map<string, CompiledProgram>();
 let moduleCount = 0;
+
+/** Programs that are tried in the place of one's tail calls. */
+const MAX_LINKS = 16;
 
 class WasmProgram implements LoadedProgram, TableMember {
   readonly name: string;
@@ -111,8 +128,15 @@ class WasmProgram implements LoadedProgram, TableMember {
   readonly #now: (() => bigint) | undefined;
   readonly #module: WasmModule;
   readonly #insnLimit: number;
-  readonly #checked: boolean;
+  /** What a checked program remembers. */
+  readonly #objects: ObjectCache | undefined;
   #batch!: BatchFunction;
+  #single!: SingleFunction;
+  /** The last that were looked at. */
+  #frames: FrameRing | undefined;
+  readonly #linkSchedule: LinkSchedule;
+  /** The module with the batch entry that has other programs in the place of tail calls, and their ids. */
+  #linked: { readonly module: WasmModule; readonly ids: ReadonlySet<number> } | undefined;
   /** The program compiled for arguments that are not a context, made when first asked for. */
   #values:
     | { readonly module: WasmModule; readonly main: MainFunction; readonly exports: WebAssembly.Exports }
@@ -135,20 +159,25 @@ class WasmProgram implements LoadedProgram, TableMember {
     this.id = environment.programId ?? runtime.allocateProgramId();
     this.#now = environment.world.now?.bind(environment.world);
     this.#insnLimit = insnLimitOf(environment.insnLimit);
-    this.#checked = options.checked ?? environment.contained !== true;
+    this.#linkSchedule = new LinkSchedule(options.linkAfter);
+    const checked = options.checked ?? environment.contained !== true;
+    if (checked) this.#objects = new ObjectCache(runtime.space);
     this.#helpers = createHelpers(runtime, environment.world, {
-      check: this.#checked ? undefined : false,
+      check: checked ? undefined : false,
       invoke: (slot) => (this.#running[`callback ${slot}`] as () => void)(),
       charge: (insns) => this.#charge(insns),
       work,
       overrides: environment.helperOverrides,
     });
-    this.#module = this.#compile('packet');
-    this.importsTable = this.#module.compiled.importsTable;
+    let module: WasmModule | undefined;
     try {
+      module = this.#compile('packet');
+      this.#module = module;
+      this.importsTable = module.compiled.importsTable;
       table.add(this.id, this);
     } catch (error) {
-      modulesByName.delete(this.#module.name);
+      if (module !== undefined) modulesByName.delete(module.name);
+      this.#objects?.close();
       throw error;
     }
     work?.declareHelpers(program.insns);
@@ -158,8 +187,12 @@ class WasmProgram implements LoadedProgram, TableMember {
     this.#exports = this.#instance(this.#module, table).exports;
     // Also for who comes here by a tail call, where none of the entries below is passed.
     this.#running = this.#exports;
-    this.#batch = this.#exports['batch'] as BatchFunction;
+    this.#unlink();
     return this.#exports['main']!;
+  }
+
+  programGone(programId: number): void {
+    if (this.#linked?.ids.has(programId) === true) this.#unlink();
   }
 
   openFrames(slots: number, longest?: number): FrameRing {
@@ -168,17 +201,15 @@ class WasmProgram implements LoadedProgram, TableMember {
 
   run(slots: FrameSlots, slot: number): RunOutcome {
     const frames = this.#prepare(slots);
-    const { i32 } = frames.space;
-    const address = frames.address(slot);
-    const verdict = (address + FRAME_SLOT.verdict) >> 2;
     try {
-      this.#batch(address, 1);
+      const verdict = this.#single(frames.address(slot));
+      if (verdict >= 0) return { verdict };
     } catch (error) {
-      i32[verdict] = XDP_ABORTED;
+      abort(frames, slot);
       return { verdict: XDP_ABORTED, fault: this.#faulted(error) };
     }
-    if (frames.intact(slot)) return { verdict: i32[verdict]! >>> 0 };
-    i32[verdict] = XDP_ABORTED;
+    if (frames.intact(slot)) return { verdict: frames.verdict(slot) };
+    abort(frames, slot);
     this.lastFault = { insn: UNKNOWN_INSN, reason: 'the bounds of the frame were overwritten' };
     return { verdict: XDP_ABORTED, fault: this.lastFault };
   }
@@ -205,8 +236,7 @@ class WasmProgram implements LoadedProgram, TableMember {
         } else {
           // The program overwrote which frame that was. None may run twice, so all of the call have faulted.
           aborted += done;
-          for (let i = 0; i < done; i++)
-            i32[(frames.address(slot + i) + FRAME_SLOT.verdict) >> 2] = XDP_ABORTED;
+          for (let i = 0; i < done; i++) abort(frames, slot + i);
         }
       }
       slot = (slot + done) % frames.slots;
@@ -235,18 +265,23 @@ class WasmProgram implements LoadedProgram, TableMember {
     if (this.#closed) return;
     this.#closed = true;
     modulesByName.delete(this.#module.name);
+    if (this.#linked !== undefined) modulesByName.delete(this.#linked.module.name);
     if (this.#values !== undefined) modulesByName.delete(this.#values.module.name);
     this.table.remove(this.id);
+    this.#objects?.close();
     this.release();
   }
 
   /** Sets the clock, and sees that the frames lie where the program can reach them. */
   #prepare(frames: FrameSlots): FrameRing {
-    if (!(frames instanceof FrameRing) || frames.space !== this.runtime.space) {
-      throw new RangeError('the frames lie in another address space');
+    if (frames !== this.#frames) {
+      if (!(frames instanceof FrameRing) || frames.space !== this.runtime.space) {
+        throw new RangeError('the frames lie in another address space');
+      }
+      this.#frames = frames;
     }
     if (this.#now !== undefined) this.runtime.state.now = this.#now();
-    return frames;
+    return this.#frames;
   }
 
   /** What the batch entry does for each frame. */
@@ -264,44 +299,125 @@ class WasmProgram implements LoadedProgram, TableMember {
     return { module, main: exports['main'] as MainFunction, exports };
   }
 
-  #compile(entry: 'packet' | 'values'): WasmModule {
+  #compile(entry: 'packet' | 'values', links?: readonly LinkSource[]): WasmModule {
+    const options = { ...this.#compileOptions(entry), links };
+    const compiled = compileProgram(this.program, options);
+    const module = new WebAssembly.Module(compiled.bytes);
+    modulesByName.set(options.moduleName, compiled);
+    return { name: options.moduleName, compiled, module };
+  }
+
+  #compileOptions(entry: 'packet' | 'values'): CompileOptions {
     const { environment } = this;
-    const name = `bpf${++moduleCount}`;
-    const compiled = compileProgram(this.program, {
+    return {
       runtime: this.runtime,
       table: this.table,
       maps: environment.maps,
       supportedHelpers: this.#helpers.supported,
       overriddenHelpers: new Set(environment.helperOverrides?.keys()),
-      checked: this.#checked,
+      objects: this.#objects,
       insnLimit: this.#insnLimit,
       workCounters: this.work?.address,
       entry,
-      moduleName: name,
-    });
-    const module = new WebAssembly.Module(compiled.bytes);
-    modulesByName.set(name, { program: this.program.name, compiled });
-    return { name, compiled, module };
+      moduleName: `bpf${++moduleCount}`,
+    };
   }
 
-  #instance({ compiled, module }: WasmModule, table: WebAssembly.Table): WebAssembly.Instance {
+  /** Has tail calls go through the table, until it is time to put programs in their place. */
+  #unlink(): void {
+    this.#enter(this.#exports);
+    if (!this.#module.compiled.takesLinks || this.#objects !== undefined) return;
+    const [batch, single] = [this.#batch, this.#single];
+    this.#batch = (slot, count) => {
+      batch(slot, count);
+      if (this.#linkSchedule.passed(count)) this.#link();
+    };
+    this.#single = (slot) => {
+      const verdict = single(slot);
+      if (this.#linkSchedule.passed(1)) this.#link();
+      return verdict;
+    };
+  }
+
+  /** Puts programs in the place of tail calls: those that arrays hold now. */
+  #link(): void {
+    if (this.#linked !== undefined) modulesByName.delete(this.#linked.module.name);
+    this.#linked = undefined;
+    const programs = this.#linkable();
+    if (programs.length === 0) return;
+    const links = programs.map((other) => ({
+      id: other.id,
+      program: other.program,
+      options: other.#compileOptions('packet'),
+    }));
+    const module = this.#compile('packet', links);
+    if (module.compiled.linked.length === 0) {
+      modulesByName.delete(module.name);
+      return;
+    }
+    this.#linked = { module, ids: new Set(module.compiled.linked.map(({ id }) => id)) };
+    this.table.imported();
+    const { exports } = this.#instance(module, this.table.table, programs);
+    this.#enter(exports);
+  }
+
+  #enter(exports: WebAssembly.Exports): void {
+    this.#batch = exports['batch'] as BatchFunction;
+    this.#single = exports['single'] as SingleFunction;
+  }
+
+  /** Programs that tail calls may lead to, and on from there; those that are run under the same terms as this one. */
+  #linkable(): WasmProgram[] {
+    const found = new Set<WasmProgram>([this]);
+    // A set hands out what is added on the way, too.
+    for (const program of found) {
+      for (const id of program.#module.compiled.tailTargets()) {
+        const other = this.table.member(id);
+        if (!(other instanceof WasmProgram) || found.size > MAX_LINKS) continue;
+        const alike =
+          other.program.type === this.program.type &&
+          other.#insnLimit === this.#insnLimit &&
+          other.work === this.work &&
+          other.#objects === undefined;
+        if (alike && other.#module.compiled.linkable) found.add(other);
+      }
+    }
+    found.delete(this);
+    return [...found];
+  }
+
+  /** @param links whose helpers the module imports besides */
+  #instance(
+    { module }: WasmModule,
+    table: WebAssembly.Table,
+    links: readonly WasmProgram[] = [],
+  ): WebAssembly.Instance {
     const { runtime } = this;
-    const helpers: Record<string, () => void> = {};
-    for (const id of compiled.helpers) helpers[id] = this.#helpers.find(id)!;
+    const helpers = Object.fromEntries(
+      links.map((other, position) => [`h${position + 1}`, other.#helperImports()]),
+    );
     return new WebAssembly.Instance(module, {
+      ...helpers,
       x: {
         memory: runtime.space.memory,
         table,
         budget: this.table.budget,
         find: (programId: number) => this.table.find(programId),
         resolve: () => this.#resolveTailCall(),
-        check: this.#accessCheck(),
+        ...(this.#objects === undefined ? {} : this.#checkImports(this.#objects)),
         limit: (insn: number) => {
           throw new Fault(insnLimitReason(this.#insnLimit), insn);
         },
+        linkMissed: () => {
+          if (this.#linkSchedule.missed()) this.#unlink();
+        },
       },
-      h: helpers,
+      h: this.#helperImports(),
     });
+  }
+
+  #helperImports(): Record<string, () => void> {
+    return Object.fromEntries(this.#module.compiled.helpers.map((id) => [id, this.#helpers.find(id)!]));
   }
 
   #charge(insns: number): void {
@@ -311,19 +427,31 @@ class WasmProgram implements LoadedProgram, TableMember {
     if (left < 0) throw new HelperFault(insnLimitReason(this.#insnLimit));
   }
 
-  #accessCheck(): (low: number, high: number, size: number, insn: number) => void {
+  #checkImports(objects: ObjectCache): WebAssembly.ModuleImports {
     const { runtime } = this;
-    const check = defaultAccessCheck(runtime);
-    return (low, high, sizeAndFlag, insn) => {
+    const { space, state } = runtime;
+    const judge = defaultAccessCheck(runtime);
+    const check = (low: number, high: number, sizeAndFlag: number, insn: number): void => {
       const address = low >>> 0;
-      const size = sizeAndFlag & ~WRITE_FLAG;
+      const write = (sizeAndFlag & WRITE_FLAG) !== 0;
       const reason =
         high === 0
-          ? check(address, size, (sizeAndFlag & WRITE_FLAG) !== 0)
+          ? judge(address, sizeAndFlag & ~WRITE_FLAG, write)
           : `0x${((BigInt(high >>> 0) << 32n) | BigInt(address)).toString(16)} belongs to no object`;
-      if (reason === undefined) return;
-      runtime.space.i32[(runtime.state.address + RUN_STATE.fault) >> 2] = insn + 1;
+      if (reason === undefined) {
+        if (space.regionAt(address)!.kind !== 'packet') objects.remember(address, write);
+        return;
+      }
+      space.i32[(state.address + RUN_STATE.fault) >> 2] = insn + 1;
       throw new Fault(reason, insn);
+    };
+    return {
+      check,
+      stale: objects.stale,
+      'read start': objects.read.start,
+      'read end': objects.read.end,
+      'write start': objects.write.start,
+      'write end': objects.write.end,
     };
   }
 
@@ -347,6 +475,10 @@ interface WasmModule {
   readonly name: string;
   readonly compiled: CompiledProgram;
   readonly module: WebAssembly.Module;
+}
+
+function abort(frames: FrameRing, slot: number): void {
+  frames.space.i32[(frames.address(slot) + FRAME_SLOT.verdict) >> 2] = XDP_ABORTED;
 }
 
 /** Thrown by an import to end a run with a reason. */
@@ -385,11 +517,7 @@ function reasonOf(error: unknown): string {
 }
 
 /** The program and insn that were running: the innermost wasm frame of the stack trace. */
-function placeOf(
-  error: unknown,
-): { readonly program: string; readonly insn: number | undefined } | undefined {
+function placeOf(error: unknown): CodePlace | undefined {
   const place = error instanceof Error ? wasmPlace(error) : undefined;
-  const module = place === undefined ? undefined : modulesByName.get(place.module);
-  if (place === undefined || module === undefined) return undefined;
-  return { program: module.program, insn: module.compiled.insnAt(place.offset) };
+  return place === undefined ? undefined : modulesByName.get(place.module)?.placeAt(place.offset);
 }

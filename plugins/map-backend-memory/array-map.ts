@@ -101,6 +101,7 @@ export class ArrayMap extends MemoryMap {
       stride,
       maxEntries: attributes.maxEntries,
       cpuStride: this.#cpuStride,
+      plainValues: this.hasPlainValues,
     };
   }
 

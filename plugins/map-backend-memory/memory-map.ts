@@ -173,6 +173,11 @@ export abstract class MemoryMap implements ResidentMap {
     return plain >= 0 && plain <= MAX_UPDATE_FLAG ? plain : -1;
   }
 
+  /** Whether values have no fields that `clearSpecial` clears. */
+  protected get hasPlainValues(): boolean {
+    return this.#special.length === 0;
+  }
+
   /** After a value was copied to an address of the space. */
   protected clearSpecial(address: number): void {
     for (const { offset, size } of this.#special) {

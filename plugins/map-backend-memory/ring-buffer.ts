@@ -51,7 +51,7 @@ export const RINGBUF_KIND: MapKind = {
 };
 
 export class RingBuffer extends MemoryMap {
-  readonly layout: MapLayout = { kind: 'opaque' };
+  readonly layout: MapLayout;
   readonly #data: number;
   readonly #size: number;
   readonly #cpuWord: number;
@@ -61,6 +61,14 @@ export class RingBuffer extends MemoryMap {
     this.#data = placement.regions[1]!.start;
     this.#size = this.attributes.maxEntries;
     this.#cpuWord = cpuWordOf(this.runtime);
+    this.layout = {
+      kind: 'ring',
+      data: this.#data,
+      size: this.#size,
+      producer: 4 * (this.header + PRODUCER),
+      consumer: 4 * (this.header + CONSUMER),
+      lost: 4 * (this.header + LOST),
+    };
   }
 
   ringReserve(size: number): number {

@@ -196,4 +196,27 @@ describe('accessFault', () => {
     expect(fault(8 + 4, 1)).toMatch(/value of CPU 0/);
     expect(fault(8 + 16, 1)).toMatch(/16-byte element 0/);
   });
+  it('is bounded by the object, the element or the CPU’s value that it falls into', () => {
+    const bounds = (address: number, within: Region): number[] => {
+      const { start, end } = space.boundsAt(address);
+      return [start - within.start, end - within.start];
+    };
+    expect(bounds(plain.start + 7, plain)).toEqual([0, 20]);
+    expect(bounds(array.start + 4 + 16 + 3, array)).toEqual([20, 32]);
+    expect(bounds(perCpu.start + 8 + 32 + 8 + 1, perCpu)).toEqual([48, 52]);
+  });
+});
+
+describe('who remembers objects', () => {
+  it('is told of each that is removed, until it has enough', () => {
+    const space = new AddressSpace(WASM_PAGE * 2);
+    const told: Region[] = [];
+    const stop = space.onRelease((region) => told.push(region));
+    const [one, two] = [space.allocate(8, scratch), space.allocate(8, scratch)];
+    space.free(one);
+    expect(told).toEqual([one]);
+    stop();
+    space.free(two);
+    expect(told).toEqual([one]);
+  });
 });

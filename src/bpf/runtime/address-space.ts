@@ -28,6 +28,7 @@ export class AddressSpace {
   #bytesInUse = 0;
   /** From here on nothing was ever placed: still the zeros that the memory was made of, without physical memory. */
   #untouched = WASM_PAGE;
+  readonly #releaseListeners = new Set<(region: Region) => void>();
   /** The same bytes as `u8`, with the comparison of a Buffer. */
   readonly bytes: Buffer;
 
@@ -87,6 +88,7 @@ export class AddressSpace {
     const at = this.#indexAfter(region.start) - 1;
     if (this.#regions[at] !== region) throw new RangeError(`${region.label} is not a live region`);
     this.#regions.splice(at, 1);
+    for (const listener of this.#releaseListeners) listener(region);
     const size = allocationSize(region.size);
     this.#bytesInUse -= size;
     let index = this.#free.findIndex((range) => range.start > region.start);
@@ -94,6 +96,15 @@ export class AddressSpace {
     this.#free.splice(index, 0, { start: region.start, size });
     this.#mergeWithNext(index);
     if (index > 0) this.#mergeWithNext(index - 1);
+  }
+
+  /**
+   * Has `listener` told of each object that is removed, before its bytes are reused: for who remembers where objects
+   * lie. Returns what ends that.
+   */
+  onRelease(listener: (region: Region) => void): () => void {
+    this.#releaseListeners.add(listener);
+    return () => void this.#releaseListeners.delete(listener);
   }
 
   /** The region that holds `address`, or undefined: what a checked executor asks before each access. */
@@ -128,6 +139,19 @@ export class AddressSpace {
     if (region.access === 'none') return `${region.label} is not accessible to a program`;
     if (write && region.access === 'read') return `write to read-only ${region.label}`;
     return undefined;
+  }
+
+  /**
+   * The bytes around an address in which an access is judged as there: of the whole object, or of the element or the CPU's
+   * value that it falls into. The address is one that `accessFault` let pass.
+   */
+  boundsAt(address: number): { readonly start: number; readonly end: number } {
+    const region = this.regionAt(address)!;
+    if (region.elements === undefined) return { start: region.start, end: region.start + region.size };
+    const { first, stride, size, lane } = region.elements;
+    const within = (address - region.start - first) % stride;
+    const start = address - (lane === undefined ? within : within % lane.stride);
+    return { start, end: start + (lane ?? { size }).size };
   }
 
   /** A copy of `size` bytes at `address`. */

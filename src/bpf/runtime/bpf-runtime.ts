@@ -1,5 +1,6 @@
 import { AddressSpace } from './address-space.js';
 import type { ResidentMap } from './bpf-map.js';
+import { RingReservations } from './ring-reservations.js';
 import { RunState } from './run-state.js';
 
 export interface BpfRuntimeOptions {
@@ -22,11 +23,7 @@ export class BpfRuntime {
   readonly cpus: number;
   /** Live maps by their `address`: how helpers find the map that a program passes them. */
   readonly maps = new Map<number, ResidentMap>();
-  /**
-   * Ring buffer records that the run under way has reserved and neither submitted nor discarded, by their address,
-   * with their map.
-   */
-  readonly reservations = new Map<number, ResidentMap>();
+  readonly reservations = new RingReservations();
   /**
    * Insns that operations of maps were worth beyond their call, and that nobody was charged for yet. A map adds to it
    * (see ResidentMap), and who made the call for a program takes it off the run's budget (`takeOwedInsns`).
@@ -61,8 +58,7 @@ export class BpfRuntime {
    * it from the reader.
    */
   discardReservations(): void {
-    for (const [record, map] of this.reservations) map.ringDiscard?.(record, 0);
-    this.reservations.clear();
+    this.reservations.discard();
   }
 
   /**

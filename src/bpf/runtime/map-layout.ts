@@ -29,6 +29,8 @@ export type MapLayout =
       readonly maxEntries: number;
       /** 0 for an array that is not per CPU. */
       readonly cpuStride: number;
+      /** There is nothing in a value that an update leaves out or clears, such as a lock: it copies `valueSize` bytes. */
+      readonly plainValues: boolean;
     }
   | {
       readonly kind: 'hash';
@@ -63,6 +65,26 @@ export type MapLayout =
       readonly maxEntries: number;
       readonly usedOffset: number;
     }
+  /**
+   * RINGBUF: records begin at `data + (position & (size - 8))`, and the last runs on into as many bytes behind `size`.
+   * ```
+   *   record:  +0  u32 length; bit 31 while it is reserved, bit 30 once it is discarded
+   *            +4  u16 CPU, u16 records lost before it
+   *            +8  data; with it the record takes 8 + length bytes, rounded up to 8
+   * ```
+   * A record has room where what is between the positions and itself are below `size`.
+   */
+  | {
+      readonly kind: 'ring';
+      readonly data: number;
+      /** A power of two. */
+      readonly size: number;
+      /** Addresses of the positions, u64 each, up to which records were reserved, and read. */
+      readonly producer: number;
+      readonly consumer: number;
+      /** Address of the u32 that the next record has as lost before it. */
+      readonly lost: number;
+    }
   /** The map is served by calls only. */
   | { readonly kind: 'opaque' };
 
@@ -87,6 +109,9 @@ export function hashChain(
   }
   return chain;
 }
+
+/** Offsets in a record of a ring buffer. */
+export const RING_RECORD = { length: 0, origin: 4, data: 8 } as const;
 
 /** Offset of the key in a hash element. */
 export const HASH_ELEMENT_KEY = 8;

@@ -52,7 +52,7 @@ export const DYNPTR_HELPERS: HelperGroup = {
     else {
       record = map.ringReserve?.(size) ?? 0;
       if (record === 0) result = -EINVAL;
-      else context.runtime.reservations.set(record, map);
+      else context.runtime.reservations.add(record, map);
     }
     writeDynptr(context, dynptr, record, record === 0 ? 0 : size | TYPE_RINGBUF);
     state.setResult(result);
@@ -147,9 +147,8 @@ function finishRecord(
   const dynptr = readDynptr(context, 1);
   // A reservation that failed leaves an empty dynptr, which must still be submitted or discarded: to no effect.
   if (dynptr.data !== 0) {
-    const map = context.runtime.reservations.get(dynptr.data);
+    const map = context.runtime.reservations.take(dynptr.data);
     if (map === undefined) throw new HelperFault('argument r1: the dynptr holds no reserved record');
-    context.runtime.reservations.delete(dynptr.data);
     finish(map, dynptr.data, context.state.argLow(2) >>> 0);
     writeDynptr(context, dynptr.address, 0, 0);
   }

@@ -85,7 +85,7 @@ export const OUTPUT_HELPERS: HelperGroup = {
     const map = mapArgument(context, 1);
     const noFlags = state.argLow(3) === 0 && state.argHigh(3) === 0;
     const record = noFlags ? (map.ringReserve?.(sizeArgument(context, 2)) ?? 0) : 0;
-    if (record !== 0) context.runtime.reservations.set(record, map);
+    if (record !== 0) context.runtime.reservations.add(record, map);
     state.setResultUnsigned(record);
   },
 
@@ -160,11 +160,10 @@ function sizeArgument(context: HelperContext, n: number): number {
 
 function reservedRecord(context: HelperContext) {
   const record = context.state.argLow(1) >>> 0;
-  const map = context.runtime.reservations.get(record);
-  if (map === undefined || context.state.argHigh(1) !== 0) {
+  const map = context.state.argHigh(1) === 0 ? context.runtime.reservations.take(record) : undefined;
+  if (map === undefined) {
     throw new HelperFault(`r1 = 0x${context.state.arg(1).toString(16)} is no reserved record`);
   }
-  context.runtime.reservations.delete(record);
   return { record, map, flags: context.state.argLow(2) >>> 0 };
 }
 
