@@ -5,7 +5,7 @@ import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
 import { messageOf, XdpbedError } from '../diagnostic.js';
 import type { BpfScope, CommandContext } from './bpf-scope.js';
 import { MAX_READ_BYTES } from './protocol/control-protocol.js';
-import type { BtfObject, MapObject, ObjectReference } from './device-object.js';
+import type { BtfObject, MapObject, ObjectReference, ProgramObject } from './device-object.js';
 import { explainMapRefusal } from './map-refusal.js';
 import type { PolicyRequest, ProgramOfGuest } from '../contract/policy.js';
 import type { Going, Named } from './object-table.js';
@@ -68,7 +68,7 @@ type MapOperation =
   | 'map-read-records';
 
 /** What policies are told of an operation beside the map. */
-type MapDetails = Pick<Extract<PolicyRequest, { operation: MapOperation }>, 'elements' | 'program'>;
+type MapDetails = Pick<Extract<PolicyRequest, { operation: MapOperation }>, 'elements' | 'programs'>;
 
 /** One guest's maps on the host: what a request says of key and value is what the map has, and policies agree, before anything is done. */
 export class GuestMaps {
@@ -378,18 +378,27 @@ export class GuestMaps {
       }
       return undefined;
     };
-    const { count, value } = request as { readonly count?: number; readonly value?: Uint8Array };
-    let details: ((object: MapObject) => MapDetails) | undefined;
-    if (count !== undefined) details = () => ({ elements: count });
-    else if (value !== undefined) details = (object) => ({ program: this.#programIn(object, value) });
+    const { count, value, values } = request as {
+      readonly count?: number;
+      readonly value?: Uint8Array;
+      readonly values?: Uint8Array;
+    };
+    const details = ({ attributes }: MapObject): MapDetails => {
+      const isPrograms = attributes.type === T.BPF_MAP_TYPE_PROG_ARRAY;
+      const handles = isPrograms ? (value ?? values) : undefined;
+      return { elements: count, programs: handles && this.#programsIn(handles) };
+    };
     return this.withMap(request.handle, operation, context, act, check, details);
   }
 
-  /** The program that a value names, of a map that holds programs. */
-  #programIn({ attributes }: MapObject, value: Uint8Array): ProgramOfGuest | undefined {
-    if (attributes.type !== T.BPF_MAP_TYPE_PROG_ARRAY) return undefined;
-    const program = this.#scope.objects.find('program', handleIn(value));
-    return program && { summary: program.summary, properties: program.properties };
+  /** The programs that values of a map of programs name, each once. */
+  #programsIn(values: Uint8Array): ProgramOfGuest[] {
+    const programs = new Set<ProgramObject>();
+    for (let at = 0; at + HANDLE_BYTES <= values.length; at += HANDLE_BYTES) {
+      const program = this.#scope.objects.find('program', handleIn(values.subarray(at)));
+      if (program !== undefined) programs.add(program);
+    }
+    return [...programs].map(({ summary, properties }) => ({ summary, properties }));
   }
 
   #lookup(object: MapObject, key: Uint8Array): Uint8Array | number {
