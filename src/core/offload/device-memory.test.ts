@@ -121,6 +121,32 @@ describe('what a device holds for a guest that no policy limits', () => {
     }
   }
 
+  it('leaves no memory to be zeroed by who creates the next map, and gives others their turn while it is', async () => {
+    const host = party();
+    const g = new BpfOffloadGuest({ host, guest: party() });
+    const { u8 } = host.runtime.space;
+    const before = u8.slice();
+    const valueSize = 64 * 1024;
+    // Maps in pieces as well as one.
+    for (const [maps, maxEntries] of [
+      [1, 192],
+      [192, 1],
+    ] as const) {
+      const handles: number[] = [];
+      for (let made = 0; made < maps; made++) {
+        const handle = await g.map({ valueSize, maxEntries });
+        handles.push(handle);
+        for (let index = 0; index < maxEntries; index++) {
+          const value = new Uint8Array(valueSize).fill(0xff);
+          await g.expect('done', { kind: 'update-elem', handle, key: u32Key(index), value, flags: 0n });
+        }
+      }
+      // 12 MiB, of which four are zeroed in a turn.
+      expect(await turnsOf(g.device.reset())).toBeGreaterThanOrEqual(2);
+      expect(Buffer.compare(u8, before)).toBe(0);
+    }
+  });
+
   it('gives others their turn while it goes with a reset', async () => {
     const { g } = await full();
     expect(await turnsOf(g.device.reset())).toBeGreaterThanOrEqual(OUTERS - 1);

@@ -7,6 +7,7 @@ import type { BpfScope, CommandContext } from './bpf-scope.js';
 import { MAX_READ_BYTES } from './protocol/control-protocol.js';
 import type { BtfObject, MapObject, ObjectReference, ProgramObject } from './device-object.js';
 import { explainMapRefusal } from './map-refusal.js';
+import type { MapBackend } from '../contract/map-backend.js';
 import type { PolicyRequest, ProgramOfGuest } from '../contract/policy.js';
 import type { Going, Named } from './object-table.js';
 import type {
@@ -53,6 +54,9 @@ const MAX_HELD_IN_BATCH = 512;
 const TRIE_PREFIX_LENGTH_BYTES = 4;
 /** Bytes of BTF that one map may keep: making and reading them takes 1 to 2 ms at most. */
 const MAX_MAP_BTF_BYTES = 16 * 1024;
+/** Bytes that are tidied up at once: 0.1 to 0.4 ms, which is so many steps of the object table's. */
+const TIDY_BYTES = 1024 * 1024;
+const TIDY_STEPS = 512;
 /** Records of one answer: making it takes 1 to 2 ms at most. */
 const MAX_RECORDS = 4096;
 /** Bytes of a record beside its data, on the wire. */
@@ -164,7 +168,10 @@ export class GuestMaps {
           elements,
         }),
         unnamed: (object) => (plain.type === T.BPF_MAP_TYPE_PROG_ARRAY ? clearPrograms(object) : undefined),
-        close: () => created.close(),
+        close: () => {
+          created.close();
+          return tidy(party.mapBackend);
+        },
         holds: () => elements.values(),
       });
     } finally {
@@ -557,6 +564,11 @@ function* clearPrograms(object: MapObject): Going {
     element.release();
     yield 1;
   }
+}
+
+/** What a map leaves behind is tidied up piece by piece, before the guest's next command finds it in its way. */
+function* tidy(backend: MapBackend): Going {
+  while (backend.tidy?.(TIDY_BYTES) === true) yield TIDY_STEPS;
 }
 
 /** The handle that a value is, a u32 in little-endian. */
