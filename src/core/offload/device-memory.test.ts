@@ -92,6 +92,34 @@ describe('what a device holds for a guest that no policy limits', () => {
     expect(await small.errno({ kind: 'load-btf', bytes })).toBeUndefined();
   });
 
+  it('is bounded with the texts that programs keep of BTF', async () => {
+    // No types, and 60 000 bytes of which none is a character: any part of them is text, of two bytes for each.
+    const bytes = new Uint8Array(24 + 60_000).fill(0xff);
+    bytes.set(new Uint8Array(Uint32Array.of(0x1_eb9f, 24, 0, 0, 0, 60_000).buffer));
+    bytes.set([0], 24);
+    bytes.set([0], 24 + 60_000 - 1);
+    const LINES = 1300;
+    const lines = new Uint32Array(4 * LINES);
+    for (let line = 0; line < LINES; line++) lines.set([line, 1 + 37 * line, 1 + 37 * line, 0], 4 * line);
+    const g = guest(5 * MIB);
+    const btf = await g.handle({ kind: 'load-btf', bytes });
+    const load = (described: boolean) =>
+      g.errno({
+        kind: 'load-program',
+        name: '',
+        insns: encodeInsns(assemble(`${'r0 = 2\n'.repeat(LINES - 1)}exit`)),
+        gplCompatible: true,
+        frags: false,
+        ...(described
+          ? { debug: { btf, functions: new Uint8Array(), lines: new Uint8Array(lines.buffer) } }
+          : {}),
+      });
+    // 1300 × 1024 characters of texts are 2.5 MiB.
+    expect(await load(true)).toBeUndefined();
+    expect(await load(true)).toBe(ENOMEM);
+    expect(await load(false)).toBeUndefined();
+  });
+
   const OUTERS = 20;
   const ELEMENTS = 4096;
 
