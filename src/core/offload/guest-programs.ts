@@ -209,13 +209,17 @@ function debugInfo(
 ): { readonly debug: ProgramDebugInfo; readonly heldBytes: number } | Refusal {
   // Texts may be parts of one that is as long as the BTF, or copies, of two bytes a character.
   let heldBytes = object.bytes.length + functions.length + lines.length;
-  const kept = new Set<number>();
+  // Trimmed once: who compares many lines of the same text compares one.
+  const kept = new Map<number, { readonly whole: string; readonly trimmed: string }>();
   try {
     const btf = scope.btfOf(object.bytes);
-    const textAt = (offset: number, what: string): string => {
-      const text = btf.strings.cut(offset, what);
-      if (!kept.has(offset)) heldBytes += 2 * text.length;
-      kept.add(offset);
+    const textAt = (offset: number, what: string) => {
+      let text = kept.get(offset);
+      if (text === undefined) {
+        const whole = btf.strings.cut(offset, what);
+        kept.set(offset, (text = { whole, trimmed: whole.trim() }));
+        heldBytes += 2 * whole.length;
+      }
       return text;
     };
     const functionView = new DataView(functions.buffer, functions.byteOffset, functions.length);
@@ -242,8 +246,8 @@ function debugInfo(
       const lineAndColumn = lineView.getUint32(at + 12, true);
       info.lines.push({
         insn,
-        file: textAt(lineView.getUint32(at + 4, true), 'the file of a line'),
-        text: textAt(lineView.getUint32(at + 8, true), 'the text of a line').trim(),
+        file: textAt(lineView.getUint32(at + 4, true), 'the file of a line').whole,
+        text: textAt(lineView.getUint32(at + 8, true), 'the text of a line').trimmed,
         line: lineAndColumn >>> 10,
         column: lineAndColumn & 0x3ff,
       });
