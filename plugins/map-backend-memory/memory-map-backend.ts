@@ -104,6 +104,10 @@ export class MemoryMapBackend implements MapBackend {
     return { total: byteLength, used: bytesInUse };
   }
 
+  tidy(mostBytes: number): boolean {
+    return this.#runtime.space.tidy(mostBytes);
+  }
+
   #plan(kind: MapKind, attributes: MapAttributes, name: string): PlannedRegion[] {
     const label = name === '' ? 'a map' : `map ${name}`;
     const environment = {

@@ -118,9 +118,10 @@ describe('program-limits', () => {
 
   it('counts a program that is put where tail calls lead as one of so many', () => {
     const policy = limits({ 'insns-per-packet': 340, stack: 0 });
-    const put = (program: object | undefined) =>
-      policy.rule({ ...attach(PROPERTIES), operation: 'map-update', program } as unknown as PolicyRequest);
-    const target = (worstCaseInsns: number) => put({ properties: { ...PROPERTIES, worstCaseInsns } });
+    const put = (programs: object[] | undefined) =>
+      policy.rule({ ...attach(PROPERTIES), operation: 'map-update', programs } as unknown as PolicyRequest);
+    const target = (...insns: number[]) =>
+      put(insns.map((worstCaseInsns) => ({ properties: { ...PROPERTIES, worstCaseInsns } })));
     expect(target(10).ruling).toBe('allow');
     expect(target(11)).toEqual({
       ruling: 'deny',
@@ -129,7 +130,12 @@ describe('program-limits', () => {
       breaches: [{ rule: 'insns-per-packet', limit: 340, asked: 374, at: ['insns-per-packet'] }],
     });
     expect(target(Infinity).ruling).toBe('deny');
-    expect(put({ properties: undefined }).ruling).toBe('deny');
+    expect(target(NaN, 1).ruling).toBe('deny');
+    // Of several that come in one batch, the longest.
+    expect(target(10, 9).ruling).toBe('allow');
+    expect(target(1, 11, 10)).toEqual(target(11));
+    expect(put([]).ruling).toBe('allow');
+    expect(put([{ properties: PROPERTIES }, { properties: undefined }]).ruling).toBe('deny');
     expect(put(undefined).ruling).toBe('allow');
   });
 

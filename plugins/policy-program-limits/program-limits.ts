@@ -117,9 +117,13 @@ export class ProgramLimits implements Policy {
     if (request.operation === 'program-attach') {
       if (request.properties === undefined) return UNKNOWN;
       problems = problemsOf(request.properties, own.values);
-    } else if (request.operation === 'map-update' && request.program !== undefined) {
-      if (request.program.properties === undefined) return UNKNOWN;
-      problems = problemsOfTarget(request.program.properties, own.values);
+    } else if (request.operation === 'map-update' && request.programs !== undefined) {
+      const insns: number[] = [];
+      for (const { properties } of request.programs) {
+        if (properties === undefined) return UNKNOWN;
+        insns.push(properties.worstCaseInsns);
+      }
+      problems = problemsOfTarget(Math.max(0, ...insns), own.values);
     } else {
       return { ruling: 'allow', reason: 'attaches no program' };
     }
@@ -159,15 +163,15 @@ function problemsOf(properties: ProgramProperties, config: Limits): Problem[] {
   const callsOthers = properties.helpers.includes(BPF_FUNC.tail_call);
   problems.push(
     ...(callsOthers
-      ? problemsOfTarget(properties, config)
+      ? problemsOfTarget(properties.worstCaseInsns, config)
       : excess('insns-per-packet', config, properties.worstCaseInsns, 'insns for a packet')),
     ...excess('stack', config, properties.stackBytes, 'bytes of stack'),
   );
   return problems;
 }
 
-/** Of a program that may be one of many for a packet. */
-function problemsOfTarget({ worstCaseInsns }: ProgramProperties, config: Limits): Problem[] {
+/** Of a program that may be one of many for a packet, of several the longest. */
+function problemsOfTarget(worstCaseInsns: number, config: Limits): Problem[] {
   const asked = worstCaseInsns * LONGEST_CHAIN;
   const what = `insns for a packet, with tail calls to ${MAX_TAIL_CALL_CNT} others,`;
   return excess('insns-per-packet', config, asked, what);

@@ -1,6 +1,10 @@
 import { Value } from '@sinclair/typebox/value';
 import { describe, expect, it } from 'vitest';
 import { EAGAIN } from '../../src/bpf/errno.js';
+import { assemble } from '../../src/bpf/assembler.js';
+import { encodeInsns } from '../../src/bpf/insn.js';
+import { BpfOffloadGuest } from '../../src/conformance/offload/bpf-offload-guest.js';
+import { testingParty } from '../../src/core/offload/testing-party.js';
 import { policyConformance } from '../../src/conformance/policy/index.js';
 import type { ArrivedCommand, PolicyRequest } from '../../src/core/contract/policy.js';
 import { NO_USAGE } from '../../src/core/offload/quota-accounts.js';
@@ -79,6 +83,46 @@ describe('rate-limit', () => {
       toGuest: HOST_IS_FULL,
       breaches: [{ rule: 'total.commands', at: ['total', 'commands'] }],
     });
+  });
+
+  it('limits the bytes of commands, and counts neither of one that it denies', () => {
+    const policy = limit({ 'per-guest': { commands: rate(1, 4), bytes: rate(100, 1000) } });
+    const of = (bytes: number, time = 0) => policy.admit({ ...command(time), bytes });
+    expect(of(1001).ruling).toBe('deny');
+    expect(of(999).ruling).toBe('allow');
+    expect(of(2)).toEqual({
+      ruling: 'deny',
+      errno: EAGAIN,
+      reason: 'bytes of commands of guest alice exceed 100 per second after a burst of 1000',
+      toGuest: 'bytes of commands of guest alice exceed 100 per second after a burst of 1000',
+      breaches: [{ rule: 'per-guest.bytes', limit: 1000, asked: 2, held: 999, at: ['per-guest', 'bytes'] }],
+    });
+    // Of four commands at once it has had one.
+    for (let left = 0; left < 3; left++) expect(of(0).ruling).toBe('allow');
+    expect(of(1)).toMatchObject({ breaches: [{ rule: 'per-guest.commands' }] });
+    expect(of(1).ruling).toBe('deny');
+    expect(of(101, SECOND).ruling).toBe('allow');
+    expect(policy.admit({ ...command(0, 'bob'), bytes: 1000 }).ruling).toBe('allow');
+  });
+
+  it('has the bytes of programs that are denied for their rate paid for', async () => {
+    const policy = limit({ 'per-guest': { loads: rate(1, 1), bytes: rate(0, 100_000) } });
+    const g = new BpfOffloadGuest({
+      host: testingParty('host'),
+      guest: testingParty('guest'),
+      policies: [policy],
+    });
+    const insns = encodeInsns(assemble(`${'r0 = 2\n'.repeat(2000)}exit`));
+    const load = () => g.send({ kind: 'load-program', name: '', insns, gplCompatible: true, frags: false });
+    const why = async () => {
+      const reply = await load();
+      return reply.kind === 'error' ? reply.message : reply.kind;
+    };
+    expect(await why()).toBe('handle');
+    for (let denied = 0; denied < 5; denied++) expect(await why()).toMatch(/^by rate-limit: loads of/);
+    // Six times 16 KB: from here on nobody looks at them.
+    expect(await why()).toMatch(/^by rate-limit: bytes of/);
+    expect(g.records.rulings.at(-1)).toMatchObject({ operation: 'command' });
   });
 
   it('limits elements of maps, as many as a batch asks for, of all commands together', () => {

@@ -14,12 +14,15 @@ import { denialText } from '../../src/core/offload/denial-text.js';
 import { guestOverrides, settingsFor, unknownGuests } from '../../src/core/offload/guest-overrides.js';
 import { LeakyBucket } from './leaky-bucket.js';
 
-const RATE_NAMES = ['commands', 'elements', 'loads', 'verifier-milliseconds', 'insns'] as const;
+const RATE_NAMES = ['commands', 'bytes', 'elements', 'loads', 'verifier-milliseconds', 'insns'] as const;
 type RateName = (typeof RATE_NAMES)[number];
+/** How much of what. */
+type Wanted = readonly [name: RateName, amount: number];
 
 /** How messages call what each rate is of. */
 const UNITS: Readonly<Record<RateName, string>> = {
   commands: 'commands',
+  bytes: 'bytes of commands',
   elements: 'elements of maps',
   loads: 'loads',
   'verifier-milliseconds': 'ms of verifier time',
@@ -48,11 +51,16 @@ const Rate = (description: string, each: number, atOnce: number) =>
 /** One section of rates; the numbers are defaults. */
 const rates = (
   commands: [number, number],
+  bytes: [number, number],
   elements: [number, number],
   loads: [number, number],
   milliseconds: [number, number],
 ) => ({
   commands: Rate('commands of the control queue, whatever they are, malformed ones included', ...commands),
+  bytes: Rate(
+    'bytes of all these commands: what looking at a command costs, one that is then denied included, goes with its length; a command of more than the burst is never allowed',
+    ...bytes,
+  ),
   elements: Rate(
     'elements of maps that are looked up, updated, deleted or listed, one by one or in batches, as many as are asked for; a batch of more than the burst is never allowed',
     ...elements,
@@ -74,21 +82,35 @@ const rates = (
   ),
 });
 
-const PerGuest = Type.Object(rates([100_000, 100_000], [1_000_000, 1_000_000], [20, 20], [1_000, 10_000]), {
-  ...closed,
-  default: {},
-  description: 'how fast one guest may ask, over all of its nics',
-});
+const MIB = 1024 * 1024;
+
+const PerGuest = Type.Object(
+  rates([100_000, 100_000], [16 * MIB, 64 * MIB], [1_000_000, 1_000_000], [20, 20], [1_000, 10_000]),
+  {
+    ...closed,
+    default: {},
+    description: 'how fast one guest may ask, over all of its nics',
+  },
+);
 
 export const RateLimitConfig = Type.Object(
   {
     'per-guest': PerGuest,
     guests: guestOverrides(PerGuest, 'rates of single guests, by name, instead of those in per-guest'),
-    total: Type.Object(rates([1_000_000, 1_000_000], [10_000_000, 10_000_000], [200, 200], [2_000, 20_000]), {
-      ...closed,
-      default: {},
-      description: 'how fast all guests together may ask',
-    }),
+    total: Type.Object(
+      rates(
+        [1_000_000, 1_000_000],
+        [160 * MIB, 640 * MIB],
+        [10_000_000, 10_000_000],
+        [200, 200],
+        [2_000, 20_000],
+      ),
+      {
+        ...closed,
+        default: {},
+        description: 'how fast all guests together may ask',
+      },
+    ),
   },
   {
     ...closed,
@@ -97,6 +119,7 @@ export const RateLimitConfig = Type.Object(
       {
         'per-guest': {
           commands: { 'per-second': 10_000, burst: 2_000 },
+          bytes: { 'per-second': MIB, burst: 8 * MIB },
           elements: { 'per-second': 200_000, burst: 20_000 },
           loads: { 'per-second': 5, burst: 5 },
           'verifier-milliseconds': { 'per-second': 200, burst: 5_000 },
@@ -152,7 +175,7 @@ interface Meter {
 }
 
 /**
- * Denies what comes faster than it may: commands when they come, before anything is spent on them, elements of maps before
+ * Denies what comes faster than it may: commands and their bytes when they come, before anything is spent on them, elements of maps before
  * they are touched, and programs before they are judged. What is denied for its rate counts for none, so that a guest that goes on asking is served at its rate.
  *
  * What judging a program took, and what programs execute, is known afterwards: it counts then, and no program is
@@ -175,8 +198,17 @@ export class RateLimit implements Policy {
     this.#total = meter('total', 'all guests', config.total, (name) => ['total', name]);
   }
 
-  admit({ time, guest }: ArrivedCommand): Ruling {
-    return this.#take('commands', time, guest) ?? WITHIN;
+  admit({ time, guest, bytes }: ArrivedCommand): Ruling {
+    return (
+      this.#take(
+        [
+          ['commands', 1],
+          ['bytes', bytes],
+        ],
+        time,
+        guest,
+      ) ?? WITHIN
+    );
   }
 
   rule(request: PolicyRequest): Ruling {
@@ -186,9 +218,9 @@ export class RateLimit implements Policy {
       case 'map-update':
       case 'map-delete':
       case 'map-next-key':
-        return this.#take('elements', time, guest, request.elements) ?? WITHIN;
+        return this.#take([['elements', request.elements ?? 1]], time, guest) ?? WITHIN;
       case 'program-load':
-        return this.#requirePaidOff(time, guest) ?? this.#take('loads', time, guest) ?? WITHIN;
+        return this.#requirePaidOff(time, guest) ?? this.#take([['loads', 1]], time, guest) ?? WITHIN;
       default:
         return { ruling: 'allow', reason: 'of no rate' };
     }
@@ -204,16 +236,18 @@ export class RateLimit implements Policy {
     }
   }
 
-  /** As many of it, if each bucket has room; otherwise a denial, and none is taken. */
-  #take(name: RateName, time: Picoseconds, guest: string, amount = 1): Ruling | undefined {
+  /** As many of each, if each bucket has room; otherwise a denial, and none is taken. Asked for each command. */
+  #take(wanted: readonly Wanted[], time: Picoseconds, guest: string): Ruling | undefined {
     const meters = this.#metersOf(guest);
-    const full = meters.filter(({ buckets }) => buckets.get(name)?.fits(time, amount) === false);
-    if (full.length > 0)
-      return denial(
-        full.map((each) => ({ meter: each, name, asked: amount })),
-        time,
-      );
-    for (const { buckets } of meters) buckets.get(name)?.add(time, amount);
+    const full: { meter: Meter; name: RateName; asked: number }[] = [];
+    for (const each of meters) {
+      for (const [name, asked] of wanted) {
+        if (each.buckets.get(name)?.fits(time, asked) === false) full.push({ meter: each, name, asked });
+      }
+    }
+    if (full.length > 0) return denial(full, time);
+    for (const { buckets } of meters)
+      for (const [name, amount] of wanted) buckets.get(name)?.add(time, amount);
     return undefined;
   }
 

@@ -51,6 +51,32 @@ describe('AddressSpace', () => {
     expect(space.read(second.start, second.size).every((byte) => byte === 0)).toBe(true);
   });
 
+  it('zeroes piece by piece what big objects left behind, and nothing of those that came after', () => {
+    const space = new AddressSpace(WASM_PAGE * 16);
+    const big = [5, 3, 4].map((pages) => space.allocate(WASM_PAGE * pages, scratch));
+    const filled = (byte: number) => space.u8.subarray(WASM_PAGE, 13 * WASM_PAGE).every((b) => b === byte);
+    space.u8.fill(0xff, WASM_PAGE, 13 * WASM_PAGE);
+    for (const region of big) space.free(region);
+    expect(filled(0xff)).toBe(true);
+    // 12 pages in pieces of three.
+    expect([1, 2, 3, 4, 5].map(() => space.tidy(3 * WASM_PAGE))).toEqual([true, true, true, false, false]);
+    expect(filled(0)).toBe(true);
+
+    const [first, , third] = [2, 3, 2].map((pages) => space.allocate(WASM_PAGE * pages + 16, scratch));
+    space.u8.fill(0xff, first!.start, third!.start + third!.size);
+    space.free(first!);
+    space.free(third!);
+    const later = space.allocate(100, scratch);
+    space.u8.fill(0xee, later.start, later.start + 100);
+    while (space.tidy(WASM_PAGE));
+    const kept = space.u8.filter((byte) => byte !== 0);
+    expect([...kept].sort()).toEqual([
+      ...new Array<number>(100).fill(0xee),
+      ...new Array<number>(3 * WASM_PAGE + 16).fill(0xff),
+    ]);
+    expect(space.read(later.start, 100).every((byte) => byte === 0xee)).toBe(true);
+  });
+
   it('has a size that 31 bits address', () => {
     expect(() => new AddressSpace(MAX_ADDRESS_SPACE + 1)).toThrow(RangeError);
     const space = new AddressSpace(MAX_ADDRESS_SPACE);

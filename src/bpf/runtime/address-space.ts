@@ -29,6 +29,8 @@ export class AddressSpace {
   /** From here on nothing was ever placed: still the zeros that the memory was made of, without physical memory. */
   #untouched = WASM_PAGE;
   readonly #releaseListeners = new Set<(region: Region) => void>();
+  /** What big objects left behind and {@link tidy} has not looked at: apart from one another. */
+  #left: { readonly start: number; readonly end: number }[] = [];
   /** The same bytes as `u8`, with the comparison of a Buffer. */
   readonly bytes: Buffer;
 
@@ -91,6 +93,7 @@ export class AddressSpace {
     for (const listener of this.#releaseListeners) listener(region);
     const size = allocationSize(region.size);
     this.#bytesInUse -= size;
+    if (size >= BIG) this.#leave(region.start, region.start + size);
     let index = this.#free.findIndex((range) => range.start > region.start);
     if (index < 0) index = this.#free.length;
     this.#free.splice(index, 0, { start: region.start, size });
@@ -105,6 +108,31 @@ export class AddressSpace {
   onRelease(listener: (region: Region) => void): () => void {
     this.#releaseListeners.add(listener);
     return () => void this.#releaseListeners.delete(listener);
+  }
+
+  /**
+   * Zeroes up to so many bytes of what big objects left behind, so that who is placed there next need not wait for it:
+   * whether there is more. Nobody has to call it.
+   */
+  tidy(most: number): boolean {
+    const first = this.#left.shift();
+    if (first === undefined) return false;
+    const end = Math.min(first.start + most, first.end);
+    for (let at = first.start; at < end;) {
+      const next = this.#indexAfter(at);
+      const before = this.#regions[next - 1];
+      // Somebody may have been placed there since.
+      const taken = before === undefined ? 0 : before.start + allocationSize(before.size);
+      if (taken > at) {
+        at = taken;
+        continue;
+      }
+      const to = Math.min(end, this.#regions[next]?.start ?? end);
+      this.#zero(at, to);
+      at = to;
+    }
+    if (end < first.end) this.#left.unshift({ start: end, end: first.end });
+    return this.#left.length > 0;
   }
 
   /** The region that holds `address`, or undefined: what a checked executor asks before each access. */
@@ -194,12 +222,25 @@ export class AddressSpace {
 
   /** What a released object left behind, page by page: what it did not write to stays without physical memory. */
   #clear(start: number, end: number): void {
-    const used = Math.min(end, this.#untouched);
-    for (let at = start; at < used; at += WASM_PAGE) {
-      const to = Math.min(at + WASM_PAGE, used);
+    this.#zero(start, Math.min(end, this.#untouched));
+    this.#untouched = Math.max(this.#untouched, end);
+  }
+
+  #zero(start: number, end: number): void {
+    for (let at = start; at < end; at += WASM_PAGE) {
+      const to = Math.min(at + WASM_PAGE, end);
       if (this.bytes.compare(ZEROS, 0, to - at, at, to) !== 0) this.u8.fill(0, at, to);
     }
-    this.#untouched = Math.max(this.#untouched, end);
+  }
+
+  #leave(start: number, end: number): void {
+    const apart = this.#left.filter((range) => range.end < start || range.start > end);
+    const joined = this.#left.filter((range) => range.end >= start && range.start <= end);
+    this.#left = apart;
+    apart.push({
+      start: Math.min(start, ...joined.map((range) => range.start)),
+      end: Math.max(end, ...joined.map((range) => range.end)),
+    });
   }
 
   /** Index of the first region that starts after `address`. */
@@ -229,6 +270,8 @@ export const WASM_PAGE = 65_536;
 /** Half of what 32-bit addresses reach: an address has the same value whether it is taken for signed or not. */
 export const MAX_ADDRESS_SPACE = 2 ** 31;
 const ZEROS = Buffer.alloc(WASM_PAGE);
+/** Bytes of an object from which on it is worth to look later at what it left: so many of less are zeroed in some milliseconds. */
+const BIG = 16 * 1024;
 
 /** As many bytes as were asked for, or half, a quarter … of that when the machine does not let a process have more. */
 function reserve(byteLength: number): WebAssembly.Memory {

@@ -17,6 +17,11 @@ export interface MapBackend {
   memoryCost(attributes: MapAttributes): number;
   /** Bytes that there are for maps and all else that lies beside them, and how many of them are taken. */
   memory?(): { readonly total: number; readonly used: number };
+  /**
+   * Makes up to so many bytes of what closed maps left behind ready for others, which `create` otherwise does in one go: whether
+   * there is more.
+   */
+  tidy?(mostBytes: number): boolean;
 }
 
 export interface MapCreateOptions {

@@ -153,8 +153,8 @@ export type PolicyRequest = {
       readonly map: MapAttributes;
       /** Of a batch: elements that are asked for; undefined: one. */
       readonly elements?: number | undefined;
-      /** Of an update of a PROG_ARRAY: the program that is put there; undefined: none, the guest named none that it has. */
-      readonly program?: ProgramOfGuest | undefined;
+      /** Of an update of a PROG_ARRAY: the programs that are put there, each once, as far as the guest has them. */
+      readonly programs?: readonly ProgramOfGuest[] | undefined;
     }
   /** Bytes of a BTF section. */
   | { readonly operation: 'btf-load'; readonly bytes: number }

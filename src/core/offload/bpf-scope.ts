@@ -85,11 +85,14 @@ export class BpfScope {
       : denied(answer, request.operation === 'map-create' ? EPERM : EACCES);
   }
 
-  /** Charges the guest for what is about to be made, where the device has room for it whatever policies say. */
-  charge(amount: Partial<HostUsage>): Charge | Refusal {
+  /**
+   * Charges the guest for what is about to be made, where the device has room for it whatever policies say.
+   * @param beside bytes that it takes besides, which the guest's account does not know
+   */
+  charge(amount: Partial<HostUsage>, beside = 0): Charge | Refusal {
     const { guest, accounts } = this.options;
     const { maxBytes } = this.limits;
-    const bytes = heldBytes(amount);
+    const bytes = heldBytes(amount) + beside;
     if (this.#heldBytes + bytes > maxBytes) {
       const [wants, has, used] = [bytes, maxBytes, this.#heldBytes].map(mebibytes);
       return failed(

@@ -92,6 +92,34 @@ describe('what a device holds for a guest that no policy limits', () => {
     expect(await small.errno({ kind: 'load-btf', bytes })).toBeUndefined();
   });
 
+  it('is bounded with the texts that programs keep of BTF', async () => {
+    // No types, and 60 000 bytes of which none is a character: any part of them is text, of two bytes for each.
+    const bytes = new Uint8Array(24 + 60_000).fill(0xff);
+    bytes.set(new Uint8Array(Uint32Array.of(0x1_eb9f, 24, 0, 0, 0, 60_000).buffer));
+    bytes.set([0], 24);
+    bytes.set([0], 24 + 60_000 - 1);
+    const LINES = 1300;
+    const lines = new Uint32Array(4 * LINES);
+    for (let line = 0; line < LINES; line++) lines.set([line, 1 + 37 * line, 1 + 37 * line, 0], 4 * line);
+    const g = guest(5 * MIB);
+    const btf = await g.handle({ kind: 'load-btf', bytes });
+    const load = (described: boolean) =>
+      g.errno({
+        kind: 'load-program',
+        name: '',
+        insns: encodeInsns(assemble(`${'r0 = 2\n'.repeat(LINES - 1)}exit`)),
+        gplCompatible: true,
+        frags: false,
+        ...(described
+          ? { debug: { btf, functions: new Uint8Array(), lines: new Uint8Array(lines.buffer) } }
+          : {}),
+      });
+    // 1300 × 1024 characters of texts are 2.5 MiB.
+    expect(await load(true)).toBeUndefined();
+    expect(await load(true)).toBe(ENOMEM);
+    expect(await load(false)).toBeUndefined();
+  });
+
   const OUTERS = 20;
   const ELEMENTS = 4096;
 
@@ -120,6 +148,32 @@ describe('what a device holds for a guest that no policy limits', () => {
       if (over) return turns;
     }
   }
+
+  it('leaves no memory to be zeroed by who creates the next map, and gives others their turn while it is', async () => {
+    const host = party();
+    const g = new BpfOffloadGuest({ host, guest: party() });
+    const { u8 } = host.runtime.space;
+    const before = u8.slice();
+    const valueSize = 64 * 1024;
+    // Maps in pieces as well as one.
+    for (const [maps, maxEntries] of [
+      [1, 192],
+      [192, 1],
+    ] as const) {
+      const handles: number[] = [];
+      for (let made = 0; made < maps; made++) {
+        const handle = await g.map({ valueSize, maxEntries });
+        handles.push(handle);
+        for (let index = 0; index < maxEntries; index++) {
+          const value = new Uint8Array(valueSize).fill(0xff);
+          await g.expect('done', { kind: 'update-elem', handle, key: u32Key(index), value, flags: 0n });
+        }
+      }
+      // 12 MiB, of which four are zeroed in a turn.
+      expect(await turnsOf(g.device.reset())).toBeGreaterThanOrEqual(2);
+      expect(Buffer.compare(u8, before)).toBe(0);
+    }
+  });
 
   it('gives others their turn while it goes with a reset', async () => {
     const { g } = await full();

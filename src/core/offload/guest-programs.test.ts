@@ -7,6 +7,7 @@ import { Btf } from '../../bpf/btf/btf.js';
 import { ElfFile } from '../../bpf/elf/elf-file.js';
 import { EACCES, EBADF, EBUSY, EINVAL, ENOLINK, EPERM } from '../../bpf/errno.js';
 import { encodeInsns } from '../../bpf/insn.js';
+import { concatenate } from '../../virtio/concatenate.js';
 import { BpfOffloadGuest } from '../../conformance/offload/bpf-offload-guest.js';
 import { hex, normative } from '../../conformance/offload/normative.js';
 import { u32Key, type OffloadRigOptions } from '../../conformance/offload/offload-rig.js';
@@ -245,9 +246,9 @@ describe('PROG_LOAD', () => {
       name: 'one insn less',
       rule: (request) => {
         if (request.operation !== 'map-update') return { ruling: 'allow', reason: '' };
-        asked.push(request.program);
-        const denied = (request.program?.properties?.worstCaseInsns ?? 0) > 2;
-        return denied
+        asked.push(request.programs);
+        const denied = request.programs?.some(({ properties }) => (properties?.worstCaseInsns ?? 0) > 2);
+        return denied === true
           ? { ruling: 'deny', reason: 'too long', errno: EPERM }
           : { ruling: 'allow', reason: '' };
       },
@@ -263,11 +264,25 @@ describe('PROG_LOAD', () => {
     expect(run()).toBe('XDP_TX');
     // None that it has: what is there is denied for that, and not by a policy that knew nothing of it.
     expect(await g.errno(put(jumps, 0, 12345))).toBe(EBADF);
-    expect(asked).toMatchObject([
-      { summary: { insnCount: 3 }, properties: { worstCaseInsns: 3 } },
-      { summary: { insnCount: 2 }, properties: { worstCaseInsns: 2 } },
-      undefined,
-    ]);
+    const ofThree = { summary: { insnCount: 3 }, properties: { worstCaseInsns: 3 } };
+    const ofTwo = { summary: { insnCount: 2 }, properties: { worstCaseInsns: 2 } };
+    expect(asked).toMatchObject([[ofThree], [ofTwo], []]);
+    // Nor are there any in a batch that they were not asked about.
+    const short = await g.program(TX);
+    const batch = (...programs: number[]) => ({
+      kind: 'update-batch' as const,
+      handle: jumps,
+      keySize: 4,
+      valueSize: 4,
+      count: programs.length,
+      keys: concatenate(programs.map((_, index) => u32Key(index))),
+      values: concatenate(programs.map(u32Key)),
+      flags: 0n,
+    });
+    expect(await g.errno(batch(short, long, long))).toBe(EPERM);
+    expect(asked.at(-1)).toMatchObject([ofTwo, ofThree]);
+    await g.expect('count', batch(short, short));
+    expect(asked.at(-1)).toMatchObject([ofTwo]);
     const hash = await g.map({ mapType: 1, keySize: 4, valueSize: 4 });
     await g.expect('done', put(hash, 0, long));
     expect(asked.at(-1)).toBeUndefined();

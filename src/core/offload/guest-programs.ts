@@ -33,6 +33,8 @@ export interface ProgramBytes {
 const LONG_PROGRAM = 1024;
 const FUNC_INFO_BYTES = 8;
 const LINE_INFO_BYTES = 16;
+/** Bytes of the host's memory that a line or a function takes beside its texts, measured: 80. */
+const RECORD_BYTES = 96;
 
 /**
  * Translates, rules, verifies, rules, loads; then the program is in the table, attached nowhere. What is ruled on is charged
@@ -94,14 +96,15 @@ export async function loadGuestProgram(
     const loadDenial = scope.rule(id, { operation: 'program-load', program: summary });
     if (loadDenial !== undefined) return loadDenial;
     // Only now: it takes longer than all that came before.
-    const debug =
+    const described =
       bytes.debug === undefined || btf === undefined
         ? undefined
         : debugInfo(scope, btf, bytes.debug, translated.insns.length);
-    if (debug !== undefined && 'ok' in debug) return debug;
-    const program: Program = debug === undefined ? undescribed : { ...undescribed, debug };
+    if (described !== undefined && 'ok' in described) return described;
+    const program: Program =
+      described === undefined ? undescribed : { ...undescribed, debug: described.debug };
     // Charged before the verifier is awaited: other guests' requests are ruled on meanwhile.
-    const charged = scope.charge({ programs: 1, insns: program.insns.length });
+    const charged = scope.charge({ programs: 1, insns: program.insns.length }, described?.heldBytes);
     if ('ok' in charged) return charged;
     charge = charged;
 
@@ -197,15 +200,28 @@ function verifierMap({ attributes, id, name, frozen, map }: MapObject): Verifier
   };
 }
 
-/** Functions and lines by the guest's own BTF: for messages, and for what programs call back. */
+/** Functions and lines by the guest's own BTF: for messages, and for what programs call back. With the bytes that they keep of the host's memory. */
 function debugInfo(
   scope: BpfScope,
   object: BtfObject,
   { functions, lines }: ProgramDebug,
   insnCount: number,
-): ProgramDebugInfo | Refusal {
+): { readonly debug: ProgramDebugInfo; readonly heldBytes: number } | Refusal {
+  // Texts may be parts of one that is as long as the BTF, or copies, of two bytes a character.
+  let heldBytes = object.bytes.length + functions.length + lines.length;
+  // Trimmed once: who compares many lines of the same text compares one.
+  const kept = new Map<number, { readonly whole: string; readonly trimmed: string }>();
   try {
     const btf = scope.btfOf(object.bytes);
+    const textAt = (offset: number, what: string) => {
+      let text = kept.get(offset);
+      if (text === undefined) {
+        const whole = btf.strings.cut(offset, what);
+        kept.set(offset, (text = { whole, trimmed: whole.trim() }));
+        heldBytes += 2 * whole.length;
+      }
+      return text;
+    };
     const functionView = new DataView(functions.buffer, functions.byteOffset, functions.length);
     const lineView = new DataView(lines.buffer, lines.byteOffset, lines.length);
     const info = {
@@ -220,6 +236,7 @@ function debugInfo(
       if (insn <= before || insn >= insnCount) return malformed(`func_info of insn ${insn} after ${before}`);
       if (type.kind !== 'FUNC') return malformed(`func_info names type ${typeId}, which is no FUNC`);
       info.functions.push({ insn, typeId, name: type.name, linkage: type.linkage });
+      heldBytes += RECORD_BYTES + 2 * type.name.length;
       before = insn;
     }
     before = -1;
@@ -229,14 +246,15 @@ function debugInfo(
       const lineAndColumn = lineView.getUint32(at + 12, true);
       info.lines.push({
         insn,
-        file: btf.strings.cut(lineView.getUint32(at + 4, true), 'the file of a line'),
-        text: btf.strings.cut(lineView.getUint32(at + 8, true), 'the text of a line').trim(),
+        file: textAt(lineView.getUint32(at + 4, true), 'the file of a line').whole,
+        text: textAt(lineView.getUint32(at + 8, true), 'the text of a line').trimmed,
         line: lineAndColumn >>> 10,
         column: lineAndColumn & 0x3ff,
       });
+      heldBytes += RECORD_BYTES;
       before = insn;
     }
-    return info;
+    return { debug: info, heldBytes };
   } catch (error) {
     if (error instanceof XdpbedError) return malformed(`BTF of the program: ${messageOf(error)}`);
     throw error;

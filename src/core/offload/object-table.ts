@@ -32,8 +32,8 @@ export interface NewObject<T extends DeviceObject> {
   /** What it cannot be without: kept until it has gone. */
   readonly uses?: readonly ObjectReference[];
   readonly make: (id: number) => T;
-  /** Gives back what it is made of. Called once. */
-  readonly close?: (object: T) => void;
+  /** Gives back what it is made of. Called once. What takes long is in what it returns. */
+  readonly close?: (object: T) => Going | void;
   /** What it has let go of when it is closed, which may be thousands. */
   readonly holds?: (object: T) => Iterable<ObjectReference>;
   /**
@@ -57,7 +57,7 @@ interface Entry {
   /** Handles and pins. */
   names: number;
   readonly uses: readonly ObjectReference[];
-  readonly close: (() => void) | undefined;
+  readonly close: (() => Going | void) | undefined;
   readonly holds: (() => Iterable<ObjectReference>) | undefined;
   readonly unnamed: (() => Going | undefined) | undefined;
 }
@@ -347,11 +347,12 @@ export class ObjectTable {
   *#steps(entry: Entry): Going {
     // The rest goes on whatever a plugin's close does: one that fails must not keep the other objects alive.
     try {
-      entry.close?.();
+      const going = entry.close?.();
+      yield CLOSE_STEPS;
+      if (going !== undefined) yield* going;
     } catch (error) {
       this.#onCloseFailure(error);
     }
-    yield CLOSE_STEPS;
     for (const element of entry.holds?.() ?? []) {
       element.release();
       yield 1;

@@ -1,6 +1,5 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import { decodeInsns } from '../../bpf/insn.js';
 import type { Plugin } from '../contract/plugin.js';
 import { VERIFIER, type Verifier } from '../contract/verifier.js';
 import { failureMessage } from '../failure-message.js';
@@ -11,6 +10,7 @@ import { PluginInstances } from '../run/plugin-instances.js';
 import { VerifierPanel } from '../run/verifier-panel.js';
 import type { FromJudge, JudgeRecipe, ToJudge } from './judge-messages.js';
 import type { JudgeWatchData } from './judge-watch.js';
+import { unpackProgram } from './program-message.js';
 
 /* The main module of the process behind a JudgeProcess, whose pid is its one argument. */
 
@@ -86,7 +86,7 @@ async function verify(message: ToJudge & { kind: 'verify' }): Promise<void> {
   underWay.set(id, abort);
   Atomics.store(latest, 0, id);
   try {
-    const program = { ...message.program, insns: decodeInsns(message.program.insns) };
+    const program = unpackProgram(message.program);
     const verification = await verifiers
       .get(recipeId)!
       .verify({ program, maps, log, limits, signal: abort.signal });

@@ -1,16 +1,13 @@
 import type { FailureMessage } from '../failure-message.js';
 import type { PanelRule } from '../contract/run-spec.js';
 import type { VerificationLimits, VerifierMap, Verification } from '../contract/verifier.js';
-import type { Program } from '../../bpf/program.js';
+import type { ProgramMessage } from './program-message.js';
 
 /** What a judge is made of: the verifiers that it asks, as their modules and checked configs. */
 export interface JudgeRecipe {
   readonly rule: PanelRule;
   readonly verifiers: readonly { readonly module: string; readonly config: unknown }[];
 }
-
-/** A program with its insns as bytes: many objects take long to copy, and both ends have other things to do. */
-export type ProgramMessage = Omit<Program, 'insns'> & { readonly insns: Uint8Array };
 
 export type ToJudge =
   | { readonly kind: 'recipe'; readonly recipeId: number; readonly recipe: JudgeRecipe }

@@ -1,13 +1,13 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { encodeInsns } from '../../bpf/insn.js';
 import type { Rejection, Verification, VerifyRequest } from '../contract/verifier.js';
 import { childEnvironment, compiledModule } from '../child-process-module.js';
 import { XdpbedError } from '../diagnostic.js';
 import { errorOfMessage } from '../failure-message.js';
 import { PHASE_TIMEOUT_MS } from '../plugin/lifecycle.js';
 import type { FromJudge, JudgeRecipe, ToJudge } from './judge-messages.js';
+import { packProgram } from './program-message.js';
 
 /** How much more than it was granted a verification may take until it is ended: it should end by itself. */
 const GRACE = 1.05;
@@ -235,7 +235,7 @@ export class JudgeProcess {
       kind: 'verify',
       id,
       recipeId,
-      program: { ...program, insns: encodeInsns(program.insns) },
+      program: packProgram(program),
       maps,
       log: log === true,
       limits: this.limits,
