@@ -40,7 +40,7 @@ export interface ControlLinkOptions {
   readonly queueSize?: number | undefined;
   /** Default: what the features say. */
   readonly format?: QueueFormat | undefined;
-  /** Milliseconds by which the device's end gives way to others as well: see {@link Stretch}. Default: the machine's clock. */
+  /** Milliseconds by which the device's end gives way to others as well: see `Stretch`. Default: the machine's clock. */
   readonly now?: (() => number) | undefined;
 }
 
@@ -69,7 +69,7 @@ interface Command {
  * is a chain of device-readable bytes and device-writable room (virtio 1.3, 5.1.6.5).
  *
  * A queue need not ever be empty: an answer may be written over the ring itself, and make the next command available. After
- * as many commands in a row as the queue has entries, or when they bring much work ({@link Stretch}), the device's end goes on in
+ * as many commands in a row as the queue has entries, or when they bring much work (`Stretch`), the device's end goes on in
  * a later turn of the event loop.
  */
 export class ControlLink {

@@ -28,7 +28,7 @@ export interface SerialControlDeviceOptions {
    * stopped for a while.
    */
   readonly stallMs?: number | undefined;
-  /** Milliseconds by which it gives way to others: see {@link Stretch}. Default: the machine's clock. */
+  /** Milliseconds by which it gives way to others: see `Stretch`. Default: the machine's clock. */
   readonly now?: (() => number) | undefined;
 }
 
