@@ -2,20 +2,19 @@ import type { LoadedProgram } from '../../core/contract/executor.js';
 import type { Party } from '../../core/contract/party.js';
 import type { MapAttributes } from '../../bpf/map-spec.js';
 
-/**
- * What a device charges for each entry of a map whose entries are objects, in bytes, as the quota's manual says
- * (plugins/policy-quota/README.md): by the numbers that include/uapi/linux/bpf.h gives the types. Written out, so that
- * what a device charges is not compared with itself.
- */
-const ENTRY_BYTES: ReadonlyMap<number, number> = new Map([
-  [3 /* BPF_MAP_TYPE_PROG_ARRAY */, 256],
-  [12 /* BPF_MAP_TYPE_ARRAY_OF_MAPS */, 256],
-  [13 /* BPF_MAP_TYPE_HASH_OF_MAPS */, 256],
-]);
+/** PROG_ARRAY, ARRAY_OF_MAPS and HASH_OF_MAPS, by the numbers that include/uapi/linux/bpf.h gives them. */
+const OF_OBJECTS: readonly number[] = [3, 12, 13];
 
-/** Bytes that a device is to charge for a map beside what its map backend takes. */
-export function entryBytes({ type, maxEntries }: Pick<MapAttributes, 'type' | 'maxEntries'>): number {
-  return (ENTRY_BYTES.get(type) ?? 0) * maxEntries;
+/**
+ * Bytes that a device is to charge for a map beside what its map backend takes, as the quota's manual says
+ * (plugins/policy-quota/README.md). Written out, so that what a device charges is not compared with itself.
+ */
+export function entryBytes({
+  type,
+  keySize,
+  maxEntries,
+}: Pick<MapAttributes, 'type' | 'keySize' | 'maxEntries'>): number {
+  return OF_OBJECTS.includes(type) ? (248 + 2 * keySize) * maxEntries : 0;
 }
 
 /** What a party holds, as it was made and closed: to be compared with what an account says. */
