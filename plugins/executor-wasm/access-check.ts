@@ -391,9 +391,7 @@ function readArguments(
 }
 
 /** Whether `value + off` is an address below 2^32 whatever the value is. */
-function isExact(value: KnownValue, off: number): boolean {
-  // R1 is taken for the context, but who makes a tail call passes what it likes.
-  const [low, high] = value.context === true ? [0, WORD_MAX] : [value.low, value.high];
+function isExact({ low, high }: KnownValue, off: number): boolean {
   return low + off >= 0 && high + off <= WORD_MAX;
 }
 

@@ -8,10 +8,10 @@ import { FunctionWriter, I32, OP, type FunctionType } from './wasm-encoder.js';
 export interface BatchOptions {
   readonly environment: CodeEnvironment;
   /**
-   * Where the stack of a program with movable frames starts; undefined for other programs. Only such a program reads
-   * the count of tail calls.
+   * The program makes tail calls: one with movable frames, which takes the stack and the count of tail calls from memory,
+   * may be their target if it is not the program itself.
    */
-  readonly dynamicFrame: number | undefined;
+  readonly tailCalls: boolean;
   /** What each frame's budget starts from; undefined for a program that nothing is charged for. */
   readonly insnLimit: number | undefined;
 }
@@ -27,7 +27,7 @@ export type LeaveWithVerdict = (pushVerdict: () => void) => void;
  * @param body writes the program's code; control must leave through the function it is given
  */
 export function defineBatchEntry(
-  { environment, dynamicFrame, insnLimit }: BatchOptions,
+  { environment, tailCalls, insnLimit }: BatchOptions,
   body: (out: FunctionWriter, slot: number, leave: LeaveWithVerdict) => Translation | undefined,
 ): Translation {
   const out = new FunctionWriter({ parameters: [I32, I32], results: [] });
@@ -36,8 +36,9 @@ export function defineBatchEntry(
   out.get(count).i32(FRAME_SLOT_SIZE).op(OP.i32_mul).get(slot).op(OP.i32_add).set(end);
   const frames = out.loop();
   out.i32(environment.runState).get(slot).memory(OP.i32_store, RUN_STATE.context);
-  if (dynamicFrame !== undefined) {
-    out.i32(environment.dynamicFrame).i32(dynamicFrame).memory(OP.i32_store);
+  if (tailCalls) {
+    out.i32(environment.dynamicFrame);
+    out.i32(environment.firstDynamicFrame).memory(OP.i32_load).memory(OP.i32_store);
     out.i32(environment.tailCalls).i32(0).memory(OP.i32_store);
   }
   if (insnLimit !== undefined) out.i32(insnLimit).globalSet(environment.budget);

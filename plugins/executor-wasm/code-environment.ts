@@ -8,6 +8,7 @@ export interface CodeEnvironment {
   /** Addresses of the executor's own cells: see program-table.ts. */
   readonly tailCalls: number;
   readonly dynamicFrame: number;
+  readonly firstDynamicFrame: number;
   readonly directory: { readonly address: number; readonly mask: number };
   /** Index of the imported function of a helper. */
   helper(id: number): number;

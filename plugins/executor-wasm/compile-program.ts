@@ -19,6 +19,7 @@ import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
 import { WASM_PAGE } from '../../src/bpf/runtime/address-space.js';
 import { isResidentMap, type BpfMap, type ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
+import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import { FUNCTION_POINTER_HIGH, TAIL_CALL } from '../../src/bpf/runtime/helpers/helper-table.js';
 import { helperName } from '../../src/bpf/helper-ids.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
@@ -162,6 +163,7 @@ class ProgramCompiler {
     this.#module = new ModuleWriter(options.moduleName);
     this.#functions = functionsOf(this.#insns).map((fn) => unrollLoops(fn, this.#insns));
     this.#levels = callLevels(this.#functions);
+    const calledBack = reachedByCallbacks(this.#functions);
     let tailCalls = false;
     let dynamicFrames = false;
     for (const fn of this.#functions) {
@@ -170,10 +172,17 @@ class ProgramCompiler {
         if (!isTailCall(this.#insns[slot]!)) continue;
         tailCalls = true;
         if (fn.start !== 0) dynamicFrames = true;
+        // On the fixed stack its target, with up to eight frames of its own, would leave the stack.
+        if (calledBack.has(fn.start)) {
+          throw new XdpbedError('executor-unsupported', `insn ${slot}: tail call within a callback`, {
+            at: { insn: slot },
+          });
+        }
       }
     }
     this.#tailCalls = tailCalls;
     this.#dynamicFrames = dynamicFrames;
+    if (dynamicFrames) options.table.dynamicStack();
   }
 
   compile(): CompiledProgram {
@@ -188,6 +197,7 @@ class ProgramCompiler {
       runState: options.runtime.state.address,
       tailCalls: options.table.tailCalls,
       dynamicFrame: options.table.dynamicFrame,
+      firstDynamicFrame: options.table.firstDynamicFrame,
       budget: module.importGlobal('x', 'budget', I32),
       directory: options.table.directory,
       workCounters: options.workCounters,
@@ -300,6 +310,11 @@ class ProgramCompiler {
       const out = new FunctionWriter(main ? MAIN_TYPE : this.#localType());
       const parameters: [number, number, number][] = [];
       for (let r = 1; r <= (main ? 2 : 5); r++) parameters.push([r, r - 1, I64]);
+      if (main && this.#trustsContext) {
+        const context = out.local(I32);
+        out.i32(environment.runState).memory(OP.i32_load, RUN_STATE.context).set(context);
+        parameters[0] = [1, context, I32];
+      }
       let frameLocal: number | undefined;
       if (this.#dynamicFrames) {
         if (main) {
@@ -332,7 +347,7 @@ class ProgramCompiler {
       defineBatchEntry(
         {
           environment,
-          dynamicFrame: this.#dynamicFrames ? this.options.table.dynamicStack().start : undefined,
+          tailCalls: this.#tailCalls,
           insnLimit: this.#isCharged() ? this.options.insnLimit : undefined,
         },
         (out, slot, verdict) => {
@@ -419,7 +434,7 @@ class ProgramCompiler {
     const out = new FunctionWriter({ parameters: [], results: [] });
     out.i32(environment.runState);
     for (let r = 1; r <= 5; r++) out.i32(environment.runState).memory(OP.i64_load, 8 * r);
-    // Callbacks make no tail calls, so that they may use the fixed stack whatever the rest of the program does.
+    // Callbacks make no tail calls (`reachedByCallbacks`), so that they may use the fixed stack whatever the rest of the program does.
     if (this.#dynamicFrames) out.i32(this.#frameOf(slot).low);
     out.call(environment.localFunction(slot)).memory(OP.i64_store);
     return out;
@@ -462,6 +477,15 @@ class ProgramCompiler {
     return translator;
   }
 
+  /**
+   * Accesses to the context are not checked. R1 is then taken from the run state, where no program writes, and not from who
+   * made the tail call, which may be a program that no verifier has vouched for.
+   */
+  get #trustsContext(): boolean {
+    const { objects, entry } = this.options;
+    return objects === undefined && entry === 'packet' && this.program.type === BPF_PROG_TYPE_XDP;
+  }
+
   /** A function is written up to four times, and analysed once. */
   #analyze(fn: BpfFunction): AnalyzedFunction {
     let analyzed = this.#analyses.get(fn);
@@ -499,7 +523,11 @@ class ProgramCompiler {
     if (fn.start === 0) {
       entry[1] =
         options.entry === 'packet'
-          ? { ...word(WASM_PAGE, space.byteLength), ...(xdp ? { context: true as const } : {}) }
+          ? {
+              // Who makes a tail call without a verifier's word for it passes what it likes.
+              ...(options.objects === undefined ? word(WASM_PAGE, space.byteLength) : wide()),
+              ...(xdp ? { context: true as const } : {}),
+            }
           : wide();
       if (options.entry === 'values') entry[2] = wide();
     } else {
@@ -623,6 +651,15 @@ function callLevels(functions: readonly BpfFunction[]): Map<number, number> {
     }
   }
   return levels;
+}
+
+/** Starts of the functions that helpers may call back, and of those that these call. */
+function reachedByCallbacks(functions: readonly BpfFunction[]): ReadonlySet<number> {
+  const byStart = new Map(functions.map((fn) => [fn.start, fn]));
+  const reached = new Set(functions.flatMap((fn) => fn.callbacks));
+  // A set hands out what is added on the way, too.
+  for (const start of reached) for (const callee of byStart.get(start)!.calls) reached.add(callee);
+  return reached;
 }
 
 function markAt(

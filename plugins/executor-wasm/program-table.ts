@@ -8,7 +8,7 @@ const DIRECTORY_ENTRIES = 4096;
 export const MAX_PROGRAMS = DIRECTORY_ENTRIES / 2;
 
 /** Byte offsets of the executor's own cells. */
-const CELL = { tailCalls: 0, dynamicFrame: 4, size: 8 } as const;
+const CELL = { tailCalls: 0, dynamicFrame: 4, firstDynamicFrame: 8, size: 12 } as const;
 
 /** From one stack frame to the next; what lies between belongs to none, so that an overrun is noticed. */
 export const FRAME_STRIDE = 2 * MAX_BPF_STACK;
@@ -83,6 +83,11 @@ export class ProgramTable {
     return this.#cells.start + CELL.dynamicFrame;
   }
 
+  /** What `dynamicFrame` starts from in each run that may come to make tail calls; 0 before there are such frames. */
+  get firstDynamicFrame(): number {
+    return this.#cells.start + CELL.firstDynamicFrame;
+  }
+
   get directory(): { readonly address: number; readonly mask: number } {
     return { address: this.#directory.start, mask: DIRECTORY_ENTRIES - 1 };
   }
@@ -96,12 +101,17 @@ export class ProgramTable {
    * the program it called runs, which may be itself.
    */
   dynamicStack(): Region {
-    return (this.#dynamicStack ??= this.runtime.space.allocate(DYNAMIC_FRAMES * FRAME_STRIDE, {
-      kind: 'stack',
-      label: 'the stack of tail calls',
-      access: 'read-write',
-      elements: { first: 0, stride: FRAME_STRIDE, size: MAX_BPF_STACK, count: DYNAMIC_FRAMES },
-    }));
+    if (this.#dynamicStack === undefined) {
+      const { space } = this.runtime;
+      this.#dynamicStack = space.allocate(DYNAMIC_FRAMES * FRAME_STRIDE, {
+        kind: 'stack',
+        label: 'the stack of tail calls',
+        access: 'read-write',
+        elements: { first: 0, stride: FRAME_STRIDE, size: MAX_BPF_STACK, count: DYNAMIC_FRAMES },
+      });
+      space.i32[this.firstDynamicFrame >> 2] = this.#dynamicStack.start;
+    }
+    return this.#dynamicStack;
   }
 
   add(programId: number, member: TableMember): void {

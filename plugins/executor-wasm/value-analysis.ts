@@ -211,7 +211,8 @@ export function loadResult(input: AnalysisInput, insn: Insn, state: ProgramState
   const base = state.registers[insn.src]!;
   if ((insn.opcode & BPF_MODE_MASK) === BPF_MEMSX) return wide();
   const size = accessSize(insn);
-  if (base.context === true && size === 4 && insn.off <= XDP_MD.data_meta) {
+  // Without a verifier's word for it the access may be of half a field, or R1 of a tail call no context.
+  if (!input.checked && base.context === true && size === 4 && insn.off <= XDP_MD.data_meta) {
     return word(WASM_PAGE, input.memoryBytes);
   }
   const cell = cellOf(input, base, insn.off);

@@ -164,7 +164,11 @@ class WasmProgram implements LoadedProgram, TableMember {
     if (checked) this.#objects = new ObjectCache(runtime.space);
     this.#helpers = createHelpers(runtime, environment.world, {
       check: checked ? undefined : false,
-      invoke: (slot) => (this.#running[`callback ${slot}`] as () => void)(),
+      invoke: (slot) => {
+        const callback = this.#running[`callback ${slot}`] as (() => void) | undefined;
+        if (callback === undefined) throw new HelperFault(`there is no function at insn ${slot}`);
+        callback();
+      },
       charge: (insns) => this.#charge(insns),
       work,
       overrides: environment.helperOverrides,
