@@ -5,7 +5,7 @@ import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
 import { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import type { ExecutionEnvironment } from '../../src/core/contract/executor.js';
-import { Oracle } from './oracle.js';
+import { Oracle } from './testing-oracle.js';
 import { WasmExecutor } from './wasm-executor.js';
 
 /**

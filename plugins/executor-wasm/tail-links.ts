@@ -33,7 +33,9 @@ export function programIds(map: ResidentMap, end: number, first = 0): readonly n
   return [...ids];
 }
 
+/** Frames before the first time: a short run compiles nothing twice. */
 export const LINK_AFTER = 4096;
+/** Tail calls that led elsewhere, since the loop was compiled, before it is compiled again. */
 const MISSES = 1024;
 
 /**

@@ -17,7 +17,7 @@ import { mapSpec } from '../../src/conformance/offload/offload-rig.js';
 import type { ExecutionEnvironment, LoadedProgram, ProgramFault } from '../../src/core/contract/executor.js';
 import { randomStream } from '../../src/core/run/random.js';
 import { MemoryMapBackend } from '../map-backend-memory/index.js';
-import { Oracle } from './oracle.js';
+import { Oracle } from './testing-oracle.js';
 import { WasmExecutor } from './wasm-executor.js';
 
 /**

@@ -130,4 +130,19 @@ describe('files tested side by side', () => {
       ),
     ).rejects.toThrow(/cases\.yaml has ended/);
   });
+
+  it('tell of what a thread threw', async () => {
+    await expect(
+      testSideBySide(
+        FILES,
+        // No list of verifiers, which no command line leads to: a defect, that is.
+        { ...TESTS, verifier: undefined as unknown as string },
+        async () => {
+          await new Promise((ready) => setTimeout(ready, 500));
+          return { reads: [] };
+        },
+        { jobs: 2, signal: never, aloneMs: 0 },
+      ),
+    ).rejects.toThrow(/split/);
+  });
 });
