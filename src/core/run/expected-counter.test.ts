@@ -101,6 +101,7 @@ host:
   nics: { eth0: { mac: 52:54:00:00:00:01 } }
   taps: { alice: {}, bob: {} }
   bridges: { br0: { ports: [eth0, alice, bob] } }
+policies: [{ use: quota }, { use: map-types }]
 guests:
   alice: { nics: { eth0: { tap: alice, mac: 52:54:00:00:00:02, program: count, placement: host } } }
   bob: { count: 2, nics: { eth1: { tap: bob, mac: 52:54:00:00:00:10, program: count, placement: host } } }
@@ -114,10 +115,14 @@ checks: [${check}]
   };
 
   it.each([
-    ['value: control.err', '12:10: exactly one of equals, at-least, at-most, between must be there'],
-    ['value: control.err, equals: 1, at-most: 2', '12:10: exactly one of'],
-    ['value: control.err, between: [2, 1]', '12:55: 2 is more than 1'],
+    ['value: control.err', '13:10: exactly one of equals, at-least, at-most, between must be there'],
+    ['value: control.err, equals: 1, at-most: 2', '13:10: exactly one of'],
+    ['value: control.err, between: [2, 1]', '13:55: 2 is more than 1'],
     ['value: control.err, equals: 1, policy: quota', "'control.err' is no ruling of a policy"],
+    [
+      'value: rulings.deny, equals: 1, policy: quoat',
+      "13:66: there is no policy 'quoat' in run default (did you mean 'quota'?)",
+    ],
     ['value: frames-sent, equals: 1, guest: alice', "'frames-sent' is of the whole run"],
     ['value: control.err, equals: 1, guest: alcie', "there is no guest 'alcie' (did you mean 'alice'?)"],
     [
@@ -129,12 +134,13 @@ checks: [${check}]
     expect(await problem(`{ kind: expect, ${check} }`)).toContain(message);
   });
 
-  it.each(['guest: alice', 'guest: bob1, nic: eth1', 'nic: eth1', 'guest: alice, nic: eth0'])(
-    'but may name %s',
-    async (scope) => {
-      expect(await problem(`{ kind: expect, value: control.err, equals: 0, ${scope}, why: it must }`)).toBe(
-        '',
-      );
-    },
-  );
+  it.each([
+    'value: control.err, guest: alice',
+    'value: control.err, guest: bob1, nic: eth1',
+    'value: control.err, nic: eth1',
+    'value: control.err, guest: alice, nic: eth0',
+    'value: rulings.deny, policy: map-types',
+  ])('but may be %s', async (counter) => {
+    expect(await problem(`{ kind: expect, ${counter}, equals: 0, why: it must }`)).toBe('');
+  });
 });

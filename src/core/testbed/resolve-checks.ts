@@ -25,6 +25,8 @@ export interface CheckedRuns {
   readonly plans: readonly RunPlan[];
   /** The maps of the object that a program is read from. */
   readonly mapsOf: (program: ProgramPlan) => readonly MapSpec[];
+  /** Names of a run's policies; undefined where plugins from elsewhere are among them, which have names of their own. */
+  readonly policiesOf: (run: RunPlan) => readonly string[] | undefined;
 }
 
 /** The testbed's checks, each by the schema of its kind, after reporting those that are none. */
@@ -92,6 +94,7 @@ export function resolveChecks(
       case 'expect':
         checkWhere(check.where);
         checkExpectation(check, parts, problems, path);
+        checkPolicy(check, runs, problems, path);
         if (check.map !== undefined)
           return [{ ...check, numbers: locateNumbers(check, check.map, runs, problems, path) }];
         break;
@@ -154,6 +157,23 @@ function checkExpectation(
   const nics = [...new Set(named.flatMap(([, { nics: own }]) => Object.keys(own)))];
   if (nic !== undefined && !nics.includes(nic))
     problems.report([...path, 'nic'], `there is no nic '${nic}'`, suggest(nic, nics, 'nics'));
+}
+
+/** The policy that an expectation names is in each of its runs. */
+function checkPolicy(
+  { policy, value, where }: ExpectSection,
+  { plans, policiesOf }: CheckedRuns,
+  problems: ProblemList,
+  path: YamlPath,
+): void {
+  if (policy === undefined || !value?.startsWith('rulings.')) return;
+  for (const plan of plansAt(where, plans)) {
+    const policies = policiesOf(plan);
+    if (policies === undefined || policies.includes(policy)) continue;
+    const hint = suggest(policy, policies, 'policies');
+    problems.report([...path, 'policy'], `there is no policy '${policy}' in run ${plan.id}`, hint);
+    return;
+  }
 }
 
 function checkDemand(check: ExpectSection, problems: ProblemList, path: YamlPath): void {
@@ -237,11 +257,10 @@ function findPerCpuMaps({ plans, mapsOf }: CheckedRuns): PerCpuMaps {
 }
 
 function* nicsOf(
-  { where = {}, guest, nic }: Pick<ExpectSection, 'where' | 'guest' | 'nic'>,
+  { where, guest, nic }: Pick<ExpectSection, 'where' | 'guest' | 'nic'>,
   plans: readonly RunPlan[],
 ): Generator<{ readonly plan: RunPlan; readonly node: string; readonly nic: GuestNicPlan }> {
-  for (const plan of plans) {
-    if (Object.entries(where).some(([axis, variant]) => plan.axes[axis] !== variant)) continue;
+  for (const plan of plansAt(where, plans)) {
     for (const { name, nics } of plan.guests) {
       if (guest !== undefined && name !== guest) continue;
       for (const each of nics) {
@@ -249,6 +268,12 @@ function* nicsOf(
       }
     }
   }
+}
+
+function plansAt(where: ExpectSection['where'], plans: readonly RunPlan[]): RunPlan[] {
+  return plans.filter((plan) =>
+    Object.entries(where ?? {}).every(([axis, variant]) => plan.axes[axis] === variant),
+  );
 }
 
 /** The nic that a check names is there; whether it asks for anything a run may decide. */

@@ -213,6 +213,7 @@ class Resolver {
       ? resolveChecks(parts, matrix, this.#validator, this.problems, {
           plans: runs.map(({ plan }) => plan),
           mapsOf: (program) => this.#files.objectOf(program.object)?.maps ?? [],
+          policiesOf: (plan) => this.#policiesOf(runs.find((run) => run.plan === plan)!.plugins),
         })
       : [];
     if (parts.has('comparison')) checkComparison(testbed, matrix, this.problems);
@@ -454,6 +455,14 @@ class Resolver {
       if (choice !== undefined) choices.push({ ...choice, path, dryRun: policy['dry-run'] });
     }
     return choices;
+  }
+
+  #policiesOf({ policies, migrations = [] }: RunPlugins): string[] | undefined {
+    const builtIn = this.registry.builtIn('policy').map(({ name }) => name);
+    const uses = [policies, ...migrations.map((migration) => migration.policies)]
+      .flat()
+      .map(({ use }) => use);
+    return uses.every((use) => builtIn.includes(use)) ? uses : undefined;
   }
 
   /** Which guests go to another host, and the policies there. */
