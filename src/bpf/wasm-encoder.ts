@@ -251,8 +251,9 @@ export class FunctionWriter {
     return this;
   }
 
-  block(): BlockLabel {
-    this.code.byte(0x02).byte(EMPTY_BLOCK);
+  /** @param result the type of the value that it leaves, if it leaves one */
+  block(result = EMPTY_BLOCK): BlockLabel {
+    this.code.byte(0x02).byte(result);
     return this.#depth++;
   }
 
@@ -303,6 +304,12 @@ export class FunctionWriter {
 
   callIndirect(typeIndex: number): this {
     this.code.byte(0x11).u32(typeIndex).u32(0);
+    return this;
+  }
+
+  /** Pops an address, a byte and a number of bytes, which are then that byte (bulk memory). */
+  memoryFill(): this {
+    this.code.raw([0xfc, 0x0b, 0x00]);
     return this;
   }
 
