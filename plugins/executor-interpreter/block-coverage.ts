@@ -11,7 +11,12 @@ import {
   BPF_PSEUDO_CALL,
   BPF_PSEUDO_FUNC,
 } from '../../src/bpf/opcodes.js';
-import type { DecodedProgram } from './decoded-program.js';
+
+/** What the program under way has in its registers: see DecodedProgram. */
+interface CoveredRegisters {
+  readonly registers: Int32Array;
+  operandsOf(slot: number): readonly [dst: number, src: number];
+}
 
 /**
  * Counts the blocks of a program as they are entered. A block is entered at its first insn and left behind its last,
@@ -72,7 +77,7 @@ export class BlockCoverage {
   }
 
   /** Counts the block of `program` that begins in `slot`, to which control came from the one that began in `from`, if there is one. */
-  enter(slot: number, from: number, program: DecodedProgram): void {
+  enter(slot: number, from: number, program: CoveredRegisters): void {
     const { executed, taken, operands } = this.counts;
     const end = this.#ends[slot]!;
     for (let at = slot; at < end; at++) executed[at]!++;

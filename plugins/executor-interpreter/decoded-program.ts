@@ -84,7 +84,7 @@ export class DecodedProgram {
     this.coverageCode = coverage === undefined ? this.code : this.debugCode + this.#codeBytes;
 
     const insns = space.i32.subarray(this.code >> 2, (this.code + this.#codeBytes) >> 2);
-    const fast = fastOps(ops);
+    const fast = fastOps(ops, operands);
     for (let slot = 0, at = 0; slot < ops.length; slot++, at += INSN.size / 4) {
       insns[at] = Op.PAUSE;
       insns[at + 1] = start + 8 * operands[3 * slot]!;

@@ -1,22 +1,25 @@
-import { Op, OP_SEQUENCES } from './op.js';
+import { Op, OP_SEQUENCES, type SequencedInsn } from './op.js';
 
-/** Ops by the ones before them in a sequence. */
+/** A way to go on with a sequence, and what it is as one op up to there, if it is one. */
 interface Sequence {
-  /** What the sequence up to here is as one op, if it is one. */
+  readonly insn: SequencedInsn | undefined;
   number: number | undefined;
-  readonly next: Map<number, Sequence>;
+  /** By the op that follows. */
+  readonly next: Map<number, Sequence[]>;
 }
 
 let sequences: Sequence | undefined;
 
 function allSequences(): Sequence {
-  const root: Sequence = { number: undefined, next: new Map() };
-  OP_SEQUENCES.forEach((names, number) => {
+  const root: Sequence = { insn: undefined, number: undefined, next: new Map() };
+  OP_SEQUENCES.forEach((insns, number) => {
     let at = root;
-    for (const name of names) {
-      const op = Op[name];
-      let next = at.next.get(op);
-      if (next === undefined) at.next.set(op, (next = { number: undefined, next: new Map() }));
+    for (const insn of insns) {
+      const op = Op[insn.name];
+      const ways = at.next.get(op) ?? [];
+      at.next.set(op, ways);
+      let next = ways.find((way) => way.insn!.sharing === insn.sharing);
+      if (next === undefined) ways.push((next = { insn, number: undefined, next: new Map() }));
       at = next;
     }
     at.number = number;
@@ -29,20 +32,29 @@ function allSequences(): Sequence {
  * is one op. The insns that follow keep ops of their own: a jump may lead to them, and the op finds their operands there.
  *
  * @param ops of single insns, by slot
+ * @param operands dst, src and another of each slot
  */
-export function fastOps(ops: Uint16Array): Uint16Array {
+export function fastOps(ops: Uint16Array, operands: Int32Array): Uint16Array {
   sequences ??= allSequences();
   const single = ops.map((op) => (op === Op.CALL_LOOKUP ? Op.LOOKUP : op));
   const fast = single.slice();
-  for (let slot = 0; slot < single.length; slot++) {
-    let at: Sequence | undefined = sequences;
-    for (let next = slot; ; next++) {
-      // Of an lddw, which takes two slots, the second is none that a sequence could go on with.
-      if (next > slot && single[next - 1] === Op.LDDW) next++;
-      at = at.next.get(single[next] ?? Op.INVALID);
-      if (at === undefined) break;
-      if (at.number !== undefined) fast[slot] = at.number;
+  let longest = 0;
+  const follow = (start: number, from: Sequence, slot: number, before: number, length: number): void => {
+    for (const way of from.next.get(single[slot] ?? Op.INVALID) ?? []) {
+      const { sharing } = way.insn!;
+      if (sharing !== undefined && operands[3 * slot + (sharing === 'dst' ? 0 : 1)] !== operands[3 * before])
+        continue;
+      if (way.number !== undefined && length > longest) {
+        fast[start] = way.number;
+        longest = length;
+      }
+      // An lddw takes two slots.
+      follow(start, way, slot + (single[slot] === Op.LDDW ? 2 : 1), slot, length + 1);
     }
+  };
+  for (let slot = 0; slot < single.length; slot++) {
+    longest = 0;
+    follow(slot, sequences, slot, slot, 1);
   }
   return fast;
 }

@@ -1,6 +1,9 @@
 import { I32, I64, OP, type BlockLabel, type FunctionWriter } from '../../src/bpf/wasm-encoder.js';
 import { INSN, MACHINE } from './machine-layout.js';
 
+/** The operand of an insn that is what the one before has as dst. */
+export type Sharing = 'dst' | 'src';
+
 /** Where the run loop goes on when an insn does not lead to the next. */
 export interface LoopLabels {
   /** The next insn: the one at `pc`. */
@@ -53,6 +56,10 @@ export class LoopLocals {
  */
 export class HandlerWriter {
   place = 0;
+  /** The locals `dst` and `result` are address and value of the register that the insn before has as dst. */
+  #resultKnown = false;
+  /** Which operand of the insn is that register. */
+  #sharing: Sharing | undefined;
 
   constructor(
     readonly out: FunctionWriter,
@@ -66,28 +73,66 @@ export class HandlerWriter {
     return this;
   }
 
+  /** Begins with the first of the insns that run at once. */
+  first(): void {
+    this.place = 0;
+    this.#resultKnown = false;
+    this.#sharing = undefined;
+  }
+
+  /** Goes on to the next, behind one of so many slots. */
+  next(slots: number, sharing: Sharing | undefined): void {
+    this.place += slots;
+    this.#sharing = this.#resultKnown ? sharing : undefined;
+    this.#resultKnown = false;
+  }
+
+  /** The insn changes no register, so that the next may share its dst where it does itself. */
+  keepResult(): void {
+    this.#resultKnown = this.#sharing === 'dst';
+  }
+
   /** Pushes dst and src. */
   dst64(): this {
-    return this.#load(INSN.dst, OP.i64_load);
+    return this.#load('dst', OP.i64_load);
   }
 
   src64(): this {
-    return this.#load(INSN.src, OP.i64_load);
+    return this.#load('src', OP.i64_load);
   }
 
   /** Pushes the lower halves. */
   dst32(): this {
-    return this.#load(INSN.dst, OP.i32_load);
+    return this.#load('dst', OP.i32_load);
   }
 
   src32(): this {
-    return this.#load(INSN.src, OP.i32_load);
+    return this.#load('src', OP.i32_load);
   }
 
-  #load(field: number, load: number): this {
-    this.field(field);
-    this.out.memory(load);
+  #load(operand: Sharing, load: number): this {
+    const { out, locals } = this;
+    if (this.#sharing === operand) {
+      out.get(locals.i64('result'));
+      if (load === OP.i32_load) out.op(OP.i32_wrap_i64);
+    } else {
+      this.field(INSN[operand]).out.memory(load);
+    }
     return this;
+  }
+
+  /** Pushes the address of dst, which is also left in a local. */
+  #dstAddress(): number {
+    const at = this.locals.i32('dst');
+    if (this.#sharing === 'dst') this.out.get(at);
+    else this.field(INSN.dst).out.tee(at);
+    return at;
+  }
+
+  /** Pops dst's address and value. */
+  #store(): void {
+    this.out.tee(this.locals.i64('result')).memory(OP.i64_store);
+    this.#resultKnown = true;
   }
 
   /** Pushes the operand, sign-extended. */
@@ -97,27 +142,28 @@ export class HandlerWriter {
 
   /** dst := what `combine` leaves in the place of its value on the stack, an i64. */
   change64(combine: () => void): void {
-    const { out, locals } = this;
-    const at = locals.i32('dst');
-    this.field(INSN.dst).out.tee(at).get(at).memory(OP.i64_load);
+    const at = this.#dstAddress();
+    if (this.#sharing === 'dst') this.dst64();
+    else this.out.get(at).memory(OP.i64_load);
     combine();
-    out.memory(OP.i64_store);
+    this.#store();
   }
 
   /** The same of its lower half, an i32; zero-extended. */
   change32(combine: () => void): void {
-    const { out, locals } = this;
-    const at = locals.i32('dst');
-    this.field(INSN.dst).out.tee(at).get(at).memory(OP.i32_load);
+    const at = this.#dstAddress();
+    if (this.#sharing === 'dst') this.dst32();
+    else this.out.get(at).memory(OP.i32_load);
     combine();
-    out.op(OP.i64_extend_i32_u).memory(OP.i64_store);
+    this.out.op(OP.i64_extend_i32_u);
+    this.#store();
   }
 
   /** dst := what `push` leaves on the stack, an i64. */
   assign64(push: () => void): void {
-    this.field(INSN.dst);
+    this.#dstAddress();
     push();
-    this.out.memory(OP.i64_store);
+    this.#store();
   }
 
   /** dst := what `push` leaves on the stack, an i32, zero-extended. */

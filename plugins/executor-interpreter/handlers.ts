@@ -175,6 +175,7 @@ function jumpIf(condition: (to: HandlerWriter) => FunctionWriter): Handler {
       out.if();
       to.jump();
       out.end();
+      to.keepResult();
     },
   };
 }

@@ -97,6 +97,8 @@ function writeRunLoop(leaveFunction: number): FunctionWriter {
 
   // The insn that is left to JavaScript counts.
   storeExecuted(to, 1);
+  out.get(machine).get(locals.packetStart).memory(OP.i64_store, MACHINE.packetStart);
+  out.get(machine).get(locals.packetEnd).memory(OP.i64_store, MACHINE.packetEnd);
   out.get(pc).call(leaveFunction).tee(pc).op(OP.i32_eqz).if();
   out.get(FRAME).op(OP.return).end();
   takeState();
@@ -113,7 +115,6 @@ function writeRunLoop(leaveFunction: number): FunctionWriter {
 
   // EXIT itself is an insn as well.
   storeExecuted(to, 1);
-  out.get(machine).i32(Stop.EXIT).memory(OP.i32_store, MACHINE.stop);
   writeFinish(out, locals);
   out.get(FRAME).i32(FRAME_SLOT_SIZE).op(OP.i32_add).set(FRAME);
   out.i32(0).set(pc);
@@ -129,20 +130,21 @@ function writeDispatch(to: HandlerWriter): void {
   to.field(INSN.op, OP.i32_load16_u);
   // No code has another number; the last block takes what is none.
   out.brTable(blocks.slice(0, -1), blocks.at(-1)!);
-  for (const sequence of OP_SEQUENCES) {
+  for (const [first, ...others] of OP_SEQUENCES) {
     out.end();
-    to.place = 0;
-    let handler: Handler | undefined;
-    for (const name of sequence) {
+    to.first();
+    let handler: Handler = HANDLERS[first!.name];
+    handler.write(to);
+    for (const { name, sharing } of others) {
+      to.next(handler.slots ?? 1, sharing);
       handler = HANDLERS[name];
       handler.write(to);
-      to.place += handler.slots ?? 1;
     }
-    if (handler?.ends === true) continue;
-    to.moveTo(to.place);
+    if (handler.ends === true) continue;
+    to.moveTo(to.place + (handler.slots ?? 1));
     out.br(labels.next);
   }
-  to.place = 0;
+  to.first();
 }
 
 /** From here the stack is cleared by the machine's own operation for it. */
@@ -165,11 +167,9 @@ function writeBegin(out: FunctionWriter, locals: LoopLocals): void {
 
   field(MACHINE.runState);
   out.get(FRAME).memory(OP.i32_store, RUN_STATE.context);
-  out.get(machine);
   field(MACHINE.firstRegisters);
-  out.tee(registers).memory(OP.i32_store, MACHINE.registers);
   out
-    .get(registers)
+    .tee(registers)
     .get(FRAME)
     .op(OP.i64_extend_i32_u)
     .memory(OP.i64_store, 8 * 1);
@@ -198,8 +198,6 @@ function writeBegin(out: FunctionWriter, locals: LoopLocals): void {
     push();
     out.memory(OP.i64_store, offset);
   };
-  setWide(MACHINE.packetStart, () => out.get(locals.packetStart));
-  setWide(MACHINE.packetEnd, () => out.get(locals.packetEnd));
   // The context is what most programs read first.
   setWide(MACHINE.readStart, () => out.get(FRAME).op(OP.i64_extend_i32_u));
   setWide(MACHINE.readEnd, () => {
@@ -207,7 +205,6 @@ function writeBegin(out: FunctionWriter, locals: LoopLocals): void {
     out.op(OP.i64_extend_i32_u);
   });
   setWide(MACHINE.writeStart, () => out.i64(BigInt(NOWHERE)));
-  setWide(MACHINE.writeEnd, () => out.i64(0n));
 
   field(MACHINE.firstCode);
   out.tee(pc);
@@ -231,28 +228,42 @@ function writeBegin(out: FunctionWriter, locals: LoopLocals): void {
  * one it stores the verdict.
  */
 function writeFinish(out: FunctionWriter, { machine }: LoopLocals): void {
-  const word = (offset: number) => (): void => void out.get(FRAME).memory(OP.i32_load, offset);
-  const slot = (offset: number) => (): void => void out.get(FRAME).i32(offset).op(OP.i32_add);
-  const unless = (a: () => void, comparison: number, b: () => void): void => {
-    a();
-    b();
-    out.op(comparison).op(OP.i32_eqz).op(OP.i32_or);
-  };
-  out.get(FRAME).op(OP.i32_eqz);
-  unless(word(FRAME_SLOT.hardStart), OP.i32_eq, slot(PACKET_AREA.start));
-  unless(word(FRAME_SLOT.hardEnd), OP.i32_eq, slot(PACKET_AREA.end));
-  unless(slot(PACKET_AREA.start), OP.i32_le_u, word(XDP_MD.data_meta));
-  unless(word(XDP_MD.data_meta), OP.i32_le_u, word(XDP_MD.data));
-  unless(word(XDP_MD.data), OP.i32_le_u, word(XDP_MD.data_end));
-  unless(word(XDP_MD.data_end), OP.i32_le_u, slot(PACKET_AREA.end));
-  word(FRAME_SLOT.fragsLength)();
-  out.op(OP.i32_or).if();
+  const word = (offset: number): void => void out.get(FRAME).memory(OP.i64_load32_u, offset);
+  const slot = (offset: number): void =>
+    void out.get(FRAME).i32(offset).op(OP.i32_add).op(OP.i64_extend_i32_u);
+  const packetWord = (field: number) => (): void => word(field);
+  const bound = (offset: number) => (): void => slot(offset);
+  // Not ascending where a difference is negative, of numbers of 32 bits.
+  const ascending = [
+    bound(PACKET_AREA.start),
+    packetWord(XDP_MD.data_meta),
+    packetWord(XDP_MD.data),
+    packetWord(XDP_MD.data_end),
+    bound(PACKET_AREA.end),
+  ];
+  for (let i = 1; i < ascending.length; i++) {
+    ascending[i]!();
+    ascending[i - 1]!();
+    out.op(OP.i64_sub);
+    if (i > 1) out.op(OP.i64_or);
+  }
+  out.i64(0n).op(OP.i64_lt_s);
+  word(FRAME_SLOT.hardStart);
+  slot(PACKET_AREA.start);
+  out.op(OP.i64_ne).op(OP.i32_or);
+  word(FRAME_SLOT.hardEnd);
+  slot(PACKET_AREA.end);
+  out.op(OP.i64_ne).op(OP.i32_or);
+  out.get(FRAME).memory(OP.i32_load, FRAME_SLOT.fragsLength).op(OP.i32_or);
+  out.get(FRAME).op(OP.i32_eqz).op(OP.i32_or).if();
+  out.get(machine).i32(Stop.EXIT).memory(OP.i32_store, MACHINE.stop);
   out.get(FRAME).op(OP.return).end();
 
   out.get(FRAME).get(machine).memory(OP.i32_load, MACHINE.registers).memory(OP.i32_load);
   out.memory(OP.i32_store, FRAME_SLOT.verdict);
+  out.get(machine).memory(OP.i32_load, MACHINE.work).if();
   out.get(machine).get(machine).memory(OP.i64_load, MACHINE.finished);
   out.get(machine).memory(OP.i64_load, MACHINE.executed).op(OP.i64_add);
   out.get(machine).memory(OP.i64_load, MACHINE.charged).op(OP.i64_sub);
-  out.memory(OP.i64_store, MACHINE.finished);
+  out.memory(OP.i64_store, MACHINE.finished).end();
 }
