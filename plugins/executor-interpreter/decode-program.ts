@@ -1,6 +1,6 @@
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import type { ExecutionEnvironment } from '../../src/core/contract/executor.js';
-import { helperName } from '../../src/bpf/helper-ids.js';
+import { BPF_FUNC, helperName } from '../../src/bpf/helper-ids.js';
 import type { Insn } from '../../src/bpf/insn.js';
 import * as opcodes from '../../src/bpf/opcodes.js';
 import type { Program } from '../../src/bpf/program.js';
@@ -29,7 +29,11 @@ export function decodeProgram(
   return new Decoder(space, program, environment, helpers).decode();
 }
 
-const MAP_LOOKUP_ELEM = 1;
+/** Helpers that have ops of their own, by number. */
+const CALLS_OF_MAPS: ReadonlyMap<number, number> = new Map([
+  [BPF_FUNC.map_lookup_elem, Op.CALL_LOOKUP],
+  [BPF_FUNC.map_update_elem, Op.CALL_UPDATE],
+]);
 
 const ALU64: Readonly<Record<number, number>> = {
   [opcodes.BPF_ADD]: Op.ADD64,
@@ -304,12 +308,9 @@ class Decoder {
         }
         const helper = this.helpers.find(insn.imm);
         if (helper === undefined) this.#unsupported(slot, `${helperName(insn.imm)} is not supported`);
-        if (insn.imm === MAP_LOOKUP_ELEM && this.environment.helperOverrides?.has(MAP_LOOKUP_ELEM) !== true) {
-          this.#emit(slot, Op.CALL_LOOKUP, 0, 0);
-          break;
-        }
         this.#helperFunctions[insn.imm] = helper;
-        this.#emit(slot, Op.CALL_HELPER, 0, 0, insn.imm);
+        const overridden = this.environment.helperOverrides?.has(insn.imm) === true;
+        this.#emit(slot, (overridden ? undefined : CALLS_OF_MAPS.get(insn.imm)) ?? Op.CALL_HELPER, 0, 0);
         break;
       }
       case opcodes.BPF_PSEUDO_CALL:

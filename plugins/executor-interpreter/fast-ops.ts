@@ -8,6 +8,12 @@ interface Sequence {
   readonly next: Map<number, Sequence[]>;
 }
 
+/** Calls that the loop may do by itself. */
+const WITHIN_LOOP: ReadonlyMap<number, number> = new Map([
+  [Op.CALL_LOOKUP, Op.LOOKUP],
+  [Op.CALL_UPDATE, Op.UPDATE],
+]);
+
 let sequences: Sequence | undefined;
 
 function allSequences(): Sequence {
@@ -28,7 +34,7 @@ function allSequences(): Sequence {
 }
 
 /**
- * The ops for code that nobody steps through: lookups within the run loop, and in each slot the longest sequence of insns that
+ * The ops for code that nobody steps through: lookups and updates within the run loop, and in each slot the longest sequence of insns that
  * is one op. The insns that follow keep ops of their own: a jump may lead to them, and the op finds their operands there.
  *
  * @param ops of single insns, by slot
@@ -36,7 +42,7 @@ function allSequences(): Sequence {
  */
 export function fastOps(ops: Uint16Array, operands: Int32Array): Uint16Array {
   sequences ??= allSequences();
-  const single = ops.map((op) => (op === Op.CALL_LOOKUP ? Op.LOOKUP : op));
+  const single = ops.map((op) => WITHIN_LOOP.get(op) ?? op);
   const fast = single.slice();
   let longest = 0;
   const follow = (start: number, from: Sequence, slot: number, before: number, length: number): void => {

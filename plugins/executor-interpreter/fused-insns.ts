@@ -23,13 +23,12 @@ const COMPARE = ['=JEQ32', '=JNE32', '=JGT32', '=JLT32'] as const;
 const BOUNDS_CHECK = ['MOV64', '=ADD64', '=JGT64'] as const;
 const NETWORK_ORDER = ['LDX8', 'LDX8', '=LSH32', '=OR32'] as const;
 const KEY = ['MOV64', '=ADD64', 'LDDW'] as const;
-const LOOKUP = [...KEY, 'LOOKUP', 'JEQ64'] as const;
 const COUNT = ['MOV64', '<ATOMIC_ADD64'] as const;
 
 /**
  * Insns that the run loop executes at once, because they often follow one another in what clang makes of XDP programs: one
  * dispatch for all of them. Nothing else changes: each does what it does alone, and a jump may lead to any of them. Only the
- * last may be one behind which control never comes (EXIT, JA).
+ * last may be one behind which control does not come (EXIT, JA, LOOKUP).
  */
 export const FUSED_INSNS: readonly (readonly FusedInsn[])[] = [
   // The bounds check of a packet, what leads to it, and what it lets pass.
@@ -78,13 +77,17 @@ export const FUSED_INSNS: readonly (readonly FusedInsn[])[] = [
   ...sequences('AND32', ['<STX8_STACK', '<STX32_STACK']),
   ...sequences(['MOV32', 'MOV64'], ['<STX32_STACK', '<STX64_STACK', '<STX8', '<STX32']),
   // A lookup by a key on the stack, and the counter that it finds.
-  ...sequences(...LOOKUP),
-  ...sequences(['MOV32', 'AND32'], '<STX32_STACK', ...LOOKUP),
+  ...sequences(...KEY, 'LOOKUP'),
+  ...sequences(['MOV32', 'AND32'], '<STX32_STACK', ...KEY, 'LOOKUP'),
   ...sequences(...KEY),
   ...sequences('MOV64', '=ADD64', ...KEY),
-  ...sequences('LOOKUP', ['JEQ64', 'JNE64']),
+  ...sequences(['STX32_STACK', 'STX64_STACK'], ['STX32_STACK', 'STX64_STACK']),
+  ...sequences(...KEY, 'MOV64', '=ADD64', ['MOV32', 'MOV64'], 'UPDATE'),
+  ...sequences('MOV64', '=ADD64', ...KEY, ['MOV32', 'MOV64'], 'UPDATE'),
+  ...sequences(['MOV32', 'MOV64'], 'UPDATE'),
   ...sequences(...COUNT),
   ...sequences('JEQ64', ...COUNT),
+  ...sequences('JEQ64', ...COUNT, 'MOV32', 'EXIT'),
   ...sequences(...COUNT, 'MOV32', 'EXIT'),
   ...sequences('MOV32', 'EXIT'),
   // Sums, and loops over a packet.

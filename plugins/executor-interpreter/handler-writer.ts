@@ -14,6 +14,9 @@ export interface LoopLabels {
   readonly sliced: BlockLabel;
   /** The end of the frame at the base depth, at `pc`. */
   readonly exit: BlockLabel;
+  /** A lookup in a map, and an update of one, at `pc`: code that is not repeated wherever insns run at once. */
+  readonly lookup: BlockLabel;
+  readonly update: BlockLabel;
 }
 
 /** Locals of the run loop. */
@@ -185,10 +188,15 @@ export class HandlerWriter {
         .set(locals.pc);
   }
 
+  /** Goes on for the insn somewhere else in the loop. */
+  goTo(label: keyof LoopLabels): void {
+    this.moveTo(this.place);
+    this.out.br(this.labels[label]);
+  }
+
   /** Hands the insn over to JavaScript. */
   leave(): void {
-    this.moveTo(this.place);
-    this.out.br(this.labels.leave);
+    this.goTo('leave');
   }
 
   /** The same where the condition on the stack holds. */
@@ -203,8 +211,7 @@ export class HandlerWriter {
     out.get(locals.machine).memory(OP.i32_load, MACHINE.depth);
     out.get(locals.machine).memory(OP.i32_load, MACHINE.baseDepth).op(OP.i32_ne);
     this.leaveIf();
-    this.moveTo(this.place);
-    out.br(this.labels.exit);
+    this.goTo('exit');
   }
 
   /** Jumps to where the insn says. Jumps back end the slice when it is used up. */

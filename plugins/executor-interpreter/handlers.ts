@@ -1,7 +1,6 @@
 import { I32, I64, OP, type FunctionWriter } from '../../src/bpf/wasm-encoder.js';
 import { INSN, MACHINE } from './machine-layout.js';
 import type { HandlerWriter } from './handler-writer.js';
-import { writeLookup } from './map-lookup.js';
 
 /** What an insn does with memory, for who judges it. */
 export interface MemoryAccess {
@@ -309,7 +308,10 @@ export const HANDLERS = {
   TAIL_CALL: LEAVE,
   /** bpf_map_lookup_elem, and the same within the loop where the map is one that the machine knows. */
   CALL_LOOKUP: LEAVE,
-  LOOKUP: { write: writeLookup },
+  LOOKUP: { write: (to) => to.goTo('lookup'), ends: true },
+  /** The same of bpf_map_update_elem. */
+  CALL_UPDATE: LEAVE,
+  UPDATE: { write: (to) => to.goTo('update'), ends: true },
   /** dst := a constant, and on past the second slot. Two slots, one insn. */
   LDDW: {
     write: (to) => {

@@ -59,6 +59,17 @@ function judge({ size, write, atomic }: MemoryAccess): Leave {
   };
 }
 
+const callAnyHelper: Leave = (machine, program, slot, pc) => {
+  if (!callHelper(machine, program, program.program.insns[slot]!.imm, slot)) {
+    machine.stop = Stop.FAULT;
+    return 0;
+  }
+  // The helper may have moved the packet, or given an object's memory back.
+  machine.renewPacket();
+  machine.forgetObjects();
+  return pc + INSN.size;
+};
+
 const CALLS: Readonly<Partial<Record<string, Leave>>> = {
   INVALID(machine, program, slot) {
     machine.executed--;
@@ -73,15 +84,13 @@ const CALLS: Readonly<Partial<Record<string, Leave>>> = {
     return 0;
   },
 
-  CALL_HELPER(machine, program, slot, pc) {
-    if (!callHelper(machine, program, program.program.insns[slot]!.imm, slot)) {
-      machine.stop = Stop.FAULT;
-      return 0;
-    }
-    // The helper may have moved the packet, or given an object's memory back.
-    machine.renewPacket();
-    machine.forgetObjects();
-    return pc + INSN.size;
+  CALL_HELPER: callAnyHelper,
+
+  CALL_UPDATE(machine, program, slot, pc) {
+    const map = machine.runtime.maps.get(program.registers[2]!);
+    const next = callAnyHelper(machine, program, slot, pc);
+    if (map !== undefined && next !== 0) machine.maps.add(map);
+    return next;
   },
 
   CALL_LOOKUP(machine, program, slot, pc) {

@@ -87,6 +87,8 @@ export const MAP_CACHE = {
   seed: 48,
   first: 52,
   second: 56,
+  /** Bytes of a value that an update copies, and nothing else; 0 where there is more to an update. */
+  plainValue: 60,
 } as const;
 export const MAP_CACHE_ENTRY = 64;
 export const MAP_CACHE_BITS = 6;

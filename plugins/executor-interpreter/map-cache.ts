@@ -34,6 +34,8 @@ export class MapCache {
     set(MAP_CACHE.readable, readable);
     set(MAP_CACHE.writable, writable);
     set(MAP_CACHE.cpuStride, layout.cpuStride);
+    const isPlain = layout.plainValues && map.syscallValueSize <= BYTES_WITHIN_CALL;
+    set(MAP_CACHE.plainValue, isPlain ? map.attributes.valueSize : 0);
     if (layout.kind === 'array') {
       set(MAP_CACHE.maxEntries, layout.maxEntries);
       set(MAP_CACHE.values, layout.values);

@@ -21,12 +21,49 @@ const register = (n: number): number => 8 * n;
  * or the packet. All else, faults and long chains included, is left to JavaScript, which then starts from the beginning.
  */
 export function writeLookup(to: HandlerWriter): void {
+  writeMap(to);
+  writeFind(to);
+  writeResult(to);
+}
+
+/** bpf_map_update_elem of such a map, where it is a copy to a value that there is already. */
+export function writeUpdate(to: HandlerWriter): void {
+  const { out, locals } = to;
+  const registers = locals.i32('registers');
+  const map = locals.i32('map');
+  const [from, at] = [locals.i32('from'), locals.i32('found')];
+  const left = locals.i32('left');
+  writeMap(to);
+  // Flags other than BPF_ANY are left to JavaScript, and to count where somebody does.
+  out.get(map).memory(OP.i32_load, MAP_CACHE.plainValue).tee(left).op(OP.i32_eqz);
+  out.get(registers).memory(OP.i64_load, register(4)).i64(0n).op(OP.i64_ne).op(OP.i32_or);
+  out.get(locals.machine).memory(OP.i32_load, MACHINE.work).op(OP.i32_or);
+  to.leaveIf();
+  writeReadable(to, 3, MAP_CACHE.plainValue, from);
+  writeFind(to);
+  out.get(at).op(OP.i32_eqz);
+  to.leaveIf();
+  const copy = (size: number, load: number, store: number): void => {
+    const done = out.block();
+    const again = out.loop();
+    out.get(left).i32(size).op(OP.i32_lt_u).brIf(done);
+    out.get(at).get(from).memory(load).memory(store);
+    for (const local of [at, from]) out.get(local).i32(size).op(OP.i32_add).set(local);
+    out.get(left).i32(size).op(OP.i32_sub).set(left).br(again);
+    out.end();
+    out.end();
+  };
+  copy(8, OP.i64_load, OP.i64_store);
+  copy(1, OP.i32_load8_u, OP.i32_store8);
+  out.get(registers).i64(0n).memory(OP.i64_store);
+}
+
+/** Leaves the address of the program's registers in `registers`, and that of the entry for the map at R1 in `map`. */
+function writeMap(to: HandlerWriter): void {
   const { out, locals } = to;
   const { machine } = locals;
   const registers = locals.i32('registers');
   const map = locals.i32('map');
-  const key = locals.i32('key');
-  const found = locals.i32('found');
 
   out.get(machine).memory(OP.i32_load, MACHINE.registers).set(registers);
   out.get(registers).memory(OP.i32_load, register(1)).i32(MAP_CACHE_MULTIPLIER).op(OP.i32_mul);
@@ -38,7 +75,15 @@ export function writeLookup(to: HandlerWriter): void {
   out.get(map).memory(OP.i64_load32_u, MAP_CACHE.address).op(OP.i64_ne);
   out.get(map).memory(OP.i32_load, MAP_CACHE.address).op(OP.i32_eqz).op(OP.i32_or);
   to.leaveIf();
-  writeKey(to, registers, map);
+}
+
+/** Leaves the address of the value for the key at R2 in `found`, or 0. */
+function writeFind(to: HandlerWriter): void {
+  const { out, locals } = to;
+  const map = locals.i32('map');
+  const key = locals.i32('key');
+  const found = locals.i32('found');
+  writeReadable(to, 2, MAP_CACHE.keySize, key);
 
   const done = out.block();
   const isHash = out.block();
@@ -58,15 +103,14 @@ export function writeLookup(to: HandlerWriter): void {
   out.end();
   writeHashLookup(to, map);
   out.end();
-
-  writeResult(to, registers, map);
 }
 
-/** Leaves the key's address in `key` where the program may read it. */
-function writeKey(to: HandlerWriter, registers: number, map: number): void {
+/** Leaves what argument `n` points to in a local where the program may read as many bytes as the map's entry says. */
+function writeReadable(to: HandlerWriter, n: number, size: number, local: number): void {
   const { out, locals } = to;
+  const registers = locals.i32('registers');
   const address = locals.i64('address');
-  out.get(registers).memory(OP.i64_load, register(2)).set(address);
+  out.get(registers).memory(OP.i64_load, register(n)).set(address);
   const readable = out.block();
   const within = (pushStart: () => void, pushEnd: () => void): void => {
     const outside = out.block();
@@ -75,7 +119,7 @@ function writeKey(to: HandlerWriter, registers: number, map: number): void {
     out.op(OP.i64_lt_s).brIf(outside);
     out.get(address);
     pushEnd();
-    out.get(map).memory(OP.i64_load32_u, MAP_CACHE.keySize).op(OP.i64_sub).op(OP.i64_le_s).brIf(readable);
+    out.get(locals.i32('map')).memory(OP.i64_load32_u, size).op(OP.i64_sub).op(OP.i64_le_s).brIf(readable);
     out.end();
   };
   const pushFramePointer = (): void => void out.get(registers).memory(OP.i64_load, register(10));
@@ -89,7 +133,7 @@ function writeKey(to: HandlerWriter, registers: number, map: number): void {
   );
   to.leave();
   out.end();
-  out.get(address).op(OP.i32_wrap_i64).set(locals.i32('key'));
+  out.get(address).op(OP.i32_wrap_i64).set(local);
 }
 
 /** As `hashKey` of map-layout.ts computes, for keys of whole words. */
@@ -170,8 +214,10 @@ function addCpu({ out, locals }: HandlerWriter, map: number): void {
 }
 
 /** R0 := `found`, which is what the program touches next. */
-function writeResult({ out, locals }: HandlerWriter, registers: number, map: number): void {
+function writeResult({ out, locals }: HandlerWriter): void {
   const { machine } = locals;
+  const registers = locals.i32('registers');
+  const map = locals.i32('map');
   const value = locals.i64('value');
   out.get(registers).get(locals.i32('found')).op(OP.i64_extend_i32_u).tee(value).memory(OP.i64_store);
   const range = (start: number, end: number, size: number): void => {

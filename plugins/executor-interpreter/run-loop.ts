@@ -7,6 +7,7 @@ import { XDP_MD } from '../../src/bpf/xdp.js';
 import { HandlerWriter, LoopLocals } from './handler-writer.js';
 import { HANDLERS, type Handler } from './handlers.js';
 import { EXECUTED_UNIT, INSN, MACHINE, NOWHERE } from './machine-layout.js';
+import { writeLookup, writeUpdate } from './map-lookup.js';
 import { OP_SEQUENCES } from './op.js';
 import { Stop } from './stop.js';
 
@@ -91,8 +92,16 @@ function writeRunLoop(leaveFunction: number): FunctionWriter {
   const next = out.loop();
   const sliced = out.block();
   const leave = out.block();
-  const to = new HandlerWriter(out, locals, { next, leave, sliced, exit });
+  const update = out.block();
+  const lookup = out.block();
+  const to = new HandlerWriter(out, locals, { next, leave, sliced, exit, lookup, update });
   writeDispatch(to);
+  for (const write of [writeLookup, writeUpdate]) {
+    out.end();
+    write(to);
+    to.moveTo(1);
+    out.br(next);
+  }
   out.end();
 
   // The insn that is left to JavaScript counts.
