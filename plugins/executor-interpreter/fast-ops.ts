@@ -25,7 +25,12 @@ function allSequences(): Sequence {
       const ways = at.next.get(op) ?? [];
       at.next.set(op, ways);
       let next = ways.find((way) => way.insn!.sharing === insn.sharing);
-      if (next === undefined) ways.push((next = { insn, number: undefined, next: new Map() }));
+      if (next === undefined) {
+        next = { insn, number: undefined, next: new Map() };
+        // Of two that are as long, the one that shares is taken.
+        if (insn.sharing === undefined) ways.push(next);
+        else ways.unshift(next);
+      }
       at = next;
     }
     at.number = number;

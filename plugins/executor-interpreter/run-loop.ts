@@ -37,7 +37,8 @@ export function instantiateRunLoop(memory: WebAssembly.Memory, leave: LeaveFunct
   return exports['run'] as RunLoopFunction;
 }
 
-function encodeRunLoop(): Uint8Array<ArrayBuffer> {
+/** The module, which is the same for all machines. */
+export function encodeRunLoop(): Uint8Array<ArrayBuffer> {
   const writer = new ModuleWriter('interpreter');
   writer.importMemory('interpreter', 'memory', 2, MAX_ADDRESS_SPACE / WASM_PAGE);
   const leave = writer.importFunction('interpreter', 'leave', { parameters: [I32], results: [I32] });
