@@ -25,6 +25,7 @@ export class MapCache {
     if (layout.kind !== 'array' && (layout.kind !== 'hash' || keySize % 4 !== 0)) return;
     if (keySize > BYTES_WITHIN_CALL) return;
     const at = (this.machine + mapCacheOffset(map.address)) >> 2;
+    if (this.space.i32[at] === map.address) return;
     const set = (field: number, value: number): void => {
       this.space.i32[at + (field >> 2)] = value;
     };
