@@ -11,27 +11,27 @@ import {
   BPF_PSEUDO_CALL,
   BPF_PSEUDO_FUNC,
 } from '../../src/bpf/opcodes.js';
-import { Op } from './op.js';
+
+/** What the program under way has in its registers: see DecodedProgram. */
+interface CoveredRegisters {
+  readonly registers: Int32Array;
+  operandsOf(slot: number): readonly [dst: number, src: number];
+}
 
 /**
  * Counts the blocks of a program as they are entered. A block is entered at its first insn and left behind its last,
- * and ends at whatever may lead elsewhere: jumps, EXIT and calls of every kind. `code` pauses at the first insn of each;
+ * and ends at whatever may lead elsewhere: jumps, EXIT and calls of every kind. The program pauses at the first insn of each;
  * a jump back is a block of its own, so that a loop is seen each time round. (Of an insn that jumps to itself only the
  * first round counts; no verifier that follows loops accepts it.)
  */
 export class BlockCoverage {
-  /** As DecodedProgram.code, with PAUSE where a block begins. */
-  readonly code: Int32Array;
   /** One past the last slot of the block that begins in a slot; 0 where none does. */
   readonly #ends: Int32Array;
-  /** DecodedProgram.code. */
-  readonly #plain: Int32Array;
   /** Slot that the conditional jump at a block's end leads to, by the jump's slot; -1 elsewhere. */
   readonly #targets: Int32Array;
 
   constructor(
     insns: readonly Insn[],
-    code: Int32Array,
     readonly counts: InsnCounts,
   ) {
     const slots = insns.length;
@@ -64,22 +64,20 @@ export class BlockCoverage {
       if (target <= slot) begin(slot);
     }
     this.#ends = new Int32Array(slots);
-    this.#plain = code;
-    this.code = code.slice();
     for (let slot = 0; slot < slots; slot++) {
       if (starts[slot] === 0) continue;
       const next = starts.indexOf(1, slot + 1);
       this.#ends[slot] = next < 0 ? slots : next;
-      this.code[2 * slot] = (code[2 * slot]! & ~0xff) | Op.PAUSE;
     }
   }
 
-  /**
-   * Counts the block that begins in `slot`, to which control came from the one that began in `from`, if there is one.
-   *
-   * @param registers the program's, as DecodedProgram has them
-   */
-  enter(slot: number, from: number, registers: Int32Array): void {
+  /** Whether a block begins in a slot. */
+  isStart(slot: number): boolean {
+    return (this.#ends[slot] ?? 0) !== 0;
+  }
+
+  /** Counts the block of `program` that begins in `slot`, to which control came from the one that began in `from`, if there is one. */
+  enter(slot: number, from: number, program: CoveredRegisters): void {
     const { executed, taken, operands } = this.counts;
     const end = this.#ends[slot]!;
     for (let at = slot; at < end; at++) executed[at]!++;
@@ -89,8 +87,8 @@ export class BlockCoverage {
     if (this.#targets[last] === slot && slot !== last + 1) taken[last]!++;
     if (operands === undefined) return;
     // A jump changes no register, and nothing has run behind it.
-    const word = this.#plain[2 * last]!;
-    const [dst, src] = [(word >>> 8) & 0xff, word >>> 16];
+    const { registers } = program;
+    const [dst, src] = program.operandsOf(last);
     operands[4 * last] = registers[dst]!;
     operands[4 * last + 1] = registers[dst + 1]!;
     operands[4 * last + 2] = registers[src]!;

@@ -1,6 +1,8 @@
 import type { DecodedProgram } from './decoded-program.js';
-import { Stop, type Machine, type RunLoop } from './machine.js';
-import { interpret } from './run-loop.js';
+import type { Machine, RunLoop } from './machine.js';
+import { Stop } from './stop.js';
+import { interpret } from './interpret.js';
+import { Op } from './op.js';
 
 /**
  * `interpret`, counting the blocks of programs that are loaded with coverage. It runs the same loop on a copy of the code
@@ -24,7 +26,7 @@ export function interpretCovered(
   }
 }
 
-const coveredCodeOf = (program: DecodedProgram): Int32Array => program.coverage?.code ?? program.code;
+const coveredCodeOf = (program: DecodedProgram): number => program.coverageCode;
 
 /**
  * A callback is reached within a block that has not ended: its first insn is made a pause again, in case the callback
@@ -32,39 +34,42 @@ const coveredCodeOf = (program: DecodedProgram): Int32Array => program.coverage?
  */
 const runCallback: RunLoop = (machine, program, start, baseDepth) => {
   const { openBlock } = machine;
-  if (openBlock !== undefined) openBlock.code[openBlock.pc] = openBlock.pause;
+  if (openBlock !== undefined) pauseAt(openBlock.program, openBlock.slot);
   const stop = runBlocks(machine, program, start, baseDepth);
   machine.openBlock = openBlock;
   return stop;
 };
 
+/** Has the block that begins in a slot begin with a pause again. */
+function pauseAt(program: DecodedProgram, slot: number): void {
+  program.setOp(program.coverageCode, slot, Op.PAUSE);
+}
+
 function runBlocks(machine: Machine, entry: DecodedProgram, start: number, baseDepth: number): Stop {
   let program = entry;
-  let pc = start;
+  let slot = start;
   /** Slot of the block that control left, in the same program. */
   let from = -1;
   for (;;) {
     const { coverage } = program;
     let stop: Stop;
     if (coverage === undefined) {
-      stop = interpret(machine, program, pc, baseDepth);
+      stop = interpret(machine, program, slot, baseDepth);
     } else {
-      const { code } = coverage;
-      coverage.enter(pc >> 1, from, program.registers);
-      const block = { code, pc, pause: code[pc]! };
-      code[pc] = program.code[pc]!;
-      machine.openBlock = block;
-      stop = interpret(machine, program, pc, baseDepth);
-      code[pc] = block.pause;
+      coverage.enter(slot, from, program);
+      program.setOp(program.coverageCode, slot, program.ops[slot]!);
+      machine.openBlock = { program, slot };
+      stop = interpret(machine, program, slot, baseDepth);
+      pauseAt(program, slot);
     }
     if (stop !== Stop.PAUSED) {
       if (stop === Stop.FAULT && machine.program === program) {
-        coverage?.cutOff(pc >> 1, machine.fault!.insn);
+        coverage?.cutOff(slot, machine.fault!.insn);
       }
       return stop;
     }
-    from = machine.program === program ? pc >> 1 : -1;
+    from = machine.program === program ? slot : -1;
     program = machine.program;
-    pc = machine.pausedAt;
+    slot = machine.pausedAt;
   }
 }

@@ -1,9 +1,10 @@
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import type { ExecutionEnvironment } from '../../src/core/contract/executor.js';
-import { helperName } from '../../src/bpf/helper-ids.js';
+import { BPF_FUNC, helperName } from '../../src/bpf/helper-ids.js';
 import type { Insn } from '../../src/bpf/insn.js';
 import * as opcodes from '../../src/bpf/opcodes.js';
 import type { Program } from '../../src/bpf/program.js';
+import type { AddressSpace } from '../../src/bpf/runtime/address-space.js';
 import { isResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import {
   FUNCTION_POINTER_HIGH,
@@ -11,28 +12,30 @@ import {
   type HelperTable,
 } from '../../src/bpf/runtime/helpers/helper-table.js';
 import { BlockCoverage } from './block-coverage.js';
-import { CONSTANTS, FP, type DecodedProgram } from './decoded-program.js';
-import { fuseInsns } from './fuse-insns.js';
+import { DecodedProgram } from './decoded-program.js';
+import { INSN } from './machine-layout.js';
 import { Op } from './op.js';
-
-/** Indices of registers and constants have 16 bits in a decoded insn. */
-const MAX_REGISTER_INDEX = 0xffff;
 
 /**
  * Brings a program into the form that `interpret` runs. Throws `executor-unsupported`, naming the insn, for what
- * this executor cannot run.
+ * this executor cannot run, and `out-of-memory`.
  */
 export function decodeProgram(
+  space: AddressSpace,
   program: Program,
   environment: ExecutionEnvironment,
   helpers: HelperTable,
 ): DecodedProgram {
-  return new Decoder(program, environment, helpers).decode();
+  return new Decoder(space, program, environment, helpers).decode();
 }
 
-const MAP_LOOKUP_ELEM = 1;
+/** Helpers that have ops of their own, by number. */
+const CALLS_OF_MAPS: ReadonlyMap<number, number> = new Map([
+  [BPF_FUNC.map_lookup_elem, Op.CALL_LOOKUP],
+  [BPF_FUNC.map_update_elem, Op.CALL_UPDATE],
+]);
 
-const ALU64: Readonly<Record<number, Op>> = {
+const ALU64: Readonly<Record<number, number>> = {
   [opcodes.BPF_ADD]: Op.ADD64,
   [opcodes.BPF_SUB]: Op.SUB64,
   [opcodes.BPF_MUL]: Op.MUL64,
@@ -48,7 +51,7 @@ const ALU64: Readonly<Record<number, Op>> = {
   [opcodes.BPF_ARSH]: Op.ARSH64,
 };
 
-const ALU32: Readonly<Record<number, Op>> = {
+const ALU32: Readonly<Record<number, number>> = {
   [opcodes.BPF_ADD]: Op.ADD32,
   [opcodes.BPF_SUB]: Op.SUB32,
   [opcodes.BPF_MUL]: Op.MUL32,
@@ -64,19 +67,7 @@ const ALU32: Readonly<Record<number, Op>> = {
   [opcodes.BPF_ARSH]: Op.ARSH32,
 };
 
-const SHORT_SHIFT: Readonly<Record<number, Op>> = {
-  [opcodes.BPF_LSH]: Op.LSH64_SHORT,
-  [opcodes.BPF_RSH]: Op.RSH64_SHORT,
-  [opcodes.BPF_ARSH]: Op.ARSH64_SHORT,
-};
-
-const LONG_SHIFT: Readonly<Record<number, Op>> = {
-  [opcodes.BPF_LSH]: Op.LSH64_LONG,
-  [opcodes.BPF_RSH]: Op.RSH64_LONG,
-  [opcodes.BPF_ARSH]: Op.ARSH64_LONG,
-};
-
-const JMP64: Readonly<Record<number, Op>> = {
+const JMP64: Readonly<Record<number, number>> = {
   [opcodes.BPF_JEQ]: Op.JEQ64,
   [opcodes.BPF_JNE]: Op.JNE64,
   [opcodes.BPF_JSET]: Op.JSET64,
@@ -90,7 +81,7 @@ const JMP64: Readonly<Record<number, Op>> = {
   [opcodes.BPF_JSLE]: Op.JSLE64,
 };
 
-const JMP32: Readonly<Record<number, Op>> = {
+const JMP32: Readonly<Record<number, number>> = {
   [opcodes.BPF_JEQ]: Op.JEQ32,
   [opcodes.BPF_JNE]: Op.JNE32,
   [opcodes.BPF_JSET]: Op.JSET32,
@@ -104,25 +95,40 @@ const JMP32: Readonly<Record<number, Op>> = {
   [opcodes.BPF_JSLE]: Op.JSLE32,
 };
 
-const LDX: Readonly<Record<number, Op>> = {
+const MOVSX64: Readonly<Record<number, number>> = { 8: Op.MOVSX64_8, 16: Op.MOVSX64_16, 32: Op.MOVSX64_32 };
+const MOVSX32: Readonly<Record<number, number>> = { 8: Op.MOVSX32_8, 16: Op.MOVSX32_16 };
+
+const LDX: Readonly<Record<number, number>> = {
   [opcodes.BPF_B]: Op.LDX8,
   [opcodes.BPF_H]: Op.LDX16,
   [opcodes.BPF_W]: Op.LDX32,
   [opcodes.BPF_DW]: Op.LDX64,
 };
 
-const LDXS: Readonly<Record<number, Op>> = {
+const LDXS: Readonly<Record<number, number>> = {
   [opcodes.BPF_B]: Op.LDXS8,
   [opcodes.BPF_H]: Op.LDXS16,
   [opcodes.BPF_W]: Op.LDXS32,
 };
 
-const STX: Readonly<Record<number, Op>> = {
+const STX: Readonly<Record<number, number>> = {
   [opcodes.BPF_B]: Op.STX8,
   [opcodes.BPF_H]: Op.STX16,
   [opcodes.BPF_W]: Op.STX32,
   [opcodes.BPF_DW]: Op.STX64,
 };
+
+/** The same within the stack frame, by R10. */
+const IN_FRAME: ReadonlyMap<number, number> = new Map([
+  [Op.LDX8, Op.LDX8_STACK],
+  [Op.LDX16, Op.LDX16_STACK],
+  [Op.LDX32, Op.LDX32_STACK],
+  [Op.LDX64, Op.LDX64_STACK],
+  [Op.STX8, Op.STX8_STACK],
+  [Op.STX16, Op.STX16_STACK],
+  [Op.STX32, Op.STX32_STACK],
+  [Op.STX64, Op.STX64_STACK],
+]);
 
 const SIZE_BYTES: Readonly<Record<number, number>> = {
   [opcodes.BPF_B]: 1,
@@ -131,35 +137,53 @@ const SIZE_BYTES: Readonly<Record<number, number>> = {
   [opcodes.BPF_DW]: 8,
 };
 
-const ATOMICS: ReadonlySet<number> = new Set([
-  opcodes.BPF_ADD,
-  opcodes.BPF_OR,
-  opcodes.BPF_AND,
-  opcodes.BPF_XOR,
-  opcodes.BPF_ADD | opcodes.BPF_FETCH,
-  opcodes.BPF_OR | opcodes.BPF_FETCH,
-  opcodes.BPF_AND | opcodes.BPF_FETCH,
-  opcodes.BPF_XOR | opcodes.BPF_FETCH,
-  opcodes.BPF_XCHG,
-  opcodes.BPF_CMPXCHG,
-]);
+const ATOMIC32: Readonly<Record<number, number>> = {
+  [opcodes.BPF_ADD]: Op.ATOMIC_ADD32,
+  [opcodes.BPF_OR]: Op.ATOMIC_OR32,
+  [opcodes.BPF_AND]: Op.ATOMIC_AND32,
+  [opcodes.BPF_XOR]: Op.ATOMIC_XOR32,
+  [opcodes.BPF_ADD | opcodes.BPF_FETCH]: Op.FETCH_ADD32,
+  [opcodes.BPF_OR | opcodes.BPF_FETCH]: Op.FETCH_OR32,
+  [opcodes.BPF_AND | opcodes.BPF_FETCH]: Op.FETCH_AND32,
+  [opcodes.BPF_XOR | opcodes.BPF_FETCH]: Op.FETCH_XOR32,
+  [opcodes.BPF_XCHG]: Op.XCHG32,
+  [opcodes.BPF_CMPXCHG]: Op.CMPXCHG32,
+};
+
+const ATOMIC64: Readonly<Record<number, number>> = {
+  [opcodes.BPF_ADD]: Op.ATOMIC_ADD64,
+  [opcodes.BPF_OR]: Op.ATOMIC_OR64,
+  [opcodes.BPF_AND]: Op.ATOMIC_AND64,
+  [opcodes.BPF_XOR]: Op.ATOMIC_XOR64,
+  [opcodes.BPF_ADD | opcodes.BPF_FETCH]: Op.FETCH_ADD64,
+  [opcodes.BPF_OR | opcodes.BPF_FETCH]: Op.FETCH_OR64,
+  [opcodes.BPF_AND | opcodes.BPF_FETCH]: Op.FETCH_AND64,
+  [opcodes.BPF_XOR | opcodes.BPF_FETCH]: Op.FETCH_XOR64,
+  [opcodes.BPF_XCHG]: Op.XCHG64,
+  [opcodes.BPF_CMPXCHG]: Op.CMPXCHG64,
+};
 
 class Decoder {
   readonly #insns: readonly Insn[];
-  readonly #code: Int32Array;
+  readonly #ops: Uint16Array;
+  /** dst, src and operand of each slot. */
+  readonly #operands: Int32Array;
+  /** Two words each. */
   readonly #constants: number[] = [];
-  readonly #constantIndex = new Map<string, number>();
+  readonly #constantNumbers = new Map<string, number>();
   readonly #helperFunctions: ((() => void) | undefined)[] = [];
   #stackBytes = 0;
 
   constructor(
+    readonly space: AddressSpace,
     readonly program: Program,
     readonly environment: ExecutionEnvironment,
     readonly helpers: HelperTable,
   ) {
     this.#insns = program.insns;
-    // The pair behind the last insn stays INVALID, for programs that run off their end.
-    this.#code = new Int32Array(2 * (program.insns.length + 1));
+    // What is behind the last insn stays INVALID, for programs that run off their end.
+    this.#ops = new Uint16Array(program.insns.length + 1);
+    this.#operands = new Int32Array(3 * this.#ops.length);
   }
 
   decode(): DecodedProgram {
@@ -171,23 +195,17 @@ class Decoder {
       this.#decodeInsn(slot, insn);
       if (insn.opcode === opcodes.OP_LDDW) slot++;
     }
-    const registers = new Int32Array(CONSTANTS + this.#constants.length);
-    registers.set(this.#constants, CONSTANTS);
-    const debugCode = this.#code.map((word, at) => (at % 2 === 0 ? (word & ~0xff) | Op.PAUSE : word));
-    return {
+    const { coverage } = this.environment;
+    return new DecodedProgram(this.space, {
       program: this.program,
       environment: this.environment,
-      code: this.#code,
-      fused: fuseInsns(this.#code),
-      debugCode,
-      coverage:
-        this.environment.coverage === undefined
-          ? undefined
-          : new BlockCoverage(this.#insns, this.#code, this.environment.coverage),
-      registers,
+      ops: this.#ops,
+      operands: this.#operands,
+      constants: this.#constants,
+      coverage: coverage === undefined ? undefined : new BlockCoverage(this.#insns, coverage),
       helpers: this.#helperFunctions,
       stackBytes: this.#stackBytes,
-    };
+    });
   }
 
   #decodeInsn(slot: number, insn: Insn): void {
@@ -211,9 +229,10 @@ class Decoder {
     }
   }
 
-  #emit(slot: number, op: Op, dst: number, src: number, operand = 0): void {
-    this.#code[2 * slot] = op | (dst << 8) | (src << 16);
-    this.#code[2 * slot + 1] = operand;
+  /** dst and src are numbers of registers, or of constants. */
+  #emit(slot: number, op: number, dst: number, src: number, operand = 0): void {
+    this.#ops[slot] = op;
+    this.#operands.set([dst, src, operand], 3 * slot);
   }
 
   #arithmetic(slot: number, insn: Insn): void {
@@ -221,14 +240,14 @@ class Decoder {
     const wide = (insn.opcode & opcodes.BPF_CLASS_MASK) === opcodes.BPF_ALU64;
     const code = insn.opcode & opcodes.BPF_OP_MASK;
     const fromRegister = (insn.opcode & opcodes.BPF_SRC_MASK) === opcodes.BPF_X;
-    const dst = 2 * insn.dst;
+    const { dst } = insn;
     if (code === opcodes.BPF_END) {
       this.#byteSwap(slot, insn, wide, fromRegister);
       return;
     }
     if (code === opcodes.BPF_MOV && insn.off !== 0) {
       if (!fromRegister || ![8, 16, wide ? 32 : 8].includes(insn.off)) this.#unused(slot, insn);
-      this.#emit(slot, wide ? Op.MOVSX64 : Op.MOVSX32, dst, 2 * insn.src, 32 - insn.off);
+      this.#emit(slot, (wide ? MOVSX64 : MOVSX32)[insn.off]!, dst, insn.src);
       return;
     }
     let op = (wide ? ALU64 : ALU32)[code];
@@ -239,18 +258,12 @@ class Decoder {
       else op = wide ? Op.SMOD64 : Op.SMOD32;
     }
     if (op === undefined) this.#unused(slot, insn);
-    if (!fromRegister && wide && SHORT_SHIFT[code] !== undefined) {
-      const shift = insn.imm & 63;
-      if (shift < 32) this.#emit(slot, SHORT_SHIFT[code], dst, 0, shift);
-      else this.#emit(slot, LONG_SHIFT[code]!, dst, 0, shift - 32);
-      return;
-    }
     if (!fromRegister && code === opcodes.BPF_ADD) this.#namesStack(insn.imm);
-    this.#emit(slot, op, dst, fromRegister ? 2 * insn.src : this.#constant(slot, insn.imm));
+    this.#emit(slot, op, dst, fromRegister ? insn.src : this.#constant(insn.imm));
   }
 
   #byteSwap(slot: number, insn: Insn, wide: boolean, big: boolean): void {
-    const dst = 2 * insn.dst;
+    const { dst } = insn;
     const swaps = wide || big;
     if ((wide && big) || insn.off !== 0) this.#unused(slot, insn);
     switch (insn.imm) {
@@ -273,7 +286,7 @@ class Decoder {
     const code = insn.opcode & opcodes.BPF_OP_MASK;
     const fromRegister = (insn.opcode & opcodes.BPF_SRC_MASK) === opcodes.BPF_X;
     if (code === opcodes.BPF_JA && !fromRegister) {
-      this.#emit(slot, Op.JA, 0, 0, this.#target(slot, wide ? insn.off : insn.imm));
+      this.#emit(slot, Op.JA, 0, 0, this.#distance(slot, wide ? insn.off : insn.imm));
     } else if (insn.opcode === opcodes.OP_CALL) {
       this.#call(slot, insn);
     } else if (insn.opcode === opcodes.OP_EXIT) {
@@ -281,8 +294,8 @@ class Decoder {
     } else {
       const op = (wide ? JMP64 : JMP32)[code];
       if (op === undefined) this.#unused(slot, insn);
-      const src = fromRegister ? 2 * insn.src : this.#constant(slot, insn.imm);
-      this.#emit(slot, op, 2 * insn.dst, src, this.#target(slot, insn.off));
+      const src = fromRegister ? insn.src : this.#constant(insn.imm);
+      this.#emit(slot, op, insn.dst, src, this.#distance(slot, insn.off));
     }
   }
 
@@ -295,16 +308,13 @@ class Decoder {
         }
         const helper = this.helpers.find(insn.imm);
         if (helper === undefined) this.#unsupported(slot, `${helperName(insn.imm)} is not supported`);
-        if (insn.imm === MAP_LOOKUP_ELEM && this.environment.helperOverrides?.has(MAP_LOOKUP_ELEM) !== true) {
-          this.#emit(slot, Op.CALL_LOOKUP, 0, 0);
-          break;
-        }
         this.#helperFunctions[insn.imm] = helper;
-        this.#emit(slot, Op.CALL_HELPER, 0, 0, insn.imm);
+        const overridden = this.environment.helperOverrides?.has(insn.imm) === true;
+        this.#emit(slot, (overridden ? undefined : CALLS_OF_MAPS.get(insn.imm)) ?? Op.CALL_HELPER, 0, 0);
         break;
       }
       case opcodes.BPF_PSEUDO_CALL:
-        this.#emit(slot, Op.CALL_LOCAL, 0, 0, this.#target(slot, insn.imm));
+        this.#emit(slot, Op.CALL_LOCAL, 0, 0, this.#distance(slot, insn.imm));
         break;
       case opcodes.BPF_PSEUDO_KFUNC_CALL:
         this.#unsupported(slot, `kfunc ${insn.imm} cannot be called: kfuncs need a kernel`);
@@ -335,12 +345,12 @@ class Decoder {
         break;
       }
       case opcodes.BPF_PSEUDO_FUNC:
-        [low, high] = [this.#target(slot, insn.imm) / 2, FUNCTION_POINTER_HIGH];
+        [low, high] = [this.#target(slot, insn.imm), FUNCTION_POINTER_HIGH];
         break;
       default:
         this.#unsupported(slot, `lddw with source ${insn.src} has not been resolved by a loader`);
     }
-    this.#emit(slot, Op.LDDW, 2 * insn.dst, this.#constant(slot, low, high));
+    this.#emit(slot, Op.LDDW, insn.dst, this.#constant(low, high));
   }
 
   #map(slot: number, insn: Insn) {
@@ -356,45 +366,36 @@ class Decoder {
     const mode = insn.opcode & opcodes.BPF_MODE_MASK;
     const op = mode === opcodes.BPF_MEM ? LDX[size] : mode === opcodes.BPF_MEMSX ? LDXS[size] : undefined;
     if (op === undefined) this.#unused(slot, insn);
-    const inFrame = insn.src === opcodes.FRAME_POINTER && this.#alignedInFrame(insn.off, SIZE_BYTES[size]!);
-    if (inFrame && op === Op.LDX32) this.#emit(slot, Op.LDX32_STACK, 2 * insn.dst, FP, insn.off);
-    else if (inFrame && op === Op.LDX64) this.#emit(slot, Op.LDX64_STACK, 2 * insn.dst, FP, insn.off);
-    else this.#emit(slot, op, 2 * insn.dst, 2 * insn.src, insn.off);
+    const inFrame = insn.src === opcodes.FRAME_POINTER && this.#isInFrame(insn.off, SIZE_BYTES[size]!);
+    this.#emit(slot, (inFrame ? IN_FRAME.get(op) : undefined) ?? op, insn.dst, insn.src, insn.off);
     if (insn.src === opcodes.FRAME_POINTER) this.#namesStack(insn.off);
   }
 
   #store(slot: number, insn: Insn): void {
     const size = insn.opcode & opcodes.BPF_SIZE_MASK;
     const mode = insn.opcode & opcodes.BPF_MODE_MASK;
-    const dst = 2 * insn.dst;
+    const { dst } = insn;
     if (insn.dst === opcodes.FRAME_POINTER) this.#namesStack(insn.off);
     const fromRegister = (insn.opcode & opcodes.BPF_CLASS_MASK) === opcodes.BPF_STX;
     if (mode === opcodes.BPF_ATOMIC && fromRegister) {
-      if ((size !== opcodes.BPF_W && size !== opcodes.BPF_DW) || !ATOMICS.has(insn.imm)) {
-        this.#unused(slot, insn);
-      }
+      const table = size === opcodes.BPF_DW ? ATOMIC64 : size === opcodes.BPF_W ? ATOMIC32 : {};
+      const op = table[insn.imm];
+      if (op === undefined) this.#unused(slot, insn);
       if ((insn.imm & opcodes.BPF_FETCH) !== 0 && insn.imm !== opcodes.BPF_CMPXCHG) {
         this.#writable(slot, insn.src);
       }
-      const wide = size === opcodes.BPF_DW;
-      if (insn.imm === opcodes.BPF_ADD) {
-        this.#emit(slot, wide ? Op.ATOMIC_ADD64 : Op.ATOMIC_ADD32, dst, 2 * insn.src, insn.off);
-      } else {
-        this.#emit(slot, Op.ATOMIC, dst, 2 * insn.src, insn.off);
-      }
+      this.#emit(slot, op, dst, insn.src, insn.off);
       return;
     }
     if (mode !== opcodes.BPF_MEM) this.#unused(slot, insn);
     const op = STX[size]!;
-    const src = fromRegister ? 2 * insn.src : this.#constant(slot, insn.imm);
-    const inFrame = insn.dst === opcodes.FRAME_POINTER && this.#alignedInFrame(insn.off, SIZE_BYTES[size]!);
-    if (inFrame && op === Op.STX32) this.#emit(slot, Op.STX32_STACK, FP, src, insn.off);
-    else if (inFrame && op === Op.STX64) this.#emit(slot, Op.STX64_STACK, FP, src, insn.off);
-    else this.#emit(slot, op, dst, src, insn.off);
+    const src = fromRegister ? insn.src : this.#constant(insn.imm);
+    const inFrame = dst === opcodes.FRAME_POINTER && this.#isInFrame(insn.off, SIZE_BYTES[size]!);
+    this.#emit(slot, (inFrame ? IN_FRAME.get(op) : undefined) ?? op, dst, src, insn.off);
   }
 
-  #alignedInFrame(offset: number, size: number): boolean {
-    return offset >= -opcodes.MAX_BPF_STACK && offset + size <= 0 && offset % size === 0;
+  #isInFrame(offset: number, size: number): boolean {
+    return offset >= -opcodes.MAX_BPF_STACK && offset + size <= 0;
   }
 
   /** A negative offset, from R10 or from what may be a copy of it. */
@@ -404,26 +405,30 @@ class Decoder {
     }
   }
 
-  /** Index of the register that holds a constant; `high` by default extends the sign. */
-  #constant(slot: number, low: number, high = low >> 31): number {
+  /** Number of a constant, counted on from the registers; `high` by default extends the sign. */
+  #constant(low: number, high = low >> 31): number {
     const key = `${low | 0},${high | 0}`;
-    let index = this.#constantIndex.get(key);
-    if (index === undefined) {
-      index = CONSTANTS + this.#constants.length;
-      if (index > MAX_REGISTER_INDEX) this.#unsupported(slot, 'the program has too many different constants');
+    let number = this.#constantNumbers.get(key);
+    if (number === undefined) {
+      number = opcodes.REGISTER_COUNT + this.#constants.length / 2;
       this.#constants.push(low, high);
-      this.#constantIndex.set(key, index);
+      this.#constantNumbers.set(key, number);
     }
-    return index;
+    return number;
   }
 
-  /** The word of the slot that a jump by `offset` from `slot` leads to. */
+  /** The slot that a jump by `offset` from `slot` leads to. */
   #target(slot: number, offset: number): number {
     const target = slot + 1 + offset;
     if (target < 0 || target >= this.#insns.length) {
       this.#unsupported(slot, `insn ${target} is outside of the program's ${this.#insns.length}`);
     }
-    return 2 * target;
+    return target;
+  }
+
+  /** The operand of a jump. */
+  #distance(slot: number, offset: number): number {
+    return INSN.size * (this.#target(slot, offset) - slot - 1);
   }
 
   #writable(slot: number, register: number): void {

@@ -10,15 +10,17 @@ import type { InsnCounts } from '../../src/core/contract/insn-coverage.js';
 import { XDP_ABORTED } from '../../src/bpf/xdp.js';
 import { insnLimitOf } from '../../src/bpf/runtime/insn-budget.js';
 import type { WorkCounters } from '../../src/bpf/runtime/work-counters.js';
-import { FRAME_SLOT, frameIntact } from '../../src/bpf/runtime/xdp-frame.js';
+import { FRAME_SLOT, FRAME_SLOT_SIZE, frameIntact } from '../../src/bpf/runtime/xdp-frame.js';
 import { FrameRing, openFrames } from '../../src/bpf/runtime/frame-ring.js';
 import { interpretCovered } from './covered-run.js';
-import { ProgramDebugger } from './program-debugger.js';
 import type { DecodedProgram } from './decoded-program.js';
+import { interpret, nextSlice } from './interpret.js';
 import type { Machine, RunLoop } from './machine.js';
-import { Stop } from './machine.js';
-import { interpret } from './run-loop.js';
-import { wide } from './wide-arithmetic.js';
+import { ProgramDebugger } from './program-debugger.js';
+import { Stop } from './stop.js';
+
+/** Frames after which V8 may put the code in place that it has optimized meanwhile. */
+const FRAMES_AT_ONCE = 256;
 
 /** A program in the interpreter. */
 export class InterpretedProgram implements LoadedProgram {
@@ -26,7 +28,7 @@ export class InterpretedProgram implements LoadedProgram {
   readonly executor = 'interpreter';
   lastFault: ProgramFault | undefined;
   readonly #now: (() => bigint) | undefined;
-  /** As `Machine.limit`: two per insn. */
+  /** Insns that a run may execute. */
   readonly #limit: number;
   readonly #interpret: RunLoop;
 
@@ -40,7 +42,7 @@ export class InterpretedProgram implements LoadedProgram {
     const { world } = decoded.environment;
     this.#now = world.now?.bind(world);
     this.name = decoded.program.name;
-    this.#limit = 2 * insnLimitOf(decoded.environment.insnLimit);
+    this.#limit = insnLimitOf(decoded.environment.insnLimit);
     this.#interpret = decoded.coverage === undefined ? interpret : interpretCovered;
   }
 
@@ -63,9 +65,10 @@ export class InterpretedProgram implements LoadedProgram {
   }
 
   run(slots: FrameSlots, slot: number): RunOutcome {
-    const frames = this.enter(slots);
-    const verdict = this.#runFrame(frames.address(slot));
-    const { fault } = this.machine;
+    const frame = this.enter(slots).address(slot);
+    this.#runFrames(frame, frame + FRAME_SLOT_SIZE);
+    const { fault, i32 } = this.machine;
+    const verdict = i32[(frame + FRAME_SLOT.verdict) >> 2]! >>> 0;
     return fault === undefined ? { verdict } : { verdict, fault };
   }
 
@@ -73,10 +76,13 @@ export class InterpretedProgram implements LoadedProgram {
     const frames = this.enter(slots);
     let aborted = 0;
     let slot = first;
-    for (let i = 0; i < count; i++) {
-      this.#runFrame(frames.address(slot));
-      if (this.machine.fault !== undefined) aborted++;
-      if (++slot === frames.slots) slot = 0;
+    for (let left = count; left > 0;) {
+      const length = Math.min(left, FRAMES_AT_ONCE, frames.slots - slot);
+      const start = frames.address(slot);
+      aborted += this.#runFrames(start, start + length * FRAME_SLOT_SIZE);
+      left -= length;
+      slot += length;
+      if (slot === frames.slots) slot = 0;
     }
     return aborted;
   }
@@ -100,8 +106,7 @@ export class InterpretedProgram implements LoadedProgram {
       this.lastFault = machine.fault;
       return { fault: machine.fault! };
     }
-    const { registers } = machine.program;
-    return { r0: wide(registers[0]!, registers[1]!) };
+    return { r0: machine.program.register(0) };
   }
 
   /** Sets up a run on the frame at `frame`, without running. */
@@ -124,17 +129,44 @@ export class InterpretedProgram implements LoadedProgram {
     });
   }
 
-  #runFrame(frame: number): number {
+  /** Runs the program on frames that lie behind one another; how many of them ended in a fault. */
+  #runFrames(start: number, end: number): number {
     const { machine, decoded } = this;
-    this.prepareFrame(frame);
-    let verdict = XDP_ABORTED;
-    const stop = this.#interpret(machine, decoded, 0, 0);
+    let aborted = 0;
+    if (decoded.coverage !== undefined) {
+      for (let frame = start; frame !== end; frame += FRAME_SLOT_SIZE) {
+        this.prepareFrame(frame);
+        this.#finish(frame, this.#interpret(machine, decoded, 0, 0));
+        if (machine.fault !== undefined) aborted++;
+      }
+      return aborted;
+    }
+    machine.beginBatch(decoded, this.#limit);
+    let pc = 0;
+    for (let frame = start; ;) {
+      frame = machine.runFrames(pc, frame, end);
+      if (frame === end) break;
+      pc = machine.stop === Stop.SLICED ? nextSlice(machine) : 0;
+      if (pc !== 0) continue;
+      this.#finish(frame, machine.stop);
+      if (machine.fault !== undefined) aborted++;
+      frame += FRAME_SLOT_SIZE;
+      if (frame === end) break;
+      machine.clearFault();
+    }
+    machine.endBatch();
+    return aborted;
+  }
+
+  /** A run on a frame has stopped. */
+  #finish(frame: number, stop: Stop): void {
+    const { machine } = this;
     machine.end();
+    let verdict = XDP_ABORTED;
     if (stop !== Stop.EXIT) this.lastFault = machine.fault;
     else if (frameIntact(machine.runtime.space, frame)) verdict = machine.program.registers[0]!;
     // Of no insn in particular.
     else this.lastFault = machine.fault = { insn: -1, reason: 'the bounds of the frame were overwritten' };
     machine.i32[(frame + FRAME_SLOT.verdict) >> 2] = verdict;
-    return verdict >>> 0;
   }
 }

@@ -10,9 +10,10 @@ import { createHelpers, TAIL_CALL } from '../../src/bpf/runtime/helpers/helper-t
 import { WorkCounters } from '../../src/bpf/runtime/work-counters.js';
 import { decodeProgram } from './decode-program.js';
 import type { DecodedProgram } from './decoded-program.js';
-import { invokeCallback, Machine } from './machine.js';
-import { interpret } from './run-loop.js';
+import { createMachine } from './interpret.js';
 import { InterpretedProgram } from './interpreted-program.js';
+import { invokeCallback } from './leave-loop.js';
+import type { Machine } from './machine.js';
 
 const MAX_SPACE = 2 ** 31;
 
@@ -48,7 +49,7 @@ export class InterpreterExecutor implements Executor {
         `an address space of ${runtime.space.byteLength} bytes exceeds the interpreter's limit of ${MAX_SPACE}`,
       );
     }
-    const machine = this.#machine ?? new Machine(runtime, interpret);
+    const machine = this.#machine ?? createMachine(runtime);
     let decoded: DecodedProgram;
     let work: WorkCounters | undefined;
     try {
@@ -63,8 +64,8 @@ export class InterpreterExecutor implements Executor {
         work,
         overrides: environment.helperOverrides,
       });
-      decoded = decodeProgram(program, environment, helpers);
       if (leavesFramesBehind(program)) machine.deepenStack();
+      decoded = decodeProgram(runtime.space, program, environment, helpers);
     } catch (error) {
       if (machine.programs.size === 0) machine.close();
       throw error;
@@ -74,10 +75,10 @@ export class InterpreterExecutor implements Executor {
       machine.work = work;
       work.declareHelpers(program.insns);
     }
-    machine.programs.set(programId, decoded);
+    machine.add(programId, decoded);
     return new InterpretedProgram(decoded, machine, programId, work, () => {
       if (machine.programs.get(programId) !== decoded) return;
-      machine.programs.delete(programId);
+      machine.remove(programId, decoded);
       if (machine.programs.size > 0) return;
       this.#machine = undefined;
       machine.close();

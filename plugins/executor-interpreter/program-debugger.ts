@@ -18,9 +18,10 @@ import type {
 import type { FrameRing } from '../../src/bpf/runtime/frame-ring.js';
 import type { FrameSlots } from '../../src/core/contract/executor.js';
 import type { DecodedProgram } from './decoded-program.js';
-import { Stop, type Machine, type RunLoop } from './machine.js';
-import { interpret } from './run-loop.js';
-import { wide } from './wide-arithmetic.js';
+import { interpret } from './interpret.js';
+import type { Machine, RunLoop } from './machine.js';
+import { Op } from './op.js';
+import { Stop } from './stop.js';
 
 const SIZE_BYTES = [4, 2, 1, 8] as const;
 
@@ -48,7 +49,7 @@ export class ProgramDebugger implements ProgramDebugging {
   readonly breakpoints = new Set<number>();
   #state: DebuggerState | undefined;
   #program: DecodedProgram;
-  #pc = 0;
+  #slot = 0;
 
   constructor(
     readonly loaded: SteppableProgram,
@@ -85,7 +86,7 @@ export class ProgramDebugger implements ProgramDebugging {
    */
   step(): DebuggerState {
     if (this.#state?.state !== 'paused') return this.#require();
-    const stop = this.#debugging(() => this.#stepOnce(this.#program, this.#pc, 0));
+    const stop = this.#debugging(() => this.#stepOnce(this.#program, this.#slot, 0));
     this.#settle(stop);
     return this.#require();
   }
@@ -100,7 +101,7 @@ export class ProgramDebugger implements ProgramDebugging {
 
   #begin(): DebuggerState {
     this.#program = this.loaded.decoded;
-    this.#pc = 0;
+    this.#slot = 0;
     this.#state = this.#pausedState();
     return this.#state;
   }
@@ -114,26 +115,25 @@ export class ProgramDebugger implements ProgramDebugging {
     return this.loaded.machine;
   }
 
-  #location(program: DecodedProgram, pc: number): Location {
-    return { program: program.program, insn: pc >> 1, depth: this.#machine.depth };
+  #location(program: DecodedProgram, slot: number): Location {
+    return { program: program.program, insn: slot, depth: this.#machine.depth };
   }
 
   #pausedState(): DebuggerState {
-    return { state: 'paused', ...this.#location(this.#program, this.#pc) };
+    return { state: 'paused', ...this.#location(this.#program, this.#slot) };
   }
 
   #settle(stop: Stop): void {
     const machine = this.#machine;
     this.#program = machine.program;
     if (stop === Stop.PAUSED) {
-      this.#pc = machine.pausedAt;
+      this.#slot = machine.pausedAt;
       this.#state = this.#pausedState();
       return;
     }
     machine.end();
     if (stop === Stop.EXIT) {
-      const { registers } = machine.program;
-      this.#state = { state: 'exited', r0: wide(registers[0]!, registers[1]!) };
+      this.#state = { state: 'exited', r0: machine.program.register(0) };
     } else {
       this.#state = { state: 'faulted', fault: machine.fault! };
     }
@@ -157,31 +157,30 @@ export class ProgramDebugger implements ProgramDebugging {
   /** A callback: step by step, until its frame returns. */
   readonly #stepThrough: RunLoop = (machine, program, start, baseDepth) => {
     const { onAccess } = machine;
-    let pc = start;
+    let slot = start;
     let current = program;
     for (;;) {
-      const stop = this.#stepOnce(current, pc, baseDepth);
+      const stop = this.#stepOnce(current, slot, baseDepth);
       if (stop !== Stop.PAUSED) {
         machine.onAccess = onAccess;
         return stop;
       }
       current = machine.program;
-      pc = machine.pausedAt;
+      slot = machine.pausedAt;
     }
   };
 
-  #stepOnce(program: DecodedProgram, pc: number, baseDepth: number): Stop {
+  #stepOnce(program: DecodedProgram, slot: number, baseDepth: number): Stop {
     const machine = this.#machine;
-    const { code, debugCode } = program;
-    const at = this.#location(program, pc);
+    const { debugCode } = program;
+    const at = this.#location(program, slot);
     this.observer.onInsn?.(at, readRegisters(program));
     if (this.observer.onAccess !== undefined) this.#announceAccess(at, program);
-    const paused = debugCode[pc]!;
-    debugCode[pc] = code[pc]!;
+    program.setOp(debugCode, slot, program.ops[slot]!);
     try {
-      return interpret(machine, program, pc, baseDepth);
+      return interpret(machine, program, slot, baseDepth);
     } finally {
-      debugCode[pc] = paused;
+      program.setOp(debugCode, slot, Op.PAUSE);
     }
   }
 
@@ -204,8 +203,8 @@ export class ProgramDebugger implements ProgramDebugging {
   }
 }
 
-const debugCodeOf = (program: DecodedProgram): Int32Array => program.debugCode;
+const debugCodeOf = (program: DecodedProgram): number => program.debugCode;
 
-function readRegisters({ registers }: DecodedProgram): bigint[] {
-  return Array.from({ length: REGISTER_COUNT }, (_, n) => wide(registers[2 * n]!, registers[2 * n + 1]!));
+function readRegisters(program: DecodedProgram): bigint[] {
+  return Array.from({ length: REGISTER_COUNT }, (_, n) => program.register(n));
 }

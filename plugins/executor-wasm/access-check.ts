@@ -24,7 +24,7 @@ import {
   type AnalysisInput,
   type FunctionAnalysis,
 } from './value-analysis.js';
-import { FunctionWriter, I32, I64, OP, type FunctionType } from './wasm-encoder.js';
+import { FunctionWriter, I32, I64, OP, type FunctionType } from '../../src/bpf/wasm-encoder.js';
 
 /**
  * The checks of a checked build. Each access is compared with the bounds of the object that it is most likely for

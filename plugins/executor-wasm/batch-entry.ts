@@ -3,7 +3,7 @@ import { FRAME_SLOT, FRAME_SLOT_SIZE, PACKET_AREA } from '../../src/bpf/runtime/
 import { XDP_MD } from '../../src/bpf/xdp.js';
 import type { CodeEnvironment } from './code-environment.js';
 import type { Translation } from './function-translator.js';
-import { FunctionWriter, I32, OP, type FunctionType } from './wasm-encoder.js';
+import { FunctionWriter, I32, OP, type FunctionType } from '../../src/bpf/wasm-encoder.js';
 
 export interface BatchOptions {
   readonly environment: CodeEnvironment;

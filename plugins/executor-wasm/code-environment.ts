@@ -1,5 +1,5 @@
 import type { AccessPlaces } from './access-check.js';
-import { OP, type FunctionWriter } from './wasm-encoder.js';
+import { OP, type FunctionWriter } from '../../src/bpf/wasm-encoder.js';
 
 /** Fixed addresses and function indices that translated code refers to. */
 export interface CodeEnvironment {

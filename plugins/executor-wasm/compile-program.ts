@@ -38,7 +38,7 @@ import type { CallSiteOptions } from './translate-call.js';
 import { unrollLoops } from './unroll-loops.js';
 import { NO_WORK } from './work-count.js';
 import { analyzeFunction, type AnalysisInput, type FunctionAnalysis } from './value-analysis.js';
-import { FunctionWriter, I32, I64, ModuleWriter, OP, type FunctionType } from './wasm-encoder.js';
+import { FunctionWriter, I32, I64, ModuleWriter, OP, type FunctionType } from '../../src/bpf/wasm-encoder.js';
 
 export interface CompileOptions {
   readonly runtime: BpfRuntime;

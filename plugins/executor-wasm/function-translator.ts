@@ -36,7 +36,7 @@ import {
   type FunctionAnalysis,
   type ProgramState,
 } from './value-analysis.js';
-import { I32, I64, OP, type FunctionWriter } from './wasm-encoder.js';
+import { I32, I64, OP, type FunctionWriter } from '../../src/bpf/wasm-encoder.js';
 
 export interface TranslationOptions extends CallSiteOptions {
   readonly analysis: FunctionAnalysis;

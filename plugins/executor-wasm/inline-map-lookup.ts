@@ -2,7 +2,7 @@ import { CHAIN_WITHIN_CALL } from '../../src/bpf/runtime/insn-budget.js';
 import { HASH_ELEMENT_KEY, hashMultipliers } from '../../src/bpf/runtime/map-layout.js';
 import type { InlineLayout } from './call-plan.js';
 import type { KnownValue } from './known-value.js';
-import { OP, type FunctionWriter } from './wasm-encoder.js';
+import { OP, type FunctionWriter } from '../../src/bpf/wasm-encoder.js';
 
 /** Up to four bytes of a key, zero-extended, wherever they are held. */
 export interface KeyWord {

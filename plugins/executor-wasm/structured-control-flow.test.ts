@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { emitStructured, flowShape, type FlowGraph } from './structured-control-flow.js';
-import { FunctionWriter, I32, ModuleWriter, OP } from './wasm-encoder.js';
+import { FunctionWriter, I32, ModuleWriter, OP } from '../../src/bpf/wasm-encoder.js';
 
 const MAX_STEPS = 60;
 const EDGE = 0x1000;

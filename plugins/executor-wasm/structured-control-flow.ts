@@ -1,4 +1,4 @@
-import { I32, OP, type FunctionWriter, type Label } from './wasm-encoder.js';
+import { I32, OP, type FunctionWriter, type BlockLabel } from '../../src/bpf/wasm-encoder.js';
 
 /**
  * WebAssembly has no goto: a control-flow graph must become nested blocks, loops and ifs. This follows Ramsey,
@@ -238,7 +238,7 @@ function emitDispatchLoop(
   // The local is 0 at first, but the code may stand in a loop of the caller's.
   out.i32(0).set(next);
   const again = out.loop();
-  const labels: Label[] = new Array<Label>(nodes.length);
+  const labels: BlockLabel[] = new Array<BlockLabel>(nodes.length);
   for (let i = nodes.length - 1; i >= 0; i--) labels[i] = out.block();
   const goTo = (from: number, to: number): void => {
     emitter.edge(from, to);

@@ -34,7 +34,7 @@ import {
   type AnalysisInput,
   type ProgramState,
 } from './value-analysis.js';
-import { I32, I64, OP } from './wasm-encoder.js';
+import { I32, I64, OP } from '../../src/bpf/wasm-encoder.js';
 
 export interface CallSiteOptions {
   readonly input: AnalysisInput;

@@ -44,7 +44,7 @@ import {
 } from '../../src/bpf/opcodes.js';
 import { sourceOperand, WORD_MAX, type KnownValue } from './known-value.js';
 import { accessSize, swapsBytes } from './value-analysis.js';
-import { I32, I64, OP, type FunctionWriter } from './wasm-encoder.js';
+import { I32, I64, OP, type FunctionWriter } from '../../src/bpf/wasm-encoder.js';
 
 /** Single BPF insns in wasm: arithmetic, conditions and atomics (RFC 9669 sections 4 and 5). */
 

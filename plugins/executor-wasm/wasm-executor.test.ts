@@ -898,6 +898,7 @@ class Bench {
       valueOffset,
       cpuStride,
       usedOffset: lru ? valueOffset + 64 : -1,
+      plainValues: true,
     };
     this.addMap(layout, keySize);
     return layout;

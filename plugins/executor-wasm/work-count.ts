@@ -1,5 +1,5 @@
 import { isCounted, WORK_COUNTER } from '../../src/bpf/runtime/work-counters.js';
-import { OP, type FunctionWriter } from './wasm-encoder.js';
+import { OP, type FunctionWriter } from '../../src/bpf/wasm-encoder.js';
 
 /**
  * Work that code has done on its way to some point and has not written down yet. All of it is known when the code is

@@ -1,6 +1,7 @@
 import { EINVAL, ENOTSUPP, EOPNOTSUPP } from '../../src/bpf/errno.js';
 import { BPF_ANY, BPF_F_RDONLY_PROG, BPF_NOEXIST } from '../../src/bpf/map-spec.js';
-import { HASH_KIND, HashMap } from './hash-map.js';
+import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
+import { HASH_KIND, HashMap, type HashLayout } from './hash-map.js';
 import { NUMA_AND_SYSCALL_ACCESS, U32_SIZE } from './kernel-limits.js';
 import type { MapKind } from './map-plan.js';
 import { indexKey, indexOf } from './memory-map.js';
@@ -19,6 +20,11 @@ export const DEVMAP_HASH_KIND: MapKind = {
 export class DevMapHash extends HashMap {
   lookupIndex(index: number): number {
     return this.valueAddressOf(indexKey(index), true);
+  }
+
+  /** Programs do not update it. */
+  protected override describeLayout(layout: HashLayout): MapLayout {
+    return { ...layout, plainValues: false };
   }
 
   override updateElem(): number {

@@ -66,6 +66,9 @@ export function isLruHash(type: number): boolean {
   return type === BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_HASH || type === BPF_MAP_TYPE.BPF_MAP_TYPE_LRU_PERCPU_HASH;
 }
 
+/** How elements lie for who looks them up by himself. */
+export type HashLayout = Extract<MapLayout, { kind: 'hash' }>;
+
 /** Where the parts of an element lie; see MapLayout for the picture. */
 interface ElementShape {
   readonly valueOffset: number;
@@ -211,6 +214,7 @@ export class HashMap extends MemoryMap {
       valueOffset: shape.valueOffset,
       cpuStride: shape.cpuStride,
       usedOffset: shape.usedOffset,
+      plainValues: this.hasPlainValues,
     });
   }
 
@@ -263,7 +267,7 @@ export class HashMap extends MemoryMap {
   }
 
   /** What executors are told; a subclass whose lookups mean something else hides it. */
-  protected describeLayout(layout: MapLayout): MapLayout {
+  protected describeLayout(layout: HashLayout): MapLayout {
     return layout;
   }
 

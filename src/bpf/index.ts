@@ -47,4 +47,5 @@ export * from './runtime/work-counters.js';
 export * from './runtime/xdp-frame.js';
 export * from './special-fields.js';
 export * from './valid-encodings.js';
+export * from './wasm-encoder.js';
 export * from './xdp.js';

@@ -49,6 +49,8 @@ export type MapLayout =
       readonly cpuStride: number;
       /** -1 for a map that is not LRU. */
       readonly usedOffset: number;
+      /** As an array's: all that there is to an update of a key that is there, but the reference bit. */
+      readonly plainValues: boolean;
     }
   /**
    * PROG_ARRAY: a u32 program id at `slots + 4 * index`, 0 for none.

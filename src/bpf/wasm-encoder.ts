@@ -172,7 +172,7 @@ export class ByteWriter {
 }
 
 /** A label to branch to: how many blocks were open when it was made. */
-export type Label = number;
+export type BlockLabel = number;
 
 /**
  * The body of one function. Labels are absolute, so that code that is nested by someone else can still name
@@ -251,18 +251,19 @@ export class FunctionWriter {
     return this;
   }
 
-  block(): Label {
-    this.code.byte(0x02).byte(EMPTY_BLOCK);
+  /** @param result the type of the value that it leaves, if it leaves one */
+  block(result = EMPTY_BLOCK): BlockLabel {
+    this.code.byte(0x02).byte(result);
     return this.#depth++;
   }
 
-  loop(): Label {
+  loop(): BlockLabel {
     this.code.byte(0x03).byte(EMPTY_BLOCK);
     return this.#depth++;
   }
 
   /** Pops the condition. */
-  if(): Label {
+  if(): BlockLabel {
     this.code.byte(0x04).byte(EMPTY_BLOCK);
     return this.#depth++;
   }
@@ -278,18 +279,18 @@ export class FunctionWriter {
     return this;
   }
 
-  br(label: Label): this {
+  br(label: BlockLabel): this {
     this.code.byte(0x0c).u32(this.#depth - 1 - label);
     return this;
   }
 
-  brIf(label: Label): this {
+  brIf(label: BlockLabel): this {
     this.code.byte(0x0d).u32(this.#depth - 1 - label);
     return this;
   }
 
   /** Pops the index; one beyond the labels goes to `fallback`. */
-  brTable(labels: readonly Label[], fallback: Label): this {
+  brTable(labels: readonly BlockLabel[], fallback: BlockLabel): this {
     this.code.byte(0x0e).u32(labels.length);
     for (const label of labels) this.code.u32(this.#depth - 1 - label);
     this.code.u32(this.#depth - 1 - fallback);
@@ -303,6 +304,12 @@ export class FunctionWriter {
 
   callIndirect(typeIndex: number): this {
     this.code.byte(0x11).u32(typeIndex).u32(0);
+    return this;
+  }
+
+  /** Pops an address, a byte and a number of bytes, which are then that byte (bulk memory). */
+  memoryFill(): this {
+    this.code.raw([0xfc, 0x0b, 0x00]);
     return this;
   }
 
@@ -347,8 +354,9 @@ export class ModuleWriter {
     return known >= 0 ? known : this.#types.push(type) - 1;
   }
 
-  importMemory(module: string, name: string, pages: number): void {
-    this.#imports.push(new ByteWriter().name(module).name(name).byte(0x02).byte(0x01).u32(pages).u32(pages));
+  /** Imports a memory of `pages` to `most` pages. */
+  importMemory(module: string, name: string, pages: number, most = pages): void {
+    this.#imports.push(new ByteWriter().name(module).name(name).byte(0x02).byte(0x01).u32(pages).u32(most));
   }
 
   importTable(module: string, name: string): void {
