@@ -171,7 +171,10 @@ function emitHelperCall(at: CallSite, id: number, result: KnownValue): void {
   // A helper of unknown habits may follow a pointer that it finds in memory.
   if (writesProgramMemory(id, input)) at.readsStackMemory = true;
   if (mayCharge(id, at.state.registers, input)) environment.mayCharge();
+  const tried = environment.triedBefore(id);
+  if (tried !== undefined) out.call(tried).op(OP.i32_eqz).if();
   out.call(environment.helper(id));
+  if (tried !== undefined) out.end();
   if (result.form === 'const') return;
   out.i32(environment.runState);
   out.memory(result.form === 'word' ? OP.i32_load : OP.i64_load, RUN_STATE.r0);
