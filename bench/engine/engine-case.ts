@@ -17,6 +17,8 @@ import {
   BPF_STX,
   OP_EXIT,
 } from '../../src/bpf/opcodes.js';
+import { BPF_FIB_LKUP_RET } from '../../src/bpf/runtime/fib-lookup.js';
+import type { HelperNetwork } from '../../src/bpf/runtime/helper-world.js';
 import { BPF_PROG_TYPE_XDP, type Program } from '../../src/bpf/program.js';
 import { mapSpec, u32Key } from '../../src/conformance/offload/offload-rig.js';
 
@@ -41,6 +43,8 @@ export interface EngineCase {
   readonly flows: number;
   /** The frame of a flow. */
   frame(flow: number): Uint8Array;
+  /** What helpers see of routes: of the engines' world, and as commands of ip(8) for the kernel. */
+  readonly routes?: { readonly network: HelperNetwork; readonly commands: readonly string[] };
 }
 
 /**
@@ -68,6 +72,11 @@ export function engineCases(): EngineCase[] {
     fromText('hash update and delete', UPDATE_DELETE, [HASH]),
     fromText('array update', UPDATE, [mapSpec('m')]),
     fromText('bpf_csum_diff, 20 B', CSUM_DIFF, []),
+    { ...fromText('bpf_fib_lookup', FIB_LOOKUP, []), routes: { network: STEADY, commands: ROUTES } },
+    {
+      ...fromText('bpf_fib_lookup, asked anew', FIB_LOOKUP, []),
+      routes: { network: NETWORK, commands: ROUTES },
+    },
     fromText('ring buffer output, 16 B', RING_OUTPUT, [RING]),
     fromText('ring buffer reserve, submit', RING_RESERVE, [RING]),
   ];
@@ -136,6 +145,46 @@ const RING_RESERVE = `
   call bpf_ringbuf_submit
   r0 = 2
   exit`;
+/** Of 10.9.0.2 on the loopback device: sent on, if there is a way. */
+const FIB_LOOKUP = `
+  ${Array.from({ length: 8 }, (_, i) => `*(u64 *)(r10 ${-64 + 8 * i}) = 0`).join('\n')}
+  *(u8 *)(r10 -64) = 2
+  *(u32 *)(r10 -56) = ${LOOPBACK_IFINDEX}
+  *(u32 *)(r10 -48) = 0x0100000a
+  *(u32 *)(r10 -32) = 0x0200090a
+  r2 = r10
+  r2 += -64
+  r3 = 64
+  r4 = 0
+  call bpf_fib_lookup
+  if r0 == 0 goto +2
+  r0 = 1
+  exit
+  r0 = 3
+  exit`;
+/** All is reached by the gateway 192.168.7.2. */
+const NETWORK: HelperNetwork = {
+  mtu: () => 1500,
+  fibLookup: () => ({
+    result: BPF_FIB_LKUP_RET.SUCCESS,
+    ifindex: 2,
+    mtu: 1500,
+    nextHop: Uint8Array.of(192, 168, 7, 2),
+    sourceMac: Uint8Array.of(2, 0, 0, 0, 0, 1),
+    destinationMac: Uint8Array.of(2, 0, 0, 0, 0, 2),
+  }),
+};
+/** Its answers never change. */
+const STEADY: HelperNetwork = { ...NETWORK, onChange: () => () => {} };
+const ROUTES = [
+  'link set lo up',
+  'link add out address 02:00:00:00:00:01 type veth peer name far',
+  'link set far up',
+  'addr add 192.168.7.1/24 dev out',
+  'link set out up',
+  'neigh add 192.168.7.2 lladdr 02:00:00:00:00:02 nud permanent dev out',
+  'route add 10.9.0.0/24 via 192.168.7.2',
+];
 /** The five words from the IPv4 header of the frame on. */
 const CSUM_DIFF = `
   r3 = *(u32 *)(r1 +0)

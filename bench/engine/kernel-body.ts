@@ -15,6 +15,7 @@ import {
   OP_EXIT,
 } from '../../src/bpf/opcodes.js';
 import type { Program } from '../../src/bpf/program.js';
+import { messageOf } from '../../src/core/diagnostic.js';
 import { probeBpf } from '../../src/linux/bpf-probe.js';
 import { closeFd, mapUpdate, progInfo, progTestRun } from '../../src/linux/bpf-syscall.js';
 import { createKernelMap, PAGE_SIZE } from '../../src/linux/kernel-map.js';
@@ -22,6 +23,7 @@ import { KernelRingBuffer } from '../../src/linux/kernel-ring-buffer.js';
 import { loadKernelProgram } from '../../src/linux/kernel-program.js';
 import { BPF_MAP_TYPE } from '../../src/bpf/map-spec.js';
 import type { EngineCase } from './engine-case.js';
+import { RouteNamespace } from './route-namespace.js';
 
 /** How the kernel is measured: by so many copies of the body in one program. */
 export const KERNEL_METHODS = ['×1', '×4', 'half L1i', '×100'] as const;
@@ -61,9 +63,10 @@ export class KernelBody {
     readonly fds: readonly number[],
     readonly copies: ReadonlyMap<KernelMethod, Copies>,
     readonly rings: readonly KernelRingBuffer[],
+    readonly routes: RouteNamespace | undefined,
   ) {}
 
-  /** Loads the program into the kernel; undefined where the kernel refuses it. */
+  /** Loads the program into the kernel; undefined where the kernel refuses it, or there can be no routes for it. */
   static load(test: EngineCase): KernelBody | undefined {
     const maps = new Map<number, number>();
     const fds: number[] = [];
@@ -113,7 +116,14 @@ export class KernelBody {
           if (more !== undefined) measured.set(method, more);
         }
       }
-      return new KernelBody(frame, fds.splice(0), measured, rings.splice(0));
+      let routes: RouteNamespace | undefined;
+      try {
+        if (test.routes !== undefined) routes = new RouteNamespace(test.routes.commands);
+      } catch (error) {
+        console.error(`kernel columns of ${test.name}: n/a (${messageOf(error)})`);
+        return undefined;
+      }
+      return new KernelBody(frame, fds.splice(0), measured, rings.splice(0), routes);
     } finally {
       for (const ring of rings) ring.close();
       for (const fd of fds) closeFd(fd);
@@ -127,6 +137,10 @@ export class KernelBody {
 
   /** Nanoseconds of the body, by each method: whole ones where there is one copy. */
   round(): Map<KernelMethod, number> {
+    return this.routes === undefined ? this.#round() : this.routes.run(() => this.#round());
+  }
+
+  #round(): Map<KernelMethod, number> {
     return new Map(
       [...this.copies].map(([method, { full, empty, count }]) => {
         const ns = full.nanoseconds();
@@ -137,6 +151,7 @@ export class KernelBody {
   }
 
   close(): void {
+    this.routes?.close();
     for (const ring of this.rings) ring.close();
     for (const fd of this.fds) closeFd(fd);
   }

@@ -138,7 +138,7 @@ class Engine {
       maps.set(handle, map);
     }
     for (const { handle, key, value } of test.content) maps.get(handle)!.update(key, value, 0n);
-    const world = { trace: (): void => undefined };
+    const world = { trace: (): void => undefined, network: test.routes?.network };
     const load = (program: EngineCase['program']): Promise<LoadedProgram> =>
       executor.load(program, { maps, world, countWork });
     for (const { handle, index, program } of test.programArrays) {

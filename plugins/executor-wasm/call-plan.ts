@@ -5,7 +5,8 @@ import { BPF_PSEUDO_CALL } from '../../src/bpf/opcodes.js';
 import type { ResidentMap } from '../../src/bpf/runtime/bpf-map.js';
 import { REDIRECT_ACTION_MASK } from '../../src/bpf/runtime/xdp-frame.js';
 import { BYTES_WITHIN_CALL, CHAIN_WITHIN_CALL } from '../../src/bpf/runtime/insn-budget.js';
-import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
+import { roundUp } from '../../src/bpf/runtime/address-space.js';
+import { RING_RECORD, type MapLayout } from '../../src/bpf/runtime/map-layout.js';
 import { constantAddress, constantWord, type KnownValue } from './known-value.js';
 
 /** Keys longer than this are looked up by the helper: the code for one would grow out of proportion. */
@@ -19,6 +20,7 @@ const MAX_INLINE_VALUE = 64;
 const MAX_INLINE_CHECKSUM = 64;
 
 type LayoutOf<Kind> = Extract<MapLayout, { readonly kind: Kind }>;
+export type RingLayout = LayoutOf<'ring'>;
 export type InlineLayout = LayoutOf<'array'> | LayoutOf<'hash'> | LayoutOf<'slots'>;
 
 export interface ProgramArray {
@@ -41,7 +43,15 @@ export type CallPlan =
     }
   /** Bytes of each of the two, whole words of 4. */
   | { readonly kind: 'checksum'; readonly fromSize: number; readonly toSize: number }
-  | { readonly kind: 'ring-output'; readonly layout: LayoutOf<'ring'>; readonly size: number }
+  | { readonly kind: 'ring-output'; readonly layout: RingLayout; readonly size: number }
+  | {
+      readonly kind: 'ring-reserve';
+      readonly map: ResidentMap;
+      readonly layout: RingLayout;
+      readonly size: number;
+    }
+  /** bpf_ringbuf_submit and _discard, of whichever ring. */
+  | { readonly kind: 'ring-commit'; readonly discard: boolean }
   | { readonly kind: 'time' | 'random' | 'cpu' | 'redirect' }
   /** `array` is missing when the map is not known until the program runs. */
   | { readonly kind: 'tail-call'; readonly array: ProgramArray | undefined }
@@ -117,6 +127,17 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
       if (size.constant > MAX_INLINE_VALUE || flags.constant > RING_FLAGS) return byCall;
       return { kind: 'ring-output', layout, size: Number(size.constant) };
     }
+    case BPF_FUNC.ringbuf_reserve: {
+      const map = mapOf(registers[1]!, planning);
+      const [size, flags] = [constantWord(registers[2]!), registers[3]!];
+      if (planning.checked || map?.layout.kind !== 'ring' || size === undefined) return byCall;
+      if (flags.form !== 'const' || flags.constant !== 0n) return byCall;
+      if (ringBytes(size) >= map.layout.size) return byCall;
+      return { kind: 'ring-reserve', map, layout: map.layout, size };
+    }
+    case BPF_FUNC.ringbuf_submit:
+    case BPF_FUNC.ringbuf_discard:
+      return planning.checked ? byCall : { kind: 'ring-commit', discard: id === BPF_FUNC.ringbuf_discard };
     case BPF_FUNC.csum_diff: {
       const [fromSize, toSize] = [constantWord(registers[2]!), constantWord(registers[4]!)];
       if (planning.checked || fromSize === undefined || toSize === undefined) return byCall;
@@ -127,6 +148,11 @@ export function planCall(insn: Insn, registers: readonly KnownValue[], planning:
     default:
       return byCall;
   }
+}
+
+/** Bytes that a record of so many takes of a ring. */
+export function ringBytes(size: number): number {
+  return roundUp(RING_RECORD.data + size, 8);
 }
 
 /** How many arguments the usual helpers take; the rest are given all five registers. */

@@ -12,6 +12,11 @@ export interface CodeEnvironment {
   readonly directory: { readonly address: number; readonly mask: number };
   /** Index of the imported function of a helper. */
   helper(id: number): number;
+  /**
+   * Index of the function `() → i32` that does a helper's work with the arguments in the run state, or returns 0 where the
+   * helper has to; undefined for a helper that is always called.
+   */
+  triedBefore(id: number): number | undefined;
   /** Told that a call may be charged for (`mayCharge` in call-plan.ts), so that runs begin with a full budget. */
   mayCharge(): void;
   /** Index of the wasm function for the BPF function at a slot. */

@@ -21,7 +21,7 @@ import { isResidentMap, type BpfMap, type ResidentMap } from '../../src/bpf/runt
 import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import { FUNCTION_POINTER_HIGH, TAIL_CALL } from '../../src/bpf/runtime/helpers/helper-table.js';
-import { helperName } from '../../src/bpf/helper-ids.js';
+import { BPF_FUNC, helperName } from '../../src/bpf/helper-ids.js';
 import { XdpbedError } from '../../src/core/diagnostic.js';
 import { ACCESS_CHECK_TYPE, defineAccessCheck, type AccessPlaces } from './access-check.js';
 import { defineBatchEntry, defineSingleEntry, SINGLE_TYPE } from './batch-entry.js';
@@ -29,6 +29,7 @@ import { functionsOf, type BpfFunction } from './control-flow-graph.js';
 import { chargeInsns, type InsnCharges } from './insn-charges.js';
 import { constant, wide, word, type KnownValue } from './known-value.js';
 import type { ObjectCache } from './object-cache.js';
+import { defineRouteLookup, ROUTE_LOOKUP_TYPE, type RouteCache } from './route-cache.js';
 import { FRAME_STRIDE, type ProgramTable } from './program-table.js';
 import { emitStructured, flowShape, type FlowShape } from './structured-control-flow.js';
 import { programIds, tailTargets } from './tail-links.js';
@@ -50,6 +51,8 @@ export interface CompileOptions {
   readonly overriddenHelpers: ReadonlySet<number>;
   /** What a checked program remembers of objects; undefined for a program that is not checked. */
   readonly objects: ObjectCache | undefined;
+  /** What was looked up by bpf_fib_lookup; undefined where the helper is to be called each time. */
+  readonly routes: RouteCache | undefined;
   /** What a run's `ProgramTable.budget` starts from. */
   readonly insnLimit: number;
   /** Address of the counters of work; undefined when it is not counted. */
@@ -154,6 +157,9 @@ class ProgramCompiler {
   /** Those that do, in the batch entry that was written last, and how many insns they make it. */
   readonly #linked = new Set<LinkSource>();
   #inlinedInsns = 0;
+  /** Indices of the global with the generation of `CompileOptions.routes`, and of what is tried before bpf_fib_lookup. */
+  #routeGeneration = -1;
+  #routeLookup: number | undefined;
 
   constructor(
     readonly program: Program,
@@ -191,7 +197,7 @@ class ProgramCompiler {
     module.importMemory('x', 'memory', options.runtime.space.byteLength / WASM_PAGE);
     if (this.#tailCalls) module.importTable('x', 'table');
     const helpers = [...this.#helperIds()];
-    const helper = this.#importHelpers(module, 0);
+    const imports = this.#importHelpers(module, 0);
     const toIndex: FunctionType = { parameters: [I32], results: [I32] };
     const environment: CodeEnvironment = {
       runState: options.runtime.state.address,
@@ -201,7 +207,7 @@ class ProgramCompiler {
       budget: module.importGlobal('x', 'budget', I32),
       directory: options.table.directory,
       workCounters: options.workCounters,
-      helper,
+      ...imports,
       mayCharge: () => {
         this.#callsCharge = true;
       },
@@ -219,9 +225,11 @@ class ProgramCompiler {
     (options.links ?? []).forEach((source, position) => {
       const compiler = new ProgramCompiler(source.program, source.options);
       const number = position + 1;
-      const its = { ...environment, helper: compiler.#importHelpers(module, number) };
+      const its = { ...environment, ...compiler.#importHelpers(module, number) };
       this.#links.set(source.id, { source, compiler, environment: its, firstMark: number * MARK_STRIDE });
     });
+    for (const compiler of [this, ...[...this.#links.values()].map((link) => link.compiler)])
+      this.#defineRouteLookup(compiler);
     const functions = this.#functions.filter((fn) => options.links === undefined || fn.start !== 0);
     for (const fn of functions) {
       this.#wasmFunctions.set(fn.start, module.declare(fn.start === 0 ? MAIN_TYPE : this.#localType()));
@@ -285,12 +293,31 @@ class ProgramCompiler {
   }
 
   /** Imports the helpers that this program calls: from `h`, or from `h<number>` for one that stands in another's module. */
-  #importHelpers(module: ModuleWriter, number: number): CodeEnvironment['helper'] {
+  #importHelpers(module: ModuleWriter, number: number): Pick<CodeEnvironment, 'helper' | 'triedBefore'> {
     const from = number === 0 ? 'h' : `h${number}`;
     const indices = new Map(
       [...this.#helperIds()].map((id) => [id, module.importFunction(from, String(id), NO_VALUES)]),
     );
-    return (id) => indices.get(id)!;
+    if (this.options.routes !== undefined) this.#routeGeneration = module.importGlobal(from, 'routes', I32);
+    return {
+      helper: (id) => indices.get(id)!,
+      triedBefore: (id) => (id === BPF_FUNC.fib_lookup ? this.#routeLookup : undefined),
+    };
+  }
+
+  /** Writes what is tried before bpf_fib_lookup by a program that stands in this module. After all imports. */
+  #defineRouteLookup(compiler: ProgramCompiler): void {
+    const { routes, runtime, table, objects } = compiler.options;
+    if (routes === undefined) return;
+    compiler.#routeLookup = this.#module.declare(ROUTE_LOOKUP_TYPE);
+    const lookup = defineRouteLookup({
+      runState: runtime.state.address,
+      memoryBytes: runtime.space.byteLength,
+      entries: routes.address,
+      generation: compiler.#routeGeneration,
+      stack: objects === undefined ? undefined : table.stack,
+    });
+    this.#define(compiler.#routeLookup, lookup);
   }
 
   #define(index: number, body: FunctionWriter): void {

@@ -1,8 +1,12 @@
 import type { Insn } from '../../src/bpf/insn.js';
 import { E2BIG } from '../../src/bpf/errno.js';
 import { MAX_TAIL_CALL_CNT } from '../../src/bpf/opcodes.js';
-import { roundUp } from '../../src/bpf/runtime/address-space.js';
-import { RING_RECORD } from '../../src/bpf/runtime/map-layout.js';
+import {
+  BPF_RINGBUF_BUSY_BIT,
+  BPF_RINGBUF_DISCARD_BIT,
+  RING_LENGTH_MASK,
+  RING_RECORD,
+} from '../../src/bpf/runtime/map-layout.js';
 import { PRNG_INCREMENT, PRNG_MULTIPLIER, RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import {
   FRAME_SLOT,
@@ -15,9 +19,11 @@ import {
   helperArity,
   mayCharge,
   planCall,
+  ringBytes,
   writesProgramMemory,
   type CallPlan,
   type ProgramArray,
+  type RingLayout,
 } from './call-plan.js';
 import { emitCharge, type CodeEnvironment, type FunctionExit } from './code-environment.js';
 import { callTarget } from './control-flow-graph.js';
@@ -114,6 +120,12 @@ export function emitCall(at: CallSite, insn: Insn, slot: number): void {
     case 'ring-output':
       emitRingOutput(at, plan, insn.imm, result!);
       return;
+    case 'ring-reserve':
+      emitRingReserve(at, plan, insn.imm, result!);
+      return;
+    case 'ring-commit':
+      emitRingCommit(at, plan, insn.imm, result!);
+      return;
     case 'time':
       out.i32(environment.runState).memory(OP.i64_load, RUN_STATE.now);
       at.set(0, result!);
@@ -171,7 +183,10 @@ function emitHelperCall(at: CallSite, id: number, result: KnownValue): void {
   // A helper of unknown habits may follow a pointer that it finds in memory.
   if (writesProgramMemory(id, input)) at.readsStackMemory = true;
   if (mayCharge(id, at.state.registers, input)) environment.mayCharge();
+  const tried = environment.triedBefore(id);
+  if (tried !== undefined) out.call(tried).op(OP.i32_eqz).if();
   out.call(environment.helper(id));
+  if (tried !== undefined) out.end();
   if (result.form === 'const') return;
   out.i32(environment.runState);
   out.memory(result.form === 'word' ? OP.i32_load : OP.i64_load, RUN_STATE.r0);
@@ -276,42 +291,100 @@ function emitRingOutput(
   result: KnownValue,
 ): void {
   const { out } = at;
-  const { environment } = at.options;
-  const position = at.scratch(I32, 'ring position');
-  const record = at.scratch(I32, 'record');
-  const total = roundUp(RING_RECORD.data + size, 8);
-  out.i32(layout.producer).memory(OP.i32_load).tee(position);
-  out.i32(layout.consumer).memory(OP.i32_load).op(OP.i32_sub);
-  out
-    .i32(layout.size - 1 - total)
-    .op(OP.i32_le_u)
-    .if();
+  const { workCounters } = at.options.environment;
+  pushRingRoom(at, layout, size);
+  out.if();
+  // Before anything is written: the data may be in the ring itself.
   const storeData = emitValueLoads(at, 2, size);
-  out
-    .get(position)
-    .i32(layout.size - 8)
-    .op(OP.i32_and)
-    .i32(layout.data)
-    .op(OP.i32_add)
-    .tee(record);
-  out.i32(size).memory(OP.i32_store, RING_RECORD.length);
-  out.get(record).i32(environment.runState).memory(OP.i32_load16_u, RUN_STATE.cpu);
-  out.i32(layout.lost).memory(OP.i32_load).i32(16).op(OP.i32_shl).op(OP.i32_or);
-  out.memory(OP.i32_store, RING_RECORD.origin);
-  out.i32(layout.lost).i32(0).memory(OP.i32_store);
+  const record = emitRingRecord(at, layout, size, 0);
   storeData(record, RING_RECORD.data);
-  out.i32(layout.producer).get(position).i32(total).op(OP.i32_add).tee(position).memory(OP.i32_store);
-  out.get(position).i32(total).op(OP.i32_lt_u).if();
-  const upper = layout.producer + 4;
-  out.i32(upper).i32(upper).memory(OP.i32_load).i32(1).op(OP.i32_add).memory(OP.i32_store);
-  out.end();
-  const { workCounters } = environment;
   if (workCounters !== undefined) emitCount(out, workCounters, { ...NO_WORK, bytes: size });
   out.i64(0n);
   at.set(0, result);
   out.else();
   emitHelperCall(at, id, result);
   out.end();
+}
+
+/** bpf_ringbuf_reserve of known size; by the helper where there is no room, or another record is reserved. */
+function emitRingReserve(
+  at: CallSite,
+  { map, layout, size }: CallPlan & { kind: 'ring-reserve' },
+  id: number,
+  result: KnownValue,
+): void {
+  const { out } = at;
+  const { runState } = at.options.environment;
+  pushRingRoom(at, layout, size);
+  // With the number of other reservations, which lies behind it.
+  out.i32(runState).memory(OP.i64_load, RUN_STATE.reservedRecord).op(OP.i64_eqz).op(OP.i32_and).if();
+  const record = emitRingRecord(at, layout, size, BPF_RINGBUF_BUSY_BIT);
+  out.get(record).i32(RING_RECORD.data).op(OP.i32_add).set(record);
+  out.i32(runState).i32(map.address).memory(OP.i32_store, RUN_STATE.reservedMap);
+  out.i32(runState).get(record).memory(OP.i32_store, RUN_STATE.reservedRecord);
+  out.get(record);
+  at.set(0, result);
+  out.else();
+  emitHelperCall(at, id, result);
+  out.end();
+}
+
+/** bpf_ringbuf_submit and _discard of the record that the run state has; of another, by the helper. */
+function emitRingCommit(
+  at: CallSite,
+  { discard }: CallPlan & { kind: 'ring-commit' },
+  id: number,
+  result: KnownValue,
+): void {
+  const { out } = at;
+  const { runState } = at.options.environment;
+  const record = at.scratch(I32, 'record');
+  out.i32(runState).memory(OP.i32_load, RUN_STATE.reservedRecord).tee(record);
+  out.op(OP.i32_eqz).op(OP.i32_eqz);
+  at.pushWide(1);
+  out.get(record).op(OP.i64_extend_i32_u).op(OP.i64_eq).op(OP.i32_and).if();
+  out.get(record).i32(RING_RECORD.data).op(OP.i32_sub).tee(record);
+  out.get(record).memory(OP.i32_load, RING_RECORD.length).i32(RING_LENGTH_MASK).op(OP.i32_and);
+  if (discard) out.i32(BPF_RINGBUF_DISCARD_BIT).op(OP.i32_or);
+  out.memory(OP.i32_store, RING_RECORD.length);
+  out.i32(runState).i32(0).memory(OP.i32_store, RUN_STATE.reservedRecord);
+  out.else();
+  emitHelperCall(at, id, result);
+  out.end();
+}
+
+/** Pushes whether a ring has room for a record of so many bytes. */
+function pushRingRoom({ out }: CallSite, layout: RingLayout, size: number): void {
+  out.i32(layout.producer).memory(OP.i32_load);
+  out.i32(layout.consumer).memory(OP.i32_load).op(OP.i32_sub);
+  out.i32(layout.size - 1 - ringBytes(size)).op(OP.i32_le_u);
+}
+
+/** Appends a record, for which there is room, of so many bytes and these bits beside their number; the local with its address. */
+function emitRingRecord(at: CallSite, layout: RingLayout, size: number, bits: number): number {
+  const { out } = at;
+  const { environment } = at.options;
+  const position = at.scratch(I32, 'ring position');
+  const record = at.scratch(I32, 'record');
+  const total = ringBytes(size);
+  out.i32(layout.producer).memory(OP.i32_load).tee(position);
+  out
+    .i32(layout.size - 8)
+    .op(OP.i32_and)
+    .i32(layout.data)
+    .op(OP.i32_add)
+    .tee(record);
+  out.i32(size | bits).memory(OP.i32_store, RING_RECORD.length);
+  out.get(record).i32(environment.runState).memory(OP.i32_load16_u, RUN_STATE.cpu);
+  out.i32(layout.lost).memory(OP.i32_load).i32(16).op(OP.i32_shl).op(OP.i32_or);
+  out.memory(OP.i32_store, RING_RECORD.origin);
+  out.i32(layout.lost).i32(0).memory(OP.i32_store);
+  out.i32(layout.producer).get(position).i32(total).op(OP.i32_add).tee(position).memory(OP.i32_store);
+  out.get(position).i32(total).op(OP.i32_lt_u).if();
+  const upper = layout.producer + 4;
+  out.i32(upper).i32(upper).memory(OP.i32_load).i32(1).op(OP.i32_add).memory(OP.i32_store);
+  out.end();
+  return record;
 }
 
 /**

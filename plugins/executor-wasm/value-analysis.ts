@@ -341,6 +341,10 @@ export function callResult(
       return lookupResult(input, plan, state);
     case 'update':
       return isIndexKnown(input, plan, state) ? constant(0n) : wide();
+    case 'ring-reserve':
+      return word(0, input.memoryBytes);
+    case 'ring-commit':
+      return constant(0n);
     case 'helper':
       return plan.id === 1 && !input.overridden.has(1) ? word(0, input.memoryBytes) : wide();
     default:

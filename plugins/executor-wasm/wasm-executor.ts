@@ -1,4 +1,7 @@
 import type { Program } from '../../src/bpf/program.js';
+import { BPF_FUNC } from '../../src/bpf/helper-ids.js';
+import { BPF_CALL_HELPER, OP_CALL } from '../../src/bpf/opcodes.js';
+import type { HelperWorld } from '../../src/bpf/runtime/helper-world.js';
 import type { BpfRuntime } from '../../src/bpf/runtime/bpf-runtime.js';
 import {
   createHelpers,
@@ -37,6 +40,7 @@ import { ProgramTable, type TableMember } from './program-table.js';
 import { wasmPlace } from './wasm-place.js';
 import { WRITE_FLAG } from './access-check.js';
 import { ObjectCache } from './object-cache.js';
+import { RouteCache, tellsChanges } from './route-cache.js';
 
 export interface WasmExecutorOptions {
   /**
@@ -130,6 +134,8 @@ class WasmProgram implements LoadedProgram, TableMember {
   readonly #insnLimit: number;
   /** What a checked program remembers. */
   readonly #objects: ObjectCache | undefined;
+  /** What bpf_fib_lookup found. */
+  readonly #routes: RouteCache | undefined;
   #batch!: BatchFunction;
   #single!: SingleFunction;
   /** The last that were looked at. */
@@ -161,8 +167,9 @@ class WasmProgram implements LoadedProgram, TableMember {
     this.#insnLimit = insnLimitOf(environment.insnLimit);
     this.#linkSchedule = new LinkSchedule(options.linkAfter);
     const checked = options.checked ?? environment.contained !== true;
+    this.#routes = routeCache(program, runtime, environment);
     if (checked) this.#objects = new ObjectCache(runtime.space);
-    this.#helpers = createHelpers(runtime, environment.world, {
+    this.#helpers = createHelpers(runtime, worldOf(environment, this.#routes), {
       check: checked ? undefined : false,
       invoke: (slot) => {
         const callback = this.#running[`callback ${slot}`] as (() => void) | undefined;
@@ -182,6 +189,7 @@ class WasmProgram implements LoadedProgram, TableMember {
     } catch (error) {
       if (module !== undefined) modulesByName.delete(module.name);
       this.#objects?.close();
+      this.#routes?.close();
       throw error;
     }
     work?.declareHelpers(program.insns);
@@ -273,6 +281,7 @@ class WasmProgram implements LoadedProgram, TableMember {
     if (this.#values !== undefined) modulesByName.delete(this.#values.module.name);
     this.table.remove(this.id);
     this.#objects?.close();
+    this.#routes?.close();
     this.release();
   }
 
@@ -320,6 +329,7 @@ class WasmProgram implements LoadedProgram, TableMember {
       supportedHelpers: this.#helpers.supported,
       overriddenHelpers: new Set(environment.helperOverrides?.keys()),
       objects: this.#objects,
+      routes: this.#routes,
       insnLimit: this.#insnLimit,
       workCounters: this.work?.address,
       entry,
@@ -420,8 +430,10 @@ class WasmProgram implements LoadedProgram, TableMember {
     });
   }
 
-  #helperImports(): Record<string, () => void> {
-    return Object.fromEntries(this.#module.compiled.helpers.map((id) => [id, this.#helpers.find(id)!]));
+  #helperImports(): WebAssembly.ModuleImports {
+    const helpers = this.#module.compiled.helpers.map((id) => [id, this.#helpers.find(id)!] as const);
+    const routes = this.#routes?.generation;
+    return { ...Object.fromEntries(helpers), ...(routes === undefined ? {} : { routes }) };
   }
 
   #charge(insns: number): void {
@@ -473,6 +485,25 @@ class WasmProgram implements LoadedProgram, TableMember {
     this.runtime.discardReservations();
     return this.lastFault;
   }
+}
+
+/** For a program that asks a network whose answers may be kept. */
+function routeCache(
+  { insns }: Program,
+  { space }: BpfRuntime,
+  { world, helperOverrides }: ExecutionEnvironment,
+): RouteCache | undefined {
+  const { network } = world;
+  if (network === undefined || !tellsChanges(network)) return undefined;
+  if (helperOverrides?.has(BPF_FUNC.fib_lookup) === true) return undefined;
+  const asks = insns.some(
+    ({ opcode, src, imm }) => opcode === OP_CALL && src === BPF_CALL_HELPER && imm === BPF_FUNC.fib_lookup,
+  );
+  return asks ? new RouteCache(space, network) : undefined;
+}
+
+function worldOf({ world }: ExecutionEnvironment, routes: RouteCache | undefined): HelperWorld {
+  return routes === undefined ? world : { trace: (text) => world.trace(text), network: routes };
 }
 
 interface WasmModule {

@@ -1,15 +1,18 @@
 import { EINVAL, ENOTSUPP, EOPNOTSUPP } from '../../src/bpf/errno.js';
 import { BPF_F_NUMA_NODE } from '../../src/bpf/map-spec.js';
 import type { BpfMap, MapRecord, RecordRoom } from '../../src/bpf/runtime/bpf-map.js';
-import type { MapLayout } from '../../src/bpf/runtime/map-layout.js';
+import {
+  BPF_RINGBUF_BUSY_BIT,
+  BPF_RINGBUF_DISCARD_BIT,
+  RING_LENGTH_MASK,
+  type MapLayout,
+} from '../../src/bpf/runtime/map-layout.js';
 import { PAGE_SIZE, onlyFlags } from './kernel-limits.js';
 import { HEADER_WORD, type MapKind } from './map-plan.js';
 import { MemoryMap, cpuWordOf, type MapPlacement } from './memory-map.js';
 
 /** Bytes in front of each record (`BPF_RINGBUF_HDR_SZ`). */
 export const RINGBUF_HEADER_SIZE = 8;
-export const BPF_RINGBUF_BUSY_BIT = 0x8000_0000;
-export const BPF_RINGBUF_DISCARD_BIT = 0x4000_0000;
 /** What `ringQuery` is asked for (`bpf_ringbuf_query`). */
 export const BPF_RB_AVAIL_DATA = 0;
 export const BPF_RB_RING_SIZE = 1;
@@ -18,7 +21,6 @@ export const BPF_RB_PROD_POS = 3;
 
 /** `RINGBUF_MAX_RECORD_SZ` of the kernel. */
 const MAX_RECORD_SIZE = 0x3fff_ffff;
-const LENGTH_MASK = 0x3fff_ffff;
 const MAX_LOST = 0xffff;
 
 /** Header words: two positions of 64 bits that only grow, and records lost since the last reservation. */
@@ -157,7 +159,7 @@ export class RingBuffer extends MemoryMap {
       const record = (data + ((consumer + there - used) & mask)) >>> 2;
       const header = i32[record]! >>> 0;
       if (header >= BPF_RINGBUF_BUSY_BIT) break;
-      const length = header & LENGTH_MASK;
+      const length = header & RING_LENGTH_MASK;
       const total = totalBytes(length);
       if (total > used) {
         // Only a program that wrote beyond its record can bring this about; what follows cannot be told apart.
@@ -245,7 +247,7 @@ export class RingBuffer extends MemoryMap {
     const offset = recordAddress - RINGBUF_HEADER_SIZE - this.#data;
     if (offset < 0 || offset >= this.#size || (offset & 7) !== 0) return;
     const word = (recordAddress - RINGBUF_HEADER_SIZE) >>> 2;
-    this.space.i32[word] = (this.space.i32[word]! & LENGTH_MASK) | discard;
+    this.space.i32[word] = (this.space.i32[word]! & RING_LENGTH_MASK) | discard;
   }
 
   #used(): number {

@@ -37,6 +37,7 @@ export * from './rewrite/program-editor.js';
 export * from './runtime/address-space.js';
 export * from './runtime/bpf-map.js';
 export * from './runtime/bpf-runtime.js';
+export * from './runtime/fib-lookup.js';
 export * from './runtime/helper-world.js';
 export * from './runtime/helpers/helper-table.js';
 export * from './runtime/map-layout.js';

@@ -23,7 +23,7 @@ export class BpfRuntime {
   readonly cpus: number;
   /** Live maps by their `address`: how helpers find the map that a program passes them. */
   readonly maps = new Map<number, ResidentMap>();
-  readonly reservations = new RingReservations();
+  readonly reservations: RingReservations;
   /**
    * Insns that operations of maps were worth beyond their call, and that nobody was charged for yet. A map adds to it
    * (see ResidentMap), and who made the call for a program takes it off the run's budget (`takeOwedInsns`).
@@ -36,6 +36,7 @@ export class BpfRuntime {
   constructor(options: BpfRuntimeOptions = {}) {
     this.space = new AddressSpace(options.memoryBytes);
     this.state = new RunState(this.space);
+    this.reservations = new RingReservations(this.state, this.maps);
     this.cpus = options.cpus ?? 1;
     this.#seed = options.seed ?? 0n;
     this.state.seed(this.#seed);

@@ -15,6 +15,12 @@ export interface HelperNetwork {
   /** MTU of a device in bytes, undefined when there is none of that ifindex. */
   mtu(ifindex: number): number | undefined;
   fibLookup(query: FibQuery): FibAnswer;
+  /**
+   * Has `changed` called before any other answer than the last to the same question is due, of `mtu` too; returns what ends
+   * that. A network that has it gives answers that depend on nothing but the question until then, so that who asks may
+   * keep them: executor `wasm` answers from memory what was asked before. Without it every lookup is asked for.
+   */
+  onChange?(changed: () => void): () => void;
 }
 
 /** The fields of `struct bpf_fib_lookup` a route depends on; addresses are 4 or 16 bytes, network order. */

@@ -112,8 +112,11 @@ export function hashChain(
   return chain;
 }
 
-/** Offsets in a record of a ring buffer. */
+/** Offsets in a record of a ring buffer, and the bits of its length. */
 export const RING_RECORD = { length: 0, origin: 4, data: 8 } as const;
+export const BPF_RINGBUF_BUSY_BIT = 0x8000_0000;
+export const BPF_RINGBUF_DISCARD_BIT = 0x4000_0000;
+export const RING_LENGTH_MASK = 0x3fff_ffff;
 
 /** Offset of the key in a hash element. */
 export const HASH_ELEMENT_KEY = 8;

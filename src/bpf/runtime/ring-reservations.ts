@@ -1,52 +1,74 @@
 import type { ResidentMap } from './bpf-map.js';
+import { RUN_STATE, type RunState } from './run-state.js';
 
 /**
  * Ring buffer records that the run under way has reserved and neither submitted nor discarded, by their address. Nearly
- * always there is one at a time, which costs no look-up: each has an address of its own, and a `Map` through which ever
- * new keys go is rebuilt again and again.
+ * always there is one at a time, of a map whose layout is known: that one lies in the run state, where compiled code reserves
+ * and submits it as well (`RUN_STATE.reservedRecord`). Who overwrites it there has a record of another ring submitted or
+ * discarded at worst; rings look at what they are given.
  */
 export class RingReservations {
-  /** 0: none. */
-  #record = 0;
-  #map: ResidentMap | undefined;
   readonly #others = new Map<number, ResidentMap>();
+  readonly #i32: Int32Array;
+  readonly #recordWord: number;
+  readonly #mapWord: number;
+  readonly #othersWord: number;
 
-  add(record: number, map: ResidentMap): void {
-    if (this.#record === 0 && this.#others.size === 0) {
-      this.#record = record;
-      this.#map = map;
-    } else if (record === this.#record) {
-      this.#map = map;
-    } else {
-      this.#others.set(record, map);
-    }
+  /** @param maps live maps by their `address` */
+  constructor(
+    { space, address }: RunState,
+    readonly maps: ReadonlyMap<number, ResidentMap>,
+  ) {
+    this.#i32 = space.i32;
+    this.#recordWord = (address + RUN_STATE.reservedRecord) >> 2;
+    this.#mapWord = (address + RUN_STATE.reservedMap) >> 2;
+    this.#othersWord = (address + RUN_STATE.otherReservations) >> 2;
   }
 
-  /** The map of a record, which is reserved no more; undefined where it was not. */
-  take(record: number): ResidentMap | undefined {
-    if (record !== this.#record || record === 0) {
-      const map = this.#others.get(record);
-      if (map !== undefined) this.#others.delete(record);
-      return map;
+  add(record: number, map: ResidentMap): void {
+    const words = this.#i32;
+    const held = words[this.#recordWord]! >>> 0;
+    const isFree = held === 0 && this.#others.size === 0;
+    if (map.layout.kind === 'ring' && (isFree || held === record)) {
+      words[this.#recordWord] = record;
+      words[this.#mapWord] = map.address;
+      return;
     }
-    this.#record = 0;
-    return this.#map;
+    if (held === record) words[this.#recordWord] = 0;
+    this.#others.set(record, map);
+    words[this.#othersWord] = this.#others.size;
+  }
+
+  /** The map of a record, which is reserved no more; undefined where it was not, or where the map is gone. */
+  take(record: number): ResidentMap | undefined {
+    if (record === 0) return undefined;
+    const words = this.#i32;
+    if (record === words[this.#recordWord]! >>> 0) {
+      words[this.#recordWord] = 0;
+      return this.maps.get(words[this.#mapWord]! >>> 0);
+    }
+    const map = this.#others.get(record);
+    if (map !== undefined) {
+      this.#others.delete(record);
+      words[this.#othersWord] = this.#others.size;
+    }
+    return map;
   }
 
   get records(): readonly number[] {
-    return [...(this.#record === 0 ? [] : [this.#record]), ...this.#others.keys()];
+    const held = this.#i32[this.#recordWord]! >>> 0;
+    return [...(held === 0 ? [] : [held]), ...this.#others.keys()];
   }
 
   /** Forgets all. */
   clear(): void {
-    this.#record = 0;
-    this.#map = undefined;
+    this.#i32[this.#recordWord] = 0;
     this.#others.clear();
+    this.#i32[this.#othersWord] = 0;
   }
 
   discard(): void {
-    if (this.#record !== 0) this.#map?.ringDiscard?.(this.#record, 0);
-    for (const [record, map] of this.#others) map.ringDiscard?.(record, 0);
+    for (const record of this.records) this.take(record)?.ringDiscard?.(record, 0);
     this.clear();
   }
 }

@@ -16,6 +16,9 @@ import type { AddressSpace, Region } from './address-space.js';
  *   +76   u32 given[64]     these, the last one first
  *   +332  u32 tail_program  index of the program a tail call selected, when a helper had to resolve it
  *   +336  u32 fault         set by a checked build before it traps: 1 + insn
+ *   +340  u32 reserved_map  `address` of the ring buffer that has the record at reserved_record
+ *   +344  u32 reserved_record  a record that the run has reserved, 0 for none (RingReservations)
+ *   +348  u32 other_reservations  how many more there are, which the host keeps
  * ```
  * All little-endian, as BPF registers are on the hosts that xdpbed models.
  */
@@ -30,8 +33,11 @@ export const RUN_STATE = {
   given: 76,
   tailProgram: 332,
   fault: 336,
+  reservedMap: 340,
+  reservedRecord: 344,
+  otherReservations: 348,
 } as const;
-export const RUN_STATE_SIZE = 340;
+export const RUN_STATE_SIZE = 352;
 /** Random numbers that can be given at once. */
 export const MAX_GIVEN_RANDOM = 64;
 
