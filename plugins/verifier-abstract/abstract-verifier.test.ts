@@ -82,6 +82,14 @@ describe('limits', () => {
     expect((await reject(programOf(counting), { maxMemoryMiB: 1 })).code).toBe('out-of-memory');
   });
 
+  it('ends a loop that goes round as long as there are callbacks, which a helper never lacks', async () => {
+    const loop = (behind: string): string =>
+      `r6 = 3\nagain: *(u64 *)(r10 -8) = 0\nr1 = 4\nr2 = subprog[cb]\nr3 = r10\nr3 += -8\nr4 = 0\ncall bpf_loop\nr1 = *(u64 *)(r10 -8)\nif r1 == 0 goto out\n${behind}out: r0 = 2\nexit\ncb: *(u64 *)(r2 +0) = 1\nr0 = 0\nexit`;
+    const { code } = await reject(programOf(loop('goto again\n')), { maxPendingBranches: 100 });
+    expect(code).toBe('too-many-branches');
+    await accept(loop('r6 += -1\nif r6 != 0 goto again\n'));
+  });
+
   it('counts what one insn changes in all the stacks of a path', async () => {
     const everywhere = Array.from(
       { length: 64 },

@@ -426,6 +426,8 @@ function nest(depth: number): string {
   return `${text} f${depth}: r0 = 0\n exit`;
 }
 
+const ROUNDS = `r1 = 4\n r2 = subprog[cb]\n r3 = 0\n r4 = 0\n call bpf_loop`;
+
 export const FLOW_TWINS: readonly Twin[] = [
   {
     name: 'loop that changes nothing',
@@ -450,6 +452,14 @@ export const FLOW_TWINS: readonly Twin[] = [
     code: 'too-many-branches',
     rejected: `${PACKET} r5 = 0\n again: r4 = r2\n r4 += 1\n if r4 > r3 goto out\n r5 += 1\n r2 += 1\n goto again\n out: ${PASS}`,
     accepted: `${PACKET} r5 = 0\n again: r4 = r2\n r4 += 1\n if r4 > r3 goto out\n r5 += 1\n r2 += 1\n if r5 < 16 goto again\n out: ${PASS}`,
+  },
+  {
+    // Each round comes back to what the call of bpf_loop was given the round before.
+    name: 'loop without an end around a loop of callbacks',
+    code: 'too-many-branches',
+    kernelAcceptsAsRoot: 'it takes the next call for a round of the one before, and those end (6.18)',
+    rejected: `r6 = *(u32 *)(r1 +12)\n again: ${ROUNDS}\n if r6 != 0 goto again\n ${PASS} cb: r0 = 0\n exit`,
+    accepted: `r6 = *(u32 *)(r1 +12)\n r6 &= 3\n again: ${ROUNDS}\n r6 += -1\n if r6 s> 0 goto again\n ${PASS} cb: r0 = 0\n exit`,
   },
   {
     name: 'insn that nothing leads to',
