@@ -132,6 +132,8 @@ interface Link {
   readonly compiler: ProgramCompiler;
   readonly environment: CodeEnvironment;
   readonly firstMark: number;
+  /** As `LinkedProgram.id`. */
+  readonly id: number;
 }
 
 class ProgramCompiler {
@@ -220,7 +222,8 @@ class ProgramCompiler {
       const compiler = new ProgramCompiler(source.program, source.options);
       const number = position + 1;
       const its = { ...environment, helper: compiler.#importHelpers(module, number) };
-      this.#links.set(source.id, { source, compiler, environment: its, firstMark: number * MARK_STRIDE });
+      const id = module.importGlobal(`h${number}`, 'id', I32);
+      this.#links.set(source.id, { source, compiler, environment: its, firstMark: number * MARK_STRIDE, id });
     });
     const functions = this.#functions.filter((fn) => options.links === undefined || fn.start !== 0);
     for (const fn of functions) {
@@ -407,7 +410,7 @@ class ProgramCompiler {
       return {
         complete: free.length === ids?.length,
         programs: free.map((link) => ({
-          id: link.source.id,
+          id: link.id,
           emit: (context, work) => {
             this.#linked.add(link.source);
             const way = [...chain, link];

@@ -59,6 +59,7 @@ export interface TailLinks {
 }
 
 export interface LinkedProgram {
+  /** Global with the program's id; 0, which no entry holds that comes so far, once the program is gone. */
   readonly id: number;
   /**
    * Writes the program's code, which control does not leave but by its exit; whether it reads stack memory.
@@ -552,7 +553,7 @@ function emitLinks(at: CallSite, { programs, complete }: TailLinks, program: num
   at.pushWord(1);
   out.set(context);
   for (const linked of programs) {
-    out.get(program).i32(linked.id).op(OP.i32_eq).if();
+    out.get(program).globalGet(linked.id).op(OP.i32_eq).if();
     if (linked.emit(context, at.handOnWork())) at.readsStackMemory = true;
     out.op(OP.unreachable).end();
     at.mark(slot);
