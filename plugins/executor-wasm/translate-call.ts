@@ -496,14 +496,24 @@ function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }, slot
   const miss = out.block();
   pushTailCallCount(at);
   out.tee(count).i32(MAX_TAIL_CALL_CNT).op(OP.i32_ge_u).brIf(miss);
-  if (plan.array === undefined) {
+  const resolve = (): void => {
     for (let r = 1; r <= 3; r++) {
       out.i32(environment.runState);
       at.pushWide(r);
       out.memory(OP.i64_store, 8 * r);
     }
     out.call(environment.resolveTailCall).tee(target).op(OP.i32_eqz).brIf(miss);
-  } else {
+  };
+  if (plan.array === undefined) resolve();
+  else {
+    const { access } = environment;
+    if (access !== undefined) {
+      // Where the array was, another map may lie.
+      access.watch(plan.array.map.address);
+      out.globalGet(access.stale).if();
+      resolve();
+      out.else();
+    }
     const index = at.scratch(I32, 'index');
     const program = at.scratch(I32, 'program');
     const entry = at.scratch(I32, 'entry');
@@ -524,6 +534,7 @@ function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }, slot
     out.else();
     out.get(program).call(environment.findProgram).tee(target).op(OP.i32_eqz).brIf(miss);
     out.end();
+    if (access !== undefined) out.end();
   }
   at.emitCount();
   out.i32(environment.tailCalls).get(count).i32(1).op(OP.i32_add).memory(OP.i32_store);

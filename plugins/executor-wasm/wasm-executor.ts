@@ -467,7 +467,10 @@ class WasmProgram implements LoadedProgram, TableMember {
   /** The target of a tail call through a map that is known only now; arguments are in the run state. */
   #resolveTailCall(): number {
     const { state, maps } = this.runtime;
-    const programId = maps.get(state.argLow(2) >>> 0)?.programAt?.(state.argLow(3) >>> 0) ?? 0;
+    const map = maps.get(state.argLow(2) >>> 0);
+    if (this.#objects !== undefined && (map?.programAt === undefined || state.argHigh(2) !== 0))
+      throw new HelperFault(`r2 = 0x${state.arg(2).toString(16)} is not a PROG_ARRAY`);
+    const programId = map?.programAt?.(state.argLow(3) >>> 0) ?? 0;
     const index = this.table.find(programId);
     state.space.i32[(state.address + RUN_STATE.tailProgram) >> 2] = programId;
     return index;
