@@ -83,6 +83,16 @@ const cutBefore = (mask: string): string =>
 const keyOf = (second: number): string =>
   `r6 = *(u32 *)(r1 +12)\n r7 = 1\n if r6 > 3 goto B\n goto join\n B: r7 = ${second}\n join: *(u32 *)(r10 -8) = r7\n r6 = 0\n r7 = 0\n ${stored('j')} r2 = r10\n r2 += -8\n r1 = map[values]\n call bpf_map_lookup_elem\n r0 = *(u8 *)(r0 +0)\n ${PASS}`;
 
+const returnedByCallback = (second: number): string =>
+  `*(u64 *)(r10 -8) = r1\n r1 = 4\n r2 = subprog[cb]\n r3 = r10\n r3 += -8\n r4 = 0\n call bpf_loop\n ${PASS} cb: r1 = *(u64 *)(r2 +0)\n r1 = *(u32 *)(r1 +12)\n r6 = 0\n if r1 > 3 goto B\n goto join\n B: r6 = ${second}\n join: r1 = 0\n ${stored('j')} r0 = r6\n exit`;
+
+/** In a callback, either what a look-up finds in the map or R6 is kept for the caller, which reads it after the walk. */
+const keptValue = (second: string): string =>
+  `*(u64 *)(r10 -8) = r1\n *(u64 *)(r10 -16) = 0\n r1 = map[flows]\n r2 = subprog[cb]\n r3 = r10\n r3 += -16\n r4 = 0\n call bpf_for_each_map_elem\n r1 = *(u64 *)(r10 -16)\n if r1 == 0 goto out\n r0 = *(u8 *)(r1 +0)\n out: ${PASS} cb: r6 = r3\n r9 = r4\n r7 = *(u64 *)(r4 +8)\n r7 = *(u32 *)(r7 +12)\n *(u32 *)(r10 -4) = r7\n r1 = map[flows]\n r2 = r10\n r2 += -4\n call bpf_map_lookup_elem\n if r0 == 0 goto end\n r3 = r6\n if r7 > 3 goto B\n r6 = r0\n goto join\n B: r6 = ${second}\n join: r7 = 0\n r3 = 0\n ${stored('j')} *(u64 *)(r9 +0) = r6\n end: r0 = 0\n exit`;
+
+const heldOnSecondWay = (giveBack: string): string =>
+  `r6 = *(u32 *)(r1 +12)\n if r6 > 3 goto B\n goto join\n B: ${RESERVE} if r0 == 0 goto join\n ${giveBack} join: r6 = 0\n ${stored('j')} ${PASS}`;
+
 /** Four bytes behind others in their slot are written with a number, and an index. */
 const upperBytes = (second: number): string =>
   `r6 = *(u32 *)(r1 +12)\n r7 = 0\n if r6 > 3 goto B\n goto join\n B: r7 = ${second}\n join: r6 = 0\n ${stored('j')} *(u32 *)(r10 -4) = r7\n r7 = *(u32 *)(r10 -4)\n r2 = map[wide][0]+0\n r2 += r7\n r0 = *(u8 *)(r2 +0)\n ${PASS}`;
@@ -280,5 +290,24 @@ export const PRUNING_TWINS: readonly Twin[] = [
     code: 'null-dereference',
     rejected: keyOf(9),
     accepted: keyOf(2),
+  },
+  {
+    name: 'what a callback returns, where ways meet in it',
+    code: 'callback-invalid',
+    rejected: returnedByCallback(2),
+    accepted: returnedByCallback(1),
+  },
+  {
+    name: 'value of an element kept after the walk, where the other way looked one up',
+    code: 'use-after-release',
+    kernelAcceptsAsRoot: 'it trusts the element to stay where it is',
+    rejected: keptValue('r3'),
+    accepted: keptValue('r0'),
+  },
+  {
+    name: 'record that is held on the second way only, and forgotten',
+    code: 'reference-leak',
+    rejected: heldOnSecondWay(''),
+    accepted: heldOnSecondWay('r1 = r0\n r2 = 0\n call bpf_ringbuf_submit\n '),
   },
 ];
