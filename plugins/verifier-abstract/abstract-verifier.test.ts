@@ -416,6 +416,21 @@ describe('what an acceptance tells', () => {
     expect(inner.properties!.worstCaseInsns).toBe(Infinity);
   });
 
+  it('knows the verdicts where half of a number is one, which is another on the second of two ways', async () => {
+    const meet = `${'r0 = 0\n'.repeat(9)}goto a\na: goto b\nb: ${'r0 = 0\n'.repeat(9)}goto c\nc: goto d\nd:`;
+    const { properties } = await accept(`r6 = *(u32 *)(r1 +12)
+      r7 = 0
+      if r6 > 3 goto second
+      goto join
+    second: r7 = 0x200000000 ll
+    join: *(u64 *)(r10 -8) = r7
+      r7 = 0
+      r6 = 0
+      ${meet} r0 = *(u32 *)(r10 -4)
+      exit`);
+    expect(properties!.verdicts).toEqual(['XDP_ABORTED', 'XDP_PASS']);
+  });
+
   it('knows the verdicts behind a callback that stores in its caller', async () => {
     const { properties } = await accept(`*(u64 *)(r10 -16) = r1
       *(u64 *)(r10 -8) = 0

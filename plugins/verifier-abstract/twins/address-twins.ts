@@ -45,6 +45,19 @@ export const ADDRESS_TWINS: readonly Twin[] = [
     kernelAcceptsAsRoot: 'its addresses do not wrap around within 2^29 bytes',
   },
   {
+    name: 'wrapping around, seen by comparing data_end with it',
+    code: 'pointer-comparison',
+    rejected: `${PACKET} r0 = 1\n r2 += -100000\n if r3 < r2 goto out\n r0 = 2\n out: exit`,
+    accepted: `${PACKET} r0 = 1\n r2 += 10000\n if r3 < r2 goto out\n r0 = 2\n out: exit`,
+    kernelAcceptsAsRoot: 'its addresses do not wrap around within 2^29 bytes',
+  },
+  {
+    name: 'low half of a packet pointer that is 0, which it may be',
+    code: 'not-a-pointer',
+    rejected: `${PACKET} w4 = w2\n if r4 == 0 goto dead\n ${PASS} dead: ${READ_SMALL_NUMBER} ${PASS}`,
+    accepted: `${PACKET} w4 = w2\n if r4 == 0 goto dead\n ${PASS} dead: ${PASS}`,
+  },
+  {
     name: 'low half of a moved packet pointer compared with 0',
     code: 'pointer-comparison',
     rejected: `${PACKET} w2 = w2\n w2 -= 4096\n r0 = 1\n if w2 == 0 goto out\n r0 = 2\n out: exit`,

@@ -167,6 +167,13 @@ export const STACK_TWINS: readonly Twin[] = [
     kernelRejectsAccepted: 'what two loads find in one place are two numbers to the kernel',
   },
   {
+    name: 'half of a spilled pointer as a key',
+    code: 'pointer-leak',
+    kernelAcceptsAsRoot: AS_ROOT,
+    rejected: `*(u64 *)(r10 -8) = r1\n r2 = r10\n r2 += -4\n r1 = map[flows]\n call bpf_map_delete_elem\n ${PASS}`,
+    accepted: `*(u64 *)(r10 -8) = 7\n r2 = r10\n r2 += -4\n r1 = map[flows]\n call bpf_map_delete_elem\n ${PASS}`,
+  },
+  {
     name: 'half of a spilled pointer read',
     code: 'spill-size',
     rejected: `*(u64 *)(r10 -8) = r1\n r0 = *(u32 *)(r10 -8)\n exit`,
