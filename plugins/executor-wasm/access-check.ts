@@ -61,6 +61,8 @@ const NO_OBJECT = 1n << 40n;
 
 /** What a lookup in a known map finds. */
 interface FoundValue {
+  /** Address of the map. */
+  readonly map: number;
   readonly size: number;
   readonly readable: boolean;
   readonly writable: boolean;
@@ -160,15 +162,22 @@ export class AccessChecks {
     this.#takeFrame();
   }
 
-  /** Behind the call at `slot`: R0 is held as `result` says. */
-  found(slot: number, result: KnownValue): void {
+  /** Behind the call at `slot`: R0 is held as `result` says. `asked`: the helper was, which knows the maps that there are now. */
+  found(slot: number, result: KnownValue, asked: boolean): void {
     const value = this.#values.get(slot);
     const local = this.#valueLocals.get(this.#found.representative(slot));
     if (local === undefined || value === undefined || !sameFound(value, this.#valueOf(slot))) return;
     const { out } = this.operands;
     this.operands.pushConstantOrRegister(0, result, true);
     out.tee(local).i64(NO_OBJECT);
-    out.get(local).op(OP.i64_eqz).op(OP.i32_eqz).op(OP.select).set(local);
+    out.get(local).op(OP.i64_eqz);
+    if (asked) {
+      // Where the map was, another may lie, whose values are of another size.
+      const { places } = this.options;
+      places.watch(value.map);
+      out.globalGet(places.stale).op(OP.i32_or);
+    }
+    out.op(OP.i32_eqz).op(OP.select).set(local);
   }
 
   /** As `Operands.pushAddress`. */
@@ -328,7 +337,7 @@ export class AccessChecks {
     const size = map.attributes.valueSize;
     const first = layout.kind === 'array' ? layout.values : layout.elements + layout.valueOffset;
     const may = (write: boolean): boolean => space.accessFault(first, size, write) === undefined;
-    this.#values.set(slot, { size, readable: may(false), writable: may(true) });
+    this.#values.set(slot, { map: map.address, size, readable: may(false), writable: may(true) });
   }
 
   /** What the representative of a lookup finds. */

@@ -135,6 +135,8 @@ interface Link {
   readonly compiler: ProgramCompiler;
   readonly environment: CodeEnvironment;
   readonly firstMark: number;
+  /** As `LinkedProgram.id`. */
+  readonly id: number;
 }
 
 class ProgramCompiler {
@@ -226,7 +228,8 @@ class ProgramCompiler {
       const compiler = new ProgramCompiler(source.program, source.options);
       const number = position + 1;
       const its = { ...environment, ...compiler.#importHelpers(module, number) };
-      this.#links.set(source.id, { source, compiler, environment: its, firstMark: number * MARK_STRIDE });
+      const id = module.importGlobal(`h${number}`, 'id', I32);
+      this.#links.set(source.id, { source, compiler, environment: its, firstMark: number * MARK_STRIDE, id });
     });
     for (const compiler of [this, ...[...this.#links.values()].map((link) => link.compiler)])
       this.#defineRouteLookup(compiler);
@@ -434,7 +437,7 @@ class ProgramCompiler {
       return {
         complete: free.length === ids?.length,
         programs: free.map((link) => ({
-          id: link.source.id,
+          id: link.id,
           emit: (context, work) => {
             this.#linked.add(link.source);
             const way = [...chain, link];

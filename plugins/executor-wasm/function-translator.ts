@@ -432,12 +432,13 @@ export class FunctionTranslator implements NodeEmitter, CallSite, Translation {
       emitCall(this, insn, slot);
       this.#quick = false;
       this.#hold(0, callResult({ ...input, checked: false }, quick, this.state)!, result!);
+      checks.found(slot, result!, false);
       this.out.else();
     }
     emitCall(this, insn, slot);
     if (plan.kind === 'helper' || plan.kind === 'local') checks.called();
+    if (result !== undefined) checks.found(slot, result, true);
     if (guarded) this.out.end();
-    if (result !== undefined) checks.found(slot, result);
   }
 
   #load(insn: Insn, slot: number): void {

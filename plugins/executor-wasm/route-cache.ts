@@ -13,7 +13,7 @@ import {
 import type { FibAnswer, FibQuery, HelperNetwork } from '../../src/bpf/runtime/helper-world.js';
 import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import { FRAME_STRIDE } from './program-table.js';
-import { FunctionWriter, I32, I64, OP, type FunctionType } from './wasm-encoder.js';
+import { FunctionWriter, I32, I64, OP, type FunctionType } from '../../src/bpf/wasm-encoder.js';
 
 /**
  * What a network answered to bpf_fib_lookup, in the address space, where code finds it. An entry for each hash of a

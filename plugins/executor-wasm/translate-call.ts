@@ -65,6 +65,7 @@ export interface TailLinks {
 }
 
 export interface LinkedProgram {
+  /** Global with the program's id; 0, which no entry holds that comes so far, once the program is gone. */
   readonly id: number;
   /**
    * Writes the program's code, which control does not leave but by its exit; whether it reads stack memory.
@@ -568,14 +569,24 @@ function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }, slot
   const miss = out.block();
   pushTailCallCount(at);
   out.tee(count).i32(MAX_TAIL_CALL_CNT).op(OP.i32_ge_u).brIf(miss);
-  if (plan.array === undefined) {
+  const resolve = (): void => {
     for (let r = 1; r <= 3; r++) {
       out.i32(environment.runState);
       at.pushWide(r);
       out.memory(OP.i64_store, 8 * r);
     }
     out.call(environment.resolveTailCall).tee(target).op(OP.i32_eqz).brIf(miss);
-  } else {
+  };
+  if (plan.array === undefined) resolve();
+  else {
+    const { access } = environment;
+    if (access !== undefined) {
+      // Where the array was, another map may lie.
+      access.watch(plan.array.map.address);
+      out.globalGet(access.stale).if();
+      resolve();
+      out.else();
+    }
     const index = at.scratch(I32, 'index');
     const program = at.scratch(I32, 'program');
     const entry = at.scratch(I32, 'entry');
@@ -596,6 +607,7 @@ function emitTailCall(at: CallSite, plan: CallPlan & { kind: 'tail-call' }, slot
     out.else();
     out.get(program).call(environment.findProgram).tee(target).op(OP.i32_eqz).brIf(miss);
     out.end();
+    if (access !== undefined) out.end();
   }
   at.emitCount();
   out.i32(environment.tailCalls).get(count).i32(1).op(OP.i32_add).memory(OP.i32_store);
@@ -625,7 +637,7 @@ function emitLinks(at: CallSite, { programs, complete }: TailLinks, program: num
   at.pushWord(1);
   out.set(context);
   for (const linked of programs) {
-    out.get(program).i32(linked.id).op(OP.i32_eq).if();
+    out.get(program).globalGet(linked.id).op(OP.i32_eq).if();
     if (linked.emit(context, at.handOnWork())) at.readsStackMemory = true;
     out.op(OP.unreachable).end();
     at.mark(slot);

@@ -141,8 +141,8 @@ class WasmProgram implements LoadedProgram, TableMember {
   /** The last that were looked at. */
   #frames: FrameRing | undefined;
   readonly #linkSchedule: LinkSchedule;
-  /** The module with the batch entry that has other programs in the place of tail calls, and their ids. */
-  #linked: { readonly module: WasmModule; readonly ids: ReadonlySet<number> } | undefined;
+  /** The module with the batch entry that has other programs in the place of tail calls, and their ids as it sees them. */
+  #linked: { readonly module: WasmModule; readonly ids: ReadonlyMap<number, WebAssembly.Global> } | undefined;
   /** The program compiled for arguments that are not a context, made when first asked for. */
   #values:
     | { readonly module: WasmModule; readonly main: MainFunction; readonly exports: WebAssembly.Exports }
@@ -204,7 +204,11 @@ class WasmProgram implements LoadedProgram, TableMember {
   }
 
   programGone(programId: number): void {
-    if (this.#linked?.ids.has(programId) === true) this.#unlink();
+    const id = this.#linked?.ids.get(programId);
+    if (id === undefined) return;
+    // The loop may be under way, with frames to come that must not run what is gone.
+    id.value = 0;
+    this.#unlink();
   }
 
   openFrames(slots: number, longest?: number): FrameRing {
@@ -369,9 +373,13 @@ class WasmProgram implements LoadedProgram, TableMember {
       modulesByName.delete(module.name);
       return;
     }
-    this.#linked = { module, ids: new Set(module.compiled.linked.map(({ id }) => id)) };
+    const ids = new Map(
+      programs.map(({ id }) => [id, new WebAssembly.Global({ value: 'i32', mutable: true }, id)]),
+    );
+    this.#linked = { module, ids };
     this.table.imported();
-    const { exports } = this.#instance(module, this.table.table, programs);
+    const imports = programs.map((other) => ({ ...other.#helperImports(), id: ids.get(other.id)! }));
+    const { exports } = this.#instance(module, this.table.table, imports);
     this.#enter(exports);
   }
 
@@ -400,18 +408,15 @@ class WasmProgram implements LoadedProgram, TableMember {
     return [...found];
   }
 
-  /** @param links whose helpers the module imports besides */
+  /** @param links what the module imports besides, for each program that may stand in it */
   #instance(
     { module }: WasmModule,
     table: WebAssembly.Table,
-    links: readonly WasmProgram[] = [],
+    links: readonly WebAssembly.ModuleImports[] = [],
   ): WebAssembly.Instance {
     const { runtime } = this;
-    const helpers = Object.fromEntries(
-      links.map((other, position) => [`h${position + 1}`, other.#helperImports()]),
-    );
     return new WebAssembly.Instance(module, {
-      ...helpers,
+      ...Object.fromEntries(links.map((imports, position) => [`h${position + 1}`, imports])),
       x: {
         memory: runtime.space.memory,
         table,
@@ -474,7 +479,10 @@ class WasmProgram implements LoadedProgram, TableMember {
   /** The target of a tail call through a map that is known only now; arguments are in the run state. */
   #resolveTailCall(): number {
     const { state, maps } = this.runtime;
-    const programId = maps.get(state.argLow(2) >>> 0)?.programAt?.(state.argLow(3) >>> 0) ?? 0;
+    const map = maps.get(state.argLow(2) >>> 0);
+    if (this.#objects !== undefined && (map?.programAt === undefined || state.argHigh(2) !== 0))
+      throw new HelperFault(`r2 = 0x${state.arg(2).toString(16)} is not a PROG_ARRAY`);
+    const programId = map?.programAt?.(state.argLow(3) >>> 0) ?? 0;
     const index = this.table.find(programId);
     state.space.i32[(state.address + RUN_STATE.tailProgram) >> 2] = programId;
     return index;

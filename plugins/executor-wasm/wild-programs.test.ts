@@ -173,6 +173,61 @@ describe('an access', () => {
     }
   });
 
+  // Which of two look-ups stands for both hangs on the order in which they are come to.
+  it.each(['==', '!='])(
+    'is refused at NULL from a map that is not known, where one that is may have been asked (%s)',
+    async (comparison) => {
+      const known = 'r1 = map[array]\ncall bpf_map_lookup_elem';
+      const any = 'r1 = map[array]\nif r7 != 0 goto on\nr1 = map[percpu]\non: call bpf_map_lookup_elem';
+      const [first, second] = comparison === '==' ? [known, any] : [any, known];
+      const bench = new Bench();
+      // Both numbers are 0.
+      const { outcome } = await bench.compare(
+        1,
+        `*(u32 *)(r10 -4) = 99
+      r2 = r10
+      r2 += -4
+      r6 = *(u32 *)(r1 +12)
+      r7 = *(u32 *)(r1 +16)
+      if r6 ${comparison} 0 goto second
+      ${first}
+      goto met
+      second: ${second}
+      met: r0 = *(u64 *)(r0 +0)
+      r0 = 2
+      exit`,
+        false,
+      );
+      expect(outcome.fault?.reason).toBe('null pointer dereference at 0x0');
+    },
+  );
+
+  it.each(['==', '!='])(
+    'is refused behind a short value, where a long one may have been found (%s)',
+    async (comparison) => {
+      const look = (map: string): string => `r1 = map[${map}]\ncall bpf_map_lookup_elem`;
+      const [first, second] = comparison === '==' ? ['array', 'percpu'] : ['percpu', 'array'];
+      const bench = new Bench();
+      const { outcome } = await bench.compare(
+        1,
+        `*(u32 *)(r10 -4) = 0
+      r2 = r10
+      r2 += -4
+      r6 = *(u32 *)(r1 +12)
+      if r6 ${comparison} 0 goto second
+      ${look(first)}
+      goto met
+      second: ${look(second)}
+      met: *(u64 *)(r0 +0) = 1
+      *(u64 *)(r0 +12) = 1
+      r0 = 2
+      exit`,
+        false,
+      );
+      expect(outcome.fault?.reason).toMatch(/ overruns /);
+    },
+  );
+
   it('may not reach from one object into the next', async () => {
     const bench = new Bench();
     const { space } = bench.runtime;

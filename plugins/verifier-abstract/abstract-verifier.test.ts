@@ -82,6 +82,14 @@ describe('limits', () => {
     expect((await reject(programOf(counting), { maxMemoryMiB: 1 })).code).toBe('out-of-memory');
   });
 
+  it('ends a loop that goes round as long as there are callbacks, which a helper never lacks', async () => {
+    const loop = (behind: string): string =>
+      `r6 = 3\nagain: *(u64 *)(r10 -8) = 0\nr1 = 4\nr2 = subprog[cb]\nr3 = r10\nr3 += -8\nr4 = 0\ncall bpf_loop\nr1 = *(u64 *)(r10 -8)\nif r1 == 0 goto out\n${behind}out: r0 = 2\nexit\ncb: *(u64 *)(r2 +0) = 1\nr0 = 0\nexit`;
+    const { code } = await reject(programOf(loop('goto again\n')), { maxPendingBranches: 100 });
+    expect(code).toBe('too-many-branches');
+    await accept(loop('r6 += -1\nif r6 != 0 goto again\n'));
+  });
+
   it('counts what one insn changes in all the stacks of a path', async () => {
     const everywhere = Array.from(
       { length: 64 },
@@ -406,6 +414,21 @@ describe('what an acceptance tells', () => {
     cb: r0 = 0
       exit`);
     expect(inner.properties!.worstCaseInsns).toBe(Infinity);
+  });
+
+  it('knows the verdicts where half of a number is one, which is another on the second of two ways', async () => {
+    const meet = `${'r0 = 0\n'.repeat(9)}goto a\na: goto b\nb: ${'r0 = 0\n'.repeat(9)}goto c\nc: goto d\nd:`;
+    const { properties } = await accept(`r6 = *(u32 *)(r1 +12)
+      r7 = 0
+      if r6 > 3 goto second
+      goto join
+    second: r7 = 0x200000000 ll
+    join: *(u64 *)(r10 -8) = r7
+      r7 = 0
+      r6 = 0
+      ${meet} r0 = *(u32 *)(r10 -4)
+      exit`);
+    expect(properties!.verdicts).toEqual(['XDP_ABORTED', 'XDP_PASS']);
   });
 
   it('knows the verdicts behind a callback that stores in its caller', async () => {

@@ -76,6 +76,17 @@ describe('a number that is needed exactly', () => {
     expect(beside.isPrecise(number)).toBe(true);
   });
 
+  it('is so in front of the last checkpoint, if that was let go', () => {
+    const path = new Path();
+    const numbers = [path.make(), path.make()];
+    const at = [path.checkpoint(), path.checkpoint()];
+    path.state.latest!.close();
+    markPrecise(numbers[0], path.state.latest);
+    markReturned(numbers[1], path.state.latest);
+    expect(whereOf(at, (each) => each.isPrecise(numbers[0]))).toEqual([0]);
+    expect(whereOf(at, (each) => each.isReturned(numbers[1]))).toEqual([0]);
+  });
+
   it('is so behind a checkpoint that was let go', () => {
     const path = new Path();
     const number = path.make();

@@ -5,6 +5,12 @@ const READ_SMALL_NUMBER = `r4 = 0x41414141\n r0 = *(u64 *)(r4 +0)\n`;
 /** R4 = any number. */
 const NUMBER = `r4 = map[wide][0]+0\n r4 = *(u64 *)(r4 +0)\n`;
 
+const orderInValue = (moved: number): string =>
+  `r6 = map[wide][0]+0\n r7 = r6\n r7 += ${moved}\n if r6 > r7 goto out\n out: ${PASS}`;
+
+const orderInPacket = (moved: number): string =>
+  `${PACKET} r4 = r2\n r4 += ${moved}\n if w2 > w4 goto out\n out: ${PASS}`;
+
 /**
  * Addresses are small numbers here: what is true of the kernel's far-away ones, that pointers are never 0 and do not
  * wrap around, is not to be taken for granted of a pointer that was moved (docs/decisions/0013).
@@ -39,11 +45,66 @@ export const ADDRESS_TWINS: readonly Twin[] = [
     kernelAcceptsAsRoot: 'its addresses do not wrap around within 2^29 bytes',
   },
   {
+    name: 'wrapping around, seen by comparing data_end with it',
+    code: 'pointer-comparison',
+    rejected: `${PACKET} r0 = 1\n r2 += -100000\n if r3 < r2 goto out\n r0 = 2\n out: exit`,
+    accepted: `${PACKET} r0 = 1\n r2 += 10000\n if r3 < r2 goto out\n r0 = 2\n out: exit`,
+    kernelAcceptsAsRoot: 'its addresses do not wrap around within 2^29 bytes',
+  },
+  {
+    name: 'low half of a packet pointer that is 0, which it may be',
+    code: 'not-a-pointer',
+    rejected: `${PACKET} w4 = w2\n if r4 == 0 goto dead\n ${PASS} dead: ${READ_SMALL_NUMBER} ${PASS}`,
+    accepted: `${PACKET} w4 = w2\n if r4 == 0 goto dead\n ${PASS} dead: ${PASS}`,
+  },
+  {
     name: 'low half of a moved packet pointer compared with 0',
     code: 'pointer-comparison',
     rejected: `${PACKET} w2 = w2\n w2 -= 4096\n r0 = 1\n if w2 == 0 goto out\n r0 = 2\n out: exit`,
     accepted: `${PACKET} w2 = w2\n r0 = 1\n if w2 == 0 goto out\n r0 = 2\n out: exit`,
     kernelAcceptsAsRoot: 'addresses may be seen',
+  },
+  {
+    name: 'order of two pointers into a value, of which the second was moved far down',
+    code: 'pointer-comparison',
+    kernelAcceptsAsRoot: 'addresses may be seen',
+    rejected: orderInValue(-65536),
+    accepted: orderInValue(-65535),
+  },
+  {
+    name: 'order of packet pointers on 32 bits, of which the second was moved farther than a packet is long',
+    code: 'pointer-comparison',
+    kernelAcceptsAsRoot: 'addresses may be seen',
+    rejected: orderInPacket(65537),
+    accepted: orderInPacket(65536),
+  },
+  {
+    name: 'packet pointer moved farther than a packet is long, compared with 0 on 32 bits',
+    code: 'pointer-comparison',
+    kernelAcceptsAsRoot: 'addresses may be seen',
+    rejected: `${PACKET} r2 += 65537\n if w2 == 0 goto out\n out: ${PASS}`,
+    accepted: `${PACKET} r2 += 65536\n if w2 == 0 goto out\n out: ${PASS}`,
+  },
+  {
+    name: 'low half of a packet pointer ordered with a whole one',
+    code: 'pointer-comparison',
+    kernelAcceptsAsRoot: 'addresses may be seen',
+    rejected: `${PACKET} w4 = w2\n if r4 > r3 goto out\n out: ${PASS}`,
+    accepted: `${PACKET} w4 = w2\n if w4 > w3 goto out\n out: ${PASS}`,
+  },
+  {
+    name: 'order of pointers into a value on 32 bits',
+    code: 'pointer-comparison',
+    kernelAcceptsAsRoot: 'addresses may be seen',
+    rejected: `r6 = map[wide][0]+0\n r7 = map[wide][0]+8\n if w6 > w7 goto out\n out: ${PASS}`,
+    accepted: `r6 = map[wide][0]+0\n r7 = map[wide][0]+8\n if r6 > r7 goto out\n out: ${PASS}`,
+  },
+  {
+    name: 'value compared with 0 on 32 bits',
+    code: 'pointer-comparison',
+    kernelAcceptsAsRoot: 'addresses may be seen',
+    rejected: `r6 = map[wide][0]+0\n if w6 == 0 goto out\n out: ${PASS}`,
+    accepted: `r6 = map[wide][0]+0\n if r6 == 0 goto out\n out: ${PASS}`,
   },
   {
     name: 'arithmetic on a pointer from before the packet was moved',

@@ -16,6 +16,8 @@ const parsed = (helper: string, place: string): string =>
 const mtuAt = (place: string): string =>
   `*(u64 *)(r10 -8) = 0\n r2 = 0\n ${place}\n r4 = 0\n r5 = 0\n call bpf_check_mtu\n ${PASS}`;
 
+const ROUNDS = `r1 = 4\n r2 = subprog[cb]\n r3 = 0\n r4 = 0\n call bpf_loop`;
+
 export const CALL_TWINS: readonly Twin[] = [
   {
     name: 'context field that is not there',
@@ -370,6 +372,12 @@ export const CALL_TWINS: readonly Twin[] = [
     accepted: `call f1\n ${PASS} ${nest(7)}`,
   },
   {
+    name: 'callback of a function that is called too deep',
+    code: 'call-depth',
+    rejected: `call f1\n ${PASS} ${loopIn(7)}`,
+    accepted: `call f1\n ${PASS} ${loopIn(6)}`,
+  },
+  {
     name: 'recursion',
     code: 'call-depth',
     rejected: `r1 = 3\n call f\n ${PASS} f: r0 = 0\n if r1 == 0 goto done\n r1 += -1\n call f\n done: exit`,
@@ -380,6 +388,12 @@ export const CALL_TWINS: readonly Twin[] = [
     code: 'stack-depth',
     rejected: `*(u64 *)(r10 -256) = 0\n call f\n ${PASS} f: *(u64 *)(r10 -272) = 0\n r0 = 0\n exit`,
     accepted: `*(u64 *)(r10 -256) = 0\n call f\n ${PASS} f: *(u64 *)(r10 -256) = 0\n r0 = 0\n exit`,
+  },
+  {
+    name: 'stacks that together are too deep, of which a helper fills one',
+    code: 'stack-depth',
+    rejected: `r2 = 0\n r3 = r10\n r3 += -256\n r4 = 8\n call bpf_xdp_load_bytes\n call f\n ${PASS} f: *(u64 *)(r10 -272) = 0\n r0 = 0\n exit`,
+    accepted: `r2 = 0\n r3 = r10\n r3 += -256\n r4 = 8\n call bpf_xdp_load_bytes\n call f\n ${PASS} f: *(u64 *)(r10 -256) = 0\n r0 = 0\n exit`,
   },
   {
     name: 'tail call on top of a deep stack',
@@ -426,6 +440,11 @@ function nest(depth: number): string {
   return `${text} f${depth}: r0 = 0\n exit`;
 }
 
+/** As `nest`, and the last function calls bpf_loop. */
+function loopIn(depth: number): string {
+  return nest(depth).replace(`f${depth}: r0 = 0`, `f${depth}: ${ROUNDS}\n r0 = 0\n exit\n cb: r0 = 0`);
+}
+
 export const FLOW_TWINS: readonly Twin[] = [
   {
     name: 'loop that changes nothing',
@@ -450,6 +469,14 @@ export const FLOW_TWINS: readonly Twin[] = [
     code: 'too-many-branches',
     rejected: `${PACKET} r5 = 0\n again: r4 = r2\n r4 += 1\n if r4 > r3 goto out\n r5 += 1\n r2 += 1\n goto again\n out: ${PASS}`,
     accepted: `${PACKET} r5 = 0\n again: r4 = r2\n r4 += 1\n if r4 > r3 goto out\n r5 += 1\n r2 += 1\n if r5 < 16 goto again\n out: ${PASS}`,
+  },
+  {
+    // Each round comes back to what the call of bpf_loop was given the round before.
+    name: 'loop without an end around a loop of callbacks',
+    code: 'too-many-branches',
+    kernelAcceptsAsRoot: 'it takes the next call for a round of the one before, and those end (6.18)',
+    rejected: `r6 = *(u32 *)(r1 +12)\n again: ${ROUNDS}\n if r6 != 0 goto again\n ${PASS} cb: r0 = 0\n exit`,
+    accepted: `r6 = *(u32 *)(r1 +12)\n r6 &= 3\n again: ${ROUNDS}\n r6 += -1\n if r6 s> 0 goto again\n ${PASS} cb: r0 = 0\n exit`,
   },
   {
     name: 'insn that nothing leads to',

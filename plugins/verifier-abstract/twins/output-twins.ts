@@ -15,6 +15,12 @@ const snprintf = (at: number): string =>
 const vprintk = (at: number): string =>
   `r6 = *(u32 *)(r1 +12)\n *(u64 *)(r10 -8) = r6\n r1 = map[constants][0]+${at}\n r2 = ${at === 20 ? 5 : 3}\n r3 = r10\n r3 += -8\n r4 = 8\n call bpf_trace_vprintk\n ${PASS}`;
 
+const LOAD_4_OVER = `r2 = 0\n r3 = r10\n r3 += -8\n r4 = 4\n call bpf_xdp_load_bytes`;
+
+/** A byte is an index, of two that were 0; over the first of them one of the packet was to be loaded, and may have been in part. */
+const byteAfterLoad = (index: number): string =>
+  `*(u8 *)(r10 -5) = 0\n *(u8 *)(r10 -4) = 0\n r2 = 0xffff\n r3 = r10\n r3 += -5\n r4 = 1\n call bpf_xdp_load_bytes\n if r0 == 0 goto out\n r2 = *(u8 *)(r10 ${index})\n r1 = map[wide][0]+0\n r1 += r2\n r0 = *(u8 *)(r1 +1)\n out: ${PASS}`;
+
 /** What may be printed, and what helpers leave in memory that they are given to write. */
 export const OUTPUT_TWINS: readonly Twin[] = [
   {
@@ -100,6 +106,19 @@ export const OUTPUT_TWINS: readonly Twin[] = [
     kernelAcceptsAsRoot: LEFT_THERE,
     rejected: `*(u64 *)(r10 -8) = r1\n r2 = 0xffff\n r3 = r10\n r3 += -8\n r4 = 4\n call bpf_xdp_load_bytes\n r0 = *(u32 *)(r10 -8)\n exit`,
     accepted: `*(u64 *)(r10 -8) = 0\n r2 = 0xffff\n r3 = r10\n r3 += -8\n r4 = 4\n call bpf_xdp_load_bytes\n r0 = *(u32 *)(r10 -8)\n exit`,
+  },
+  {
+    name: 'what is left of a pointer that bytes were loaded over',
+    code: 'uninitialised-stack',
+    kernelAcceptsAsRoot: LEFT_THERE,
+    rejected: `*(u64 *)(r10 -8) = r1\n ${LOAD_4_OVER}\n if r0 != 0 goto out\n r0 = *(u32 *)(r10 -4)\n out: ${PASS}`,
+    accepted: `*(u64 *)(r10 -8) = r1\n ${LOAD_4_OVER}\n if r0 != 0 goto out\n r0 = *(u32 *)(r10 -8)\n out: ${PASS}`,
+  },
+  {
+    name: 'zero byte that another may have been loaded over',
+    code: 'map-value-bounds',
+    rejected: byteAfterLoad(-5),
+    accepted: byteAfterLoad(-4),
   },
   {
     name: 'number that is known until bytes may have been loaded over it',

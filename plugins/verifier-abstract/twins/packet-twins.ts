@@ -1,5 +1,13 @@
 import { PACKET, PASS, type Twin } from './twin.js';
 
+/** A byte behind 14 of the packet, or the last of these, where the pointer behind them is data_end. */
+const atEnd = (first: string, second: string, byte: number): string =>
+  `${PACKET} r4 = r2\n r4 += 14\n ${first}\n ${second}\n r0 = *(u8 *)(r2 +${byte})\n out: ${PASS}`;
+const AT_LEAST = ['if r4 >= r3 goto at\n goto out\n at: r5 = 0', 'if r4 < r3 goto out'] as const;
+const NOT_ABOVE = ['if r4 > r3 goto out', 'if r4 <= r3 goto in\n goto out\n in: r5 = 0'] as const;
+/** The comparison at the start of some insns, in words. */
+const comparison = (text: string): string => text.split(' goto')[0]!;
+
 /**
  * What a second comparison with data_end can still find, of a pointer that the first one found at (`<` not taken) or beyond
  * the end. R0 is read past the packet on the way that is possible, or on the one that is not.
@@ -84,6 +92,14 @@ export const PACKET_TWINS: readonly Twin[] = [
     rejected: `${PACKET} r4 = r2\n r4 += 3\n r0 = 2\n if r4 < r3 goto out\n r0 = *(u32 *)(r2 +0)\n out: exit`,
     accepted: `${PACKET} r4 = r2\n r4 += 3\n r0 = 2\n if r4 < r3 goto in\n exit\n in: r0 = *(u32 *)(r2 +0)\n exit`,
   },
+  ...AT_LEAST.flatMap((first) =>
+    NOT_ABOVE.map((second): Twin => ({
+      name: `pointer that is data_end at least, and not above it: ${comparison(first)}, ${comparison(second)}`,
+      code: 'packet-bounds',
+      rejected: atEnd(first, second, 14),
+      accepted: atEnd(first, second, 13),
+    })),
+  ),
   {
     name: 'a comparison on 32 bits proves nothing',
     code: 'packet-bounds',

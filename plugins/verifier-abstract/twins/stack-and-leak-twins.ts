@@ -4,6 +4,29 @@ const AS_ROOT = 'root may see addresses and old stack content; a guest may not';
 
 const PRINTS_REGISTERS = 'the kernel prints what happens to be in the registers';
 
+/** Writes 7 of the 8 bytes below R10, R3 = one of them or the 8th. */
+const SEVEN_BYTES = `r3 = *(u32 *)(r1 +12)\n r3 &= 7\n *(u32 *)(r10 -8) = 0\n *(u16 *)(r10 -4) = 0\n *(u8 *)(r10 -2) = 0\n`;
+const BYTE_OF_EIGHT = `r2 = r10\n r2 += -8\n r2 += r3\n r0 = *(u8 *)(r2 +0)\n ${PASS}`;
+
+/** The 8 bytes below R10 are an index. */
+const INDEX = `r7 = *(u64 *)(r10 -8)\n r2 = map[wide][0]+0\n r2 += r7\n r0 = *(u8 *)(r2 +0)\n ${PASS}`;
+
+/** The 8 bytes below R10 are 5, and a number is stored in a byte of those below them or, with the mask 8, in the first of them. */
+const variableByte = (mask: number): string =>
+  `r6 = *(u32 *)(r1 +12)\n r3 = r6\n r3 &= ${mask}\n *(u64 *)(r10 -8) = 5\n *(u64 *)(r10 -16) = 0\n r2 = r10\n r2 += -16\n r2 += r3\n *(u8 *)(r2 +0) = r6\n`;
+
+/** R2 = address of a key that `values` has, and 8 bytes above it is one that it has not. */
+const TWO_KEYS = `*(u64 *)(r10 -16) = 0\n *(u32 *)(r10 -16) = 1\n *(u32 *)(r10 -8) = 9\n r2 = r10\n r2 += -16\n`;
+const TAKEN_TO_BE_THERE = `r1 = map[values]\n call bpf_map_lookup_elem\n r0 = *(u8 *)(r0 +0)\n ${PASS}`;
+
+/** The upper bit of a number of 4 bytes on the stack is an index, or that with its sign. */
+const signOf = (type: string): string =>
+  `r6 = *(u32 *)(r1 +12)\n *(u32 *)(r10 -8) = r6\n r3 = *(${type} *)(r10 -8)\n r3 s>>= 31\n r2 = map[wide][0]+0\n r2 += r3\n r0 = *(u8 *)(r2 +0)\n ${PASS}`;
+
+/** 4 of a number's 8 bytes are stored twice; those of the first place are bounded, and one of both is an index. */
+const cutAndRead = (index: number): string =>
+  `call bpf_ktime_get_ns\n *(u32 *)(r10 -8) = r0\n *(u32 *)(r10 -16) = r0\n r1 = *(u32 *)(r10 -8)\n if r1 > 100 goto out\n r7 = *(u32 *)(r10 ${index})\n r2 = map[wide][0]+0\n r2 += r7\n r0 = *(u8 *)(r2 +0)\n out: ${PASS}`;
+
 export const STACK_TWINS: readonly Twin[] = [
   {
     name: 'stack read before it was written',
@@ -46,6 +69,12 @@ export const STACK_TWINS: readonly Twin[] = [
     accepted: `*(u64 *)(r10 -512) = 0\n ${PASS}`,
   },
   {
+    name: 'one byte more than 512 of stack',
+    code: 'stack-bounds',
+    rejected: `*(u8 *)(r10 -513) = 0\n ${PASS}`,
+    accepted: `*(u8 *)(r10 -512) = 0\n ${PASS}`,
+  },
+  {
     name: 'stack access that is not aligned',
     code: 'stack-alignment',
     rejected: `*(u64 *)(r10 -12) = 0\n ${PASS}`,
@@ -65,6 +94,13 @@ export const STACK_TWINS: readonly Twin[] = [
     accepted: `r3 = *(u32 *)(r1 +12)\n r3 &= 7\n *(u64 *)(r10 -16) = 0\n r2 = r10\n r2 += -16\n r2 += r3\n r0 = *(u8 *)(r2 +0)\n exit`,
   },
   {
+    name: 'stack at a variable offset, all but the last byte written',
+    code: 'uninitialised-stack',
+    kernelAcceptsAsRoot: AS_ROOT,
+    rejected: `${SEVEN_BYTES} ${BYTE_OF_EIGHT}`,
+    accepted: `${SEVEN_BYTES} *(u8 *)(r10 -1) = 0\n ${BYTE_OF_EIGHT}`,
+  },
+  {
     name: 'a write at a variable offset does not initialise',
     code: 'uninitialised-stack',
     kernelAcceptsAsRoot: AS_ROOT,
@@ -76,6 +112,19 @@ export const STACK_TWINS: readonly Twin[] = [
     code: 'spill-size',
     rejected: `r3 = *(u32 *)(r1 +12)\n r3 &= 7\n *(u64 *)(r10 -8) = r1\n r2 = r10\n r2 += -8\n r2 += r3\n *(u8 *)(r2 +0) = 1\n r1 = *(u64 *)(r10 -8)\n r0 = *(u32 *)(r1 +12)\n exit`,
     accepted: `r3 = *(u32 *)(r1 +12)\n r3 &= 7\n *(u64 *)(r10 -8) = r1\n *(u64 *)(r10 -16) = 0\n r2 = r10\n r2 += -16\n r2 += r3\n *(u8 *)(r2 +0) = 1\n r1 = *(u64 *)(r10 -8)\n r0 = *(u32 *)(r1 +12)\n exit`,
+  },
+  {
+    name: 'pointer stored at a variable offset of the stack',
+    code: 'pointer-leak',
+    kernelAcceptsAsRoot: AS_ROOT,
+    rejected: `r3 = *(u32 *)(r1 +12)\n r3 &= 8\n *(u64 *)(r10 -8) = 0\n *(u64 *)(r10 -16) = 0\n r2 = r10\n r2 += -16\n r2 += r3\n *(u64 *)(r2 +0) = r1\n ${PASS}`,
+    accepted: `r3 = *(u32 *)(r1 +12)\n r3 &= 8\n *(u64 *)(r10 -8) = 0\n *(u64 *)(r10 -16) = 0\n r2 = r10\n r2 += -16\n r2 += r3\n *(u64 *)(r2 +0) = r3\n ${PASS}`,
+  },
+  {
+    name: 'first byte of a spilled number overwritten at a variable offset, at most',
+    code: 'pointer-offset-unbounded',
+    rejected: `${variableByte(8)} ${INDEX}`,
+    accepted: `${variableByte(7)} ${INDEX}`,
   },
   {
     name: 'half of a spilled pointer overwritten',
@@ -99,6 +148,32 @@ export const STACK_TWINS: readonly Twin[] = [
     accepted: `*(u64 *)(r10 -8) = r1\n *(u32 *)(r10 -4) = 7\n r2 = r10\n r2 += -4\n r1 = map[flows]\n call bpf_map_delete_elem\n ${PASS}`,
   },
   {
+    name: 'last byte of a spilled number overwritten',
+    code: 'pointer-offset-unbounded',
+    rejected: `r6 = *(u32 *)(r1 +12)\n *(u64 *)(r10 -8) = 5\n *(u8 *)(r10 -1) = r6\n ${INDEX}`,
+    accepted: `r6 = *(u32 *)(r1 +12)\n *(u64 *)(r10 -8) = 5\n *(u8 *)(r10 -9) = r6\n ${INDEX}`,
+  },
+  {
+    name: 'number of 4 bytes read with its sign',
+    code: 'map-value-bounds',
+    rejected: signOf('s32'),
+    accepted: signOf('u32'),
+  },
+  {
+    name: 'number that was cut when it was stored, read twice',
+    code: 'map-value-bounds',
+    rejected: cutAndRead(-16),
+    accepted: cutAndRead(-8),
+    kernelRejectsAccepted: 'what two loads find in one place are two numbers to the kernel',
+  },
+  {
+    name: 'half of a spilled pointer as a key',
+    code: 'pointer-leak',
+    kernelAcceptsAsRoot: AS_ROOT,
+    rejected: `*(u64 *)(r10 -8) = r1\n r2 = r10\n r2 += -4\n r1 = map[flows]\n call bpf_map_delete_elem\n ${PASS}`,
+    accepted: `*(u64 *)(r10 -8) = 7\n r2 = r10\n r2 += -4\n r1 = map[flows]\n call bpf_map_delete_elem\n ${PASS}`,
+  },
+  {
     name: 'half of a spilled pointer read',
     code: 'spill-size',
     rejected: `*(u64 *)(r10 -8) = r1\n r0 = *(u32 *)(r10 -8)\n exit`,
@@ -109,6 +184,18 @@ export const STACK_TWINS: readonly Twin[] = [
     code: 'not-a-pointer',
     rejected: `*(u64 *)(r10 -8) = 7\n r1 = *(u64 *)(r10 -8)\n r0 = *(u32 *)(r1 +12)\n exit`,
     accepted: `*(u64 *)(r10 -8) = r1\n r1 = *(u64 *)(r10 -8)\n r0 = *(u32 *)(r1 +12)\n exit`,
+  },
+  {
+    name: 'key at one of two places, of which the first holds one that is in the array',
+    code: 'null-dereference',
+    rejected: `r3 = *(u32 *)(r1 +12)\n r3 &= 8\n ${TWO_KEYS} r2 += r3\n ${TAKEN_TO_BE_THERE}`,
+    accepted: `r3 = *(u32 *)(r1 +12)\n r3 &= 8\n ${TWO_KEYS} ${TAKEN_TO_BE_THERE}`,
+  },
+  {
+    name: 'key of which only the lower half is known',
+    code: 'null-dereference',
+    rejected: `r6 = *(u32 *)(r1 +12)\n *(u16 *)(r10 -16) = 1\n *(u16 *)(r10 -14) = r6\n r2 = r10\n r2 += -16\n ${TAKEN_TO_BE_THERE}`,
+    accepted: `r6 = *(u32 *)(r1 +12)\n *(u32 *)(r10 -16) = 1\n *(u16 *)(r10 -24) = r6\n r2 = r10\n r2 += -16\n ${TAKEN_TO_BE_THERE}`,
   },
   {
     name: 'format on the stack that names a register that was not set',
@@ -259,6 +346,26 @@ export const STACK_TWINS: readonly Twin[] = [
     code: 'atomic-alignment',
     rejected: `${FOUND} r1 = 1\n lock *(u64 *)(r0 +4) += r1\n out: ${PASS}`,
     accepted: `${FOUND} r1 = 1\n lock *(u64 *)(r0 +8) += r1\n out: ${PASS}`,
+  },
+  {
+    name: 'atomic operation on the stack that is not aligned',
+    code: 'stack-alignment',
+    rejected: `*(u64 *)(r10 -8) = 0\n *(u64 *)(r10 -16) = 0\n r1 = 1\n lock *(u32 *)(r10 -10) += r1\n ${PASS}`,
+    accepted: `*(u64 *)(r10 -8) = 0\n *(u64 *)(r10 -16) = 0\n r1 = 1\n lock *(u32 *)(r10 -12) += r1\n ${PASS}`,
+  },
+  {
+    name: 'atomic operation on stack that was never written',
+    code: 'uninitialised-stack',
+    kernelAcceptsAsRoot: AS_ROOT,
+    rejected: `r1 = 1\n lock *(u64 *)(r10 -8) += r1\n ${PASS}`,
+    accepted: `r1 = 1\n *(u64 *)(r10 -8) = 0\n lock *(u64 *)(r10 -8) += r1\n ${PASS}`,
+  },
+  {
+    name: 'atomic operation on a spilled pointer',
+    code: 'pointer-leak',
+    rejected: `*(u64 *)(r10 -8) = r1\n r1 = 1\n r1 = atomic64_fetch_add((u64 *)(r10 -8), r1)\n ${PASS}`,
+    accepted: `*(u64 *)(r10 -8) = 0\n r1 = 1\n r1 = atomic64_fetch_add((u64 *)(r10 -8), r1)\n ${PASS}`,
+    kernelAcceptsAsRoot: AS_ROOT,
   },
   {
     name: 'atomic operation past the value',
