@@ -10,6 +10,7 @@ import {
   helperFaultReason,
   type HelperTable,
 } from '../../src/bpf/runtime/helpers/helper-table.js';
+import { mayReadClock } from '../../src/bpf/runtime/helpers/time-and-random-helpers.js';
 import { insnLimitOf, insnLimitReason } from '../../src/bpf/runtime/insn-budget.js';
 import { RUN_STATE } from '../../src/bpf/runtime/run-state.js';
 import { FRAME_SLOT, FRAME_SLOT_SIZE } from '../../src/bpf/runtime/xdp-frame.js';
@@ -129,6 +130,7 @@ class WasmProgram implements LoadedProgram, TableMember {
   readonly importsTable: boolean;
   lastFault: ProgramFault | undefined;
   readonly #helpers: HelperTable;
+  /** The clock, if programs may ask for it. */
   readonly #now: (() => bigint) | undefined;
   readonly #module: WasmModule;
   readonly #insnLimit: number;
@@ -163,7 +165,9 @@ class WasmProgram implements LoadedProgram, TableMember {
   ) {
     this.name = program.name;
     this.id = environment.programId ?? runtime.allocateProgramId();
-    this.#now = environment.world.now?.bind(environment.world);
+    const { world, helperOverrides } = environment;
+    // Who replaces helpers may look at the clock in any.
+    if (helperOverrides !== undefined || mayReadClock(program.insns)) this.#now = world.now?.bind(world);
     this.#insnLimit = insnLimitOf(environment.insnLimit);
     this.#linkSchedule = new LinkSchedule(options.linkAfter);
     const checked = options.checked ?? environment.contained !== true;
@@ -178,7 +182,7 @@ class WasmProgram implements LoadedProgram, TableMember {
       },
       charge: (insns) => this.#charge(insns),
       work,
-      overrides: environment.helperOverrides,
+      overrides: helperOverrides,
     });
     let module: WasmModule | undefined;
     try {

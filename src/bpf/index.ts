@@ -40,6 +40,7 @@ export * from './runtime/bpf-runtime.js';
 export * from './runtime/fib-lookup.js';
 export * from './runtime/helper-world.js';
 export * from './runtime/helpers/helper-table.js';
+export { mayReadClock } from './runtime/helpers/time-and-random-helpers.js';
 export * from './runtime/map-layout.js';
 export * from './runtime/run-state.js';
 export * from './runtime/frame-ring.js';

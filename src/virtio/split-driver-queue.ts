@@ -41,16 +41,18 @@ import type {
   UsedResult,
 } from './virtqueue.js';
 
-/** What the driver knows about a buffer it has added. */
-interface Outstanding {
+/** What the driver knows about a buffer it has added. One for each head, used again and again. */
+class Outstanding {
+  /** Whether there is one. */
+  isThere = false;
   /** Last descriptor of the chain in the queue's own table. */
-  readonly tail: number;
+  tail = 0;
   /** Descriptors taken from the queue's own table. */
-  readonly descriptors: number;
+  descriptors = 0;
   /** Bytes the device may write. */
-  readonly writableBytes: number;
-  readonly indirectTable: number | undefined;
-  published: boolean;
+  writableBytes = 0;
+  indirectTable: number | undefined = undefined;
+  published = false;
 }
 
 const EMPTY = { kind: 'empty' } as const;
@@ -68,7 +70,7 @@ export class SplitDriverQueue implements DriverQueue {
   readonly #link: Uint16Array;
   #freeHead = 0;
   #freeDescriptors = 0;
-  readonly #outstanding: (Outstanding | undefined)[];
+  readonly #outstanding: readonly Outstanding[];
   #added: number[] = [];
   /** Published buffers that the device has not returned. */
   #inDevice = 0;
@@ -100,7 +102,7 @@ export class SplitDriverQueue implements DriverQueue {
     this.size = layout.size;
     this.#layout = layout;
     this.#link = new Uint16Array(layout.size);
-    this.#outstanding = new Array<Outstanding | undefined>(layout.size).fill(undefined);
+    this.#outstanding = Array.from({ length: layout.size }, () => new Outstanding());
     if (state === undefined) this.reset();
     else this.#restore(new StateReader('the driver queue', state));
   }
@@ -116,8 +118,8 @@ export class SplitDriverQueue implements DriverQueue {
       nextUsed: this.#nextUsed,
       publishedSinceCheck: this.#publishedSinceCheck,
       interruptsEnabled: this.#interruptsEnabled,
-      outstanding: this.#outstanding.flatMap((buffer, head) =>
-        buffer === undefined ? [] : [{ head, ...buffer, indirectTable: buffer.indirectTable ?? null }],
+      outstanding: this.#outstanding.flatMap(({ isThere, ...buffer }, head) =>
+        isThere ? [{ head, ...buffer, indirectTable: buffer.indirectTable ?? null }] : [],
       ),
     };
   }
@@ -137,17 +139,17 @@ export class SplitDriverQueue implements DriverQueue {
     this.#interruptsEnabled = state.boolean('interruptsEnabled');
     state.list('outstanding', size, (item) => {
       const head = item.integer('head', size - 1);
-      if (this.#outstanding[head] !== undefined) throw state.invalid('outstanding');
-      this.#outstanding[head] = {
-        tail: item.integer('tail', size - 1),
-        descriptors: item.integer('descriptors', size),
-        writableBytes: item.integer('writableBytes', MAX_CHAIN_BYTES),
-        indirectTable:
-          item.state['indirectTable'] === null
-            ? undefined
-            : item.integer('indirectTable', Number.MAX_SAFE_INTEGER),
-        published: item.boolean('published'),
-      };
+      const buffer = this.#outstanding[head]!;
+      if (buffer.isThere) throw state.invalid('outstanding');
+      buffer.isThere = true;
+      buffer.tail = item.integer('tail', size - 1);
+      buffer.descriptors = item.integer('descriptors', size);
+      buffer.writableBytes = item.integer('writableBytes', MAX_CHAIN_BYTES);
+      buffer.indirectTable =
+        item.state['indirectTable'] === null
+          ? undefined
+          : item.integer('indirectTable', Number.MAX_SAFE_INTEGER);
+      buffer.published = item.boolean('published');
     });
     this.#checkRestored(state);
   }
@@ -172,7 +174,7 @@ export class SplitDriverQueue implements DriverQueue {
     walk('freeHead', this.#freeHead, this.#freeDescriptors);
     let published = 0;
     for (const [head, buffer] of this.#outstanding.entries()) {
-      if (buffer === undefined) continue;
+      if (!buffer.isThere) continue;
       if (walk('outstanding', head, buffer.descriptors) !== buffer.tail) throw state.invalid('outstanding');
       if (buffer.published) published++;
       const { indirectTable } = buffer;
@@ -190,14 +192,16 @@ export class SplitDriverQueue implements DriverQueue {
       throw state.invalid('added');
     }
     for (const head of added) {
-      if (this.#outstanding[head]?.published !== false) throw state.invalid('added');
+      const { isThere, published } = this.#outstanding[head]!;
+      if (!isThere || published) throw state.invalid('added');
     }
   }
 
   reset(): void {
-    for (const [head, buffer] of this.#outstanding.entries()) {
-      if (buffer?.indirectTable !== undefined) this.#indirectTables?.free(buffer.indirectTable);
-      this.#outstanding[head] = undefined;
+    for (const buffer of this.#outstanding) {
+      if (buffer.isThere && buffer.indirectTable !== undefined)
+        this.#indirectTables?.free(buffer.indirectTable);
+      buffer.isThere = false;
     }
     for (let index = 0; index < this.size; index++) this.#link[index] = index + 1;
     this.#freeHead = 0;
@@ -224,7 +228,7 @@ export class SplitDriverQueue implements DriverQueue {
 
   buffers(): { readonly token: number; readonly writableBytes: number }[] {
     return this.#outstanding.flatMap((buffer, token) =>
-      buffer === undefined ? [] : [{ token, writableBytes: buffer.writableBytes }],
+      buffer.isThere ? [{ token, writableBytes: buffer.writableBytes }] : [],
     );
   }
 
@@ -287,7 +291,13 @@ export class SplitDriverQueue implements DriverQueue {
   ): AddResult {
     this.#freeHead = this.#link[tail]!;
     this.#freeDescriptors -= descriptors;
-    this.#outstanding[head] = { tail, descriptors, writableBytes, indirectTable, published: false };
+    const buffer = this.#outstanding[head]!;
+    buffer.isThere = true;
+    buffer.tail = tail;
+    buffer.descriptors = descriptors;
+    buffer.writableBytes = writableBytes;
+    buffer.indirectTable = indirectTable;
+    buffer.published = false;
     const position = (this.#nextAvail + this.#added.length) & (this.size - 1);
     this.#rings.avail.setUint16(RING_ENTRIES + AVAIL_ENTRY_BYTES * position, head, true);
     this.#added.push(head);
@@ -336,8 +346,8 @@ export class SplitDriverQueue implements DriverQueue {
     if (id >= this.size) {
       return this.#break('used-id-out-of-range', `used id ${id} is not below the queue size ${this.size}`);
     }
-    const buffer = this.#outstanding[id];
-    if (buffer?.published !== true) {
+    const buffer = this.#outstanding[id]!;
+    if (!buffer.isThere || !buffer.published) {
       return this.#break('used-id-not-outstanding', `used id ${id} names no buffer that the device holds`);
     }
     if (written > buffer.writableBytes) {
@@ -347,7 +357,7 @@ export class SplitDriverQueue implements DriverQueue {
       );
     }
 
-    this.#outstanding[id] = undefined;
+    buffer.isThere = false;
     this.#link[buffer.tail] = this.#freeHead;
     this.#freeHead = id;
     this.#freeDescriptors += buffer.descriptors;

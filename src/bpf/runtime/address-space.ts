@@ -184,7 +184,11 @@ export class AddressSpace {
 
   /** A copy of `size` bytes at `address`. */
   read(address: number, size: number): Uint8Array {
-    return this.u8.slice(address, address + size);
+    const { u8 } = this;
+    if (size > FEW_BYTES) return u8.slice(address, address + size);
+    const copy = new Uint8Array(size);
+    for (let i = 0; i < size; i++) copy[i] = u8[address + i]!;
+    return copy;
   }
 
   write(address: number, bytes: Uint8Array): void {
@@ -270,6 +274,8 @@ export const WASM_PAGE = 65_536;
 /** Half of what 32-bit addresses reach: an address has the same value whether it is taken for signed or not. */
 export const MAX_ADDRESS_SPACE = 2 ** 31;
 const ZEROS = Buffer.alloc(WASM_PAGE);
+/** So few are copied one by one sooner than by V8's `slice`: keys, and the values of most maps. */
+const FEW_BYTES = 32;
 /** Bytes of an object from which on it is worth to look later at what it left: so many of less are zeroed in some milliseconds. */
 const BIG = 16 * 1024;
 

@@ -1,4 +1,4 @@
-import type { BpfMap } from '../../bpf/runtime/bpf-map.js';
+import { isResidentMap, type BpfMap } from '../../bpf/runtime/bpf-map.js';
 import type { FrameRedirect } from '../contract/executor.js';
 import { BPF_MAP_TYPE } from '../../bpf/map-spec.js';
 
@@ -16,15 +16,15 @@ const NOWHERE: RedirectTarget = { kind: 'nowhere' };
 
 /** Resolves what bpf_redirect or bpf_redirect_map left behind (net/core/filter.c, xdp_do_redirect). */
 export function resolveRedirect(redirect: FrameRedirect, ingressIfindex: number): RedirectTarget {
-  if (redirect.kind === 'ifindex') return { kind: 'interfaces', ifindexes: [redirect.ifindex] };
+  if (redirect.kind === 'ifindex') return interfaceTarget(redirect.ifindex);
   if (redirect.kind === 'none' || redirect.map === undefined) return NOWHERE;
   const { map, index, flags } = redirect;
   switch (map.attributes.type) {
     case BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP:
     case BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP_HASH: {
       if ((flags & BPF_F_BROADCAST) === 0) {
-        const ifindex = ifindexOf(map.lookup(littleEndian(index)));
-        return ifindex === undefined ? NOWHERE : { kind: 'interfaces', ifindexes: [ifindex] };
+        const ifindex = ifindexAt(map, index);
+        return ifindex === undefined ? NOWHERE : interfaceTarget(ifindex);
       }
       const exclude = (flags & BPF_F_EXCLUDE_INGRESS) !== 0 ? ingressIfindex : 0;
       const existing = everyIfindex(map)
@@ -37,6 +37,24 @@ export function resolveRedirect(redirect: FrameRedirect, ingressIfindex: number)
     default:
       return NOWHERE;
   }
+}
+
+/** What was told last: one frame mostly goes where the one before it went. */
+let last: RedirectTarget & { readonly kind: 'interfaces' } = { kind: 'interfaces', ifindexes: [0] };
+
+function interfaceTarget(ifindex: number): RedirectTarget {
+  if (last.ifindexes[0] !== ifindex) last = { kind: 'interfaces', ifindexes: [ifindex] };
+  return last;
+}
+
+function ifindexAt(map: BpfMap, index: number): number | undefined {
+  // An array is read where it lies. A hash is not: what its chains take would be charged to the next program that runs.
+  if (map.attributes.type === BPF_MAP_TYPE.BPF_MAP_TYPE_DEVMAP && isResidentMap(map)) {
+    const address = map.lookupIndex?.(index) ?? 0;
+    const ifindex = address === 0 ? 0 : map.space.i32[address >>> 2]! >>> 0;
+    return ifindex === 0 ? undefined : ifindex;
+  }
+  return ifindexOf(map.lookup(littleEndian(index)));
 }
 
 /** Of each element, in the map's order. */

@@ -1,3 +1,6 @@
+import { BPF_FUNC } from '../../helper-ids.js';
+import type { Insn } from '../../insn.js';
+import { BPF_CALL_HELPER, OP_CALL } from '../../opcodes.js';
 import { RUN_STATE } from '../run-state.js';
 import type { HelperContext, HelperGroup } from './helper-context.js';
 
@@ -39,6 +42,25 @@ export const TIME_AND_RANDOM_HELPERS: HelperGroup = {
     state.setResult(0);
   },
 };
+
+const CLOCK_HELPERS: ReadonlySet<number> = new Set([
+  BPF_FUNC.ktime_get_ns,
+  BPF_FUNC.ktime_get_boot_ns,
+  BPF_FUNC.ktime_get_tai_ns,
+  BPF_FUNC.ktime_get_coarse_ns,
+  BPF_FUNC.jiffies64,
+]);
+
+/**
+ * Whether a run may ask for the time, by itself or in a program that it goes on in. Setting the clock of the run state costs
+ * as much as a short program.
+ */
+export function mayReadClock(insns: readonly Insn[]): boolean {
+  return insns.some(
+    ({ opcode, src, imm }) =>
+      opcode === OP_CALL && src === BPF_CALL_HELPER && (imm === BPF_FUNC.tail_call || CLOCK_HELPERS.has(imm)),
+  );
+}
 
 function returnNow({ state, runtime }: HelperContext): void {
   // Word by word: a BigInt per call would be the dearest part of it.
