@@ -31,13 +31,14 @@ export class InterpretedProgram implements LoadedProgram {
   /** Insns that a run may execute. */
   readonly #limit: number;
   readonly #interpret: RunLoop;
+  #closed = false;
 
   constructor(
     readonly decoded: DecodedProgram,
     readonly machine: Machine,
     readonly id: number,
     readonly work: WorkCounters | undefined,
-    readonly close: () => void,
+    readonly release: () => void,
   ) {
     const { world } = decoded.environment;
     this.#now = world.now?.bind(world);
@@ -66,29 +67,52 @@ export class InterpretedProgram implements LoadedProgram {
 
   run(slots: FrameSlots, slot: number): RunOutcome {
     const frame = this.enter(slots).address(slot);
-    this.#runFrames(frame, frame + FRAME_SLOT_SIZE);
-    const { fault, i32 } = this.machine;
-    const verdict = i32[(frame + FRAME_SLOT.verdict) >> 2]! >>> 0;
-    return fault === undefined ? { verdict } : { verdict, fault };
+    const { machine } = this;
+    machine.enter();
+    try {
+      this.#runFrames(frame, frame + FRAME_SLOT_SIZE);
+      const { fault, i32 } = machine;
+      const verdict = i32[(frame + FRAME_SLOT.verdict) >> 2]! >>> 0;
+      return fault === undefined ? { verdict } : { verdict, fault };
+    } finally {
+      machine.leave();
+    }
   }
 
   runBatch(slots: FrameSlots, first: number, count: number): number {
     const frames = this.enter(slots);
     let aborted = 0;
     let slot = first;
-    for (let left = count; left > 0;) {
-      const length = Math.min(left, FRAMES_AT_ONCE, frames.slots - slot);
-      const start = frames.address(slot);
-      aborted += this.#runFrames(start, start + length * FRAME_SLOT_SIZE);
-      left -= length;
-      slot += length;
-      if (slot === frames.slots) slot = 0;
+    this.machine.enter();
+    try {
+      for (let left = count; left > 0;) {
+        const length = Math.min(left, FRAMES_AT_ONCE, frames.slots - slot);
+        const start = frames.address(slot);
+        aborted += this.#runFrames(start, start + length * FRAME_SLOT_SIZE);
+        left -= length;
+        slot += length;
+        if (slot === frames.slots) slot = 0;
+      }
+    } finally {
+      this.machine.leave();
     }
     return aborted;
   }
 
+  /** Gives its memory back. What is asked of it from then on throws RangeError: others may have that memory. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.release();
+  }
+
+  #mustBeOpen(): void {
+    if (this.#closed) throw new RangeError(`program ${this.name} is closed`);
+  }
+
   /** Sets the clock, and sees that the frames lie where the program can reach them. */
   enter(frames: FrameSlots): FrameRing {
+    this.#mustBeOpen();
     const { runtime } = this.machine;
     if (!(frames instanceof FrameRing) || frames.space !== runtime.space) {
       throw new RangeError('the frames lie in another address space');
@@ -100,13 +124,18 @@ export class InterpretedProgram implements LoadedProgram {
   call(r1: bigint, r2: bigint): CallOutcome {
     const { machine, decoded } = this;
     this.prepareCall(r1, r2);
-    const stop = this.#interpret(machine, decoded, 0, 0);
-    machine.end();
-    if (stop !== Stop.EXIT) {
-      this.lastFault = machine.fault;
-      return { fault: machine.fault! };
+    machine.enter();
+    try {
+      const stop = this.#interpret(machine, decoded, 0, 0);
+      machine.end();
+      if (stop !== Stop.EXIT) {
+        this.lastFault = machine.fault;
+        return { fault: machine.fault! };
+      }
+      return { r0: machine.program.register(0) };
+    } finally {
+      machine.leave();
     }
-    return { r0: machine.program.register(0) };
   }
 
   /** Sets up a run on the frame at `frame`, without running. */
@@ -119,6 +148,7 @@ export class InterpretedProgram implements LoadedProgram {
 
   /** Sets up a run with R1 and R2 given. */
   prepareCall(r1: bigint, r2: bigint): void {
+    this.#mustBeOpen();
     const { machine, decoded } = this;
     machine.begin(decoded, 0, this.#limit);
     const { registers } = decoded;

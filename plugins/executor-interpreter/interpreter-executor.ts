@@ -78,10 +78,14 @@ export class InterpreterExecutor implements Executor {
     machine.add(programId, decoded);
     return new InterpretedProgram(decoded, machine, programId, work, () => {
       if (machine.programs.get(programId) !== decoded) return;
-      machine.remove(programId, decoded);
-      if (machine.programs.size > 0) return;
-      this.#machine = undefined;
-      machine.close();
+      machine.programs.delete(programId);
+      // A helper may close the program that calls it, whose code is still needed.
+      machine.whenIdle(() => {
+        machine.remove(decoded);
+        if (machine.programs.size > 0) return;
+        this.#machine = undefined;
+        machine.close();
+      });
     });
   }
 }

@@ -89,6 +89,8 @@ export class Machine {
   #base = 0;
   readonly #savedBase = new Int32Array(DEEP_FRAMES);
   readonly #savedProgram: DecodedProgram[] = [];
+  #running = 0;
+  readonly #whenIdle: (() => void)[] = [];
 
   constructor(
     readonly runtime: BpfRuntime,
@@ -115,13 +117,28 @@ export class Machine {
     this.#run = parts.instantiate(space.memory, (pc) => parts.leave(this, pc));
   }
 
+  /** Whoever runs programs says so; what is to go meanwhile goes when none runs any more. */
+  enter(): void {
+    this.#running++;
+  }
+
+  leave(): void {
+    if (--this.#running > 0) return;
+    for (const effect of this.#whenIdle.splice(0)) effect();
+  }
+
+  whenIdle(effect: () => void): void {
+    if (this.#running === 0) effect();
+    else this.#whenIdle.push(effect);
+  }
+
   add(id: number, program: DecodedProgram): void {
     this.programs.set(id, program);
     this.#byRegisters.set(program.registersAt, program);
   }
 
-  remove(id: number, program: DecodedProgram): void {
-    this.programs.delete(id);
+  /** Gives back the memory of one that is no longer in `programs`. */
+  remove(program: DecodedProgram): void {
     this.#byRegisters.delete(program.registersAt);
     if (this.#lastProgram === program) this.#lastProgram = undefined;
     program.close();
