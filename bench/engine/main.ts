@@ -21,10 +21,10 @@ import { KERNEL_METHODS, kernelBodyProblem, KernelBody, type KernelMethod } from
  * Many rounds, each shorter than a time slice: on a busy machine most of them then run undisturbed, and the
  * median is one of those.
  */
-const ROUNDS = 101;
-const WARM_UP_ROUNDS = 60;
+const ROUNDS = 85;
+const WARM_UP_ROUNDS = 40;
 /** Rounds from one of the kernel's to the next: its figures take longer, see kernel-body.ts. */
-const KERNEL_EVERY = 14;
+const KERNEL_EVERY = 17;
 const ROUND_NANOSECONDS = 400_000;
 /** As many frames as a NIC's ring would hold, so that they stay in the CPU's cache as the kernel's one frame does. */
 const RING_SLOTS = 256;
