@@ -80,4 +80,18 @@ describe('a program that is closed', () => {
     frames.close();
     expect(runtime.space.regionAt(program.decoded.code)).toBeUndefined();
   });
+
+  it('goes to its end also where loading another fails meanwhile', () => {
+    const { runtime, load } = setUp();
+    const before = runtime.space.regions.length;
+    const program: InterpretedProgram = load('call bpf_ktime_get_ns\nr0 = 7\nexit', () => {
+      program.close();
+      expect(() => load('call 9999\nexit')).toThrow();
+      const region = runtime.space.allocate(64 * 1024, { kind: 'map', label: 'next', access: 'none' });
+      runtime.space.u8.fill(0xff, region.start, region.start + region.size);
+      runtime.space.free(region);
+    });
+    expect(program.call(0n, 0n)).toEqual({ r0: 7n });
+    expect(runtime.space.regions.length).toBe(before);
+  });
 });

@@ -67,7 +67,8 @@ export class InterpreterExecutor implements Executor {
       if (leavesFramesBehind(program)) machine.deepenStack();
       decoded = decodeProgram(runtime.space, program, environment, helpers);
     } catch (error) {
-      if (machine.programs.size === 0) machine.close();
+      // One whose last program was closed by a helper may still be running it, and goes when that ends.
+      if (machine !== this.#machine) machine.close();
       throw error;
     }
     this.#machine = machine;
