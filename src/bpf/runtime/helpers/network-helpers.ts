@@ -22,8 +22,8 @@ const EPROTONOSUPPORT = 93;
 const BPF_MTU_CHK_RET_FRAG_NEEDED = 1;
 
 /**
- * Helpers that ask the network stack (net/core/filter.c). Routes, neighbours and devices are those that the
- * testbed declares (`HelperWorld.network`); sockets it declares none, so every socket lookup finds nothing.
+ * Helpers that ask the network stack (net/core/filter.c). Routes, neighbours and devices are those of
+ * `HelperWorld.network`, none where nobody gives one; there are no sockets, so every socket lookup finds nothing.
  */
 export const NETWORK_HELPERS: HelperGroup = {
   /** long (ctx, struct bpf_fib_lookup *params, int plen, u32 flags) */
